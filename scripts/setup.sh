@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# Builds a virtual environment with the pinned dependencies and this package: scripts/setup.sh [FOLDER]
+# PYTHON=... names the interpreter; otherwise the first suitable one is taken. Needs no sudo.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+venv=${1:-.venv}
+
+# Prints nothing for a suitable interpreter, or what it lacks.
+# reasoning_gym needs pycosat, which is compiled on installation: hence Python.h.
+lacks() {
+    "$1" - <<'PYTHON' 2>/dev/null || echo "does not start"
+import importlib.util, os, sys, sysconfig
+version = ".".join(map(str, sys.version_info[:3]))
+header = os.path.join(sysconfig.get_path("include"), "Python.h")
+if not (3, 10) <= sys.version_info[:2] <= (3, 13):
+    print("is Python %s, not 3.10 to 3.13" % version)
+elif not (importlib.util.find_spec("ensurepip") and importlib.util.find_spec("venv")):
+    print("has no venv (Debian, Ubuntu: apt install python3-venv)")
+elif not os.path.exists(header):
+    print("has no Python.h (Debian, Ubuntu: apt install python3-dev)")
+PYTHON
+}
+
+if ! command -v cc >/dev/null; then
+    echo "setup: no C compiler 'cc', and one dependency is compiled on installation;" \
+        "install one (Debian, Ubuntu: apt install build-essential; macOS: xcode-select --install)." >&2
+    exit 1
+fi
+
+# The version that is tested most comes first.
+python=""
+refused=""
+for candidate in ${PYTHON:-python3.11 python3.12 python3.13 python3.10 python3}; do
+    if ! command -v "$candidate" >/dev/null; then
+        [ -z "${PYTHON:-}" ] || refused=" $candidate is not there;"
+        continue
+    fi
+    reason=$(lacks "$candidate")
+    if [ -z "$reason" ]; then
+        python=$candidate
+        break
+    fi
+    refused="$refused $candidate $reason;"
+done
+if [ -z "$python" ]; then
+    echo "setup: found no Python 3.10 to 3.13 to work with:${refused:- none is on PATH;}" \
+        "install what is missing, or name another one: make setup PYTHON=/path/to/python3" >&2
+    exit 1
+fi
+
+echo "setup: $venv from $("$python" --version) ($python); the first time takes some minutes"
+# An environment that works is brought up to date; `make clean` starts from nothing.
+"$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv"
+pip="$venv/bin/python -m pip --disable-pip-version-check --quiet"
+# torch by itself and first: it is the biggest, and the likeliest to fail.
+$pip install "$(grep '^torch==' requirements.txt)"
+$pip install --requirement requirements.txt
+# The build needs setuptools and nothing else: no second environment for it.
+$pip install 'setuptools>=77'
+$pip install --no-deps --no-build-isolation --editable .

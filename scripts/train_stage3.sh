@@ -1,0 +1,4 @@
+#!/usr/bin/env bash
+# Trains stage 3 of configs/; the options of src/trainer.py may follow.
+set -euo pipefail
+exec "$(dirname "${BASH_SOURCE[0]}")/launch.sh" stage3_math "$@"

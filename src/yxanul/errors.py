@@ -1,0 +1,89 @@
+"""The family of errors that a user can meet; each class carries the process's exit code.
+
+::
+
+    YxanulError                      1   internal error
+    ├── StoppedOnRequest            10   saved after SIGINT or SIGTERM; start me again
+    ├── InfrastructureError         11   a restart may cure it
+    │   └── HubUnreachableError          the data hub did not answer
+    ├── GateStopError               20   a gate said stop
+    ├── UsageError                  30   a wrong flag, value or combination
+    │   ├── ConfigError                  a configuration file or --set
+    │   └── MissingExtraError            an optional package is not installed
+    ├── CorruptDataError            31   bytes on disk are not what was written
+    │   ├── CorruptShardError            a token shard or its manifest
+    │   └── CorruptCheckpointError       a checkpoint
+    ├── DiskError                   32   full or not writable
+    └── NumericsError               33   loss or gradients are not finite
+
+A message is one sentence or two: what is wrong, where (file and key, or flag), what to do.
+The command line prints it without a traceback and leaves with `exit_code`.
+"""
+
+
+class YxanulError(Exception):
+    """Anything this program raises on purpose."""
+
+    exit_code = 1
+
+
+class StoppedOnRequest(YxanulError):  # noqa: N818  (a request is not an error)
+    """The run was asked to stop, and its state is saved."""
+
+    exit_code = 10
+
+
+class InfrastructureError(YxanulError):
+    """Something outside the program failed; starting again may cure it."""
+
+    exit_code = 11
+
+
+class HubUnreachableError(InfrastructureError):
+    """A data set on the hub could not be reached."""
+
+
+class GateStopError(YxanulError):
+    """A gate between stages said stop."""
+
+    exit_code = 20
+
+
+class UsageError(YxanulError):
+    """The user asked for something impossible."""
+
+    exit_code = 30
+
+
+class ConfigError(UsageError):
+    """A configuration file or a `--set` is wrong."""
+
+
+class MissingExtraError(UsageError):
+    """A package of an optional extra is not installed."""
+
+
+class CorruptDataError(YxanulError):
+    """Bytes on disk are not what was written."""
+
+    exit_code = 31
+
+
+class CorruptShardError(CorruptDataError):
+    """A token shard or its manifest is damaged."""
+
+
+class CorruptCheckpointError(CorruptDataError):
+    """No checkpoint that verifies can be used."""
+
+
+class DiskError(YxanulError):
+    """The disk is full or cannot be written."""
+
+    exit_code = 32
+
+
+class NumericsError(YxanulError):
+    """Loss or gradients are not finite."""
+
+    exit_code = 33
