@@ -1,0 +1,104 @@
+"""What single files cannot see: settings that are each possible but not together.
+
+The one idea: a list of contradictions, each with the key that should change. It changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from yxanul.config.problems import raise_problems
+from yxanul.config.schema import (
+    ModelConfig,
+    RunConfig,
+    StageConfig,
+    chunk_tokens,
+    evaluation_seq_len,
+)
+from yxanul.config.yamltext import KeyPath, dotted
+
+GPT2_TOKENS = 50_257  # the only tokenizer of this project
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """One contradiction: the stage it concerns (None = the model), the key, the sentence."""
+
+    stage: str | None
+    path: KeyPath
+    text: str
+
+
+def find_contradictions(config: RunConfig) -> list[Contradiction]:
+    """Return every contradiction between the parts of a run, in a fixed order."""
+    found = list(_model(config.model)) + list(_names(config))
+    for stage in config.stages:
+        found += [*_sequence_lengths(config, stage), *_sources(stage)]
+    return found
+
+
+def check_config(config: RunConfig) -> None:
+    """Raise ConfigError naming every contradiction of a config that was built in code."""
+    raise_problems(
+        [
+            f"{dotted((one.stage, *one.path) if one.stage else one.path)}: {one.text}"
+            for one in find_contradictions(config)
+        ]
+    )
+
+
+def _model(model: ModelConfig) -> Iterator[Contradiction]:
+    if model.vocab_size < GPT2_TOKENS:
+        text = f"is {model.vocab_size:,}, but the tokenizer has {GPT2_TOKENS:,} tokens; raise it"
+        yield Contradiction(None, ("model", "vocab_size"), text)
+
+
+def _sequence_lengths(config: RunConfig, stage: StageConfig) -> Iterator[Contradiction]:
+    longest = config.model.max_position_embeddings
+    batch, chunk = stage.training.batch_tokens, chunk_tokens(config, stage)
+    by_rule = stage.data.chunk_tokens is None
+    named = f"chunk_tokens {chunk:,}"
+    if by_rule:
+        named += " (null: the smaller of max_position_embeddings and batch_tokens)"
+    if batch % chunk:
+        path: KeyPath = ("training", "batch_tokens") if by_rule else ("data", "chunk_tokens")
+        text = f"batch_tokens {batch:,} is no multiple of {named}; make it one"
+        yield Contradiction(stage.name, path, text)
+    for i, phase in enumerate(stage.training.seq_len_curriculum):
+        path = ("training", "seq_len_curriculum", i, "seq_len")
+        if phase.seq_len > longest:
+            text = f"is {phase.seq_len:,}, over the model's max_position_embeddings {longest:,}"
+            yield Contradiction(stage.name, path, f"{text}; shorten it or choose another model")
+        elif phase.seq_len > chunk:
+            text = f"is {phase.seq_len:,}, over {named}; shorten it or raise training.batch_tokens"
+            yield Contradiction(stage.name, path, text)
+        elif chunk % phase.seq_len:
+            text = f"is {phase.seq_len:,}, which does not divide {named}; choose a divisor"
+            yield Contradiction(stage.name, path, text)
+    window = evaluation_seq_len(config, stage)
+    if window > longest:
+        text = f"is {window:,}, over the model's max_position_embeddings {longest:,}; shorten it"
+        yield Contradiction(stage.name, ("evaluation", "seq_len"), text)
+
+
+def _sources(stage: StageConfig) -> Iterator[Contradiction]:
+    for kind in ("hub", "embedded"):
+        if stage.data.source == kind and not getattr(stage.data, f"{kind}_sources"):
+            text = f"is {kind}, but {kind}_sources is empty; add a source or name a folder"
+            yield Contradiction(stage.name, ("data", "source"), text)
+
+
+def _names(config: RunConfig) -> Iterator[Contradiction]:
+    """Shards of one prepared folder lie under the source's name, so names are unique per run."""
+    stages = [stage.name for stage in config.stages]
+    for name in sorted({name for name in stages if stages.count(name) > 1}):
+        yield Contradiction(name, ("name",), f"two stages are called {name}; name each once")
+    for kind in ("hub_sources", "embedded_sources"):
+        owner: dict[str, str] = {}
+        for stage in config.stages:
+            for i, source in enumerate(getattr(stage.data, kind)):
+                first = owner.setdefault(source.name, stage.name)
+                if first != stage.name:
+                    text = f"{source.name} is also a source of {first}; rename one of them"
+                    yield Contradiction(stage.name, ("data", kind, i, "name"), text)

@@ -1,0 +1,134 @@
+"""Settings of optimization.yaml: optimizer, arithmetic, checkpoints, logging.
+
+The one idea: every optimisation is a switch with a name. It does not decide what a switch means on
+a given machine; the train room does, once, at a run's first start.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from yxanul.config.base import PositiveFloat, PositiveInt, Section
+
+
+class OptimizerConfig(Section):
+    """How gradients become updates."""
+
+    name: Literal["adamw", "muon"] = Field(
+        default="adamw",
+        description="adamw for every parameter, or muon for the matrices inside the layers "
+        "(embedding and norms stay with AdamW).",
+    )
+    beta1: float = Field(
+        default=0.9, ge=0, lt=1, description="AdamW's memory of the gradient (0 to 1)."
+    )
+    beta2: float = Field(
+        default=0.95, ge=0, lt=1, description="AdamW's memory of the squared gradient (0 to 1)."
+    )
+    eps: PositiveFloat = Field(
+        default=1e-8, description="Added to the root in AdamW's divisor (no unit)."
+    )
+    weight_decay: float = Field(
+        default=0.1, ge=0, description="Decoupled decay per unit of learning rate; matrices only."
+    )
+    max_grad_norm: PositiveFloat = Field(
+        default=0.3,
+        description="Gradients are clipped to this global L2 norm, over all parameters.",
+    )
+    muon_momentum: float = Field(
+        default=0.95, ge=0, lt=1, description="Momentum of Muon (0 to 1); unused by adamw."
+    )
+    fused: bool = Field(
+        default=True, description="Use torch's fused AdamW kernel where the device has one."
+    )
+
+
+class ComputeConfig(Section):
+    """How the arithmetic is done: every optimisation is a switch here."""
+
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        default="auto",
+        description="Type of matrix products; weights and moments stay fp32. auto = by rule from "
+        "the device, frozen at the run's first start.",
+    )
+    attention: Literal["auto", "plain", "sdpa", "cudnn", "flash", "efficient"] = Field(
+        default="auto",
+        description="Attention path: plain = matmul and softmax; sdpa = torch chooses; cudnn, "
+        "flash, efficient = that kernel or an error; auto = by rule, frozen at first start.",
+    )
+    compile: Literal["off", "block", "model"] = Field(
+        default="off", description="torch.compile on nothing, on each block, or on the whole model."
+    )
+    gradient_checkpointing: bool = Field(
+        default=False,
+        description="Recompute each block in the backward pass: less memory, about 1/3 more work.",
+    )
+    loss_chunk_tokens: PositiveInt = Field(
+        default=2048,
+        description="Tokens per chunk of the loss; the logits of one chunk are all that exists.",
+    )
+    micro_batch_tokens: PositiveInt | None = Field(
+        default=None,
+        description="Tokens in one forward pass on one rank, whatever the sequence length; null = "
+        "by rule from the device's memory, frozen at the run's first start.",
+    )
+    threads: PositiveInt | None = Field(
+        default=None,
+        description="CPU threads per process; null = all cores, frozen at the run's first start.",
+    )
+    keep_freed_memory: bool = Field(
+        default=True,
+        description="Ask glibc to keep freed memory (mallopt): 1.2x and more on a CPU.",
+    )
+    float32_matmul_precision: Literal["highest", "high", "medium"] = Field(
+        default="high", description="torch.set_float32_matmul_precision for fp32 products."
+    )
+    engine: Literal["torch", "deepspeed"] = Field(
+        default="torch", description="What runs the processes; deepspeed needs its extra."
+    )
+    fp8: Literal["off"] = Field(
+        default="off", description="8-bit matrix products; only off exists in this version."
+    )
+    flash_attention_3: Literal[False] = Field(
+        default=False, description="FlashAttention 3's own package; only false in this version."
+    )
+    zero1: Literal[False] = Field(
+        default=False,
+        description="Share optimizer state between ranks; only false in this version.",
+    )
+
+
+class CheckpointConfig(Section):
+    """When the run is saved, and how much is kept."""
+
+    every_s: PositiveFloat | None = Field(
+        default=900.0, description="Seconds between checkpoints; null = not by time."
+    )
+    every_steps: PositiveInt | None = Field(
+        default=None, description="Steps between checkpoints; null = not by steps."
+    )
+    keep: int = Field(default=2, ge=2, description="Verified checkpoints kept; at least two.")
+
+
+class LoggingConfig(Section):
+    """How often a metric row is written."""
+
+    every_steps: PositiveInt = Field(default=10, description="Steps between rows of metrics.jsonl.")
+
+
+class OptimizationConfig(Section):
+    """optimization.yaml: everything that is neither the model's shape nor a stage's plan."""
+
+    seed: int = Field(
+        default=42, ge=0, lt=2**63, description="Seed of the initial weights and of every choice."
+    )
+    optimizer: OptimizerConfig = Field(
+        default=OptimizerConfig(), description="How gradients become updates."
+    )
+    compute: ComputeConfig = Field(default=ComputeConfig(), description="Arithmetic switches.")
+    checkpoint: CheckpointConfig = Field(
+        default=CheckpointConfig(), description="When the run is saved."
+    )
+    logging: LoggingConfig = Field(default=LoggingConfig(), description="Metric rows.")

@@ -1,0 +1,90 @@
+"""How much memory one rank needs for a step, by part: arithmetic, not a measurement.
+
+Weights, gradients and moments are fp32. Activations are what the backward pass keeps, in the
+working precision, following the way of counting of Korthikanti et al. (arXiv 2205.05198, section
+4.1) for this block: per token and layer, input and output of two norms (4 x hidden_size), queries,
+keys and values after rotation, the attention's output, the residual's branch point, and gate, up
+and their product of the GEGLU (3 x intermediate_size; the activation is recomputed or fused). For
+the flagship in bf16 that is 30,720 bytes, the 31 KB per token and layer of the design notes. The
+loss holds one chunk of logits in fp32 and its gradient. Temporaries of kernels, fragments of the
+allocator and buffers of communication are left out, so a machine needs somewhat more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from yxanul.config.schema import ComputeConfig, ModelConfig, OptimizationConfig, RunConfig
+from yxanul.plan.parameters import parameter_count
+
+FP32_BYTES = 4
+# Tokens of one forward pass when micro_batch_tokens is null: what an 80 GB card
+# holds without gradient checkpointing, with room to spare. A run chooses by its own device.
+ASSUMED_TOKENS = 32_768
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes of one rank by part, and the tokens per forward pass they were counted for."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    working_copies: int
+    activations: int
+    micro_batch_tokens: int
+
+    @property
+    def total(self) -> int:
+        """Sum of the parts, in bytes."""
+        return (
+            self.weights + self.gradients + self.optimizer + self.working_copies + self.activations
+        )
+
+
+def memory(config: RunConfig) -> Memory:
+    """Return the memory of the stage and phase that need most, with `auto` precision as bf16."""
+    compute, count = config.optimization.compute, parameter_count(config.model)
+    needs = []
+    for stage in config.stages:
+        for phase in stage.training.seq_len_curriculum:
+            wanted = max(compute.micro_batch_tokens or ASSUMED_TOKENS, phase.seq_len)
+            tokens = min(stage.training.batch_tokens, wanted)
+            kept = activation_bytes(config.model, compute, tokens=tokens, seq_len=phase.seq_len)
+            needs.append((kept, tokens))
+    most, tokens = max(needs)
+    return Memory(
+        weights=FP32_BYTES * count.total,
+        gradients=FP32_BYTES * count.total,
+        optimizer=optimizer_bytes(config.model, config.optimization),
+        # autocast keeps a bf16 copy of every matrix until the backward pass has used it
+        working_copies=0 if compute.precision == "fp32" else 2 * (count.total - count.norms),
+        activations=most,
+        micro_batch_tokens=tokens,
+    )
+
+
+def optimizer_bytes(model: ModelConfig, optimization: OptimizationConfig) -> int:
+    """Return the bytes of the moments: two per parameter for AdamW, one for Muon's matrices."""
+    count = parameter_count(model)
+    single = count.matrices if optimization.optimizer.name == "muon" else 0
+    return FP32_BYTES * (2 * count.total - single)
+
+
+def activation_bytes(
+    model: ModelConfig, compute: ComputeConfig, *, tokens: int, seq_len: int
+) -> int:
+    """Return the bytes kept for the backward pass of `tokens` tokens in rows of `seq_len`."""
+    size = FP32_BYTES if compute.precision == "fp32" else 2
+    queries = model.num_attention_heads * model.head_dim
+    keys = model.num_key_value_heads * model.head_dim
+    per_token = 4 * model.hidden_size + 2 * queries + 2 * keys + 3 * model.intermediate_size
+    if compute.attention == "plain":
+        per_token += 2 * model.num_attention_heads * seq_len  # scores and their softmax
+    layers = model.num_hidden_layers
+    kept = layers * per_token
+    if compute.gradient_checkpointing:
+        kept = layers * model.hidden_size + per_token  # every layer's input, one layer in full
+    chunk = min(compute.loss_chunk_tokens, tokens)
+    logits = 2 * FP32_BYTES * chunk * model.vocab_size
+    return tokens * size * (kept + 2 * model.hidden_size) + logits

@@ -1,0 +1,47 @@
+"""Units and how numbers are written for people: GiB = 2**30 bytes, GB = 10**9 bytes.
+
+Nothing here computes; it only names and formats.
+"""
+
+from __future__ import annotations
+
+KiB = 2**10
+MiB = 2**20
+GiB = 2**30
+GB = 10**9
+
+_COUNTS = ((10**15, "P"), (10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
+_BYTES = ((2**40, "TiB"), (GiB, "GiB"), (MiB, "MiB"), (KiB, "KiB"))
+
+
+def format_count(number: float) -> str:
+    """Return a count with at most two decimals and K, M, B, T or P: 302882304 -> "302.88M"."""
+    return _scaled(number, _COUNTS, space="")
+
+
+def format_bytes(number: float) -> str:
+    """Return bytes in binary units: 4845000000 -> "4.51 GiB"."""
+    return _scaled(number, _BYTES, space=" ") if abs(number) >= KiB else f"{number:,.0f} B"
+
+
+def format_duration(seconds: float) -> str:
+    """Return seconds as "850 ms", "42 s", "3 min 20 s", "11 h 48 min" or "15 d 22 h"."""
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    whole = round(seconds)
+    for size, name, smaller, part in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if whole >= size:
+            rest = whole % size // smaller
+            return f"{whole // size} {name} {rest} {part}" if rest else f"{whole // size} {name}"
+    return f"{whole} s"
+
+
+def _scaled(number: float, scales: tuple[tuple[int, str], ...], *, space: str) -> str:
+    for size, name in scales:
+        if abs(number) >= size:
+            return f"{number / size:.2f}".rstrip("0").rstrip(".") + space + name
+    return f"{number:.2f}".rstrip("0").rstrip(".")

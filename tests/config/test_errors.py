@@ -1,0 +1,253 @@
+"""Every mistake of a user is one plain sentence: file, key, what is wrong, what to do."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from yxanul.config.contradictions import check_config
+from yxanul.config.load import load_config, parse_config
+from yxanul.config.schema import RunConfig
+from yxanul.config.yamltext import parse_document, parse_value
+from yxanul.errors import ConfigError
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A copy of the small recipe that a test may spoil."""
+    return Path(shutil.copytree(CONFIGS / "embedded", tmp_path / "mine"))
+
+
+def spoil(folder, name, old, new):
+    path = folder / name
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def message(*args, **kwargs):
+    """What load_config says; never pydantic's own words or address."""
+    with pytest.raises(ConfigError) as caught:
+        load_config(*args, **kwargs)
+    text = str(caught.value)
+    assert caught.value.exit_code == 30
+    assert not re.search(r"pydantic|https?://|input_value|\[type=", text)
+    return text
+
+
+def test_an_unknown_key_names_file_line_key_and_the_nearest(folder):
+    spoil(folder, "model_config.yaml", "hidden_size:", "hiden_size:")
+    text = message(folder)
+    assert f"{folder}/model_config.yaml:5: model.hiden_size: unknown key hiden_size" in text
+    assert "did you mean hidden_size?" in text
+    assert "the key model.hidden_size is missing" in text
+
+
+def test_a_key_in_the_wrong_block_is_sent_to_its_place(folder):
+    spoil(folder, "stage1_wikipedia.yaml", "gate:\n", "gate:\n  replay_share: 0.1\n")
+    assert "it belongs at data.replay_share" in message(folder)
+
+
+def test_an_unknown_key_in_a_list_of_sources_names_the_entry(folder):
+    spoil(folder, "stage1_wikipedia.yaml", "{name: factbook,", "{nam: factbook,")
+    assert "data.embedded_sources.1.nam: unknown key nam; did you mean name?" in message(folder)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("seed=x", "is 'x'; it must be a whole number"),
+        ("seed=1e3", "is 1000.0; it must be a whole number; write 1000"),
+        ("seed=true", "is true; it must be a whole number"),
+        ("seed=", "is null; it must be a whole number"),
+        ("seed=-1", "is -1; it must be at least 0"),
+        ("optimizer.fused=1", "is 1; it must be true or false"),
+        ("optimizer.name=sgd", "is 'sgd'; choose adamw or muon"),
+        ("optimizer.eps=.nan", "is nan; it must be"),
+        ("optimizer.eps=.inf", "is inf; it must be a finite number"),
+        ("optimizer.eps=0", "it must be greater than 0"),
+        ("optimizer.beta1=1", "it must be less than 1"),
+        ("compute.fp8=e4m3", "only off is possible in this version"),
+        ("compute.zero1=true", "only false is possible in this version"),
+        ("compute.compile=false", "choose off, block or model"),
+        ("checkpoint.keep=1", "it must be at least 2"),
+        ("data.replay_share=0.6", "it must be at most 0.5"),
+        ("training=3", "it must be a block of keys"),
+        ("training.seq_len_curriculum=[]", "it needs at least one entry"),
+        ("training.seq_len_curriculum=3", "it must be a list"),
+        ("training.total_tokens=" + "9" * 30, "it must be at most 1,000,000,000,000,000"),
+        ("data.embedded_sources.0.name=A b", "only a-z, 0-9, _ and - are allowed"),
+        ("model.name=''", "write a word"),
+        ("training.batch_token=1", "did you mean batch_tokens?"),
+        ("trainin.batch_tokens=1", "unknown key trainin; did you mean training?"),
+        ("stage1_wikipedia.name=x", "cannot be set"),
+        ("stage1_wikipedia=x", "cannot be set"),
+        ("seed", "not key=value"),
+        ("=3", "not key=value"),
+        ("seed.a=1", "seed is a value and holds no keys"),
+        ("data.embedded_sources.9.weight=1", "is a list of"),
+        ("data.embedded_sources.x.weight=1", "is a list of"),
+        ("seed=[", "broken YAML"),
+    ],
+)
+def test_a_wrong_set_is_said_in_one_sentence_once(override, said):
+    text = message(CONFIGS / "embedded", overrides=[override])
+    assert said in text
+    assert text.startswith(f"--set {override}")
+    assert len(text.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["model.max_position_embeddings=128"], "over the model's max_position_embeddings 128"),
+        (["data.chunk_tokens=384", "training.batch_tokens=768"], "which does not divide"),
+        (["data.chunk_tokens=500"], "is no multiple of chunk_tokens 500"),
+        (["training.batch_tokens=5000"], "is no multiple of chunk_tokens 512 (null"),
+        (["training.batch_tokens=128"], "raise training.batch_tokens"),
+        (["training.total_tokens=8000"], "less than one batch of batch_tokens (8,192)"),
+        (["model.num_key_value_heads=2"], "does not divide num_attention_heads (3)"),
+        (["model.head_dim=63"], "is odd"),
+        (["model.vocab_size=50256"], "the tokenizer has 50,257"),
+        (["evaluation.seq_len=1024"], "over the model's max_position_embeddings 512"),
+        (["data.source=hub"], "hub_sources is empty"),
+        (["data.embedded_sources.0.hub_id=a/b"], "move it to hub_sources"),
+        (["data.embedded_sources=[]"], "embedded_sources is empty"),
+        (["stage1_wikipedia.data.embedded_sources.1.name=wikipedia_leads"], "two sources are"),
+        (["stage2_reasoning.data.embedded_sources.0.name=factbook"], "also a source of stage1_w"),
+        (["training.seq_len_curriculum.0.from_fraction=0.1"], "must have from_fraction 0"),
+        (["training.seq_len_curriculum.1.from_fraction=0"], "must grow from phase to phase"),
+        (["training.schedule=wsd", "training.warmup_fraction=0.9"], "together exceed the stage"),
+        (["data.hub_sources=[{name: a, domain: b, weight: 1}]"], "needs hub_id and text_template"),
+    ],
+)
+def test_contradictions_name_their_key(overrides, said):
+    text = message(CONFIGS / "embedded", overrides=overrides)
+    assert said in text
+    assert re.search(r"\.yaml:\d+: |--set ", text)
+
+
+def test_several_problems_are_all_listed_a_line_each(folder):
+    spoil(folder, "optimization.yaml", "seed: 42", "seed: x")
+    spoil(folder, "stage1_wikipedia.yaml", "batch_tokens: 8192", "batch_tokens: -1")
+    spoil(folder, "stage4_code.yaml", "learning_rate: 1.5e-3", "learning_rat: 1.5e-3")
+    lines = message(folder).splitlines()
+    assert lines[0] == "4 problems in the configuration:"
+    assert len(lines) == 5
+    assert all(line.startswith(f"  - {folder}/") for line in lines[1:])
+
+
+def test_a_missing_file_is_named_with_what_is_there(folder):
+    (folder / "optimization.yaml").unlink()
+    text = message(folder)
+    assert f"{folder / 'optimization.yaml'}: the file is missing" in text
+    assert "stage4_code.yaml" in text
+
+
+def test_a_missing_folder_and_a_folder_without_stages_are_named(folder):
+    assert "there is no such folder" in message(folder / "nowhere")
+    for path in folder.glob("stage*.yaml"):
+        path.unlink()
+    assert "holds: model_config.yaml, optimization.yaml" in message(folder)
+
+
+def test_a_stage_that_does_not_exist_lists_the_stages():
+    text = message(CONFIGS, stages=["stage1_wiki"])
+    assert "did you mean stage1_wikipedia?" in text
+    assert "stage2_reasoning, stage3_math, stage4_code" in text
+    assert "each once" in message(CONFIGS, stages=["stage3_math", "stage3_math"])
+
+
+def test_a_set_for_a_stage_that_is_not_loaded_is_an_error():
+    text = message(CONFIGS, stages=["stage1_wikipedia"], overrides=["stage3_math.gate.x=1"])
+    assert "unknown key stage3_math" in text
+
+
+def test_a_model_that_does_not_exist_lists_the_models(tmp_path):
+    text = message(CONFIGS, model="nanoo")
+    assert "did you mean nano?" in text
+    assert "28x768-6080" in text
+    assert "the file is missing" in message(CONFIGS, model=str(tmp_path / "my.yaml"))
+
+
+def test_a_stage_whose_name_is_not_its_files_is_an_error(folder):
+    (folder / "stage4_code.yaml").rename(folder / "stage4_programs.yaml")
+    assert "the file is called stage4_programs.yaml" in message(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: 1\nb: 2\na: 3", "f.yaml:3: broken YAML: key a is written twice (first in line 1)"),
+        ("a:\n  b: 1\n  b: 1", "f.yaml:3: broken YAML: key a.b is written twice (first in line 2)"),
+        ("a: 1\nb: [1", "f.yaml:2: broken YAML"),
+        ("a:\n\tb: 1", "f.yaml:2: broken YAML"),
+        ("a: b: c", "f.yaml:1: broken YAML"),
+        ("a: &x 1\nb: *x", "f.yaml:2: broken YAML: aliases"),
+        ("a: !!python/object:os.system 1", "f.yaml:1: broken YAML"),
+        ("a: !!int x", "f.yaml:1: broken YAML: unreadable number"),
+        ("a: " + "9" * 5000, "f.yaml:1: broken YAML: unreadable number"),
+        ("? [a]\n: 1", "f.yaml:1: broken YAML: a key must be a word"),
+        ("a: 1\n---\nb: 2", "broken YAML"),
+        ("a: \x00", "f.yaml: broken YAML"),
+        ("[" * 5000, "f.yaml: nested too deeply"),
+        ("", "f.yaml: the file is empty"),
+        ("# nothing", "f.yaml: the file is empty"),
+        ("- a", "f.yaml: the top level is not a block"),
+    ],
+)
+def test_broken_yaml_names_file_and_line(text, said):
+    with pytest.raises(ConfigError) as caught:
+        parse_document(text, "f.yaml")
+    assert str(caught.value).startswith(said) or said in str(caught.value)
+
+
+def test_a_file_that_is_not_utf8_is_named(folder):
+    (folder / "optimization.yaml").write_bytes(b"seed: \xff")
+    assert "not UTF-8" in message(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 1e-3),
+        ("2e-4", 2e-4),
+        ("1E6", 1e6),
+        (".5", 0.5),
+        ("14_400_000_000", 14_400_000_000),
+        ("010", 10),
+        ("-3", -3),
+        ("off", "off"),
+        ("yes", "yes"),
+        ("12:30", "12:30"),
+        ("2026-01-01", "2026-01-01"),
+        ("0x10", "0x10"),
+        ("true", True),
+        ("", None),
+        ("null", None),
+        ("[1, {a: 2}]", [1, {"a": 2}]),
+    ],
+)
+def test_values_are_read_as_they_look(text, value):
+    assert parse_value(text, "x") == value
+    assert type(parse_value(text, "x")) is type(value)
+
+
+@given(st.text(max_size=60))
+def test_no_text_makes_anything_but_a_config_error(text):
+    with pytest.raises(ConfigError, match=r"^(config\.yaml|\d+ problems)"):
+        parse_config(text)
+
+
+def test_parse_config_and_check_config_refuse_contradictions_too():
+    config = load_config(CONFIGS / "embedded")
+    short = config.model.model_copy(update={"max_position_embeddings": 64})
+    wrong = RunConfig(model=short, optimization=config.optimization, stages=config.stages[:1])
+    with pytest.raises(ConfigError, match=r"stage1_wikipedia\.training\.seq_len_curriculum\.0"):
+        check_config(wrong)
+    check_config(config)

@@ -1,0 +1,236 @@
+"""Parameters, FLOPs, epochs and memory equal what can be derived another way."""
+
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from yxanul.config.load import load_config
+from yxanul.config.schema import ComputeConfig, ModelConfig
+from yxanul.plan.budget import (
+    effective_epochs,
+    marginal_value,
+    phase_tokens,
+    stage_budget,
+    tokens_for_epochs,
+)
+from yxanul.plan.flops import flops_per_token, stage_flops
+from yxanul.plan.memory import activation_bytes, memory, optimizer_bytes
+from yxanul.plan.parameters import parameter_count
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+shapes = st.builds(
+    lambda keys, groups, half, **sizes: ModelConfig(
+        name="any",
+        num_attention_heads=keys * groups,
+        num_key_value_heads=keys,
+        head_dim=2 * half,
+        max_position_embeddings=64,
+        **sizes,
+    ),
+    keys=st.integers(1, 3),
+    groups=st.integers(1, 3),
+    half=st.integers(1, 8),
+    hidden_size=st.integers(1, 40),
+    num_hidden_layers=st.integers(1, 3),
+    intermediate_size=st.integers(1, 50),
+    vocab_size=st.integers(1, 300),
+)
+
+
+def matrices(model):
+    """Every matrix product of one token as (rows, columns): what a person would list by hand."""
+    width, inner = model.hidden_size, model.intermediate_size
+    queries = model.num_attention_heads * model.head_dim
+    keys = model.num_key_value_heads * model.head_dim
+    layer = [(width, queries), (width, keys), (width, keys), (queries, width)]
+    layer += [(width, inner), (width, inner), (inner, width)]
+    return layer * model.num_hidden_layers + [(width, model.vocab_size)]
+
+
+@pytest.mark.parametrize(
+    ("name", "total"),
+    [
+        ("flagship", 302_882_304),
+        ("28x768-head128", 302_882_304),
+        ("28x768-6080", 496.9e6),
+        ("20x896-3584", 302.0e6),
+        ("16x1024-3712", 301.1e6),
+        ("12x1536-2048", 303.7e6),
+    ],
+)
+def test_the_shapes_have_their_sizes(name, total):
+    count = parameter_count(load_config(CONFIGS, model=name).model)
+    if isinstance(total, int):
+        assert count.total == total
+    assert count.total == pytest.approx(total, abs=0.05e6)
+
+
+@given(shapes)
+def test_parameters_are_the_matrices_and_the_norms(model):
+    count = parameter_count(model)
+    norms = (2 * model.num_hidden_layers + 1) * model.hidden_size
+    assert count.total == sum(a * b for a, b in matrices(model)) + norms
+    assert count.total == count.embedding + count.layers * count.per_layer + model.hidden_size
+
+
+@given(shapes, st.integers(1, 64))
+def test_flops_are_six_per_product_and_the_squares_of_attention(model, seq_len):
+    heads, layers = model.num_attention_heads, model.num_hidden_layers
+    products = sum(6 * a * b for a, b in matrices(model))
+    square = layers * heads * 2 * (2 * seq_len * seq_len * model.head_dim) * 3 // seq_len
+    assert flops_per_token(model, seq_len, convention="palm") == products + square
+    assert flops_per_token(model, seq_len, convention="causal") == products + square // 2
+
+
+@pytest.mark.parametrize(
+    ("seq_len", "palm", "causal"),
+    [(512, 1.949, 1.883), (1024, 2.081, 1.949), (2048, 2.346, 2.081), (4096, 2.874, 2.346)],
+)
+def test_the_flagships_flops_are_the_published_table(seq_len, palm, causal):
+    model = load_config(CONFIGS).model
+    assert flops_per_token(model, seq_len, convention="palm") / 1e9 == pytest.approx(palm, abs=6e-4)
+    assert flops_per_token(model, seq_len, convention="causal") / 1e9 == pytest.approx(
+        causal, abs=6e-4
+    )
+
+
+@pytest.mark.parametrize("keys", [4, 2])
+def test_parameters_and_flops_are_those_of_the_real_model(keys):
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from yxanul.model.transformer import Transformer
+
+    shape = ModelConfig(
+        name="small",
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=keys,
+        head_dim=16,
+        intermediate_size=96,
+        vocab_size=211,
+        max_position_embeddings=64,
+    )
+    model = Transformer.initialised(shape, seed=1, attention="plain")
+    assert sum(p.numel() for p in model.parameters()) == parameter_count(shape).total
+    tokens = torch.arange(128).reshape(2, 64)
+    with FlopCounterMode(display=False) as counter:
+        model(tokens, tokens).backward()
+    assert counter.get_total_flops() == tokens.numel() * flops_per_token(
+        shape, 64, convention="palm"
+    )
+
+
+@pytest.mark.parametrize(
+    ("epochs", "worth"),
+    [(1, 1), (2, 1.97), (4, 3.73), (8, 6.62), (15, 10.19), (20, 11.91), (40, 15.17), (100, 16.36)],
+)
+def test_effective_epochs_are_the_published_table(epochs, worth):
+    assert effective_epochs(epochs) == pytest.approx(worth, abs=0.005)
+
+
+@given(st.floats(0, 1e4), st.floats(0, 1e4))
+def test_more_epochs_are_never_worth_less_and_never_more_than_themselves(a, b):
+    low, high = sorted((a, b))
+    assert effective_epochs(low) <= effective_epochs(high)
+    assert effective_epochs(high) <= min(high * (1 + 1e-12), 1 + 15.387756)
+
+
+@given(st.floats(1, 200))
+def test_the_marginal_value_is_the_slope_of_the_worth(epochs):
+    step = 1e-4
+    slope = (effective_epochs(epochs + step) - effective_epochs(epochs)) / step
+    assert slope == pytest.approx(marginal_value(epochs + step / 2), abs=1e-6)
+
+
+def test_phases_share_out_every_token_and_every_flop():
+    config = load_config(CONFIGS)
+    for stage in config.stages:
+        phases = phase_tokens(stage.training)
+        assert sum(tokens for _, tokens in phases) == stage.training.total_tokens
+        longest = max(length for length, _ in phases)
+        work = stage_flops(config.model, stage)
+        assert 0 < work <= stage.training.total_tokens * flops_per_token(config.model, longest)
+
+
+@given(st.floats(0.01, 200), st.integers(1, 10**10), st.floats(0, 0.5))
+def test_epochs_become_tokens_and_tokens_epochs(epochs, unique, replay):
+    tokens = tokens_for_epochs(epochs, unique, replay_share=replay)
+    assert abs(tokens * (1 - replay) - epochs * unique) <= 1 + 1e-9 * tokens
+
+
+@pytest.mark.parametrize(("epochs", "unique"), [(0, 5), (1, 0), (-1, 5)])
+def test_epochs_of_nothing_are_refused(epochs, unique):
+    with pytest.raises(ValueError, match="must be positive"):
+        tokens_for_epochs(epochs, unique)
+
+
+def test_replay_comes_out_of_the_stages_own_epochs():
+    config = load_config(CONFIGS)
+    epochs = [stage_budget(config, stage).epochs for stage in config.stages]
+    assert epochs == [15, 18, 90, 18]
+    promised = load_config(CONFIGS / "recipes" / "no_replay")
+    epochs = [stage_budget(promised, stage).epochs for stage in promised.stages]
+    assert epochs == [15, 20, 100, 20]
+
+
+def test_the_first_stage_replays_nothing_whatever_is_set():
+    config = load_config(CONFIGS, overrides=["data.replay_share=0.5"])
+    shares = [stage_budget(config, s).own_tokens / s.training.total_tokens for s in config.stages]
+    assert shares == [1, 0.5, 0.5, 0.5]
+
+
+def test_embedded_epochs_are_not_known_before_the_data_is_read():
+    config = load_config(CONFIGS, overrides=["data.source=embedded"])
+    assert {stage_budget(config, stage).epochs for stage in config.stages} == {None}
+
+
+def test_weights_gradients_and_moments_take_sixteen_bytes_a_parameter():
+    config = load_config(CONFIGS)
+    need, total = memory(config), parameter_count(config.model).total
+    assert need.weights + need.gradients + need.optimizer == 16 * total
+    assert need.total == sum(
+        (need.weights, need.gradients, need.optimizer, need.working_copies, need.activations)
+    )
+    muon = load_config(CONFIGS, overrides=["optimizer.name=muon"])
+    saved = need.optimizer - optimizer_bytes(muon.model, muon.optimization)
+    assert saved == 4 * parameter_count(config.model).matrices
+
+
+def test_a_layer_of_the_flagship_keeps_30_720_bytes_a_token_in_bf16():
+    model, compute = load_config(CONFIGS).model, ComputeConfig(precision="bf16")
+
+    def kept(shape):
+        return activation_bytes(shape, compute, tokens=100, seq_len=512)
+
+    one = model.model_copy(update={"num_hidden_layers": 1})
+    two = model.model_copy(update={"num_hidden_layers": 2})
+    grown = kept(two) - kept(one)
+    assert grown == 100 * 30_720
+
+
+def test_switches_move_the_memory_the_right_way():
+    model = load_config(CONFIGS).model
+
+    def need(seq_len=1024, **switches):
+        return activation_bytes(model, ComputeConfig(**switches), tokens=4096, seq_len=seq_len)
+
+    assert need(gradient_checkpointing=True) < need() < need(precision="fp32")
+    assert need(attention="plain", seq_len=512) < need(attention="plain", seq_len=1024)
+    assert need(loss_chunk_tokens=256) < need(loss_chunk_tokens=4096)
+    assert need(seq_len=256) == need(seq_len=4096)
+
+
+def test_one_row_is_counted_even_when_it_is_longer_than_assumed():
+    config = load_config(CONFIGS, overrides=["compute.micro_batch_tokens=1"])
+    assert memory(config).micro_batch_tokens == 4096
+    fixed = load_config(CONFIGS, overrides=["compute.micro_batch_tokens=8192"])
+    assert memory(fixed).micro_batch_tokens == 8192
+    small = load_config(CONFIGS, overrides=["training.batch_tokens=4096"])
+    assert memory(small).micro_batch_tokens == 4096
+    assert math.isclose(memory(load_config(CONFIGS)).activations, 28e9, rel_tol=0.05)
