@@ -1,0 +1,1 @@
+"""Sources: installed packages, generators, local folders, the hub; each a stream of documents."""

@@ -1,0 +1,198 @@
+"""Where documents come from: one `Source` for each thing that a stage's configuration can name.
+
+A source is opened cheaply (packages are found, the hub is asked for a revision, nothing is
+imported), and read as often as one likes: every reading gives the same documents in the same order.
+"""
+
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+from yxanul.config.schema import SourceConfig
+from yxanul.data.document import Document
+from yxanul.data.sources import (
+    api_pages,
+    code,
+    factbook,
+    folder,
+    hub,
+    mathematics,
+    reasoning,
+    wikipedia,
+)
+from yxanul.data.sources.packages import in_hash_order, package_version
+from yxanul.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A named stream of documents with its provenance.
+
+    `version` says what the text depends on: package, Python, revision or hash of contents.
+    `documents()` starts a new reading; `dropped` counts, by reason, what the latest reading left
+    out so far, and is complete when the reading is.
+    """
+
+    name: str
+    domain: str
+    licence: str
+    attribution: str | None
+    version: str
+    documents: Callable[[], Iterator[Document]]
+    dropped: dict[str, int] = field(default_factory=dict)
+
+
+# What an embedded source is, apart from its settings.
+@dataclass(frozen=True, slots=True)
+class _Embedded:
+    domain: str
+    licence: str
+    attribution: str
+    version: Callable[[], str]
+    read: Callable[..., Iterator[Document]]
+    count: int | None = None  # of a generated source; None = a fixed body of text
+
+
+def open_source(config: SourceConfig, kind: Literal["hub", "embedded"], *, seed: int) -> Source:
+    """Return the source that `config` names; `seed` decides what is generated and the order.
+
+    Raises ConfigError for an unknown name, MissingExtraError for a missing package,
+    HubUnreachableError when the hub does not answer.
+    """
+    if kind == "hub":
+        return _open_hub(config)
+    known = _embedded_sources()
+    if config.name not in known:
+        raise ConfigError(
+            f"data.embedded_sources: there is no embedded source {config.name!r}; the names are "
+            f"{', '.join(known)}."
+        )
+    embedded = known[config.name]
+    dropped: dict[str, int] = {}
+    if embedded.count is None:
+        read = partial(
+            _read_fixed,
+            embedded.read,
+            seed=seed,
+            max_documents=config.max_documents,
+            dropped=dropped,
+        )
+    else:
+        count = config.max_documents or embedded.count
+        read = partial(embedded.read, seed=seed, count=count, dropped=dropped)
+    return Source(
+        name=config.name,
+        domain=config.domain,
+        licence=config.licence or embedded.licence,
+        attribution=config.attribution or embedded.attribution,
+        version=embedded.version(),
+        documents=partial(_restart, read, dropped),
+        dropped=dropped,
+    )
+
+
+def open_folder(path: Path, *, name: str, domain: str, column: str = "text") -> Source:
+    """Return the files below `path` as a source; `column` holds the text of JSONL and Parquet.
+
+    Raises UsageError when there is nothing to read. The licence is the user's to know.
+    """
+    dropped: dict[str, int] = {}
+    read = partial(folder.read_documents, path, name=name, column=column, dropped=dropped)
+    return Source(
+        name=name,
+        domain=domain,
+        licence="unknown (a folder of the user's)",
+        attribution=None,
+        version=folder.folder_version(path),
+        documents=partial(_restart, read, dropped),
+        dropped=dropped,
+    )
+
+
+def _open_hub(config: SourceConfig) -> Source:
+    dropped: dict[str, int] = {}
+    revision = hub.resolve_revision(config)
+    read = partial(hub.read_documents, config, revision=revision, dropped=dropped)
+    return Source(
+        name=config.name,
+        domain=config.domain,
+        licence=config.licence or "as the data set's page on the hub says",
+        attribution=config.attribution,
+        version=f"{config.hub_id}@{revision}",
+        documents=partial(_restart, read, dropped),
+        dropped=dropped,
+    )
+
+
+def _embedded_sources() -> dict[str, _Embedded]:
+    gym = partial(_generated_version, reasoning.PACKAGE, reasoning.LICENCE)
+    texts = {
+        module.NAME: _Embedded(
+            module.DOMAIN,
+            module.LICENCE,
+            module.ATTRIBUTION,
+            partial(package_version, module.PACKAGE, licence=module.LICENCE),
+            module.read_documents,
+        )
+        for module in (wikipedia, factbook)
+    }
+    generated = {
+        name: _Embedded(domain, reasoning.LICENCE, attribution, gym, read, count)
+        for name, domain, attribution, read, count in (
+            (
+                reasoning.NAME,
+                reasoning.DOMAIN,
+                reasoning.ATTRIBUTION,
+                reasoning.read_documents,
+                reasoning.DEFAULT_DOCUMENTS,
+            ),
+            (
+                mathematics.GSM_NAME,
+                mathematics.DOMAIN,
+                mathematics.GSM_ATTRIBUTION,
+                mathematics.read_gsm_symbolic,
+                mathematics.DEFAULT_DOCUMENTS,
+            ),
+            (
+                mathematics.ARITHMETIC_NAME,
+                mathematics.DOMAIN,
+                mathematics.ARITHMETIC_ATTRIBUTION,
+                mathematics.read_arithmetic,
+                mathematics.DEFAULT_DOCUMENTS,
+            ),
+        )
+    }
+    library = {
+        module.NAME: _Embedded(
+            module.DOMAIN,
+            module.LICENCE,
+            module.ATTRIBUTION,
+            code.library_version,
+            module.read_documents,
+        )
+        for module in (code, api_pages)
+    }
+    return {**texts, **generated, **library}
+
+
+def _generated_version(package: str, licence: str) -> str:
+    return f"{package_version(package, licence=licence)}, Python {platform.python_version()}"
+
+
+def _read_fixed(
+    read: Callable[..., Iterator[Document]],
+    *,
+    seed: int,
+    max_documents: int | None,
+    dropped: dict[str, int],
+) -> Iterator[Document]:
+    yield from islice(in_hash_order(read(dropped=dropped), seed=seed), max_documents)
+
+
+def _restart(read: Callable[[], Iterator[Document]], dropped: dict[str, int]) -> Iterator[Document]:
+    dropped.clear()
+    return read()

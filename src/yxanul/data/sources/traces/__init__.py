@@ -1,0 +1,1 @@
+"""Renderers that turn generated problems into question, worked steps and verified answer."""
