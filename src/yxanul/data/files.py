@@ -1,0 +1,55 @@
+"""Small steps on the disk that the other files of this room share.
+
+The one idea: a file is there whole or not at all. A large one is written under a temporary name,
+synced by its writer, and published; a small one is written by `yxanul.runfolder.durable`. Nothing
+here knows tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from yxanul.errors import CorruptShardError
+from yxanul.runfolder.durable import BLOCK_BYTES, sync_folder
+
+TEMPORARY = ".tmp"
+
+
+def publish(temporary: Path, final: Path) -> None:
+    """Rename a synced file to its final name, and sync the folder."""
+    temporary.replace(final)
+    sync_folder(final.parent)
+
+
+def read_blocks(path: Path) -> Iterator[bytes]:
+    """Yield a file in blocks of 1 MiB; raise `CorruptShardError` if it cannot be read."""
+    try:
+        with path.open("rb", buffering=0) as handle:
+            while block := handle.read(BLOCK_BYTES):
+                yield block
+    except OSError as error:
+        raise CorruptShardError(
+            f"{path} cannot be read: {error.strerror or error}; prepare the data again."
+        ) from error
+
+
+def regular_file(root: Path, path: str) -> Path:
+    """Return `root/path` if it is a plain file reached without a link below `root`.
+
+    `path` is a relative path with slashes. Raises `CorruptShardError` for a missing file, a
+    symbolic link (it could lead outside the folder), or anything that is not a file.
+    """
+    place = root
+    for part in path.split("/"):
+        place = place / part
+        if place.is_symlink():
+            raise CorruptShardError(
+                f"{place} is a symbolic link; prepared folders hold plain files only. "
+                "Copy the real file there or prepare the data again."
+            )
+    if not place.is_file():
+        raise CorruptShardError(
+            f"{place} is missing though the manifest names it; put it back or prepare again."
+        )
+    return place

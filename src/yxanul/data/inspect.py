@@ -1,0 +1,226 @@
+"""Describe a prepared folder: what is in it, where it came from, and whether it is whole.
+
+The one idea: `inspect_folder` returns plain data (for --json), `render` makes it readable; both
+only read. Names and sizes of files are always compared with the manifest, contents on request.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from yxanul.data.documents import read_documents
+from yxanul.data.manifest import Manifest, SplitRecord, StageRecord, load_manifest
+from yxanul.data.shards import open_stream
+from yxanul.data.tokenizer import Tokenizer, load_tokenizer
+from yxanul.data.verify import check_files, verify
+from yxanul.errors import UsageError
+
+_SAMPLE_TOKENS = 60
+_CONTEXT_TOKENS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class SplitView:
+    """Counts of one side of a source; `bytes` are UTF-8 of the texts."""
+
+    documents: int
+    tokens: int
+    bytes: int
+    shards: int
+
+
+@dataclass(frozen=True, slots=True)
+class SourceView:
+    """A source as `inspect` shows it; `sample` is the beginning of its first training document."""
+
+    name: str
+    stage: str
+    domain: str
+    kind: str
+    licence: str | None
+    attribution: str | None
+    version: str
+    train: SplitView
+    validation: SplitView
+    dropped: dict[str, int]
+    sample_id: str
+    sample: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPlace:
+    """Where a token of a source's training stream comes from.
+
+    `offset` counts tokens within the document (0 is its 50256), `context` is the text around it.
+    """
+
+    source: str
+    position: int
+    token: int
+    document_id: str
+    url: str | None
+    offset: int
+    context: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """A prepared folder; `verified` tells whether every byte was compared with the manifest."""
+
+    folder: str
+    verified: bool
+    stages: dict[str, StageRecord]
+    sources: tuple[SourceView, ...]
+    token: tuple[TokenPlace, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """Return the same as plain dictionaries and lists."""
+        return dataclasses.asdict(self)
+
+
+def inspect_folder(
+    root: Path, *, verify_contents: bool = False, token: int | None = None
+) -> Inspection:
+    """Describe the prepared folder `root`.
+
+    `token` asks which document holds that position (from 0) of each source's training stream.
+    Raises `UsageError` if `root` is not prepared or no stream is that long, `CorruptShardError`
+    if a file is not as the manifest says.
+    """
+    manifest = load_manifest(root)
+    (verify if verify_contents else check_files)(manifest, root)
+    tokenizer = load_tokenizer()
+    places: tuple[TokenPlace, ...] = ()
+    if token is not None:
+        places = tuple(locate_token(manifest, root, position=token, tokenizer=tokenizer))
+    return Inspection(
+        folder=str(root),
+        verified=verify_contents,
+        stages=dict(manifest.stages),
+        sources=tuple(
+            _source_view(manifest, root, name=name, tokenizer=tokenizer)
+            for name in manifest.sources
+        ),
+        token=places,
+    )
+
+
+def locate_token(
+    manifest: Manifest, root: Path, *, position: int, tokenizer: Tokenizer
+) -> list[TokenPlace]:
+    """Return, for each source whose training stream has that position, the document there."""
+    longest = max(source.train.tokens for source in manifest.sources.values())
+    if not 0 <= position < longest:
+        raise UsageError(
+            f"No training stream in {root} has a token {position:,}; the longest ends at "
+            f"{longest - 1:,}."
+        )
+    return [
+        _locate(manifest, root, name=name, position=position, tokenizer=tokenizer)
+        for name, source in manifest.sources.items()
+        if position < source.train.tokens
+    ]
+
+
+def _locate(
+    manifest: Manifest, root: Path, *, name: str, position: int, tokenizer: Tokenizer
+) -> TokenPlace:
+    stream = open_stream(manifest, root, source=name, split="train")
+    documents = read_documents(manifest, root, source=name, split="train")
+    start, document = next(
+        (start, item) for start, item in documents if position < start + item.tokens
+    )
+    first = max(start, position - _CONTEXT_TOKENS)
+    last = min(start + document.tokens, position + _CONTEXT_TOKENS + 1)
+    return TokenPlace(
+        source=name,
+        position=position,
+        token=int(stream.read(position, 1)[0]),
+        document_id=document.id,
+        url=document.url,
+        offset=position - start,
+        context=tokenizer.decode(stream.read(first, last - first).tolist()),
+    )
+
+
+def _source_view(manifest: Manifest, root: Path, *, name: str, tokenizer: Tokenizer) -> SourceView:
+    source = manifest.source(name)
+    sample_id, sample = _sample(manifest, root, name=name, tokenizer=tokenizer)
+    return SourceView(
+        name=name,
+        stage=source.stage,
+        domain=source.domain,
+        kind=source.kind,
+        licence=source.licence,
+        attribution=source.attribution,
+        version=source.version,
+        train=_split_view(source.train),
+        validation=_split_view(source.validation),
+        dropped=dict(source.dropped),
+        sample_id=sample_id,
+        sample=sample,
+    )
+
+
+def _split_view(split: SplitRecord) -> SplitView:
+    return SplitView(split.documents, split.tokens, split.bytes, len(split.files))
+
+
+def _sample(manifest: Manifest, root: Path, *, name: str, tokenizer: Tokenizer) -> tuple[str, str]:
+    first = next(read_documents(manifest, root, source=name, split="train"), None)
+    if first is None:
+        return "", ""
+    count = min(first[1].tokens, _SAMPLE_TOKENS)
+    tokens = open_stream(manifest, root, source=name, split="train").read(0, count)
+    return first[1].id, tokenizer.decode(tokens[1:].tolist())
+
+
+def render(inspection: Inspection) -> str:
+    """Return the description as text for a terminal."""
+    state = "every byte verified" if inspection.verified else "names and sizes checked"
+    lines = [
+        f"{inspection.folder}: {len(inspection.sources)} sources, "
+        f"{sum(s.train.tokens for s in inspection.sources):,} training tokens, "
+        f"{sum(s.validation.tokens for s in inspection.sources):,} held out; {state}",
+        *(
+            f"{name}: prepared by yxanul {stage.code_version}, Python {stage.python_version}, "
+            f"settings {stage.settings_sha256[:12]}"
+            for name, stage in inspection.stages.items()
+        ),
+    ]
+    for source in inspection.sources:
+        lines += ["", *_source_lines(source)]
+    for place in inspection.token:
+        lines += ["", *_token_lines(place)]
+    return "\n".join(lines)
+
+
+def _source_lines(source: SourceView) -> list[str]:
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in source.dropped.items())
+    return [
+        f"{source.name} ({source.stage}, domain {source.domain}, {source.kind})",
+        f"  text        {source.licence or 'licence not stated'}; "
+        f"{source.attribution or 'no attribution stated'}; {source.version}",
+        *(
+            f"  {label:<11} {view.documents:,} documents, {view.tokens:,} tokens, "
+            f"{view.bytes:,} bytes, {view.shards} shard{'s' * (view.shards != 1)}"
+            for label, view in (("train", source.train), ("validation", source.validation))
+        ),
+        f"  dropped     {dropped or 'nothing'}",
+        f"  sample      {source.sample_id}: {_one_line(source.sample)}",
+    ]
+
+
+def _token_lines(place: TokenPlace) -> list[str]:
+    return [
+        f"token {place.position:,} of {place.source} is {place.token}, number {place.offset:,} of "
+        f"document {place.document_id} ({place.url or 'no address'})",
+        f"  around it   {_one_line(place.context)}",
+    ]
+
+
+def _one_line(text: str) -> str:
+    """Return the text with line ends and control characters written out: it goes to a terminal."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

@@ -1,0 +1,87 @@
+"""From a manifest to the sources of a stage's order: its own, and the earlier ones to replay.
+
+The one idea: weights are relative within a stage, so they are brought to a sum of 1 per stage
+before stages are mixed; every earlier stage then has the same part of the replay. They come from
+the configuration, not from the prepared folder: another weight needs no new shards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from yxanul.config.schema import StageConfig
+from yxanul.data.manifest import Manifest, require_stages
+from yxanul.data.order import OrderSource
+from yxanul.errors import UsageError
+
+
+def chunks_in(tokens: int, chunk_tokens: int) -> int:
+    """Return how many chunks a stream holds: the last token is only a target, the tail is dropped.
+
+    A chunk of C tokens needs C + 1, since the target of its last token is the token after it.
+    """
+    return max(0, tokens - 1) // chunk_tokens
+
+
+def source_weights(manifest: Manifest, stages: Sequence[StageConfig]) -> dict[str, float]:
+    """Return {source: weight} for the prepared sources of `stages`, as these configure them.
+
+    A folder is its stage's only source and weighs 1. Raises `UsageError` for a prepared source
+    that its stage does not name (data that was prepared for another configuration).
+    """
+    weights: dict[str, float] = {}
+    for stage in stages:
+        data = stage.data
+        lists = {"hub": data.hub_sources, "embedded": data.embedded_sources}
+        for name, record in manifest.sources.items():
+            if record.stage != stage.name:
+                continue
+            named = {source.name: source.weight for source in lists.get(record.kind, ())}
+            if record.kind != "folder" and name not in named:
+                raise UsageError(
+                    f"The prepared data has the source {name} in {stage.name}, whose "
+                    f"data.{record.kind}_sources do not name it; add it there with its weight, or "
+                    "use other data."
+                )
+            weights[name] = named.get(name, 1.0)
+    return weights
+
+
+def stage_mixture(
+    manifest: Manifest,
+    stage: str,
+    *,
+    earlier: Sequence[str],
+    weights: Mapping[str, float],
+    chunk_tokens: int,
+) -> tuple[list[OrderSource], list[OrderSource]]:
+    """Return (own sources, replayed sources) of a stage for `stage_order`.
+
+    `earlier` names the stages before it, `weights` holds the weight of each of their sources and
+    of its own (see `source_weights`). Raises `UsageError` for a stage that the manifest does not
+    hold and for a source smaller than one chunk.
+    """
+    require_stages(manifest, (*earlier, stage))
+    own, *replayed = (
+        _sources(manifest, name, weights=weights, chunk_tokens=chunk_tokens)
+        for name in (stage, *earlier)
+    )
+    return own, [source for sources in replayed for source in sources]
+
+
+def _sources(
+    manifest: Manifest, stage: str, *, weights: Mapping[str, float], chunk_tokens: int
+) -> list[OrderSource]:
+    found = {name: item for name, item in manifest.sources.items() if item.stage == stage}
+    total = sum(weights[name] for name in found)
+    result = []
+    for name, item in found.items():
+        chunks = chunks_in(item.train.tokens, chunk_tokens)
+        if not chunks:
+            raise UsageError(
+                f"The source {name} of {stage} has {item.train.tokens:,} training tokens, less "
+                f"than one chunk of {chunk_tokens:,} and one more; lower data.chunk_tokens or "
+                "give the source more documents."
+            )
+        result.append(OrderSource(name, chunks, weights[name] / total))
+    return result

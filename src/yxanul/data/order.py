@@ -1,0 +1,177 @@
+"""Which chunk a stage reads at which place: a pure function of (seed, stage, attempt).
+
+The one idea: the whole order is computed at once into two small arrays (6 bytes per chunk, a few
+seconds for 7 million), from nothing but names, counts and weights. So it needs no state to resume,
+is the same for every number of ranks and every sequence length, and can be compared by a hash.
+
+* How many chunks come from a source is exact: weights and replay share times the number of
+  chunks, rounded by largest remainder.
+* Where they stand: the j-th of a source's c chunks stands at (j + u) / c of the stage, u in [0, 1)
+  from a hash. Every source is spread over the whole stage, so each stretch of it follows the
+  mixture closely; a plain shuffle would leave short runs to chance.
+* Which chunk it is: each epoch of a source is its own permutation, so every chunk is read once
+  before any is read again.
+
+numpy's Generator is not used: its streams may change between versions. Hashes are splitmix64
+(Steele, Lea and Flood 2014, doi 10.1145/2660193.2660195), a bijection of 64 bits, keyed by sha256.
+A longer stage has another order, not the same one continued. Files are not known here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from yxanul.errors import UsageError
+
+_GOLDEN = 0x9E3779B97F4A7C15
+_MASK = 2**64 - 1
+_UINT64 = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class OrderKey:
+    """What the order depends on besides counts; `attempt` grows with every rollback."""
+
+    seed: int
+    stage: str
+    attempt: int = 0
+
+    def hash64(self, *names: object) -> int:
+        """Return a 64-bit key for one purpose within this order."""
+        text = "/".join(str(part) for part in (self.seed, self.stage, self.attempt, *names))
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+
+
+@dataclass(frozen=True, slots=True)
+class OrderSource:
+    """A source as the order sees it: `chunks` it holds, `weight` relative to its group."""
+
+    name: str
+    chunks: int
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class StageOrder:
+    """Sample i of the stage is chunk `chunk_index[i]` of `sources[source_index[i]]`.
+
+    Both arrays have shape (n_chunks,): uint16 and uint32.
+    """
+
+    sources: tuple[str, ...]
+    source_index: npt.NDArray[np.uint16]
+    chunk_index: npt.NDArray[np.uint32]
+
+    def __len__(self) -> int:
+        return len(self.source_index)
+
+    def sha256(self) -> str:
+        """Return a hash of the whole order, for comparison between ranks and runs."""
+        digest = hashlib.sha256("/".join(self.sources).encode())
+        digest.update(self.source_index.astype("<u2").tobytes())
+        digest.update(self.chunk_index.astype("<u4").tobytes())
+        return digest.hexdigest()
+
+
+def stage_order(
+    key: OrderKey,
+    n_chunks: int,
+    *,
+    own: Sequence[OrderSource],
+    replay: Sequence[OrderSource] = (),
+    replay_share: float = 0.0,
+) -> StageOrder:
+    """Return the order of a stage of `n_chunks` samples.
+
+    `replay_share` (0 to 1) of them come from `replay`, the earlier stages' sources; without any
+    the stage reads only its `own`. Raises `UsageError` for a source without a chunk.
+    """
+    sources = (*own, *replay)
+    _check(sources)
+    counts = mixture_counts(n_chunks, own=own, replay=replay, replay_share=replay_share)
+    labels = np.repeat(np.arange(len(sources), dtype=np.uint16), counts)
+    places = [
+        _places(count, key.hash64("places", source.name))
+        for source, count in zip(sources, counts, strict=True)
+    ]
+    source_index = labels[np.argsort(np.concatenate(places), kind="stable")]
+    chunk_index = np.empty(n_chunks, dtype=np.uint32)
+    for number, source in enumerate(sources):
+        chunk_index[source_index == number] = _chunks(source, counts[number], key=key)
+    return StageOrder(tuple(source.name for source in sources), source_index, chunk_index)
+
+
+def mixture_counts(
+    n_chunks: int,
+    *,
+    own: Sequence[OrderSource],
+    replay: Sequence[OrderSource],
+    replay_share: float,
+) -> list[int]:
+    """Return the chunks per source, own ones first; each is within 1 of its exact share.
+
+    Largest remainder in exact fractions; of equal remainders the earlier source wins.
+    """
+    share = Fraction(replay_share) if replay else Fraction(0)
+    exact = [n_chunks * (1 - share) * part for part in _shares(own)]
+    exact += [n_chunks * share * part for part in _shares(replay)]
+    counts = [int(quota) for quota in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda i: counts[i] - exact[i])
+    for i in by_remainder[: n_chunks - sum(counts)]:
+        counts[i] += 1
+    return counts
+
+
+def splitmix64(key: int, n: int) -> _UINT64:
+    """Return the first `n` outputs of the splitmix64 generator that starts at `key`.
+
+    All different, since the step is odd and the output function is a bijection.
+    """
+    # uint64 arithmetic on arrays wraps around without a warning, as the algorithm wants.
+    z = np.arange(1, n + 1, dtype=np.uint64) * np.uint64(_GOLDEN) + np.uint64(key & _MASK)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def permutation(n: int, key: int) -> npt.NDArray[np.int64]:
+    """Return a permutation of 0 .. n - 1 that depends on `key` only."""
+    return np.argsort(splitmix64(key, n), kind="stable")
+
+
+def _check(sources: Sequence[OrderSource]) -> None:
+    if not sources:
+        raise UsageError("A stage without sources has no data; name one in its data section.")
+    for source in sources:
+        if source.chunks < 1:
+            raise UsageError(
+                f"The source {source.name} is smaller than one chunk, so nothing can be read from "
+                "it; lower data.chunk_tokens or give the source more documents."
+            )
+
+
+def _shares(sources: Sequence[OrderSource]) -> list[Fraction]:
+    weights = [Fraction(source.weight) for source in sources]
+    return [weight / sum(weights) for weight in weights]
+
+
+def _places(count: int, key: int) -> npt.NDArray[np.float64]:
+    """Return where a source's chunks stand in the stage, in [0, 1], ascending."""
+    jitter = (splitmix64(key, count) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return (np.arange(count, dtype=np.float64) + jitter) / max(count, 1)
+
+
+def _chunks(source: OrderSource, count: int, *, key: OrderKey) -> npt.NDArray[np.uint32]:
+    """Return the chunks that a source gives one after another: whole epochs, then a part of one."""
+    result = np.empty(count, dtype=np.uint32)
+    for epoch, start in enumerate(range(0, count, source.chunks)):
+        stop = min(start + source.chunks, count)
+        order = permutation(source.chunks, key.hash64(source.name, epoch))
+        result[start:stop] = order[: stop - start]
+    return result

@@ -1,0 +1,270 @@
+"""One source on its way: documents -> clean -> dedup -> side -> token ids -> shards.
+
+The one idea: documents stream through in batches of about a megabyte of text, so memory does not
+grow with the source, only the table of seen texts does. Which sources there are, and the folder as
+a whole, are the business of `yxanul.data.prepare`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from yxanul.data.clean import clean, reason_to_drop
+from yxanul.data.dedup import SeenTexts
+from yxanul.data.document import Document
+from yxanul.data.documents import DocumentRecord, IndexWriter
+from yxanul.data.manifest import SPLITS, SourceRecord, SplitRecord
+from yxanul.data.shards import ShardWriter
+from yxanul.data.split import is_validation
+from yxanul.data.tokenizer import Tokenizer
+from yxanul.errors import UsageError
+from yxanul.units import format_count
+
+_BATCH_CHARACTERS = 1 << 20
+_PROGRESS_S = 2.0
+
+
+class DocumentSource(Protocol):
+    """What a source must offer; `yxanul.data.sources` has the real ones."""
+
+    @property
+    def domain(self) -> str:
+        """The domain whose held-out text this source is scored in."""
+        ...
+
+    @property
+    def licence(self) -> str | None:
+        """Licence of the text; None = not stated."""
+        ...
+
+    @property
+    def attribution(self) -> str | None:
+        """Whom to name; None = nobody."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Package, release or revision that the text comes from."""
+        ...
+
+    @property
+    def documents(self) -> Callable[[], Iterator[Document]]:
+        """Start the documents from the beginning, in the same order every time."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSource:
+    """A source with what its stage asks of it.
+
+    `validation_fraction` is the share held out (0 to 1); a document of fewer than `min_tokens`
+    tokens is dropped (None = none is); `open` opens the source without reading documents.
+    """
+
+    name: str
+    stage: str
+    kind: str
+    validation_fraction: float
+    open: Callable[[], DocumentSource]
+    min_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Workbench:
+    """What all sources of one prepared folder share; `seen` makes dedup reach across them."""
+
+    out: Path
+    tokenizer: Tokenizer
+    shard_tokens: int
+    progress: Callable[[str], None]
+    seen: SeenTexts
+
+
+class Pace:
+    """Lets a line of news through about every two seconds, so that one can ask for it often."""
+
+    def __init__(self, progress: Callable[[str], None]) -> None:
+        self._progress = progress
+        self._due = time.monotonic() + _PROGRESS_S
+
+    def tell(self, line: Callable[[], str]) -> None:
+        """Pass `line()` on if it is time; whatever `progress` raises goes through."""
+        if time.monotonic() >= self._due:
+            self._progress(line())
+            self._due = time.monotonic() + _PROGRESS_S
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    document: Document
+    text: str
+    digest: bytes
+
+
+def write_source(plan: PlannedSource, source: DocumentSource, *, bench: Workbench) -> SourceRecord:
+    """Write the shards of one source and return its record.
+
+    Raises `UsageError` if a side of the split is empty, `DiskError` if the disk is full.
+    """
+    dropped: Counter[str] = Counter()
+    folder = bench.out / plan.name
+    bench.progress(f"{plan.name}: reading documents")
+    with ExitStack() as stack:
+        sides = {
+            name: _Side(folder, name, shard_tokens=bench.shard_tokens, stack=stack)
+            for name in SPLITS
+        }
+        documents = _paced(source.documents(), plan.name, sides=sides, progress=bench.progress)
+        for batch in _batches(_admitted(documents, bench.seen, dropped=dropped)):
+            _write_batch(batch, plan, bench=bench, sides=sides, dropped=dropped)
+        # A source may drop documents itself and count them in an attribute `dropped`.
+        own: Mapping[str, int] = getattr(source, "dropped", None) or {}
+        dropped.update(own)
+        _refuse_empty_side(plan, sides, dropped=dropped)
+        train, validation = (sides[name].finish() for name in SPLITS)
+    bench.progress(f"{_counts(plan.name, sides)}; {validation.documents:,} documents held out")
+    return SourceRecord(
+        stage=plan.stage,
+        domain=source.domain,
+        licence=source.licence,
+        attribution=source.attribution,
+        version=source.version,
+        kind=plan.kind,
+        train=train,
+        validation=validation,
+        dropped={reason: dropped[reason] for reason in sorted(dropped) if dropped[reason]},
+    )
+
+
+class _Side:
+    """The files of one side of the split while they are written."""
+
+    def __init__(self, folder: Path, split: str, *, shard_tokens: int, stack: ExitStack) -> None:
+        self._index = stack.enter_context(IndexWriter(folder, split))
+        self._shards = stack.enter_context(ShardWriter(folder, split, shard_tokens=shard_tokens))
+        self.documents = self.tokens = self.bytes = 0
+
+    def append(self, item: _Text, ids: list[int]) -> None:
+        tokens = np.array(ids, dtype=np.uint16)
+        size = len(item.text.encode())
+        document = item.document
+        self._shards.append(tokens)
+        self._index.append(
+            DocumentRecord(document.id, document.url, len(tokens), size, item.digest.hex())
+        )
+        self.documents += 1
+        self.tokens += len(tokens)
+        self.bytes += size
+
+    def finish(self) -> SplitRecord:
+        files = self._shards.finish()
+        return SplitRecord(self.tokens, self.documents, self.bytes, files, self._index.finish())
+
+
+def _counts(name: str, sides: Mapping[str, _Side]) -> str:
+    documents = sum(side.documents for side in sides.values())
+    tokens = sum(side.tokens for side in sides.values())
+    if not documents:
+        return f"{name}: reading documents"
+    return f"{name}: {documents:,} documents, {format_count(tokens)} tokens"
+
+
+def _paced(
+    documents: Iterable[Document],
+    name: str,
+    *,
+    sides: Mapping[str, _Side],
+    progress: Callable[[str], None],
+) -> Iterator[Document]:
+    """Pass the documents on, and news of what is written of them, also when all are dropped."""
+    pace = Pace(progress)
+    for document in documents:
+        pace.tell(lambda: _counts(name, sides))
+        yield document
+
+
+def _admitted(
+    documents: Iterable[Document], seen: SeenTexts, *, dropped: Counter[str]
+) -> Iterator[_Text]:
+    """Yield cleaned documents that are usable and not written yet; count the others."""
+    for document in documents:
+        text = clean(document.text)
+        reason = reason_to_drop(text)
+        digest = hashlib.sha256(text.encode()).digest()
+        if reason is None and digest in seen:
+            reason = "duplicate"
+        if reason is None:
+            yield _Text(document, text, digest)
+        else:
+            dropped[reason] += 1
+
+
+def _batches(items: Iterable[_Text]) -> Iterator[list[_Text]]:
+    batch: list[_Text] = []
+    characters = 0
+    for item in items:
+        batch.append(item)
+        characters += len(item.text)
+        if characters >= _BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _write_batch(
+    batch: list[_Text],
+    plan: PlannedSource,
+    *,
+    bench: Workbench,
+    sides: Mapping[str, _Side],
+    dropped: Counter[str],
+) -> None:
+    tokenizer = bench.tokenizer
+    for item, ids in zip(batch, tokenizer.encode_batch([i.text for i in batch]), strict=True):
+        if plan.min_tokens is not None and len(ids) < plan.min_tokens:
+            dropped["too_short"] += 1
+            continue
+        # Only written texts are remembered: those alone are known when a stage is added later.
+        if not bench.seen.add(item.digest):
+            dropped["duplicate"] += 1
+            continue
+        held_out = is_validation(
+            item.digest.hex(),
+            split_key=item.document.split_key,
+            fraction=plan.validation_fraction,
+        )
+        sides["validation" if held_out else "train"].append(item, [tokenizer.eot, *ids])
+
+
+def _refuse_empty_side(
+    plan: PlannedSource, sides: Mapping[str, _Side], *, dropped: Mapping[str, int]
+) -> None:
+    train, validation = sides["train"].documents, sides["validation"].documents
+    if not train and not validation:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items() if count)
+        raise UsageError(
+            f"The source {plan.name} of {plan.stage} gave no usable document (dropped: "
+            f"{reasons or 'none'}); choose another source or take it out of the stage."
+        )
+    if not validation:
+        raise UsageError(
+            f"None of the {train:,} documents of {plan.name} ({plan.stage}) is held out at "
+            f"data.validation_fraction {plan.validation_fraction:g}; raise it, or give the source "
+            "more documents."
+        )
+    if not train:
+        raise UsageError(
+            f"All {validation:,} documents of {plan.name} ({plan.stage}) are held out at "
+            f"data.validation_fraction {plan.validation_fraction:g}; lower it, or give the source "
+            "more documents."
+        )

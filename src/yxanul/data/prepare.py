@@ -1,0 +1,133 @@
+"""Prepare the data of a run: from the stages' configuration to a folder of token shards.
+
+The one idea: a stage is the unit. The hash of what shapes a stage's tokens is written into the
+manifest, so a stage is prepared once, reused by every run that asks for the same, and never used
+for settings that it was not made for. Making the folder is in `yxanul.data.build`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from yxanul.config.schema import SourceConfig, StageConfig
+from yxanul.data.build import prepare_sources
+from yxanul.data.manifest import FORMAT_VERSION, MANIFEST_NAME, Manifest
+from yxanul.data.pipeline import PlannedSource
+from yxanul.data.shards import SHARD_TOKENS
+from yxanul.data.sources.catalog import open_folder, open_source
+from yxanul.data.tokenizer import VOCABULARY_SHA256
+from yxanul.errors import UsageError
+
+# What a source's settings may change without another token: how much it is read, how it is named
+# in the papers, and how it is reached.
+_SHAPES_NO_TOKEN = {"weight", "licence", "attribution", "private"}
+# Raise it when cleaning, dedup or split give other tokens for the same documents.
+_PROCESS_VERSION = 1
+
+
+def prepare(
+    stages: Sequence[StageConfig], out: Path, *, progress: Callable[[str], None]
+) -> Manifest:
+    """Prepare those of `stages` that `out` does not hold yet; return the manifest of all it holds.
+
+    Each stage reads what its `data.source` says: the hub, embedded sources or a folder (its
+    subfolder of the stage's name, if there is one). `progress` gets a line of text about every
+    two seconds; it may raise to stop the work, and then the folder is left as it was. Raises
+    `UsageError` (a stage in `out` with other settings, a source without usable documents),
+    `CorruptShardError` (a prepared file is missing), `DiskError`, and what the sources raise.
+    """
+    _refuse_shared_folder(stages)
+    plans = [plan for stage in stages for plan in _plans(stage)]
+    settings = {stage.name: settings_sha256(stage) for stage in stages}
+    return prepare_sources(plans, out, settings=settings, progress=progress)
+
+
+def settings_sha256(stage: StageConfig) -> str:
+    """Return the hash of everything in a stage's configuration that shapes its tokens."""
+    settings = {
+        "process": [_PROCESS_VERSION, FORMAT_VERSION, SHARD_TOKENS, VOCABULARY_SHA256],
+        "name": stage.name,
+        "source": stage.data.source,
+        "seed": stage.data.seed,
+        "validation_fraction": stage.data.validation_fraction,
+        "sources": [
+            item.model_dump(mode="json", exclude=_SHAPES_NO_TOKEN) for item in _own_sources(stage)
+        ],
+    }
+    if stage.data.source not in ("hub", "embedded"):
+        settings["domain"] = _folder_domain(stage)
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def _own_sources(stage: StageConfig) -> tuple[SourceConfig, ...]:
+    data = stage.data
+    return {"hub": data.hub_sources, "embedded": data.embedded_sources}.get(data.source, ())
+
+
+def _plans(stage: StageConfig) -> list[PlannedSource]:
+    if stage.data.source not in ("hub", "embedded"):
+        return [_folder_plan(stage)]
+    kind: Literal["hub", "embedded"] = "hub" if stage.data.source == "hub" else "embedded"
+    sources = _own_sources(stage)
+    if not sources:
+        raise UsageError(
+            f"The stage {stage.name} has data.source {kind} but no {kind}_sources; name some in "
+            "its file or choose another source."
+        )
+    return [
+        PlannedSource(
+            name=source.name,
+            stage=stage.name,
+            kind=kind,
+            validation_fraction=stage.data.validation_fraction,
+            open=partial(open_source, source, kind, seed=stage.data.seed),
+            min_tokens=source.min_tokens,
+        )
+        for source in sources
+    ]
+
+
+def _folder_plan(stage: StageConfig) -> PlannedSource:
+    chosen, folder = Path(stage.data.source), _stage_folder(stage)
+    if (chosen / MANIFEST_NAME).is_file():
+        raise UsageError(
+            f"{chosen} is prepared already (it has a {MANIFEST_NAME}), so it is no folder of "
+            "texts; use it as it is or name the folder of texts."
+        )
+    return PlannedSource(
+        name=stage.name,
+        stage=stage.name,
+        kind="folder",
+        validation_fraction=stage.data.validation_fraction,
+        open=partial(open_folder, folder, name=stage.name, domain=_folder_domain(stage)),
+    )
+
+
+def _folder_domain(stage: StageConfig) -> str:
+    configured = (*stage.data.embedded_sources, *stage.data.hub_sources)
+    return configured[0].domain if configured else stage.name
+
+
+def _stage_folder(stage: StageConfig) -> Path:
+    folder = Path(stage.data.source)
+    own = folder / stage.name
+    return own if own.is_dir() else folder
+
+
+def _refuse_shared_folder(stages: Sequence[StageConfig]) -> None:
+    reader: dict[Path, str] = {}
+    for stage in stages:
+        if stage.data.source in ("hub", "embedded"):
+            continue
+        folder = _stage_folder(stage).absolute()
+        if folder in reader:
+            raise UsageError(
+                f"The stages {reader[folder]} and {stage.name} would both read {folder}; put each "
+                f"stage's texts into a subfolder of its name, such as {folder / stage.name}."
+            )
+        reader[folder] = stage.name

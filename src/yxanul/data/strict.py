@@ -1,0 +1,91 @@
+"""Read JSON that somebody else may have written, and never trip over it.
+
+The one idea: every value is asked for by key and kind, and whatever is missing, unknown or of
+another kind is a `CorruptShardError` that names the file and the key. No other error leaves here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+
+from yxanul.errors import CorruptShardError
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_LARGEST_COUNT = 2**63 - 1
+
+
+def parse_json(content: bytes, where: str) -> object:
+    """Return the value in `content`; `where` names the file in the error."""
+    try:
+        value: object = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise CorruptShardError(
+            f"{where} is not valid JSON ({str(error)[:80]}); prepare the data again."
+        ) from error
+    return value
+
+
+class Fields:
+    """A JSON object with exactly the keys `keys`; each method returns one value of its kind."""
+
+    def __init__(self, value: object, where: str, *, keys: Iterable[str]) -> None:
+        self._where = where
+        if not isinstance(value, dict):
+            raise self.wrong("an object is expected here")
+        wanted = set(keys)
+        for key in sorted(wanted - value.keys()):
+            raise self.wrong(f"the key {key} is missing")
+        for key in sorted(value.keys() - wanted):
+            raise self.wrong(f"the key {key[:80]!r} is unknown")
+        self._values: dict[str, object] = value
+
+    def wrong(self, problem: str) -> CorruptShardError:
+        """Return the error that says `problem` about this object."""
+        return CorruptShardError(f"{self._where}: {problem}; prepare the data again.")
+
+    def text(self, key: str) -> str:
+        """Return a string."""
+        value = self._values[key]
+        if not isinstance(value, str):
+            raise self.wrong(f"{key} must be a string")
+        return value
+
+    def optional_text(self, key: str) -> str | None:
+        """Return a string or None."""
+        return None if self._values[key] is None else self.text(key)
+
+    def sha256(self, key: str) -> str:
+        """Return 64 hexadecimal digits."""
+        value = self.text(key)
+        if not _SHA256.fullmatch(value):
+            raise self.wrong(f"{key} must be 64 hexadecimal digits")
+        return value
+
+    def count(self, key: str) -> int:
+        """Return a whole number from 0 to 2**63 - 1."""
+        value = self._values[key]
+        if type(value) is not int or not 0 <= value <= _LARGEST_COUNT:
+            raise self.wrong(f"{key} must be a whole number, 0 or more")
+        return value
+
+    def table(self, key: str) -> dict[str, object]:
+        """Return an object whose keys are free."""
+        value = self._values[key]
+        if not isinstance(value, dict):
+            raise self.wrong(f"{key} must be an object")
+        return value
+
+    def items(self, key: str) -> list[object]:
+        """Return a list."""
+        value = self._values[key]
+        if not isinstance(value, list):
+            raise self.wrong(f"{key} must be a list")
+        return value
+
+    def counts(self, key: str) -> dict[str, int]:
+        """Return an object of whole numbers."""
+        table = self.table(key)
+        inner = Fields(table, f"{self._where}: {key}", keys=table)
+        return {name: inner.count(name) for name in table}

@@ -1,0 +1,141 @@
+"""Own the folder that is being prepared, and clear what a killed run left in it.
+
+The one idea: OUT/preparing.json names the sources of a run in progress and is locked while it
+lives. For sources that the manifest does not name, that file is the proof that their shards are our
+own unfinished work; only files with our names in those sources' folders are ever removed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from yxanul.data.manifest import MANIFEST_NAME, Manifest, is_source_name, load_manifest
+from yxanul.errors import CorruptShardError, UsageError, YxanulError
+from yxanul.runfolder.durable import sync_folder, writing
+
+MARKER_NAME = "preparing.json"
+_LARGEST_MARKER_BYTES = 1 << 20
+_OURS = re.compile(r"(train|validation)(-\d{5}\.bin|\.documents\.jsonl)(\.tmp)?")
+
+
+@contextmanager
+def workspace(out: Path, names: Sequence[str], *, held: Manifest | None) -> Iterator[None]:
+    """Hold `out` to add the sources `names` to those of the manifest `held` (None = it has none).
+
+    Inside the block nothing is where they will be written: leftovers of a killed run are removed
+    first. When the block ends, well or with an error of ours, the marker goes; after an error
+    what was written goes too. Only a kill leaves both. Raises `UsageError` if something that is
+    not ours is in the way, or if another process is preparing; `DiskError` if `out` cannot be
+    written.
+    """
+    marker = out / MARKER_NAME
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    if not marker.exists():
+        _refuse_foreign(out, names, held=held)
+    with writing(marker):
+        handle = marker.open("a+b")
+    with handle:
+        _lock(handle, out, held=held)
+        handle.seek(0)
+        _clear(out, _names(handle.read(_LARGEST_MARKER_BYTES)), held=held)
+        _refuse_foreign(out, names, held=held)
+        _record(handle, marker, names=names)
+        try:
+            yield
+        except (YxanulError, KeyboardInterrupt):
+            # The manifest is read again: the new one may have been published before the error.
+            _clear(out, names, held=_manifest(out))
+            with writing(marker):
+                marker.unlink()
+            raise
+        with writing(marker):
+            marker.unlink()
+
+
+def unfinished(root: Path, *, held: Container[str]) -> set[str]:
+    """Return the sources that a killed or running `prepare` has begun, without those in `held`."""
+    marker = root / MARKER_NAME
+    try:
+        with marker.open("rb") as handle:
+            content = handle.read(_LARGEST_MARKER_BYTES)
+    except FileNotFoundError:
+        return set()
+    except OSError as error:
+        raise CorruptShardError(
+            f"{marker} cannot be read: {error.strerror or error}; move it away."
+        ) from error
+    return {name for name in _names(content) if name not in held}
+
+
+def _lock(handle: IO[bytes], out: Path, *, held: Manifest | None) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UsageError(
+            f"Another process is preparing {out}; wait for it or choose another folder."
+        ) from error
+    # The other process may have ended between our look for its manifest and this lock; then it
+    # removed the marker that we opened, or published a manifest that we have not seen.
+    if os.fstat(handle.fileno()).st_nlink == 0 or _manifest(out) != held:
+        raise UsageError(f"Another process has just prepared {out}; start again to use it.")
+
+
+def _manifest(out: Path) -> Manifest | None:
+    return load_manifest(out) if (out / MANIFEST_NAME).exists() else None
+
+
+def _names(content: bytes) -> list[str]:
+    """Return the sources that a marker names; none if its writer was killed before writing."""
+    try:
+        names = json.loads(content)
+    except (ValueError, RecursionError):
+        return []
+    found = names if isinstance(names, list) else []
+    return [name for name in found if isinstance(name, str) and is_source_name(name)]
+
+
+def _record(handle: IO[bytes], marker: Path, *, names: Sequence[str]) -> None:
+    with writing(marker):
+        handle.truncate(0)
+        handle.write(json.dumps(list(names)).encode())
+        handle.flush()
+        os.fsync(handle.fileno())
+        sync_folder(marker.parent)
+
+
+def _clear(out: Path, names: Iterable[str], *, held: Manifest | None) -> None:
+    """Remove the unfinished work on `names`, but never a source that the manifest holds."""
+    for name in names:
+        folder = out / name
+        if (held and name in held.sources) or folder.is_symlink() or not folder.is_dir():
+            continue
+        with writing(folder):
+            for file in folder.iterdir():
+                if _OURS.fullmatch(file.name):
+                    file.unlink()
+            if not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def _refuse_foreign(out: Path, names: Sequence[str], *, held: Manifest | None) -> None:
+    """Refuse what was there before us; beside a manifest, only where the sources are to go."""
+    foreign = sorted(
+        entry.name
+        for entry in out.iterdir()
+        if entry.name != MARKER_NAME
+        and not entry.name.startswith(".")
+        and (held is None or entry.name in names)
+    )
+    if foreign:
+        raise UsageError(
+            f"{out} holds {foreign[0]}, which `yxanul prepare` did not write; choose an empty "
+            "folder or move that away."
+        )

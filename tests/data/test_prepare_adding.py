@@ -1,0 +1,261 @@
+"""A stage is added to a prepared folder whole or not at all, and the stages there stay in use."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.data.memory import MemorySource, plan, prepare_plans, sentences
+from yxanul.data import build, pipeline
+from yxanul.data.build import prepare_sources
+from yxanul.data.inspect import inspect_folder
+from yxanul.data.manifest import load_manifest, write_manifest
+from yxanul.data.pipeline import PlannedSource
+from yxanul.data.verify import verify
+from yxanul.data.workspace import workspace
+from yxanul.errors import CorruptShardError, DiskError, StoppedOnRequest, UsageError
+
+ROOT = Path(__file__).parents[2]
+
+
+def first_stage() -> list[PlannedSource]:
+    texts = [*sentences(90), "one short text"]
+    return [plan(MemorySource("a", texts), stage="one", min_tokens=6)]
+
+
+def second_stage() -> list[PlannedSource]:
+    # Half of b1 is in the first stage; the short text was dropped there, so it is new here.
+    b1 = MemorySource("b1", [*sentences(40), *sentences(60, about="tree"), "one short text"])
+    b2 = MemorySource("b2", [*sentences(80, about="lake"), *sentences(20, about="tree")])
+    return [plan(b1, stage="two"), plan(b2, stage="two")]
+
+
+def third_stage() -> list[PlannedSource]:
+    return [plan(MemorySource("c", sentences(70, about="cloud")), stage="three")]
+
+
+def all_bytes(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
+def test_stages_one_by_one_give_the_bytes_of_all_at_once(tmp_path: Path) -> None:
+    one, two, three = first_stage(), second_stage(), third_stage()
+    prepare_plans(tmp_path / "once", plans=[*one, *two, *three])
+    prepare_plans(tmp_path / "steps", plans=one)
+    prepare_plans(tmp_path / "steps", plans=[*one, *two])
+    manifest = prepare_plans(tmp_path / "steps", plans=three)
+    assert all_bytes(tmp_path / "steps") == all_bytes(tmp_path / "once")
+    assert manifest.sources["a"].dropped == {"too_short": 1}
+    assert manifest.sources["b1"].dropped == {"duplicate": 40}
+    assert manifest.sources["b2"].dropped == {"duplicate": 20}
+    verify(manifest, tmp_path / "steps")
+
+
+def test_a_folder_that_holds_more_is_used_as_it_is(tmp_path: Path) -> None:
+    both = prepare_plans(tmp_path, plans=[*first_stage(), *second_stage()])
+    before = all_bytes(tmp_path)
+    assert prepare_plans(tmp_path, plans=second_stage()) == both
+    assert prepare_plans(tmp_path, plans=first_stage()) == both
+    assert all_bytes(tmp_path) == before
+
+
+def test_a_source_of_a_stage_that_is_there_is_not_taken_again(tmp_path: Path) -> None:
+    prepare_plans(tmp_path, plans=first_stage())
+    before = all_bytes(tmp_path)
+    again = plan(MemorySource("a", sentences(60, about="tree")), stage="two")
+    with pytest.raises(UsageError, match="a is in one and in two"):
+        prepare_plans(tmp_path, plans=[again])
+    assert all_bytes(tmp_path) == before
+
+
+def test_adding_to_a_folder_that_lost_a_file_is_refused(tmp_path: Path) -> None:
+    prepare_plans(tmp_path, plans=first_stage())
+    (tmp_path / "a/train-00001.bin").unlink()
+    with pytest.raises(CorruptShardError, match=r"a/train-00001\.bin is missing"):
+        prepare_plans(tmp_path, plans=second_stage())
+
+
+def test_foreign_files_where_a_stage_is_to_go_are_left_alone(tmp_path: Path) -> None:
+    prepare_plans(tmp_path, plans=first_stage())
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "b1").mkdir()
+    (tmp_path / "b1/train.documents.jsonl").write_bytes(b"precious")
+    before = all_bytes(tmp_path)
+    with pytest.raises(UsageError, match="holds b1, which `yxanul prepare` did not write"):
+        prepare_plans(tmp_path, plans=second_stage())
+    assert all_bytes(tmp_path) == before
+    prepare_plans(tmp_path, plans=third_stage())
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from tests.data.memory import MemorySource, plan, prepare_plans
+from tests.data.test_prepare_adding import second_stage
+
+class Endless(MemorySource):
+    def _documents(self):
+        yield from super()._documents()
+        print("ready", flush=True)
+        time.sleep(600)
+
+# More than a batch of text, so that shards are begun.
+long = [f"{n} " + "river " * 10_000 for n in range(30)]
+plans = [*second_stage(), plan(Endless("b3", long), stage="two")]
+prepare_plans(Path(sys.argv[1]), plans=plans, shard_tokens=50_000)
+"""
+
+
+def kill_while_adding(out: Path) -> None:
+    """Add the second stage in a process of its own, and kill -9 it in the midst of a source."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(out)],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+        finally:
+            process.kill()
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_a_kill_while_adding_leaves_the_old_stages_in_use(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    old = prepare_plans(out, plans=first_stage())
+    before = all_bytes(out)
+    kill_while_adding(out)
+    assert (out / "b1/train-00000.bin").exists()
+    assert list((out / "b3").glob("*.bin"))
+    assert list((out / "b3").glob("*.tmp"))
+    # The old stage is as it was, and is used with the leftovers beside it.
+    assert load_manifest(out) == old
+    verify(old, out)
+    assert inspect_folder(out, verify_contents=True).verified
+    assert prepare_plans(out, plans=first_stage()) == old
+    assert before.items() <= all_bytes(out).items()
+    # A stray token file is still found, also beside leftovers and within the stages in use.
+    for stray in ("a/train-00099.bin", "x.bin"):
+        (out / stray).write_bytes(b"")
+        with pytest.raises(CorruptShardError, match=f"{stray} is not in the manifest"):
+            verify(old, out)
+        (out / stray).unlink()
+    # The next one removes the leftovers and completes.
+    prepare_plans(out, plans=[*first_stage(), *second_stage()])
+    prepare_plans(tmp_path / "clean", plans=[*first_stage(), *second_stage()])
+    assert all_bytes(out) == all_bytes(tmp_path / "clean")
+
+
+def test_a_marker_that_outlived_its_manifest_removes_nothing_of_it(tmp_path: Path) -> None:
+    # As a kill between the manifest and the removal of the marker leaves it.
+    prepare_plans(tmp_path, plans=[*first_stage(), *second_stage()])
+    before = all_bytes(tmp_path)
+    (tmp_path / "preparing.json").write_text(json.dumps(["b1", "b2"]))
+    verify(load_manifest(tmp_path), tmp_path)
+    manifest = prepare_plans(tmp_path, plans=third_stage())
+    verify(manifest, tmp_path)
+    del before["manifest.json"]
+    assert before.items() <= all_bytes(tmp_path).items()
+    assert not (tmp_path / "preparing.json").exists()
+
+
+def test_an_error_after_the_manifest_is_published_removes_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def written_then_failed(manifest: object, out: Path) -> None:
+        write_manifest(manifest, out)  # type: ignore[arg-type]
+        raise DiskError("the folder cannot be synced")
+
+    monkeypatch.setattr(build, "write_manifest", written_then_failed)
+    with pytest.raises(DiskError):
+        prepare_plans(tmp_path, plans=first_stage())
+    verify(load_manifest(tmp_path), tmp_path)
+
+
+@pytest.mark.parametrize("error", [StoppedOnRequest, KeyboardInterrupt])
+@pytest.mark.parametrize("lines", [1, 2, 30, 120, 200])
+def test_a_stop_from_progress_leaves_the_folder_as_it_was(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[BaseException],
+    lines: int,
+) -> None:
+    monkeypatch.setattr(pipeline, "_PROGRESS_S", 0.0)
+    calls = 0
+
+    def stopping(line: str) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == lines:
+            raise error("stopped")
+
+    def attempt(plans: list[PlannedSource]) -> None:
+        nonlocal calls
+        calls = 0
+        settings = dict.fromkeys(("one", "two"), "0" * 64)
+        with pytest.raises(error):
+            prepare_sources(plans, tmp_path, settings=settings, progress=stopping, shard_tokens=500)
+
+    many = plan(MemorySource("m", sentences(300, about="hill")), stage="one")
+    attempt([many])
+    assert all_bytes(tmp_path) == {}
+    old = prepare_plans(tmp_path, plans=first_stage())
+    before = all_bytes(tmp_path)
+    attempt([*first_stage(), *second_stage()])
+    assert all_bytes(tmp_path) == before
+    verify(old, tmp_path)
+    prepare_plans(tmp_path, plans=second_stage())
+
+
+def test_progress_is_called_for_every_document_when_it_is_due(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(pipeline, "_PROGRESS_S", 0.0)
+    settings = {"one": "0" * 64}
+    prepare_sources(first_stage(), tmp_path, settings=settings, progress=lines.append)
+    assert len(lines) == 1 + 91 + 1
+    source = load_manifest(tmp_path).sources["a"]
+    tokens = (source.train.tokens + source.validation.tokens) / 1000
+    assert lines[-1] == (
+        f"a: 90 documents, {tokens:.2f}".rstrip("0")
+        + f"K tokens; {source.validation.documents} documents held out"
+    )
+
+
+def test_progress_waits_while_it_is_not_due(tmp_path: Path) -> None:
+    lines: list[str] = []
+    settings = {"one": "0" * 64}
+    prepare_sources(first_stage(), tmp_path, settings=settings, progress=lines.append)
+    assert len(lines) <= 3
+
+
+def test_two_processes_do_not_add_to_one_folder(tmp_path: Path) -> None:
+    prepare_plans(tmp_path, plans=first_stage())
+    before = all_bytes(tmp_path)
+    with (tmp_path / "preparing.json").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(UsageError, match="Another process is preparing"):
+            prepare_plans(tmp_path, plans=second_stage())
+        (tmp_path / "preparing.json").unlink()
+    assert all_bytes(tmp_path) == before
+
+
+def test_a_manifest_that_changed_before_the_lock_is_not_overwritten(tmp_path: Path) -> None:
+    old = prepare_plans(tmp_path, plans=first_stage())
+    prepare_plans(tmp_path, plans=second_stage())
+    before = all_bytes(tmp_path)
+    with (
+        pytest.raises(UsageError, match="Another process has just prepared"),
+        workspace(tmp_path, ["c"], held=old),
+    ):
+        pytest.fail("the folder was lent though it had changed")
+    (tmp_path / "preparing.json").unlink()
+    assert all_bytes(tmp_path) == before

@@ -1,0 +1,112 @@
+"""A run's configuration decides what is prepared, and a folder remembers it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.data.memory import sentences, source, stage
+from yxanul.config.schema import StageConfig
+from yxanul.data.prepare import prepare, settings_sha256
+from yxanul.data.verify import verify
+from yxanul.errors import ConfigError, UsageError
+
+
+def write_jsonl(path: Path, texts: list[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+
+
+def silent(line: str) -> None:
+    """Show nothing."""
+
+
+def test_stages_read_their_subfolders(tmp_path: Path) -> None:
+    texts = tmp_path / "texts"
+    write_jsonl(texts / "stage1_a/a.jsonl", sentences(80))
+    write_jsonl(texts / "stage2_b/b.jsonl", sentences(80, about="tree"))
+    stages = [
+        stage("stage1_a", source=str(texts)),
+        stage("stage2_b", source=str(texts), embedded_sources=[source("arithmetic")]),
+    ]
+    manifest = prepare(stages, tmp_path / "out", progress=silent)
+    verify(manifest, tmp_path / "out")
+    kinds = {name: (item.stage, item.kind, item.domain) for name, item in manifest.sources.items()}
+    assert kinds == {
+        "stage1_a": ("stage1_a", "folder", "stage1_a"),
+        "stage2_b": ("stage2_b", "folder", "math"),
+    }
+    assert prepare(stages, tmp_path / "out", progress=silent) == manifest
+
+
+def test_two_stages_do_not_read_one_folder(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "texts/a.jsonl", sentences(80))
+    stages = [stage(name, source=str(tmp_path / "texts")) for name in ("stage1_a", "stage2_b")]
+    with pytest.raises(UsageError, match="stage1_a and stage2_b would both read"):
+        prepare(stages, tmp_path / "out", progress=silent)
+
+
+def test_a_prepared_folder_is_no_folder_of_texts(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "texts/a.jsonl", sentences(80))
+    prepare([stage("s", source=str(tmp_path / "texts"))], tmp_path / "out", progress=silent)
+    with pytest.raises(UsageError, match="is prepared already"):
+        prepare([stage("s", source=str(tmp_path / "out"))], tmp_path / "two", progress=silent)
+
+
+def test_a_stage_without_sources_of_its_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"data\.source embedded but no embedded_sources"):
+        prepare([stage("s", source="embedded")], tmp_path / "out", progress=silent)
+
+
+def test_an_unknown_embedded_source_leaves_no_folder(tmp_path: Path) -> None:
+    wrong = stage("s", source="embedded", embedded_sources=[source("nothing")])
+    with pytest.raises(ConfigError, match="nothing"):
+        prepare([wrong], tmp_path / "out", progress=silent)
+    assert not (tmp_path / "out").exists()
+
+
+CHANGES: list[Callable[[], StageConfig]] = [
+    lambda: stage("t", source="embedded", embedded_sources=[source("arithmetic")]),
+    lambda: stage("s", source="embedded", embedded_sources=[source("stdlib_code")]),
+    lambda: stage("s", source="embedded", embedded_sources=[source("arithmetic")], seed=7),
+    lambda: stage("s", source="embedded", embedded_sources=[source("arithmetic", max_documents=9)]),
+    lambda: stage(
+        "s",
+        source="embedded",
+        embedded_sources=[source("arithmetic")],
+        validation_fraction=0.1,
+    ),
+    lambda: stage("s", source="folder", embedded_sources=[source("arithmetic")]),
+]
+
+
+def test_the_settings_hash_changes_with_what_shapes_the_folder_and_nothing_else() -> None:
+    base = settings_sha256(stage("s", source="embedded", embedded_sources=[source("arithmetic")]))
+    hashes = {settings_sha256(change()) for change in CHANGES}
+    assert len(hashes) == len(CHANGES)
+    assert base not in hashes
+    others = source("arithmetic", weight=7.0, licence="MIT", attribution="us", private=True)
+    same = stage("s", source="embedded", embedded_sources=[others], replay_share=0.2)
+    assert settings_sha256(same) == base
+
+
+def test_the_domain_of_a_folder_is_part_of_its_settings() -> None:
+    plain = stage("s", source="folder")
+    named = stage("s", source="folder", embedded_sources=[source("arithmetic")])
+    assert settings_sha256(plain) != settings_sha256(named)
+
+
+def test_a_run_of_one_stage_and_then_of_two_shares_a_folder(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a/a.jsonl", sentences(80))
+    write_jsonl(tmp_path / "b/b.jsonl", [*sentences(10), *sentences(80, about="tree")])
+    one, two = (stage(name, source=str(tmp_path / name)) for name in "ab")
+    out = tmp_path / "out"
+    prepare([one], out, progress=silent)
+    both = prepare([one, two], out, progress=silent)
+    assert list(both.stages) == ["a", "b"]
+    assert both.sources["b"].dropped == {"duplicate": 10}
+    assert prepare([one], out, progress=silent) == prepare([two], out, progress=silent) == both
+    changed = stage("b", source=str(tmp_path / "b"), validation_fraction=0.3)
+    with pytest.raises(UsageError, match=r"holds the stage b, prepared with other .* delete"):
+        prepare([one, changed], out, progress=silent)

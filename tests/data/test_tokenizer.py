@@ -1,0 +1,106 @@
+"""The tokenizer is GPT-2's, checked, and loses nothing."""
+
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiktoken_ext.openai_public import r50k_pat_str
+
+from yxanul.data.tokenizer import (
+    _PATTERN,
+    EOT,
+    FILE_SHA256,
+    PLACE_VARIABLE,
+    VOCABULARY_SHA256,
+    Tokenizer,
+    _tokenizer,
+    _vocabulary_folder,
+    load_tokenizer,
+)
+from yxanul.errors import CorruptDataError, UsageError
+
+TEXTS = st.text(max_size=60) | st.text(alphabet=" \n\tab'st1.😀é<|endoftext|>", max_size=60)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return load_tokenizer()
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("Hello world", [15496, 995]),
+        (" The quick brown fox", [383, 2068, 7586, 21831]),
+        ("", []),
+        ("    x = 1\n\n\n", [220, 220, 220, 2124, 796, 352, 628, 198]),
+        ("it's we'll I'd", [270, 338, 356, 1183, 314, 1549]),
+        ("IT'S", [2043, 6, 50]),
+        ("😀", [47249, 222]),
+        ("日本", [33768, 98, 17312, 105]),
+        ("naïve café", [2616, 38776, 40304]),
+        ("3.14159", [18, 13, 1415, 19707]),
+    ],
+)
+def test_difficult_strings_have_gpt2s_ids(tokenizer: Tokenizer, text: str, ids: list[int]) -> None:
+    assert tokenizer.encode(text) == ids
+
+
+def test_the_pattern_is_tiktokens_own() -> None:
+    assert r50k_pat_str == _PATTERN
+
+
+@given(text=TEXTS)
+def test_text_survives_a_round_trip(tokenizer: Tokenizer, text: str) -> None:
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text
+    assert EOT not in ids
+    assert tokenizer.token_bytes[ids].sum() == len(text.encode())
+
+
+def test_a_literal_endoftext_is_ordinary_text(tokenizer: Tokenizer) -> None:
+    text = "<|endoftext|> a <|endoftext|><|endoftext|>"
+    for ids in (tokenizer.encode(text), tokenizer.encode_batch([text])[0]):
+        assert EOT not in ids
+        assert tokenizer.decode(ids) == text
+
+
+@given(texts=st.lists(TEXTS, max_size=5))
+def test_a_batch_equals_its_texts_one_by_one(tokenizer: Tokenizer, texts: list[str]) -> None:
+    assert tokenizer.encode_batch(texts) == [tokenizer.encode(text) for text in texts]
+
+
+def test_every_id_has_its_length_in_bytes(tokenizer: Tokenizer) -> None:
+    assert tokenizer.token_bytes.shape == (tokenizer.vocab_size,)
+    assert tokenizer.token_bytes[EOT] == 0
+    assert (tokenizer.token_bytes[:EOT] >= 1).all()
+    assert not tokenizer.token_bytes.flags.writeable
+
+
+def test_loading_is_quick() -> None:
+    # CPU time, since the cores may be shared; the best of three, since the first import warms up.
+    times = []
+    for _ in range(3):
+        _tokenizer.cache_clear()
+        start = time.process_time()
+        load_tokenizer()
+        times.append(time.process_time() - start)
+    assert min(times) < 0.5
+
+
+def test_another_folder_can_hold_the_vocabulary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in FILE_SHA256:
+        (tmp_path / name).write_bytes((_vocabulary_folder() / name).read_bytes())
+    monkeypatch.setenv(PLACE_VARIABLE, str(tmp_path))
+    assert load_tokenizer().sha256 == VOCABULARY_SHA256
+    changed = tmp_path / "encoder.json"
+    changed.write_bytes(changed.read_bytes().replace(b"0", b"1", 1))
+    with pytest.raises(CorruptDataError, match=r"encoder\.json is not GPT-2's"):
+        load_tokenizer()
+    changed.unlink()
+    with pytest.raises(UsageError, match=PLACE_VARIABLE):
+        load_tokenizer()

@@ -1,0 +1,120 @@
+"""The documents that are scored are the same every time, whole, and spread over the set."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.data.memory import MemorySource, plan, prepare_plans, prepare_texts, sentences
+from yxanul.data.documents import read_documents
+from yxanul.data.manifest import Manifest
+from yxanul.data.split import is_validation
+from yxanul.data.tokenizer import EOT, load_tokenizer
+from yxanul.data.validation import LONG_DOCUMENT_TOKENS, validation_documents
+from yxanul.errors import CorruptShardError, UsageError
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def chosen_texts(manifest: Manifest, root: Path, max_tokens: int) -> list[str]:
+    tokenizer = load_tokenizer()
+    documents = validation_documents(manifest, root, source="s", max_tokens=max_tokens)
+    assert all(document[0] == EOT and document.dtype == np.uint16 for document in documents)
+    assert all(EOT not in document[1:] for document in documents)
+    return [tokenizer.decode(document[1:].tolist()) for document in documents]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Manifest, Path]:
+    root = tmp_path_factory.mktemp("validation")
+    return prepare_texts(root, s=sentences(300)), root
+
+
+def test_a_large_budget_takes_everything(prepared: tuple[Manifest, Path]) -> None:
+    manifest, root = prepared
+    texts = chosen_texts(manifest, root, 10**9)
+    assert len(texts) == manifest.sources["s"].validation.documents
+    assert set(texts) <= set(sentences(300))
+
+
+def test_a_smaller_budget_scores_the_beginning_of_the_same_list(
+    prepared: tuple[Manifest, Path],
+) -> None:
+    manifest, root = prepared
+    everything = chosen_texts(manifest, root, 10**9)
+    some = chosen_texts(manifest, root, 1000)
+    assert 1 < len(some) < len(everything)
+    assert some == everything[: len(some)]
+
+
+def test_the_budget_is_passed_by_less_than_one_document(prepared: tuple[Manifest, Path]) -> None:
+    manifest, root = prepared
+    for budget in (100, 500, 1000):
+        documents = validation_documents(manifest, root, source="s", max_tokens=budget)
+        assert sum(map(len, documents[:-1])) < budget <= sum(map(len, documents))
+
+
+def test_the_choice_does_not_depend_on_the_order_of_preparing(
+    prepared: tuple[Manifest, Path], tmp_path: Path
+) -> None:
+    manifest, root = prepared
+    turned = prepare_texts(tmp_path, s=sentences(300)[::-1])
+    assert chosen_texts(turned, tmp_path, 800) == chosen_texts(manifest, root, 800)
+
+
+def test_the_choice_is_spread_over_the_set(prepared: tuple[Manifest, Path]) -> None:
+    manifest, root = prepared
+    found = {
+        document.sha256: position
+        for position, document in read_documents(manifest, root, source="s", split="validation")
+    }
+    whole = manifest.sources["s"].validation.tokens
+    texts = chosen_texts(manifest, root, whole // 3)
+    places = [found[sha256(text)] / whole for text in texts]
+    assert min(places) < 0.3
+    assert max(places) > 0.7
+
+
+def test_only_a_first_document_that_is_too_long_alone_is_cut(
+    prepared: tuple[Manifest, Path],
+) -> None:
+    manifest, root = prepared
+    first = validation_documents(manifest, root, source="s", max_tokens=10**9)[0]
+    (cut,) = validation_documents(manifest, root, source="s", max_tokens=5)
+    assert cut.tolist() == first[:5].tolist()
+
+
+def test_a_very_long_document_is_taken_only_where_it_fits(tmp_path: Path) -> None:
+    # Held out, and by its hash not the first of the list (the first may be cut instead).
+    long = next(
+        text
+        for text in (f"long {n}" + " word" * LONG_DOCUMENT_TOKENS for n in range(99))
+        if sha256(text) > "8" and is_validation(sha256(text), split_key=None, fraction=0.2)
+    )
+    plans = [plan(MemorySource("s", [*sentences(200), long]))]
+    manifest = prepare_plans(tmp_path, plans=plans, shard_tokens=10**6)
+    whole = manifest.sources["s"].validation.tokens
+    assert long in chosen_texts(manifest, tmp_path, whole)
+    some = chosen_texts(manifest, tmp_path, 8000)
+    assert long not in some
+    assert len(some) == manifest.sources["s"].validation.documents - 1
+
+
+def test_a_budget_without_a_token_to_score_is_refused(prepared: tuple[Manifest, Path]) -> None:
+    manifest, root = prepared
+    with pytest.raises(UsageError, match="at least 2"):
+        validation_documents(manifest, root, source="s", max_tokens=1)
+    with pytest.raises(UsageError, match="no source t"):
+        validation_documents(manifest, root, source="t", max_tokens=10)
+
+
+def test_an_index_that_does_not_fit_the_tokens_is_refused(tmp_path: Path) -> None:
+    manifest = prepare_texts(tmp_path, s=sentences(300))
+    path = tmp_path / "s/validation.documents.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[1], lines[0], *lines[2:]]))
+    with pytest.raises(CorruptShardError, match="no validation document begins at token"):
+        validation_documents(manifest, tmp_path, source="s", max_tokens=10**9)
