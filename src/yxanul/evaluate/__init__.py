@@ -1,0 +1,1 @@
+"""Scores a model and decides nothing: bits per byte, per document and per domain."""

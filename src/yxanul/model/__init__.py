@@ -1,0 +1,1 @@
+"""The transformer and its chunked loss; it knows one device and no files."""

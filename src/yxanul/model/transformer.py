@@ -1,0 +1,119 @@
+"""The whole model: embedding, blocks, final norm, tied head.
+
+Parameter names are those of Hugging Face's Gemma class, so that an export renames nothing. The
+model knows one device and no files; precision and attention path are values handed in, never looked
+up.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from yxanul.config.schema import ModelConfig
+from yxanul.model.attention import attention_path
+from yxanul.model.initialisation import initialise
+from yxanul.model.layers import Block, RMSNorm, Rotary
+from yxanul.model.loss import chunked_cross_entropy, token_nats
+
+
+class Transformer(nn.Module):
+    """A causal language model of Gemma-1 blocks with a tied head and fp32 weights."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        compute_dtype: torch.dtype = torch.float32,
+        attention: str = "sdpa",
+        loss_chunk_tokens: int = 1024,
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.compute_dtype = compute_dtype
+        self.loss_chunk_tokens = loss_chunk_tokens
+        self.gradient_checkpointing = gradient_checkpointing
+        rotary = Rotary(config.head_dim, config.max_position_embeddings, theta=config.rope_theta)
+        path = attention_path(attention)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(
+            Block(config, rotary, attention=path) for _ in range(config.num_hidden_layers)
+        )
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.trunk: Callable[[Tensor], Tensor] = self.run_blocks
+
+    @classmethod
+    def initialised(cls, config: ModelConfig, *, seed: int, **options: object) -> "Transformer":
+        """Build the model with start values drawn from `seed`."""
+        model = cls(config, **options)  # type: ignore[arg-type]
+        initialise(model, config, seed=seed)
+        return model
+
+    def forward(self, tokens: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Return hidden states (batch, seq, hidden), or with targets the loss.
+
+        The loss is the sum of nats, 0-D fp32. tokens and targets are (batch, seq) int64; targets
+        equal to -100 are ignored.
+        """
+        hidden = self.hidden_states(tokens)
+        if targets is None:
+            return hidden
+        return chunked_cross_entropy(
+            hidden.flatten(0, 1),
+            self.embed_tokens.weight,
+            targets=targets.flatten(),
+            chunk_tokens=self.loss_chunk_tokens,
+        )
+
+    def hidden_states(self, tokens: Tensor) -> Tensor:
+        """(batch, seq) -> (batch, seq, hidden) after the final norm, in the compute type."""
+        x = self.embed_tokens(tokens).to(self.compute_dtype)
+        x = x * torch.tensor(math.sqrt(self.config.hidden_size), dtype=x.dtype)
+        if torch.is_grad_enabled():
+            x = self.trunk(x)
+        else:
+            # Scored rows have many lengths, and a compiled graph for each would cost more than it
+            # saves.
+            for block in self.layers:
+                x = block.forward(x)
+        hidden: Tensor = self.norm(x)
+        return hidden
+
+    def run_blocks(self, x: Tensor) -> Tensor:
+        """Pass (batch, seq, hidden) through all blocks, with or without gradient checkpointing."""
+        for block in self.layers:
+            if self.gradient_checkpointing:
+                x = checkpoint(block, x, use_reentrant=False)
+            else:
+                x = block(x)
+        return x
+
+    def compile_training(self, how: str) -> None:
+        """Compile each `block` (equal ones share a graph) or the whole `model`.
+
+        Names of parameters stay as they are. There is one graph per sequence length and number of
+        rows, so shapes are static.
+        """
+        if how == "block":
+            for block in self.layers:
+                block.compile(dynamic=False)
+        elif how == "model":
+            self.trunk = torch.compile(self.run_blocks, dynamic=False)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., hidden) -> (..., vocab): for generation and tests, never in training."""
+        return F.linear(hidden, self.embed_tokens.weight.to(hidden.dtype))
+
+    @torch.no_grad()
+    def nats(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """Return each target's nats, (batch, seq) fp32, no gradients; 0 where it is -100."""
+        hidden = self.hidden_states(tokens).flatten(0, 1)
+        weight = self.embed_tokens.weight
+        flat = token_nats(
+            hidden, weight, targets=targets.flatten(), chunk_tokens=self.loss_chunk_tokens
+        )
+        return flat.view(targets.shape)

@@ -1,0 +1,1 @@
+"""What moves the weights: parameter groups, AdamW, Muon, and their learning rates."""
