@@ -1,0 +1,1 @@
+"""What this machine can do: every `auto` becomes a choice, by rule."""

@@ -1,0 +1,68 @@
+"""Who this process is among torchrun's ranks, and the few words the ranks exchange."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+# Rank 0 may prepare data while the others wait.
+_TIMEOUT = timedelta(hours=2)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This rank and the world it is in."""
+
+    rank: int
+    local_rank: int
+    world_size: int
+
+    @property
+    def is_main(self) -> bool:
+        """Rank 0 writes the run folder; the others compute."""
+        return self.rank == 0
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self.world_size > 1:
+            dist.barrier()
+
+    def total(self, value: torch.Tensor) -> torch.Tensor:
+        """Return the sum of a tensor over all ranks."""
+        if self.world_size > 1:
+            dist.all_reduce(value)
+        return value
+
+    def anyone(self, flag: bool, device: torch.device) -> bool:
+        """Tell whether any rank says yes; all ranks get the same answer."""
+        if self.world_size == 1:
+            return flag
+        return bool(self.total(torch.tensor(int(flag), device=device)).item())
+
+
+def local_rank() -> int:
+    """Return the number of this process on its machine; 0 outside torchrun."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+@contextmanager
+def joined_processes(device: torch.device) -> Iterator[Processes]:
+    """Join the group that torchrun describes in the environment; without one, stay alone."""
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    me = Processes(int(os.environ.get("RANK", "0")), local_rank(), world_size)
+    if world_size == 1:
+        yield me
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    card = device if device.type == "cuda" else None
+    dist.init_process_group(backend, timeout=_TIMEOUT, device_id=card)
+    try:
+        yield me
+    finally:
+        dist.destroy_process_group()

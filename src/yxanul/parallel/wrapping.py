@@ -1,0 +1,42 @@
+"""The one place that fixes the order in which a model is wrapped: compile, then parallel.
+
+Whatever the order wraps, names of parameters in checkpoints are those of the bare model.
+"""
+
+from typing import Protocol, cast
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from yxanul.config.schema import ComputeConfig
+from yxanul.errors import MissingExtraError
+from yxanul.parallel.processes import Processes
+
+
+def refuse_missing_engine(compute: ComputeConfig) -> None:
+    """Raise for an engine that this version does not drive."""
+    if compute.engine == "deepspeed":
+        raise MissingExtraError(
+            "the DeepSpeed engine is not part of this version; its extra will be "
+            "yxanul[deepspeed]. Start the same stage with torchrun (scripts/train_stage1.sh) or "
+            "set compute.engine=torch"
+        )
+
+
+class Compilable(Protocol):
+    """A model that knows how to compile its own training pass."""
+
+    def compile_training(self, how: str) -> None:
+        """Compile by `how`, one of compute.compile's values."""
+
+
+def wrap_model(
+    model: nn.Module, compute: ComputeConfig, *, processes: Processes, device: torch.device
+) -> nn.Module:
+    """Return the model itself for one process, else the wrapper that averages gradients."""
+    cast("Compilable", model).compile_training(compute.compile)
+    if processes.world_size == 1:
+        return model
+    ids = [device.index] if device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)

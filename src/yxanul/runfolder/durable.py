@@ -1,0 +1,81 @@
+"""Files that are whole or absent: write beside, fsync, rename, fsync the folder."""
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from yxanul.errors import DiskError
+
+BLOCK_BYTES = 1 << 20
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an `OSError` inside the block into a `DiskError` that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(error, path) from error
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write `text` to `path`: a reader, or a crash, sees the old content or the new.
+
+    Characters that UTF-8 cannot hold (undecodable bytes of a command line) become escapes.
+    """
+    content = text.encode("utf-8", errors="backslashreplace")
+    beside = path.with_name(f".{path.name}.tmp")
+    with writing(path):
+        try:
+            with beside.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(path)
+        except OSError:
+            # Half a file must not go on filling a full disk.
+            beside.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON by `write_atomic`; NaN and infinity are refused."""
+    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def sync_file(path: Path) -> None:
+    """Wait until the bytes of the file at `path` are on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the names inside the folder at `path` are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of the file at `path`, read in blocks, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def disk_error(error: OSError, path: Path) -> DiskError:
+    """Say in one sentence why `path` could not be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskError(f"the disk is full: {path} could not be written; free some space")
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return DiskError(f"{path} could not be written ({reason}); check the folder and its rights")

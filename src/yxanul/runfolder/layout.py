@@ -1,0 +1,113 @@
+"""Where everything of a run lies, and who may write there.
+
+A run is a folder (the contract is in docs: config.yaml, environment.json, data/, metrics.jsonl,
+gates.jsonl, scores/, lineage.jsonl, checkpoints/, exit.json). One process holds its lock; readers
+need none.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from yxanul.errors import UsageError
+from yxanul.runfolder.durable import writing
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths inside one run folder; creating one touches no disk."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration, as YAML."""
+        return self.root / "config.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """Versions, device, seed, command and commit of the last start."""
+        return self.root / "environment.json"
+
+    @property
+    def data(self) -> Path:
+        """Prepared shards, unless data.json points to a shared folder."""
+        return self.root / "data"
+
+    @property
+    def data_pointer(self) -> Path:
+        """Names the prepared folder that the run reads when it is not its own."""
+        return self.root / "data.json"
+
+    @property
+    def metrics(self) -> Path:
+        """A row per logged step."""
+        return self.root / "metrics.jsonl"
+
+    @property
+    def gates(self) -> Path:
+        """A row per check and verdict."""
+        return self.root / "gates.jsonl"
+
+    @property
+    def scores(self) -> Path:
+        """Per-document records of every evaluation."""
+        return self.root / "scores"
+
+    @property
+    def lineage(self) -> Path:
+        """Attempts and rollbacks, append-only."""
+        return self.root / "lineage.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """One folder per checkpoint."""
+        return self.root / "checkpoints"
+
+    @property
+    def exit_record(self) -> Path:
+        """How the last process ended, and why."""
+        return self.root / "exit.json"
+
+    def create(self) -> None:
+        """Make the folders; an impossible place is a `DiskError`."""
+        with writing(self.root):
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            self.scores.mkdir(exist_ok=True)
+
+    def is_empty(self) -> bool:
+        """Tell whether nothing lies in the folder, or it does not exist."""
+        return not self.root.exists() or not any(self.root.iterdir())
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run folder alone; a second process gets a `UsageError` that names the first.
+
+        The kernel drops the lock when its holder dies, however it dies, so there are no stale
+        locks.
+        """
+        path = self.root / ".lock"
+        with writing(path):
+            file = path.open("a+")
+        with file:
+            self._take_lock(file, path)
+            yield
+
+    def _take_lock(self, file: TextIO, path: Path) -> None:
+        with writing(path):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read().strip() or "unknown"
+                raise UsageError(
+                    f"another process (pid {holder}) is training in {self.root}; "
+                    "wait for it, stop it, or choose another --out"
+                ) from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()

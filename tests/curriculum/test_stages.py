@@ -1,0 +1,59 @@
+"""Budgets become whole steps, and steps know their sequence length."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.config.strategies import runs
+from yxanul.config.schema import SeqLenPhase, TrainingConfig
+from yxanul.curriculum.stages import longest_seq_len, plan_stages, seq_len_at
+
+
+def training(*phases: tuple[float, int]) -> TrainingConfig:
+    return TrainingConfig(
+        total_tokens=1024,
+        batch_tokens=1024,
+        learning_rate=1e-3,
+        seq_len_curriculum=tuple(SeqLenPhase(from_fraction=f, seq_len=n) for f, n in phases),
+    )
+
+
+@given(runs())
+def test_stages_follow_one_another_and_never_exceed_their_budgets(config):
+    plans = plan_stages(config)
+    assert [plan.name for plan in plans] == [stage.name for stage in config.stages]
+    assert [plan.index for plan in plans] == list(range(len(plans)))
+    step = token = 0
+    for plan in plans:
+        budget, batch = plan.config.training.total_tokens, plan.config.training.batch_tokens
+        assert (plan.first_step, plan.first_token) == (step, token)
+        assert budget - batch < plan.tokens <= budget
+        assert plan.tokens == plan.total_steps * batch
+        step, token = plan.last_step, token + plan.tokens
+
+
+def test_seq_len_changes_at_the_first_step_of_its_phase():
+    phases = training((0.0, 16), (0.25, 32), (0.5, 64))
+    found = [seq_len_at(phases, step, total_steps=8) for step in range(8)]
+    assert found == [16, 16, 32, 32, 64, 64, 64, 64]
+
+
+def test_a_phase_that_is_shorter_than_a_step_is_passed_over():
+    phases = training((0.0, 16), (0.01, 32), (0.02, 64))
+    assert [seq_len_at(phases, step, total_steps=3) for step in range(3)] == [64, 64, 64]
+
+
+@given(
+    st.sets(st.floats(0.001, 0.999), max_size=4),
+    st.integers(1, 300),
+)
+def test_every_step_has_a_phase_and_lengths_come_in_order(starts, total):
+    phases = [(start, 2 + i) for i, start in enumerate([0.0, *sorted(starts)])]
+    found = [seq_len_at(training(*phases), step, total_steps=total) for step in range(total)]
+    assert found == sorted(found)
+    assert set(found) <= {length for _, length in phases}
+
+
+@given(runs())
+def test_the_longest_seq_len_is_that_of_some_phase(config):
+    lengths = [p.seq_len for s in config.stages for p in s.training.seq_len_curriculum]
+    assert longest_seq_len(config.stages) == max(lengths)

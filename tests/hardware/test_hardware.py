@@ -1,0 +1,106 @@
+"""Choices by rule: complete, repeatable, and honest about what this machine cannot do."""
+
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.model.tiny import shape
+from yxanul.config.schema import ComputeConfig
+from yxanul.errors import UsageError
+from yxanul.hardware.choices import cpu_flags, freeze_compute, pick_device
+from yxanul.hardware.peak import gemm_flops
+
+CPU = torch.device("cpu")
+SRC = Path(__file__).parents[2] / "src"
+
+
+def freeze(compute: ComputeConfig, *, longest_seq_len: int = 512) -> ComputeConfig:
+    return freeze_compute(compute, shape(), device=CPU, longest_seq_len=longest_seq_len)
+
+
+@pytest.mark.parametrize(
+    ("precision", "attention"),
+    list(product(["auto", "bf16", "fp32"], ["auto", "plain", "sdpa"])),
+)
+def test_every_open_choice_is_made_and_every_made_one_kept(precision, attention):
+    wish = ComputeConfig(precision=precision, attention=attention)
+    frozen = freeze(wish)
+    assert "auto" not in frozen.model_dump().values()
+    assert frozen.threads is not None
+    assert frozen.threads >= 1
+    assert frozen.micro_batch_tokens is not None
+    assert frozen.micro_batch_tokens >= 1
+    if precision != "auto":
+        assert frozen.precision == precision
+    if attention != "auto":
+        assert frozen.attention == attention
+    ComputeConfig.model_validate(frozen.model_dump())
+
+
+def test_a_frozen_choice_is_frozen_again_to_itself():
+    once = freeze(ComputeConfig())
+    assert freeze(once) == once
+    assert freeze(ComputeConfig()) == once
+    assert freeze(ComputeConfig(threads=3, micro_batch_tokens=77)).threads == 3
+    assert freeze(ComputeConfig(threads=3, micro_batch_tokens=77)).micro_batch_tokens == 77
+
+
+@pytest.mark.parametrize(("longest", "path"), [(1024, "plain"), (1025, "sdpa")])
+def test_a_cpu_multiplies_plainly_up_to_1024_tokens(longest, path):
+    assert freeze(ComputeConfig(), longest_seq_len=longest).attention == path
+
+
+@pytest.mark.parametrize("attention", ["cudnn", "flash", "efficient"])
+def test_a_kernel_of_a_card_is_refused_on_a_cpu(attention):
+    with pytest.raises(UsageError, match=f"compute.attention={attention} needs a CUDA card"):
+        freeze(ComputeConfig(attention=attention))
+
+
+def test_compiling_without_a_compiler_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(UsageError, match="needs a C\\+\\+ compiler"):
+        freeze(ComputeConfig(compile="block"))
+    assert freeze(ComputeConfig()).compile == "off"
+
+
+@pytest.mark.parametrize("attention", ["cudnn", "flash"])
+def test_a_kernel_without_fp32_is_refused_in_fp32(attention):
+    card = torch.device("cuda", 0)
+    wish = ComputeConfig(precision="fp32", attention=attention, micro_batch_tokens=1024)
+    with pytest.raises(UsageError, match="has no fp32 form"):
+        freeze_compute(wish, shape(), device=card, longest_seq_len=512)
+
+
+def test_fp32_on_a_card_takes_the_kernel_that_has_it():
+    wish = ComputeConfig(precision="fp32", micro_batch_tokens=1024)
+    card = torch.device("cuda", 0)
+    frozen = freeze_compute(wish, shape(), device=card, longest_seq_len=512)
+    assert frozen.attention == "efficient"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a card")
+def test_without_a_card_the_device_is_the_cpu():
+    assert pick_device() == CPU
+    assert pick_device(5) == CPU
+
+
+def test_the_flags_of_a_processor_are_words():
+    assert all(flag and " " not in flag for flag in cpu_flags())
+
+
+def test_the_rate_of_matrix_products_is_positive_and_possible():
+    assert 1e8 < gemm_flops(torch.float32, repeats=2) < 1e15
+
+
+def test_freed_memory_is_spoken_of_in_one_phrase():
+    """In a process of its own: the switch is for a whole process and cannot be taken back."""
+    program = "from yxanul.hardware.memory import keep_freed_memory; print(keep_freed_memory())"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=SRC, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() in {"active", "refused by mallopt", "not available (no glibc)"}

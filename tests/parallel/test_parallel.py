@@ -1,0 +1,114 @@
+"""Two ranks compute what one does, and each knows who it is."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from tests.model.tiny import model_with_norms, shape
+from tests.parallel.ranks import CPU, answers, one_update
+from yxanul.config.schema import ComputeConfig
+from yxanul.errors import MissingExtraError
+from yxanul.parallel.processes import Processes, joined_processes, local_rank
+from yxanul.parallel.wrapping import refuse_missing_engine, wrap_model
+
+ROOT = Path(__file__).parents[2]
+ALONE = Processes(0, 0, 1)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory) -> list[dict]:
+    """What two real processes found: the environment is the one that torchrun gives them."""
+    out = tmp_path_factory.mktemp("ranks")
+    told = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.parallel.ranks", str(out)],
+            cwd=ROOT,
+            env={
+                **os.environ,
+                **told,
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "PYTHONPATH": path,
+            },
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        for process in processes:
+            _, errors = process.communicate(timeout=120)
+            assert process.returncode == 0, errors
+    finally:
+        for process in processes:
+            process.kill()
+    return [
+        {
+            **json.loads((out / f"{r}.json").read_text()),
+            "moments": load_file(out / f"{r}.safetensors"),
+        }
+        for r in range(2)
+    ]
+
+
+def test_two_ranks_have_the_loss_and_gradients_of_one_with_all_rows(two_ranks):
+    wanted, moments = one_update(ALONE, micro_batch=4)
+    for rank in two_ranks:
+        assert rank["loss"] == pytest.approx(wanted["loss"], rel=1e-6)
+        assert rank["grad_norm"] == pytest.approx(wanted["grad_norm"], rel=1e-6)
+        assert rank["moments"].keys() == moments.keys()
+        for name, moment in moments.items():
+            apart = np.abs(rank["moments"][name] - moment).max()
+            assert apart < 1e-6 * np.abs(moment).max() + 1e-9, name
+
+
+def test_all_ranks_hold_the_same_gradients_bitwise(two_ranks):
+    first, second = (rank["moments"] for rank in two_ranks)
+    assert first.keys() == second.keys()
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_ranks_know_who_they_are_and_answer_alike(two_ranks):
+    assert [rank["rank"] for rank in two_ranks] == [0, 1]
+    assert [rank["is_main"] for rank in two_ranks] == [True, False]
+    for rank in two_ranks:
+        assert rank["world_size"] == 2
+        assert rank["total"] == 3.0
+        assert rank["last_says_yes"] is True
+        assert rank["nobody"] is False
+
+
+def test_a_process_alone_joins_nothing_and_is_wrapped_in_nothing(monkeypatch):
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    with joined_processes(CPU) as me:
+        assert me == ALONE
+        assert not torch.distributed.is_initialized()
+        assert answers(me)["total"] == 1.0
+        assert answers(me)["last_says_yes"] is True
+        me.barrier()
+        model = model_with_norms(shape())
+        assert wrap_model(model, ComputeConfig(), processes=me, device=CPU) is model
+    assert local_rank() == 0
+
+
+def test_an_engine_that_is_not_there_is_named_with_its_extra():
+    refuse_missing_engine(ComputeConfig())
+    with pytest.raises(MissingExtraError, match=r"yxanul\[deepspeed\]"):
+        refuse_missing_engine(ComputeConfig(engine="deepspeed"))

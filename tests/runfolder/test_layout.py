@@ -1,0 +1,79 @@
+"""One process holds a run folder, and its death frees it."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from yxanul.errors import DiskError, UsageError
+from yxanul.runfolder.layout import RunFolder
+
+SRC = Path(__file__).parents[2] / "src"
+HOLD = """
+import sys
+from pathlib import Path
+from yxanul.runfolder.layout import RunFolder
+with RunFolder(Path(sys.argv[1])).locked():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path) -> RunFolder:
+    found = RunFolder(tmp_path / "run")
+    found.create()
+    return found
+
+
+def test_creating_a_folder_twice_is_no_error_and_a_file_in_its_place_is(tmp_path, folder):
+    folder.create()
+    assert folder.checkpoints.is_dir()
+    assert folder.scores.is_dir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DiskError, match="file"):
+        RunFolder(tmp_path / "file").create()
+
+
+def test_a_folder_is_empty_when_nothing_lies_in_it(tmp_path, folder):
+    assert RunFolder(tmp_path / "missing").is_empty()
+    assert not folder.is_empty()
+
+
+def test_all_paths_lie_inside_the_folder(folder):
+    names = [name for name in dir(RunFolder) if isinstance(getattr(RunFolder, name), property)]
+    paths = {getattr(folder, name) for name in names}
+    assert len(paths) == len(names)
+    assert all(path.parent == folder.root for path in paths)
+
+
+def test_a_second_process_is_refused_and_the_first_is_named_until_it_dies(folder):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder.root)],
+        cwd=SRC,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(UsageError, match=f"pid {holder.pid}"), folder.locked():
+            pass
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+    with folder.locked():
+        pass
+
+
+def test_the_lock_is_free_after_an_error_inside(folder):
+    with pytest.raises(ZeroDivisionError), folder.locked():
+        raise ZeroDivisionError
+    with folder.locked(), pytest.raises(UsageError, match="another process"), folder.locked():
+        pass
+
+
+def test_a_lock_in_a_missing_folder_is_a_disk_error(tmp_path):
+    with pytest.raises(DiskError, match="missing"), RunFolder(tmp_path / "missing").locked():
+        pass
