@@ -1,0 +1,1 @@
+"""The verbs of the command line; no logic of their own."""

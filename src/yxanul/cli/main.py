@@ -1,0 +1,56 @@
+"""The program `yxanul`: verbs, exit codes, and one clear sentence for a user's mistake."""
+
+import sys
+import traceback
+from collections.abc import Sequence
+
+import typer
+
+from yxanul.cli import data_verbs, run_verbs
+from yxanul.cli.output import print_json, say
+from yxanul.errors import UsageError, YxanulError
+
+app = typer.Typer(
+    name="yxanul",
+    help="Pretrain small, deep, narrow language models from scratch, in gated stages.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command("run")(run_verbs.run)
+app.command("train")(run_verbs.train)
+app.command("prepare")(data_verbs.prepare_data)
+app.command("inspect")(data_verbs.inspect)
+app.command("plan")(data_verbs.plan)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the program and leave with its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(_exit_code(words))
+
+
+def _exit_code(words: list[str]) -> int:
+    try:
+        code = app(words, standalone_mode=False, prog_name="yxanul")
+        return code if isinstance(code, int) else 0
+    except typer.Abort:
+        return 130
+    except YxanulError as error:
+        return _refuse(words, str(error), error.exit_code)
+    except Exception as error:  # noqa: BLE001  (the last door: nothing passes it unseen)
+        # Typer carries click beside or inside itself, by version: its usage errors are known by
+        # this method.
+        usage_message = getattr(error, "format_message", None)
+        if usage_message is not None:
+            return _refuse(words, usage_message(), UsageError.exit_code)
+        traceback.print_exc()  # a bug of ours: it must be seen whole
+        return _refuse(words, f"internal error: {type(error).__name__}: {error}", 1)
+
+
+def _refuse(words: list[str], reason: str, code: int) -> int:
+    say(f"yxanul: {reason}")
+    if "--json" in words:
+        print_json({"error": reason, "exit_code": code})
+    return code

@@ -1,0 +1,64 @@
+"""The options that several verbs share, each written once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ConfigDir = Annotated[
+    Path,
+    typer.Option(
+        "--config_dir", help="Folder with model_config.yaml, optimization.yaml and stage*.yaml."
+    ),
+]
+Stage = Annotated[str, typer.Option("--stage", help="Name of the stage, e.g. stage1_wikipedia.")]
+Model = Annotated[
+    str | None, typer.Option("--model", help="A shape of configs/models by name, or a file.")
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        help="hub, embedded (offline), a folder of JSONL/Parquet/text, or a prepared folder.",
+    ),
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", help="Run folder; default runs/<config>-<model>.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="Change one key, e.g. training.batch_tokens=4096. May be given many times."
+    ),
+]
+Resume = Annotated[str, typer.Option("--resume", help="auto, never, or the name of a checkpoint.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Refuse a run folder that is not empty.")]
+MaxSteps = Annotated[
+    int | None,
+    typer.Option(
+        "--max_steps",
+        min=1,
+        help="Stop early; schedules stay as they are, and the gate is not run.",
+    ),
+]
+NumEpochs = Annotated[
+    float | None,
+    typer.Option(
+        "--num_epochs",
+        min=1e-6,
+        help="Set the stage's tokens to this many passes over its own sources.",
+    ),
+]
+InitFrom = Annotated[
+    Path | None,
+    typer.Option(
+        "--init_from", help="Begin with the weights of a run folder or of one of its checkpoints."
+    ),
+]
+DeepSpeed = Annotated[
+    Path | None,
+    typer.Option(
+        "--deepspeed", help="A DeepSpeed JSON file (the engine comes with a later version)."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]

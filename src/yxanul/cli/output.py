@@ -1,0 +1,51 @@
+"""How a verb speaks: results on stdout, everything else on stderr, one JSON object with --json."""
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from yxanul.train.request import RunOutcome
+
+
+def say(text: str) -> None:
+    """Print one line of news on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """Print the one JSON object of a verb on stdout."""
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)
+
+
+def print_outcome(outcome: RunOutcome) -> None:
+    """Print what a run reached, stage by stage, for a person."""
+    console = Console()
+    table = Table(
+        title=f"{outcome.run_folder}: {outcome.steps:,} steps, {outcome.tokens_seen:,} tokens"
+    )
+    table.add_column("stage")
+    table.add_column("gate")
+    table.add_column("held-out bits per byte, before -> after")
+    for stage in outcome.stages:
+        table.add_row(stage.name, stage.verdict, _changes(stage.bpb_before, stage.bpb_after))
+    console.print(table)
+    if outcome.tokens_per_s is not None:
+        mfu = f", MFU {outcome.mfu:.1%}" if outcome.mfu is not None else ""
+        console.print(
+            f"{outcome.tokens_per_s:,.0f} tokens/s{mfu}; training {outcome.training_s:.0f} s, "
+            f"evaluation {outcome.evaluation_s:.0f} s",
+            highlight=False,
+        )
+
+
+def _changes(before: dict[str, float] | None, after: dict[str, float] | None) -> str:
+    if after is None:
+        return "not scored"
+    if before is None:
+        return "\n".join(f"{domain} {value:.4f}" for domain, value in after.items())
+    return "\n".join(
+        f"{domain} {before[domain]:.4f} -> {value:.4f}" for domain, value in after.items()
+    )

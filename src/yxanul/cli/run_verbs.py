@@ -1,0 +1,93 @@
+"""`run` and `train`: hand the request to the train room and print what came of it."""
+
+import shlex
+import sys
+from typing import Annotated
+
+import typer
+
+from yxanul.cli import options
+from yxanul.cli.output import print_json, print_outcome
+from yxanul.train.request import RunRequest
+from yxanul.train.run import start_run
+
+
+def run(
+    config_dir: options.ConfigDir,
+    model: options.Model = None,
+    data: options.Data = None,
+    out: options.Out = None,
+    overrides: options.Overrides = None,
+    resume: options.Resume = "auto",
+    fresh: options.Fresh = False,
+    max_steps: options.MaxSteps = None,
+    json: options.Json = False,
+) -> None:
+    """Train every stage in order, with a gate after each.
+
+    Example: yxanul run --config_dir configs/embedded --data embedded --out runs/first
+    """
+    _start(
+        RunRequest(
+            config_dir=config_dir,
+            model=model,
+            data=data,
+            out=out,
+            overrides=tuple(overrides or ()),
+            resume=resume,
+            fresh=fresh,
+            max_steps=max_steps,
+            command=shlex.join(sys.argv),
+        ),
+        json,
+    )
+
+
+def train(
+    config_dir: options.ConfigDir,
+    stage: options.Stage,
+    num_epochs: options.NumEpochs = None,
+    init_from: options.InitFrom = None,
+    deepspeed: options.DeepSpeed = None,
+    model: options.Model = None,
+    data: options.Data = None,
+    out: options.Out = None,
+    overrides: options.Overrides = None,
+    resume: options.Resume = "auto",
+    fresh: options.Fresh = False,
+    max_steps: options.MaxSteps = None,
+    json: options.Json = False,
+    local_rank: Annotated[
+        int | None, typer.Option("--local_rank", hidden=True, help="Set by the deepspeed launcher.")
+    ] = None,
+) -> None:
+    """Train one stage; a later one starts from the passed stage before it in the same --out.
+
+    Example: yxanul train --config_dir configs --stage stage1_wikipedia --num_epochs 1
+    """
+    engine = ["compute.engine=deepspeed"] if deepspeed is not None or local_rank is not None else []
+    _start(
+        RunRequest(
+            config_dir=config_dir,
+            stage=stage,
+            model=model,
+            data=data,
+            out=out,
+            overrides=(*(overrides or ()), *engine),
+            resume=resume,
+            fresh=fresh,
+            max_steps=max_steps,
+            num_epochs=num_epochs,
+            init_from=init_from,
+            command=shlex.join(sys.argv),
+        ),
+        json,
+    )
+
+
+def _start(request: RunRequest, json: bool) -> None:
+    outcome = start_run(request)
+    if json:
+        print_json(outcome.as_json())
+    else:
+        print_outcome(outcome)

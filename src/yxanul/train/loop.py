@@ -1,0 +1,209 @@
+"""The loop: one step after another, in a visible order.
+
+Which stage? One step; score if due; write the row; save if due; asked to stop? At the stage's end
+the gate is asked, and its verdict acted on.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from yxanul.curriculum.gate import progress_verdict
+from yxanul.curriculum.stages import StagePlan, seq_len_at
+from yxanul.errors import CorruptDataError, GateStopError, StoppedOnRequest
+from yxanul.optim.optimizers import LearningRates
+from yxanul.optim.schedule import learning_rate_factor
+from yxanul.runfolder.rows import append_row, read_rows
+from yxanul.train.clock import StepClock
+from yxanul.train.request import RunOutcome, StageOutcome
+from yxanul.train.session import Session
+from yxanul.train.state import Position
+from yxanul.train.step import train_step
+
+
+@dataclass
+class TrainingLoop:
+    """Trains a session's stages from `position` on, which it moves."""
+
+    session: Session
+    position: Position
+    clock: StepClock = field(default_factory=StepClock)
+
+    def run(self) -> RunOutcome:
+        """Train every stage that is left; return what was reached.
+
+        Raises `StoppedOnRequest` after saving, and `GateStopError` when a gate says stop.
+        """
+        session, position = self.session, self.position
+        outcome = RunOutcome(session.folder.root)
+        try:
+            for plan in session.active:
+                if position.step <= plan.first_step and position.stage != plan.name:
+                    position.enter(plan)
+                if position.step < plan.last_step and not self._train_stage(plan):
+                    cut = StageOutcome(plan.name, "not run", "stopped by --max_steps", None, None)
+                    outcome.stages.append(cut)
+                    break
+                outcome.stages.append(self._close_stage(plan))
+        finally:
+            session.progress.close()
+        outcome.steps, outcome.tokens_seen = position.step, position.tokens_seen
+        outcome.training_s, outcome.evaluation_s = self.clock.seconds, session.scorer.seconds
+        outcome.tokens_per_s = self.clock.tokens_per_s
+        outcome.mfu = self.clock.mfu(session.peak_flops)
+        return outcome
+
+    def _train_stage(self, plan: StagePlan) -> bool:
+        """Train one stage to its end; False when --max_steps ended it before."""
+        session, position = self.session, self.position
+        limit = min(plan.last_step, session.step_limit)
+        if limit == plan.last_step and position.stage_step == 0:
+            self._score(session.scorer.domains)
+        loader = session.loader(plan, position.attempt)
+        score_steps = _score_steps(plan)
+        ranks = session.engine.processes
+        session.progress.begin(plan.name, done=position.stage_step, total=plan.total_steps)
+        while position.step < limit and not session.asked_to_stop():
+            self.clock.begin()
+            seq_len = seq_len_at(
+                plan.config.training, position.stage_step, total_steps=plan.total_steps
+            )
+            rates = _rates(plan, position.stage_step)
+            rows = loader.step_rows(
+                position.stage_step, seq_len, rank=ranks.rank, world_size=ranks.world_size
+            )
+            result = train_step(session.engine, rows, rates=rates)
+            position.advance(plan.config.training.batch_tokens)
+            self.clock.end(plan.config.training.batch_tokens, session.flops_per_token(seq_len))
+            bpb = None
+            if position.stage_step in score_steps:
+                bpb = self._score(session.own_domains(plan))
+            self._write_row(
+                plan,
+                {
+                    "seq_len": seq_len,
+                    "loss": result.loss,
+                    "grad_norm": result.grad_norm,
+                    "learning_rate": rates.matrices,
+                    "embedding_learning_rate": rates.embedding,
+                    "norm_learning_rate": rates.norms,
+                    "bpb": bpb,
+                },
+            )
+            if position.step < limit and session.is_save_due(position):
+                session.save(position, permanent=False)
+        session.save(position, permanent=position.step == plan.last_step)
+        if session.asked_to_stop():
+            raise StoppedOnRequest(
+                f"stopped by {session.stop.signal_name or 'another rank'} at step "
+                f"{position.step}, and saved; start the same command again to go on"
+            )
+        return limit == plan.last_step
+
+    def _close_stage(self, plan: StagePlan) -> StageOutcome:
+        """Score all domains, ask the gate, write its row once, and act on the verdict."""
+        session = self.session
+        outcome = self._recorded_outcome(plan)
+        if outcome is None:
+            before = session.scorer.stored(step=plan.first_step, attempt=self.position.attempt)
+            after = self._score(session.scorer.domains)
+            if session.engine.processes.is_main:
+                outcome = self._judge(plan, before=before, after=after)
+        if outcome is not None:
+            session.progress.say(f"gate of {plan.name}: {outcome.verdict} ({outcome.why})")
+        # Only the main rank has scores; what it decided holds for all.
+        held = session.agreed(outcome is not None and outcome.verdict != "pass")
+        if outcome is None:
+            outcome = StageOutcome(plan.name, "stop" if held else "pass", "by rank 0", None, None)
+        if held:
+            raise GateStopError(
+                f"the gate of {plan.name} says {outcome.verdict}: {outcome.why}. Everything is "
+                f"kept in {session.folder.root}"
+            )
+        return outcome
+
+    def _judge(
+        self, plan: StagePlan, *, before: dict[str, float] | None, after: dict[str, float]
+    ) -> StageOutcome:
+        decision = progress_verdict(
+            before,
+            after,
+            own_domains=self.session.own_domains(plan),
+            min_improvement=plan.config.gate.min_improvement,
+        )
+        row = {
+            "stage": plan.name,
+            "attempt": self.position.attempt,
+            "step": self.position.step,
+            "verdict": decision.verdict,
+            "why": decision.why,
+            "bpb_before": before,
+            "bpb_after": after,
+        }
+        append_row(self.session.folder.gates, row, durable=True)
+        return StageOutcome(plan.name, decision.verdict, decision.why, before, after)
+
+    def _recorded_outcome(self, plan: StagePlan) -> StageOutcome | None:
+        """Return the verdict that the gate gave before, if it did."""
+        gates = self.session.folder.gates
+        for row in read_rows(gates):
+            if row["stage"] == plan.name and row["attempt"] == self.position.attempt:
+                return StageOutcome.from_row(row)
+        if self.position.step > plan.last_step:
+            raise CorruptDataError(
+                f"{gates} has no verdict of {plan.name}, which the run has left behind; "
+                "the file is damaged"
+            )
+        return None
+
+    def _score(self, domains: tuple[str, ...]) -> dict[str, float]:
+        """Score on the main rank; the others wait and get nothing."""
+        scores: dict[str, float] = {}
+        position = self.position
+        if self.session.engine.processes.is_main:
+            scores = self.session.scorer.score(
+                self.session.model, step=position.step, attempt=position.attempt, domains=domains
+            )
+            self.session.progress.scored(scores)
+        self.session.engine.processes.barrier()
+        return scores
+
+    def _write_row(self, plan: StagePlan, measured: dict[str, Any]) -> None:
+        """Show the step, and write its row when one is due, scored, or the stage's last."""
+        session, position, clock = self.session, self.position, self.clock
+        if not session.engine.processes.is_main:
+            return
+        tokens_per_s = plan.config.training.batch_tokens / clock.step_s
+        flops_per_s = tokens_per_s * session.flops_per_token(measured["seq_len"])
+        row = {
+            **position.as_row(),
+            **measured,
+            "step_s": clock.step_s,
+            "tokens_per_s": tokens_per_s,
+            "mfu": flops_per_s / session.peak_flops if session.peak_flops else None,
+        }
+        left = plan.total_steps - position.stage_step
+        shown = {**row, "seconds_left": left * clock.seconds / clock.steps}
+        done = position.stage_step
+        session.progress.step(plan.name, done=done, total=plan.total_steps, row=shown)
+        due = done % session.config.optimization.logging.every_steps == 0
+        if due or left == 0 or measured["bpb"] is not None:
+            append_row(session.folder.metrics, row)
+
+
+def _rates(plan: StagePlan, stage_step: int) -> LearningRates:
+    training = plan.config.training
+    factor = learning_rate_factor(training, stage_step, total_steps=plan.total_steps)
+    matrices = training.learning_rate
+    embedding = training.embedding_learning_rate or matrices
+    norms = training.norm_learning_rate or matrices
+    return LearningRates(matrices * factor, embedding * factor, norms * factor)
+
+
+def _score_steps(plan: StagePlan) -> frozenset[int]:
+    """Return the stage steps after which the own domains are scored, the stage's end left out."""
+    fraction = plan.config.evaluation.every_fraction
+    if fraction is None:
+        return frozenset()
+    count = int(1 / fraction)
+    steps = {round(k * fraction * plan.total_steps) for k in range(1, count + 1)}
+    return frozenset(step for step in steps if 0 < step < plan.total_steps)

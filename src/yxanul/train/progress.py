@@ -1,0 +1,78 @@
+"""What a person sees while the run goes on: a bar on a terminal, plain lines elsewhere."""
+
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class RunProgress:
+    """Shows stage, loss, bits per byte, tokens/s, MFU and time left on stderr.
+
+    Invisible ones (the other ranks') print nothing.
+    """
+
+    def __init__(self, *, visible: bool) -> None:
+        self._visible = visible
+        self._console = Console(stderr=True)
+        self._bar: Progress | None = None
+        self._last_line = 0.0
+        self._bpb = ""
+
+    def say(self, text: str) -> None:
+        """Print one line of news, above the bar if there is one."""
+        if self._visible:
+            # Long lines are left to the terminal: a log file should not be wrapped at 80.
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def begin(self, stage: str, *, done: int, total: int) -> None:
+        """Open the bar of a stage at `done` of `total` steps."""
+        self.close()
+        self._last_line = time.monotonic()
+        if self._visible and self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[news]}"),
+                TimeRemainingColumn(),
+                console=self._console,
+            )
+            self._bar.start()
+            self._bar.add_task(stage, total=total, completed=done, news="")
+
+    def scored(self, bpb: dict[str, float]) -> None:
+        """Remember the newest bits per byte for the next line."""
+        self._bpb = " ".join(f"{domain} {value:.3f} bpb" for domain, value in bpb.items())
+
+    def step(self, stage: str, *, done: int, total: int, row: dict[str, object]) -> None:
+        """Show one step; `row` is its metric row."""
+        if not self._visible:
+            return
+        news = _news(row, self._bpb)
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=done, news=news)
+        elif time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES or done == total:
+            self._last_line = time.monotonic()
+            left = row.get("seconds_left")
+            tail = f", {left:.0f} s left in the stage" if isinstance(left, float) else ""
+            self.say(f"{stage} {done}/{total}: {news}{tail}")
+
+    def close(self) -> None:
+        """End the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def _news(row: dict[str, object], bpb: str) -> str:
+    parts = [
+        f"loss {row['loss']:.3f}",
+        f"seq {row['seq_len']}",
+        f"{row['tokens_per_s']:,.0f} tokens/s",
+    ]
+    if isinstance(row.get("mfu"), float):
+        parts.append(f"MFU {row['mfu']:.0%}")
+    return ", ".join([*parts, bpb] if bpb else parts)

@@ -1,0 +1,147 @@
+"""A run from the first check to the exit record: the one entry that the command line calls."""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from yxanul.config.schema import RunConfig
+from yxanul.curriculum.stages import plan_stages
+from yxanul.errors import UsageError, YxanulError
+from yxanul.hardware.choices import pick_device
+from yxanul.parallel.processes import Processes, joined_processes, local_rank
+from yxanul.parallel.wrapping import refuse_missing_engine
+from yxanul.runfolder.checkpoints import list_checkpoints
+from yxanul.runfolder.durable import write_json
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.rows import read_rows
+from yxanul.train.loop import TrainingLoop
+from yxanul.train.progress import RunProgress
+from yxanul.train.request import RunOutcome, RunRequest, StageOutcome
+from yxanul.train.resume import find_position
+from yxanul.train.setup import (
+    Machine,
+    build_session,
+    freeze_config,
+    prepare_corpus,
+    prepare_process,
+    read_config,
+    record_environment,
+    replan_epochs,
+)
+from yxanul.train.signals import stop_on_signals
+
+
+def start_run(request: RunRequest) -> RunOutcome:
+    """Do what the request says, from where its run folder stands.
+
+    RUN/exit.json is left behind whatever happens. Errors are `YxanulError`s with their exit codes;
+    anything else is a bug.
+    """
+    config = read_config(request)
+    refuse_missing_engine(config.optimization.compute)
+    folder = RunFolder(request.out or default_out(request, config))
+    device = pick_device(local_rank())
+    with joined_processes(device) as processes:
+        if processes.is_main:
+            _check_folder(folder, request)
+            folder.create()
+        processes.barrier()
+        with _owned(folder, processes) as record, stop_on_signals() as stop:
+            progress = RunProgress(visible=processes.is_main)
+            machine = Machine(processes, device, progress, stop)
+            outcome = _train(config, folder, request=request, machine=machine)
+            record["outcome"] = outcome.as_json()
+            return outcome
+
+
+def default_out(request: RunRequest, config: RunConfig) -> Path:
+    """Return runs/<config>-<model>."""
+    return Path("runs") / f"{request.config_dir.resolve().name}-{config.model.name}"
+
+
+def _train(
+    config: RunConfig, folder: RunFolder, *, request: RunRequest, machine: Machine
+) -> RunOutcome:
+    malloc = prepare_process(config)
+    corpus = prepare_corpus(config, folder, machine=machine)
+    if request.num_epochs is not None:
+        stage = request.stage or config.stages[0].name
+        config = replan_epochs(config, stage, epochs=request.num_epochs, manifest=corpus.manifest)
+    config = freeze_config(config, folder, machine=machine)
+    done = _finished_outcome(config, folder, request=request)
+    if done is not None:
+        machine.progress.say(f"{folder.root} is complete already; nothing is trained again")
+        return done
+    if machine.processes.is_main:
+        for change in record_environment(config, folder, command=request.command, machine=machine):
+            machine.progress.say(f"this machine differs from the run's last one: {change}")
+    session = build_session(config, corpus, folder=folder, request=request, machine=machine)
+    position = find_position(session, request)
+    compute = config.optimization.compute
+    machine.progress.say(
+        f"{config.model.name}: {sum(p.numel() for p in session.model.parameters()):,} parameters "
+        f"on {machine.device}, {compute.precision}, attention {compute.attention}, "
+        f"compile {compute.compile}, "
+        f"{compute.threads} threads, freed memory kept: {malloc}"
+    )
+    return TrainingLoop(session, position).run()
+
+
+def _check_folder(folder: RunFolder, request: RunRequest) -> None:
+    if request.fresh and not folder.is_empty():
+        raise UsageError(f"--fresh: {folder.root} is not empty; choose another --out or delete it")
+    if request.resume == "never" and list_checkpoints(folder.checkpoints):
+        raise UsageError(
+            f"--resume never: {folder.root} holds checkpoints; choose another --out or delete them"
+        )
+
+
+def _finished_outcome(
+    config: RunConfig, folder: RunFolder, *, request: RunRequest
+) -> RunOutcome | None:
+    """Return what the finished run reached, if all that is asked for has passed already."""
+    if request.max_steps is not None or not folder.exit_record.exists():
+        return None
+    try:
+        record = json.loads(folder.exit_record.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    wanted = {p.name for p in plan_stages(config) if request.stage in (None, p.name)}
+    passed = {row["stage"]: row for row in read_rows(folder.gates) if row["verdict"] == "pass"}
+    before = record.get("outcome")
+    if record.get("code") != 0 or not isinstance(before, dict) or not wanted <= passed.keys():
+        return None
+    keys = ("steps", "tokens_seen", "tokens_per_s", "mfu", "training_s", "evaluation_s")
+    outcome = RunOutcome(folder.root, **{key: before[key] for key in keys}, already_complete=True)
+    outcome.stages = [StageOutcome.from_row(row) for n, row in passed.items() if n in wanted]
+    return outcome
+
+
+@contextmanager
+def _owned(folder: RunFolder, processes: Processes) -> Iterator[dict[str, Any]]:
+    """Lock the folder, and write RUN/exit.json at the end: code, reason, last checkpoint.
+
+    Only the main rank does; the others get a record that nobody reads.
+    """
+    record: dict[str, Any] = {"code": 0, "reason": "done"}
+    if not processes.is_main:
+        yield record
+        return
+    with folder.locked():
+        try:
+            yield record
+        except YxanulError as error:
+            record.update(code=error.exit_code, reason=str(error))
+            raise
+        except BaseException as error:
+            record.update(code=1, reason=f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            last = list_checkpoints(folder.checkpoints)[-1:]
+            name = last[0].name if last else None
+            record.update(checkpoint=name, pid=os.getpid(), ended_at=time.time())
+            write_json(folder.exit_record, record)

@@ -1,0 +1,138 @@
+"""Everything that a running loop holds: built once by `yxanul.train.setup`, then only read."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from yxanul.config.schema import RunConfig, chunk_tokens
+from yxanul.curriculum.stages import StagePlan
+from yxanul.data.loader import StageLoader
+from yxanul.data.manifest import Manifest
+from yxanul.data.mixture import source_weights, stage_mixture
+from yxanul.data.order import OrderKey, stage_order
+from yxanul.data.shards import TokenStream
+from yxanul.model.transformer import Transformer
+from yxanul.plan.flops import flops_per_token
+from yxanul.runfolder.checkpoints import (
+    CheckpointInfo,
+    checkpoint_name,
+    purge_checkpoints,
+    save_checkpoint,
+)
+from yxanul.runfolder.layout import RunFolder
+from yxanul.train.progress import RunProgress
+from yxanul.train.scoring import Scorer
+from yxanul.train.signals import StopRequest
+from yxanul.train.state import Position, as_arrays, capture_state
+from yxanul.train.step import Engine
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The prepared data: what it holds and the training streams by source."""
+
+    manifest: Manifest
+    streams: dict[str, TokenStream]
+    root: Path
+    """The prepared folder."""
+
+
+@dataclass
+class Session:
+    """One process's part of a run."""
+
+    config: RunConfig
+    folder: RunFolder
+    stages: tuple[StagePlan, ...]
+    """Every stage of the course, in order."""
+    active: tuple[StagePlan, ...]
+    """The stages that this command trains."""
+    step_limit: float
+    """The run's step at which --max_steps ends it; infinite without."""
+    corpus: Corpus
+    model: Transformer
+    engine: Engine
+    scorer: Scorer
+    progress: RunProgress
+    stop: StopRequest
+    peak_flops: float | None
+    parent: str | None
+    """The checkpoint that was loaded or written last."""
+    _saved_at: float = field(default_factory=time.monotonic)
+
+    def loader(self, plan: StagePlan, attempt: int) -> StageLoader:
+        """Return the reader of a stage's batches, a function of seed, stage and attempt."""
+        chunk = chunk_tokens(self.config, plan.config)
+        manifest = self.corpus.manifest
+        earlier = self.stages[: plan.index]
+        own, replay = stage_mixture(
+            manifest,
+            plan.name,
+            earlier=[stage.name for stage in earlier],
+            weights=source_weights(manifest, [stage.config for stage in (*earlier, plan)]),
+            chunk_tokens=chunk,
+        )
+        data = plan.config.data
+        order = stage_order(
+            OrderKey(data.seed, plan.name, attempt),
+            plan.tokens // chunk,
+            own=own,
+            replay=replay,
+            replay_share=data.replay_share,
+        )
+        return StageLoader(
+            order,
+            self.corpus.streams,
+            chunk_tokens=chunk,
+            batch_tokens=plan.config.training.batch_tokens,
+        )
+
+    def own_domains(self, plan: StagePlan) -> tuple[str, ...]:
+        """Return the domains of the stage's own sources."""
+        sources = self.corpus.manifest.sources.values()
+        return tuple(dict.fromkeys(s.domain for s in sources if s.stage == plan.name))
+
+    def flops_per_token(self, seq_len: int) -> float:
+        """Return forward and backward FLOPs of one token, PaLM convention."""
+        return flops_per_token(self.config.model, seq_len)
+
+    def asked_to_stop(self) -> bool:
+        """Tell whether any rank was asked to stop; all ranks answer alike."""
+        return self.agreed(self.stop.asked)
+
+    def agreed(self, flag: bool) -> bool:
+        """Tell whether any rank says yes; all ranks answer alike."""
+        return self.engine.processes.anyone(flag, self.engine.device)
+
+    def is_save_due(self, position: Position) -> bool:
+        """Tell whether a checkpoint is due by steps or by time; all ranks answer alike."""
+        due = self.config.optimization.checkpoint
+        by_steps = due.every_steps is not None and position.stage_step % due.every_steps == 0
+        elapsed = time.monotonic() - self._saved_at
+        return self.agreed(by_steps or (due.every_s is not None and elapsed >= due.every_s))
+
+    def save(self, position: Position, *, permanent: bool) -> None:
+        """Write a checkpoint unless the run already stands on it; drop old ones."""
+        name = checkpoint_name(position.step, position.attempt)
+        if self.engine.processes.is_main and not (self.folder.checkpoints / name).exists():
+            info = CheckpointInfo(
+                path=self.folder.checkpoints / name,
+                step=position.step,
+                attempt=position.attempt,
+                tokens_seen=position.tokens_seen,
+                stage=position.stage,
+                permanent=permanent,
+                parent=self.parent,
+            )
+            save_checkpoint(
+                self.folder.checkpoints,
+                info,
+                model=as_arrays(self.model.state_dict()),
+                optimizer=as_arrays(self.engine.optimizers.state_tensors()),
+                state=capture_state(position),
+            )
+            keep = self.config.optimization.checkpoint.keep
+            purge_checkpoints(self.folder.checkpoints, attempt=position.attempt, keep=keep)
+        self.parent = name
+        self._saved_at = time.monotonic()
+        self.engine.processes.barrier()

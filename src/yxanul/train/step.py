@@ -1,0 +1,79 @@
+"""One update: micro-batches, gradients, clipping, optimizer."""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from yxanul.errors import NumericsError
+from yxanul.optim.optimizers import LearningRates, Optimizers
+from yxanul.parallel.processes import Processes
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one update measured before it moved the weights."""
+
+    loss: float
+    """Nats per token over the whole step, all ranks."""
+    grad_norm: float
+    """Joint L2 norm of all gradients before clipping."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What turns rows into an update: the wrapped model, its optimizers, the ranks, the device."""
+
+    model: nn.Module
+    optimizers: Optimizers
+    processes: Processes
+    device: torch.device
+    micro_batch_tokens: int
+
+
+def train_step(
+    engine: Engine, batch: tuple[np.ndarray, np.ndarray], *, rates: LearningRates
+) -> StepResult:
+    """Do one update on this rank's `batch`: inputs and targets, each (rows, seq_len) int64.
+
+    The loss is the mean over the step's tokens however they are cut into micro-batches or ranks. A
+    loss or gradient that is not finite is a `NumericsError`, raised before any weight has moved.
+    """
+    inputs, targets = batch
+    rows, seq_len = inputs.shape
+    micro_batch = max(1, engine.micro_batch_tokens // seq_len)
+    starts = range(0, rows, micro_batch)
+    world_size = engine.processes.world_size
+    # Ranks have equal rows, and the wrapper averages their gradients: so the sum here is over this
+    # rank's tokens only.
+    scale = 1.0 / inputs.size
+    total = torch.zeros((), dtype=torch.float64, device=engine.device)
+    for start in starts:
+        span = slice(start, start + micro_batch)
+        last = start == starts[-1]
+        with nullcontext() if last else _without_exchange(engine.model):
+            tokens = torch.from_numpy(inputs[span]).to(engine.device, non_blocking=True)
+            wanted = torch.from_numpy(targets[span]).to(engine.device, non_blocking=True)
+            nats = engine.model(tokens, wanted)
+            (nats * scale).backward()
+        total += nats.detach()
+    loss = float(engine.processes.total(total * scale)) / world_size
+    grad_norm = float(engine.optimizers.clip_gradients())
+    if not (np.isfinite(loss) and np.isfinite(grad_norm)):
+        raise NumericsError(
+            f"the loss ({loss}) or the gradient norm ({grad_norm}) is not finite; the weights were "
+            "not changed. Lower training.learning_rate or set compute.precision=fp32, and start "
+            "again from the last checkpoint"
+        )
+    engine.optimizers.step(rates)
+    return StepResult(loss, grad_norm)
+
+
+def _without_exchange(model: nn.Module) -> AbstractContextManager[None]:
+    if not isinstance(model, DistributedDataParallel):
+        return nullcontext()
+    quiet: AbstractContextManager[None] = model.no_sync()
+    return quiet

@@ -1,0 +1,112 @@
+"""A run that was killed, interrupted or damaged ends like an unbroken one, bit for bit."""
+
+import json
+import shutil
+import signal
+
+import pytest
+
+from tests.train.world import STAGES, STEPS, World, deterministic_rows, fingerprint
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """Return a world in which one run has gone from its beginning to its end."""
+    world = World.create(tmp_path_factory.mktemp("unbroken"))
+    world.finish("run", "run")
+    return world
+
+
+def assert_ends_like(world: World, out: str, unbroken: World) -> None:
+    whole, other = unbroken.checkpoints("run")[-1], world.checkpoints(out)[-1]
+    assert other.name == whole.name
+    assert fingerprint(other) == fingerprint(whole)
+    assert deterministic_rows(world.root / out) == deterministic_rows(unbroken.root / "run")
+    gates = [(w.root / o / "gates.jsonl").read_text() for w, o in ((world, out), (unbroken, "run"))]
+    assert gates[0] == gates[1]
+
+
+# Before the first checkpoint, between two, on one, at the end of a stage, in the second stage.
+@pytest.mark.parametrize("steps", [(1, 9), (4, STEPS), (6, 17, 23)])
+def test_a_killed_run_ends_bitwise_like_the_unbroken_one(unbroken, tmp_path, steps):
+    world = World.create(tmp_path / "world")
+    for step in steps:
+        world.kill("run", after_step=step)
+    world.finish("run", "run")
+    assert_ends_like(world, "run", unbroken)
+
+
+def test_ctrl_c_saves_and_leaves_with_10_and_the_run_goes_on(unbroken, tmp_path):
+    world = World.create(tmp_path / "world")
+    assert world.interrupt("run", after_step=5, signals=[signal.SIGINT]) == 10
+    record = world.exit_record("run")
+    assert record["code"] == 10
+    assert record["checkpoint"] == world.checkpoints("run")[-1].name
+    assert world.interrupt("run", after_step=15, signals=[signal.SIGTERM]) == 10
+    world.finish("run", "run")
+    assert_ends_like(world, "run", unbroken)
+
+
+def test_a_second_signal_leaves_at_once(tmp_path):
+    world = World.create(tmp_path / "world")
+    code = world.interrupt("run", after_step=2, signals=[signal.SIGTERM, signal.SIGTERM])
+    # The first may have been answered before the second came.
+    assert code in (143, 10)
+    world.finish("run", "run")
+
+
+@pytest.mark.parametrize("damage", ["flipped bit", "truncated", "missing"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(unbroken, tmp_path, damage):
+    world = World.create(tmp_path / "world")
+    world.kill("run", after_step=10)
+    newest = world.checkpoints("run")[-1]
+    file = newest / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    if damage == "flipped bit":
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    elif damage == "truncated":
+        file.write_bytes(content[:-5])
+    else:
+        file.unlink()
+    finished = world.finish("run", "run")
+    assert str(file) in finished.stderr
+    assert "falling back to the checkpoint before" in finished.stderr
+    assert_ends_like(world, "run", unbroken)
+
+
+def test_a_run_never_starts_over_when_all_checkpoints_are_bad(unbroken):
+    copy = shutil.copytree(unbroken.root / "run", unbroken.root / "bad")
+    (copy / "exit.json").unlink()
+    for checkpoint in unbroken.checkpoints("bad"):
+        (checkpoint / "state.json").write_text("{}")
+    finished = unbroken.finish("run", "bad", code=31)
+    assert "Nothing was started over" in finished.stderr
+    assert unbroken.exit_record("bad")["code"] == 31
+    # Set aside, they still count: a second start must not take the folder for a new one.
+    assert "Nothing was started over" in unbroken.finish("run", "bad", code=31).stderr
+
+
+def test_stage_by_stage_gives_the_same_weights_as_one_run(unbroken, tmp_path):
+    world = World.create(tmp_path / "world")
+    for stage in STAGES:
+        world.finish("train", "run", "--stage", stage)
+    whole, other = unbroken.checkpoints("run")[-1], world.checkpoints("run")[-1]
+    assert fingerprint(other) == fingerprint(whole)
+
+
+def test_a_complete_run_is_neither_trained_again_nor_failed(unbroken):
+    before = fingerprint(unbroken.checkpoints("run")[-1])
+    outcome = json.loads(unbroken.finish("run", "run", "--json").stdout)
+    assert outcome["already_complete"]
+    assert [stage["verdict"] for stage in outcome["stages"]] == ["pass", "pass"]
+    assert outcome["tokens_per_s"] > 0
+    assert fingerprint(unbroken.checkpoints("run")[-1]) == before
+
+
+def test_max_steps_stops_early_and_the_schedule_stays(unbroken, tmp_path):
+    world = World.create(tmp_path / "world")
+    outcome = json.loads(world.finish("run", "run", "--json", "--max_steps", "3").stdout)
+    assert (outcome["steps"], outcome["stages"][0]["verdict"]) == (3, "not run")
+    rows = deterministic_rows(world.root / "run")
+    assert rows == deterministic_rows(unbroken.root / "run")[:3]

@@ -1,0 +1,149 @@
+"""What a whole run leaves behind, and how it answers to wrong requests."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.train.world import BATCH_TOKENS, STAGES, STEPS, World, deterministic_rows, last_step
+
+
+@pytest.fixture
+def world(tmp_path):
+    return World.create(tmp_path)
+
+
+def test_a_run_leaves_the_promised_folder(world):
+    outcome = json.loads(world.finish("run", "run", "--json").stdout)
+    run = world.root / "run"
+    assert outcome["steps"] == 2 * STEPS
+    assert outcome["tokens_seen"] == 2 * STEPS * BATCH_TOKENS
+    assert outcome["tokens_per_s"] > 0
+    assert 0 < outcome["mfu"] < 1
+    for stage, domain in zip(outcome["stages"], STAGES, strict=True):
+        assert stage["verdict"] == "pass"
+        assert stage["bpb_after"][domain] < stage["bpb_before"][domain]
+        assert set(stage["bpb_after"]) == set(STAGES)
+    for name in ("config.yaml", "environment.json", "data/manifest.json", "metrics.jsonl"):
+        assert (run / name).is_file()
+    assert world.exit_record("run")["code"] == 0
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, 2 * STEPS + 1))
+    assert [row["seq_len"] for row in rows] == [32] * 6 + [64] * 6 + [32] * 6 + [64] * 6
+    assert rows[-1]["learning_rate"] < rows[STEPS]["learning_rate"]
+    # keep = 2 newest, and the end of each stage for good
+    assert {c.name for c in world.checkpoints("run")} >= {
+        f"step-{STEPS:08d}-a0",
+        f"step-{2 * STEPS:08d}-a0",
+    }
+
+
+def test_a_stage_that_does_not_improve_stops_the_run_and_keeps_everything(world):
+    more = ("--set", "stage1_tales.gate.min_improvement=0.99")
+    finished = world.finish("run", "run", *more, code=20)
+    assert "did not fall by 99" in finished.stderr
+    assert [c.name for c in world.checkpoints("run")][-1] == f"step-{STEPS:08d}-a0"
+    assert world.exit_record("run")["code"] == 20
+    # Started again, the verdict stands.
+    world.finish("run", "run", *more, code=20)
+    assert len((world.root / "run" / "gates.jsonl").read_text().splitlines()) == 1
+
+
+def test_other_settings_are_refused_on_resume_with_the_difference(world):
+    world.finish("run", "run", "--max_steps", "2")
+    more = ("--set", "training.learning_rate=0.5", "--set", "logging.every_steps=2")
+    finished = world.finish("run", "run", *more, code=30)
+    assert "stage1_tales.training.learning_rate: 0.01 -> 0.5" in finished.stderr
+    assert "logging" not in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def test_a_later_stage_without_weights_is_refused(world):
+    finished = world.finish("train", "run", "--stage", STAGES[1], code=30)
+    assert "needs the weights of stage1_tales" in finished.stderr
+
+
+def test_a_later_stage_starts_from_named_weights(world):
+    world.finish("train", "first", "--stage", STAGES[0])
+    more = ("--stage", STAGES[1], "--init_from", str(world.root / "first"), "--json")
+    outcome = json.loads(world.finish("train", "second", *more).stdout)
+    assert [stage["name"] for stage in outcome["stages"]] == [STAGES[1]]
+    assert outcome["stages"][0]["bpb_before"][STAGES[0]] < 4
+
+
+def test_num_epochs_plans_the_stage_from_its_own_sources(world):
+    more = ("--stage", STAGES[0], "--num_epochs", "0.2", "--json")
+    outcome = json.loads(world.finish("train", "run", *more).stdout)
+    manifest = json.loads((world.root / "run" / "data" / "manifest.json").read_text())
+    tokens = manifest["sources"][STAGES[0]]["train"]["tokens"]
+    assert outcome["tokens_seen"] == int(0.2 * tokens) // BATCH_TOKENS * BATCH_TOKENS
+
+
+def test_a_second_process_may_not_train_in_the_same_folder(world):
+    first = world.start("run", "run")
+    deadline = time.monotonic() + 60
+    while last_step(world.root / "run" / "metrics.jsonl") < 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    first.send_signal(signal.SIGSTOP)
+    try:
+        second = world.finish("run", "run", code=30)
+        assert f"pid {first.pid}" in second.stderr
+    finally:
+        first.send_signal(signal.SIGCONT)
+        first.communicate(timeout=60)
+    assert first.returncode == 0
+
+
+def test_fresh_refuses_a_folder_that_is_not_empty(world):
+    (world.root / "run").mkdir()
+    (world.root / "run" / "notes.txt").write_text("mine")
+    assert "--fresh" in world.finish("run", "run", "--fresh", code=30).stderr
+
+
+def test_the_deepspeed_door_names_its_extra(world):
+    more = ("--stage", STAGES[0], "--deepspeed", "configs/deepspeed_config.json")
+    assert "yxanul[deepspeed]" in world.finish("train", "run", *more, code=30).stderr
+
+
+def test_a_flipped_bit_in_a_shard_stops_the_run_before_it_trains(world):
+    world.finish("run", "run", "--max_steps", "1")
+    shard = next((world.root / "run" / "data").glob("*/train-00000.bin"))
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 3] ^= 4
+    shard.write_bytes(content)
+    assert str(shard) in world.finish("run", "run", code=31).stderr
+    inspected = subprocess.run(
+        [sys.executable, "-m", "yxanul", "inspect", str(world.root / "run"), "--verify"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": "src"},
+    )
+    assert inspected.returncode == 31
+    assert str(shard) in inspected.stderr
+
+
+def test_two_ranks_train_the_same_steps_as_one(world):
+    world.finish("run", "one", "--max_steps", "3")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = world.command("run", "two", "--max_steps", "3")
+    launched = [*launcher, "--nproc_per_node", "2", "-m", *command[2:]]
+    done = subprocess.run(
+        launched,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": "src"},
+    )
+    assert done.returncode == 0, done.stderr
+    losses = [
+        [row["loss"] for row in deterministic_rows(world.root / out)] for out in ("one", "two")
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    # and one process goes on where two stopped
+    world.finish("run", "two", "--max_steps", "4")

@@ -1,0 +1,203 @@
+"""A small world for whole runs: two stages of text written for the project, a model of two layers.
+
+A run takes some seconds in a process of its own, as a user starts it.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from yxanul.cli.main import main
+
+STAGES = ("stage1_tales", "stage2_sums")
+STEPS = 12
+BATCH_TOKENS = 256
+
+_WHO = ("The miller", "A young sailor", "Her brother", "The old clock maker", "Nobody in town")
+_DOES = ("carried", "forgot", "painted", "hid", "sold", "mended")
+_WHAT = ("a wooden door", "the blue lantern", "three sacks of grain", "a letter", "the long rope")
+_WHERE = ("behind the mill", "near the river", "on the hill", "before sunrise", "in the rain")
+
+# Columns of metrics.jsonl that measure this machine and not the run.
+MEASURED = ("step_s", "tokens_per_s", "mfu")
+
+
+def tale(number: int) -> str:
+    """Return a short text, another one for each number."""
+    sentences = []
+    for i in range(4):
+        k = number * 7 + i * 13
+        pick = [words[(k // (3 + j)) % len(words)] for j, words in enumerate((_WHO, _DOES, _WHAT))]
+        sentences.append(f"{' '.join(pick)} {_WHERE[(k // 5) % len(_WHERE)]} in year {number}.")
+    return " ".join(sentences)
+
+
+def sum_text(number: int) -> str:
+    """Return a worked sum, another one for each number."""
+    a, b = number * 3 + 1, number * 5 + 2
+    return f"Question: what is {a} plus {b}?\nAnswer: {a} + {b} = {a + b}."
+
+
+def write_texts(folder: Path, documents: int = 220) -> Path:
+    """Write the documents of both stages as JSON lines; return the folder for --data."""
+    for stage, write in zip(STAGES, (tale, sum_text), strict=True):
+        place = folder / stage
+        place.mkdir(parents=True)
+        lines = (json.dumps({"text": write(number)}) for number in range(documents))
+        (place / "texts.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def write_configs(folder: Path) -> Path:
+    """Write a configuration of two stages and a model of two layers; return its folder."""
+    folder.mkdir(parents=True)
+    model = {
+        "name": "tiny",
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "intermediate_size": 32,
+        "max_position_embeddings": 64,
+    }
+    optimization = {
+        "seed": 3,
+        "optimizer": {"name": "muon", "max_grad_norm": 1.0, "weight_decay": 0.01},
+        "compute": {"precision": "fp32", "threads": 1, "micro_batch_tokens": 128},
+        "checkpoint": {"every_s": None, "every_steps": 4, "keep": 2},
+        "logging": {"every_steps": 1},
+    }
+    _dump(folder / "model_config.yaml", {"model": model})
+    _dump(folder / "optimization.yaml", optimization)
+    for number, name in enumerate(STAGES):
+        _dump(folder / f"{name}.yaml", _stage(name, replay_share=0.25 * number))
+    return folder
+
+
+def _stage(name: str, *, replay_share: float) -> dict:
+    return {
+        "name": name,
+        "training": {
+            "total_tokens": STEPS * BATCH_TOKENS,
+            "batch_tokens": BATCH_TOKENS,
+            "learning_rate": 0.01,
+            "embedding_learning_rate": 0.02,
+            "warmup_fraction": 0.1,
+            "seq_len_curriculum": [
+                {"from_fraction": 0.0, "seq_len": 32},
+                {"from_fraction": 0.5, "seq_len": 64},
+            ],
+        },
+        "data": {"source": "hub", "replay_share": replay_share, "validation_fraction": 0.1},
+        "evaluation": {"every_fraction": 0.5, "tokens_per_domain": 600, "seq_len": 64},
+        "gate": {"min_improvement": 0.005},
+    }
+
+
+def _dump(path: Path, value: dict) -> None:
+    path.write_text(yaml.safe_dump(value, sort_keys=False))
+
+
+@dataclass
+class World:
+    """Folders of one test, and the ways to start the program in them."""
+
+    root: Path
+
+    @classmethod
+    def create(cls, root: Path) -> "World":
+        write_configs(root / "configs")
+        write_texts(root / "texts")
+        return cls(root)
+
+    def command(self, verb: str, out: str, *more: str) -> list[str]:
+        return [
+            *(sys.executable, "-m", "yxanul", verb, "--config_dir", str(self.root / "configs")),
+            *("--data", str(self.root / "texts"), "--out", str(self.root / out), *more),
+        ]
+
+    def start(self, verb: str, out: str, *more: str, **env: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            self.command(verb, out, *more),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": "src", **env},
+        )
+
+    def finish(self, verb: str, out: str, *more: str, code: int = 0) -> "Finished":
+        """Run the program to its end in this process, which saves its start, and check its code."""
+        words = self.command(verb, out, *more)[3:]
+        stdout, stderr = io.StringIO(), io.StringIO()
+        with (
+            contextlib.redirect_stdout(stdout),
+            contextlib.redirect_stderr(stderr),
+            pytest.raises(SystemExit) as left,
+        ):
+            main(words)
+        found = Finished(stdout.getvalue(), stderr.getvalue())
+        assert left.value.code == code, f"left with {left.value.code}:\n{found.stderr}"
+        return found
+
+    def interrupt(self, out: str, *, after_step: int, signals: list[int]) -> int:
+        """Start a run, send the signals once the step is logged, and return the exit code."""
+        process = self.start("run", out)
+        metrics = self.root / out / "metrics.jsonl"
+        deadline = time.monotonic() + 90
+        while last_step(metrics) < after_step:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"no step {after_step}: {process.communicate()[1]}")
+            time.sleep(0.002)
+        for number in signals:
+            process.send_signal(number)
+        process.communicate(timeout=60)
+        return process.returncode
+
+    def kill(self, out: str, *, after_step: int) -> None:
+        assert self.interrupt(out, after_step=after_step, signals=[signal.SIGKILL]) == -9
+
+    def exit_record(self, out: str) -> dict:
+        return json.loads((self.root / out / "exit.json").read_text())
+
+    def checkpoints(self, out: str) -> list[Path]:
+        return sorted((self.root / out / "checkpoints").glob("step-*"))
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a finished program printed."""
+
+    stdout: str
+    stderr: str
+
+
+def last_step(metrics: Path) -> int:
+    """Return the step of the last whole row; 0 before there is one."""
+    if not metrics.exists():
+        return 0
+    lines = metrics.read_text().split("\n")[:-1]
+    return json.loads(lines[-1])["step"] if lines else 0
+
+
+def fingerprint(checkpoint: Path) -> dict[str, str]:
+    """Return the sha256 of weights, optimizer state and clock."""
+    names = ("model.safetensors", "optimizer.safetensors", "state.json")
+    return {name: hashlib.sha256((checkpoint / name).read_bytes()).hexdigest() for name in names}
+
+
+def deterministic_rows(run: Path) -> list[dict]:
+    """Return the metric rows without the columns that measure the machine."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k not in MEASURED} for row in rows]
