@@ -6,7 +6,7 @@ installing the package.
 
 import sys
 
-from yxanul.cli.main import main
+from yxanul.cli.entry import start
 
 if __name__ == "__main__":
-    main(["train", *sys.argv[1:]])
+    start(["train", *sys.argv[1:]])

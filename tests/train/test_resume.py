@@ -6,7 +6,14 @@ import signal
 
 import pytest
 
-from tests.train.world import STAGES, STEPS, World, deterministic_rows, fingerprint
+from tests.train.world import (
+    STAGES,
+    STEPS,
+    World,
+    deterministic_rows,
+    fingerprint,
+    wait_until,
+)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +34,7 @@ def assert_ends_like(world: World, out: str, unbroken: World) -> None:
 
 
 # Before the first checkpoint, between two, on one, at the end of a stage, in the second stage.
-@pytest.mark.parametrize("steps", [(1, 9), (4, STEPS), (6, 17, 23)])
+@pytest.mark.parametrize("steps", [(1, 7), (3, STEPS), (5, 12, 15)])
 def test_a_killed_run_ends_bitwise_like_the_unbroken_one(unbroken, tmp_path, steps):
     world = World.create(tmp_path / "world")
     for step in steps:
@@ -38,11 +45,11 @@ def test_a_killed_run_ends_bitwise_like_the_unbroken_one(unbroken, tmp_path, ste
 
 def test_ctrl_c_saves_and_leaves_with_10_and_the_run_goes_on(unbroken, tmp_path):
     world = World.create(tmp_path / "world")
-    assert world.interrupt("run", after_step=5, signals=[signal.SIGINT]) == 10
+    assert world.interrupt("run", after_step=4, signals=[signal.SIGINT]) == 10
     record = world.exit_record("run")
     assert record["code"] == 10
     assert record["checkpoint"] == world.checkpoints("run")[-1].name
-    assert world.interrupt("run", after_step=15, signals=[signal.SIGTERM]) == 10
+    assert world.interrupt("run", after_step=11, signals=[signal.SIGTERM]) == 10
     world.finish("run", "run")
     assert_ends_like(world, "run", unbroken)
 
@@ -58,7 +65,7 @@ def test_a_second_signal_leaves_at_once(tmp_path):
 @pytest.mark.parametrize("damage", ["flipped bit", "truncated", "missing"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(unbroken, tmp_path, damage):
     world = World.create(tmp_path / "world")
-    world.kill("run", after_step=10)
+    world.kill("run", after_step=7)
     newest = world.checkpoints("run")[-1]
     file = newest / "model.safetensors"
     content = bytearray(file.read_bytes())
@@ -110,3 +117,19 @@ def test_max_steps_stops_early_and_the_schedule_stays(unbroken, tmp_path):
     assert (outcome["steps"], outcome["stages"][0]["verdict"]) == (3, "not run")
     rows = deterministic_rows(world.root / "run")
     assert rows == deterministic_rows(unbroken.root / "run")[:3]
+
+
+def test_a_named_checkpoint_begins_an_attempt_that_survives_a_kill(unbroken):
+    shutil.copytree(unbroken.root / "run", unbroken.root / "branch")
+    named = f"step-{STEPS:08d}-a0"
+    more = ("--resume", named, "--set", "checkpoint.every_steps=100")
+    process = unbroken.start("run", "branch", *more)
+    metrics = unbroken.root / "branch" / "metrics.jsonl"
+    wait_until(lambda: '"attempt": 1' in metrics.read_text(), process)
+    process.kill()
+    process.communicate()
+    outcome = json.loads(unbroken.finish("run", "branch", "--json").stdout)
+    assert outcome["steps"] == 2 * STEPS
+    assert unbroken.checkpoints("branch")[-1].name == f"step-{2 * STEPS:08d}-a1"
+    rows = [row for row in deterministic_rows(unbroken.root / "branch") if row["attempt"] == 1]
+    assert [row["step"] for row in rows] == list(range(STEPS + 1, 2 * STEPS + 1))

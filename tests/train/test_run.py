@@ -5,11 +5,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
-from tests.train.world import BATCH_TOKENS, STAGES, STEPS, World, deterministic_rows, last_step
+from tests.train.world import (
+    BATCH_TOKENS,
+    STAGES,
+    STEPS,
+    World,
+    deterministic_rows,
+    last_step,
+    wait_until,
+)
 
 
 @pytest.fixture
@@ -33,7 +40,7 @@ def test_a_run_leaves_the_promised_folder(world):
     assert world.exit_record("run")["code"] == 0
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(1, 2 * STEPS + 1))
-    assert [row["seq_len"] for row in rows] == [32] * 6 + [64] * 6 + [32] * 6 + [64] * 6
+    assert [row["seq_len"] for row in rows] == ([32] * (STEPS // 2) + [64] * (STEPS // 2)) * 2
     assert rows[-1]["learning_rate"] < rows[STEPS]["learning_rate"]
     # keep = 2 newest, and the end of each stage for good
     assert {c.name for c in world.checkpoints("run")} >= {
@@ -85,10 +92,7 @@ def test_num_epochs_plans_the_stage_from_its_own_sources(world):
 
 def test_a_second_process_may_not_train_in_the_same_folder(world):
     first = world.start("run", "run")
-    deadline = time.monotonic() + 60
-    while last_step(world.root / "run" / "metrics.jsonl") < 1:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: last_step(world.root / "run" / "metrics.jsonl") >= 1, first)
     first.send_signal(signal.SIGSTOP)
     try:
         second = world.finish("run", "run", code=30)
@@ -138,6 +142,7 @@ def test_two_ranks_train_the_same_steps_as_one(world):
         capture_output=True,
         text=True,
         timeout=120,
+        check=False,
         env={**os.environ, "PYTHONPATH": "src"},
     )
     assert done.returncode == 0, done.stderr

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import yaml
 from yxanul.cli.main import main
 
 STAGES = ("stage1_tales", "stage2_sums")
-STEPS = 12
+STEPS = 8
 BATCH_TOKENS = 256
 
 _WHO = ("The miller", "A young sailor", "Her brother", "The old clock maker", "Nobody in town")
@@ -76,7 +77,7 @@ def write_configs(folder: Path) -> Path:
         "seed": 3,
         "optimizer": {"name": "muon", "max_grad_norm": 1.0, "weight_decay": 0.01},
         "compute": {"precision": "fp32", "threads": 1, "micro_batch_tokens": 128},
-        "checkpoint": {"every_s": None, "every_steps": 4, "keep": 2},
+        "checkpoint": {"every_s": None, "every_steps": 3, "keep": 2},
         "logging": {"every_steps": 1},
     }
     _dump(folder / "model_config.yaml", {"model": model})
@@ -101,7 +102,7 @@ def _stage(name: str, *, replay_share: float) -> dict:
             ],
         },
         "data": {"source": "hub", "replay_share": replay_share, "validation_fraction": 0.1},
-        "evaluation": {"every_fraction": 0.5, "tokens_per_domain": 600, "seq_len": 64},
+        "evaluation": {"every_fraction": 0.5, "tokens_per_domain": 400, "seq_len": 64},
         "gate": {"min_improvement": 0.005},
     }
 
@@ -155,11 +156,7 @@ class World:
         """Start a run, send the signals once the step is logged, and return the exit code."""
         process = self.start("run", out)
         metrics = self.root / out / "metrics.jsonl"
-        deadline = time.monotonic() + 90
-        while last_step(metrics) < after_step:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"no step {after_step}: {process.communicate()[1]}")
-            time.sleep(0.002)
+        wait_until(lambda: last_step(metrics) >= after_step, process)
         for number in signals:
             process.send_signal(number)
         process.communicate(timeout=60)
@@ -181,6 +178,16 @@ class Finished:
 
     stdout: str
     stderr: str
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen) -> None:
+    """Wait until the condition holds; fail with what the process printed if it ends before."""
+    deadline = time.monotonic() + 90
+    while not condition():
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            raise AssertionError(f"it ended before: {process.communicate()[1]}")
+        time.sleep(0.002)
 
 
 def last_step(metrics: Path) -> int:

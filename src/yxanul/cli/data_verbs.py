@@ -66,7 +66,7 @@ def inspect(
     if (folder / MANIFEST_NAME).is_file():
         data, checkpoints = folder, []
     elif run.checkpoints.is_dir():
-        data, checkpoints = run.data, _checkpoints(run, verify=verify)
+        data, checkpoints = run.prepared_data(), _checkpoints(run, verify=verify)
     else:
         raise UsageError(
             f"{folder} holds neither a manifest.json nor checkpoints; "

@@ -36,7 +36,7 @@ from yxanul.runfolder.durable import (
 
 FORMAT = 1
 MANIFEST_NAME = "manifest.json"
-_NAME = re.compile(r"step-([0-9]{8,})-a([0-9]+)")
+CHECKPOINT_NAME = re.compile(r"step-([0-9]{8,})-a([0-9]+)")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _FILES = {"model.safetensors", "optimizer.safetensors", "state.json"}
 _LARGEST_JSON_BYTES = 16 << 20
@@ -120,7 +120,7 @@ def list_checkpoints(folder: Path, *, attempt: int | None = None) -> list[Path]:
     """Return the checkpoint folders of one attempt or of all, newest last, verified or not."""
     found = []
     for path in folder.iterdir() if folder.exists() else []:
-        match = _NAME.fullmatch(path.name)
+        match = CHECKPOINT_NAME.fullmatch(path.name)
         if match and (attempt is None or int(match[2]) == attempt):
             found.append((int(match[1]), int(match[2]), path))
     return [path for _, _, path in sorted(found)]
@@ -150,6 +150,19 @@ def load_checkpoint(path: Path) -> Checkpoint:
     model = _read_tensors(path / "model.safetensors")
     optimizer = _read_tensors(path / "optimizer.safetensors")
     return Checkpoint(info, model, optimizer, _read_json(path / "state.json"))
+
+
+def newest_checkpoint(
+    folder: Path, *, attempt: int
+) -> tuple[Checkpoint | None, dict[Path, CorruptCheckpointError]]:
+    """Return the attempt's newest checkpoint that verifies, and why each newer one does not."""
+    bad: dict[Path, CorruptCheckpointError] = {}
+    for path in reversed(list_checkpoints(folder, attempt=attempt)):
+        try:
+            return load_checkpoint(path), bad
+        except CorruptCheckpointError as error:
+            bad[path] = error
+    return None, bad
 
 
 def set_aside(path: Path) -> Path:

@@ -6,6 +6,7 @@ need none.
 """
 
 import fcntl
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from yxanul.errors import UsageError
+from yxanul.errors import CorruptDataError, UsageError
 from yxanul.runfolder.durable import writing
 
 
@@ -42,6 +43,17 @@ class RunFolder:
     def data_pointer(self) -> Path:
         """Names the prepared folder that the run reads when it is not its own."""
         return self.root / "data.json"
+
+    def prepared_data(self) -> Path:
+        """Return the prepared folder that the run reads: its own, or the one that it points to."""
+        if not self.data_pointer.exists():
+            return self.data
+        try:
+            return Path(json.loads(self.data_pointer.read_text(encoding="utf-8"))["prepared"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptDataError(
+                f"{self.data_pointer} does not name a prepared folder; delete it and start again"
+            ) from error
 
     @property
     def metrics(self) -> Path:

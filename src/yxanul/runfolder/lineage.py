@@ -5,21 +5,44 @@ attempt's first step. Checkpoints of abandoned attempts stay, and are never resu
 named.
 """
 
+import math
 from pathlib import Path
 
 from yxanul.errors import CorruptDataError
-from yxanul.runfolder.rows import append_row, read_rows
+from yxanul.runfolder.checkpoints import CHECKPOINT_NAME
+from yxanul.runfolder.rows import Row, append_row, read_rows
 
 
 def current_attempt(path: Path) -> int:
     """Return the number of the attempt that was begun last; 0 before the first."""
-    rows = [row for row in read_rows(path) if row.get("event") == "attempt"]
-    attempt = rows[-1].get("attempt") if rows else 0
+    attempt = _last_attempt(path).get("attempt", 0)
     if not isinstance(attempt, int) or attempt < 0:
         raise CorruptDataError(
             f"{path}: the last attempt's number is {attempt!r}; bring a good copy back"
         )
     return attempt
+
+
+def attempt_parent(path: Path) -> str | None:
+    """Return the checkpoint from which the last attempt was begun; None: from new weights."""
+    parent = _last_attempt(path).get("parent")
+    return parent if isinstance(parent, str) else None
+
+
+def current_branch(path: Path) -> dict[int, float]:
+    """Return {attempt: last step of it that belongs to the run}: the current one and its ancestors.
+
+    What an ancestor did before it was left is part of the run's history, what it did later is not.
+    """
+    begun = {row.get("attempt"): row.get("parent") for row in _attempts(path)}
+    attempt, limit = current_attempt(path), math.inf
+    branch: dict[int, float] = {}
+    while attempt not in branch:
+        branch[attempt] = limit
+        match = CHECKPOINT_NAME.fullmatch(str(begun.get(attempt)))
+        if match:
+            attempt, limit = int(match[2]), min(limit, int(match[1]))
+    return branch
 
 
 def begin_attempt(path: Path, attempt: int, *, parent: str | None, reason: str) -> None:
@@ -31,3 +54,11 @@ def begin_attempt(path: Path, attempt: int, *, parent: str | None, reason: str) 
 def record_event(path: Path, event: str, **details: object) -> None:
     """Record what a reader of the run must know: a checkpoint set aside, a verdict acted on."""
     append_row(path, {"event": event, **details}, durable=True)
+
+
+def _attempts(path: Path) -> list[Row]:
+    return [row for row in read_rows(path) if row.get("event") == "attempt"]
+
+
+def _last_attempt(path: Path) -> Row:
+    return next(reversed(_attempts(path)), {})

@@ -12,6 +12,7 @@ from yxanul.curriculum.stages import StagePlan, seq_len_at
 from yxanul.errors import CorruptDataError, GateStopError, StoppedOnRequest
 from yxanul.optim.optimizers import LearningRates
 from yxanul.optim.schedule import learning_rate_factor
+from yxanul.runfolder.lineage import current_branch
 from yxanul.runfolder.rows import append_row, read_rows
 from yxanul.train.clock import StepClock
 from yxanul.train.request import RunOutcome, StageOutcome
@@ -104,7 +105,7 @@ class TrainingLoop:
         session = self.session
         outcome = self._recorded_outcome(plan)
         if outcome is None:
-            before = session.scorer.stored(step=plan.first_step, attempt=self.position.attempt)
+            before = session.scorer.stored(plan.first_step, branch=self._branch())
             after = self._score(session.scorer.domains)
             if session.engine.processes.is_main:
                 outcome = self._judge(plan, before=before, after=after)
@@ -144,9 +145,9 @@ class TrainingLoop:
 
     def _recorded_outcome(self, plan: StagePlan) -> StageOutcome | None:
         """Return the verdict that the gate gave before, if it did."""
-        gates = self.session.folder.gates
+        gates, branch = self.session.folder.gates, self._branch()
         for row in read_rows(gates):
-            if row["stage"] == plan.name and row["attempt"] == self.position.attempt:
+            if row["stage"] == plan.name and row["step"] <= branch.get(row["attempt"], -1):
                 return StageOutcome.from_row(row)
         if self.position.step > plan.last_step:
             raise CorruptDataError(
@@ -154,6 +155,9 @@ class TrainingLoop:
                 "the file is damaged"
             )
         return None
+
+    def _branch(self) -> dict[int, float]:
+        return current_branch(self.session.folder.lineage)
 
     def _score(self, domains: tuple[str, ...]) -> dict[str, float]:
         """Score on the main rank; the others wait and get nothing."""

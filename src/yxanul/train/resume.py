@@ -10,10 +10,17 @@ from yxanul.runfolder.checkpoints import (
     Checkpoint,
     list_checkpoints,
     load_checkpoint,
+    newest_checkpoint,
     remove_leftovers,
     set_aside,
 )
-from yxanul.runfolder.lineage import begin_attempt, current_attempt, record_event
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.lineage import (
+    attempt_parent,
+    begin_attempt,
+    current_attempt,
+    record_event,
+)
 from yxanul.runfolder.rows import Row, cut_rows, read_rows
 from yxanul.train.request import RunRequest
 from yxanul.train.session import Session
@@ -34,33 +41,25 @@ def find_position(session: Session, request: RunRequest) -> Position:
     if request.resume not in ("auto", "never"):
         return _branch(session, _named_checkpoint(session, request.resume), attempt=attempt)
     checkpoint = _newest(session, attempt)
-    if checkpoint is None:
-        position = _beginning(session, request)
-    else:
+    if checkpoint is not None:
         position = _load(session, checkpoint)
         _refuse_other_stage(session, position)
+    elif attempt > 0:
+        # Killed before the attempt's first checkpoint: it begins again where it had begun.
+        parent = attempt_parent(folder.lineage) or ""
+        position = _load(session, load_checkpoint(folder.checkpoints / parent))
+        position.attempt = attempt
+    else:
+        position = _beginning(session, request)
     _forget_after(session, position)
     return position
-
-
-def resolve_checkpoint(model: Path) -> Path:
-    """Return the checkpoint folder that `model` names: itself, or the newest of a run folder."""
-    if (model / "manifest.json").is_file() and (model / "model.safetensors").is_file():
-        return model
-    found = list_checkpoints(model / "checkpoints")
-    if not found:
-        raise UsageError(
-            f"--init_from {model}: there is neither a checkpoint nor a run folder with one; "
-            "name a folder such as runs/NAME or runs/NAME/checkpoints/step-00001000-a0"
-        )
-    return found[-1]
 
 
 def _beginning(session: Session, request: RunRequest) -> Position:
     first = session.active[0]
     parent = None
     if request.init_from is not None:
-        checkpoint = load_checkpoint(resolve_checkpoint(request.init_from))
+        checkpoint = _starting_weights(request.init_from)
         load_weights(checkpoint, session.model)
         parent = str(checkpoint.info.path)
     elif first.index > 0:
@@ -81,33 +80,42 @@ def _beginning(session: Session, request: RunRequest) -> Position:
     )
 
 
+def _starting_weights(model: Path) -> Checkpoint:
+    """Load what --init_from names: a checkpoint, or a run folder's newest of its last attempt."""
+    if (model / "manifest.json").is_file() and (model / "model.safetensors").is_file():
+        return load_checkpoint(model)
+    run = RunFolder(model)
+    checkpoint, bad = newest_checkpoint(run.checkpoints, attempt=current_attempt(run.lineage))
+    if checkpoint is not None and not bad:
+        return checkpoint
+    if bad:
+        raise CorruptCheckpointError(
+            f"--init_from {model}: {next(iter(bad.values()))}; name another of its checkpoints"
+        )
+    raise UsageError(
+        f"--init_from {model}: there is neither a checkpoint nor a run folder with one; "
+        "name a folder such as runs/NAME or runs/NAME/checkpoints/step-00001000-a0"
+    )
+
+
 def _newest(session: Session, attempt: int) -> Checkpoint | None:
     """Return the attempt's newest checkpoint that verifies; bad ones are set aside and said."""
     folder = session.folder
-    bad: dict[Path, str] = {}
-    for path in reversed(list_checkpoints(folder.checkpoints, attempt=attempt)):
-        try:
-            checkpoint = load_checkpoint(path)
-        except CorruptCheckpointError as error:
-            session.progress.say(f"not used: {error}; falling back to the checkpoint before")
-            bad[path] = str(error)
-            continue
-        if session.engine.processes.is_main:
-            _set_aside(session, bad)
-        return checkpoint
-    if bad:
+    checkpoint, bad = newest_checkpoint(folder.checkpoints, attempt=attempt)
+    if bad and checkpoint is None:
         # None is set aside: the next start must find them and refuse as well.
+        reasons = "; ".join(str(error) for error in bad.values())
         raise CorruptCheckpointError(
-            f"no checkpoint in {folder.checkpoints} can be used: {'; '.join(bad.values())}. Nothing "
-            "was started over; bring a good copy back, or begin anew with another --out"
+            f"no checkpoint in {folder.checkpoints} can be used: {reasons}. Nothing was started "
+            "over; bring a good copy back, or begin anew with another --out"
         )
-    return None
-
-
-def _set_aside(session: Session, bad: dict[Path, str]) -> None:
-    for path, why in bad.items():
-        to = set_aside(path).name
-        record_event(session.folder.lineage, "set aside", checkpoint=path.name, to=to, why=why)
+    for path, error in bad.items():
+        session.progress.say(f"not used: {error}; falling back to the checkpoint before")
+        if session.engine.processes.is_main:
+            to = set_aside(path).name
+            why = str(error)
+            record_event(folder.lineage, "set aside", checkpoint=path.name, to=to, why=why)
+    return checkpoint
 
 
 def _named_checkpoint(session: Session, name: str) -> Checkpoint:
@@ -147,14 +155,16 @@ def _load(session: Session, checkpoint: Checkpoint) -> Position:
 
 
 def _refuse_other_stage(session: Session, position: Position) -> None:
-    """A stage goes on from itself or from the end of the stage before."""
+    """A stage goes on from itself, or from the end of the stage before if its gate passed."""
     first = session.active[0]
-    if position.step >= first.first_step or len(session.active) > 1:
+    if len(session.active) > 1 or position.step > first.first_step or position.stage == first.name:
         return
-    raise UsageError(
-        f"{session.folder.root} stands at step {position.step} of {position.stage}, which ends "
-        f"only later; finish that stage before --stage {first.name}"
-    )
+    passed = {row["stage"] for row in read_rows(session.folder.gates) if row["verdict"] == "pass"}
+    if position.step < first.first_step or position.stage not in passed:
+        raise UsageError(
+            f"{session.folder.root} stands at step {position.step} of {position.stage}, which has "
+            f"not passed its gate; finish that stage before --stage {first.name}"
+        )
 
 
 def _forget_after(session: Session, position: Position) -> None:
@@ -163,7 +173,7 @@ def _forget_after(session: Session, position: Position) -> None:
         return
 
     def is_kept(row: Row) -> bool:
-        return int(row["attempt"]) != position.attempt or int(row["step"]) <= position.step
+        return row.get("attempt") != position.attempt or int(row.get("step", 0)) <= position.step
 
     cut_rows(session.folder.metrics, is_kept)
     cut_rows(session.folder.gates, is_kept)

@@ -17,6 +17,7 @@ from yxanul.parallel.wrapping import refuse_missing_engine
 from yxanul.runfolder.checkpoints import list_checkpoints
 from yxanul.runfolder.durable import write_json
 from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.lineage import current_attempt, current_branch
 from yxanul.runfolder.rows import read_rows
 from yxanul.train.loop import TrainingLoop
 from yxanul.train.progress import RunProgress
@@ -104,14 +105,17 @@ def _finished_outcome(
     config: RunConfig, folder: RunFolder, *, request: RunRequest
 ) -> RunOutcome | None:
     """Return what the finished run reached, if all that is asked for has passed already."""
-    if request.max_steps is not None or not folder.exit_record.exists():
+    by_name = request.resume not in ("auto", "never")
+    if request.max_steps is not None or by_name or not folder.exit_record.exists():
         return None
     try:
         record = json.loads(folder.exit_record.read_text(encoding="utf-8"))
     except ValueError:
         return None
     wanted = {p.name for p in plan_stages(config) if request.stage in (None, p.name)}
-    passed = {row["stage"]: row for row in read_rows(folder.gates) if row["verdict"] == "pass"}
+    branch = current_branch(folder.lineage)
+    rows = [r for r in read_rows(folder.gates) if r["step"] <= branch.get(r["attempt"], -1)]
+    passed = {row["stage"]: row for row in rows if row["verdict"] == "pass"}
     before = record.get("outcome")
     if record.get("code") != 0 or not isinstance(before, dict) or not wanted <= passed.keys():
         return None
@@ -141,7 +145,8 @@ def _owned(folder: RunFolder, processes: Processes) -> Iterator[dict[str, Any]]:
             record.update(code=1, reason=f"{type(error).__name__}: {error}")
             raise
         finally:
-            last = list_checkpoints(folder.checkpoints)[-1:]
+            attempt = current_attempt(folder.lineage)
+            last = list_checkpoints(folder.checkpoints, attempt=attempt)[-1:]
             name = last[0].name if last else None
             record.update(checkpoint=name, pid=os.getpid(), ended_at=time.time())
             write_json(folder.exit_record, record)

@@ -47,12 +47,16 @@ class Scorer:
         """Return {domain: bits per byte} of the model at `step`, lower is better."""
         return {d: self._score_domain(model, step=step, attempt=attempt, domain=d) for d in domains}
 
-    def stored(self, *, step: int, attempt: int) -> dict[str, float] | None:
-        """Return the scores of all domains at `step` if all were taken, else None."""
-        found = {d: self._path(step=step, attempt=attempt, domain=d) for d in self._held_out}
-        if not all(path.exists() for path in found.values()):
-            return None
-        return {domain: _read_bpb(path) for domain, path in found.items()}
+    def stored(self, step: int, *, branch: Mapping[int, float]) -> dict[str, float] | None:
+        """Return the scores of all domains at `step` if the run's branch took them, else None.
+
+        branch {attempt: last step of it that counts} is `runfolder.lineage.current_branch`.
+        """
+        for attempt in [attempt for attempt, last in branch.items() if step <= last]:
+            found = {d: self._path(step=step, attempt=attempt, domain=d) for d in self._held_out}
+            if all(path.exists() for path in found.values()):
+                return {domain: _read_bpb(path) for domain, path in found.items()}
+        return None
 
     def forget_after(self, *, step: int, attempt: int) -> None:
         """Delete scores of later steps: the run went back, and they will be taken again."""

@@ -1,0 +1,186 @@
+"""Every verb as a user starts it: what it prints, and one clear sentence for what is wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.train.world import STAGES, World, write_configs
+from yxanul.cli.main import main
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def call(capsys):
+    """Return a function that runs the program here: words -> (exit code, stdout, stderr)."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return left.value.code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def configs(tmp_path):
+    return write_configs(tmp_path / "configs")
+
+
+def assert_one_sentence(stderr: str, *parts: str) -> None:
+    assert "Traceback" not in stderr
+    assert len(stderr.strip().splitlines()) == 1, stderr
+    for part in parts:
+        assert part in stderr
+
+
+def test_plan_computes_the_promised_model(call):
+    code, out, _ = call("plan", "--config_dir", ROOT / "configs", "--json")
+    plan = json.loads(out)
+    assert code == 0
+    assert plan["parameters"] == 302_882_304
+    assert plan["total_tokens"] == 57_400_000_000
+    assert any(claim["holds"] is False for claim in plan["claims"])
+
+
+def test_plan_speaks_to_people_too(call):
+    code, out, _ = call("plan", "--config_dir", ROOT / "configs")
+    assert code == 0
+    assert "302,882,304" in out
+    assert "does not hold" in out
+
+
+def test_an_unknown_key_is_named_with_its_neighbour(call, configs):
+    where = configs / "optimization.yaml"
+    where.write_text(where.read_text().replace("max_grad_norm", "max_gradnorm"))
+    code, _, err = call("run", "--config_dir", configs)
+    assert code == 30
+    assert_one_sentence(err, str(where), "max_gradnorm", "max_grad_norm")
+
+
+def test_an_unknown_key_of_set_is_named(call, configs):
+    code, _, err = call("run", "--config_dir", configs, "--set", "training.batch_token=5")
+    assert code == 30
+    assert_one_sentence(err, "training.batch_token", "batch_tokens")
+
+
+def test_a_missing_file_is_named(call, configs):
+    (configs / "optimization.yaml").unlink()
+    code, _, err = call("run", "--config_dir", configs)
+    assert code == 30
+    assert_one_sentence(err, "optimization.yaml")
+
+
+def test_a_stage_that_does_not_exist_lists_the_stages(call, configs):
+    code, _, err = call("train", "--config_dir", configs, "--stage", "stage1_tails")
+    assert code == 30
+    assert_one_sentence(err, *STAGES)
+
+
+def test_a_broken_yaml_names_file_and_line(call, configs):
+    where = configs / "model_config.yaml"
+    where.write_text("model:\n  name: [tiny\n")
+    code, _, err = call("plan", "--config_dir", configs)
+    assert code == 30
+    assert_one_sentence(err, str(where), "line")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["fly"], ["run"], ["run", "--config_dir", "configs", "--nonsense"], ["plan", "--config_dir"]],
+    ids=["verb", "missing flag", "unknown flag", "missing value"],
+)
+def test_a_wrong_command_line_leaves_with_30(call, words):
+    code, out, err = call(*words)
+    assert code == 30
+    assert out == ""
+    assert err.startswith("yxanul: ")
+
+
+def test_an_error_under_json_is_one_object(call, configs):
+    code, out, _ = call("train", "--config_dir", configs, "--stage", "nowhere", "--json")
+    told = json.loads(out)
+    assert (code, told["exit_code"]) == (30, 30)
+    assert "nowhere" in told["error"]
+
+
+def test_a_folder_of_data_that_is_not_there_is_named(call, configs, tmp_path):
+    missing = tmp_path / "nowhere"
+    out = tmp_path / "run"
+    code, _, err = call("run", "--config_dir", configs, "--data", missing, "--out", out)
+    assert code == 30
+    assert str(missing) in err
+    assert json.loads((out / "exit.json").read_text())["code"] == 30
+
+
+def test_an_unreachable_hub_is_said_in_one_sentence_with_the_ways_on(tmp_path):
+    """A port of this machine on which nobody listens stands for a network that is down."""
+    environment = {**os.environ, "PYTHONPATH": "src", "HF_ENDPOINT": "http://127.0.0.1:9"}
+    environment |= {"HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "cache")}
+    words = ["--config_dir", "configs", "--stage", "stage1_wikipedia", "--out", tmp_path / "run"]
+    done = subprocess.run(
+        [sys.executable, "src/trainer.py", *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=ROOT,
+        env=environment,
+    )
+    assert done.returncode == 11, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    for part in ("wikimedia/wikipedia", "--data embedded", "--data DIR", "HF_TOKEN"):
+        assert part in last
+    assert "Traceback" not in done.stderr
+
+
+def test_prepare_then_run_from_the_prepared_folder(call, tmp_path):
+    world = World.create(tmp_path)
+    prepared = tmp_path / "prepared"
+    words = ["--config_dir", tmp_path / "configs", "--stage", "all", "--out", prepared]
+    code, out, _ = call("prepare", *words, "--data", tmp_path / "texts", "--json")
+    assert code == 0
+    assert {source["name"] for source in json.loads(out)["sources"]} == set(STAGES)
+    words = ["--config_dir", tmp_path / "configs", "--data", prepared, "--out", tmp_path / "run"]
+    code, out, err = call("run", *words, "--max_steps", "2", "--json")
+    assert code == 0, err
+    assert json.loads(out)["steps"] == 2
+    assert not (tmp_path / "run" / "data").exists()
+    code, out, _ = call("inspect", tmp_path / "run", "--verify", "--json")
+    assert code == 0
+    assert json.loads(out)["checkpoints"][0]["name"] == world.checkpoints("run")[0].name
+
+
+def test_inspect_verifies_and_finds_the_flipped_bit(call, tmp_path):
+    prepared = tmp_path / "prepared"
+    World.create(tmp_path)
+    words = ["--config_dir", tmp_path / "configs", "--stage", STAGES[0], "--out", prepared]
+    assert call("prepare", *words, "--data", tmp_path / "texts")[0] == 0
+    code, out, _ = call("inspect", prepared, "--verify", "--token", "7")
+    assert code == 0
+    assert STAGES[0] in out
+    shard = prepared / STAGES[0] / "train-00000.bin"
+    content = bytearray(shard.read_bytes())
+    content[100] ^= 1
+    shard.write_bytes(content)
+    code, _, err = call("inspect", prepared, "--verify")
+    assert code == 31
+    assert_one_sentence(err, str(shard))
+
+
+def test_inspect_refuses_what_is_no_folder_of_ours(call, tmp_path):
+    code, _, err = call("inspect", tmp_path)
+    assert code == 30
+    assert_one_sentence(err, str(tmp_path))
+
+
+def test_every_verb_has_help_with_an_example(call):
+    for verb in ("run", "train", "prepare", "inspect", "plan"):
+        code, out, _ = call(verb, "--help")
+        assert code == 0
+        assert "Example: yxanul" in out
