@@ -58,7 +58,7 @@ class TrainingLoop:
         session, position = self.session, self.position
         limit = min(plan.last_step, session.step_limit)
         if limit == plan.last_step and position.stage_step == 0:
-            self._score(session.scorer.domains)
+            self._show(plan, self._score(session.scorer.domains))
         loader = session.loader(plan, position.attempt)
         score_steps = _score_steps(plan)
         ranks = session.engine.processes
@@ -78,6 +78,7 @@ class TrainingLoop:
             bpb = None
             if position.stage_step in score_steps:
                 bpb = self._score(session.own_domains(plan))
+                self._show(plan, bpb)
             self._write_row(
                 plan,
                 {
@@ -167,9 +168,13 @@ class TrainingLoop:
             scores = self.session.scorer.score(
                 self.session.model, step=position.step, attempt=position.attempt, domains=domains
             )
-            self.session.progress.scored(scores)
         self.session.engine.processes.barrier()
         return scores
+
+    def _show(self, plan: StagePlan, bpb: dict[str, float]) -> None:
+        """Let the following lines of progress carry the stage's own bits per byte."""
+        own = self.session.own_domains(plan)
+        self.session.progress.scored({d: value for d, value in bpb.items() if d in own})
 
     def _write_row(self, plan: StagePlan, measured: dict[str, Any]) -> None:
         """Show the step, and write its row when one is due, scored, or the stage's last."""

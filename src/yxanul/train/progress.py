@@ -45,7 +45,8 @@ class RunProgress:
 
     def scored(self, bpb: dict[str, float]) -> None:
         """Remember the newest bits per byte for the next line."""
-        self._bpb = " ".join(f"{domain} {value:.3f} bpb" for domain, value in bpb.items())
+        told = ", ".join(f"{domain} {value:.3f}" for domain, value in bpb.items())
+        self._bpb = f"held-out bpb {told}" if told else ""
 
     def step(self, stage: str, *, done: int, total: int, row: dict[str, object]) -> None:
         """Show one step; `row` is its metric row."""

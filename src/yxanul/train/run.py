@@ -19,20 +19,14 @@ from yxanul.runfolder.durable import write_json
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt, current_branch
 from yxanul.runfolder.rows import read_rows
+from yxanul.train.corpus import prepare_corpus
+from yxanul.train.frozen import freeze_config, replan_epochs
 from yxanul.train.loop import TrainingLoop
+from yxanul.train.machine import Machine, record_environment
 from yxanul.train.progress import RunProgress
 from yxanul.train.request import RunOutcome, RunRequest, StageOutcome
 from yxanul.train.resume import find_position
-from yxanul.train.setup import (
-    Machine,
-    build_session,
-    freeze_config,
-    prepare_corpus,
-    prepare_process,
-    read_config,
-    record_environment,
-    replan_epochs,
-)
+from yxanul.train.setup import build_session, prepare_process, read_config
 from yxanul.train.signals import stop_on_signals
 
 

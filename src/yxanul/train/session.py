@@ -2,15 +2,12 @@
 
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from yxanul.config.schema import RunConfig, chunk_tokens
 from yxanul.curriculum.stages import StagePlan
 from yxanul.data.loader import StageLoader
-from yxanul.data.manifest import Manifest
 from yxanul.data.mixture import source_weights, stage_mixture
 from yxanul.data.order import OrderKey, stage_order
-from yxanul.data.shards import TokenStream
 from yxanul.model.transformer import Transformer
 from yxanul.plan.flops import flops_per_token
 from yxanul.runfolder.checkpoints import (
@@ -20,21 +17,12 @@ from yxanul.runfolder.checkpoints import (
     save_checkpoint,
 )
 from yxanul.runfolder.layout import RunFolder
+from yxanul.train.corpus import Corpus
 from yxanul.train.progress import RunProgress
 from yxanul.train.scoring import Scorer
 from yxanul.train.signals import StopRequest
 from yxanul.train.state import Position, as_arrays, capture_state
 from yxanul.train.step import Engine
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """The prepared data: what it holds and the training streams by source."""
-
-    manifest: Manifest
-    streams: dict[str, TokenStream]
-    root: Path
-    """The prepared folder."""
 
 
 @dataclass

@@ -1,0 +1,86 @@
+"""The run's data: prepared or found, verified, opened, and the held-out part of each domain."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from yxanul.config.schema import RunConfig, evaluation_seq_len
+from yxanul.curriculum.stages import StagePlan
+from yxanul.data.manifest import MANIFEST_NAME, Manifest, load_manifest, require_stages
+from yxanul.data.prepare import prepare
+from yxanul.data.shards import TokenStream, open_stream
+from yxanul.data.validation import validation_documents
+from yxanul.data.verify import verify
+from yxanul.errors import StoppedOnRequest
+from yxanul.runfolder.durable import write_json
+from yxanul.runfolder.layout import RunFolder
+from yxanul.train.machine import Machine
+from yxanul.train.scoring import HeldOut
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The prepared data: what it holds and the training streams by source."""
+
+    manifest: Manifest
+    streams: dict[str, TokenStream]
+    root: Path
+    """The prepared folder."""
+
+
+def prepare_corpus(config: RunConfig, folder: RunFolder, *, machine: Machine) -> Corpus:
+    """Prepare the run's data, or find it ready in RUN/data or in the folder of --data.
+
+    Every byte of every shard is verified.
+    """
+    shared = Path(config.stages[0].data.source)
+    if (shared / MANIFEST_NAME).is_file():
+        root, manifest = shared, load_manifest(shared)
+        if machine.processes.is_main:
+            write_json(folder.data_pointer, {"prepared": str(shared.resolve())})
+    else:
+        root = folder.data
+        if machine.processes.is_main:
+            prepare(config.stages, root, progress=partial(_say_or_stop, machine))
+        machine.processes.barrier()
+        manifest = load_manifest(root)
+    require_stages(manifest, [stage.name for stage in config.stages])
+    if machine.processes.is_main:
+        verify(manifest, root)
+    names = {stage.name for stage in config.stages}
+    sources = [name for name, source in manifest.sources.items() if source.stage in names]
+    streams = {n: open_stream(manifest, root, source=n, split="train") for n in sources}
+    return Corpus(manifest, streams, root)
+
+
+def _say_or_stop(machine: Machine, text: str) -> None:
+    """Pass on a line of news of the preparation, which is where it can be stopped."""
+    machine.progress.say(text)
+    if machine.stop.asked:
+        raise StoppedOnRequest(
+            f"stopped by {machine.stop.signal_name} while the data was prepared; "
+            "start the same command again to go on"
+        )
+
+
+def held_out_documents(
+    config: RunConfig, corpus: Corpus, *, stages: Sequence[StagePlan]
+) -> dict[str, HeldOut]:
+    """Read each domain's held-out documents, its sources in equal parts."""
+    held_out: dict[str, HeldOut] = {}
+    sources = corpus.manifest.sources
+    for plan in stages:
+        own = {name: source.domain for name, source in sources.items() if source.stage == plan.name}
+        for domain in dict.fromkeys(own.values()):
+            names = [name for name, itself in own.items() if itself == domain]
+            budget = plan.config.evaluation.tokens_per_domain // len(names)
+            documents = [
+                document
+                for name in names
+                for document in validation_documents(
+                    corpus.manifest, corpus.root, source=name, max_tokens=budget
+                )
+            ]
+            held_out[domain] = HeldOut(documents, evaluation_seq_len(config, plan.config))
+    return held_out

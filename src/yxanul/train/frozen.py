@@ -1,0 +1,91 @@
+"""What a run was begun with, it keeps: choices are made once and held to on every resume."""
+
+from collections.abc import Sequence
+
+from yxanul.config.contradictions import check_config
+from yxanul.config.load import diff_configs, dump_config, parse_config
+from yxanul.config.schema import RunConfig, StageConfig
+from yxanul.curriculum.stages import longest_seq_len
+from yxanul.data.manifest import Manifest
+from yxanul.errors import ConfigError
+from yxanul.hardware.choices import freeze_compute
+from yxanul.plan.budget import tokens_for_epochs
+from yxanul.runfolder.durable import write_atomic
+from yxanul.runfolder.layout import RunFolder
+from yxanul.train.machine import Machine
+
+# Settings that may differ on resume, because they change no weight.
+_MAY_CHANGE = ("checkpoint.", "logging.", "compute.keep_freed_memory")
+_FROZEN = ("precision", "attention", "threads", "micro_batch_tokens")
+# What `auto` looks like, so that a resume takes the choice that the run was begun with.
+_OPEN = ("auto", None)
+
+
+def replan_epochs(config: RunConfig, stage: str, *, epochs: float, manifest: Manifest) -> RunConfig:
+    """Set the stage's budget to `epochs` passes over its own sources, replay added on top."""
+    own = sum(s.train.tokens for s in manifest.sources.values() if s.stage == stage)
+
+    def replan(item: StageConfig) -> StageConfig:
+        if item.name != stage:
+            return item
+        share = item.data.replay_share if item is not config.stages[0] else 0.0
+        total = tokens_for_epochs(epochs, own, replay_share=share)
+        training = item.training.model_copy(update={"total_tokens": total})
+        return item.model_copy(update={"training": training})
+
+    planned = config.model_copy(update={"stages": tuple(replan(item) for item in config.stages)})
+    check_config(planned)
+    return planned
+
+
+def freeze_config(config: RunConfig, folder: RunFolder, *, machine: Machine) -> RunConfig:
+    """Replace every `auto`, by the run's own earlier choices if it has any.
+
+    RUN/config.yaml is written, or held against: other settings than the run's are a `ConfigError`.
+    """
+    before = (
+        parse_config(folder.config.read_text(), str(folder.config))
+        if folder.config.exists()
+        else None
+    )
+    compute = config.optimization.compute
+    if before is not None:
+        chosen = before.optimization.compute
+        opened = {k: getattr(chosen, k) for k in _FROZEN if getattr(compute, k) in _OPEN}
+        compute = compute.model_copy(update=opened)
+    compute = freeze_compute(
+        compute,
+        config.model,
+        device=machine.device,
+        longest_seq_len=longest_seq_len(config.stages),
+    )
+    optimization = config.optimization.model_copy(update={"compute": compute})
+    frozen = config.model_copy(update={"optimization": optimization})
+    if before is not None:
+        frozen = _continue_config(before, frozen, folder=folder)
+    if machine.processes.is_main:
+        write_atomic(folder.config, dump_config(frozen))
+    return frozen
+
+
+def _continue_config(before: RunConfig, now: RunConfig, *, folder: RunFolder) -> RunConfig:
+    """Return `now` with the stages that only `before` knows; other differences are refused."""
+    known = {stage.name for stage in now.stages}
+    later = tuple(stage for stage in before.stages if stage.name not in known)
+    shared = {stage.name for stage in before.stages} & known
+    common = [c.model_copy(update={"stages": _only(c.stages, shared)}) for c in (before, now)]
+    changes = [
+        f"{path}: {old} -> {new}"
+        for path, old, new in diff_configs(*common)
+        if not path.startswith(_MAY_CHANGE)
+    ]
+    if changes:
+        raise ConfigError(
+            f"{folder.root} was begun with other settings ({'; '.join(changes)}); "
+            "use them again, or choose another --out"
+        )
+    return now.model_copy(update={"stages": (*now.stages, *later)})
+
+
+def _only(stages: Sequence[StageConfig], names: set[str]) -> tuple[StageConfig, ...]:
+    return tuple(stage for stage in stages if stage.name in names)
