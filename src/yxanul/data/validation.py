@@ -18,8 +18,8 @@ from yxanul.data.shards import open_stream
 from yxanul.data.tokenizer import EOT
 from yxanul.errors import CorruptShardError, UsageError
 
-# A document longer than this is taken only where it fits: it alone would be most of a budget.
-LONG_DOCUMENT_TOKENS = 8_192
+# No document is more than an eighth of a budget: else one long file would be a domain's score.
+PARTS = 8
 
 
 def validation_documents(
@@ -27,9 +27,9 @@ def validation_documents(
 ) -> list[npt.NDArray[np.uint16]]:
     """Return held-out documents of a source, each a uint16 array (tokens,) that begins with 50256.
 
-    Whole documents are taken until `max_tokens` are reached, so the last may go over it, though
-    never one above 8,192 tokens. Only a first document that is longer than `max_tokens` is cut
-    to it. Raises `UsageError` for a budget below 2, `CorruptShardError` for damaged files.
+    Documents are taken until `max_tokens` are reached, so the last may go over it. One that is
+    longer than an eighth of `max_tokens` is cut to that. Raises `UsageError` for a budget below 2,
+    `CorruptShardError` for damaged files.
     """
     if max_tokens < 2:
         raise UsageError(
@@ -39,21 +39,18 @@ def validation_documents(
     found = read_documents(manifest, root, source=source, split="validation")
     by_hash = sorted((item.sha256, position, item.tokens) for position, item in found)
     stream = open_stream(manifest, root, source=source, split="validation")
+    longest = max(2, max_tokens // PARTS)
     chosen: list[npt.NDArray[np.uint16]] = []
     total = 0
     for _, position, tokens in by_hash:
         if total >= max_tokens:
             break
-        if not chosen:
-            tokens = min(tokens, max_tokens)
-        elif tokens > LONG_DOCUMENT_TOKENS and total + tokens > max_tokens:
-            continue
-        document = stream.read(position, tokens)
-        if not tokens or document[0] != EOT:
+        document = stream.read(position, min(tokens, longest))
+        if not len(document) or document[0] != EOT:
             raise CorruptShardError(
                 f"{root / source}: no validation document begins at token {position:,}, though "
                 "validation.documents.jsonl says so; prepare the data again."
             )
         chosen.append(document)
-        total += tokens
+        total += len(document)
     return chosen
