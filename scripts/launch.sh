@@ -10,7 +10,8 @@ python="$root/.venv/bin/python"
 [ -x "$python" ] || python=python3
 gpus=0
 if command -v nvidia-smi >/dev/null; then
-    gpus=$(nvidia-smi --list-gpus | wc -l)
+    # A driver that does not answer counts as no GPU: what is wrong is said by torch, if it matters.
+    gpus=$(nvidia-smi --list-gpus 2>/dev/null | grep -c '^GPU ' || true)
 fi
 nproc=${NPROC:-$((gpus > 0 ? gpus : 1))}
 

@@ -24,22 +24,6 @@ def format_bytes(number: float) -> str:
     return _scaled(number, _BYTES, space=" ") if abs(number) >= KiB else f"{number:,.0f} B"
 
 
-def format_duration(seconds: float) -> str:
-    """Return seconds as "850 ms", "42 s", "3 min 20 s", "11 h 48 min" or "15 d 22 h"."""
-    if seconds < 0.9995:
-        return f"{seconds * 1000:.0f} ms"
-    whole = round(seconds)
-    for size, name, smaller, part in (
-        (86400, "d", 3600, "h"),
-        (3600, "h", 60, "min"),
-        (60, "min", 1, "s"),
-    ):
-        if whole >= size:
-            rest = whole % size // smaller
-            return f"{whole // size} {name} {rest} {part}" if rest else f"{whole // size} {name}"
-    return f"{whole} s"
-
-
 def _scaled(number: float, scales: tuple[tuple[int, str], ...], *, space: str) -> str:
     for size, name in scales:
         if abs(number) >= size:

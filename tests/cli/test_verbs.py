@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.train.world import STAGES, World, write_configs
+from yxanul.cli import data_verbs
 from yxanul.cli.main import main
+from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name, save_checkpoint
 
 ROOT = Path(__file__).parents[2]
 
@@ -177,6 +179,113 @@ def test_inspect_refuses_what_is_no_folder_of_ours(call, tmp_path):
     code, _, err = call("inspect", tmp_path)
     assert code == 30
     assert_one_sentence(err, str(tmp_path))
+
+
+def test_inspect_says_when_a_runs_data_is_gone(call, tmp_path):
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    code, out, _ = call("inspect", run)
+    assert code == 0
+    assert f"no prepared data at {run / 'data'}" in out
+    for words in (["--verify"], ["--token", "7"]):
+        code, _, err = call("inspect", run, *words)
+        assert code == 31
+        assert_one_sentence(err, str(run / "data"))
+    (run / "data.json").write_text(json.dumps({"prepared": str(tmp_path / "deleted")}))
+    code, _, err = call("inspect", run)
+    assert code == 31
+    assert_one_sentence(err, str(tmp_path / "deleted"), "data.json")
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    path = folder / checkpoint_name(7, 0)
+    info = CheckpointInfo(path, 7, 0, 448, STAGES[0], permanent=False, parent=None)
+    save_checkpoint(folder, info, model={}, optimizer={}, state={})
+    return path
+
+
+def test_inspect_describes_and_verifies_one_checkpoint(call, checkpoint):
+    code, out, _ = call("inspect", checkpoint, "--verify")
+    assert code == 0
+    assert f"checkpoint {checkpoint.name}: verified, 448 tokens" in out
+    code, _, err = call("inspect", checkpoint, "--token", "7")
+    assert code == 30
+    assert_one_sentence(err, "is a checkpoint", "--token")
+    (checkpoint / "model.safetensors").unlink()
+    code, _, err = call("inspect", checkpoint, "--verify")
+    assert code == 31
+    assert_one_sentence(err, str(checkpoint / "model.safetensors"))
+
+
+def test_a_checkpoint_is_no_data(call, configs, checkpoint, tmp_path):
+    words = ["--config_dir", configs, "--data", checkpoint]
+    told = [
+        call("run", *words, "--out", tmp_path / "run"),
+        call("prepare", *words, "--stage", "all", "--out", tmp_path / "prepared"),
+    ]
+    for code, _, err in told:
+        assert code == 30
+        assert f"{checkpoint} is a checkpoint" in err
+        assert "--init_from" in err
+        assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("flag", ["--config_dir", "--model", "--data", "inspect"])
+def test_a_name_that_no_disk_can_hold_is_one_sentence(call, configs, tmp_path, flag):
+    long = tmp_path / ("x" * 300)
+    stage = ["--config_dir", configs, "--stage", "all"]
+    words = {
+        "--config_dir": ["plan", "--config_dir", long],
+        "--model": ["plan", "--config_dir", configs, "--model", long],
+        "--data": ["prepare", *stage, "--data", long, "--out", tmp_path / "out"],
+        "inspect": ["inspect", long],
+    }
+    code, _, err = call(*words[flag])
+    assert code == 30
+    assert_one_sentence(err, str(long), "File name too long")
+
+
+def test_no_words_at_all_give_the_help(call):
+    code, out, err = call()
+    assert code == 30
+    assert out.startswith("Usage: yxanul")
+    assert err == ""
+
+
+def test_an_interrupted_prepare_says_how_to_go_on(call, configs, tmp_path, monkeypatch):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(data_verbs, "prepare", interrupted)
+    words = ["--stage", "all", "--data", tmp_path, "--out", tmp_path / "out"]
+    code, _, err = call("prepare", "--config_dir", configs, *words)
+    assert code == 130
+    assert_one_sentence(err, "interrupted", "same command goes on")
+
+
+def test_an_interrupt_while_torch_is_loaded_is_no_traceback(tmp_path):
+    (tmp_path / "torch.py").write_text("raise KeyboardInterrupt\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "yxanul", "plan"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT / 'src'}"},
+    )
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("epochs", ["inf", "nan"])
+def test_endless_epochs_are_refused(call, configs, epochs):
+    words = ["--config_dir", configs, "--stage", STAGES[0], "--num_epochs", epochs]
+    code, _, err = call("train", *words)
+    assert code == 30
+    assert_one_sentence(err, "--num_epochs")
 
 
 def test_every_verb_has_help_with_an_example(call):

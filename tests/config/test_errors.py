@@ -94,7 +94,12 @@ def test_an_unknown_key_in_a_list_of_sources_names_the_entry(folder):
         ("seed.a=1", "seed is a value and holds no keys"),
         ("data.embedded_sources.9.weight=1", "is a list of"),
         ("data.embedded_sources.x.weight=1", "is a list of"),
-        ("seed=[", "broken YAML"),
+        ("seed=[", "broken YAML: "),
+        ("seed=[", "; correct the value"),
+        ("seed=\x00", "; correct the value"),
+        ("optimizer.eps=nan", "is 'nan'; write a finite number"),
+        ("optimizer.eps=-inf", "is '-inf'; write a finite number"),
+        ("evaluation.every_fraction=1e-9", "it must be at least 0.001"),
     ],
 )
 def test_a_wrong_set_is_said_in_one_sentence_once(override, said):
@@ -102,6 +107,17 @@ def test_a_wrong_set_is_said_in_one_sentence_once(override, said):
     assert said in text
     assert text.startswith(f"--set {override}")
     assert len(text.splitlines()) == 1
+
+
+def test_a_broken_set_has_no_line_number():
+    assert message(CONFIGS / "embedded", overrides=["seed=["]).startswith("--set seed=[: broken")
+
+
+@pytest.mark.parametrize("word", ["nonsense", "stage1_wikipedi", "28x768-head12"])
+def test_the_names_to_choose_from_are_listed_once(word):
+    stage = message(CONFIGS, stages=[word])
+    assert stage.count("stage3_math") == 1
+    assert message(CONFIGS, model=word).count("20x896-3584") == 1
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from typing import Any
 from yxanul.config.schema import StageConfig
 from yxanul.data.build import prepare_sources
 from yxanul.data.document import Document
-from yxanul.data.manifest import Manifest
+from yxanul.data.manifest import Manifest, ShardFile
 from yxanul.data.pipeline import PlannedSource
+from yxanul.data.shards import ShardWriter, Tokens
 
 
 @dataclass
@@ -42,6 +43,16 @@ def sentences(count: int, *, about: str = "stone") -> list[str]:
         f"Number {n} of the {about}s: " + " ".join(f"{about}{i}" for i in range(n % 36 + 1))
         for n in range(count)
     ]
+
+
+def write_shards(
+    folder: Path, split: str, *, parts: Sequence[Tokens], shard_tokens: int = 1000
+) -> tuple[ShardFile, ...]:
+    """Write token arrays one after another as the shards of one split."""
+    with ShardWriter(folder, split, shard_tokens=shard_tokens) as writer:
+        for part in parts:
+            writer.append(part)
+        return writer.finish()
 
 
 def plan(

@@ -7,11 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.data.memory import MemorySource, plan, prepare_plans, sentences, source, stage
+from tests.data.memory import (
+    MemorySource,
+    plan,
+    prepare_plans,
+    sentences,
+    source,
+    stage,
+    write_shards,
+)
 from yxanul.data.loader import StageLoader
 from yxanul.data.mixture import chunks_in, source_weights, stage_mixture
 from yxanul.data.order import OrderKey, OrderSource, StageOrder, stage_order
-from yxanul.data.shards import TokenStream, write_shards
+from yxanul.data.shards import TokenStream
 from yxanul.errors import UsageError
 
 CHUNK = 16
@@ -50,11 +58,11 @@ def test_targets_are_the_next_tokens(streams: dict[str, TokenStream]) -> None:
 
 
 def test_rows_are_the_chunks_of_the_order(streams: dict[str, TokenStream]) -> None:
-    made = loader(streams)
-    for step in range(made.steps):
-        inputs, _ = made.step_rows(step, CHUNK)
-        for row, (name, chunk) in zip(inputs, made.chunk_ids(step), strict=True):
-            assert row[0] == (1000 if name == "short" else 0) + chunk * CHUNK
+    made, expected = loader(streams), order()
+    rows = np.concatenate([made.step_rows(step, CHUNK)[0] for step in range(made.steps)])
+    bases = [1000 if name == "short" else 0 for name in expected.sources]
+    places = zip(expected.source_index, expected.chunk_index, strict=True)
+    assert rows[:, 0].tolist() == [bases[source] + int(chunk) * CHUNK for source, chunk in places]
 
 
 @pytest.mark.parametrize("seq_len", [1, 2, 4, 8])

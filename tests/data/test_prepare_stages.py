@@ -1,6 +1,7 @@
 """A run's configuration decides what is prepared, and a folder remembers it."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,8 +44,26 @@ def test_stages_read_their_subfolders(tmp_path: Path) -> None:
 def test_two_stages_do_not_read_one_folder(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "texts/a.jsonl", sentences(80))
     stages = [stage(name, source=str(tmp_path / "texts")) for name in ("stage1_a", "stage2_b")]
-    with pytest.raises(UsageError, match="stage1_a and stage2_b would both read"):
+    with pytest.raises(UsageError, match=r"stage1_a and stage2_b would both read.*subfolder"):
         prepare(stages, tmp_path / "out", progress=silent)
+
+
+def test_a_folder_that_is_not_there_is_said_to_be_missing_before_anything(tmp_path: Path) -> None:
+    stages = [stage(name, source=str(tmp_path / "absent")) for name in ("stage1_a", "stage2_b")]
+    with pytest.raises(UsageError, match=r"absent does not exist.*subfolder per stage"):
+        prepare(stages, tmp_path / "out", progress=silent)
+    with pytest.raises(UsageError, match="absent does not exist"):
+        prepare(stages[:1], tmp_path / "out", progress=silent)
+
+
+def test_what_is_prepared_needs_its_texts_no_more(tmp_path: Path) -> None:
+    texts = tmp_path / "texts"
+    for name in ("stage1_a", "stage2_b"):
+        write_jsonl(texts / name / "a.jsonl", sentences(80, about=name))
+    stages = [stage(name, source=str(texts)) for name in ("stage1_a", "stage2_b")]
+    manifest = prepare(stages, tmp_path / "out", progress=silent)
+    shutil.rmtree(texts)
+    assert prepare(stages, tmp_path / "out", progress=silent) == manifest
 
 
 def test_a_prepared_folder_is_no_folder_of_texts(tmp_path: Path) -> None:

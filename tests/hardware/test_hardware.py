@@ -19,7 +19,9 @@ SRC = Path(__file__).parents[2] / "src"
 
 
 def freeze(compute: ComputeConfig, *, longest_seq_len: int = 512) -> ComputeConfig:
-    return freeze_compute(compute, shape(), device=CPU, longest_seq_len=longest_seq_len)
+    return freeze_compute(
+        compute, shape(), parameters=10**6, device=CPU, longest_seq_len=longest_seq_len
+    )
 
 
 @pytest.mark.parametrize(
@@ -73,13 +75,13 @@ def test_a_kernel_without_fp32_is_refused_in_fp32(attention):
     card = torch.device("cuda", 0)
     wish = ComputeConfig(precision="fp32", attention=attention, micro_batch_tokens=1024)
     with pytest.raises(UsageError, match="has no fp32 form"):
-        freeze_compute(wish, shape(), device=card, longest_seq_len=512)
+        freeze_compute(wish, shape(), parameters=10**6, device=card, longest_seq_len=512)
 
 
 def test_fp32_on_a_card_takes_the_kernel_that_has_it():
     wish = ComputeConfig(precision="fp32", micro_batch_tokens=1024)
     card = torch.device("cuda", 0)
-    frozen = freeze_compute(wish, shape(), device=card, longest_seq_len=512)
+    frozen = freeze_compute(wish, shape(), parameters=10**6, device=card, longest_seq_len=512)
     assert frozen.attention == "efficient"
 
 

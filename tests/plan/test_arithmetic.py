@@ -14,6 +14,7 @@ from yxanul.plan.budget import (
     marginal_value,
     phase_tokens,
     stage_budget,
+    steps,
     tokens_for_epochs,
 )
 from yxanul.plan.flops import flops_per_token, stage_flops
@@ -74,7 +75,6 @@ def test_parameters_are_the_matrices_and_the_norms(model):
     count = parameter_count(model)
     norms = (2 * model.num_hidden_layers + 1) * model.hidden_size
     assert count.total == sum(a * b for a, b in matrices(model)) + norms
-    assert count.total == count.embedding + count.layers * count.per_layer + model.hidden_size
 
 
 @given(shapes, st.integers(1, 64))
@@ -162,6 +162,11 @@ def test_phases_share_out_every_token_and_every_flop():
 def test_epochs_become_tokens_and_tokens_epochs(epochs, unique, replay):
     tokens = tokens_for_epochs(epochs, unique, replay_share=replay)
     assert abs(tokens * (1 - replay) - epochs * unique) <= 1 + 1e-9 * tokens
+
+
+def test_a_budget_under_one_batch_is_one_step_as_in_training():
+    training = load_config(CONFIGS).stages[0].training.model_copy(update={"total_tokens": 1})
+    assert steps(training) == 1
 
 
 @pytest.mark.parametrize(("epochs", "unique"), [(0, 5), (1, 0), (-1, 5)])

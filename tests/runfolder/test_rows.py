@@ -1,13 +1,21 @@
 """Rows survive a process that dies between any two bytes; damage in the middle is said."""
 
 import json
+import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from yxanul.errors import CorruptDataError, DiskError
-from yxanul.runfolder.lineage import begin_attempt, current_attempt, record_event
+from yxanul.runfolder.lineage import (
+    begin_attempt,
+    current_attempt,
+    current_branch,
+    first_parent,
+    record_event,
+    tokens_spent_before,
+)
 from yxanul.runfolder.rows import append_row, cut_rows, read_rows
 
 ROWS = [{"step": 1, "loss": 2.5}, {"step": 2, "why": "ü\n"}, {"step": 3, "bpb": {"math": 1.0}}]
@@ -86,7 +94,7 @@ def test_the_last_attempt_that_was_begun_is_the_truth(tmp_path):
     path = tmp_path / "lineage.jsonl"
     assert current_attempt(path) == 0
     begin_attempt(path, 0, parent=None, reason="the run begins")
-    begin_attempt(path, 1, parent="step-00000004-a0", reason="resumed by name")
+    begin_attempt(path, 1, parent="step-00000004-a0", reason="resumed by name", tokens_spent=9)
     record_event(path, "set aside", checkpoint="step-00000006-a1")
     assert current_attempt(path) == 1
     assert read_rows(path)[1] == {
@@ -94,7 +102,12 @@ def test_the_last_attempt_that_was_begun_is_the_truth(tmp_path):
         "attempt": 1,
         "parent": "step-00000004-a0",
         "reason": "resumed by name",
+        "tokens_spent": 9,
     }
+    assert first_parent(path) is None
+    assert tokens_spent_before(path) == 9
+    # Of the first attempt only what lies before the branch belongs to the run.
+    assert current_branch(path) == {1: math.inf, 0: 4}
 
 
 @pytest.mark.parametrize("attempt", [None, "1", 1.5, -1, [], {}])

@@ -7,11 +7,13 @@ import signal
 import pytest
 
 from tests.train.world import (
+    BATCH_TOKENS,
     STAGES,
     STEPS,
     World,
     deterministic_rows,
     fingerprint,
+    last_step,
     wait_until,
 )
 
@@ -117,6 +119,11 @@ def test_max_steps_stops_early_and_the_schedule_stays(unbroken, tmp_path):
     assert (outcome["steps"], outcome["stages"][0]["verdict"]) == (3, "not run")
     rows = deterministic_rows(world.root / "run")
     assert rows == deterministic_rows(unbroken.root / "run")[:3]
+    # Going on, the first stage has no score from its entry: its gate is not run, and says so.
+    outcome = json.loads(world.finish("run", "run", "--json").stdout)
+    assert [stage["verdict"] for stage in outcome["stages"]] == ["not run", "pass"]
+    assert fingerprint(world.checkpoints("run")[-1]) == fingerprint(unbroken.checkpoints("run")[-1])
+    assert json.loads(world.finish("run", "run", "--json").stdout)["already_complete"]
 
 
 def test_a_named_checkpoint_begins_an_attempt_that_survives_a_kill(unbroken):
@@ -128,8 +135,72 @@ def test_a_named_checkpoint_begins_an_attempt_that_survives_a_kill(unbroken):
     wait_until(lambda: '"attempt": 1' in metrics.read_text(), process)
     process.kill()
     process.communicate()
-    outcome = json.loads(unbroken.finish("run", "branch", "--json").stdout)
+    outcome = json.loads(unbroken.finish("run", "branch", *more, "--json").stdout)
     assert outcome["steps"] == 2 * STEPS
+    state = json.loads((unbroken.checkpoints("branch")[-1] / "state.json").read_text())
+    assert state["position"]["tokens_spent"] == 3 * STEPS * BATCH_TOKENS
     assert unbroken.checkpoints("branch")[-1].name == f"step-{2 * STEPS:08d}-a1"
     rows = [row for row in deterministic_rows(unbroken.root / "branch") if row["attempt"] == 1]
     assert [row["step"] for row in rows] == list(range(STEPS + 1, 2 * STEPS + 1))
+
+
+def test_a_stage_that_was_stopped_goes_on_as_a_run(unbroken, tmp_path):
+    world = World.create(tmp_path / "world")
+    process = world.start("train", "run", "--stage", STAGES[0])
+    wait_until(lambda: last_step(world.root / "run" / "metrics.jsonl") >= 2, process)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    outcome = json.loads(world.finish("run", "run", "--json").stdout)
+    assert [stage["verdict"] for stage in outcome["stages"]] == ["pass", "pass"]
+    assert fingerprint(world.checkpoints("run")[-1]) == fingerprint(unbroken.checkpoints("run")[-1])
+
+
+def test_each_stage_may_be_planned_in_epochs(tmp_path):
+    world = World.create(tmp_path / "world")
+    for stage in STAGES:
+        more = ("--stage", stage, "--num_epochs", "1", "--json")
+        outcome = json.loads(world.finish("train", "run", *more).stdout)
+        assert outcome["stages"][0]["name"] == stage
+
+
+def test_data_that_changed_since_the_checkpoint_is_refused(tmp_path):
+    world = World.create(tmp_path / "world")
+    world.finish("run", "run", "--max_steps", "2")
+    shutil.rmtree(world.root / "run" / "data")
+    texts = world.root / "texts" / STAGES[0] / "texts.jsonl"
+    texts.write_text(texts.read_text().replace("lantern", "bucket"))
+    finished = world.finish("run", "run", code=31)
+    assert "was trained on other data" in finished.stderr
+    assert STAGES[0] in finished.stderr
+
+
+def test_a_checkpoint_of_another_run_is_no_place_to_resume_from(unbroken, tmp_path):
+    other = unbroken.checkpoints("run")[-1]
+    shutil.copytree(unbroken.root / "run", unbroken.root / "mine")
+    for name in (str(other), "", "/etc", "step-00000099-a0"):
+        finished = unbroken.finish("run", "mine", "--resume", name, code=30)
+        assert "--init_from" in finished.stderr
+
+
+@pytest.mark.parametrize("content", ["[]", '{"code": 0, "outcome": {}}', "{", ""])
+def test_a_damaged_exit_record_costs_nothing(unbroken, content):
+    (unbroken.root / "run" / "exit.json").write_text(content)
+    (unbroken.root / "run" / "environment.json").write_text(content)
+    outcome = json.loads(unbroken.finish("run", "run", "--json").stdout)
+    assert [stage["verdict"] for stage in outcome["stages"]] == ["pass", "pass"]
+
+
+@pytest.mark.parametrize("row", ['{"stage": "x"}', '{"stage": 3, "step": "y"}', "[]", "{"])
+def test_a_damaged_verdict_is_named(unbroken, row):
+    copy = unbroken.root / "gates"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(unbroken.root / "run", copy)
+    (copy / "gates.jsonl").write_text(row + "\n")
+    assert "gates.jsonl, line 1" in unbroken.finish("run", "gates", code=31).stderr
+
+
+def test_a_damaged_lineage_is_told_and_leaves_a_record(unbroken):
+    copy = shutil.copytree(unbroken.root / "run", unbroken.root / "lineage")
+    (copy / "lineage.jsonl").write_text("nonsense\n")
+    assert "lineage.jsonl" in unbroken.finish("run", "lineage", code=31).stderr
+    assert unbroken.exit_record("lineage")["code"] == 31

@@ -152,3 +152,31 @@ def test_two_ranks_train_the_same_steps_as_one(world):
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
     # and one process goes on where two stopped
     world.finish("run", "two", "--max_steps", "4")
+
+
+def test_weights_of_another_shape_are_refused_in_one_sentence(world):
+    world.finish("train", "first", "--stage", STAGES[0], "--max_steps", "1")
+    more = ("--init_from", str(world.root / "first"), "--set", "model.hidden_size=32")
+    finished = world.finish("train", "second", "--stage", STAGES[0], *more, code=30)
+    assert "embed_tokens.weight is (50257, 16) and should be (50257, 32)" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def test_a_start_that_failed_binds_nothing(world):
+    world.finish("train", "run", "--stage", STAGES[1], code=30)
+    more = ("--stage", STAGES[0], "--max_steps", "1", "--set", "seed=9")
+    world.finish("train", "run", *more)
+
+
+def test_a_file_as_run_folder_is_refused(world):
+    (world.root / "file").write_text("mine")
+    for more in ((), ("--fresh",)):
+        assert "is a file" in world.finish("run", "file", *more, code=30).stderr
+
+
+def test_weights_that_explode_are_an_error_of_numerics_and_not_kept(world):
+    more = ("--set", "training.learning_rate=1e30", "--set", "optimizer.name=adamw")
+    finished = world.finish("run", "run", *more, code=33)
+    assert "not finite" in finished.stderr
+    assert "--init_from" in finished.stderr
+    assert world.exit_record("run")["code"] == 33

@@ -1,7 +1,7 @@
 """`prepare`, `inspect` and `plan`: what can be done before and beside a run."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -10,13 +10,10 @@ from yxanul.cli import options
 from yxanul.cli.output import print_json, say
 from yxanul.config.load import load_config
 from yxanul.data.inspect import inspect_folder, render
-from yxanul.data.manifest import MANIFEST_NAME
+from yxanul.data.place import describe_checkpoints, find_place
 from yxanul.data.prepare import prepare
-from yxanul.errors import UsageError
 from yxanul.plan.render import render as render_plan
 from yxanul.plan.summary import plan_json, plan_run
-from yxanul.runfolder.checkpoints import list_checkpoints, verify_checkpoint
-from yxanul.runfolder.layout import RunFolder
 from yxanul.train.request import RunRequest
 from yxanul.train.setup import read_config
 
@@ -47,7 +44,7 @@ def prepare_data(
 
 
 def inspect(
-    folder: Annotated[Path, typer.Argument(help="A prepared folder or a run folder.")],
+    folder: Annotated[Path, typer.Argument(help="Prepared data, a run folder or a checkpoint.")],
     verify: Annotated[
         bool, typer.Option("--verify", help="Compare every byte with the recorded sha256.")
     ] = False,
@@ -56,30 +53,23 @@ def inspect(
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Show what a prepared folder or a run folder holds; --verify compares every byte.
+    """Show what a prepared folder, a run or a checkpoint holds; --verify compares every byte.
 
     Example: yxanul inspect runs/first --verify
     """
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is not a folder; name a prepared folder or a run folder")
-    run = RunFolder(folder)
-    if (folder / MANIFEST_NAME).is_file():
-        data, checkpoints = folder, []
-    elif run.checkpoints.is_dir():
-        data, checkpoints = run.prepared_data(), _checkpoints(run, verify=verify)
-    else:
-        raise UsageError(
-            f"{folder} holds neither a manifest.json nor checkpoints; "
-            "name a prepared folder or a run folder"
-        )
-    found = data if (data / MANIFEST_NAME).is_file() else None
-    inspection = inspect_folder(found, verify_contents=verify, token=token) if found else None
+    place = find_place(folder, verify=verify, token=token)
+    checkpoints = describe_checkpoints(place, verify=verify)
+    inspection = None
+    if place.prepared is not None:
+        inspection = inspect_folder(place.prepared, verify_contents=verify, token=token)
     if json:
         told = inspection.to_json() if inspection else {}
         print_json({**told, "folder": str(folder), "checkpoints": checkpoints})
         return
     if inspection:
         print(render(inspection))
+    elif place.absent is not None:
+        print(f"no prepared data at {place.absent}")
     for checkpoint in checkpoints:
         print(f"checkpoint {checkpoint['name']}: {checkpoint['state']}")
 
@@ -99,15 +89,3 @@ def plan(
         print_json(plan_json(planned))
     else:
         Console().print(render_plan(planned))
-
-
-def _checkpoints(run: RunFolder, *, verify: bool) -> list[dict[str, Any]]:
-    """Describe the run's checkpoints; a damaged one is an error when `verify` asks."""
-    described = []
-    for path in list_checkpoints(run.checkpoints):
-        state = "not verified"
-        if verify:
-            info = verify_checkpoint(path)
-            state = f"verified, {info.tokens_seen:,} tokens, {info.stage}"
-        described.append({"name": path.name, "state": state})
-    return described

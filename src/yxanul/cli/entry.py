@@ -1,6 +1,7 @@
 """The first lines that run: what must be set before torch is loaded."""
 
 import os
+import sys
 from collections.abc import Sequence
 
 
@@ -9,6 +10,9 @@ def start(arguments: Sequence[str] | None = None) -> None:
     # OpenMP threads that wait by spinning take the cores from whatever else runs on the machine:
     # beside one other process a step on two cores took twice as long. The user's setting wins.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from yxanul.cli.main import main
+    try:
+        from yxanul.cli.main import main
 
-    main(arguments)
+        main(arguments)
+    except KeyboardInterrupt:  # while torch is loaded, which takes seconds
+        sys.exit(130)

@@ -13,7 +13,6 @@ from yxanul.errors import UsageError, YxanulError
 app = typer.Typer(
     name="yxanul",
     help="Pretrain small, deep, narrow language models from scratch, in gated stages.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -24,6 +23,8 @@ app.command("prepare")(data_verbs.prepare_data)
 app.command("inspect")(data_verbs.inspect)
 app.command("plan")(data_verbs.plan)
 
+_INTERRUPTED = 130
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program and leave with its exit code."""
@@ -32,11 +33,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _exit_code(words: list[str]) -> int:
+    if not words:
+        app(["--help"], standalone_mode=False, prog_name="yxanul")
+        return UsageError.exit_code
     try:
         code = app(words, standalone_mode=False, prog_name="yxanul")
+        if code == _INTERRUPTED:
+            return _interrupted(words)
         return code if isinstance(code, int) else 0
     except typer.Abort:
-        return 130
+        return _interrupted(words)
     except YxanulError as error:
         return _refuse(words, str(error), error.exit_code)
     except Exception as error:  # noqa: BLE001  (the last door: nothing passes it unseen)
@@ -45,8 +51,17 @@ def _exit_code(words: list[str]) -> int:
         usage_message = getattr(error, "format_message", None)
         if usage_message is not None:
             return _refuse(words, usage_message(), UsageError.exit_code)
+        if isinstance(error, OSError) and error.filename is not None:
+            reason = f"{error.filename} cannot be used: {error.strerror}; name another path"
+            return _refuse(words, reason, UsageError.exit_code)
         traceback.print_exc()  # a bug of ours: it must be seen whole
         return _refuse(words, f"internal error: {type(error).__name__}: {error}", 1)
+
+
+def _interrupted(words: list[str]) -> int:
+    """Typer tells of a Ctrl-C by this exit code or by Abort, depending on its version."""
+    reason = "interrupted; the same command goes on from what is finished"
+    return _refuse(words, reason, _INTERRUPTED)
 
 
 def _refuse(words: list[str], reason: str, code: int) -> int:

@@ -1,9 +1,18 @@
 """The options that several verbs share, each written once."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+def _finite(value: float | None) -> float | None:
+    """Refuse inf and nan: no bound of an option does."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number")
+    return value
+
 
 ConfigDir = Annotated[
     Path,
@@ -19,7 +28,8 @@ Data = Annotated[
     str | None,
     typer.Option(
         "--data",
-        help="hub, embedded (offline), a folder of JSONL/Parquet/text, or a prepared folder.",
+        help="hub, embedded (offline), a folder of JSONL/Parquet/text (of several stages: with a "
+        "subfolder per stage, named like it), or a prepared folder.",
     ),
 ]
 Out = Annotated[
@@ -46,6 +56,7 @@ NumEpochs = Annotated[
     typer.Option(
         "--num_epochs",
         min=1e-6,
+        callback=_finite,
         help="Set the stage's tokens to this many passes over its own sources.",
     ),
 ]

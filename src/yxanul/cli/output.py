@@ -44,8 +44,5 @@ def print_outcome(outcome: RunOutcome) -> None:
 def _changes(before: dict[str, float] | None, after: dict[str, float] | None) -> str:
     if after is None:
         return "not scored"
-    if before is None:
-        return "\n".join(f"{domain} {value:.4f}" for domain, value in after.items())
-    return "\n".join(
-        f"{domain} {before[domain]:.4f} -> {value:.4f}" for domain, value in after.items()
-    )
+    old = {domain: f"{value:.4f} -> " for domain, value in (before or {}).items()}
+    return "\n".join(f"{domain} {old.get(domain, '')}{v:.4f}" for domain, v in after.items())

@@ -14,7 +14,7 @@ from typing import Any
 from yxanul.config.base import Section
 from yxanul.config.contradictions import Contradiction, find_contradictions
 from yxanul.config.overrides import MODEL, OPTIMIZATION, apply_overrides
-from yxanul.config.problems import check, nearest, raise_problems
+from yxanul.config.problems import check, nearest_of_all, raise_problems
 from yxanul.config.schema import ModelConfig, OptimizationConfig, RunConfig, StageConfig
 from yxanul.config.yamltext import KeyPath, dotted, dump, parse_document, read_document
 from yxanul.errors import ConfigError
@@ -176,8 +176,8 @@ def _stage_files(folder: Path, stages: Sequence[str] | None) -> dict[str, Path]:
     for name in stages if stages is not None else ():
         if name not in known:
             raise ConfigError(
-                f"--stage {name}: {folder} has no such stage; {nearest(name, known)} "
-                f"(stages: {', '.join(known)})"
+                f"--stage {name}: {folder} has no such stage; "
+                f"{nearest_of_all(name, known, kind='stages')}"
             )
     wanted = known if stages is None else stages
     if not wanted or len(set(wanted)) != len(wanted):
@@ -195,6 +195,8 @@ def _model_file(folder: Path, model: str | None) -> Path:
     found = next((s / f"{model}.yaml" for s in shelves if (s / f"{model}.yaml").is_file()), None)
     if found is None:
         names = sorted({path.stem for shelf in shelves for path in shelf.glob("*.yaml")})
-        listed = nearest(model, names) if names else "there is no models folder"
-        raise ConfigError(f"--model {model}: no such model; {listed} (models: {', '.join(names)})")
+        listed = "there is no models folder"
+        if names:
+            listed = nearest_of_all(model, names, kind="models")
+        raise ConfigError(f"--model {model}: no such model; {listed}")
     return found

@@ -86,7 +86,9 @@ class ComputeConfig(Section):
         default="high", description="torch.set_float32_matmul_precision for fp32 products."
     )
     engine: Literal["torch", "deepspeed"] = Field(
-        default="torch", description="What runs the processes; deepspeed needs its extra."
+        default="torch",
+        description="What runs the processes; this version plans "
+        "with deepspeed but refuses to train with it.",
     )
     fp8: Literal["off"] = Field(
         default="off", description="8-bit matrix products; only off exists in this version."

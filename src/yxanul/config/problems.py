@@ -63,6 +63,13 @@ def nearest(word: str, choices: Sequence[str]) -> str:
     return f"choose from: {', '.join(choices)}"
 
 
+def nearest_of_all(word: str, choices: Sequence[str], *, kind: str) -> str:
+    """Return what `nearest` does, and in any case all choices, once; `kind` is their plural."""
+    hint = nearest(word, choices)
+    listed = ", ".join(choices)
+    return hint if hint.endswith(listed) else f"{hint} ({kind}: {listed})"
+
+
 def key_paths(kind: type[BaseModel], prefix: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
     """Yield (key path, pydantic field) of every field, blocks before what they hold.
 
@@ -111,6 +118,8 @@ def _reason(kind: type[BaseModel], path: KeyPath, *, error: Any) -> str:
         return "is empty text; write a word"
     if sort == "string_pattern_mismatch":
         return f"is {_show(value)}; only a-z, 0-9, _ and - are allowed, a letter or digit first"
+    if sort in ("int_type", "float_type") and str(value).lower().lstrip("+-") in ("nan", "inf"):
+        return f"is {_show(value)}; write a finite number"
     if sort in _WANTED:
         extra = ""
         if sort == "int_type" and isinstance(value, float) and value.is_integer():

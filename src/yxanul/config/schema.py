@@ -281,7 +281,7 @@ class DataConfig(Section):
 class EvaluationConfig(Section):
     """What is scored on held-out text while a stage trains."""
 
-    every_fraction: Annotated[float, Field(gt=0, le=1)] | None = Field(
+    every_fraction: Annotated[float, Field(ge=0.001, le=1)] | None = Field(
         default=0.1,
         description="Share of the stage's tokens between scores of its own domains; null = only "
         "before and after the stage.",

@@ -112,7 +112,7 @@ def parse_document(text: str, label: str) -> Document:
 
 def parse_value(text: str, label: str) -> Any:
     """Parse one value, as after `--set key=`. Raises ConfigError naming the label."""
-    return _parse(text, label, lines={})
+    return _parse(text, label, lines=None)
 
 
 def read_document(path: Path) -> Document:
@@ -131,22 +131,26 @@ def dump(value: Any) -> str:
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
-def _parse(text: str, label: str, *, lines: dict[KeyPath, int]) -> Any:
+def _parse(text: str, label: str, *, lines: dict[KeyPath, int] | None) -> Any:
+    """Parse a file, noting lines, or with None a single value, which has none."""
     try:
         loader = _Loader(text)
         try:
             node = loader.get_single_node()
-            return None if node is None else _build(loader, node, path=(), lines=lines)
+            noted = {} if lines is None else lines
+            return None if node is None else _build(loader, node, path=(), lines=noted)
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = f"{label}:{mark.line + 1}" if mark else label
+        place = f"{label}:{mark.line + 1}" if mark and lines is not None else label
         reason = " ".join(part for part in (error.context, error.problem) if part)
-        raise ConfigError(f"{place}: broken YAML: {reason}; correct this line") from error
+        what = "the value" if lines is None else "this line"
+        raise ConfigError(f"{place}: broken YAML: {reason}; correct {what}") from error
     except yaml.YAMLError as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"{label}: broken YAML: {reason}; correct the file") from error
+        what = "the value" if lines is None else "the file"
+        raise ConfigError(f"{label}: broken YAML: {reason}; correct {what}") from error
     except RecursionError as error:
         raise ConfigError(f"{label}: nested too deeply; flatten it") from error
 

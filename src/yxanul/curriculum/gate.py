@@ -35,9 +35,7 @@ def progress_verdict(
     if not own_domains:
         return GateDecision("not run", "the stage has no domain of its own to score")
     if before is None:
-        return GateDecision(
-            "not run", "the stage was begun with --max_steps, without a score at its entry"
-        )
+        return GateDecision("not run", "the stage was begun without a score, with --max_steps")
     pairs = {d: (before.get(d, math.nan), after.get(d, math.nan)) for d in own_domains}
     told = {d: f"{d} {old:.4f} -> {new:.4f}" for d, (old, new) in pairs.items()}
     short = [d for d, (old, new) in pairs.items() if not _fell(old, new, by=min_improvement)]

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from yxanul.errors import CorruptShardError
+from yxanul.errors import CorruptShardError, UsageError
+from yxanul.runfolder.checkpoints import CHECKPOINT_NAME
 from yxanul.runfolder.durable import BLOCK_BYTES, sync_folder
 
 TEMPORARY = ".tmp"
@@ -53,3 +54,18 @@ def regular_file(root: Path, path: str) -> Path:
             f"{place} is missing though the manifest names it; put it back or prepare again."
         )
     return place
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Tell whether a folder is a model's checkpoint, by its name or its weights."""
+    named = CHECKPOINT_NAME.fullmatch(folder.resolve().name) is not None
+    return (folder / "model.safetensors").is_file() or (named and folder.is_dir())
+
+
+def refuse_checkpoint(folder: Path) -> None:
+    """Raise `UsageError` if a folder that should hold data is a checkpoint."""
+    if is_checkpoint(folder):
+        raise UsageError(
+            f"{folder} is a checkpoint of a model, no data; name a folder of texts or a prepared "
+            "folder with --data, and begin with these weights with --init_from."
+        )

@@ -58,10 +58,6 @@ class StageLoader:
         """Whole steps in the order."""
         return len(self._order) // self._chunks_per_step
 
-    def chunk_ids(self, step: int) -> list[tuple[str, int]]:
-        """Return the chunks of a step as (source, chunk), over all ranks, in order."""
-        return [(self._order.sources[source], chunk) for source, chunk in self._chunks(step)]
-
     def step_rows(
         self, step: int, seq_len: int, *, rank: int = 0, world_size: int = 1
     ) -> tuple[Rows, Rows]:

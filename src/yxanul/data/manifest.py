@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from yxanul.data.files import refuse_checkpoint
 from yxanul.data.strict import Fields, parse_json
 from yxanul.errors import CorruptShardError, UsageError
 from yxanul.runfolder.durable import write_atomic
@@ -148,9 +149,10 @@ def write_manifest(manifest: Manifest, out: Path) -> None:
 def load_manifest(path: Path) -> Manifest:
     """Read the manifest of a prepared folder (or the file itself).
 
-    Raises `UsageError` if there is none, `CorruptShardError` if anything in it is not as
-    `prepare` writes it. The files it names are not looked at: that is `verify`.
+    Raises `UsageError` if there is none or it is a checkpoint's, `CorruptShardError` if anything in
+    it is not as `prepare` writes it. The files it names are not looked at: that is `verify`.
     """
+    refuse_checkpoint(path)
     place = path / MANIFEST_NAME if path.is_dir() else path
     try:
         if place.stat().st_size > _LARGEST_MANIFEST_BYTES:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from yxanul.config.schema import SourceConfig, StageConfig
 from yxanul.data.build import prepare_sources
-from yxanul.data.manifest import FORMAT_VERSION, MANIFEST_NAME, Manifest
+from yxanul.data.files import refuse_checkpoint
+from yxanul.data.manifest import FORMAT_VERSION, MANIFEST_NAME, Manifest, load_manifest
 from yxanul.data.pipeline import PlannedSource
 from yxanul.data.shards import SHARD_TOKENS
 from yxanul.data.sources.catalog import open_folder, open_source
@@ -41,7 +42,8 @@ def prepare(
     `UsageError` (a stage in `out` with other settings, a source without usable documents),
     `CorruptShardError` (a prepared file is missing), `DiskError`, and what the sources raise.
     """
-    _refuse_shared_folder(stages)
+    held = load_manifest(out).stages if (out / MANIFEST_NAME).is_file() else {}
+    _check_folders(stages, held=held)
     plans = [plan for stage in stages for plan in _plans(stage)]
     settings = {stage.name: settings_sha256(stage) for stage in stages}
     return prepare_sources(plans, out, settings=settings, progress=progress)
@@ -119,11 +121,24 @@ def _stage_folder(stage: StageConfig) -> Path:
     return own if own.is_dir() else folder
 
 
-def _refuse_shared_folder(stages: Sequence[StageConfig]) -> None:
+def _check_folders(stages: Sequence[StageConfig], *, held: Container[str]) -> None:
+    """Refuse a folder that is not there, is a checkpoint or is read by two stages.
+
+    A stage of `held` is prepared, and needs its folder no more.
+    """
     reader: dict[Path, str] = {}
     for stage in stages:
+        chosen = Path(stage.data.source)
         if stage.data.source in ("hub", "embedded"):
             continue
+        if not chosen.exists():
+            if stage.name in held:
+                continue
+            several = ", with a subfolder per stage, named like it" if len(stages) > 1 else ""
+            raise UsageError(
+                f"The data folder {chosen} does not exist: give --data an existing folder{several}."
+            )
+        refuse_checkpoint(chosen)
         folder = _stage_folder(stage).absolute()
         if folder in reader:
             raise UsageError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
@@ -97,16 +97,6 @@ class ShardWriter:
         size = TOKEN_BYTES * self._tokens
         self._files.append(ShardFile(self._path(), self._digest.hexdigest(), size, self._tokens))
         self._handle, self._digest, self._tokens = None, hashlib.sha256(), 0
-
-
-def write_shards(
-    folder: Path, split: str, *, parts: Iterable[Tokens], shard_tokens: int = SHARD_TOKENS
-) -> tuple[ShardFile, ...]:
-    """Write token arrays one after another as the shards of one split, and return the records."""
-    with ShardWriter(folder, split, shard_tokens=shard_tokens) as writer:
-        for part in parts:
-            writer.append(part)
-        return writer.finish()
 
 
 class TokenStream:

@@ -39,9 +39,14 @@ def pick_device(local_rank: int = 0) -> torch.device:
 
 
 def freeze_compute(
-    compute: ComputeConfig, model: ModelConfig, *, device: torch.device, longest_seq_len: int
+    compute: ComputeConfig,
+    model: ModelConfig,
+    *,
+    parameters: int,
+    device: torch.device,
+    longest_seq_len: int,
 ) -> ComputeConfig:
-    """Return `compute` with every `auto` and null replaced by a choice.
+    """Return `compute` with every `auto` and null replaced by a choice for a model of that size.
 
     What this device cannot do is a `UsageError`.
     """
@@ -55,7 +60,8 @@ def freeze_compute(
             "precision": precision,
             "attention": attention,
             "threads": compute.threads or _usable_cores(),
-            "micro_batch_tokens": compute.micro_batch_tokens or _micro_batch_tokens(device, model),
+            "micro_batch_tokens": compute.micro_batch_tokens
+            or _micro_batch_tokens(device, model, parameters=parameters),
         }
     )
 
@@ -112,12 +118,10 @@ def _usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _micro_batch_tokens(device: torch.device, model: ModelConfig) -> int:
+def _micro_batch_tokens(device: torch.device, model: ModelConfig, *, parameters: int) -> int:
     """Return a power of two, at most 65,536, that fits 80 % of a card beside the weights."""
     if device.type == "cpu":
         return _CPU_MICRO_BATCH_TOKENS
-    layer = 4 * model.hidden_size**2 + 3 * model.hidden_size * model.intermediate_size
-    parameters = model.num_hidden_layers * layer + model.vocab_size * model.hidden_size
     total = torch.cuda.get_device_properties(device).total_memory
     per_token = _ACTIVATION_BYTES * model.num_hidden_layers * model.hidden_size
     tokens = max(1024, int((0.8 * total - 18 * parameters) / per_token))

@@ -29,8 +29,8 @@ class StageBudget:
 
 
 def steps(training: TrainingConfig) -> int:
-    """Return the optimizer steps of a stage; the remainder of the last batch is not trained."""
-    return training.total_tokens // training.batch_tokens
+    """Return the optimizer steps of a stage, at least one; the last part of a batch is left."""
+    return max(1, training.total_tokens // training.batch_tokens)
 
 
 def tokens_for_epochs(epochs: float, unique_tokens: int, *, replay_share: float = 0.0) -> int:

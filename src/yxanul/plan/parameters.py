@@ -37,11 +37,6 @@ class ParameterCount:
         return self.layers * self.matrices_per_layer
 
     @property
-    def per_layer(self) -> int:
-        """Parameters of one layer with its two norms."""
-        return self.matrices_per_layer + 2 * self.norm
-
-    @property
     def non_embedding(self) -> int:
         """Everything but the embedding, which is also the head."""
         return self.matrices + self.norms

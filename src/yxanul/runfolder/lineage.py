@@ -45,9 +45,24 @@ def current_branch(path: Path) -> dict[int, float]:
     return branch
 
 
-def begin_attempt(path: Path, attempt: int, *, parent: str | None, reason: str) -> None:
+def tokens_spent_before(path: Path) -> int:
+    """Return the tokens that had been spent when the last attempt began."""
+    spent = _last_attempt(path).get("tokens_spent", 0)
+    return spent if isinstance(spent, int) else 0
+
+
+def first_parent(path: Path) -> str | None:
+    """Return what the run's first attempt was begun from; None: new weights, or no run yet."""
+    parent = next(iter(_attempts(path)), {}).get("parent")
+    return parent if isinstance(parent, str) else None
+
+
+def begin_attempt(
+    path: Path, attempt: int, *, parent: str | None, reason: str, tokens_spent: int = 0
+) -> None:
     """Record that `attempt` begins from the checkpoint `parent` (null: new weights), and why."""
     row = {"event": "attempt", "attempt": attempt, "parent": parent, "reason": reason}
+    row["tokens_spent"] = tokens_spent
     append_row(path, row, durable=True)
 
 

@@ -1,5 +1,6 @@
 """The run's data: prepared or found, verified, opened, and the held-out part of each domain."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,7 @@ from yxanul.data.prepare import prepare
 from yxanul.data.shards import TokenStream, open_stream
 from yxanul.data.validation import validation_documents
 from yxanul.data.verify import verify
-from yxanul.errors import StoppedOnRequest
+from yxanul.errors import StoppedOnRequest, UsageError
 from yxanul.runfolder.durable import write_json
 from yxanul.runfolder.layout import RunFolder
 from yxanul.train.machine import Machine
@@ -28,6 +29,15 @@ class Corpus:
     root: Path
     """The prepared folder."""
 
+    def identity(self, stages: Sequence[str]) -> dict[str, str]:
+        """Return {source: sha256 over its training shards' sha256} of these stages' sources."""
+        found = {}
+        for name, source in self.manifest.sources.items():
+            if source.stage in stages:
+                shards = "".join(file.sha256 for file in source.train.files)
+                found[name] = hashlib.sha256(shards.encode()).hexdigest()
+        return found
+
 
 def prepare_corpus(config: RunConfig, folder: RunFolder, *, machine: Machine) -> Corpus:
     """Prepare the run's data, or find it ready in RUN/data or in the folder of --data.
@@ -35,6 +45,12 @@ def prepare_corpus(config: RunConfig, folder: RunFolder, *, machine: Machine) ->
     Every byte of every shard is verified.
     """
     shared = Path(config.stages[0].data.source)
+    others = {stage.data.source for stage in config.stages}
+    if len(others) > 1 and any((Path(other) / MANIFEST_NAME).is_file() for other in others):
+        raise UsageError(
+            f"data.source names a prepared folder for some stages only ({', '.join(sorted(others))}"
+            "); a run reads one prepared folder: give it with --data"
+        )
     if (shared / MANIFEST_NAME).is_file():
         root, manifest = shared, load_manifest(shared)
         if machine.processes.is_main:

@@ -1,17 +1,20 @@
 """What a run was begun with, it keeps: choices are made once and held to on every resume."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from yxanul.config.contradictions import check_config
 from yxanul.config.load import diff_configs, dump_config, parse_config
 from yxanul.config.schema import RunConfig, StageConfig
 from yxanul.curriculum.stages import longest_seq_len
 from yxanul.data.manifest import Manifest
-from yxanul.errors import ConfigError
+from yxanul.errors import ConfigError, CorruptDataError
 from yxanul.hardware.choices import freeze_compute
 from yxanul.plan.budget import tokens_for_epochs
+from yxanul.plan.parameters import parameter_count
 from yxanul.runfolder.durable import write_atomic
 from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.rows import read_rows
+from yxanul.runfolder.verdicts import read_verdicts
 from yxanul.train.machine import Machine
 
 # Settings that may differ on resume, because they change no weight.
@@ -43,11 +46,7 @@ def freeze_config(config: RunConfig, folder: RunFolder, *, machine: Machine) -> 
 
     RUN/config.yaml is written, or held against: other settings than the run's are a `ConfigError`.
     """
-    before = (
-        parse_config(folder.config.read_text(), str(folder.config))
-        if folder.config.exists()
-        else None
-    )
+    before = _begun_with(folder)
     compute = config.optimization.compute
     if before is not None:
         chosen = before.optimization.compute
@@ -56,16 +55,42 @@ def freeze_config(config: RunConfig, folder: RunFolder, *, machine: Machine) -> 
     compute = freeze_compute(
         compute,
         config.model,
+        parameters=parameter_count(config.model).total,
         device=machine.device,
         longest_seq_len=longest_seq_len(config.stages),
     )
     optimization = config.optimization.model_copy(update={"compute": compute})
     frozen = config.model_copy(update={"optimization": optimization})
     if before is not None:
+        frozen = _with_budgets(frozen, before, closed=read_verdicts(folder).keys())
         frozen = _continue_config(before, frozen, folder=folder)
     if machine.processes.is_main:
         write_atomic(folder.config, dump_config(frozen))
     return frozen
+
+
+def _begun_with(folder: RunFolder) -> RunConfig | None:
+    """Return the configuration that the run was begun with; None when nothing was trained yet."""
+    if not folder.config.exists() or not read_rows(folder.lineage):
+        return None
+    try:
+        return parse_config(folder.config.read_text(encoding="utf-8"), str(folder.config))
+    except (ConfigError, UnicodeDecodeError) as error:
+        raise CorruptDataError(
+            f"{folder.config} is not what was written ({error}); bring a good copy back"
+        ) from error
+
+
+def _with_budgets(now: RunConfig, before: RunConfig, *, closed: Collection[str]) -> RunConfig:
+    """Return `now` with the budgets that closed stages had: --num_epochs plans one stage only."""
+    had = {s.name: s.training.total_tokens for s in before.stages if s.name in closed}
+
+    def kept(stage: StageConfig) -> StageConfig:
+        total = had.get(stage.name, stage.training.total_tokens)
+        training = stage.training.model_copy(update={"total_tokens": total})
+        return stage.model_copy(update={"training": training})
+
+    return now.model_copy(update={"stages": tuple(kept(stage) for stage in now.stages)})
 
 
 def _continue_config(before: RunConfig, now: RunConfig, *, folder: RunFolder) -> RunConfig:

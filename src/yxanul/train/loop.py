@@ -9,11 +9,12 @@ from typing import Any
 
 from yxanul.curriculum.gate import progress_verdict
 from yxanul.curriculum.stages import StagePlan, seq_len_at
-from yxanul.errors import CorruptDataError, GateStopError, StoppedOnRequest
+from yxanul.errors import CorruptDataError, GateStopError, StoppedOnRequest, UsageError
 from yxanul.optim.optimizers import LearningRates
 from yxanul.optim.schedule import learning_rate_factor
-from yxanul.runfolder.lineage import current_branch
-from yxanul.runfolder.rows import append_row, read_rows
+from yxanul.runfolder.lineage import current_branch, first_parent
+from yxanul.runfolder.rows import append_row
+from yxanul.runfolder.verdicts import read_verdicts
 from yxanul.train.clock import StepClock
 from yxanul.train.request import RunOutcome, StageOutcome
 from yxanul.train.session import Session
@@ -58,7 +59,7 @@ class TrainingLoop:
         session, position = self.session, self.position
         limit = min(plan.last_step, session.step_limit)
         if limit == plan.last_step and position.stage_step == 0:
-            self._show(plan, self._score(session.scorer.domains))
+            self._show(plan, self._score_all())
         loader = session.loader(plan, position.attempt)
         score_steps = _score_steps(plan)
         ranks = session.engine.processes
@@ -95,10 +96,7 @@ class TrainingLoop:
                 session.save(position, permanent=False)
         session.save(position, permanent=position.step == plan.last_step)
         if session.asked_to_stop():
-            raise StoppedOnRequest(
-                f"stopped by {session.stop.signal_name or 'another rank'} at step "
-                f"{position.step}, and saved; start the same command again to go on"
-            )
+            raise self._stopped()
         return limit == plan.last_step
 
     def _close_stage(self, plan: StagePlan) -> StageOutcome:
@@ -106,20 +104,22 @@ class TrainingLoop:
         session = self.session
         outcome = self._recorded_outcome(plan)
         if outcome is None:
-            before = session.scorer.stored(plan.first_step, branch=self._branch())
-            after = self._score(session.scorer.domains)
+            branch = current_branch(session.folder.lineage)
+            before = session.scorer.stored(plan.first_step, branch=branch)
+            after = self._score_all()
             if session.engine.processes.is_main:
-                outcome = self._judge(plan, before=before, after=after)
+                outcome = self._judge(plan, before=before or None, after=after)
         if outcome is not None:
             session.progress.say(f"gate of {plan.name}: {outcome.verdict} ({outcome.why})")
         # Only the main rank has scores; what it decided holds for all.
-        held = session.agreed(outcome is not None and outcome.verdict != "pass")
+        held = session.agreed(outcome is not None and outcome.verdict == "stop")
         if outcome is None:
             outcome = StageOutcome(plan.name, "stop" if held else "pass", "by rank 0", None, None)
         if held:
             raise GateStopError(
-                f"the gate of {plan.name} says {outcome.verdict}: {outcome.why}. Everything is "
-                f"kept in {session.folder.root}"
+                f"the gate of {plan.name} says stop: {outcome.why}. Everything is kept in "
+                f"{session.folder.root}; change the recipe and use another --out, or go on all the "
+                "same with `yxanul train --stage NEXT --init_from` these weights"
             )
         return outcome
 
@@ -146,19 +146,39 @@ class TrainingLoop:
 
     def _recorded_outcome(self, plan: StagePlan) -> StageOutcome | None:
         """Return the verdict that the gate gave before, if it did."""
-        gates, branch = self.session.folder.gates, self._branch()
-        for row in read_rows(gates):
-            if row["stage"] == plan.name and row["step"] <= branch.get(row["attempt"], -1):
-                return StageOutcome.from_row(row)
+        folder = self.session.folder
+        row = read_verdicts(folder).get(plan.name)
+        if row is not None:
+            return StageOutcome.from_row(row)
+        if self.position.step > plan.last_step and first_parent(folder.lineage) is not None:
+            raise UsageError(
+                f"{folder.root} was begun after {plan.name}, from other weights; go on stage by "
+                f"stage, with yxanul train --stage {self.position.stage}"
+            )
         if self.position.step > plan.last_step:
             raise CorruptDataError(
-                f"{gates} has no verdict of {plan.name}, which the run has left behind; "
+                f"{folder.gates} has no verdict of {plan.name}, which the run has left behind; "
                 "the file is damaged"
             )
         return None
 
-    def _branch(self) -> dict[int, float]:
-        return current_branch(self.session.folder.lineage)
+    def _score_all(self) -> dict[str, float]:
+        """Score every domain at a stage's border; a request to stop is heard between two."""
+        scores: dict[str, float] = {}
+        for domain in self.session.scorer.domains:
+            if self.session.asked_to_stop():
+                plans = self.session.stages
+                at_end = any(self.position.step == plan.last_step for plan in plans)
+                self.session.save(self.position, permanent=at_end)
+                raise self._stopped()
+            scores.update(self._score((domain,)))
+        return scores
+
+    def _stopped(self) -> StoppedOnRequest:
+        return StoppedOnRequest(
+            f"stopped by {self.session.stop.signal_name or 'another rank'} at step "
+            f"{self.position.step}, and saved; start the same command again to go on"
+        )
 
     def _score(self, domains: tuple[str, ...]) -> dict[str, float]:
         """Score on the main rank; the others wait and get nothing."""

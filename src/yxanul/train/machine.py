@@ -47,9 +47,12 @@ def record_environment(
         "threads": config.optimization.compute.threads,
         "seed": config.optimization.seed,
     }
-    before: dict[str, Any] = {}
-    with suppress(FileNotFoundError):
+    before: Any = None
+    # The file only informs: one that is missing or damaged is written again.
+    with suppress(FileNotFoundError, ValueError):
         before = json.loads(folder.environment.read_text(encoding="utf-8"))
+    if not isinstance(before, dict):
+        before = {}
     write_json(folder.environment, {**now, "command": command, "cpu_flags": sorted(cpu_flags())})
     return [f"{k}: {before[k]} -> {v}" for k, v in now.items() if before.get(k, v) != v]
 

@@ -5,8 +5,9 @@ The newest checkpoint that verifies, the one that was named, other weights, or t
 
 from pathlib import Path
 
-from yxanul.errors import CorruptCheckpointError, UsageError
+from yxanul.errors import CorruptCheckpointError, CorruptDataError, UsageError
 from yxanul.runfolder.checkpoints import (
+    CHECKPOINT_NAME,
     Checkpoint,
     list_checkpoints,
     load_checkpoint,
@@ -19,12 +20,15 @@ from yxanul.runfolder.lineage import (
     attempt_parent,
     begin_attempt,
     current_attempt,
+    first_parent,
     record_event,
+    tokens_spent_before,
 )
 from yxanul.runfolder.rows import Row, cut_rows, read_rows
+from yxanul.runfolder.verdicts import read_verdicts
 from yxanul.train.request import RunRequest
 from yxanul.train.session import Session
-from yxanul.train.state import Position, load_weights, restore_state
+from yxanul.train.state import Position, load_weights, refuse_other_data, restore_state
 
 
 def find_position(session: Session, request: RunRequest) -> Position:
@@ -38,17 +42,24 @@ def find_position(session: Session, request: RunRequest) -> Position:
         remove_leftovers(folder.checkpoints)
     session.engine.processes.barrier()
     attempt = current_attempt(folder.lineage)
+    session.engine.processes.barrier()  # all ranks have read it before one may begin another
     if request.resume not in ("auto", "never"):
-        return _branch(session, _named_checkpoint(session, request.resume), attempt=attempt)
+        path = named_checkpoint(folder, request.resume)
+        newest = list_checkpoints(folder.checkpoints, attempt=attempt)[-1:]
+        # The same command again goes on with the attempt that it had begun.
+        if newest != [path] and attempt_parent(folder.lineage) != path.name:
+            return _branch(session, path, attempt=attempt)
     checkpoint = _newest(session, attempt)
     if checkpoint is not None:
         position = _load(session, checkpoint)
         _refuse_other_stage(session, position)
+        _refuse_other_weights(session, request)
     elif attempt > 0:
         # Killed before the attempt's first checkpoint: it begins again where it had begun.
         parent = attempt_parent(folder.lineage) or ""
         position = _load(session, load_checkpoint(folder.checkpoints / parent))
         position.attempt = attempt
+        position.tokens_spent = tokens_spent_before(folder.lineage)
     else:
         position = _beginning(session, request)
     _forget_after(session, position)
@@ -60,14 +71,11 @@ def _beginning(session: Session, request: RunRequest) -> Position:
     parent = None
     if request.init_from is not None:
         checkpoint = _starting_weights(request.init_from)
-        load_weights(checkpoint, session.model)
+        try:
+            load_weights(checkpoint, session.model)
+        except CorruptCheckpointError as error:
+            raise UsageError(f"--init_from {request.init_from}: {error}") from error
         parent = str(checkpoint.info.path)
-    elif first.index > 0:
-        before = session.stages[first.index - 1].name
-        raise UsageError(
-            f"--stage {first.name} needs the weights of {before}: train that stage first into the "
-            "same --out, or name weights with --init_from"
-        )
     if session.engine.processes.is_main and not read_rows(session.folder.lineage):
         begin_attempt(session.folder.lineage, 0, parent=parent, reason="the run begins")
     return Position(
@@ -82,7 +90,7 @@ def _beginning(session: Session, request: RunRequest) -> Position:
 
 def _starting_weights(model: Path) -> Checkpoint:
     """Load what --init_from names: a checkpoint, or a run folder's newest of its last attempt."""
-    if (model / "manifest.json").is_file() and (model / "model.safetensors").is_file():
+    if (model / "model.safetensors").is_file():
         return load_checkpoint(model)
     run = RunFolder(model)
     checkpoint, bad = newest_checkpoint(run.checkpoints, attempt=current_attempt(run.lineage))
@@ -118,36 +126,40 @@ def _newest(session: Session, attempt: int) -> Checkpoint | None:
     return checkpoint
 
 
-def _named_checkpoint(session: Session, name: str) -> Checkpoint:
-    inside = session.folder.checkpoints / name
-    path = inside if inside.is_dir() else Path(name)
-    if not path.is_dir():
+def named_checkpoint(folder: RunFolder, name: str) -> Path:
+    """Return the checkpoint of this run that --resume names, by its name or its path."""
+    path = folder.checkpoints / Path(name).name
+    elsewhere = Path(name).name != name and Path(name).resolve() != path.resolve()
+    if elsewhere or not CHECKPOINT_NAME.fullmatch(path.name) or not path.is_dir():
         raise UsageError(
-            f"--resume {name}: there is no such checkpoint in {session.folder.checkpoints}; "
-            "it takes auto, never, or the name of one"
+            f"--resume {name}: there is no such checkpoint in {folder.checkpoints}; it takes auto, "
+            "never, or the name of one (weights of another run: --init_from)"
         )
-    return load_checkpoint(path)
+    return path
 
 
-def _branch(session: Session, checkpoint: Checkpoint, *, attempt: int) -> Position:
-    """Go on from a named checkpoint: in place if it is the newest, else as a new attempt."""
-    newest = list_checkpoints(session.folder.checkpoints, attempt=attempt)
-    position = _load(session, checkpoint)
-    if newest and newest[-1].name == checkpoint.info.name:
-        _forget_after(session, position)
-        return position
+def _branch(session: Session, path: Path, *, attempt: int) -> Position:
+    """Go on from an older checkpoint as a new attempt; what was spent stays spent."""
+    folder = session.folder
+    left, _ = newest_checkpoint(folder.checkpoints, attempt=attempt)
+    position = _load(session, load_checkpoint(path))
+    if left is not None:
+        position.tokens_spent = int(left.state["position"]["tokens_spent"])
     position.attempt = attempt + 1
     if session.engine.processes.is_main:
         begin_attempt(
-            session.folder.lineage,
+            folder.lineage,
             position.attempt,
-            parent=checkpoint.info.name,
+            parent=path.name,
             reason="resumed by name",
+            tokens_spent=position.tokens_spent,
         )
+    session.engine.processes.barrier()
     return position
 
 
 def _load(session: Session, checkpoint: Checkpoint) -> Position:
+    refuse_other_data(checkpoint, session.corpus.identity([plan.name for plan in session.stages]))
     position = restore_state(checkpoint, session.model, optimizers=session.engine.optimizers)
     session.parent = checkpoint.info.name
     session.progress.say(f"going on from {checkpoint.info.path}")
@@ -159,11 +171,21 @@ def _refuse_other_stage(session: Session, position: Position) -> None:
     first = session.active[0]
     if len(session.active) > 1 or position.step > first.first_step or position.stage == first.name:
         return
-    passed = {row["stage"] for row in read_rows(session.folder.gates) if row["verdict"] == "pass"}
-    if position.step < first.first_step or position.stage not in passed:
+    verdicts = read_verdicts(session.folder)
+    closed = {stage for stage, row in verdicts.items() if row["verdict"] != "stop"}
+    if position.step < first.first_step or position.stage not in closed:
         raise UsageError(
             f"{session.folder.root} stands at step {position.step} of {position.stage}, which has "
             f"not passed its gate; finish that stage before --stage {first.name}"
+        )
+
+
+def _refuse_other_weights(session: Session, request: RunRequest) -> None:
+    """--init_from begins a run; it does not change one that has begun."""
+    if request.init_from is not None and first_parent(session.folder.lineage) is None:
+        raise UsageError(
+            f"--init_from {request.init_from}: {session.folder.root} holds a run that was begun "
+            "from new weights; choose another --out"
         )
 
 
@@ -173,7 +195,13 @@ def _forget_after(session: Session, position: Position) -> None:
         return
 
     def is_kept(row: Row) -> bool:
-        return row.get("attempt") != position.attempt or int(row.get("step", 0)) <= position.step
+        step = row.get("step")
+        if not isinstance(step, int):
+            raise CorruptDataError(
+                f"{session.folder.root} has a row without a step in metrics.jsonl or gates.jsonl; "
+                "delete that line"
+            )
+        return row.get("attempt") != position.attempt or step <= position.step
 
     cut_rows(session.folder.metrics, is_kept)
     cut_rows(session.folder.gates, is_kept)

@@ -10,22 +10,22 @@ from typing import Any
 
 from yxanul.config.schema import RunConfig
 from yxanul.curriculum.stages import plan_stages
-from yxanul.errors import UsageError, YxanulError
+from yxanul.errors import CorruptDataError, UsageError, YxanulError
 from yxanul.hardware.choices import pick_device
 from yxanul.parallel.processes import Processes, joined_processes, local_rank
 from yxanul.parallel.wrapping import refuse_missing_engine
 from yxanul.runfolder.checkpoints import list_checkpoints
 from yxanul.runfolder.durable import write_json
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.lineage import current_attempt, current_branch
-from yxanul.runfolder.rows import read_rows
+from yxanul.runfolder.lineage import current_attempt
+from yxanul.runfolder.verdicts import read_verdicts
 from yxanul.train.corpus import prepare_corpus
 from yxanul.train.frozen import freeze_config, replan_epochs
 from yxanul.train.loop import TrainingLoop
 from yxanul.train.machine import Machine, record_environment
 from yxanul.train.progress import RunProgress
 from yxanul.train.request import RunOutcome, RunRequest, StageOutcome
-from yxanul.train.resume import find_position
+from yxanul.train.resume import find_position, named_checkpoint
 from yxanul.train.setup import build_session, prepare_process, read_config
 from yxanul.train.signals import stop_on_signals
 
@@ -42,7 +42,7 @@ def start_run(request: RunRequest) -> RunOutcome:
     device = pick_device(local_rank())
     with joined_processes(device) as processes:
         if processes.is_main:
-            _check_folder(folder, request)
+            _check_folder(config, folder, request=request)
             folder.create()
         processes.barrier()
         with _owned(folder, processes) as record, stop_on_signals() as stop:
@@ -86,7 +86,20 @@ def _train(
     return TrainingLoop(session, position).run()
 
 
-def _check_folder(folder: RunFolder, request: RunRequest) -> None:
+def _check_folder(config: RunConfig, folder: RunFolder, *, request: RunRequest) -> None:
+    """Refuse what can be refused before data is prepared, which may take hours."""
+    if folder.root.exists() and not folder.root.is_dir():
+        raise UsageError(f"--out {folder.root} is a file; name a folder")
+    if request.init_from is not None and not request.init_from.is_dir():
+        raise UsageError(f"--init_from {request.init_from}: there is no such folder")
+    if request.resume not in ("auto", "never"):
+        named_checkpoint(folder, request.resume)
+    is_later = request.stage is not None and len(config.stages) > 1
+    if is_later and request.init_from is None and not list_checkpoints(folder.checkpoints):
+        raise UsageError(
+            f"--stage {request.stage} needs the weights of {config.stages[-2].name}: train that "
+            "stage first into the same --out, or name weights with --init_from"
+        )
     if request.fresh and not folder.is_empty():
         raise UsageError(f"--fresh: {folder.root} is not empty; choose another --out or delete it")
     if request.resume == "never" and list_checkpoints(folder.checkpoints):
@@ -102,21 +115,29 @@ def _finished_outcome(
     by_name = request.resume not in ("auto", "never")
     if request.max_steps is not None or by_name or not folder.exit_record.exists():
         return None
+    before = _recorded_outcome(folder)
+    wanted = {p.name for p in plan_stages(config) if request.stage in (None, p.name)}
+    closed = {n: row for n, row in read_verdicts(folder).items() if row["verdict"] != "stop"}
+    if before is None or not wanted <= closed.keys():
+        return None
+    outcome = RunOutcome(folder.root, **before, already_complete=True)
+    outcome.stages = [StageOutcome.from_row(row) for n, row in closed.items() if n in wanted]
+    return outcome
+
+
+def _recorded_outcome(folder: RunFolder) -> dict[str, Any] | None:
+    """Return the figures of a run that ended with 0; None when exit.json does not say so.
+
+    exit.json decides nothing: a damaged one costs a look at the checkpoints.
+    """
     try:
         record = json.loads(folder.exit_record.read_text(encoding="utf-8"))
-    except ValueError:
+        if record["code"] != 0:
+            return None
+        keys = ("steps", "tokens_seen", "tokens_per_s", "mfu", "training_s", "evaluation_s")
+        return {key: record["outcome"][key] for key in keys}
+    except (ValueError, TypeError, KeyError):
         return None
-    wanted = {p.name for p in plan_stages(config) if request.stage in (None, p.name)}
-    branch = current_branch(folder.lineage)
-    rows = [r for r in read_rows(folder.gates) if r["step"] <= branch.get(r["attempt"], -1)]
-    passed = {row["stage"]: row for row in rows if row["verdict"] == "pass"}
-    before = record.get("outcome")
-    if record.get("code") != 0 or not isinstance(before, dict) or not wanted <= passed.keys():
-        return None
-    keys = ("steps", "tokens_seen", "tokens_per_s", "mfu", "training_s", "evaluation_s")
-    outcome = RunOutcome(folder.root, **{key: before[key] for key in keys}, already_complete=True)
-    outcome.stages = [StageOutcome.from_row(row) for n, row in passed.items() if n in wanted]
-    return outcome
 
 
 @contextmanager
@@ -139,8 +160,16 @@ def _owned(folder: RunFolder, processes: Processes) -> Iterator[dict[str, Any]]:
             record.update(code=1, reason=f"{type(error).__name__}: {error}")
             raise
         finally:
-            attempt = current_attempt(folder.lineage)
-            last = list_checkpoints(folder.checkpoints, attempt=attempt)[-1:]
-            name = last[0].name if last else None
-            record.update(checkpoint=name, pid=os.getpid(), ended_at=time.time())
+            record.update(
+                checkpoint=_last_checkpoint(folder), pid=os.getpid(), ended_at=time.time()
+            )
             write_json(folder.exit_record, record)
+
+
+def _last_checkpoint(folder: RunFolder) -> str | None:
+    try:
+        attempt = current_attempt(folder.lineage)
+    except CorruptDataError:  # the run has ended with this very error, which must be told
+        return None
+    last = list_checkpoints(folder.checkpoints, attempt=attempt)[-1:]
+    return last[0].name if last else None

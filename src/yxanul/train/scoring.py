@@ -1,6 +1,7 @@
 """Held-out scores of the model at one step, computed once and kept per document."""
 
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from yxanul.data.tokenizer import Tokenizer
-from yxanul.errors import CorruptDataError
+from yxanul.errors import CorruptDataError, NumericsError
 from yxanul.evaluate.bits_per_byte import DocumentScore, bits_per_byte, score_documents
 from yxanul.model.transformer import Transformer
 from yxanul.runfolder.durable import write_json
+from yxanul.train.step import ADVICE
 
 
 @dataclass(frozen=True)
@@ -47,16 +49,17 @@ class Scorer:
         """Return {domain: bits per byte} of the model at `step`, lower is better."""
         return {d: self._score_domain(model, step=step, attempt=attempt, domain=d) for d in domains}
 
-    def stored(self, step: int, *, branch: Mapping[int, float]) -> dict[str, float] | None:
-        """Return the scores of all domains at `step` if the run's branch took them, else None.
+    def stored(self, step: int, *, branch: Mapping[int, float]) -> dict[str, float]:
+        """Return the scores that the run's branch took at `step`, which may be none.
 
         branch {attempt: last step of it that counts} is `runfolder.lineage.current_branch`.
         """
+        found: dict[str, float] = {}
         for attempt in [attempt for attempt, last in branch.items() if step <= last]:
-            found = {d: self._path(step=step, attempt=attempt, domain=d) for d in self._held_out}
-            if all(path.exists() for path in found.values()):
-                return {domain: _read_bpb(path) for domain, path in found.items()}
-        return None
+            paths = {d: self._path(step=step, attempt=attempt, domain=d) for d in self._held_out}
+            taken = {d: _read_bpb(path) for d, path in paths.items() if path.exists()}
+            found = {**taken, **found}
+        return found
 
     def forget_after(self, *, step: int, attempt: int) -> None:
         """Delete scores of later steps: the run went back, and they will be taken again."""
@@ -77,6 +80,11 @@ class Scorer:
             seq_len=held_out.seq_len,
         )
         self.seconds += time.perf_counter() - begin
+        if not math.isfinite(bits_per_byte(scores)):
+            raise NumericsError(
+                f"the score of {domain} at step {step} is not finite, so the weights are not; go "
+                f"on from an older checkpoint with a lower learning rate: {ADVICE}"
+            )
         write_json(path, _record(step, attempt, domain=domain, scores=scores))
         return bits_per_byte(scores)
 

@@ -3,11 +3,14 @@
 import time
 from dataclasses import dataclass, field
 
+import torch
+
 from yxanul.config.schema import RunConfig, chunk_tokens
 from yxanul.curriculum.stages import StagePlan
 from yxanul.data.loader import StageLoader
 from yxanul.data.mixture import source_weights, stage_mixture
 from yxanul.data.order import OrderKey, stage_order
+from yxanul.errors import NumericsError
 from yxanul.model.transformer import Transformer
 from yxanul.plan.flops import flops_per_token
 from yxanul.runfolder.checkpoints import (
@@ -22,7 +25,7 @@ from yxanul.train.progress import RunProgress
 from yxanul.train.scoring import Scorer
 from yxanul.train.signals import StopRequest
 from yxanul.train.state import Position, as_arrays, capture_state
-from yxanul.train.step import Engine
+from yxanul.train.step import ADVICE, Engine
 
 
 @dataclass
@@ -99,10 +102,21 @@ class Session:
         elapsed = time.monotonic() - self._saved_at
         return self.agreed(by_steps or (due.every_s is not None and elapsed >= due.every_s))
 
+    def data_identity(self, stage: str) -> dict[str, str]:
+        """Return the hashes of what has been read up to and in a stage, replay included."""
+        names = [plan.name for plan in self.stages]
+        return self.corpus.identity(names[: names.index(stage) + 1])
+
+    def _refuse_unusable_weights(self) -> None:
+        """Raise before weights that are not finite would push good checkpoints out."""
+        if not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
+            raise NumericsError(f"the weights are not finite, and were not saved; {ADVICE}")
+
     def save(self, position: Position, *, permanent: bool) -> None:
         """Write a checkpoint unless the run already stands on it; drop old ones."""
         name = checkpoint_name(position.step, position.attempt)
         if self.engine.processes.is_main and not (self.folder.checkpoints / name).exists():
+            self._refuse_unusable_weights()
             info = CheckpointInfo(
                 path=self.folder.checkpoints / name,
                 step=position.step,
@@ -117,7 +131,7 @@ class Session:
                 info,
                 model=as_arrays(self.model.state_dict()),
                 optimizer=as_arrays(self.engine.optimizers.state_tensors()),
-                state=capture_state(position),
+                state=capture_state(position, data=self.data_identity(position.stage)),
             )
             keep = self.config.optimization.checkpoint.keep
             purge_checkpoints(self.folder.checkpoints, attempt=position.attempt, keep=keep)

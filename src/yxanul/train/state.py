@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+import yxanul
 from yxanul.curriculum.stages import StagePlan
-from yxanul.errors import CorruptCheckpointError
+from yxanul.errors import CorruptCheckpointError, CorruptDataError
 from yxanul.model.transformer import Transformer
 from yxanul.optim.optimizers import Optimizers
 from yxanul.runfolder.checkpoints import Checkpoint
@@ -58,10 +59,29 @@ def as_arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     return {name: t.detach().cpu().contiguous().numpy() for name, t in tensors.items()}
 
 
-def capture_state(position: Position) -> dict[str, Any]:
-    """Return the JSON part of a checkpoint: the clock and torch's random state."""
+def capture_state(position: Position, *, data: Mapping[str, str]) -> dict[str, Any]:
+    """Return the JSON part of a checkpoint: the clock, torch's random state, the data's hashes."""
     rng = base64.b64encode(torch.get_rng_state().numpy().tobytes()).decode("ascii")
-    return {"position": asdict(position), "torch_rng": rng}
+    return {
+        "position": asdict(position),
+        "torch_rng": rng,
+        "data": dict(data),
+        "code_version": yxanul.__version__,
+    }
+
+
+def refuse_other_data(checkpoint: Checkpoint, data: Mapping[str, str]) -> None:
+    """Raise unless `data` {source: sha256} still holds what the checkpoint was trained on."""
+    trained = checkpoint.state.get("data")
+    if not isinstance(trained, dict):
+        raise CorruptCheckpointError(f"{checkpoint.info.path} does not say what it was trained on")
+    other = sorted(name for name, sha256 in trained.items() if data.get(name) != sha256)
+    if other:
+        raise CorruptDataError(
+            f"{checkpoint.info.path} was trained on other data than is prepared now "
+            f"({', '.join(other)}), so going on would not be the same run; bring the data back, or "
+            "begin a new run with --init_from"
+        )
 
 
 def restore_state(
@@ -83,10 +103,12 @@ def restore_state(
 
 def load_weights(checkpoint: Checkpoint, model: Transformer) -> None:
     """Copy a checkpoint's weights into the model; a misfit is a `CorruptCheckpointError`."""
-    weights = {name: torch.from_numpy(array) for name, array in checkpoint.model.items()}
-    try:
-        model.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        raise CorruptCheckpointError(
-            f"the weights of {checkpoint.info.path} do not fit this model: {error}"
-        ) from error
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: array.shape for name, array in checkpoint.model.items()}
+    for name in [*wanted, *found]:
+        if wanted.get(name) != found.get(name):
+            raise CorruptCheckpointError(
+                f"the weights of {checkpoint.info.path} do not fit this model: {name} is "
+                f"{found.get(name, 'absent')} and should be {wanted.get(name, 'absent')}"
+            )
+    model.load_state_dict({n: torch.from_numpy(array) for n, array in checkpoint.model.items()})

@@ -12,6 +12,8 @@ from yxanul.errors import NumericsError
 from yxanul.optim.optimizers import LearningRates, Optimizers
 from yxanul.parallel.processes import Processes
 
+ADVICE = "--out NEW --init_from RUN/checkpoints/NAME begins a new run from a run's weights"
+
 
 @dataclass(frozen=True)
 class StepResult:
@@ -65,8 +67,7 @@ def train_step(
     if not (np.isfinite(loss) and np.isfinite(grad_norm)):
         raise NumericsError(
             f"the loss ({loss}) or the gradient norm ({grad_norm}) is not finite; the weights were "
-            "not changed. Lower training.learning_rate or set compute.precision=fp32, and start "
-            "again from the last checkpoint"
+            f"not changed. Lower training.learning_rate or set compute.precision=fp32: {ADVICE}"
         )
     engine.optimizers.step(rates)
     return StepResult(loss, grad_norm)

@@ -95,6 +95,16 @@ def _read_json_lines(path: Path, column: str) -> Iterator[tuple[int, str]]:
                     f"{path}, line {number} is not valid JSON ({error.msg} at character "
                     f"{error.pos + 1}): correct or remove the line."
                 ) from error
+            except RecursionError as error:
+                raise CorruptDataError(
+                    f"{path}, line {number} is not usable JSON (nested too deeply): correct or "
+                    f"remove the line."
+                ) from error
+            except ValueError as error:  # Python refuses to read integers of over 4,300 digits
+                raise CorruptDataError(
+                    f"{path}, line {number} is not usable JSON (a number of too many digits): "
+                    f"correct or remove the line."
+                ) from error
             if not isinstance(row, dict) or not isinstance(row.get(column), str):
                 raise UsageError(
                     f"{path}, line {number} has no text in column {column!r}"

@@ -1,7 +1,7 @@
 """Documents from a data set on the Hugging Face hub, streamed: nothing is stored but the shards.
 
-A set that cannot be reached is an error that names it and the ways on; there is no other source to
-fall back to. Retries and resuming inside a set are not here yet.
+A set that cannot be reached, or is not there, is an error that names it and the ways on; there is
+no other source to fall back to. Retries and resuming inside a set are not here yet.
 """
 
 import os
@@ -14,12 +14,17 @@ from yxanul.data.document import Document
 from yxanul.data.tokenizer import load_tokenizer
 from yxanul.errors import ConfigError, HubUnreachableError, MissingExtraError, UsageError
 
+# Request timeout and too many requests: the only refusals that waiting cures.
+_TRY_AGAIN = (408, 429)
+# By name, since their packages are optional: what the libraries raise without an answer's status.
+_ABSENT = {"DatasetNotFoundError", "DataFilesNotFoundError", "HFValidationError"}
+
 
 def resolve_revision(config: SourceConfig) -> str:
     """Return the commit of the data set that `config` names; contacts the hub.
 
-    Raises HubUnreachableError, MissingExtraError (package datasets) UsageError (a private
-    set without a token) or ConfigError (no hub_id).
+    Raises HubUnreachableError (an outage), UsageError (the set or the revision does not exist, or
+    may not be read), MissingExtraError (package datasets) or ConfigError (no hub_id).
     """
     try:
         from huggingface_hub import HfApi  # comes with the optional extra
@@ -34,7 +39,7 @@ def resolve_revision(config: SourceConfig) -> str:
     try:
         found = HfApi(token=_token()).dataset_info(hub_id, revision=config.hub_revision)
     except Exception as error:  # the client's errors have no common base; none is swallowed
-        raise _unreachable(hub_id, error) from error
+        raise _failure(hub_id, error) from error
     return str(found.sha)
 
 
@@ -43,8 +48,9 @@ def read_documents(
 ) -> Iterator[Document]:
     """Yield the rows of one split as documents, in the set's own order.
 
-    Raises HubUnreachableError when the hub fails at any point, ConfigError for a wrong
-    hub_config, hub_split or text_template. Dropped: rows under min_tokens, and empty ones.
+    Raises HubUnreachableError when the hub fails at any point, UsageError when it refuses the
+    set, ConfigError for a wrong hub_config, hub_split or text_template. Dropped: rows under
+    min_tokens, and empty ones.
     """
     hub_id = _hub_id(config)
     taken = 0
@@ -100,18 +106,18 @@ def _rows(config: SourceConfig, revision: str) -> Iterator[Mapping[str, Any]]:
             token=_token(),
         )
         rows = iter(stream)
-    except ValueError as error:  # an unknown configuration or split
-        raise ConfigError(
-            f"Source {config.name}: hub_config {config.hub_config!r} or hub_split "
-            f"{config.hub_split!r} does not fit the data set {hub_id} ({_first_line(error)})."
-        ) from error
     except Exception as error:  # see resolve_revision
-        raise _unreachable(hub_id, error) from error
+        if isinstance(error, ValueError) and _status(error) is None:
+            raise ConfigError(
+                f"Source {config.name}: hub_config {config.hub_config!r} or hub_split "
+                f"{config.hub_split!r} does not fit the data set {hub_id} ({_first_line(error)})."
+            ) from error
+        raise _failure(hub_id, error) from error
     while True:
         try:
             batch = list(islice(rows, 256))
         except Exception as error:  # see resolve_revision
-            raise _unreachable(hub_id, error) from error
+            raise _failure(hub_id, error) from error
         if not batch:
             return
         yield from batch
@@ -158,12 +164,40 @@ def _token() -> str | None:
     return os.environ.get("HF_TOKEN") or None
 
 
-def _unreachable(hub_id: str, error: Exception) -> HubUnreachableError:
+def _failure(hub_id: str, error: Exception) -> UsageError | HubUnreachableError:
+    """Return the error to raise: another start may cure an outage, but not a wrong name."""
+    status = _status(error)
+    if status is None:
+        is_refused = any(type(one).__name__ in _ABSENT for one in _causes(error))
+    else:
+        is_refused = 400 <= status < 500 and status not in _TRY_AGAIN
+    reason = type(error).__name__ + (f", HTTP {status}" if status else "")
+    if is_refused:
+        return UsageError(
+            f"The data set {hub_id} (or its hub_revision) does not exist, is private or is gated "
+            f"({reason}): correct its name, set HF_TOKEN to a token that may read it, or use "
+            f"--data embedded to train offline or --data DIR for a folder of your own."
+        )
     return HubUnreachableError(
-        f"The data set {hub_id} could not be reached on the hub ({type(error).__name__}): use "
+        f"The data set {hub_id} could not be reached on the hub ({reason}): start again later, use "
         f"--data embedded to train offline, --data DIR for a folder of your own, or set a token in "
         f"HF_TOKEN if the set is private."
     )
+
+
+def _status(error: BaseException) -> int | None:
+    """Return the HTTP status that the hub answered with, None = it did not answer."""
+    for one in _causes(error):
+        status = getattr(getattr(one, "response", None), "status_code", None)
+        if isinstance(status, int):
+            return status
+    return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
 
 
 def _missing() -> MissingExtraError:

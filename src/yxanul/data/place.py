@@ -1,0 +1,82 @@
+"""Tell what a folder is: prepared data, a run, or one of its checkpoints.
+
+The one idea: each kind is known by what lies in it, and one that should hold data but does not is
+an error where somebody asked for the data. Nothing inside is read here but a run's data.json.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from yxanul.data.files import is_checkpoint
+from yxanul.data.manifest import MANIFEST_NAME
+from yxanul.errors import CorruptDataError, UsageError
+from yxanul.runfolder.checkpoints import list_checkpoints, verify_checkpoint
+from yxanul.runfolder.layout import RunFolder
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a folder leads to.
+
+    `prepared` is the folder of its prepared data, `absent` is where a run has none (yet); for a
+    checkpoint both are None.
+    """
+
+    prepared: Path | None
+    absent: Path | None
+    checkpoints: tuple[Path, ...]
+
+
+def find_place(folder: Path, *, verify: bool, token: int | None) -> Place:
+    """Return what `folder` is; with `verify` or a `token` to find, a run must have its data.
+
+    Raises `UsageError` for any other folder and for a token of a checkpoint, `CorruptDataError` if
+    the data of a run is needed, or named by its data.json, and not there.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder; name a prepared folder or a run folder")
+    if is_checkpoint(folder):
+        if token is not None:
+            raise UsageError(
+                f"{folder} is a checkpoint and holds no tokens; for --token name a prepared folder "
+                "or a run folder"
+            )
+        return Place(None, None, (folder.resolve(),))
+    if (folder / MANIFEST_NAME).is_file():
+        return Place(folder, None, ())
+    run = RunFolder(folder)
+    if not run.checkpoints.is_dir():
+        raise UsageError(
+            f"{folder} holds neither a manifest.json nor checkpoints; "
+            "name a prepared folder or a run folder"
+        )
+    data, checkpoints = run.prepared_data(), tuple(list_checkpoints(run.checkpoints))
+    if (data / MANIFEST_NAME).is_file():
+        return Place(data, None, checkpoints)
+    if run.data_pointer.exists():
+        raise CorruptDataError(
+            f"{run.data_pointer} names {data}, where there is no prepared data; put the folder "
+            "back or prepare it again"
+        )
+    if verify or token is not None:
+        raise CorruptDataError(
+            f"there is no prepared data at {data}; put it back or start the run again"
+        )
+    return Place(None, data, checkpoints)
+
+
+def describe_checkpoints(place: Place, *, verify: bool) -> list[dict[str, str]]:
+    """Return {name, state} of each checkpoint; `verify` compares every byte of all of them.
+
+    Raises `CorruptCheckpointError` for the first damaged one.
+    """
+    described = []
+    for path in place.checkpoints:
+        state = "not verified"
+        if verify:
+            info = verify_checkpoint(path)
+            state = f"verified, {info.tokens_seen:,} tokens, {info.stage}"
+        described.append({"name": path.name, "state": state})
+    return described
