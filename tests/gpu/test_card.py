@@ -1,0 +1,54 @@
+"""What only a CUDA card can show: run with `pytest -m gpu` on a machine that has one."""
+
+import pytest
+import torch
+
+from tests.model.tiny import rows, shape
+from yxanul.config.schema import OptimizerConfig
+from yxanul.model.attention import attention_path, plain_attention
+from yxanul.model.transformer import Transformer
+from yxanul.optim.optimizers import LearningRates, Optimizers
+from yxanul.parallel.processes import Processes
+from yxanul.train.step import Engine, train_step
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA card"),
+]
+
+
+@pytest.mark.parametrize("name", ["sdpa", "cudnn", "flash", "efficient"])
+def test_each_pinned_kernel_agrees_with_plain_attention(name):
+    q, k, v = torch.randn(3, 2, 4, 256, 64, device="cuda").unbind()
+    wanted = plain_attention(q, k, v)
+    found = attention_path(name)(*(t.bfloat16() for t in (q, k, v))).float()
+    assert (found - wanted).abs().max() < 0.03 * wanted.abs().max()
+
+
+def losses(device: str, dtype: torch.dtype, *, attention: str, compile_how: str = "off"):
+    model = Transformer.initialised(
+        shape(), seed=5, compute_dtype=dtype, attention=attention, loss_chunk_tokens=64
+    ).to(device)
+    model.compile_training(compile_how)
+    engine = Engine(
+        model=model,
+        optimizers=Optimizers(model, OptimizerConfig(name="adamw"), muon_dtype=dtype),
+        processes=Processes(0, 0, 1),
+        device=torch.device(device),
+        micro_batch_tokens=1024,
+    )
+    rates = LearningRates(1e-3, 1e-3, 1e-3)
+    batches = [tuple(part.numpy() for part in rows(8, 32, seed=seed)) for seed in range(20)]
+    return [train_step(engine, batch, rates=rates).loss for batch in batches]
+
+
+def test_bf16_on_the_card_follows_fp32_on_the_cpu():
+    wanted = losses("cpu", torch.float32, attention="plain")
+    assert losses("cuda", torch.bfloat16, attention="sdpa") == pytest.approx(wanted, rel=0.02)
+
+
+@pytest.mark.parametrize("how", ["block", "model"])
+def test_compiled_training_follows_the_eager_one(how):
+    eager = losses("cuda", torch.bfloat16, attention="sdpa")
+    compiled = losses("cuda", torch.bfloat16, attention="sdpa", compile_how=how)
+    assert compiled == pytest.approx(eager, rel=0.01)
