@@ -1,4 +1,4 @@
-"""Units and how numbers are written for people: GiB = 2**30 bytes, GB = 10**9 bytes.
+"""Units and how numbers are written for people: GiB = 2**30 bytes.
 
 Nothing here computes; it only names and formats.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 KiB = 2**10
 MiB = 2**20
 GiB = 2**30
-GB = 10**9
 
 _COUNTS = ((10**15, "P"), (10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
 _BYTES = ((2**40, "TiB"), (GiB, "GiB"), (MiB, "MiB"), (KiB, "KiB"))

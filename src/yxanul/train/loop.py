@@ -119,7 +119,7 @@ class TrainingLoop:
             raise GateStopError(
                 f"the gate of {plan.name} says stop: {outcome.why}. Everything is kept in "
                 f"{session.folder.root}; change the recipe and use another --out, or go on all the "
-                "same with `yxanul train --stage NEXT --init_from` these weights"
+                f"same with yxanul train --stage NEXT --init_from {session.folder.root} --out NEW"
             )
         return outcome
 
