@@ -18,7 +18,7 @@ from yxanul.runfolder.checkpoints import list_checkpoints
 from yxanul.runfolder.durable import write_json
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt
-from yxanul.runfolder.verdicts import read_verdicts
+from yxanul.runfolder.verdicts import CLOSING, read_verdicts
 from yxanul.train.corpus import prepare_corpus
 from yxanul.train.frozen import freeze_config, replan_epochs
 from yxanul.train.loop import TrainingLoop
@@ -117,7 +117,7 @@ def _finished_outcome(
         return None
     before = _recorded_outcome(folder)
     wanted = {p.name for p in plan_stages(config) if request.stage in (None, p.name)}
-    closed = {n: row for n, row in read_verdicts(folder).items() if row["verdict"] != "stop"}
+    closed = {n: row for n, row in read_verdicts(folder).items() if row["verdict"] in CLOSING}
     if before is None or not wanted <= closed.keys():
         return None
     outcome = RunOutcome(folder.root, **before, already_complete=True)
