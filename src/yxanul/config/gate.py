@@ -21,7 +21,7 @@ class RollbackConfig(Section):
         default=2.0, ge=1, description="data.replay_share is multiplied by this at each rollback."
     )
     min_replay_share: float = Field(
-        default=0.1,
+        default=0.2,
         ge=0,
         le=0.5,
         description="Replay share that a rolled-back stage has at least (the first stage has "

@@ -18,14 +18,15 @@ from yxanul.curriculum.bootstrap import Change
 Result = Literal["pass", "warn", "fail", "not run"]
 Action = Literal["extend", "rollback", "stop"]
 
-_WINDOW = 128  # logged steps that a step's loss is compared with
+_WINDOW = 32  # logged steps that a step is compared with: a longer one would hold a steep fall
 _SHORTEST_WINDOW = 16
 _SPIKE_SIGMAS = 6.0
 _SPIKE_SHARE = 0.1  # and at least this far above the median: a flat curve has a tiny deviation
 _MAD_TO_SIGMA = 1.4826
 _FEWEST_BAD_STEPS = 3  # one unlucky step of a short stage is no evidence
-_DIVERGED = 1.1  # a stage that ends this far above its beginning has not learned
-_EDGE_SHARE, _FEWEST_AT_EDGE = 0.05, 5
+_DIVERGED = 1.5  # single batches of a few thousand tokens differ by a sixth
+_FIRST_STEPS = 3  # few: a rate that is far too high breaks a model in one step
+_END_SHARE, _FEWEST_AT_END = 0.05, 5
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,8 @@ def integrity_check(found: Integrity | None) -> Check:
 def stability_check(losses: Sequence[float | None], gate: GateConfig) -> Check:
     """G1 from the logged losses of the stage's steps, nats per token in order; None = not finite.
 
-    A spike lies 6 deviations (from the median absolute one) and 10 % above the median of the 128
-    logged steps before it. A stage that ends 10 % above where it began has diverged.
+    A spike lies 6 deviations (from the median absolute one) and 10 % above the median of the 32
+    logged steps before it. A stage that ends 50 % above the lowest of its first three has diverged.
     """
     if not losses:
         return Check("G1", None, "not run", "no step of the stage was logged", n=0)
@@ -196,10 +197,10 @@ def _is_bad(losses: Sequence[float | None], index: int) -> bool:
 
 
 def _rise(losses: Sequence[float | None]) -> float:
-    """Return the end's median over the beginning's; infinite when the end is not finite."""
-    edge = max(_FEWEST_AT_EDGE, round(_EDGE_SHARE * len(losses)))
-    begin = [v for v in losses[:edge] if v is not None]
-    end = [v for v in losses[-edge:] if v is not None]
+    """Return the end's median over the beginning's least; infinite when the end is not finite."""
+    begin = [v for v in losses[:_FIRST_STEPS] if v is not None]
+    at_end = max(_FEWEST_AT_END, round(_END_SHARE * len(losses)))
+    end = [v for v in losses[-at_end:] if v is not None]
     if not end:
         return math.inf
-    return statistics.median(end) / statistics.median(begin) if begin else 1.0
+    return statistics.median(end) / min(begin) if begin else 1.0

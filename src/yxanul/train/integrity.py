@@ -1,5 +1,7 @@
 """Gate G0's evidence: the stage's last checkpoint read back, tokens added up, the scorer tested."""
 
+import math
+
 import numpy as np
 import torch
 
@@ -14,6 +16,8 @@ from yxanul.train.state import Position, as_arrays
 
 # Kernels on a card add in an order that changes from call to call; on a CPU nothing does.
 _CARD_LOSS_TOLERANCE = 1e-3
+# A target costs the scorer no more: there fp32 ends (yxanul.model.loss).
+_LARGEST_NATS = -math.log(torch.finfo(torch.float32).tiny)
 # The scorer rounds logits to the compute type: 8 bits in bf16.
 _SCORER_TOLERANCE = {torch.bfloat16: 1e-2, torch.float32: 1e-4}
 
@@ -58,7 +62,8 @@ def _scored_loss(model: Transformer, probe: np.ndarray) -> float:
 def _scorer_error(model: Transformer, probe: np.ndarray) -> float:
     tokens, targets = _window(model, probe)
     logits = model.logits(model.hidden_states(tokens)).double()
-    plain = -torch.log_softmax(logits, dim=-1).gather(-1, targets[..., None]).mean()
+    nats = -torch.log_softmax(logits, dim=-1).gather(-1, targets[..., None])
+    plain = nats.clamp(max=_LARGEST_NATS).mean()
     return float(abs(_scored_loss(model, probe) - plain) / plain)
 
 
