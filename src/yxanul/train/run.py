@@ -12,6 +12,7 @@ from yxanul.config.schema import RunConfig
 from yxanul.curriculum.stages import plan_stages
 from yxanul.errors import CorruptDataError, UsageError, YxanulError
 from yxanul.hardware.choices import pick_device
+from yxanul.hardware.doctor import summarise
 from yxanul.parallel.processes import Processes, joined_processes, local_rank
 from yxanul.parallel.wrapping import refuse_missing_engine
 from yxanul.runfolder.checkpoints import list_checkpoints
@@ -22,7 +23,7 @@ from yxanul.runfolder.verdicts import read_verdicts
 from yxanul.train.corpus import prepare_corpus
 from yxanul.train.frozen import freeze_config, replan_epochs
 from yxanul.train.loop import TrainingLoop
-from yxanul.train.machine import Machine, record_environment
+from yxanul.train.machine import Machine, Start, record_environment
 from yxanul.train.progress import RunProgress
 from yxanul.train.request import RunOutcome, RunRequest, StageOutcome
 from yxanul.train.resume import find_position, named_checkpoint
@@ -71,17 +72,17 @@ def _train(
     if done is not None:
         machine.progress.say(f"{folder.root} is complete already; nothing is trained again")
         return done
-    if machine.processes.is_main:
-        for change in record_environment(config, folder, command=request.command, machine=machine):
-            machine.progress.say(f"this machine differs from the run's last one: {change}")
     session = build_session(config, corpus, folder=folder, request=request, machine=machine)
+    if machine.processes.is_main:
+        start = Start(request.command, malloc, session.peak_flops)
+        changes, features = record_environment(config, folder, start=start, machine=machine)
+        for change in changes:
+            machine.progress.say(f"this machine differs from the run's last one: {change}")
+        for line in summarise(features):
+            machine.progress.say(line)
     position = find_position(session, request)
-    compute = config.optimization.compute
     machine.progress.say(
-        f"{config.model.name}: {sum(p.numel() for p in session.model.parameters()):,} parameters "
-        f"on {machine.device}, {compute.precision}, attention {compute.attention}, "
-        f"compile {compute.compile}, "
-        f"{compute.threads} threads, freed memory kept: {malloc}"
+        f"{config.model.name}: {sum(p.numel() for p in session.model.parameters()):,} parameters"
     )
     return TrainingLoop(session, position).run()
 
