@@ -29,6 +29,7 @@ from yxanul.train.request import RunOutcome, RunRequest, StageOutcome
 from yxanul.train.resume import find_position, named_checkpoint
 from yxanul.train.setup import build_session, prepare_process, read_config
 from yxanul.train.signals import stop_on_signals
+from yxanul.train.trackers import open_trackers, refuse_missing_trackers
 
 
 def start_run(request: RunRequest) -> RunOutcome:
@@ -39,6 +40,7 @@ def start_run(request: RunRequest) -> RunOutcome:
     """
     config = read_config(request)
     refuse_missing_engine(config.optimization.compute)
+    refuse_missing_trackers(config.optimization.logging.trackers)
     folder = RunFolder(request.out or default_out(request, config))
     device = pick_device(local_rank())
     with joined_processes(device) as processes:
@@ -84,7 +86,9 @@ def _train(
     machine.progress.say(
         f"{config.model.name}: {sum(p.numel() for p in session.model.parameters()):,} parameters"
     )
-    return TrainingLoop(session, position).run()
+    names = config.optimization.logging.trackers if machine.processes.is_main else ()
+    with open_trackers(names, folder, step=position.step, say=machine.progress.say) as trackers:
+        return TrainingLoop(session, position, trackers).run()
 
 
 def _check_folder(config: RunConfig, folder: RunFolder, *, request: RunRequest) -> None:

@@ -34,8 +34,8 @@ def flash_attention_3(case: Case) -> Feature:
     why = (
         f"compute.flash_attention_3 only knows false in this version; its module "
         f"flash_attn_interface {there} installed, and {card} Hopper (H100, H200). The "
-        f"package flash-attn is FlashAttention 2 ({installed('flash-attn')}), a kernel that torch has "
-        "itself: compute.attention=flash"
+        f"package flash-attn is FlashAttention 2 ({installed('flash-attn')}), a kernel that "
+        "torch has itself: compute.attention=flash"
     )
     return Feature("FlashAttention 3", "unavailable", why)
 
