@@ -5,15 +5,14 @@ fails is said once and dropped, and the run goes on. Nothing here waits for a ne
 Trackio write to this machine unless their own environment variables say otherwise.
 """
 
+import io
 import os
 import re
 import shlex
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout, suppress
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Protocol
 
 from yxanul.errors import MissingExtraError
@@ -88,90 +87,88 @@ class TensorBoard:
         self._records.write(event.SerializeToString())
 
 
-class WeightsAndBiases:
-    """One W&B run per start, grouped by run folder; offline unless WANDB_MODE says otherwise."""
+class GroupedRuns:
+    """W&B or Trackio, whose functions have the same names: one of their runs per start.
 
-    name = "wandb"
+    What they have drawn cannot be taken back, so a start or a rollback begins a new run of theirs,
+    named by its first step, in a group named like the run folder.
+    """
 
-    def __init__(self, folder: RunFolder) -> None:
-        import wandb
-
-        self._wandb, self._place = wandb, folder.root.resolve()
-        self.failures: tuple[type[Exception], ...] = (OSError, wandb.Error)
-        place = self._place / "wandb" / "offline-run-*"
-        self.hint = f"wandb sync {shlex.quote(str(place.parent))}/{place.name}"
-        self._run: Any = None
-
-    def begin(self, step: int) -> None:
-        """Begin a W&B run: points of the one before cannot be taken back."""
-        self.close()
-        project, name = _names(self._place)
-        with redirect_stdout(sys.stderr):
-            self._run = self._wandb.init(
-                project=project,
-                group=name,
-                name=f"{name} from step {step}",
-                dir=str(self._place),
-                mode=os.environ.get("WANDB_MODE", "offline"),
-                settings=self._wandb.Settings(silent=True, console="off"),
-            )
-
-    def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Add a row to the W&B run."""
-        self._run.log(dict(scalars), step=step)
-
-    def close(self) -> None:
-        """End the W&B run."""
-        if self._run is not None:
-            with redirect_stdout(sys.stderr):
-                self._run.finish()
-            self._run = None
-
-
-class Trackio:
-    """One Trackio run per start, grouped by run folder, in the user's own Trackio database."""
-
-    name = "trackio"
-    failures: tuple[type[Exception], ...] = (OSError,)
-
-    def __init__(self, folder: RunFolder) -> None:
-        with redirect_stdout(sys.stderr):
-            import trackio
-
-        self._trackio, self._place = trackio, folder.root.resolve()
-        self.hint = f"trackio show --project {_names(self._place)[0]}"
-        self._run: Any = None
+    def __init__(
+        self,
+        module: Any,
+        folder: RunFolder,
+        *,
+        hint: str,
+        failures: tuple[type[Exception], ...],
+        options: Mapping[str, Any],
+    ) -> None:
+        self.name, self.hint, self.failures = module.__name__, hint, failures
+        self._module, self._options = module, options
+        self._project, self._group = _names(folder)
+        self._is_running = False
 
     def begin(self, step: int) -> None:
-        """Begin a Trackio run: points of the one before cannot be taken back."""
+        """End their run, if there is one, and begin the next."""
         self.close()
-        project, name = _names(self._place)
-        with redirect_stdout(sys.stderr):
-            self._run = self._trackio.init(
-                project=project,
-                group=name,
-                name=f"{name} from step {step}",
-                embed=False,
-                auto_log_gpu=False,
-                auto_log_cpu=False,
-            )
+        name = f"{self._group} from step {step}"
+        with _quietly():
+            self._module.init(project=self._project, group=self._group, name=name, **self._options)
+        self._is_running = True
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Add a row to the Trackio run."""
-        self._run.log(dict(scalars), step=step)
+        """Add a row to their run."""
+        self._module.log(dict(scalars), step=step)
 
     def close(self) -> None:
-        """End the Trackio run."""
-        if self._run is not None:
-            with redirect_stdout(sys.stderr):
-                self._run.finish()
-            self._run = None
+        """End their run; it writes out what is left."""
+        if self._is_running:
+            self._is_running = False
+            with _quietly():
+                self._module.finish()
+
+
+def _wandb(folder: RunFolder) -> GroupedRuns:
+    """W&B in RUN/wandb, offline unless WANDB_MODE says otherwise."""
+    import wandb
+
+    place = folder.root.resolve()
+    mode = os.environ.get("WANDB_MODE", "offline")
+    hint = f"WANDB_MODE={mode}"
+    if mode == "offline":
+        hint = f"wandb sync {shlex.quote(str(place / 'wandb'))}/offline-run-*"
+    settings = wandb.Settings(silent=True, console="off")
+    return GroupedRuns(
+        wandb,
+        folder,
+        hint=hint,
+        failures=(OSError, wandb.Error),
+        options={"dir": str(place), "mode": mode, "settings": settings},
+    )
+
+
+def _trackio(folder: RunFolder) -> GroupedRuns:
+    """Trackio in the user's own database, as TRACKIO_DIR says."""
+    import trackio
+
+    return GroupedRuns(
+        trackio,
+        folder,
+        hint=f"trackio show --project {_names(folder)[0]}",
+        failures=(OSError,),
+        options={"embed": False, "auto_log_gpu": False, "auto_log_cpu": False},
+    )
+
+
+def _quietly() -> AbstractContextManager[object]:
+    """Keep their greetings off stdout, where --json promises one object."""
+    return redirect_stdout(io.StringIO())
 
 
 _KINDS: dict[str, Callable[[RunFolder], Tracker]] = {
     "tensorboard": TensorBoard,
-    "wandb": WeightsAndBiases,
-    "trackio": Trackio,
+    "wandb": _wandb,
+    "trackio": _trackio,
 }
 
 
@@ -265,10 +262,11 @@ def scalars_of(row: Row) -> dict[str, float]:
     return {key: value for key, value in scalars.items() if key not in _CLOCK}
 
 
-def _names(place: Path) -> tuple[str, str]:
-    """Return the names of project and run: runs/first belongs to the project runs as first."""
-    project, name = (re.sub(r"[^\w.-]+", "-", part) for part in (place.parent.name, place.name))
-    return project or "yxanul", name or "run"
+def _names(folder: RunFolder) -> tuple[str, str]:
+    """Return the names of project and group: runs/first is the group first of the project runs."""
+    place = folder.root.resolve()
+    project, group = (re.sub(r"[^\w.-]+", "-", part) for part in (place.parent.name, place.name))
+    return project or "yxanul", group or "run"
 
 
 def _dropped(name: str, error: Exception) -> str:
