@@ -92,12 +92,12 @@ def measure_rates(
 ) -> dict[str, float]:
     """Return FLOP/s of matrix products by type on a CPU, the `known` ones untimed; else nothing.
 
-    A type that is measured beside a known one gets three products only: it decides nothing.
+    A type that is measured beside a known one gets two products only: it decides nothing.
     """
     if device.type != "cpu":
         return {}
     known = known or {}
-    repeats = 3 if known else 20
+    repeats = 2 if known else 20
     return {
         name: known[name] if name in known else gemm_flops(dtype, repeats=repeats)
         for name, dtype in DTYPES.items()
