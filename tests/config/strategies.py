@@ -70,7 +70,13 @@ optimizations = st.builds(
     checkpoint=st.builds(
         CheckpointConfig, every_s=maybe(rates), every_steps=maybe(counts), keep=st.integers(2, 9)
     ),
-    logging=st.builds(LoggingConfig, every_steps=counts),
+    logging=st.builds(
+        LoggingConfig,
+        every_steps=counts,
+        trackers=st.lists(st.sampled_from(["tensorboard", "wandb", "trackio"]), unique=True).map(
+            tuple
+        ),
+    ),
 )
 
 

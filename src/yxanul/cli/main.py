@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-from yxanul.cli import data_verbs, gate_verbs, run_verbs
+from yxanul.cli import data_verbs, doctor_verbs, gate_verbs, run_verbs
 from yxanul.cli.output import print_json, say
 from yxanul.errors import UsageError, YxanulError
 
@@ -23,6 +23,7 @@ app.command("prepare")(data_verbs.prepare_data)
 app.command("inspect")(data_verbs.inspect)
 app.command("plan")(data_verbs.plan)
 app.command("gate")(gate_verbs.gate)
+app.command("doctor")(doctor_verbs.doctor)
 
 _INTERRUPTED = 130
 

@@ -22,6 +22,7 @@ from yxanul.train.request import RunOutcome, StageOutcome
 from yxanul.train.session import Session
 from yxanul.train.state import Position
 from yxanul.train.step import train_step
+from yxanul.train.trackers import Trackers
 
 
 @dataclass
@@ -30,6 +31,7 @@ class TrainingLoop:
 
     session: Session
     position: Position
+    trackers: Trackers
     clock: StepClock = field(default_factory=StepClock)
 
     def run(self) -> RunOutcome:
@@ -52,6 +54,7 @@ class TrainingLoop:
                     break
                 if ended["verdict"] in ("extend", "rollback"):
                     self.position = act_on(session, self.position, plan=plan, verdict=ended)
+                    self.trackers.forget_after(self.position.step)
                     continue
                 outcome.stages.append(StageOutcome.from_row(ended))
                 done += 1
@@ -199,6 +202,7 @@ class TrainingLoop:
         due = done % session.config.optimization.logging.every_steps == 0
         if due or left == 0 or measured["bpb"] is not None:
             append_row(session.folder.metrics, row)
+            self.trackers.log(row)
 
 
 def _rates(plan: StagePlan, stage_step: int) -> LearningRates:
