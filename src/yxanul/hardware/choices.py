@@ -15,6 +15,9 @@ import torch
 from yxanul.config.schema import ComputeConfig, ModelConfig
 from yxanul.errors import UsageError
 
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+"""The types behind the names of `compute.precision`."""
+
 # Bounds the activations of the 303M-parameter flagship on a CPU to about 2 GiB in bf16.
 _CPU_MICRO_BATCH_TOKENS = 2048
 # Bytes of activations per token, layer and channel of hidden_size, from 31 KB at 768 (bf16, no
@@ -50,7 +53,7 @@ def freeze_compute(
 
     What this device cannot do is a `UsageError`.
     """
-    precision = _precision(device) if compute.precision == "auto" else compute.precision
+    precision = native_precision(device) if compute.precision == "auto" else compute.precision
     attention: str = compute.attention
     if attention == "auto":
         attention = _attention(device, precision, longest_seq_len=longest_seq_len)
@@ -64,6 +67,13 @@ def freeze_compute(
             or _micro_batch_tokens(device, model, parameters=parameters),
         }
     )
+
+
+def native_precision(device: torch.device) -> str:
+    """Return bf16 where the hardware multiplies it, fp32 where it would be emulated slowly."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"} else "fp32"
 
 
 def cpu_flags() -> frozenset[str]:
@@ -94,13 +104,6 @@ def _refuse_impossible(compute: ComputeConfig, device: torch.device, *, precisio
             f"compute.compile={compute.compile} needs a C++ compiler (g++ or clang++), and this "
             "machine has none; install one or set compute.compile=off"
         )
-
-
-def _precision(device: torch.device) -> str:
-    """bf16 where the hardware multiplies it, fp32 where it would be emulated slowly."""
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"} else "fp32"
 
 
 def _attention(device: torch.device, precision: str, *, longest_seq_len: int) -> str:

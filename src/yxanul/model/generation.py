@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from yxanul.config.contradictions import GPT2_TOKENS
 from yxanul.errors import NumericsError, UsageError
 from yxanul.model.cache import KeyValueCache
 from yxanul.model.transformer import Transformer
 
-END_OF_TEXT = 50256
-"""GPT-2's `<|endoftext|>`, the last id of its vocabulary: rows after it are padding."""
+END_OF_TEXT = GPT2_TOKENS - 1
+"""`<|endoftext|>`, the last id of the vocabulary: rows after it are padding."""
 
 # Bounds the scores of a long prompt to (heads, 1024, seq) numbers at once.
 _PREFILL_TOKENS = 1024
@@ -126,14 +127,15 @@ def decoding_copy(model: Transformer) -> Transformer:
         name: tensor if tensor.dim() == 1 else tensor.to(model.compute_dtype)
         for name, tensor in model.state_dict().items()
     }
-    copy = Transformer.around(model.config, tensors, compute_dtype=model.compute_dtype)
+    copy = Transformer.without_weights(model.config, compute_dtype=model.compute_dtype)
+    copy.load_state_dict(tensors, assign=True)
     return copy.to(weight.device)
 
 
 def sample(logits: Tensor, *, options: GenerationOptions, random: torch.Generator) -> int:
     """Draw one id from (vocab,) logits; ids after the end token are never drawn."""
     logits = logits[: options.end_token + 1].double()
-    if not torch.isfinite(logits).all():
+    if not logits.max().isfinite():
         raise NumericsError("the model's logits are not finite, so nothing can be sampled")
     if options.temperature == 0:
         return int(logits.argmax())

@@ -6,7 +6,7 @@ up.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -55,17 +55,13 @@ class Transformer(nn.Module):
         return model
 
     @classmethod
-    def around(
-        cls, config: ModelConfig, tensors: Mapping[str, Tensor], **options: object
-    ) -> "Transformer":
-        """Build the model around {parameter name: tensor}, which it takes over without a copy.
+    def without_weights(cls, config: ModelConfig, **options: object) -> "Transformer":
+        """Lay the model out without memory for weights and without drawing a random number.
 
-        Names and shapes must fit (torch's RuntimeError tells otherwise); types may be any.
+        `load_state_dict(tensors, assign=True)` gives it weights, without a copy and of any type.
         """
-        with torch.device("meta"):  # no memory, and no random number drawn
-            model = cls(config, **options)  # type: ignore[arg-type]
-        model.load_state_dict(tensors, assign=True)
-        return model
+        with torch.device("meta"):
+            return cls(config, **options)  # type: ignore[arg-type]
 
     def forward(self, tokens: Tensor, targets: Tensor | None = None) -> Tensor:
         """Return hidden states (batch, seq, hidden), or with targets the loss.

@@ -5,10 +5,12 @@ The newest checkpoint that verifies, the one that was named, other weights, or t
 
 from pathlib import Path
 
-from yxanul.errors import CorruptCheckpointError, CorruptDataError, UsageError
+from yxanul.errors import CorruptCheckpointError, CorruptDataError, UsageError, YxanulError
+from yxanul.evaluate.loaded import copy_weights
 from yxanul.runfolder.checkpoints import (
     CHECKPOINT_NAME,
     Checkpoint,
+    Weights,
     list_checkpoints,
     load_checkpoint,
     newest_checkpoint,
@@ -26,9 +28,10 @@ from yxanul.runfolder.lineage import (
 )
 from yxanul.runfolder.rows import Row, cut_rows, read_rows
 from yxanul.runfolder.verdicts import read_verdicts
+from yxanul.runfolder.weights import find_weights
 from yxanul.train.request import RunRequest
 from yxanul.train.session import Session
-from yxanul.train.state import Position, load_weights, refuse_other_data, restore_state
+from yxanul.train.state import Position, refuse_other_data, restore_state
 
 
 def find_position(session: Session, request: RunRequest) -> Position:
@@ -70,12 +73,12 @@ def _beginning(session: Session, request: RunRequest) -> Position:
     first = session.active[0]
     parent = None
     if request.init_from is not None:
-        checkpoint = _starting_weights(request.init_from)
+        weights = _starting_weights(request.init_from)
         try:
-            load_weights(checkpoint, session.model)
+            copy_weights(weights, session.model)
         except CorruptCheckpointError as error:
             raise UsageError(f"--init_from {request.init_from}: {error}") from error
-        parent = str(checkpoint.info.path)
+        parent = str(weights.info.path)
     if session.engine.processes.is_main and not read_rows(session.folder.lineage):
         begin_attempt(session.folder.lineage, 0, parent=parent, reason="the run begins")
     return Position(
@@ -88,22 +91,18 @@ def _beginning(session: Session, request: RunRequest) -> Position:
     )
 
 
-def _starting_weights(model: Path) -> Checkpoint:
+def _starting_weights(model: Path) -> Weights:
     """Load what --init_from names: a checkpoint, or a run folder's newest of its last attempt."""
-    if (model / "model.safetensors").is_file():
-        return load_checkpoint(model)
-    run = RunFolder(model)
-    checkpoint, bad = newest_checkpoint(run.checkpoints, attempt=current_attempt(run.lineage))
-    if checkpoint is not None and not bad:
-        return checkpoint
-    if bad:
+    try:
+        found = find_weights(model)
+    except YxanulError as error:
+        raise type(error)(f"--init_from {model}: {error}") from error
+    if found.refused:
         raise CorruptCheckpointError(
-            f"--init_from {model}: {next(iter(bad.values()))}; name another of its checkpoints"
+            f"--init_from {model}: {next(iter(found.refused.values()))}; name another of its "
+            "checkpoints"
         )
-    raise UsageError(
-        f"--init_from {model}: there is neither a checkpoint nor a run folder with one; "
-        "name a folder such as runs/NAME or runs/NAME/checkpoints/step-00001000-a0"
-    )
+    return found.weights
 
 
 def _newest(session: Session, attempt: int) -> Checkpoint | None:

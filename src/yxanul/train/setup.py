@@ -9,6 +9,7 @@ from yxanul.config.load import load_config, stage_names
 from yxanul.config.schema import RunConfig
 from yxanul.curriculum.stages import plan_stages
 from yxanul.data.tokenizer import load_tokenizer
+from yxanul.hardware.choices import DTYPES
 from yxanul.hardware.memory import keep_freed_memory
 from yxanul.hardware.peak import peak_flops
 from yxanul.model.transformer import Transformer
@@ -21,8 +22,6 @@ from yxanul.train.request import RunRequest
 from yxanul.train.scoring import Scorer
 from yxanul.train.session import Session
 from yxanul.train.step import Engine
-
-DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 def read_config(request: RunRequest) -> RunConfig:
