@@ -1,7 +1,6 @@
 """`generate`: let a trained model write on from a prompt."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
