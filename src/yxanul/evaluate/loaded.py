@@ -47,7 +47,7 @@ def load_model(place: Path) -> LoadedModel:
         )
     config = read_frozen_config(found.run)
     device = pick_device()
-    precision, notes = _precision(config.optimization.compute.precision, device)
+    precision, notes = _precision(config.optimization.compute.precision, native_precision(device))
     skipped = [f"not used: {error}" for error in found.refused.values()]
     model = Transformer.without_weights(
         config.model, compute_dtype=DTYPES[precision], attention="plain"
@@ -86,9 +86,8 @@ def _fitting(weights: Weights | Checkpoint, model: Transformer) -> Mapping[str, 
     return {name: torch.from_numpy(array) for name, array in weights.model.items()}
 
 
-def _precision(frozen: str, device: torch.device) -> tuple[str, list[str]]:
-    """Return the run's precision, or fp32 where this device would have to emulate it; and notes."""
-    native = native_precision(device)
+def _precision(frozen: str, native: str) -> tuple[str, list[str]]:
+    """Return the run's precision, or fp32 where this device would emulate it; and notes."""
     if frozen == "bf16" and native == "fp32":
         return native, ["the run computed in bf16, which this device lacks: computing in fp32"]
     return (frozen if frozen in DTYPES else native), []
