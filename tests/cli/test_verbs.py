@@ -289,7 +289,7 @@ def test_endless_epochs_are_refused(call, configs, epochs):
 
 
 def test_every_verb_has_help_with_an_example(call):
-    for verb in ("run", "train", "prepare", "inspect", "plan"):
+    for verb in ("run", "train", "prepare", "inspect", "plan", "generate"):
         code, out, _ = call(verb, "--help")
         assert code == 0
         assert "Example: yxanul" in out

@@ -65,7 +65,7 @@ def assert_same_end(world: World, out: str, whole: World) -> None:
     assert world.checkpoints(out)[-1].name == whole.checkpoints("run")[-1].name
     assert fingerprint(world.checkpoints(out)[-1]) == fingerprint(whole.checkpoints("run")[-1])
     assert deterministic_rows(left) == deterministic_rows(right)
-    for name in ("gates.jsonl", "lineage.jsonl"):
+    for name in ("gates.jsonl", "lineage.jsonl", "samples.jsonl"):
         assert (left / name).read_text() == (right / name).read_text()
 
 

@@ -31,8 +31,9 @@ def assert_ends_like(world: World, out: str, unbroken: World) -> None:
     assert other.name == whole.name
     assert fingerprint(other) == fingerprint(whole)
     assert deterministic_rows(world.root / out) == deterministic_rows(unbroken.root / "run")
-    gates = [(w.root / o / "gates.jsonl").read_text() for w, o in ((world, out), (unbroken, "run"))]
-    assert gates[0] == gates[1]
+    for name in ("gates.jsonl", "samples.jsonl"):
+        texts = [(w.root / o / name).read_text() for w, o in ((world, out), (unbroken, "run"))]
+        assert texts[0] == texts[1]
 
 
 # Before the first checkpoint, between two, on one, at the end of a stage, in the second stage.

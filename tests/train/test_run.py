@@ -49,6 +49,25 @@ def test_a_run_leaves_the_promised_folder(world):
     }
 
 
+def test_samples_are_written_at_every_border(world):
+    finished = world.finish("run", "run")
+    lines = (world.root / "run" / "samples.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [(row["step"], row["stage"]) for row in rows] == [
+        (0, STAGES[0]),
+        (STEPS, STAGES[0]),
+        (2 * STEPS, STAGES[1]),
+    ]
+    assert {row["prompt"] for row in rows} == {"The miller"}
+    assert len({row["continuation"] for row in rows}) == 3
+    assert (
+        f"sample: The miller{rows[-1]['continuation']}".split()[:4]
+        == next(
+            line for line in reversed(finished.stderr.splitlines()) if line.startswith("sample")
+        ).split()[:4]
+    )
+
+
 def test_a_stage_that_does_not_improve_stops_the_run_and_keeps_everything(world):
     limits = ("--set", "gate.extension.max_extensions=0")
     more = ("--set", "stage1_tales.gate.min_improvement=0.99", *limits)

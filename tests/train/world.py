@@ -78,7 +78,7 @@ def write_configs(folder: Path) -> Path:
         "optimizer": {"name": "muon", "max_grad_norm": 1.0, "weight_decay": 0.01},
         "compute": {"precision": "fp32", "threads": 1, "micro_batch_tokens": 128},
         "checkpoint": {"every_s": None, "every_steps": 3, "keep": 2},
-        "logging": {"every_steps": 1},
+        "logging": {"every_steps": 1, "prompts": ["The miller"], "prompt_tokens": 6},
     }
     _dump(folder / "model_config.yaml", {"model": model})
     _dump(folder / "optimization.yaml", optimization)

@@ -24,6 +24,12 @@ Stage = Annotated[str, typer.Option("--stage", help="Name of the stage, e.g. sta
 Model = Annotated[
     str | None, typer.Option("--model", help="A shape of configs/models by name, or a file.")
 ]
+TrainedModel = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL", help="A run folder (its newest checkpoint), or one of its checkpoints."
+    ),
+]
 Data = Annotated[
     str | None,
     typer.Option(

@@ -115,7 +115,7 @@ class CheckpointConfig(Section):
 
 
 class LoggingConfig(Section):
-    """How often a metric row is written, and who draws it."""
+    """What is written of a run while it goes on, and who draws it."""
 
     every_steps: PositiveInt = Field(default=10, description="Steps between rows of metrics.jsonl.")
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = Field(
@@ -123,6 +123,20 @@ class LoggingConfig(Section):
         strict=False,
         description="Live curves of every row: tensorboard in RUN/tensorboard; wandb and trackio, "
         "offline, with the extra yxanul[track]; [] = none.",
+    )
+    prompts: tuple[str, ...] = Field(
+        default=(),
+        strict=False,
+        description="Continued at the run's beginning and at every stage's end, into "
+        "RUN/samples.jsonl; [] = none.",
+    )
+    prompt_tokens: PositiveInt = Field(
+        default=48, description="At most so many new tokens per prompt."
+    )
+    prompt_temperature: float = Field(
+        default=0.8,
+        ge=0,
+        description="Temperature of these samples; 0 = the likeliest token every time.",
     )
 
 

@@ -69,6 +69,10 @@ class Tokenizer:
         """Return the text of ids; bytes that are not UTF-8 (a cut character) become U+FFFD."""
         return self._encoding.decode([int(token) for token in ids])
 
+    def decode_bytes(self, ids: Sequence[int]) -> bytes:
+        """Return the bytes of ids: a character may begin in one token and end in the next."""
+        return self._encoding.decode_bytes([int(token) for token in ids])
+
 
 def load_tokenizer() -> Tokenizer:
     """Read and check the vocabulary, about 0.2 s the first time in a process.

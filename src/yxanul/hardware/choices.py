@@ -15,6 +15,9 @@ from yxanul.hardware.device import cpu_flags, memory_bytes, usable_cores
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 """Flags of CPUs that multiply bf16 themselves."""
 
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+"""The types behind the names of `compute.precision`."""
+
 # Bounds the activations of the 303M-parameter flagship on a CPU to about 2 GiB in bf16.
 _CPU_MICRO_BATCH_TOKENS = 2048
 # Bytes of activations per token, layer and channel of hidden_size, from 31 KB at 768 (bf16, no

@@ -11,14 +11,12 @@ import torch
 
 from yxanul.config.schema import OptimizationConfig, StageConfig
 from yxanul.errors import UsageError
-from yxanul.hardware.choices import PLAIN_UP_TO, settle_compute
+from yxanul.hardware.choices import DTYPES, PLAIN_UP_TO, settle_compute
 from yxanul.hardware.device import device_name
 from yxanul.hardware.feature import Case, Feature, Row, State
 from yxanul.hardware.memory import keep_freed_memory
 from yxanul.hardware.peak import gemm_flops
 from yxanul.hardware.rows import arithmetic, machine, optional, recipe
-
-DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 ROWS: tuple[Row, ...] = (
     machine.device,

@@ -3,7 +3,7 @@
 `plain` multiplies and normalises in the compute type and holds the (seq, seq) scores of one layer:
 on a CPU it is about twice as fast as the flash kernel up to 1,024 tokens. The others are PyTorch's
 scaled dot product attention with a pinned kernel. Which one a run uses is decided once, by
-`yxanul.hardware`, and frozen; nothing here falls back.
+`yxanul.hardware`, and frozen; nothing here falls back. Generation has `cached_attention`.
 """
 
 from collections.abc import Callable
@@ -49,12 +49,35 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.softmax(scores, dim=-1) @ v
 
 
+def cached_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attend from the newest positions to all of them; the last query stands at the last key.
+
+    q is (batch, heads, new, head_dim), k and v are (batch, kv_heads, seen, head_dim). Heads that
+    share keys are rows of one product, so that nothing is repeated.
+    """
+    heads, new = q.shape[1:3]
+    kv_heads, seen = k.shape[1:3]
+    scores = q.reshape(-1, kv_heads, heads // kv_heads * new, q.size(-1)) @ k.transpose(-2, -1)
+    scores = scores.view(-1, heads, new, seen) * q.size(-1) ** -0.5
+    if new > 1:
+        scores += _bias(new, seen, dtype=q.dtype, device=q.device)
+    out = torch.softmax(scores, dim=-1).view(-1, kv_heads, heads // kv_heads * new, seen) @ v
+    return out.view(q.shape)
+
+
 def _sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, is_causal=True)
 
 
 @lru_cache(maxsize=16)
 def _causal_bias(seq: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(seq, seq): 0 where the key is not after the query, -inf where it is."""
-    bias = torch.full((seq, seq), float("-inf"), dtype=dtype, device=device)
-    return bias.triu(1)
+    return _bias(seq, seq, dtype=dtype, device=device)
+
+
+def _bias(queries: int, keys: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(queries, keys): 0 where the key is not after the query, -inf where it is.
+
+    The queries are the last positions of the keys.
+    """
+    bias = torch.full((queries, keys), float("-inf"), dtype=dtype, device=device)
+    return bias.triu(1 + keys - queries)

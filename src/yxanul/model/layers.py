@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from yxanul.config.schema import ModelConfig
-from yxanul.model.attention import Attention
+from yxanul.model.attention import Attention, cached_attention
+from yxanul.model.cache import LayerCache
 
 
 class RMSNorm(nn.Module):
@@ -49,16 +50,21 @@ class Rotary(nn.Module):
 
     def __init__(self, head_dim: int, max_positions: int, *, theta: float) -> None:
         super().__init__()
-        exponent = torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim
-        angle = torch.outer(torch.arange(max_positions, dtype=torch.float32), theta**-exponent)
+        # On the CPU by name: a model that is laid out without memory has its tables all the same.
+        pairs = torch.arange(0, head_dim, 2, dtype=torch.float32, device="cpu")
+        positions = torch.arange(max_positions, dtype=torch.float32, device="cpu")
+        angle = torch.outer(positions, theta ** -(pairs / head_dim))
         self.register_buffer("cos", angle.cos(), persistent=False)
         self.register_buffer("sin", angle.sin(), persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Rotate (batch, seq, heads, head_dim) by position; a pair is (i, i + head_dim / 2)."""
-        seq = x.size(1)
-        cos = self.cos[:seq, None].to(x.dtype)
-        sin = self.sin[:seq, None].to(x.dtype)
+    def forward(self, x: Tensor, start: int = 0) -> Tensor:
+        """Rotate (batch, seq, heads, head_dim) by position; a pair is (i, i + head_dim / 2).
+
+        `start` is the position of the first row of seq.
+        """
+        end = start + x.size(1)
+        cos = self.cos[start:end, None].to(x.dtype)
+        sin = self.sin[start:end, None].to(x.dtype)
         first, second = x.chunk(2, dim=-1)
         return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
@@ -78,20 +84,24 @@ class SelfAttention(nn.Module):
         self.rotary = rotary
         self.attention = attention
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, seq, hidden) -> (batch, seq, hidden)."""
+    def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
+        """(batch, seq, hidden) -> (batch, seq, hidden); seq goes on where the cache ends."""
         batch, seq, _ = x.shape
         weights = (self.q_proj.weight, self.k_proj.weight, self.v_proj.weight)
         qkv = F.linear(x, torch.cat([weight.to(x.dtype) for weight in weights]))
         heads = qkv.view(batch, seq, self.heads + 2 * self.kv_heads, self.head_dim)
-        turned = self.rotary(heads[:, :, : self.heads + self.kv_heads])
+        start = 0 if cache is None else cache.used
+        turned = self.rotary(heads[:, :, : self.heads + self.kv_heads], start)
         q = turned[:, :, : self.heads].transpose(1, 2)
         k = turned[:, :, self.heads :].transpose(1, 2)
         v = heads[:, :, self.heads + self.kv_heads :].transpose(1, 2)
-        if self.kv_heads != self.heads:
-            repeats = self.heads // self.kv_heads
-            k, v = k.repeat_interleave(repeats, 1), v.repeat_interleave(repeats, 1)
-        out = self.attention(q, k, v)
+        if cache is not None:
+            out = cached_attention(q, *cache.extend(k, v))
+        else:
+            if self.kv_heads != self.heads:
+                repeats = self.heads // self.kv_heads
+                k, v = k.repeat_interleave(repeats, 1), v.repeat_interleave(repeats, 1)
+            out = self.attention(q, k, v)
         mixed: Tensor = self.o_proj(out.transpose(1, 2).reshape(batch, seq, -1))
         return mixed
 
@@ -122,8 +132,8 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = GatedMLP(config)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, seq, hidden) -> (batch, seq, hidden)."""
-        attended: Tensor = x + self.self_attn(self.input_layernorm(x))
+    def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
+        """(batch, seq, hidden) -> (batch, seq, hidden); seq goes on where the cache ends."""
+        attended: Tensor = x + self.self_attn(self.input_layernorm(x), cache)
         out: Tensor = attended + self.mlp(self.post_attention_layernorm(attended))
         return out

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from yxanul.config.schema import ModelConfig
 from yxanul.model.attention import attention_path
+from yxanul.model.cache import KeyValueCache
 from yxanul.model.initialisation import initialise
 from yxanul.model.layers import Block, RMSNorm, Rotary
 from yxanul.model.loss import chunked_cross_entropy, token_nats
@@ -53,6 +54,15 @@ class Transformer(nn.Module):
         initialise(model, config, seed=seed)
         return model
 
+    @classmethod
+    def without_weights(cls, config: ModelConfig, **options: object) -> "Transformer":
+        """Lay the model out without memory for weights and without drawing a random number.
+
+        `load_state_dict(tensors, assign=True)` gives it weights, without a copy and of any type.
+        """
+        with torch.device("meta"):
+            return cls(config, **options)  # type: ignore[arg-type]
+
     def forward(self, tokens: Tensor, targets: Tensor | None = None) -> Tensor:
         """Return hidden states (batch, seq, hidden), or with targets the loss.
 
@@ -69,8 +79,11 @@ class Transformer(nn.Module):
             chunk_tokens=self.loss_chunk_tokens,
         )
 
-    def hidden_states(self, tokens: Tensor) -> Tensor:
-        """(batch, seq) -> (batch, seq, hidden) after the final norm, in the compute type."""
+    def hidden_states(self, tokens: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        """(batch, seq) -> (batch, seq, hidden) after the final norm, in the compute type.
+
+        With a cache (and without gradients) the tokens go on where it ends, and it grows by them.
+        """
         x = self.embed_tokens(tokens).to(self.compute_dtype)
         x = x * torch.tensor(math.sqrt(self.config.hidden_size), dtype=x.dtype)
         if torch.is_grad_enabled():
@@ -78,8 +91,9 @@ class Transformer(nn.Module):
         else:
             # Scored rows have many lengths, and a compiled graph for each would cost more than it
             # saves.
-            for block in self.layers:
-                x = block.forward(x)
+            caches = cache.layers if cache is not None else [None] * len(self.layers)
+            for block, layer_cache in zip(self.layers, caches, strict=True):
+                x = block.forward(x, layer_cache)
         hidden: Tensor = self.norm(x)
         return hidden
 
@@ -107,6 +121,11 @@ class Transformer(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., hidden) -> (..., vocab): for generation and tests, never in training."""
         return F.linear(hidden, self.embed_tokens.weight.to(hidden.dtype))
+
+    @torch.no_grad()
+    def next_logits(self, tokens: Tensor, cache: KeyValueCache) -> Tensor:
+        """Read (batch, seq) tokens into the cache; return what follows the last, (batch, vocab)."""
+        return self.logits(self.hidden_states(tokens, cache)[:, -1])
 
     @torch.no_grad()
     def nats(self, tokens: Tensor, targets: Tensor) -> Tensor:

@@ -14,11 +14,11 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError
@@ -51,6 +51,7 @@ _INFO_TYPES: dict[str, tuple[type, ...]] = {
 }
 
 Tensors = Mapping[str, np.ndarray]
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,14 @@ class Checkpoint:
     model: dict[str, np.ndarray]
     optimizer: dict[str, np.ndarray]
     state: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A checkpoint's weights alone, verified and loaded."""
+
+    info: CheckpointInfo
+    model: dict[str, np.ndarray]
 
 
 def checkpoint_name(step: int, attempt: int) -> str:
@@ -126,11 +135,11 @@ def list_checkpoints(folder: Path, *, attempt: int | None = None) -> list[Path]:
     return [path for _, _, path in sorted(found)]
 
 
-def verify_checkpoint(path: Path) -> CheckpointInfo:
+def verify_checkpoint(path: Path, *, only: Collection[str] = ()) -> CheckpointInfo:
     """Compare every file with the manifest; the first difference is a `CorruptCheckpointError`.
 
-    Links are refused wherever they lead. Other files that the manifest does not name are never
-    read, and so do no harm.
+    `only` names the files to compare, where the others are not read. Links are refused wherever
+    they lead. Other files that the manifest does not name are never read, and so do no harm.
     """
     info, files = _read_manifest(path)
     with _reading(path):
@@ -139,8 +148,8 @@ def verify_checkpoint(path: Path) -> CheckpointInfo:
         raise CorruptCheckpointError(
             f"{path / links[0]} is a symbolic link; a checkpoint holds plain files only"
         )
-    for name, expected in files.items():
-        _verify_file(path / name, expected)
+    for name in only or files:
+        _verify_file(path / name, files[name])
     return info
 
 
@@ -152,14 +161,33 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(info, model, optimizer, _read_json(path / "state.json"))
 
 
+def load_weights(path: Path) -> Weights:
+    """Verify and read the weights of one checkpoint, a third of its bytes, and nothing else of it.
+
+    Anything wrong with them or with the manifest is a `CorruptCheckpointError`.
+    """
+    info = verify_checkpoint(path, only={"model.safetensors"})
+    return Weights(info, _read_tensors(path / "model.safetensors"))
+
+
 def newest_checkpoint(
     folder: Path, *, attempt: int
 ) -> tuple[Checkpoint | None, dict[Path, CorruptCheckpointError]]:
     """Return the attempt's newest checkpoint that verifies, and why each newer one does not."""
+    return newest_readable(folder, attempt=attempt, read=load_checkpoint)
+
+
+def newest_readable(
+    folder: Path, *, attempt: int, read: Callable[[Path], Read]
+) -> tuple[Read | None, dict[Path, CorruptCheckpointError]]:
+    """Return what `read` makes of the attempt's newest checkpoint that it does not find corrupt.
+
+    With it, why each newer one is.
+    """
     bad: dict[Path, CorruptCheckpointError] = {}
     for path in reversed(list_checkpoints(folder, attempt=attempt)):
         try:
-            return load_checkpoint(path), bad
+            return read(path), bad
         except CorruptCheckpointError as error:
             bad[path] = error
     return None, bad

@@ -1,8 +1,8 @@
 """Where everything of a run lies, and who may write there.
 
 A run is a folder (the contract is in docs: config.yaml, environment.json, data/, metrics.jsonl,
-gates.jsonl, scores/, lineage.jsonl, checkpoints/, exit.json). One process holds its lock; readers
-need none.
+gates.jsonl, scores/, samples.jsonl, lineage.jsonl, checkpoints/, exit.json). One process holds its
+lock; readers need none.
 """
 
 import fcntl
@@ -69,6 +69,11 @@ class RunFolder:
     def scores(self) -> Path:
         """Per-document records of every evaluation."""
         return self.root / "scores"
+
+    @property
+    def samples(self) -> Path:
+        """Continuations of the same prompts over time."""
+        return self.root / "samples.jsonl"
 
     @property
     def lineage(self) -> Path:

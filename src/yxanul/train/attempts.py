@@ -17,10 +17,12 @@ from yxanul.curriculum.changes import (
 )
 from yxanul.curriculum.stages import StagePlan
 from yxanul.errors import CorruptCheckpointError
+from yxanul.evaluate.loaded import copy_weights
 from yxanul.model.initialisation import initialise
 from yxanul.runfolder.checkpoints import (
     Checkpoint,
     load_checkpoint,
+    load_weights,
     newest_checkpoint,
     verify_checkpoint,
 )
@@ -39,7 +41,6 @@ from yxanul.train.session import Session
 from yxanul.train.state import (
     Position,
     first_position,
-    load_weights,
     refuse_other_data,
     restore_state,
 )
@@ -90,7 +91,7 @@ def begin_from_weights(session: Session, parent: str | None) -> Position:
     initialise(session.model, session.config.model, seed=seed)
     session.engine.optimizers.forget()
     if parent is not None:
-        load_weights(load_checkpoint(Path(parent)), session.model)
+        copy_weights(load_weights(Path(parent)), session.model)
     return first_position(session.active[0])
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Collection, Sequence
 
 from yxanul.config.contradictions import check_config
-from yxanul.config.load import diff_configs, dump_config, parse_config
+from yxanul.config.load import diff_configs, dump_config
 from yxanul.config.schema import RunConfig, StageConfig
 from yxanul.curriculum.stages import longest_seq_len
 from yxanul.data.manifest import Manifest
-from yxanul.errors import ConfigError, CorruptDataError
+from yxanul.errors import ConfigError
+from yxanul.evaluate.loaded import read_frozen_config
 from yxanul.hardware.choices import freeze_compute
 from yxanul.plan.budget import tokens_for_epochs
 from yxanul.plan.parameters import parameter_count
@@ -73,12 +74,7 @@ def _begun_with(folder: RunFolder) -> RunConfig | None:
     """Return the configuration that the run was begun with; None when nothing was trained yet."""
     if not folder.config.exists() or not read_rows(folder.lineage):
         return None
-    try:
-        return parse_config(folder.config.read_text(encoding="utf-8"), str(folder.config))
-    except (ConfigError, UnicodeDecodeError) as error:
-        raise CorruptDataError(
-            f"{folder.config} is not what was written ({error}); bring a good copy back"
-        ) from error
+    return read_frozen_config(folder)
 
 
 def _with_budgets(now: RunConfig, before: RunConfig, *, closed: Collection[str]) -> RunConfig:

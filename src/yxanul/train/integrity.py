@@ -9,7 +9,7 @@ from yxanul.curriculum.checks import Integrity
 from yxanul.curriculum.stages import StagePlan
 from yxanul.errors import CorruptCheckpointError
 from yxanul.model.transformer import Transformer
-from yxanul.runfolder.checkpoints import checkpoint_name, load_checkpoint
+from yxanul.runfolder.checkpoints import checkpoint_name, load_weights, verify_checkpoint
 from yxanul.train.reading import stage_ledger
 from yxanul.train.session import Session
 from yxanul.train.state import Position, as_arrays
@@ -43,7 +43,9 @@ def measure_integrity(session: Session, plan: StagePlan, *, position: Position) 
 
 def _is_on_disk(session: Session, name: str) -> bool:
     try:
-        saved = load_checkpoint(session.folder.checkpoints / name).model
+        path = session.folder.checkpoints / name
+        verify_checkpoint(path)
+        saved = load_weights(path).model
     except CorruptCheckpointError:
         return False
     live = as_arrays(session.model.state_dict())

@@ -19,6 +19,7 @@ from yxanul.train.clock import StepClock
 from yxanul.train.gatekeeping import ask_gate, fix_thresholds, recorded_verdict
 from yxanul.train.reading import stage_loader
 from yxanul.train.request import RunOutcome, StageOutcome
+from yxanul.train.samples import write_samples
 from yxanul.train.session import Session
 from yxanul.train.state import Position
 from yxanul.train.step import train_step
@@ -82,6 +83,8 @@ class TrainingLoop:
         limit = min(plan.last_step, session.step_limit)
         if limit == plan.last_step and position.stage_step == 0:
             self._show(plan, self._score_all())
+            if position.step == session.active[0].first_step:
+                write_samples(session, position)
         loader, loader_starts = stage_loader(session, plan)
         score_steps = _score_steps(plan)
         ranks = session.engine.processes
@@ -133,6 +136,7 @@ class TrainingLoop:
         verdict = recorded_verdict(session, plan, position=self.position)
         if verdict is None:
             self._score_all()
+            write_samples(session, self.position)
             if session.engine.processes.is_main:
                 ask_gate(session, plan, position=self.position)
             session.engine.processes.barrier()

@@ -12,8 +12,9 @@ import torch
 
 import yxanul
 from yxanul.config.schema import RunConfig
+from yxanul.hardware.choices import DTYPES
 from yxanul.hardware.device import cpu_flags, device_name
-from yxanul.hardware.doctor import DTYPES, list_features, measure_rates
+from yxanul.hardware.doctor import list_features, measure_rates
 from yxanul.hardware.feature import Case, Feature
 from yxanul.parallel.processes import Processes
 from yxanul.runfolder.durable import write_json

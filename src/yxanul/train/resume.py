@@ -5,12 +5,13 @@ The newest checkpoint that verifies, the one that was named, other weights, or t
 
 from pathlib import Path
 
-from yxanul.errors import CorruptCheckpointError, CorruptDataError, UsageError
+from yxanul.errors import CorruptCheckpointError, CorruptDataError, UsageError, YxanulError
+from yxanul.evaluate.loaded import copy_weights
 from yxanul.runfolder.checkpoints import (
     CHECKPOINT_NAME,
     Checkpoint,
+    Weights,
     list_checkpoints,
-    load_checkpoint,
     newest_checkpoint,
     remove_leftovers,
     set_aside,
@@ -27,10 +28,11 @@ from yxanul.runfolder.lineage import (
 from yxanul.runfolder.rows import Row, cut_rows, read_rows
 from yxanul.runfolder.scores import forget_scores
 from yxanul.runfolder.verdicts import CLOSING, read_verdicts
+from yxanul.runfolder.weights import find_weights
 from yxanul.train.attempts import begin_by_name, enter_attempt, load_position
 from yxanul.train.request import RunRequest
 from yxanul.train.session import Session
-from yxanul.train.state import Position, first_position, load_weights
+from yxanul.train.state import Position, first_position
 
 
 def find_position(session: Session, request: RunRequest) -> Position:
@@ -70,12 +72,12 @@ def _beginning(session: Session, request: RunRequest) -> Position:
     first = session.active[0]
     parent = None
     if request.init_from is not None:
-        checkpoint = _starting_weights(request.init_from)
+        weights = _starting_weights(request.init_from)
         try:
-            load_weights(checkpoint, session.model)
+            copy_weights(weights, session.model)
         except CorruptCheckpointError as error:
             raise UsageError(f"--init_from {request.init_from}: {error}") from error
-        parent = str(checkpoint.info.path.resolve())
+        parent = str(weights.info.path.resolve())
     if session.engine.processes.is_main and not read_rows(session.folder.lineage):
         start = AttemptStart(0, step=first.first_step, parent=parent, reason="the run begins")
         begin_attempt(session.folder.lineage, start)
@@ -83,22 +85,18 @@ def _beginning(session: Session, request: RunRequest) -> Position:
     return first_position(first)
 
 
-def _starting_weights(model: Path) -> Checkpoint:
+def _starting_weights(model: Path) -> Weights:
     """Load what --init_from names: a checkpoint, or a run folder's newest of its last attempt."""
-    if (model / "model.safetensors").is_file():
-        return load_checkpoint(model)
-    run = RunFolder(model)
-    checkpoint, bad = newest_checkpoint(run.checkpoints, attempt=current_attempt(run.lineage))
-    if checkpoint is not None and not bad:
-        return checkpoint
-    if bad:
+    try:
+        found = find_weights(model)
+    except YxanulError as error:
+        raise type(error)(f"--init_from {model}: {error}") from error
+    if found.refused:
         raise CorruptCheckpointError(
-            f"--init_from {model}: {next(iter(bad.values()))}; name another of its checkpoints"
+            f"--init_from {model}: {next(iter(found.refused.values()))}; name another of its "
+            "checkpoints"
         )
-    raise UsageError(
-        f"--init_from {model}: there is neither a checkpoint nor a run folder with one; "
-        "name a folder such as runs/NAME or runs/NAME/checkpoints/step-00001000-a0"
-    )
+    return found.weights
 
 
 def _newest(session: Session, attempt: int) -> Checkpoint | None:
@@ -165,12 +163,13 @@ def _forget_after(session: Session, position: Position) -> None:
         step = row.get("step")
         if not isinstance(step, int):
             raise CorruptDataError(
-                f"{session.folder.root} has a row without a step in metrics.jsonl or gates.jsonl; "
-                "delete that line"
+                f"{session.folder.root} has a row without a step in metrics.jsonl, gates.jsonl or "
+                "samples.jsonl; delete that line"
             )
         return row.get("attempt") != position.attempt or step <= position.step
 
     cut_rows(session.folder.metrics, is_kept)
     cut_rows(session.folder.gates, is_kept)
+    cut_rows(session.folder.samples, is_kept)
     scores = session.folder.scores
     forget_scores(scores, after_step=position.step, attempt=position.attempt)

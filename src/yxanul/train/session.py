@@ -8,6 +8,7 @@ import torch
 from yxanul.config.schema import RunConfig
 from yxanul.curriculum.evidence import read_course
 from yxanul.curriculum.stages import StagePlan
+from yxanul.data.tokenizer import Tokenizer
 from yxanul.errors import NumericsError
 from yxanul.model.transformer import Transformer
 from yxanul.plan.flops import flops_per_token
@@ -43,6 +44,7 @@ class Session:
     corpus: Corpus
     model: Transformer
     engine: Engine
+    tokenizer: Tokenizer
     scorer: Scorer
     progress: RunProgress
     stop: StopRequest

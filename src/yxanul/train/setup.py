@@ -9,7 +9,7 @@ from yxanul.config.load import load_config, stage_names
 from yxanul.config.schema import RunConfig
 from yxanul.curriculum.evidence import read_course
 from yxanul.data.tokenizer import load_tokenizer
-from yxanul.hardware.doctor import DTYPES
+from yxanul.hardware.choices import DTYPES
 from yxanul.hardware.memory import keep_freed_memory
 from yxanul.hardware.peak import peak_flops
 from yxanul.model.transformer import Transformer
@@ -67,6 +67,7 @@ def build_session(
     stages = read_course(config, folder, attempt=current_attempt(folder.lineage))
     active = tuple(plan for plan in stages if request.stage in (None, plan.name))
     held_out = held_out_documents(config, corpus, stages=stages)
+    tokenizer = load_tokenizer()
     limit = math.inf if request.max_steps is None else active[0].first_step + request.max_steps
     return Session(
         config=config,
@@ -77,7 +78,8 @@ def build_session(
         corpus=corpus,
         model=model,
         engine=engine,
-        scorer=Scorer(folder.scores, held_out, tokenizer=load_tokenizer()),
+        tokenizer=tokenizer,
+        scorer=Scorer(folder.scores, held_out, tokenizer=tokenizer),
         progress=machine.progress,
         stop=machine.stop,
         peak_flops=peak_flops(machine.device, dtype),

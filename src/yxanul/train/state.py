@@ -12,6 +12,7 @@ from torch import Tensor
 import yxanul
 from yxanul.curriculum.stages import StagePlan
 from yxanul.errors import CorruptCheckpointError, CorruptDataError
+from yxanul.evaluate.loaded import copy_weights
 from yxanul.model.transformer import Transformer
 from yxanul.optim.optimizers import Optimizers
 from yxanul.runfolder.checkpoints import Checkpoint
@@ -100,7 +101,7 @@ def restore_state(
     checkpoint: Checkpoint, model: Transformer, *, optimizers: Optimizers
 ) -> Position:
     """Load weights, moments and random state in place; return where the run stood."""
-    load_weights(checkpoint, model)
+    copy_weights(checkpoint, model)
     moments = {name: torch.from_numpy(array) for name, array in checkpoint.optimizer.items()}
     try:
         optimizers.load_state_tensors(moments)
@@ -111,16 +112,3 @@ def restore_state(
         raise CorruptCheckpointError(
             f"{checkpoint.info.path} does not hold the state of this run: {error}"
         ) from error
-
-
-def load_weights(checkpoint: Checkpoint, model: Transformer) -> None:
-    """Copy a checkpoint's weights into the model; a misfit is a `CorruptCheckpointError`."""
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: array.shape for name, array in checkpoint.model.items()}
-    for name in [*wanted, *found]:
-        if wanted.get(name) != found.get(name):
-            raise CorruptCheckpointError(
-                f"the weights of {checkpoint.info.path} do not fit this model: {name} is "
-                f"{found.get(name, 'absent')} and should be {wanted.get(name, 'absent')}"
-            )
-    model.load_state_dict({n: torch.from_numpy(array) for n, array in checkpoint.model.items()})

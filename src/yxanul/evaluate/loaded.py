@@ -1,0 +1,93 @@
+"""A trained model as a run folder holds it, ready to be read: weights, shape, tokenizer.
+
+Weights are verified and read without the optimizer's state, and the model is built around them, so
+they are in memory once. Shape and precision are those that the run was frozen with.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from yxanul.config.load import parse_config
+from yxanul.config.schema import RunConfig
+from yxanul.data.tokenizer import Tokenizer, load_tokenizer
+from yxanul.errors import ConfigError, CorruptCheckpointError, CorruptDataError, UsageError
+from yxanul.hardware.choices import DTYPES, pick_device, precision_by_rule
+from yxanul.model.transformer import Transformer
+from yxanul.runfolder.checkpoints import Checkpoint, CheckpointInfo, Weights
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.weights import find_weights
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model for reading; `notes` are sentences that its user should see."""
+
+    model: Transformer
+    tokenizer: Tokenizer
+    config: RunConfig
+    info: CheckpointInfo
+    notes: tuple[str, ...]
+
+
+def load_model(place: Path) -> LoadedModel:
+    """Load a run folder's newest checkpoint, or the named one; fp32 weights on this device.
+
+    Raises `UsageError` for any other place, `CorruptDataError` for damaged files.
+    """
+    found = find_weights(place)
+    weights = found.weights
+    if not found.run.config.is_file():
+        raise UsageError(
+            f"{found.run.config} is missing, which holds the shape of {weights.info.name}; "
+            "leave checkpoints in their run folder"
+        )
+    config = read_frozen_config(found.run)
+    device = pick_device()
+    precision, notes = _precision(config.optimization.compute.precision, precision_by_rule(device))
+    skipped = [f"not used: {error}" for error in found.refused.values()]
+    model = Transformer.without_weights(
+        config.model, compute_dtype=DTYPES[precision], attention="plain"
+    )
+    model.load_state_dict(_fitting(weights, model), assign=True)
+    return LoadedModel(
+        model.to(device), load_tokenizer(), config, weights.info, notes=(*skipped, *notes)
+    )
+
+
+def read_frozen_config(folder: RunFolder) -> RunConfig:
+    """Return the configuration that a run was begun with; damage is a `CorruptDataError`."""
+    try:
+        return parse_config(folder.config.read_text(encoding="utf-8"), str(folder.config))
+    except (ConfigError, UnicodeDecodeError) as error:
+        raise CorruptDataError(
+            f"{folder.config} is not what was written ({error}); bring a good copy back"
+        ) from error
+
+
+def copy_weights(weights: Weights | Checkpoint, model: Transformer) -> None:
+    """Copy stored weights into the model; a misfit is a `CorruptCheckpointError`."""
+    model.load_state_dict(_fitting(weights, model))
+
+
+def _fitting(weights: Weights | Checkpoint, model: Transformer) -> Mapping[str, Tensor]:
+    """Return the weights as tensors (no copies) if names and shapes are the model's."""
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: array.shape for name, array in weights.model.items()}
+    for name in [*wanted, *found]:
+        if wanted.get(name) != found.get(name):
+            raise CorruptCheckpointError(
+                f"the weights of {weights.info.path} do not fit this model: {name} is "
+                f"{found.get(name, 'absent')} and should be {wanted.get(name, 'absent')}"
+            )
+    return {name: torch.from_numpy(array) for name, array in weights.model.items()}
+
+
+def _precision(frozen: str, native: str) -> tuple[str, list[str]]:
+    """Return the run's precision, or fp32 where this device would emulate it; and notes."""
+    if frozen == "bf16" and native == "fp32":
+        return native, ["the run computed in bf16, which this device lacks: computing in fp32"]
+    return (frozen if frozen in DTYPES else native), []

@@ -1,0 +1,174 @@
+"""Writing on from a prompt, a token at a time, the same for the same seed.
+
+The prompt is read in one go into a cache of keys and values, then each token costs one position.
+Sampling divides by the temperature, keeps the `top_k` likeliest, of these the nucleus of `top_p`
+(arXiv 1904.09751), and draws with a generator of its own: torch's is not touched, nor is the model.
+Text, and where a stop text ends it, is `yxanul.evaluate.completion`.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from yxanul.config.contradictions import GPT2_TOKENS
+from yxanul.errors import NumericsError, UsageError
+from yxanul.model.cache import KeyValueCache
+from yxanul.model.transformer import Transformer
+
+END_OF_TEXT = GPT2_TOKENS - 1
+"""`<|endoftext|>`, the last id of the vocabulary: rows after it are padding."""
+
+# Bounds the scores of a long prompt to (heads, 1024, seq) numbers at once.
+_PREFILL_TOKENS = 1024
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """How to go on from a prompt; an impossible value is a `UsageError`."""
+
+    max_new_tokens: int = 100
+    temperature: float = 0.8
+    """0 takes the likeliest token every time; 1 samples from the model's own distribution."""
+    top_k: int | None = None
+    """Sample among so many tokens; None: among all."""
+    top_p: float = 0.95
+    """Sample among the likeliest tokens that together have this probability; 1: among all."""
+    seed: int = 0
+    end_token: int = END_OF_TEXT
+    """Ends the text and is the last id that may be sampled."""
+
+    def __post_init__(self) -> None:
+        checks = {
+            "max_new_tokens": (self.max_new_tokens >= 1, "a whole number from 1"),
+            "temperature": (0 <= self.temperature < math.inf, "0 (greedy) or a positive number"),
+            "top_k": (self.top_k is None or self.top_k >= 1, "a whole number from 1"),
+            "top_p": (
+                0 < self.top_p <= 1,
+                "above 0 and at most 1; temperature 0 is greedy",
+            ),
+            "seed": (0 <= self.seed < 2**63, "a whole number from 0 to 2**63 - 1"),
+        }
+        for name, (is_fine, wanted) in checks.items():
+            if not is_fine:
+                raise UsageError(f"{name} is {getattr(self, name)}; it must be {wanted}")
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What was written, and why it ended."""
+
+    tokens: list[int]
+    """New tokens, without the end token."""
+    stop_reason: str
+    """end_of_text, stop_text, max_new_tokens, or context: the model's positions are full."""
+    seconds: float
+    """Time spent, prompt included."""
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Tokens written per second, the end token counted."""
+        return (len(self.tokens) + (self.stop_reason == "end_of_text")) / self.seconds
+
+
+def generate(
+    model: Transformer,
+    prompt: Sequence[int],
+    *,
+    options: GenerationOptions,
+    is_finished: Callable[[int], bool] | None = None,
+) -> Generation:
+    """Write on from the ids of a prompt, which begins with the end token as documents do.
+
+    `is_finished` sees each new token and answers whether it is the last (stop_text). A prompt that
+    leaves no position is a `UsageError`, weights that are not finite a `NumericsError`.
+    """
+    begin = time.perf_counter()
+    positions = model.config.max_position_embeddings
+    _refuse_long(len(prompt), positions)
+    length = min(len(prompt) + options.max_new_tokens, positions)
+    reason = "max_new_tokens" if length == len(prompt) + options.max_new_tokens else "context"
+    model = decoding_copy(model)
+    device = model.embed_tokens.weight.device
+    cache = KeyValueCache(
+        model.config, batch=1, length=length, dtype=model.compute_dtype, device=device
+    )
+    random = torch.Generator(device).manual_seed(options.seed)
+    tokens: list[int] = []
+    unread = torch.tensor([list(prompt)], device=device)
+    while len(prompt) + len(tokens) < length:
+        for piece in torch.split(unread, _PREFILL_TOKENS, dim=1):
+            logits = model.next_logits(piece, cache)
+        token = sample(logits[0], options=options, random=random)
+        if token == options.end_token:
+            reason = "end_of_text"
+            break
+        tokens.append(token)
+        if is_finished is not None and is_finished(token):
+            reason = "stop_text"
+            break
+        unread = torch.tensor([[token]], device=device)
+    return Generation(tokens, reason, time.perf_counter() - begin)
+
+
+def decoding_copy(model: Transformer) -> Transformer:
+    """Return a model whose matrices are in the compute type: itself, or a copy that has cast them.
+
+    Else each token would cast every matrix anew, which takes several times as long as multiplying
+    one row by it. The numbers are the same.
+    """
+    weight = model.embed_tokens.weight
+    if weight.dtype == model.compute_dtype:
+        return model
+    tensors = {
+        name: tensor if tensor.dim() == 1 else tensor.to(model.compute_dtype)
+        for name, tensor in model.state_dict().items()
+    }
+    copy = Transformer.without_weights(model.config, compute_dtype=model.compute_dtype)
+    copy.load_state_dict(tensors, assign=True)
+    return copy.to(weight.device)
+
+
+def sample(logits: Tensor, *, options: GenerationOptions, random: torch.Generator) -> int:
+    """Draw one id from (vocab,) logits; ids after the end token are never drawn."""
+    logits = logits[: options.end_token + 1].double()
+    if not logits.max().isfinite():
+        raise NumericsError("the model's logits are not finite, so nothing can be sampled")
+    if options.temperature == 0:
+        return int(logits.argmax())
+    ids, probabilities = candidates(logits, options)
+    return int(ids[torch.multinomial(probabilities, 1, generator=random)])
+
+
+def candidates(logits: Tensor, options: GenerationOptions) -> tuple[Tensor, Tensor]:
+    """Return the ids that may be drawn from (vocab,) fp64 logits, and their probabilities (sum 1).
+
+    Temperature above 0, then top_k, then top_p; at least one id is left.
+    """
+    # Less the largest first: a tiny temperature then gives 0 and -inf, never inf or nan.
+    scaled = (logits - logits.max()) / options.temperature
+    ids = torch.arange(len(logits), device=logits.device)
+    if options.top_k is not None and options.top_k < len(logits):
+        scaled, ids = scaled.topk(options.top_k)
+    probabilities = scaled.softmax(0)
+    if options.top_p < 1:
+        # Ids below this share have less than 1 - top_p together, so none of them is in the nucleus;
+        # without them there is little to sort.
+        likely = probabilities >= (1 - options.top_p) / len(probabilities)
+        probabilities, order = probabilities[likely].sort(descending=True, stable=True)
+        nucleus = probabilities.cumsum(0) - probabilities < options.top_p
+        probabilities, ids = probabilities[nucleus], ids[likely][order][nucleus]
+        probabilities = probabilities / probabilities.sum()
+    return ids, probabilities
+
+
+def _refuse_long(tokens: int, positions: int) -> None:
+    if tokens >= positions:
+        raise UsageError(
+            f"the prompt has {tokens:,} tokens (the <|endoftext|> before it counted), and the "
+            f"model has {positions:,} positions for prompt and continuation together; shorten it "
+            f"to at most {positions - 1:,} tokens"
+        )

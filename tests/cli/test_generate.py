@@ -1,0 +1,183 @@
+"""`yxanul generate` as a user starts it: text as it comes, one JSON object, one clear sentence."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.evaluate.runs import add_checkpoint, flip_bit, write_run
+from yxanul.cli.main import main
+from yxanul.data.tokenizer import load_tokenizer
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = write_run(tmp_path_factory.mktemp("generate") / "run")
+    for step in (3, 6):
+        add_checkpoint(folder, step)
+    return folder
+
+
+@pytest.fixture
+def call(capsys):
+    """Return a function that runs the verb here: words -> (exit code, stdout, stderr)."""
+
+    def start(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            main(["generate", *map(str, words)])
+        captured = capsys.readouterr()
+        return left.value.code, captured.out, captured.err
+
+    return start
+
+
+def process(*words: object) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "yxanul", "generate", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+    )
+
+
+def told(call, *words: object) -> dict:
+    code, out, err = call(*words, "--json")
+    assert code == 0, err
+    return json.loads(out)
+
+
+def test_the_json_object_says_what_was_written_and_by_what(call, run):
+    found = told(call, run.root, "The city of", "--max_new_tokens", "12", "--seed", "4")
+    assert found["prompt"] == "The city of"
+    assert found["tokens"] == len(found["token_ids"]) == 12
+    assert load_tokenizer().decode(found["token_ids"]).startswith(found["text"])
+    assert (found["stop_reason"], found["seed"], found["step"]) == ("max_new_tokens", 4, 6)
+    assert found["model"] == str(run.checkpoints / "step-00000006-a0")
+    assert found["tokens_per_s"] > 0
+
+
+def test_the_text_on_stdout_is_the_text_of_the_json_object(call, run):
+    words = (run.root, "The city of", "--max_new_tokens", "20")
+    code, out, err = call(*words)
+    assert code == 0
+    assert out == told(call, *words)["text"] + "\n"
+    for part in ("step-00000006-a0", "seed 0", "20 tokens", "max_new_tokens"):
+        assert part in err
+
+
+def test_the_default_is_a_hundred_tokens_or_the_end_of_the_context(call, run):
+    positions = 64
+    found = told(call, run.root, "The city of")
+    assert (found["tokens"], found["stop_reason"]) == (positions - 1 - 3, "context")
+
+
+def test_a_named_checkpoint_is_taken(call, run):
+    older = run.checkpoints / "step-00000003-a0"
+    assert told(call, older, "a", "--max_new_tokens", "1")["step"] == 3
+
+
+def test_options_reach_the_model(call, run):
+    greedy = [
+        told(call, run.root, "a", *more)["token_ids"]
+        for more in (("--temperature", "0"), ("--top_k", "1"), ("--top_p", "1e-9", "--seed", "8"))
+    ]
+    assert greedy[0] == greedy[1] == greedy[2]
+    assert told(call, run.root, "a", "--seed", "8")["token_ids"] != greedy[0]
+
+
+def test_text_ends_before_the_first_stop_text(call, run):
+    whole = told(call, run.root, "a")
+    stop = whole["text"][30:34]
+    found = told(call, run.root, "a", "--stop", "not there", "--stop", stop)
+    assert found["stop_reason"] == "stop_text"
+    assert found["text"] == whole["text"].partition(stop)[0]
+
+
+def test_a_dash_reads_the_prompt_from_standard_input(call, run, monkeypatch):
+    def read(content: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+    read("Kraków\nis".encode())
+    found = told(call, run.root, "-")
+    assert found["prompt"] == "Kraków\nis"
+    assert found["text"] == told(call, run.root, "Kraków\nis")["text"]
+    read(b"\xff")
+    code, _, err = call(run.root, "-")
+    assert code == 30
+    assert_one_sentence(err, "not UTF-8")
+
+
+def test_two_processes_write_the_same_and_what_one_writes_comes_while_it_writes(run):
+    words = (run.root, "The city of", "--seed", "3")
+    first, second = process(*words), process(*words)
+    pieces: list[bytes] = []
+    while piece := os.read(first.stdout.fileno(), 1 << 16):
+        pieces.append(piece)
+    assert first.wait() == second.wait() == 0
+    assert b"".join(pieces) == second.stdout.read()
+    assert len(pieces) > 5, "it comes in pieces"
+    for one in (first, second):
+        one.stdout.close()
+        one.stderr.close()
+
+
+def test_a_newer_checkpoint_that_does_not_verify_is_told(call, tmp_path):
+    folder = write_run(tmp_path / "run")
+    add_checkpoint(folder, 3)
+    flip_bit(add_checkpoint(folder, 6) / "model.safetensors")
+    code, out, err = call(folder.root, "a", "--max_new_tokens", "2", "--json")
+    assert code == 0
+    assert json.loads(out)["step"] == 3
+    assert "not used: " in err
+    assert "step-00000006-a0" in err
+
+
+def assert_one_sentence(stderr: str, *parts: str) -> None:
+    assert "Traceback" not in stderr
+    assert len(stderr.strip().splitlines()) == 1, stderr
+    for part in parts:
+        assert part in stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (("a " * 80,), ("82 tokens", "64 positions")),
+        (("a", "--temperature", "nan"), ("temperature is nan",)),
+        (("a", "--temperature", "-1"), ("temperature is -1",)),
+        (("a", "--top_p", "inf"), ("top_p is inf",)),
+        (("a", "--top_p", "0"), ("top_p is 0",)),
+        (("a", "--top_k", "0"), ("top_k is 0",)),
+        (("a", "--max_new_tokens", "-5"), ("max_new_tokens is -5",)),
+        (("a", "--seed", "1e3"), ("--seed",)),
+        (("a", "--seed", "99999999999999999999"), ("seed is 99999999999999999999",)),
+        (("a", "--stop", ""), ("stop text is empty",)),
+        (("\udcff",), ("not UTF-8",)),
+        ((), ("PROMPT",)),
+    ],
+    ids=str,
+)
+def test_bad_input_is_one_sentence(call, run, words, parts):
+    code, out, err = call(run.root, *words)
+    assert code == 30
+    assert out == ""
+    assert_one_sentence(err, *parts)
+
+
+@pytest.mark.parametrize("model", ["gpt2", "/nowhere", "configs", "README.md"])
+def test_what_is_no_model_is_told_with_what_would_be(call, model):
+    code, _, err = call(model, "a")
+    assert code == 30
+    assert_one_sentence(err, model, "run folder", "checkpoints")
+
+
+def test_help_has_an_example(call):
+    code, out, _ = call("--help")
+    assert code == 0
+    assert "Example: yxanul generate" in out
