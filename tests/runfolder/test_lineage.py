@@ -42,7 +42,7 @@ def test_every_step_has_its_attempt_and_its_checkpoint(tmp_path):
     path = tmp_path / "lineage.jsonl"
     begin(path, 0, 0, None)
     begin(path, 1, 300, "step-00000300-a0")
-    assert [attempt_at(path, step) for step in (0, 299, 300, 400)] == [0, 0, 1, 1]
+    assert [attempt_at(current_branch(path), step) for step in (0, 299, 300, 400)] == [0, 0, 1, 1]
     assert checkpoint_at(path, 0) is None
     assert checkpoint_at(path, 300) == "step-00000300-a0"
     assert checkpoint_at(path, 365) == "step-00000365-a1"

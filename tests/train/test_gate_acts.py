@@ -241,3 +241,21 @@ def test_two_ranks_roll_back_alike(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert [v for *_, v in verdicts(world.root / "run")] == ["pass", "rollback", "pass"]
+
+
+def test_a_person_who_goes_back_into_a_stage_reads_its_rest_anew(tmp_path):
+    world = World.create(tmp_path / "world")
+    world.finish("run", "run")
+    run = world.root / "run"
+    middle = 2 * STEPS - 2
+    world.finish("run", "run", "--resume", f"step-{middle:08d}-a0")
+    begun = [row for row in rows(run, "lineage.jsonl") if row["event"] == "attempt"][-1]
+    assert begun["changes"]["segments"] == [
+        {"first": 0, "end": STEPS, "attempt": 0},
+        {"first": STEPS - 2, "end": STEPS, "attempt": 1},
+    ]
+    # G0 compares the ledger of both segments with the tokens that were counted
+    assert verdicts(run)[-1] == (STAGES[1], 1, "pass")
+    assert sum(rows(run, "gates.jsonl")[-1]["ledger"].values()) == STEPS * BATCH_TOKENS
+    losses = {row["attempt"]: row["loss"] for row in rows(run, "metrics.jsonl")}
+    assert losses[0] != losses[1]

@@ -110,9 +110,8 @@ def stage_changes(path: Path, attempt: int) -> dict[str, Row]:
     }
 
 
-def attempt_at(path: Path, step: int) -> int:
-    """Return the attempt that did, or will do, the update after `step` updates of the run."""
-    branch = current_branch(path)
+def attempt_at(branch: Mapping[int, float], step: int) -> int:
+    """Return the attempt of a branch that did, or will do, the update after `step` updates."""
     return min(branch, key=lambda attempt: (branch[attempt] <= step, branch[attempt]))
 
 
@@ -123,7 +122,7 @@ def checkpoint_at(path: Path, step: int) -> str | None:
     """
     if step <= first_step(path):
         return first_parent(path)
-    return checkpoint_name(step, attempt_at(path, step - 1))
+    return checkpoint_name(step, attempt_at(current_branch(path), step - 1))
 
 
 def record_event(path: Path, event: str, **details: object) -> None:

@@ -21,6 +21,7 @@ from yxanul.evaluate.loaded import copy_weights
 from yxanul.model.initialisation import initialise
 from yxanul.runfolder.checkpoints import (
     Checkpoint,
+    CheckpointInfo,
     load_checkpoint,
     load_weights,
     newest_checkpoint,
@@ -111,7 +112,7 @@ def begin_by_name(session: Session, path: Path, *, attempt: int) -> Position:
     info = verify_checkpoint(path)
     if session.engine.processes.is_main:
         session.replan(info.attempt)
-        changes = _cut_at(session, info.step, attempt=attempt + 1)
+        changes = _cut_at(session, info, attempt=attempt + 1)
         spent = int(left.state["position"]["tokens_spent"]) if left is not None else 0
         start = AttemptStart(
             attempt=attempt + 1,
@@ -146,26 +147,24 @@ def _extension(session: Session, plan: StagePlan, *, attempt: int) -> tuple[int,
     """
     more = extension_steps(plan.config.gate, plan.base_steps)
     first = plan.total_steps if plan.decay_start is None else plan.decay_start
-    changes = extended(
-        _with_segments(session, plan), first=first, end=plan.total_steps + more, attempt=attempt
-    )
+    read = plan.changes.with_segments(stage_segments(session, plan))
+    changes = extended(read, first=first, end=plan.total_steps + more, attempt=attempt)
     return plan.first_step + first, changes
 
 
-def _cut_at(session: Session, step: int, *, attempt: int) -> StageChanges | None:
-    """Return the changes of a stage whose steps after `step` get an order of their own."""
+def _cut_at(session: Session, info: CheckpointInfo, *, attempt: int) -> StageChanges | None:
+    """Return the changes of a stage whose steps after a checkpoint get an order of their own.
+
+    None at a stage's border, where nothing is cut.
+    """
     for plan in session.stages:
-        if plan.first_step < step < plan.last_step:
-            stage_step = step - plan.first_step
-            changes = _with_segments(session, plan)
-            kept = tuple(part for part in changes.segments if part.first < stage_step)
+        if plan.first_step < info.step < plan.last_step:
+            stage_step = info.step - plan.first_step
+            read = stage_segments(session, plan, attempt=info.attempt)
+            kept = tuple(part for part in read if part.first < stage_step)
             new = Segment(stage_step, plan.total_steps, attempt)
-            return changes.with_segments((*kept, new))
+            return plan.changes.with_segments((*kept, new))
     return None
-
-
-def _with_segments(session: Session, plan: StagePlan) -> StageChanges:
-    return plan.changes.with_segments(stage_segments(session, plan))
 
 
 def _refuse_bad_parent(folder: RunFolder, parent: str | None) -> None:

@@ -12,13 +12,20 @@ from yxanul.curriculum.stages import StagePlan
 from yxanul.data.loader import StageLoader
 from yxanul.data.mixture import source_weights, stage_mixture
 from yxanul.data.order import OrderKey, StageOrder, stage_order
-from yxanul.runfolder.lineage import attempt_at
+from yxanul.runfolder.lineage import attempt_at, branch_of, current_attempt
 from yxanul.train.session import Session
 
 
-def stage_segments(session: Session, plan: StagePlan) -> tuple[Segment, ...]:
-    """Return the parts of a stage on the run's branch; steps are done in the last."""
-    return plan.segments(attempt_at(session.folder.lineage, plan.first_step))
+def stage_segments(
+    session: Session, plan: StagePlan, *, attempt: int | None = None
+) -> tuple[Segment, ...]:
+    """Return the parts of a stage as the current attempt, or another, stands on them.
+
+    Steps are done in the last.
+    """
+    lineage = session.folder.lineage
+    branch = branch_of(lineage, current_attempt(lineage) if attempt is None else attempt)
+    return plan.segments(attempt_at(branch, plan.first_step))
 
 
 def stage_loader(session: Session, plan: StagePlan) -> tuple[StageLoader, int]:
