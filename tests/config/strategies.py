@@ -10,11 +10,13 @@ from yxanul.config.schema import (
     ComputeConfig,
     DataConfig,
     EvaluationConfig,
+    ExtensionConfig,
     GateConfig,
     LoggingConfig,
     ModelConfig,
     OptimizationConfig,
     OptimizerConfig,
+    RollbackConfig,
     RunConfig,
     SeqLenPhase,
     SourceConfig,
@@ -68,7 +70,24 @@ optimizations = st.builds(
     checkpoint=st.builds(
         CheckpointConfig, every_s=maybe(rates), every_steps=maybe(counts), keep=st.integers(2, 9)
     ),
-    logging=st.builds(LoggingConfig, every_steps=counts),
+    logging=st.builds(
+        LoggingConfig,
+        every_steps=counts,
+        trackers=st.lists(st.sampled_from(["tensorboard", "wandb", "trackio"]), unique=True).map(
+            tuple
+        ),
+    ),
+)
+
+
+gates = st.builds(
+    GateConfig,
+    min_improvement=st.floats(0, 0.99),
+    retention_margin=st.floats(0, 0.5),
+    retention_limit=st.floats(0.5, 2),
+    training_noise=maybe(rates),
+    extension=st.builds(ExtensionConfig, max_extensions=st.integers(0, 3)),
+    rollback=st.builds(RollbackConfig, rate_factor=st.floats(0.1, 1)),
 )
 
 
@@ -117,7 +136,7 @@ def stages(draw, number: int, longest: int) -> StageConfig:
         ),
         data=data,
         evaluation=EvaluationConfig(every_fraction=draw(maybe(st.floats(0.01, 1)))),
-        gate=GateConfig(min_improvement=draw(st.floats(0, 0.99))),
+        gate=draw(gates),
     )
 
 

@@ -1,5 +1,6 @@
 """load(dump(config)) == config, and the difference of two configs is seen."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +33,12 @@ def test_yaml_text_gives_back_any_plain_values(values):
     back = parse_document(dump(values), "x").data
     assert back == values
     assert repr(back) == repr(values)  # 1 is not 1.0 and not true
+
+
+@pytest.mark.parametrize("mark", ["\x85", "\u2028", "\u2029"])
+def test_line_breaks_of_unicode_come_back(mark):
+    values = {"a": f"x{mark}y", "b": f"{mark} z"}
+    assert parse_document(dump(values), "x").data == values
 
 
 @given(runs())

@@ -11,7 +11,8 @@ import torch
 from tests.model.tiny import shape
 from yxanul.config.schema import ComputeConfig
 from yxanul.errors import UsageError
-from yxanul.hardware.choices import cpu_flags, freeze_compute, pick_device
+from yxanul.hardware.choices import freeze_compute, pick_device
+from yxanul.hardware.device import cpu_flags
 from yxanul.hardware.peak import gemm_flops
 
 CPU = torch.device("cpu")

@@ -1,6 +1,6 @@
 """The learning rate's factor is bounded, continuous, flat where it says so, and ends near zero."""
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given
@@ -88,3 +88,36 @@ def test_linear_to_zero_is_a_tent():
 def test_a_step_outside_the_stage_is_refused(step):
     with pytest.raises(ValueError, match="outside the stage"):
         learning_rate_factor(training("wsd", 0.1), step, total_steps=10)
+
+
+def lengthened(config: TrainingConfig, total: int, ends: list[int]) -> list[float]:
+    return [
+        learning_rate_factor(config, step, total_steps=total, extensions=ends)
+        for step in range(ends[-1])
+    ]
+
+
+@given(schedules(), TOTALS, st.lists(st.integers(1, 40), min_size=1, max_size=3))
+def test_a_lengthened_stage_stays_in_bounds_and_ends_low(config, total, more):
+    ends = list(accumulate(more, initial=total))[1:]
+    found = lengthened(config, total, ends)
+    assert all(0 < factor <= 1 for factor in found)
+    assert found[-1] <= factors(config, total)[-1] or config.schedule == "linear_to_zero"
+
+
+@given(st.integers(20, 200), st.integers(5, 40))
+def test_a_linear_stage_is_lengthened_by_a_small_cycle(total, more):
+    config = training("linear_to_zero", 0.1)
+    found = lengthened(config, total, [total + more])
+    assert found[:total] == factors(config, total)
+    assert found[total:] == [0.3 * factor for factor in factors(config, more)]
+
+
+@given(st.integers(20, 200), st.integers(1, 40))
+def test_a_stable_stage_is_lengthened_before_its_decay(total, more):
+    config = training("wsd", 0.1)
+    decay = round(0.3 * total)
+    before, after = factors(config, total), lengthened(config, total, [total + more])
+    assert after[: total - decay] == before[: total - decay]
+    assert set(after[total - decay : total - decay + more]) <= {1.0}
+    assert after[total - decay + more :] == before[total - decay :]

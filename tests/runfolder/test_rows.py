@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from yxanul.errors import CorruptDataError, DiskError
 from yxanul.runfolder.lineage import (
+    AttemptStart,
     begin_attempt,
     current_attempt,
     current_branch,
@@ -93,16 +94,21 @@ def test_a_place_that_cannot_be_written_is_a_disk_error(tmp_path):
 def test_the_last_attempt_that_was_begun_is_the_truth(tmp_path):
     path = tmp_path / "lineage.jsonl"
     assert current_attempt(path) == 0
-    begin_attempt(path, 0, parent=None, reason="the run begins")
-    begin_attempt(path, 1, parent="step-00000004-a0", reason="resumed by name", tokens_spent=9)
+    begin_attempt(path, AttemptStart(0, step=0, parent=None, reason="the run begins"))
+    parent = "step-00000004-a0"
+    later = AttemptStart(1, step=4, parent=parent, reason="resumed by name", tokens_spent=9)
+    begin_attempt(path, later)
     record_event(path, "set aside", checkpoint="step-00000006-a1")
     assert current_attempt(path) == 1
     assert read_rows(path)[1] == {
         "event": "attempt",
         "attempt": 1,
-        "parent": "step-00000004-a0",
+        "step": 4,
+        "parent": parent,
         "reason": "resumed by name",
         "tokens_spent": 9,
+        "stage": None,
+        "changes": None,
     }
     assert first_parent(path) is None
     assert tokens_spent_before(path) == 9

@@ -50,14 +50,17 @@ def test_a_run_leaves_the_promised_folder(world):
 
 
 def test_a_stage_that_does_not_improve_stops_the_run_and_keeps_everything(world):
-    more = ("--set", "stage1_tales.gate.min_improvement=0.99")
+    limits = ("--set", "gate.extension.max_extensions=0")
+    more = ("--set", "stage1_tales.gate.min_improvement=0.99", *limits)
     finished = world.finish("run", "run", *more, code=20)
     assert "did not fall by 99" in finished.stderr
     assert [c.name for c in world.checkpoints("run")][-1] == f"step-{STEPS:08d}-a0"
     assert world.exit_record("run")["code"] == 20
     # Started again, the verdict stands.
+    before = (world.root / "run" / "gates.jsonl").read_text()
+    assert before.count('"row": "verdict"') == 1
     world.finish("run", "run", *more, code=20)
-    assert len((world.root / "run" / "gates.jsonl").read_text().splitlines()) == 1
+    assert (world.root / "run" / "gates.jsonl").read_text() == before
 
 
 def test_other_settings_are_refused_on_resume_with_the_difference(world):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-from yxanul.cli import data_verbs, generate_verbs, run_verbs
+from yxanul.cli import data_verbs, doctor_verbs, gate_verbs, generate_verbs, run_verbs
 from yxanul.cli.output import print_json, say
 from yxanul.errors import UsageError, YxanulError
 
@@ -22,6 +22,8 @@ app.command("train")(run_verbs.train)
 app.command("prepare")(data_verbs.prepare_data)
 app.command("inspect")(data_verbs.inspect)
 app.command("plan")(data_verbs.plan)
+app.command("gate")(gate_verbs.gate)
+app.command("doctor")(doctor_verbs.doctor)
 app.command("generate")(generate_verbs.generate)
 
 _INTERRUPTED = 130

@@ -115,9 +115,15 @@ class CheckpointConfig(Section):
 
 
 class LoggingConfig(Section):
-    """How often a metric row is written."""
+    """How often a metric row is written, and who draws it."""
 
     every_steps: PositiveInt = Field(default=10, description="Steps between rows of metrics.jsonl.")
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = Field(
+        default=("tensorboard",),
+        strict=False,
+        description="Live curves of every row: tensorboard in RUN/tensorboard; wandb and trackio, "
+        "offline, with the extra yxanul[track]; [] = none.",
+    )
 
 
 class OptimizationConfig(Section):
@@ -133,4 +139,6 @@ class OptimizationConfig(Section):
     checkpoint: CheckpointConfig = Field(
         default=CheckpointConfig(), description="When the run is saved."
     )
-    logging: LoggingConfig = Field(default=LoggingConfig(), description="Metric rows.")
+    logging: LoggingConfig = Field(
+        default=LoggingConfig(), description="Metric rows and live curves."
+    )

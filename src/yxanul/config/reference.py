@@ -111,6 +111,8 @@ def _values(info: FieldInfo) -> str:
         if isinstance(bound, sort) and getattr(bound, attribute) != LARGEST_INT
     ]
     words = [kind for kind in kinds if kind != "null"]
+    if get_origin(info.annotation) is tuple:
+        words = ["list of " + words[0]]
     text = ", ".join(words) + (" " + " and ".join(limits) if limits else "")
     return f"{text}, or null" if "null" in kinds else text
 
@@ -119,6 +121,8 @@ def _flatten(annotation: Any) -> list[Any]:
     """Return the alternatives of a type: the members of a union, or the type itself."""
     if get_origin(annotation) is Literal or hasattr(annotation, "__metadata__"):
         return [annotation]
+    if get_origin(annotation) is tuple:
+        return [get_args(annotation)[0]]
     return list(get_args(annotation)) or [annotation]
 
 

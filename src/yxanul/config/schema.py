@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from yxanul.config.base import PositiveFloat, PositiveInt, Section, refuse
+from yxanul.config.gate import ExtensionConfig, GateConfig, RollbackConfig
 from yxanul.config.optimization import (
     CheckpointConfig,
     ComputeConfig,
@@ -27,11 +28,13 @@ __all__ = [
     "ComputeConfig",
     "DataConfig",
     "EvaluationConfig",
+    "ExtensionConfig",
     "GateConfig",
     "LoggingConfig",
     "ModelConfig",
     "OptimizationConfig",
     "OptimizerConfig",
+    "RollbackConfig",
     "RunConfig",
     "SeqLenPhase",
     "SourceConfig",
@@ -292,18 +295,6 @@ class EvaluationConfig(Section):
     seq_len: PositiveInt | None = Field(
         default=None,
         description="Tokens per window; null = the smaller of 1024 and max_position_embeddings.",
-    )
-
-
-class GateConfig(Section):
-    """What a stage must reach before the next one starts."""
-
-    min_improvement: float = Field(
-        default=0.01,
-        ge=0,
-        lt=1,
-        description="Relative fall of the own domains' bits per byte that the stage must reach "
-        "(0.01 = 1 %).",
     )
 
 

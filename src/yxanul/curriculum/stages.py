@@ -1,9 +1,10 @@
 """The course of a run: how many steps each stage has, and where in it a step lies."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from yxanul.config.schema import RunConfig, StageConfig, TrainingConfig
+from yxanul.curriculum.changes import Segment, StageChanges
 
 
 @dataclass(frozen=True)
@@ -12,16 +13,25 @@ class StagePlan:
 
     index: int
     config: StageConfig
+    """The stage's settings, with what its gates have changed of replay and learning rates."""
     first_step: int
     """Global number of the stage's first step."""
-    total_steps: int
+    base_steps: int
+    """Steps by the settings, extensions left out."""
     first_token: int
     """tokens_seen when the stage begins."""
+    changes: StageChanges = field(default_factory=StageChanges)
 
     @property
     def name(self) -> str:
         """The stage's name."""
         return self.config.name
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the stage, extensions included."""
+        segments = self.changes.segments
+        return segments[-1].end if segments else self.base_steps
 
     @property
     def last_step(self) -> int:
@@ -33,20 +43,56 @@ class StagePlan:
         """Tokens the stage really trains on: whole steps only."""
         return self.total_steps * self.config.training.batch_tokens
 
+    @property
+    def decay_start(self) -> int | None:
+        """Stage step at which the final decay begins; None where the schedule has no stable part.
 
-def plan_stages(config: RunConfig) -> tuple[StagePlan, ...]:
-    """Return the stages in order; a budget is rounded down to whole steps, at least one."""
+        A stage is lengthened before its decay, so this place must be kept.
+        """
+        if self.config.training.schedule != "wsd":
+            return None
+        return self.total_steps - wsd_decay_steps(self.config.training, self.base_steps)
+
+    @property
+    def extension_ends(self) -> tuple[int, ...]:
+        """Stage steps at which the extensions end, in order."""
+        ends = {segment.end for segment in self.changes.segments}
+        return tuple(sorted(end for end in ends if end > self.base_steps))
+
+    def segments(self, entry_attempt: int) -> tuple[Segment, ...]:
+        """Return the parts with an order each; `entry_attempt` began a stage without changes."""
+        return self.changes.segments or (Segment(0, self.base_steps, entry_attempt),)
+
+
+def plan_stages(
+    config: RunConfig, changes: Mapping[str, StageChanges] | None = None
+) -> tuple[StagePlan, ...]:
+    """Return the stages in order, with the changes {stage name: what its gates have changed}.
+
+    A budget is rounded down to whole steps, at least one.
+    """
     plans: list[StagePlan] = []
     step = token = 0
     for index, stage in enumerate(config.stages):
         steps = max(1, stage.training.total_tokens // stage.training.batch_tokens)
-        plans.append(StagePlan(index, stage, step, steps, token))
-        step, token = step + steps, token + plans[-1].tokens
+        changed = (changes or {}).get(stage.name, StageChanges())
+        plan = StagePlan(index, changed.applied(stage), step, steps, token, changed)
+        plans.append(plan)
+        step, token = step + plan.total_steps, token + plan.tokens
     return tuple(plans)
 
 
+def wsd_decay_steps(training: TrainingConfig, base_steps: int) -> int:
+    """Return the steps of the final decay under `wsd`, of a stage of `base_steps` steps."""
+    warmup_steps = round(training.warmup_fraction * base_steps)
+    return max(1, min(base_steps - warmup_steps, round(training.decay_fraction * base_steps)))
+
+
 def seq_len_at(training: TrainingConfig, step: int, *, total_steps: int) -> int:
-    """Return the sequence length, in tokens, of the stage's step number `step` (from 0)."""
+    """Return the sequence length, in tokens, of the stage's step number `step` (from 0).
+
+    `total_steps` are those of the settings: an extension goes on at the last phase's length.
+    """
     reached = [
         phase.seq_len
         for phase in training.seq_len_curriculum

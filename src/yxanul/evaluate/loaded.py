@@ -15,7 +15,8 @@ from yxanul.config.load import parse_config
 from yxanul.config.schema import RunConfig
 from yxanul.data.tokenizer import Tokenizer, load_tokenizer
 from yxanul.errors import ConfigError, CorruptCheckpointError, CorruptDataError, UsageError
-from yxanul.hardware.choices import DTYPES, native_precision, pick_device
+from yxanul.hardware.choices import pick_device, precision_by_rule
+from yxanul.hardware.doctor import DTYPES
 from yxanul.model.transformer import Transformer
 from yxanul.runfolder.checkpoints import Checkpoint, CheckpointInfo, Weights
 from yxanul.runfolder.layout import RunFolder
@@ -47,7 +48,7 @@ def load_model(place: Path) -> LoadedModel:
         )
     config = read_frozen_config(found.run)
     device = pick_device()
-    precision, notes = _precision(config.optimization.compute.precision, native_precision(device))
+    precision, notes = _precision(config.optimization.compute.precision, precision_by_rule(device))
     skipped = [f"not used: {error}" for error in found.refused.values()]
     model = Transformer.without_weights(
         config.model, compute_dtype=DTYPES[precision], attention="plain"

@@ -5,24 +5,23 @@ computes what the unbroken one would have. Nothing here is timed: the same machi
 the same.
 """
 
-import os
-import platform
-import shutil
-from pathlib import Path
-
 import torch
 
 from yxanul.config.schema import ComputeConfig, ModelConfig
 from yxanul.errors import UsageError
+from yxanul.hardware.compiler import compile_obstacle
+from yxanul.hardware.device import cpu_flags, memory_bytes, usable_cores
 
-DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-"""The types behind the names of `compute.precision`."""
+BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+"""Flags of CPUs that multiply bf16 themselves."""
 
 # Bounds the activations of the 303M-parameter flagship on a CPU to about 2 GiB in bf16.
 _CPU_MICRO_BATCH_TOKENS = 2048
 # Bytes of activations per token, layer and channel of hidden_size, from 31 KB at 768 (bf16, no
 # checkpointing).
 _ACTIVATION_BYTES = 41
+PLAIN_UP_TO = 1024
+"""Tokens: the longest sequence for which plain attention is taken on a CPU."""
 
 
 def pick_device(local_rank: int = 0) -> torch.device:
@@ -53,84 +52,68 @@ def freeze_compute(
 
     What this device cannot do is a `UsageError`.
     """
-    precision = native_precision(device) if compute.precision == "auto" else compute.precision
+    settled = settle_compute(compute, device, longest_seq_len=longest_seq_len)
+    _refuse_impossible(compute, device, precision=settled.precision)
+    micro_batch = compute.micro_batch_tokens or _micro_batch_tokens(
+        device, model, parameters=parameters
+    )
+    return settled.model_copy(update={"micro_batch_tokens": micro_batch})
+
+
+def settle_compute(
+    compute: ComputeConfig, device: torch.device, *, longest_seq_len: int
+) -> ComputeConfig:
+    """Return `compute` with what does not depend on the model's size chosen; nothing is refused."""
+    precision = precision_by_rule(device) if compute.precision == "auto" else compute.precision
     attention: str = compute.attention
     if attention == "auto":
-        attention = _attention(device, precision, longest_seq_len=longest_seq_len)
-    _refuse_impossible(compute, device, precision=precision)
+        attention = attention_by_rule(device, precision, longest_seq_len=longest_seq_len)
+    threads = compute.threads or usable_cores()
     return compute.model_copy(
-        update={
-            "precision": precision,
-            "attention": attention,
-            "threads": compute.threads or _usable_cores(),
-            "micro_batch_tokens": compute.micro_batch_tokens
-            or _micro_batch_tokens(device, model, parameters=parameters),
-        }
+        update={"precision": precision, "attention": attention, "threads": threads}
     )
 
 
-def native_precision(device: torch.device) -> str:
-    """Return bf16 where the hardware multiplies it, fp32 where it would be emulated slowly."""
+def attention_obstacle(attention: str, device: torch.device, *, precision: str) -> str | None:
+    """Return why this attention path cannot run here, and what to do; None: it can."""
+    if attention in ("cudnn", "flash", "efficient") and device.type != "cuda":
+        return "needs a CUDA card, and this machine has none; set compute.attention=auto"
+    if attention in ("cudnn", "flash") and precision == "fp32":
+        return "has no fp32 form; set compute.attention=auto or compute.precision=bf16"
+    return None
+
+
+def precision_by_rule(device: torch.device) -> str:
+    """bf16 where the hardware multiplies it, fp32 where it would be emulated slowly."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if cpu_flags() & {"avx512_bf16", "amx_bf16", "bf16"} else "fp32"
+    return "bf16" if cpu_flags() & BF16_FLAGS else "fp32"
 
 
-def cpu_flags() -> frozenset[str]:
-    """Return the CPU's feature flags as Linux names them; empty elsewhere."""
-    path = Path("/proc/cpuinfo")
-    if platform.system() != "Linux" or not path.exists():
-        return frozenset()
-    for line in path.read_text().splitlines():
-        if line.startswith(("flags", "Features")):
-            return frozenset(line.partition(":")[2].split())
-    return frozenset()
-
-
-def _refuse_impossible(compute: ComputeConfig, device: torch.device, *, precision: str) -> None:
-    attention = compute.attention
-    if attention in ("cudnn", "flash", "efficient") and device.type != "cuda":
-        raise UsageError(
-            f"compute.attention={attention} needs a CUDA card, and this machine has none; "
-            "set compute.attention=auto"
-        )
-    if attention in ("cudnn", "flash") and precision == "fp32":
-        raise UsageError(
-            f"compute.attention={attention} has no fp32 form; "
-            "set compute.attention=auto or compute.precision=bf16"
-        )
-    if compute.compile != "off" and device.type == "cpu" and not _has_compiler():
-        raise UsageError(
-            f"compute.compile={compute.compile} needs a C++ compiler (g++ or clang++), and this "
-            "machine has none; install one or set compute.compile=off"
-        )
-
-
-def _attention(device: torch.device, precision: str, *, longest_seq_len: int) -> str:
+def attention_by_rule(device: torch.device, precision: str, *, longest_seq_len: int) -> str:
+    """Return the attention path that is fast for sequences of up to that many tokens."""
     if device.type == "cpu":
-        return "plain" if longest_seq_len <= 1024 else "sdpa"
+        return "plain" if longest_seq_len <= PLAIN_UP_TO else "sdpa"
     if precision == "fp32":
         return "efficient"  # the only fused kernel that takes fp32
     return "cudnn" if torch.cuda.get_device_capability(device) >= (9, 0) else "flash"
 
 
-def _usable_cores() -> int:
-    """Return the cores that this process may run on: a container often has fewer than the host."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _refuse_impossible(compute: ComputeConfig, device: torch.device, *, precision: str) -> None:
+    obstacle = attention_obstacle(compute.attention, device, precision=precision)
+    if obstacle is not None:
+        raise UsageError(f"compute.attention={compute.attention} {obstacle}")
+    obstacle = compile_obstacle(device) if compute.compile != "off" else None
+    if obstacle is not None:
+        raise UsageError(
+            f"compute.compile={compute.compile} {obstacle}, or set compute.compile=off"
+        )
 
 
 def _micro_batch_tokens(device: torch.device, model: ModelConfig, *, parameters: int) -> int:
     """Return a power of two, at most 65,536, that fits 80 % of a card beside the weights."""
     if device.type == "cpu":
         return _CPU_MICRO_BATCH_TOKENS
-    total = torch.cuda.get_device_properties(device).total_memory
     per_token = _ACTIVATION_BYTES * model.num_hidden_layers * model.hidden_size
-    tokens = max(1024, int((0.8 * total - 18 * parameters) / per_token))
+    tokens = max(1024, int((0.8 * memory_bytes(device) - 18 * parameters) / per_token))
     return min(65536, 1 << (tokens.bit_length() - 1))
-
-
-def _has_compiler() -> bool:
-    names = [os.environ.get("CXX", ""), "g++", "clang++"]
-    return any(shutil.which(name) for name in names if name)

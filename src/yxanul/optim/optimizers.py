@@ -117,6 +117,10 @@ class Optimizers:
                 place = parameter.device if optimizer.defaults["fused"] else torch.device("cpu")
                 state["step"] = torch.tensor(float(updates), device=place)
 
+    def forget(self) -> None:
+        """Drop all moments: the next update is the first."""
+        self.load_state_tensors({"updates": torch.tensor(0, dtype=torch.int64)})
+
     def _moments(self) -> dict[str, tuple[Tensor, torch.optim.Optimizer]]:
         """Return {name of a moment: its parameter and optimizer}, for all of them."""
         found: dict[str, tuple[Tensor, torch.optim.Optimizer]] = {}

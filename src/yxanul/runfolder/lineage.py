@@ -6,10 +6,12 @@ named.
 """
 
 import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from yxanul.errors import CorruptDataError
-from yxanul.runfolder.checkpoints import CHECKPOINT_NAME
+from yxanul.runfolder.checkpoints import CHECKPOINT_NAME, checkpoint_name
 from yxanul.runfolder.rows import Row, append_row, read_rows
 
 
@@ -30,12 +32,17 @@ def attempt_parent(path: Path) -> str | None:
 
 
 def current_branch(path: Path) -> dict[int, float]:
-    """Return {attempt: last step of it that belongs to the run}: the current one and its ancestors.
+    """Return the branch that the run stands on, as `branch_of` does."""
+    return branch_of(path, current_attempt(path))
+
+
+def branch_of(path: Path, attempt: int) -> dict[int, float]:
+    """Return {attempt: last step of it that belongs to the branch}: `attempt` and its ancestors.
 
     What an ancestor did before it was left is part of the run's history, what it did later is not.
     """
     begun = {row.get("attempt"): row.get("parent") for row in _attempts(path)}
-    attempt, limit = current_attempt(path), math.inf
+    limit = math.inf
     branch: dict[int, float] = {}
     while attempt not in branch:
         branch[attempt] = limit
@@ -43,6 +50,12 @@ def current_branch(path: Path) -> dict[int, float]:
         if match:
             attempt, limit = int(match[2]), min(limit, int(match[1]))
     return branch
+
+
+def is_on(branch: Mapping[int, float], row: Row) -> bool:
+    """Tell whether a row, or what else has a step and an attempt, belongs to a branch."""
+    last = branch.get(row["attempt"])
+    return last is not None and row["step"] <= last
 
 
 def tokens_spent_before(path: Path) -> int:
@@ -57,13 +70,60 @@ def first_parent(path: Path) -> str | None:
     return parent if isinstance(parent, str) else None
 
 
-def begin_attempt(
-    path: Path, attempt: int, *, parent: str | None, reason: str, tokens_spent: int = 0
-) -> None:
-    """Record that `attempt` begins from the checkpoint `parent` (null: new weights), and why."""
-    row = {"event": "attempt", "attempt": attempt, "parent": parent, "reason": reason}
-    row["tokens_spent"] = tokens_spent
-    append_row(path, row, durable=True)
+def first_step(path: Path) -> int:
+    """Return the updates that count as done before the run's first one; 0 for a whole run."""
+    step = next(iter(_attempts(path)), {}).get("step", 0)
+    return step if isinstance(step, int) else 0
+
+
+@dataclass(frozen=True)
+class AttemptStart:
+    """How an attempt begins: at which step, from what, why, and with what changes."""
+
+    attempt: int
+    step: int
+    """Updates of the run that were done before it."""
+    parent: str | None
+    """A checkpoint's name, the path of one of another run, or None: new weights."""
+    reason: str
+    tokens_spent: int = 0
+    stage: str | None = None
+    """The stage that it changes; None = none."""
+    changes: Row | None = None
+    """How that stage now differs from its settings; plain values."""
+
+
+def begin_attempt(path: Path, start: AttemptStart) -> None:
+    """Record, durably, that an attempt begins."""
+    append_row(path, {"event": "attempt", **asdict(start)}, durable=True)
+
+
+def stage_changes(path: Path, attempt: int) -> dict[str, Row]:
+    """Return {stage: how it differs from its settings} on the branch of an attempt."""
+    branch = branch_of(path, attempt)
+    return {
+        row["stage"]: row["changes"]
+        for row in _attempts(path)
+        if row.get("attempt") in branch
+        and isinstance(row.get("stage"), str)
+        and isinstance(row.get("changes"), dict)
+    }
+
+
+def attempt_at(path: Path, step: int) -> int:
+    """Return the attempt that did, or will do, the update after `step` updates of the run."""
+    branch = current_branch(path)
+    return min(branch, key=lambda attempt: (branch[attempt] <= step, branch[attempt]))
+
+
+def checkpoint_at(path: Path, step: int) -> str | None:
+    """Return the name of the branch's checkpoint at `step` updates.
+
+    That is what the run itself was begun from, None = new weights, where it was begun at `step`.
+    """
+    if step <= first_step(path):
+        return first_parent(path)
+    return checkpoint_name(step, attempt_at(path, step - 1))
 
 
 def record_event(path: Path, event: str, **details: object) -> None:
@@ -77,3 +137,15 @@ def _attempts(path: Path) -> list[Row]:
 
 def _last_attempt(path: Path) -> Row:
     return next(reversed(_attempts(path)), {})
+
+
+def register_gate(path: Path, stage: str, *, attempt: int, sha256: str) -> str:
+    """Record the hash of a stage's thresholds unless there is one; return the one that holds.
+
+    It is recorded before the stage's first step and holds for all attempts at it.
+    """
+    for row in read_rows(path):
+        if row.get("event") == "gate registered" and row.get("stage") == stage:
+            return str(row.get("sha256"))
+    record_event(path, "gate registered", stage=stage, attempt=attempt, sha256=sha256)
+    return sha256

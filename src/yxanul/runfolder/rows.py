@@ -21,7 +21,7 @@ def append_row(path: Path, row: Row, *, durable: bool = False) -> None:
 
     NaN and infinity become null, which every reader of JSON understands.
     """
-    line = json.dumps(_finite(row), ensure_ascii=False, allow_nan=False) + "\n"
+    line = json.dumps(finite(row), ensure_ascii=False, allow_nan=False) + "\n"
     with writing(path), path.open("a+b") as file:
         _cut_half_line(file)
         file.write(line.encode("utf-8", errors="backslashreplace"))
@@ -43,6 +43,17 @@ def cut_rows(path: Path, keep: Callable[[Row], bool]) -> int:
     kept = [line for line, row in lines if keep(row)]
     write_atomic(path, "".join(f"{line}\n" for line in kept))
     return len(lines) - len(kept)
+
+
+def finite(value: Any) -> Any:
+    """Return plain values with null for every NaN and infinity, which JSON does not know."""
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
 
 
 def _lines(path: Path) -> Iterator[tuple[str, Row]]:
@@ -71,13 +82,3 @@ def _cut_half_line(file: BinaryIO) -> None:
     if file.read(1) != b"\n":
         file.seek(0)
         file.truncate(file.read().rfind(b"\n") + 1)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value

@@ -7,19 +7,22 @@ the gate is asked, and its verdict acted on.
 from dataclasses import dataclass, field
 from typing import Any
 
-from yxanul.curriculum.gate import progress_verdict
 from yxanul.curriculum.stages import StagePlan, seq_len_at
-from yxanul.errors import CorruptDataError, GateStopError, StoppedOnRequest, UsageError
+from yxanul.errors import GateStopError, StoppedOnRequest
 from yxanul.optim.optimizers import LearningRates
 from yxanul.optim.schedule import learning_rate_factor
-from yxanul.runfolder.lineage import current_branch, first_parent
-from yxanul.runfolder.rows import append_row
+from yxanul.runfolder.lineage import current_branch
+from yxanul.runfolder.rows import Row, append_row
 from yxanul.runfolder.verdicts import read_verdicts
+from yxanul.train.attempts import act_on
 from yxanul.train.clock import StepClock
+from yxanul.train.gatekeeping import ask_gate, fix_thresholds, recorded_verdict
+from yxanul.train.reading import stage_loader
 from yxanul.train.request import RunOutcome, StageOutcome
 from yxanul.train.session import Session
 from yxanul.train.state import Position
 from yxanul.train.step import train_step
+from yxanul.train.trackers import Trackers
 
 
 @dataclass
@@ -28,6 +31,7 @@ class TrainingLoop:
 
     session: Session
     position: Position
+    trackers: Trackers
     clock: StepClock = field(default_factory=StepClock)
 
     def run(self) -> RunOutcome:
@@ -35,24 +39,42 @@ class TrainingLoop:
 
         Raises `StoppedOnRequest` after saving, and `GateStopError` when a gate says stop.
         """
-        session, position = self.session, self.position
+        session = self.session
         outcome = RunOutcome(session.folder.root)
+        done = 0
         try:
-            for plan in session.active:
-                if position.step <= plan.first_step and position.stage != plan.name:
-                    position.enter(plan)
-                if position.step < plan.last_step and not self._train_stage(plan):
-                    cut = StageOutcome(plan.name, "not run", "stopped by --max_steps", None, None)
+            while done < len(session.active):
+                plan = session.active[done]
+                ended = self._visit_stage(plan)
+                if ended is None:
+                    why = "stopped by --max_steps"
+                    attempt = self.position.attempt
+                    cut = StageOutcome(plan.name, "not run", why, None, None, attempt)
                     outcome.stages.append(cut)
                     break
-                outcome.stages.append(self._close_stage(plan))
+                if ended["verdict"] in ("extend", "rollback"):
+                    self.position = act_on(session, self.position, plan=plan, verdict=ended)
+                    self.trackers.forget_after(self.position.step)
+                    continue
+                outcome.stages.append(StageOutcome.from_row(ended))
+                done += 1
         finally:
             session.progress.close()
-        outcome.steps, outcome.tokens_seen = position.step, position.tokens_seen
+        outcome.steps, outcome.tokens_seen = self.position.step, self.position.tokens_seen
         outcome.training_s, outcome.evaluation_s = self.clock.seconds, session.scorer.seconds
         outcome.tokens_per_s = self.clock.tokens_per_s
         outcome.mfu = self.clock.mfu(session.peak_flops)
         return outcome
+
+    def _visit_stage(self, plan: StagePlan) -> Row | None:
+        """Train a stage to its end and ask its gate; None when --max_steps ended it before."""
+        position = self.position
+        fix_thresholds(self.session, plan, attempt=position.attempt)
+        if position.step <= plan.first_step and position.stage != plan.name:
+            position.enter(plan)
+        if position.step < plan.last_step and not self._train_stage(plan):
+            return None
+        return self._close_stage(plan)
 
     def _train_stage(self, plan: StagePlan) -> bool:
         """Train one stage to its end; False when --max_steps ended it before."""
@@ -60,19 +82,18 @@ class TrainingLoop:
         limit = min(plan.last_step, session.step_limit)
         if limit == plan.last_step and position.stage_step == 0:
             self._show(plan, self._score_all())
-        loader = session.loader(plan, position.attempt)
+        loader, loader_starts = stage_loader(session, plan)
         score_steps = _score_steps(plan)
         ranks = session.engine.processes
         session.progress.begin(plan.name, done=position.stage_step, total=plan.total_steps)
         while position.step < limit and not session.asked_to_stop():
             self.clock.begin()
             seq_len = seq_len_at(
-                plan.config.training, position.stage_step, total_steps=plan.total_steps
+                plan.config.training, position.stage_step, total_steps=plan.base_steps
             )
             rates = _rates(plan, position.stage_step)
-            rows = loader.step_rows(
-                position.stage_step, seq_len, rank=ranks.rank, world_size=ranks.world_size
-            )
+            place = position.stage_step - loader_starts
+            rows = loader.step_rows(place, seq_len, rank=ranks.rank, world_size=ranks.world_size)
             result = train_step(session.engine, rows, rates=rates)
             position.advance(plan.config.training.batch_tokens)
             self.clock.end(plan.config.training.batch_tokens, session.flops_per_token(seq_len))
@@ -92,75 +113,38 @@ class TrainingLoop:
                     "bpb": bpb,
                 },
             )
-            if position.step < limit and session.is_save_due(position):
-                session.save(position, permanent=False)
+            self._save_if_due(plan, limit)
         session.save(position, permanent=position.step == plan.last_step)
         if session.asked_to_stop():
             raise self._stopped()
         return limit == plan.last_step
 
-    def _close_stage(self, plan: StagePlan) -> StageOutcome:
-        """Score all domains, ask the gate, write its row once, and act on the verdict."""
+    def _save_if_due(self, plan: StagePlan, limit: float) -> None:
+        """Save by the clock, and for good where a longer stage would leave this one."""
+        session, position = self.session, self.position
+        if position.stage_step == plan.decay_start:
+            session.save(position, permanent=True)
+        elif position.step < limit and session.is_save_due(position):
+            session.save(position, permanent=False)
+
+    def _close_stage(self, plan: StagePlan) -> Row:
+        """Score all domains, ask the gate once, and return its verdict; `stop` ends the run."""
         session = self.session
-        outcome = self._recorded_outcome(plan)
-        if outcome is None:
-            branch = current_branch(session.folder.lineage)
-            before = session.scorer.stored(plan.first_step, branch=branch)
-            after = self._score_all()
+        verdict = recorded_verdict(session, plan, position=self.position)
+        if verdict is None:
+            self._score_all()
             if session.engine.processes.is_main:
-                outcome = self._judge(plan, before=before or None, after=after)
-        if outcome is not None:
-            session.progress.say(f"gate of {plan.name}: {outcome.verdict} ({outcome.why})")
-        # Only the main rank has scores; what it decided holds for all.
-        held = session.agreed(outcome is not None and outcome.verdict == "stop")
-        if outcome is None:
-            outcome = StageOutcome(plan.name, "stop" if held else "pass", "by rank 0", None, None)
-        if held:
+                ask_gate(session, plan, position=self.position)
+            session.engine.processes.barrier()
+            verdict = read_verdicts(session.folder)[plan.name]
+        session.progress.say(f"gate of {plan.name}: {verdict['verdict']} ({verdict['why']})")
+        if verdict["verdict"] == "stop":
             raise GateStopError(
-                f"the gate of {plan.name} says stop: {outcome.why}. Everything is kept in "
+                f"the gate of {plan.name} says stop: {verdict['why']}. Everything is kept in "
                 f"{session.folder.root}; change the recipe and use another --out, or go on all the "
                 f"same with yxanul train --stage NEXT --init_from {session.folder.root} --out NEW"
             )
-        return outcome
-
-    def _judge(
-        self, plan: StagePlan, *, before: dict[str, float] | None, after: dict[str, float]
-    ) -> StageOutcome:
-        decision = progress_verdict(
-            before,
-            after,
-            own_domains=self.session.own_domains(plan),
-            min_improvement=plan.config.gate.min_improvement,
-        )
-        row = {
-            "stage": plan.name,
-            "attempt": self.position.attempt,
-            "step": self.position.step,
-            "verdict": decision.verdict,
-            "why": decision.why,
-            "bpb_before": before,
-            "bpb_after": after,
-        }
-        append_row(self.session.folder.gates, row, durable=True)
-        return StageOutcome(plan.name, decision.verdict, decision.why, before, after)
-
-    def _recorded_outcome(self, plan: StagePlan) -> StageOutcome | None:
-        """Return the verdict that the gate gave before, if it did."""
-        folder = self.session.folder
-        row = read_verdicts(folder).get(plan.name)
-        if row is not None:
-            return StageOutcome.from_row(row)
-        if self.position.step > plan.last_step and first_parent(folder.lineage) is not None:
-            raise UsageError(
-                f"{folder.root} was begun after {plan.name}, from other weights; go on stage by "
-                f"stage, with yxanul train --stage {self.position.stage}"
-            )
-        if self.position.step > plan.last_step:
-            raise CorruptDataError(
-                f"{folder.gates} has no verdict of {plan.name}, which the run has left behind; "
-                "the file is damaged"
-            )
-        return None
+        return verdict
 
     def _score_all(self) -> dict[str, float]:
         """Score every domain at a stage's border; a request to stop is heard between two."""
@@ -185,8 +169,9 @@ class TrainingLoop:
         scores: dict[str, float] = {}
         position = self.position
         if self.session.engine.processes.is_main:
+            branch = current_branch(self.session.folder.lineage)
             scores = self.session.scorer.score(
-                self.session.model, step=position.step, attempt=position.attempt, domains=domains
+                self.session.model, step=position.step, branch=branch, domains=domains
             )
         self.session.engine.processes.barrier()
         return scores
@@ -217,11 +202,14 @@ class TrainingLoop:
         due = done % session.config.optimization.logging.every_steps == 0
         if due or left == 0 or measured["bpb"] is not None:
             append_row(session.folder.metrics, row)
+            self.trackers.log(row)
 
 
 def _rates(plan: StagePlan, stage_step: int) -> LearningRates:
     training = plan.config.training
-    factor = learning_rate_factor(training, stage_step, total_steps=plan.total_steps)
+    factor = learning_rate_factor(
+        training, stage_step, total_steps=plan.base_steps, extensions=plan.extension_ends
+    )
     matrices = training.learning_rate
     embedding = training.embedding_learning_rate or matrices
     norms = training.norm_learning_rate or matrices

@@ -12,7 +12,9 @@ import torch
 
 import yxanul
 from yxanul.config.schema import RunConfig
-from yxanul.hardware.choices import cpu_flags
+from yxanul.hardware.device import cpu_flags, device_name
+from yxanul.hardware.doctor import DTYPES, list_features, measure_rates
+from yxanul.hardware.feature import Case, Feature
 from yxanul.parallel.processes import Processes
 from yxanul.runfolder.durable import write_json
 from yxanul.runfolder.layout import RunFolder
@@ -30,40 +32,77 @@ class Machine:
     stop: StopRequest
 
 
+@dataclass(frozen=True)
+class Start:
+    """What is known of a start of the run before its first step."""
+
+    command: str
+    malloc: str
+    """What came of the wish to keep freed memory."""
+    peak_flops: float | None
+    """Rate of matrix products in the run's precision, as just measured on a CPU."""
+
+
 def record_environment(
-    config: RunConfig, folder: RunFolder, *, command: str, machine: Machine
-) -> list[str]:
-    """Write RUN/environment.json; return what differs from the run's last machine."""
-    device = machine.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
+    config: RunConfig, folder: RunFolder, *, start: Start, machine: Machine
+) -> tuple[list[str], tuple[Feature, ...]]:
+    """Write RUN/environment.json; return what differs from the last machine, and the features.
+
+    Rates of matrix products are measured on the run's first start and again on another machine.
+    """
+    compute = config.optimization.compute
     now: dict[str, Any] = {
         "yxanul": yxanul.__version__,
         "commit": _commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "platform": platform.platform(),
-        "device": name,
+        "device": device_name(machine.device),
         "world_size": machine.processes.world_size,
-        "threads": config.optimization.compute.threads,
+        "threads": compute.threads,
         "seed": config.optimization.seed,
     }
-    before: Any = None
-    # The file only informs: one that is missing or damaged is written again.
+    before = _last_environment(folder)
+    known = _known_rates(before, now)
+    if known is None:
+        known = {} if start.peak_flops is None else {compute.precision: start.peak_flops}
+    case = Case(
+        optimization=config.optimization,
+        stages=config.stages,
+        device=machine.device,
+        world_size=machine.processes.world_size,
+        malloc=start.malloc,
+        rates=measure_rates(machine.device, known=known),
+    )
+    features = list_features(case)
+    changes = [f"{k}: {before[k]} -> {v}" for k, v in now.items() if before.get(k, v) != v]
+    more = {
+        "command": start.command,
+        "cpu_flags": sorted(cpu_flags()),
+        "gemm_flops": dict(case.rates),
+        "features": [feature.as_json() for feature in features],
+    }
+    write_json(folder.environment, {**now, **more})
+    return changes, features
+
+
+def _last_environment(folder: RunFolder) -> dict[str, Any]:
+    """Return what the start before wrote; it only informs, so a damaged file counts as none."""
     with suppress(FileNotFoundError, ValueError):
         before = json.loads(folder.environment.read_text(encoding="utf-8"))
-    if not isinstance(before, dict):
-        before = {}
-    write_json(folder.environment, {**now, "command": command, "cpu_flags": sorted(cpu_flags())})
-    return [f"{k}: {before[k]} -> {v}" for k, v in now.items() if before.get(k, v) != v]
+        if isinstance(before, dict):
+            return before
+    return {}
 
 
-def _cpu_name() -> str:
-    path = Path("/proc/cpuinfo")
-    if path.exists():
-        for line in path.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+def _known_rates(before: dict[str, Any], now: dict[str, Any]) -> dict[str, float] | None:
+    """Return the rates that the run measured on this same machine; None: there are none."""
+    rates = before.get("gemm_flops")
+    same = all(before.get(key) == now[key] for key in ("device", "torch", "threads"))
+    if not same or not isinstance(rates, dict):
+        return None
+    whole = rates.keys() >= DTYPES.keys() and all(isinstance(v, float) for v in rates.values())
+    return rates if whole and all(rate > 0 for rate in rates.values()) else None
 
 
 def _commit() -> str | None:

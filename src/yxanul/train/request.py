@@ -38,11 +38,13 @@ class StageOutcome:
     why: str
     bpb_before: dict[str, float] | None
     bpb_after: dict[str, float] | None
+    attempt: int
+    """The attempt of the run that the verdict was given in."""
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> "StageOutcome":
-        """Return what a row of RUN/gates.jsonl says."""
-        keys = ("verdict", "why", "bpb_before", "bpb_after")
+        """Return what a verdict row of RUN/gates.jsonl says."""
+        keys = ("verdict", "why", "bpb_before", "bpb_after", "attempt")
         return cls(row["stage"], **{key: row[key] for key in keys})
 
 
@@ -76,6 +78,7 @@ class RunOutcome:
                     "why": stage.why,
                     "bpb_before": stage.bpb_before,
                     "bpb_after": stage.bpb_after,
+                    "attempt": stage.attempt,
                 }
                 for stage in self.stages
             ],

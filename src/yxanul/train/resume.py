@@ -12,26 +12,27 @@ from yxanul.runfolder.checkpoints import (
     Checkpoint,
     Weights,
     list_checkpoints,
-    load_checkpoint,
     newest_checkpoint,
     remove_leftovers,
     set_aside,
 )
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import (
+    AttemptStart,
     attempt_parent,
     begin_attempt,
     current_attempt,
     first_parent,
     record_event,
-    tokens_spent_before,
 )
 from yxanul.runfolder.rows import Row, cut_rows, read_rows
-from yxanul.runfolder.verdicts import read_verdicts
+from yxanul.runfolder.scores import forget_scores
+from yxanul.runfolder.verdicts import CLOSING, read_verdicts
 from yxanul.runfolder.weights import find_weights
+from yxanul.train.attempts import begin_by_name, enter_attempt, load_position
 from yxanul.train.request import RunRequest
 from yxanul.train.session import Session
-from yxanul.train.state import Position, refuse_other_data, restore_state
+from yxanul.train.state import Position, first_position
 
 
 def find_position(session: Session, request: RunRequest) -> Position:
@@ -51,18 +52,15 @@ def find_position(session: Session, request: RunRequest) -> Position:
         newest = list_checkpoints(folder.checkpoints, attempt=attempt)[-1:]
         # The same command again goes on with the attempt that it had begun.
         if newest != [path] and attempt_parent(folder.lineage) != path.name:
-            return _branch(session, path, attempt=attempt)
+            return begin_by_name(session, path, attempt=attempt)
     checkpoint = _newest(session, attempt)
     if checkpoint is not None:
-        position = _load(session, checkpoint)
+        position = load_position(session, checkpoint)
         _refuse_other_stage(session, position)
         _refuse_other_weights(session, request)
     elif attempt > 0:
         # Killed before the attempt's first checkpoint: it begins again where it had begun.
-        parent = attempt_parent(folder.lineage) or ""
-        position = _load(session, load_checkpoint(folder.checkpoints / parent))
-        position.attempt = attempt
-        position.tokens_spent = tokens_spent_before(folder.lineage)
+        position = enter_attempt(session)
     else:
         position = _beginning(session, request)
     _forget_after(session, position)
@@ -70,6 +68,7 @@ def find_position(session: Session, request: RunRequest) -> Position:
 
 
 def _beginning(session: Session, request: RunRequest) -> Position:
+    """Stand at the run's first step, with new weights or those of --init_from; record it."""
     first = session.active[0]
     parent = None
     if request.init_from is not None:
@@ -80,15 +79,10 @@ def _beginning(session: Session, request: RunRequest) -> Position:
             raise UsageError(f"--init_from {request.init_from}: {error}") from error
         parent = str(weights.info.path)
     if session.engine.processes.is_main and not read_rows(session.folder.lineage):
-        begin_attempt(session.folder.lineage, 0, parent=parent, reason="the run begins")
-    return Position(
-        stage=first.name,
-        stage_step=0,
-        step=first.first_step,
-        tokens_seen=first.first_token,
-        tokens_spent=0,
-        attempt=0,
-    )
+        start = AttemptStart(0, step=first.first_step, parent=parent, reason="the run begins")
+        begin_attempt(session.folder.lineage, start)
+    session.engine.processes.barrier()
+    return first_position(first)
 
 
 def _starting_weights(model: Path) -> Weights:
@@ -137,41 +131,13 @@ def named_checkpoint(folder: RunFolder, name: str) -> Path:
     return path
 
 
-def _branch(session: Session, path: Path, *, attempt: int) -> Position:
-    """Go on from an older checkpoint as a new attempt; what was spent stays spent."""
-    folder = session.folder
-    left, _ = newest_checkpoint(folder.checkpoints, attempt=attempt)
-    position = _load(session, load_checkpoint(path))
-    if left is not None:
-        position.tokens_spent = int(left.state["position"]["tokens_spent"])
-    position.attempt = attempt + 1
-    if session.engine.processes.is_main:
-        begin_attempt(
-            folder.lineage,
-            position.attempt,
-            parent=path.name,
-            reason="resumed by name",
-            tokens_spent=position.tokens_spent,
-        )
-    session.engine.processes.barrier()
-    return position
-
-
-def _load(session: Session, checkpoint: Checkpoint) -> Position:
-    refuse_other_data(checkpoint, session.corpus.identity([plan.name for plan in session.stages]))
-    position = restore_state(checkpoint, session.model, optimizers=session.engine.optimizers)
-    session.parent = checkpoint.info.name
-    session.progress.say(f"going on from {checkpoint.info.path}")
-    return position
-
-
 def _refuse_other_stage(session: Session, position: Position) -> None:
     """A stage goes on from itself, or from the end of the stage before if its gate passed."""
     first = session.active[0]
     if len(session.active) > 1 or position.step > first.first_step or position.stage == first.name:
         return
     verdicts = read_verdicts(session.folder)
-    closed = {stage for stage, row in verdicts.items() if row["verdict"] != "stop"}
+    closed = {stage for stage, row in verdicts.items() if row["verdict"] in CLOSING}
     if position.step < first.first_step or position.stage not in closed:
         raise UsageError(
             f"{session.folder.root} stands at step {position.step} of {position.stage}, which has "
@@ -204,4 +170,5 @@ def _forget_after(session: Session, position: Position) -> None:
 
     cut_rows(session.folder.metrics, is_kept)
     cut_rows(session.folder.gates, is_kept)
-    session.scorer.forget_after(step=position.step, attempt=position.attempt)
+    scores = session.folder.scores
+    forget_scores(scores, after_step=position.step, attempt=position.attempt)

@@ -12,22 +12,24 @@ from yxanul.config.schema import RunConfig
 from yxanul.curriculum.stages import plan_stages
 from yxanul.errors import CorruptDataError, UsageError, YxanulError
 from yxanul.hardware.choices import pick_device
+from yxanul.hardware.doctor import summarise
 from yxanul.parallel.processes import Processes, joined_processes, local_rank
 from yxanul.parallel.wrapping import refuse_missing_engine
 from yxanul.runfolder.checkpoints import list_checkpoints
 from yxanul.runfolder.durable import write_json
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt
-from yxanul.runfolder.verdicts import read_verdicts
+from yxanul.runfolder.verdicts import CLOSING, read_verdicts
 from yxanul.train.corpus import prepare_corpus
 from yxanul.train.frozen import freeze_config, replan_epochs
 from yxanul.train.loop import TrainingLoop
-from yxanul.train.machine import Machine, record_environment
+from yxanul.train.machine import Machine, Start, record_environment
 from yxanul.train.progress import RunProgress
 from yxanul.train.request import RunOutcome, RunRequest, StageOutcome
 from yxanul.train.resume import find_position, named_checkpoint
 from yxanul.train.setup import build_session, prepare_process, read_config
 from yxanul.train.signals import stop_on_signals
+from yxanul.train.trackers import open_trackers, refuse_missing_trackers
 
 
 def start_run(request: RunRequest) -> RunOutcome:
@@ -38,6 +40,7 @@ def start_run(request: RunRequest) -> RunOutcome:
     """
     config = read_config(request)
     refuse_missing_engine(config.optimization.compute)
+    refuse_missing_trackers(config.optimization.logging.trackers)
     folder = RunFolder(request.out or default_out(request, config))
     device = pick_device(local_rank())
     with joined_processes(device) as processes:
@@ -71,19 +74,21 @@ def _train(
     if done is not None:
         machine.progress.say(f"{folder.root} is complete already; nothing is trained again")
         return done
-    if machine.processes.is_main:
-        for change in record_environment(config, folder, command=request.command, machine=machine):
-            machine.progress.say(f"this machine differs from the run's last one: {change}")
     session = build_session(config, corpus, folder=folder, request=request, machine=machine)
+    if machine.processes.is_main:
+        start = Start(request.command, malloc, session.peak_flops)
+        changes, features = record_environment(config, folder, start=start, machine=machine)
+        for change in changes:
+            machine.progress.say(f"this machine differs from the run's last one: {change}")
+        for line in summarise(features):
+            machine.progress.say(line)
     position = find_position(session, request)
-    compute = config.optimization.compute
     machine.progress.say(
-        f"{config.model.name}: {sum(p.numel() for p in session.model.parameters()):,} parameters "
-        f"on {machine.device}, {compute.precision}, attention {compute.attention}, "
-        f"compile {compute.compile}, "
-        f"{compute.threads} threads, freed memory kept: {malloc}"
+        f"{config.model.name}: {sum(p.numel() for p in session.model.parameters()):,} parameters"
     )
-    return TrainingLoop(session, position).run()
+    names = config.optimization.logging.trackers if machine.processes.is_main else ()
+    with open_trackers(names, folder, step=position.step, say=machine.progress.say) as trackers:
+        return TrainingLoop(session, position, trackers).run()
 
 
 def _check_folder(config: RunConfig, folder: RunFolder, *, request: RunRequest) -> None:
@@ -117,7 +122,7 @@ def _finished_outcome(
         return None
     before = _recorded_outcome(folder)
     wanted = {p.name for p in plan_stages(config) if request.stage in (None, p.name)}
-    closed = {n: row for n, row in read_verdicts(folder).items() if row["verdict"] != "stop"}
+    closed = {n: row for n, row in read_verdicts(folder).items() if row["verdict"] in CLOSING}
     if before is None or not wanted <= closed.keys():
         return None
     outcome = RunOutcome(folder.root, **before, already_complete=True)

@@ -1,6 +1,5 @@
 """Held-out scores of the model at one step, computed once and kept per document."""
 
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -10,11 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from yxanul.data.tokenizer import Tokenizer
-from yxanul.errors import CorruptDataError, NumericsError
-from yxanul.evaluate.bits_per_byte import DocumentScore, bits_per_byte, score_documents
+from yxanul.errors import NumericsError
+from yxanul.evaluate.bits_per_byte import bits_per_byte, score_documents
 from yxanul.model.transformer import Transformer
-from yxanul.runfolder.durable import write_json
+from yxanul.runfolder.scores import DomainScore, scores_at, write_score
 from yxanul.train.step import ADVICE
+
+_PROBE_TOKENS = 256
 
 
 @dataclass(frozen=True)
@@ -43,34 +44,32 @@ class Scorer:
         """All domains that can be scored, in the order of the stages."""
         return tuple(self._held_out)
 
+    def probe(self) -> np.ndarray:
+        """Return one window of held-out text, (1 + at most 256 tokens,), always the same."""
+        first = next(iter(self._held_out.values()))
+        return first.documents[0][: min(_PROBE_TOKENS, first.seq_len) + 1]
+
     def score(
-        self, model: Transformer, *, step: int, attempt: int, domains: Sequence[str]
+        self,
+        model: Transformer,
+        *,
+        step: int,
+        branch: Mapping[int, float],
+        domains: Sequence[str],
     ) -> dict[str, float]:
-        """Return {domain: bits per byte} of the model at `step`, lower is better."""
-        return {d: self._score_domain(model, step=step, attempt=attempt, domain=d) for d in domains}
+        """Return {domain: bits per byte} of the model at `step`, lower is better.
 
-    def stored(self, step: int, *, branch: Mapping[int, float]) -> dict[str, float]:
-        """Return the scores that the run's branch took at `step`, which may be none.
-
-        branch {attempt: last step of it that counts} is `runfolder.lineage.current_branch`.
+        branch {attempt: last step of it that counts} is `runfolder.lineage.current_branch`: what
+        any of its attempts scored at this step is not scored again.
         """
-        found: dict[str, float] = {}
-        for attempt in [attempt for attempt, last in branch.items() if step <= last]:
-            paths = {d: self._path(step=step, attempt=attempt, domain=d) for d in self._held_out}
-            taken = {d: _read_bpb(path) for d, path in paths.items() if path.exists()}
-            found = {**taken, **found}
-        return found
+        known = scores_at(self._folder, step, branch=branch)
+        attempt = max(branch)
+        return {
+            d: known[d].bpb if d in known else self._score_domain(model, d, at=(step, attempt))
+            for d in domains
+        }
 
-    def forget_after(self, *, step: int, attempt: int) -> None:
-        """Delete scores of later steps: the run went back, and they will be taken again."""
-        for path in self._folder.glob(f"step-*-a{attempt}-*.json"):
-            if int(path.name.split("-")[1]) > step:
-                path.unlink()
-
-    def _score_domain(self, model: Transformer, *, step: int, attempt: int, domain: str) -> float:
-        path = self._path(step=step, attempt=attempt, domain=domain)
-        if path.exists():
-            return _read_bpb(path)
+    def _score_domain(self, model: Transformer, domain: str, *, at: tuple[int, int]) -> float:
         begin = time.perf_counter()
         held_out = self._held_out[domain]
         scores = score_documents(
@@ -80,36 +79,21 @@ class Scorer:
             seq_len=held_out.seq_len,
         )
         self.seconds += time.perf_counter() - begin
-        if not math.isfinite(bits_per_byte(scores)):
+        bpb = bits_per_byte(scores)
+        step, attempt = at
+        if not math.isfinite(bpb):
             raise NumericsError(
                 f"the score of {domain} at step {step} is not finite, so the weights are not; go "
                 f"on from an older checkpoint with a lower learning rate: {ADVICE}"
             )
-        write_json(path, _record(step, attempt, domain=domain, scores=scores))
-        return bits_per_byte(scores)
-
-    def _path(self, *, step: int, attempt: int, domain: str) -> Path:
-        return self._folder / f"step-{step:08d}-a{attempt}-{domain}.json"
-
-
-def _record(
-    step: int, attempt: int, *, domain: str, scores: Sequence[DocumentScore]
-) -> dict[str, object]:
-    return {
-        "step": step,
-        "attempt": attempt,
-        "domain": domain,
-        "bpb": bits_per_byte(scores),
-        "nats": [score.nats for score in scores],
-        "bytes": [score.bytes for score in scores],
-        "tokens": [score.tokens for score in scores],
-    }
-
-
-def _read_bpb(path: Path) -> float:
-    try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["bpb"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise CorruptDataError(
-            f"{path} is not a score file; delete it, and it is computed again"
-        ) from error
+        record = DomainScore(
+            step=step,
+            attempt=attempt,
+            domain=domain,
+            bpb=bpb,
+            nats=[score.nats for score in scores],
+            bytes=[score.bytes for score in scores],
+            tokens=[score.tokens for score in scores],
+        )
+        write_score(self._folder, record)
+        return bpb

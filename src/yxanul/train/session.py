@@ -5,11 +5,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from yxanul.config.schema import RunConfig, chunk_tokens
+from yxanul.config.schema import RunConfig
+from yxanul.curriculum.evidence import read_course
 from yxanul.curriculum.stages import StagePlan
-from yxanul.data.loader import StageLoader
-from yxanul.data.mixture import source_weights, stage_mixture
-from yxanul.data.order import OrderKey, stage_order
 from yxanul.errors import NumericsError
 from yxanul.model.transformer import Transformer
 from yxanul.plan.flops import flops_per_token
@@ -20,6 +18,8 @@ from yxanul.runfolder.checkpoints import (
     save_checkpoint,
 )
 from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.lineage import current_branch
+from yxanul.runfolder.scores import scores_at
 from yxanul.train.corpus import Corpus
 from yxanul.train.progress import RunProgress
 from yxanul.train.scoring import Scorer
@@ -51,32 +51,17 @@ class Session:
     """The checkpoint that was loaded or written last."""
     _saved_at: float = field(default_factory=time.monotonic)
 
-    def loader(self, plan: StagePlan, attempt: int) -> StageLoader:
-        """Return the reader of a stage's batches, a function of seed, stage and attempt."""
-        chunk = chunk_tokens(self.config, plan.config)
-        manifest = self.corpus.manifest
-        earlier = self.stages[: plan.index]
-        own, replay = stage_mixture(
-            manifest,
-            plan.name,
-            earlier=[stage.name for stage in earlier],
-            weights=source_weights(manifest, [stage.config for stage in (*earlier, plan)]),
-            chunk_tokens=chunk,
-        )
-        data = plan.config.data
-        order = stage_order(
-            OrderKey(data.seed, plan.name, attempt),
-            plan.tokens // chunk,
-            own=own,
-            replay=replay,
-            replay_share=data.replay_share,
-        )
-        return StageLoader(
-            order,
-            self.corpus.streams,
-            chunk_tokens=chunk,
-            batch_tokens=plan.config.training.batch_tokens,
-        )
+    def replan(self, attempt: int) -> None:
+        """Take the course as an attempt trains it: what the gates changed is in the lineage."""
+        names = {plan.name for plan in self.active}
+        self.stages = read_course(self.config, self.folder, attempt=attempt)
+        self.active = tuple(plan for plan in self.stages if plan.name in names)
+
+    def stored_bpb(self, step: int) -> dict[str, float]:
+        """Return {domain: bits per byte} as scored at `step`, in the order of the stages."""
+        branch = current_branch(self.folder.lineage)
+        found = scores_at(self.folder.scores, step, branch=branch)
+        return {d: found[d].bpb for d in self.scorer.domains if d in found}
 
     def own_domains(self, plan: StagePlan) -> tuple[str, ...]:
         """Return the domains of the stage's own sources."""

@@ -7,15 +7,16 @@ import torch
 
 from yxanul.config.load import load_config, stage_names
 from yxanul.config.schema import RunConfig
-from yxanul.curriculum.stages import plan_stages
+from yxanul.curriculum.evidence import read_course
 from yxanul.data.tokenizer import load_tokenizer
-from yxanul.hardware.choices import DTYPES
+from yxanul.hardware.doctor import DTYPES
 from yxanul.hardware.memory import keep_freed_memory
 from yxanul.hardware.peak import peak_flops
 from yxanul.model.transformer import Transformer
 from yxanul.optim.optimizers import Optimizers
 from yxanul.parallel.wrapping import wrap_model
 from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.lineage import current_attempt
 from yxanul.train.corpus import Corpus, held_out_documents
 from yxanul.train.machine import Machine
 from yxanul.train.request import RunRequest
@@ -63,7 +64,7 @@ def build_session(
         device=machine.device,
         micro_batch_tokens=compute.micro_batch_tokens or 1,
     )
-    stages = plan_stages(config)
+    stages = read_course(config, folder, attempt=current_attempt(folder.lineage))
     active = tuple(plan for plan in stages if request.stage in (None, plan.name))
     held_out = held_out_documents(config, corpus, stages=stages)
     limit = math.inf if request.max_steps is None else active[0].first_step + request.max_steps

@@ -55,6 +55,18 @@ class Position:
         }
 
 
+def first_position(plan: StagePlan) -> Position:
+    """Return the place where a run begins that begins with this stage."""
+    return Position(
+        stage=plan.name,
+        stage_step=0,
+        step=plan.first_step,
+        tokens_seen=plan.first_token,
+        tokens_spent=0,
+        attempt=0,
+    )
+
+
 def as_arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     """Return the tensors as contiguous arrays on the host; on a CPU they share memory."""
     return {name: t.detach().cpu().contiguous().numpy() for name, t in tensors.items()}

@@ -1,0 +1,85 @@
+"""`doctor`: every optimisation, whether it is used on this machine, and why."""
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from yxanul.cli import options
+from yxanul.cli.output import print_json
+from yxanul.config.load import load_config
+from yxanul.config.schema import OptimizationConfig, StageConfig
+from yxanul.errors import UsageError
+from yxanul.hardware.choices import pick_device
+from yxanul.hardware.doctor import Diagnosis, examine, refuse_inactive
+
+_TITLES = {
+    "active": "active: a run here uses it",
+    "available": "available: this machine can, the configuration does not ask",
+    "unavailable": "unavailable: this machine or this version cannot",
+}
+
+
+def doctor(
+    config_dir: Annotated[
+        Path | None,
+        typer.Option("--config_dir", help="Judge this folder's settings instead of the defaults."),
+    ] = None,
+    overrides: options.Overrides = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Leave with 30 if something asked for is not active."),
+    ] = False,
+    json: options.Json = False,
+) -> None:
+    """List every optimisation: active, available or unavailable on this machine, and why.
+
+    Example: yxanul doctor --config_dir configs/embedded
+    """
+    optimization, stages = _settings(config_dir, overrides or [])
+    diagnosis = examine(optimization, stages, device=pick_device())
+    if strict and json:
+        refuse_inactive(diagnosis.features)
+    if json:
+        print_json(
+            {
+                "device": diagnosis.device,
+                "torch": torch.__version__,
+                "gemm_flops": dict(diagnosis.rates),
+                "features": [feature.as_json() for feature in diagnosis.features],
+            }
+        )
+        return
+    console = Console(highlight=False)
+    console.print(f"{diagnosis.device}, torch {torch.__version__}", markup=False)
+    for state in _TITLES:
+        console.print()
+        console.print(_table(diagnosis, state))
+    if strict:
+        refuse_inactive(diagnosis.features)
+
+
+def _settings(
+    config_dir: Path | None, overrides: list[str]
+) -> tuple[OptimizationConfig, tuple[StageConfig, ...]]:
+    if config_dir is not None:
+        config = load_config(config_dir, overrides=overrides)
+        return config.optimization, config.stages
+    if overrides:
+        raise UsageError(
+            f"--set {overrides[0]} changes a configuration; name one with --config_dir"
+        )
+    return OptimizationConfig(), ()
+
+
+def _table(diagnosis: Diagnosis, state: str) -> Table:
+    table = Table(box=None, show_header=False, title=_TITLES[state], title_justify="left")
+    table.add_column(min_width=27)
+    table.add_column(overflow="fold")
+    for feature in diagnosis.features:
+        if feature.state == state:
+            table.add_row(feature.name, feature.reason)
+    return table

@@ -1,0 +1,103 @@
+"""What rollbacks and extensions have made of a stage.
+
+The one idea: the settings of a run never change; what its gates changed is a small value beside
+them, written into lineage.jsonl before the attempt that it describes begins. Everything that a
+resumed run must know follows from the settings and this value.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from yxanul.config.schema import GateConfig, StageConfig
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Steps `first` .. `end` - 1 of a stage, which read their data in one order of their own."""
+
+    first: int
+    end: int
+    attempt: int
+    """The attempt whose number keys the order."""
+
+
+@dataclass(frozen=True)
+class StageChanges:
+    """How a stage differs from its settings."""
+
+    replay_share: float | None = None
+    """Share of tokens from earlier stages; None = as the settings say."""
+    rate_factor: float = 1.0
+    """All peak learning rates are multiplied by this."""
+    rollbacks: int = 0
+    extensions: int = 0
+    segments: tuple[Segment, ...] = ()
+    """In order; a segment is read up to where the next begins. Empty = one, the whole stage."""
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any] | None) -> "StageChanges":
+        """Read what `as_row` wrote; None = no changes. A wrong row is a TypeError or KeyError."""
+        if row is None:
+            return cls()
+        segments = tuple(Segment(**segment) for segment in row["segments"])
+        return cls(**{**row, "segments": segments})
+
+    def as_row(self) -> dict[str, Any]:
+        """Return plain values for a row of lineage.jsonl."""
+        return {**asdict(self), "segments": [asdict(segment) for segment in self.segments]}
+
+    def with_segments(self, segments: tuple[Segment, ...]) -> "StageChanges":
+        """Return the same changes of a stage that is read in these segments."""
+        return replace(self, segments=segments)
+
+    def applied(self, stage: StageConfig) -> StageConfig:
+        """Return the stage's settings with this replay share and these learning rates."""
+        training = stage.training
+        peaks = ("learning_rate", "embedding_learning_rate", "norm_learning_rate")
+        scaled = {
+            name: rate * self.rate_factor
+            for name in peaks
+            if (rate := getattr(training, name)) is not None
+        }
+        share = stage.data.replay_share if self.replay_share is None else self.replay_share
+        return stage.model_copy(
+            update={
+                "training": training.model_copy(update=scaled),
+                "data": stage.data.model_copy(update={"replay_share": share}),
+            }
+        )
+
+
+def rolled_back(
+    changes: StageChanges, stage: StageConfig, *, can_replay: bool, steps: int, attempt: int
+) -> StageChanges:
+    """Return what the next attempt at a stage of `steps` steps changes: more replay, lower rates.
+
+    The stage begins again from its entry, so extensions are gone. A stage without earlier ones
+    cannot replay.
+    """
+    rules = stage.gate.rollback
+    before = stage.data.replay_share if changes.replay_share is None else changes.replay_share
+    more = min(0.5, max(before * rules.replay_factor, rules.min_replay_share))
+    return StageChanges(
+        replay_share=more if can_replay else before,
+        rate_factor=changes.rate_factor * rules.rate_factor,
+        rollbacks=changes.rollbacks + 1,
+        segments=(Segment(0, steps, attempt),),
+    )
+
+
+def extended(changes: StageChanges, *, first: int, end: int, attempt: int) -> StageChanges:
+    """Return the changes of a stage that goes on from step `first` to `end`, in a new order.
+
+    changes.segments must not be empty: the steps before `first` keep the order they were read in.
+    """
+    kept = tuple(segment for segment in changes.segments if segment.first < first)
+    lengthened = changes.with_segments((*kept, Segment(first, end, attempt)))
+    return replace(lengthened, extensions=changes.extensions + 1)
+
+
+def extension_steps(gate: GateConfig, base_steps: int) -> int:
+    """Return the steps that one extension adds, at least one."""
+    return max(1, round(gate.extension.fraction * base_steps))

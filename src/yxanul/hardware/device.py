@@ -1,0 +1,49 @@
+"""What a device is called, how much it holds, what its processor can do."""
+
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+# Set by a container to what it may use, in bytes, or to the word max (cgroup v2).
+_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+def device_name(device: torch.device) -> str:
+    """Return the maker's name of the card or of the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return _cpu_line("model name") or platform.processor() or platform.machine()
+
+
+def memory_bytes(device: torch.device) -> int:
+    """Return the card's memory, or the memory that this process may use on the CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = _CONTAINER_LIMIT.read_text().strip() if _CONTAINER_LIMIT.is_file() else "max"
+    return min(machine, int(limit)) if limit.isdecimal() else machine
+
+
+def cpu_flags() -> frozenset[str]:
+    """Return the CPU's feature flags as Linux names them; empty elsewhere."""
+    return frozenset((_cpu_line("flags") or _cpu_line("Features")).split())
+
+
+def usable_cores() -> int:
+    """Return the cores that this process may run on: a container often has fewer than the host."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _cpu_line(key: str) -> str:
+    """Return the first value of a key in /proc/cpuinfo; empty where there is none."""
+    path = Path("/proc/cpuinfo")
+    if platform.system() != "Linux" or not path.exists():
+        return ""
+    for line in path.read_text().splitlines():
+        if line.startswith(key):
+            return line.partition(":")[2].strip()
+    return ""

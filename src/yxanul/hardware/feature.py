@@ -1,0 +1,57 @@
+"""One row of the doctor's table: an optimisation, whether it is used, and why."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from yxanul.config.schema import OptimizationConfig, StageConfig
+
+State = Literal["active", "available", "unavailable"]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """An optimisation of a run on a machine.
+
+    active: the run uses it. available: the machine can, the configuration does not ask.
+    unavailable: this machine or this version cannot.
+    """
+
+    name: str
+    state: State
+    why: str
+    """What it is or does here, or what to do to have it."""
+    choice: str = ""
+    """The value that was chosen, where there are several: bf16, plain."""
+    asked: bool = False
+    """The configuration asks for it."""
+
+    @property
+    def reason(self) -> str:
+        """The choice, if there is one, and why."""
+        return f"{self.choice}: {self.why}" if self.choice else self.why
+
+    def as_json(self) -> dict[str, str]:
+        """Return the row of `yxanul doctor --json` and of RUN/environment.json."""
+        return {"name": self.name, "state": self.state, "reason": self.reason}
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is judged: a configuration on a machine."""
+
+    optimization: OptimizationConfig
+    """With precision, attention and threads chosen."""
+    stages: tuple[StageConfig, ...]
+    """Empty: no configuration was given, and the defaults are judged."""
+    device: torch.device
+    world_size: int
+    malloc: str
+    """What came of the wish to keep freed memory, as `keep_freed_memory` says it, or off."""
+    rates: Mapping[str, float]
+    """FLOP/s of matrix products by type, measured on a CPU; empty on a card."""
+
+
+Row = Callable[[Case], Feature]

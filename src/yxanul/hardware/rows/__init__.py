@@ -1,0 +1,1 @@
+"""The rows of the doctor's table, a function each."""

@@ -1,0 +1,122 @@
+"""Rows about how the arithmetic is done: type, attention, loss, compilation."""
+
+from yxanul.config.schema import ComputeConfig
+from yxanul.hardware.choices import (
+    BF16_FLAGS,
+    PLAIN_UP_TO,
+    attention_by_rule,
+    attention_obstacle,
+    precision_by_rule,
+)
+from yxanul.hardware.compiler import c_compiler, compile_obstacle, cxx_compiler
+from yxanul.hardware.device import cpu_flags
+from yxanul.hardware.feature import Case, Feature
+from yxanul.hardware.peak import GEMM_FLOPS
+
+_PATHS = {
+    "plain": "two matrix products and a softmax",
+    "sdpa": "torch's scaled dot product attention, kernel left to torch",
+    "cudnn": "torch's scaled dot product attention, cuDNN's kernel or an error",
+    "flash": "torch's scaled dot product attention, its flash kernel or an error",
+    "efficient": "torch's scaled dot product attention, its memory-efficient kernel or an error",
+}
+# A difference between two short measurements on a machine in use means nothing below this.
+_FASTER = 1.2
+
+
+def precision(case: Case) -> Feature:
+    """The type of matrix products, with the measured rates of both on a CPU."""
+    chosen, rule = case.optimization.compute.precision, precision_by_rule(case.device)
+    why = f"as configured; the rule would take {rule}"
+    if chosen == rule:
+        why = _precision_rule(case)
+    if case.rates:
+        why += f". Measured: {_measured(case)}"
+        other = "fp32" if chosen == "bf16" else "bf16"
+        if case.rates[other] > _FASTER * case.rates[chosen]:
+            why += f"; compute.precision={other} has the faster products here"
+    return Feature("precision", "active", why, choice=chosen)
+
+
+def _precision_rule(case: Case) -> str:
+    if case.device.type == "cuda":
+        chosen = case.optimization.compute.precision
+        return f"the card {'multiplies' if chosen == 'bf16' else 'has no'} bf16"
+    found = sorted(cpu_flags() & BF16_FLAGS)
+    if found:
+        return f"the CPU multiplies it ({', '.join(found)})"
+    return "the CPU is not known to multiply bf16"
+
+
+def _measured(case: Case) -> str:
+    """Return "683 GFLOP/s (14 ms a product) in bf16, ..." for both types."""
+    parts = [
+        f"{rate / 1e9:,.0f} GFLOP/s in {name} ({1e3 * GEMM_FLOPS / rate:,.0f} ms)"
+        for name, rate in case.rates.items()
+    ]
+    return f"{' and '.join(parts)}, for (2048, 768) x (768, 3072)"
+
+
+def attention(case: Case) -> Feature:
+    """The attention path of training."""
+    compute, stages = case.optimization.compute, case.stages
+    obstacle = attention_obstacle(compute.attention, case.device, precision=compute.precision)
+    if obstacle is not None:
+        return Feature("attention", "unavailable", obstacle, choice=compute.attention, asked=True)
+    lengths = [phase.seq_len for s in stages for phase in s.training.seq_len_curriculum]
+    rule = attention_by_rule(
+        case.device, compute.precision, longest_seq_len=max(lengths, default=PLAIN_UP_TO)
+    )
+    why = _PATHS[compute.attention]
+    if compute.attention != rule:
+        why += f", as configured; the rule would take {rule}"
+    elif case.device.type == "cpu":
+        why += f"; on a CPU plain up to {PLAIN_UP_TO:,} tokens, sdpa for longer sequences"
+    else:
+        why += ", by rule from the card"
+    return Feature("attention", "active", why, choice=compute.attention)
+
+
+def kernels(case: Case) -> Feature:
+    """The attention kernels that can be pinned on a card."""
+    name, names = "pinned attention kernel", "cudnn, flash or efficient"
+    chosen = case.optimization.compute.attention
+    if case.device.type != "cuda":
+        return Feature(name, "unavailable", f"compute.attention={names} needs a CUDA card")
+    if chosen in ("cudnn", "flash", "efficient"):
+        return Feature(name, "active", "pinned: another kernel is an error", choice=chosen)
+    return Feature(name, "available", f"compute.attention pins {names}")
+
+
+def compilation(case: Case) -> Feature:
+    """torch.compile, and whether its compiler is there."""
+    how = case.optimization.compute.compile
+    obstacle = compile_obstacle(case.device)
+    if obstacle is not None:
+        return Feature("torch.compile", "unavailable", obstacle, asked=how != "off")
+    on_card = case.device.type == "cuda"
+    compiler = f"triton and {c_compiler()}" if on_card else cxx_compiler()
+    if how == "off":
+        return Feature(
+            "torch.compile", "available", f"set compute.compile=block; it uses {compiler}"
+        )
+    on = "each block" if how == "block" else "the whole model"
+    return Feature("torch.compile", "active", f"on {on}, by {compiler}", choice=how, asked=True)
+
+
+def chunked_loss(case: Case) -> Feature:
+    """Cross-entropy that never holds all logits."""
+    tokens = case.optimization.compute.loss_chunk_tokens
+    why = f"logits of at most {tokens:,} tokens at a time, their gradient formed in the same pass"
+    return Feature("chunked loss", "active", why)
+
+
+def gradient_checkpointing(case: Case) -> Feature:
+    """Blocks computed again in the backward pass."""
+    compute: ComputeConfig = case.optimization.compute
+    name = "gradient checkpointing"
+    if compute.gradient_checkpointing:
+        why = "each block is computed again in the backward pass: less memory, more work"
+        return Feature(name, "active", why, asked=True)
+    why = "compute.gradient_checkpointing=true needs less memory and about 1/3 more work"
+    return Feature(name, "available", why)

@@ -1,0 +1,82 @@
+"""Rows about the machine itself: device, memory, threads, processes."""
+
+import torch
+
+from yxanul.hardware.device import device_name, memory_bytes, usable_cores
+from yxanul.hardware.feature import Case, Feature
+from yxanul.hardware.peak import peak_flops
+from yxanul.units import format_bytes
+
+
+def device(case: Case) -> Feature:
+    """The device that a run uses."""
+    why = f"{device_name(case.device)}, {format_bytes(memory_bytes(case.device))} of memory"
+    if case.device.type == "cuda":
+        peak = peak_flops(case.device, torch.bfloat16)
+        told = "not known, so there is no MFU" if peak is None else f"{peak / 1e12:,.0f} TFLOP/s"
+        why += f", dense bf16 peak {told}"
+    return Feature("device", "active", why, choice=str(case.device))
+
+
+def cuda(case: Case) -> Feature:
+    """CUDA, or why there is none."""
+    if case.device.type == "cuda":
+        return Feature("CUDA", "active", f"torch {torch.__version__} sees {_cards()}")
+    if torch.version.cuda is None:
+        why = f"torch {torch.__version__} is a build without CUDA; a card needs another build"
+        return Feature("CUDA", "unavailable", why)
+    why = f"torch {torch.__version__} finds no card on this machine"
+    return Feature("CUDA", "unavailable", why)
+
+
+def threads(case: Case) -> Feature:
+    """CPU threads of one process."""
+    count, cores = case.optimization.compute.threads, usable_cores()
+    why = f"per process, of {cores} usable core{'s' * (cores != 1)}"
+    return Feature("threads", "active", why, choice=str(count))
+
+
+def freed_memory(case: Case) -> Feature:
+    """Thresholds of glibc's malloc."""
+    name, asked = "freed memory kept", case.optimization.compute.keep_freed_memory
+    if case.malloc == "active":
+        why = "malloc's thresholds are raised (mallopt), so freed memory is not faulted in again"
+        return Feature(name, "active", why, asked=asked)
+    if case.malloc == "off":
+        why = "set compute.keep_freed_memory=true (mallopt, on glibc)"
+        return Feature(name, "available", why)
+    why = f"{case.malloc}; set compute.keep_freed_memory=false"
+    return Feature(name, "unavailable", why, asked=asked)
+
+
+def processes(case: Case) -> Feature:
+    """Data parallelism."""
+    name, on_card = "data parallel (DDP)", case.device.type == "cuda"
+    backend = "nccl" if on_card else "gloo"
+    if case.world_size > 1:
+        why = f"gradients are averaged over {backend}"
+        return Feature(name, "active", why, choice=f"{case.world_size} processes", asked=True)
+    if on_card and torch.cuda.device_count() == 1:
+        return Feature(name, "unavailable", "there is one card, and a process needs its own")
+    start = "starts one per card" if on_card else "with NPROC=2 starts two"
+    why = f"one process; scripts/train_stage1.sh {start} through torchrun ({backend})"
+    return Feature(name, "available", why)
+
+
+def bus(case: Case) -> Feature:
+    """How cards reach one another."""
+    name = "direct bus between cards"
+    if case.device.type != "cuda":
+        return Feature(name, "unavailable", "there is no card")
+    if torch.cuda.device_count() == 1:
+        return Feature(name, "unavailable", "there is one card")
+    if not torch.cuda.can_device_access_peer(0, 1):
+        why = "cards 0 and 1 reach each other through the host only"
+        return Feature(name, "unavailable", why)
+    why = "cards 0 and 1 reach each other directly; its rate is not measured in this version"
+    return Feature(name, "active" if case.world_size > 1 else "available", why)
+
+
+def _cards() -> str:
+    count = torch.cuda.device_count()
+    return f"{count} card{'s' * (count != 1)}"

@@ -1,0 +1,81 @@
+"""Rows about optional packages and engines, found by their metadata and never imported.
+
+Each says what this version does about the package, not only whether it is there.
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+import torch
+
+from yxanul.hardware.feature import Case, Feature
+
+
+def installed(package: str) -> str:
+    """Return "package 1.2 is installed" or "package is not installed"."""
+    try:
+        return f"{package} {version(package)} is installed"
+    except PackageNotFoundError:
+        return f"{package} is not installed"
+
+
+def fp8(case: Case) -> Feature:
+    """8-bit matrix products."""
+    able = _capability(case.device) >= (8, 9)
+    card = "the card could" if able else "there is no card of compute capability 8.9 or higher"
+    why = f"compute.fp8 only knows off in this version; {installed('torchao')}, and {card}"
+    return Feature("FP8", "unavailable", why)
+
+
+def flash_attention_3(case: Case) -> Feature:
+    """FlashAttention 3's own package, which is not the package flash-attn."""
+    there = "is" if find_spec("flash_attn_interface") is not None else "is not"
+    card = "the card is a" if _capability(case.device) == (9, 0) else "there is no"
+    why = (
+        f"compute.flash_attention_3 only knows false in this version; its module "
+        f"flash_attn_interface {there} installed, and {card} Hopper (H100, H200). The "
+        f"package flash-attn is FlashAttention 2 ({installed('flash-attn')}), a kernel that "
+        "torch has itself: compute.attention=flash"
+    )
+    return Feature("FlashAttention 3", "unavailable", why)
+
+
+def apex(_case: Case) -> Feature:
+    """NVIDIA Apex, whose two kernels that matter here have replacements."""
+    why = (
+        "replaced: torch's fused AdamW stands for its fused Adam, and the norms are torch "
+        "operations, which torch.compile can fuse"
+    )
+    return Feature("Apex", "unavailable", why)
+
+
+def deepspeed(case: Case) -> Feature:
+    """The DeepSpeed engine."""
+    why = (
+        f"this version trains with torch's own engine, several processes through torchrun "
+        f"({installed('deepspeed')})"
+    )
+    asked = case.optimization.compute.engine == "deepspeed"
+    if asked:
+        why += "; set compute.engine=torch"
+    return Feature("DeepSpeed", "unavailable", why, asked=asked)
+
+
+def zero1(_case: Case) -> Feature:
+    """Optimizer state shared between ranks."""
+    why = "compute.zero1 only knows false in this version; every process keeps the whole state"
+    return Feature("ZeRO-1", "unavailable", why)
+
+
+def liger(_case: Case) -> Feature:
+    """Liger's Triton kernels."""
+    why = (
+        f"this version never calls them: the chunked loss is its own "
+        f"({installed('liger-kernel')}, and its kernels run on cards only)"
+    )
+    return Feature("Liger kernels", "unavailable", why)
+
+
+def _capability(device: torch.device) -> tuple[int, int]:
+    """Return the card's compute capability; (0, 0) for a CPU."""
+    return torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0)

@@ -1,0 +1,70 @@
+"""What a stage reads: the order of its chunks, its batches, and the ledger of its tokens.
+
+A stage is read in segments: one, unless its gate lengthened it or a person went back into it. Each
+has an order of its own, a pure function of (seed, stage, attempt, length).
+"""
+
+import numpy as np
+
+from yxanul.config.schema import chunk_tokens
+from yxanul.curriculum.changes import Segment
+from yxanul.curriculum.stages import StagePlan
+from yxanul.data.loader import StageLoader
+from yxanul.data.mixture import source_weights, stage_mixture
+from yxanul.data.order import OrderKey, StageOrder, stage_order
+from yxanul.runfolder.lineage import attempt_at
+from yxanul.train.session import Session
+
+
+def stage_segments(session: Session, plan: StagePlan) -> tuple[Segment, ...]:
+    """Return the parts of a stage on the run's branch; steps are done in the last."""
+    return plan.segments(attempt_at(session.folder.lineage, plan.first_step))
+
+
+def stage_loader(session: Session, plan: StagePlan) -> tuple[StageLoader, int]:
+    """Return the reader of the stage's last segment, and the stage step that it calls 0."""
+    last = stage_segments(session, plan)[-1]
+    loader = StageLoader(
+        _order(session, plan, segment=last),
+        session.corpus.streams,
+        chunk_tokens=chunk_tokens(session.config, plan.config),
+        batch_tokens=plan.config.training.batch_tokens,
+    )
+    return loader, last.first
+
+
+def stage_ledger(session: Session, plan: StagePlan) -> dict[str, int]:
+    """Return {source: tokens} that a stage has read when it ends, replayed ones included."""
+    chunk = chunk_tokens(session.config, plan.config)
+    chunks_per_step = plan.config.training.batch_tokens // chunk
+    segments = stage_segments(session, plan)
+    ends = [*(segment.first for segment in segments[1:]), plan.total_steps]
+    tokens: dict[str, int] = {}
+    for segment, end in zip(segments, ends, strict=True):
+        order = _order(session, plan, segment=segment)
+        read = order.source_index[: (end - segment.first) * chunks_per_step]
+        counts = np.bincount(read, minlength=len(order.sources))
+        for source, count in zip(order.sources, counts.tolist(), strict=True):
+            tokens[source] = tokens.get(source, 0) + count * chunk
+    return tokens
+
+
+def _order(session: Session, plan: StagePlan, *, segment: Segment) -> StageOrder:
+    chunk = chunk_tokens(session.config, plan.config)
+    manifest = session.corpus.manifest
+    earlier = session.stages[: plan.index]
+    own, replay = stage_mixture(
+        manifest,
+        plan.name,
+        earlier=[stage.name for stage in earlier],
+        weights=source_weights(manifest, [stage.config for stage in (*earlier, plan)]),
+        chunk_tokens=chunk,
+    )
+    steps = segment.end - segment.first
+    return stage_order(
+        OrderKey(plan.config.data.seed, plan.name, segment.attempt),
+        steps * plan.config.training.batch_tokens // chunk,
+        own=own,
+        replay=replay,
+        replay_share=plan.config.data.replay_share,
+    )

@@ -1,0 +1,100 @@
+"""`yxanul gate`: what was decided, decided again, and one sentence for what cannot be."""
+
+import json
+import shutil
+
+import pytest
+
+from tests.train.world import STAGES, World
+from yxanul.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    world = World.create(tmp_path_factory.mktemp("gates"))
+    world.finish("run", "run")
+    return world
+
+
+@pytest.fixture
+def gate(capsys):
+    def run(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            main(["gate", *(str(word) for word in words)])
+        captured = capsys.readouterr()
+        return left.value.code, captured.out, captured.err
+
+    return run
+
+
+def copy_of(world: World, name: str):
+    copy = world.root / name
+    shutil.rmtree(copy, ignore_errors=True)
+    return shutil.copytree(world.root / "run", copy)
+
+
+def test_a_gate_is_computed_again_from_what_is_stored(world, gate):
+    code, out, _ = gate(world.root / "run", "--json")
+    told = json.loads(out)
+    assert code == 0
+    assert (told["stage"], told["verdict"], told["agrees_with_stored"]) == (STAGES[1], "pass", True)
+    assert [g["stage"] for g in told["gates"]] == list(STAGES)
+    stored = [json.loads(x) for x in (world.root / "run" / "gates.jsonl").read_text().splitlines()]
+    for one in told["gates"]:
+        rows = [r for r in stored if r["row"] == "check" and r["stage"] == one["stage"]]
+        for check, row in zip(one["checks"], rows, strict=True):
+            assert check == {key: row[key] for key in check}
+
+
+def test_one_stage_can_be_named_and_people_get_a_table(world, gate):
+    code, out, _ = gate(world.root / "run", "--stage", STAGES[0])
+    assert code == 0
+    assert f"{STAGES[0]}, attempt 0: pass (as stored)" in out
+    assert "G0" in out
+    assert STAGES[1] not in out
+
+
+def test_a_changed_score_changes_the_verdict_and_that_is_said(world, gate):
+    run = copy_of(world, "changed")
+    path = next((run / "scores").glob(f"step-00000016-a0-{STAGES[1]}.json"))
+    score = json.loads(path.read_text())
+    path.write_text(json.dumps({**score, "nats": [3 * x for x in score["nats"]]}))
+    told = json.loads(gate(run, "--stage", STAGES[1], "--json")[1])
+    assert (told["verdict"], told["agrees_with_stored"]) == ("extend", False)
+    assert "STORED WAS pass" in gate(run, "--stage", STAGES[1])[1]
+
+
+def assert_one_sentence(answer: tuple[int, str, str], code: int, *parts: str) -> None:
+    assert answer[0] == code
+    assert len(answer[2].strip().splitlines()) == 1, answer[2]
+    for part in parts:
+        assert part in answer[2]
+
+
+def test_a_gate_without_scores_is_one_sentence(world, gate):
+    run = copy_of(world, "without")
+    for path in (run / "scores").glob("step-00000016-*"):
+        path.unlink()
+    assert_one_sentence(gate(run), 30, "no score", STAGES[1], "step 16")
+
+
+def test_a_gate_that_was_not_asked_is_one_sentence(world, gate):
+    run = copy_of(world, "unasked")
+    (run / "gates.jsonl").unlink()
+    assert_one_sentence(gate(run), 30, "has not been asked", "none yet")
+    assert_one_sentence(gate(world.root / "run", "--stage", "stage9"), 30, "stage9", STAGES[0])
+
+
+def test_what_is_no_run_folder_is_one_sentence(world, gate):
+    for place in (world.root, world.root / "nowhere", world.root / "run" / "gates.jsonl"):
+        assert_one_sentence(gate(place), 30, "not a run folder")
+
+
+def test_damage_is_named(world, gate):
+    run = copy_of(world, "damaged")
+    score = next((run / "scores").glob("step-00000008-a0-*"))
+    score.write_text("{")
+    assert_one_sentence(gate(run), 31, score.name)
+    run = copy_of(world, "damaged")
+    (run / "config.yaml").write_text((run / "config.yaml").read_text().replace(STAGES[1], "other"))
+    assert_one_sentence(gate(run), 31, "does not fit")

@@ -1,0 +1,84 @@
+"""Changes of bits per byte: right on average, sure only as far as the documents go, monotone."""
+
+import math
+import random
+import statistics
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from yxanul.curriculum.bootstrap import relative_change
+
+nats = st.floats(0.5, 500)
+pairs = st.lists(st.tuples(nats, nats), min_size=2, max_size=40)
+
+
+def drawn(generator: random.Random, documents: int, shift: float) -> tuple[list, list]:
+    """Nats of documents before, and after a change whose true relative size is `shift`."""
+    before = [generator.lognormvariate(4, 0.5) for _ in range(documents)]
+    return before, [x * (1 + shift + generator.gauss(0, 0.05)) for x in before]
+
+
+@given(st.lists(nats, min_size=2, max_size=40), st.floats(0.2, 5))
+def test_a_change_that_every_document_shares_is_known_exactly(before, factor):
+    change = relative_change(before, [x * factor for x in before])
+    for number in (change.value, change.low, change.high):
+        assert number == pytest.approx(factor - 1, abs=1e-9)
+
+
+@settings(max_examples=50)
+@given(pairs, st.data())
+def test_a_document_that_got_worse_never_lowers_a_bound(scores, data):
+    before, after = (list(column) for column in zip(*scores, strict=True))
+    worse = [x + data.draw(st.floats(0, 100)) for x in after]
+    old, new = relative_change(before, after), relative_change(before, worse)
+    for name in ("value", "low", "high"):
+        assert getattr(new, name) >= getattr(old, name) - 1e-12
+
+
+@given(pairs)
+def test_identical_input_gives_identical_output(scores):
+    before, after = zip(*scores, strict=True)
+    assert relative_change(before, after) == relative_change(before, after)
+
+
+def test_the_spread_is_that_of_the_documents():
+    before, after = drawn(random.Random(1), 60, 0.1)
+    change = relative_change(before, after)
+    # the delta method's standard error of a ratio of sums
+    ratio = sum(after) / sum(before)
+    errors = [b - ratio * a for a, b in zip(before, after, strict=True)]
+    expected = statistics.stdev(errors) * math.sqrt(60) / sum(before)
+    assert change.minimal_detectable / 2.8 == pytest.approx(expected, rel=0.1)
+
+
+def test_with_no_change_a_bound_is_crossed_as_rarely_as_it_says():
+    generator = random.Random(7)
+    crossed = sum(relative_change(*drawn(generator, 24, 0.0)).low > 0 for _ in range(400))
+    # 5 % of 400 is 20; by chance alone, four deviations of a binomial more or less
+    assert 3 <= crossed <= 38
+
+
+def test_noise_between_seeds_widens_the_interval():
+    before, after = drawn(random.Random(3), 50, 0.1)
+    alone = relative_change(before, after)
+    joined = relative_change(before, after, training_noise=0.05)
+    assert joined.value == alone.value
+    expected = math.hypot(alone.minimal_detectable, 2.8 * 0.05)
+    assert joined.minimal_detectable == pytest.approx(expected, rel=0.02)
+    assert joined.low < alone.low < alone.high < joined.high
+
+
+def test_one_document_is_never_evidence():
+    change = relative_change([10.0], [5.0])
+    assert (change.value, change.low, change.high) == (-0.5, -math.inf, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [([], []), ([1.0, 2.0], [1.0]), ([1.0, math.nan], [1.0, 1.0]), ([0.0, 0.0], [1.0, 1.0])],
+)
+def test_what_cannot_be_compared_is_refused(before, after):
+    with pytest.raises(ValueError, match="cannot be"):
+        relative_change(before, after)

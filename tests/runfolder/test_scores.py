@@ -1,0 +1,57 @@
+"""Scores are kept per document, found by branch, and damage is named."""
+
+import json
+import math
+
+import pytest
+
+from yxanul.errors import CorruptDataError
+from yxanul.runfolder.scores import (
+    DomainScore,
+    domain_course,
+    forget_scores,
+    read_score,
+    score_path,
+    scores_at,
+    write_score,
+)
+
+
+def score(step: int, attempt: int, domain: str = "api-docs", bpb: float = 1.0) -> DomainScore:
+    return DomainScore(step, attempt, domain, bpb, [1.5, 2.5], [10, 20], [3, 6])
+
+
+def test_a_score_comes_back_as_it_was_written(tmp_path):
+    write_score(tmp_path, score(8, 0))
+    path = score_path(tmp_path, step=8, attempt=0, domain="api-docs")
+    assert read_score(path) == score(8, 0)
+
+
+def test_scores_of_abandoned_attempts_do_not_count(tmp_path):
+    for step, attempt, bpb in ((8, 0, 1.0), (12, 0, 9.0), (12, 1, 2.0), (16, 1, 3.0)):
+        write_score(tmp_path, score(step, attempt, bpb=bpb))
+        write_score(tmp_path, score(step, attempt, "docs", bpb=bpb + 0.5))
+    branch = {1: math.inf, 0: 8}
+    assert {d: s.bpb for d, s in scores_at(tmp_path, 12, branch=branch).items()} == {
+        "api-docs": 2.0,
+        "docs": 2.5,
+    }
+    course = domain_course(tmp_path, "docs", branch=branch)
+    assert [(s.step, s.bpb) for s in course] == [(8, 1.5), (12, 2.5), (16, 3.5)]
+    forget_scores(tmp_path, after_step=12, attempt=1)
+    assert [s.step for s in domain_course(tmp_path, "docs", branch=branch)] == [8, 12]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"nats": [1.0]}, {"bpb": math.nan}, {"nats": [1.0, math.inf]}, {"extra": 1}, {"bpb": "x"}],
+)
+def test_a_damaged_score_is_named(tmp_path, change):
+    write_score(tmp_path, score(8, 0))
+    path = score_path(tmp_path, step=8, attempt=0, domain="api-docs")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(CorruptDataError, match=r"api-docs\.json"):
+        read_score(path)
+    path.write_text("{")
+    with pytest.raises(CorruptDataError, match="delete it"):
+        read_score(path)

@@ -1,0 +1,58 @@
+"""A decision counts when its verdict row is whole; half of one is written again."""
+
+import pytest
+
+from yxanul.errors import CorruptDataError
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.lineage import AttemptStart, begin_attempt
+from yxanul.runfolder.rows import append_row, read_rows
+from yxanul.runfolder.verdicts import all_verdicts, read_checks, read_verdicts, write_decision
+
+
+def verdict(stage: str, step: int, attempt: int, word: str) -> dict:
+    row = {"stage": stage, "step": step, "attempt": attempt, "verdict": word, "why": "a test"}
+    return {**row, "bpb_before": None, "bpb_after": {"a": 1.0}}
+
+
+CHECKS = [{"id": "G0", "subject": None, "result": "pass"}, {"id": "G2", "subject": "a"}]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = RunFolder(tmp_path)
+    begin_attempt(folder.lineage, AttemptStart(0, step=0, parent=None, reason="a test"))
+    return folder
+
+
+def test_a_decision_comes_back_with_its_checks(folder):
+    write_decision(folder, verdict("s1", 8, 0, "pass"), checks=CHECKS)
+    write_decision(folder, verdict("s2", 16, 0, "warn"), checks=CHECKS[:1])
+    found = read_verdicts(folder)
+    assert [found[stage]["verdict"] for stage in ("s1", "s2")] == ["pass", "warn"]
+    assert [check["id"] for check in read_checks(folder, found["s1"])] == ["G0", "G2"]
+    assert len(read_checks(folder, found["s2"])) == 1
+
+
+def test_check_rows_without_a_verdict_do_not_count_and_are_written_again(folder):
+    write_decision(folder, verdict("s1", 8, 0, "pass"), checks=CHECKS)
+    append_row(folder.gates, {"row": "check", "stage": "s2", "attempt": 0, "step": 16, **CHECKS[0]})
+    assert list(read_verdicts(folder)) == ["s1"]
+    write_decision(folder, verdict("s2", 16, 0, "pass"), checks=CHECKS)
+    assert len(read_rows(folder.gates)) == 6
+
+
+def test_only_the_branch_counts_and_every_attempt_is_kept(folder):
+    write_decision(folder, verdict("s1", 8, 0, "pass"), checks=[])
+    write_decision(folder, verdict("s2", 16, 0, "rollback"), checks=[])
+    parent = "step-00000008-a0"
+    begin_attempt(folder.lineage, AttemptStart(1, step=8, parent=parent, reason="a test"))
+    assert list(read_verdicts(folder)) == ["s1"]
+    write_decision(folder, verdict("s2", 16, 1, "pass"), checks=[])
+    assert read_verdicts(folder)["s2"]["verdict"] == "pass"
+    assert [row["verdict"] for row in all_verdicts(folder)] == ["pass", "rollback", "pass"]
+
+
+def test_a_verdict_without_its_keys_is_named_by_line(folder):
+    append_row(folder.gates, {"row": "verdict", "stage": "s1"})
+    with pytest.raises(CorruptDataError, match="line 1"):
+        read_verdicts(folder)

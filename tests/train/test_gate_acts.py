@@ -1,0 +1,243 @@
+"""A gate's verdict is acted on: a stage that forgets is begun again, one that learns is lengthened.
+
+Kills at the gate and just after its verdict lead to the same end.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.train.world import (
+    BATCH_TOKENS,
+    STAGES,
+    STEPS,
+    World,
+    deterministic_rows,
+    fingerprint,
+    wait_until,
+)
+
+LONG = 48  # steps of the first stage, until it knows something that can be forgotten
+FORGETFUL = {
+    "stage1_tales.training.total_tokens": LONG * BATCH_TOKENS,
+    "stage1_tales.training.embedding_learning_rate": 0.1,
+    "stage2_sums.data.replay_share": 0.0,
+    "stage2_sums.training.learning_rate": 0.05,
+    "stage2_sums.training.embedding_learning_rate": 0.2,
+    "stage2_sums.gate.rollback.min_replay_share": 0.5,
+    "stage2_sums.gate.rollback.rate_factor": 0.2,
+}
+UNREACHABLE = {
+    "stage1_tales.gate.min_improvement": 0.9,
+    "stage1_tales.gate.extension.fraction": 0.25,
+}
+
+
+def sets(settings: dict) -> list[str]:
+    return [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+
+
+def rows(run: Path, name: str) -> list[dict]:
+    return [json.loads(line) for line in (run / name).read_text().splitlines()]
+
+
+def verdicts(run: Path) -> list[tuple]:
+    found = [row for row in rows(run, "gates.jsonl") if row["row"] == "verdict"]
+    return [(row["stage"], row["attempt"], row["verdict"]) for row in found]
+
+
+@pytest.fixture(scope="module")
+def forgetful(tmp_path_factory) -> World:
+    world = World.create(tmp_path_factory.mktemp("forgetful"))
+    world.finish("run", "run", *sets(FORGETFUL))
+    return world
+
+
+def assert_same_end(world: World, out: str, whole: World) -> None:
+    left, right = world.root / out, whole.root / "run"
+    assert world.checkpoints(out)[-1].name == whole.checkpoints("run")[-1].name
+    assert fingerprint(world.checkpoints(out)[-1]) == fingerprint(whole.checkpoints("run")[-1])
+    assert deterministic_rows(left) == deterministic_rows(right)
+    for name in ("gates.jsonl", "lineage.jsonl"):
+        assert (left / name).read_text() == (right / name).read_text()
+
+
+def test_a_stage_that_forgets_is_rolled_back_and_passes_with_more_replay(forgetful):
+    run = forgetful.root / "run"
+    assert verdicts(run) == [
+        (STAGES[0], 0, "pass"),
+        (STAGES[1], 0, "rollback"),
+        (STAGES[1], 1, "pass"),
+    ]
+    begun = [row for row in rows(run, "lineage.jsonl") if row["event"] == "attempt"]
+    assert begun[1]["parent"] == f"step-{LONG:08d}-a0"
+    assert begun[1]["changes"]["replay_share"] == 0.5
+    assert "forgotten" in begun[1]["reason"]
+    checks = [row for row in rows(run, "gates.jsonl") if row["row"] == "check"]
+    kept = {row["attempt"]: row for row in checks if row["id"] == "G3"}
+    assert kept[0]["low"] > 0.02
+    assert kept[1]["high"] < 0.01
+    # what the second attempt read is half replay, and tokens add up
+    last = rows(run, "gates.jsonl")[-1]
+    assert last["ledger"] == dict.fromkeys(STAGES, STEPS * BATCH_TOKENS // 2)
+    state = json.loads((forgetful.checkpoints("run")[-1] / "state.json").read_text())
+    assert state["position"]["tokens_seen"] == (LONG + STEPS) * BATCH_TOKENS
+    assert state["position"]["tokens_spent"] == (LONG + 2 * STEPS) * BATCH_TOKENS
+
+
+def test_the_first_attempt_stays_and_the_second_trains_at_lower_rates(forgetful):
+    found = deterministic_rows(forgetful.root / "run")
+    first, second = (
+        [row for row in found if row["stage"] == STAGES[1] and row["attempt"] == n] for n in (0, 1)
+    )
+    assert len(first) == len(second) == STEPS
+    for old, new in zip(first, second, strict=True):
+        assert new["learning_rate"] == pytest.approx(0.2 * old["learning_rate"])
+    names = {path.name for path in forgetful.checkpoints("run")}
+    assert names >= {f"step-{LONG + STEPS:08d}-a0", f"step-{LONG + STEPS:08d}-a1"}
+
+
+def test_a_complete_run_with_a_rollback_is_not_trained_again(forgetful):
+    more = (*sets(FORGETFUL), "--json")
+    outcome = json.loads(forgetful.finish("run", "run", *more).stdout)
+    assert outcome["already_complete"]
+    assert [stage["attempt"] for stage in outcome["stages"]] == [0, 1]
+
+
+def gate_is_scoring(run: Path) -> bool:
+    """The end of stage 2 is being scored, and no verdict on it has been written."""
+    return any((run / "scores").glob(f"step-{LONG + STEPS:08d}-a0-*.json"))
+
+
+def attempt_has_begun(run: Path) -> bool:
+    lineage = run / "lineage.jsonl"
+    return lineage.exists() and '"attempt": 1' in lineage.read_text()
+
+
+def verdict_is_written(run: Path) -> bool:
+    gates = run / "gates.jsonl"
+    return gates.exists() and '"rollback"' in gates.read_text()
+
+
+def kill_when(moment: Callable[[Path], bool], world: World, settings: dict) -> None:
+    process = world.start("run", "run", *sets(settings))
+    wait_until(lambda: moment(world.root / "run"), process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert process.returncode == -9
+
+
+@pytest.mark.parametrize("moment", [gate_is_scoring, verdict_is_written, attempt_has_begun])
+def test_a_kill_at_the_gate_leads_to_the_same_end(forgetful, tmp_path, moment):
+    world = World.create(tmp_path / "world")
+    kill_when(moment, world, FORGETFUL)
+    world.finish("run", "run", *sets(FORGETFUL))
+    assert_same_end(world, "run", forgetful)
+
+
+def test_a_kill_between_the_verdict_and_the_attempt_leads_to_the_same_end(forgetful):
+    """The moment is too short to be hit for sure, so the folder is brought to that state."""
+    run = shutil.copytree(forgetful.root / "run", forgetful.root / "between")
+    (run / "exit.json").unlink()
+    for path in [*run.glob("checkpoints/*-a1"), *run.glob("scores/*-a1-*")]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    lines = (run / "lineage.jsonl").read_text().splitlines(keepends=True)
+    (run / "lineage.jsonl").write_text("".join(x for x in lines if '"attempt": 1' not in x))
+    for name in ("gates.jsonl", "metrics.jsonl"):
+        kept = [row for row in rows(run, name) if row["attempt"] == 0]
+        (run / name).write_text("".join(json.dumps(row) + "\n" for row in kept))
+    forgetful.finish("run", "between", *sets(FORGETFUL))
+    assert_same_end(forgetful, "between", forgetful)
+
+
+def test_a_stage_is_rolled_back_only_so_often(tmp_path):
+    world = World.create(tmp_path / "world")
+    stubborn = {
+        **FORGETFUL,
+        "stage2_sums.gate.rollback.max_rollbacks": 1,
+        "stage2_sums.gate.rollback.rate_factor": 1.0,
+        "stage2_sums.gate.rollback.min_replay_share": 0.1,
+    }
+    finished = world.finish("run", "run", *sets(stubborn), code=20)
+    assert "rolled back 1 times already, which is the limit" in finished.stderr
+    assert [verdict for *_, verdict in verdicts(world.root / "run")] == ["pass", "rollback", "stop"]
+    assert world.exit_record("run")["code"] == 20
+
+
+@pytest.mark.parametrize("schedule", ["linear_to_zero", "wsd"])
+def test_a_stage_that_still_learns_is_lengthened_in_the_way_of_its_schedule(tmp_path, schedule):
+    world = World.create(tmp_path / "world")
+    more = sets({**UNREACHABLE, "training.schedule": schedule, "training.decay_fraction": 0.5})
+    world.finish("run", "run", *more, code=20)
+    run = world.root / "run"
+    assert verdicts(run) == [(STAGES[0], n, v) for n, v in enumerate(("extend", "extend", "stop"))]
+    begun = [row for row in rows(run, "lineage.jsonl") if row["event"] == "attempt"]
+    starts = [STEPS, STEPS + 2] if schedule == "linear_to_zero" else [STEPS // 2, STEPS // 2 + 2]
+    assert [row["step"] for row in begun[1:]] == starts
+    last = [row for row in rows(run, "metrics.jsonl") if row["attempt"] == 2]
+    assert [row["step"] for row in last] == list(range(starts[1] + 1, STEPS + 4 + 1))
+    ended = rows(run, "gates.jsonl")[-1]
+    assert (ended["step"], ended["ledger"]) == (STEPS + 4, {STAGES[0]: (STEPS + 4) * BATCH_TOKENS})
+    peak = max(row["learning_rate"] for row in last)
+    assert peak == pytest.approx(0.01 if schedule == "wsd" else 0.3 * 0.01)
+    assert last[-1]["learning_rate"] < last[0]["learning_rate"]
+
+
+def test_a_kill_in_an_extension_leads_to_the_same_end(tmp_path):
+    whole, killed = World.create(tmp_path / "whole"), World.create(tmp_path / "killed")
+    kill_when(attempt_has_begun, killed, UNREACHABLE)
+    for world in (whole, killed):
+        world.finish("run", "run", *sets(UNREACHABLE), code=20)
+    assert_same_end(killed, "run", whole)
+
+
+def test_the_first_stage_begins_again_from_new_weights_when_it_diverges(tmp_path):
+    world = World.create(tmp_path / "world")
+    unstable = {
+        "stage1_tales.training.learning_rate": 3.0,
+        "stage1_tales.training.embedding_learning_rate": 30.0,
+        "stage1_tales.training.total_tokens": 20 * BATCH_TOKENS,
+        "stage1_tales.gate.rollback.rate_factor": 0.003,
+    }
+    world.finish("run", "run", *sets(unstable))
+    run = world.root / "run"
+    assert verdicts(run)[:2] == [(STAGES[0], 0, "rollback"), (STAGES[0], 1, "pass")]
+    found = deterministic_rows(run)
+    first = [row["loss"] for row in found if row["step"] == 1]
+    assert first[0] == pytest.approx(first[1], rel=0.01)  # another order, the same new weights
+    # a rollback keeps what the first order of settings said about replay: there is nothing earlier
+    assert rows(run, "lineage.jsonl")[2]["changes"]["replay_share"] == 0.0
+
+
+def test_thresholds_may_not_change_after_the_stage_has_started(tmp_path):
+    world = World.create(tmp_path / "world")
+    world.finish("run", "run", "--max_steps", "2")
+    config = world.root / "run" / "config.yaml"
+    loosened = "min_improvement: 0.0001"
+    config.write_text(config.read_text().replace("min_improvement: 0.005", loosened))
+    more = ("--set", "gate.min_improvement=0.0001")
+    finished = world.finish("run", "run", *more, code=30)
+    assert "may not change after its stage has started" in finished.stderr
+
+
+def test_two_ranks_roll_back_alike(tmp_path):
+    world = World.create(tmp_path / "world")
+    command = world.command("run", "run", *sets(FORGETFUL))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    done = subprocess.run(
+        [*launcher, "--nproc_per_node", "2", "-m", *command[2:]],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        env={**os.environ, "PYTHONPATH": "src"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert [v for *_, v in verdicts(world.root / "run")] == ["pass", "rollback", "pass"]
