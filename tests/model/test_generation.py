@@ -125,7 +125,7 @@ def test_the_decoding_copy_computes_the_same_bits(dtype):
 
 
 # torch.compile warns about torch's own code
-@pytest.mark.filterwarnings("default")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("how", ["off", "block", "model"])
 def test_weights_gradients_and_torchs_random_state_are_untouched(dtype, how):

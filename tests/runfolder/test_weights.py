@@ -25,8 +25,12 @@ from yxanul.runfolder.weights import find_weights
 def run(tmp_path) -> RunFolder:
     folder = RunFolder(tmp_path / "run")
     folder.create()
-    begin_attempt(folder.lineage, AttemptStart(0, step=0, parent=None, reason="the run begins"))
+    begin(folder, 0)
     return folder
+
+
+def begin(run: RunFolder, attempt: int, *, parent: str | None = None) -> None:
+    begin_attempt(run.lineage, AttemptStart(attempt, step=3, parent=parent, reason="a test"))
 
 
 def add(run: RunFolder, step: int, attempt: int = 0) -> Path:
@@ -90,10 +94,19 @@ def test_no_checkpoint_that_verifies_is_an_error_with_every_reason(run):
 def test_the_current_attempt_counts_and_before_its_first_checkpoint_its_parent(run):
     parent = add(run, 3)
     add(run, 6)
-    begin_attempt(run.lineage, AttemptStart(1, step=4, parent=parent.name, reason="rollback"))
+    begin(run, 1, parent=parent.name)
     assert found(run.root) == parent.name
     own = add(run, 5, attempt=1)
     assert found(run.root) == own.name
+
+
+def test_an_attempt_may_go_on_from_another_run(run, tmp_path):
+    other = RunFolder(tmp_path / "other")
+    other.create()
+    theirs = add(other, 9)
+    add(run, 3)
+    begin(run, 1, parent=str(theirs))
+    assert (find_weights(run.root).weights.model["w"] == 9).all()
 
 
 @pytest.mark.parametrize("kind", ["nothing", "file", "empty", "hub", "hugging face", "weights"])
