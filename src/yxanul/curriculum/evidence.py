@@ -9,31 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from yxanul.config.load import parse_config
-from yxanul.config.schema import RunConfig
-from yxanul.curriculum.changes import StageChanges
 from yxanul.curriculum.checks import Integrity
+from yxanul.curriculum.course import read_course, read_frozen_config
 from yxanul.curriculum.gate import Decision, Evidence, decide
-from yxanul.curriculum.stages import StagePlan, plan_stages
+from yxanul.curriculum.stages import StagePlan
 from yxanul.errors import CorruptDataError, UsageError
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.lineage import branch_of, is_on, stage_changes
+from yxanul.runfolder.lineage import branch_of, is_on
 from yxanul.runfolder.rows import Row, read_rows
 from yxanul.runfolder.scores import domain_course, scores_at
 from yxanul.runfolder.verdicts import all_verdicts, read_checks
-
-
-def read_course(config: RunConfig, folder: RunFolder, *, attempt: int) -> tuple[StagePlan, ...]:
-    """Return the stages as an attempt trains them: by the settings, and what the gates changed."""
-    try:
-        rows = stage_changes(folder.lineage, attempt)
-        changes = {name: StageChanges.from_row(row) for name, row in rows.items()}
-    except (KeyError, TypeError) as error:
-        raise CorruptDataError(
-            f"{folder.lineage}: the changes of a stage are not what was written ({error}); bring a "
-            "good copy back"
-        ) from error
-    return plan_stages(config, changes)
 
 
 def gather_evidence(
@@ -120,13 +105,12 @@ def judge_again(root: Path, *, stage: str | None = None) -> list[Judgement]:
 def _decide_again(folder: RunFolder, verdict: Row) -> Decision:
     stage, attempt = verdict["stage"], verdict["attempt"]
     try:
-        config = parse_config(folder.config.read_text(encoding="utf-8"), str(folder.config))
-        plans = read_course(config, folder, attempt=attempt)
+        plans = read_course(read_frozen_config(folder), folder, attempt=attempt)
         plan = next(plan for plan in plans if plan.name == stage)
         stored = verdict["evidence"]
         integrity = None if stored["integrity"] is None else Integrity(**stored["integrity"])
         domains = (stored["own_domains"], stored["older_domains"])
-    except (OSError, KeyError, TypeError, StopIteration) as error:
+    except (KeyError, TypeError, StopIteration) as error:
         raise CorruptDataError(
             f"{folder.gates}: the verdict on {stage} does not fit {folder.config} ({error!r}); "
             "bring good copies back"

@@ -11,14 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from yxanul.config.load import parse_config
 from yxanul.config.schema import RunConfig
+from yxanul.curriculum.course import read_frozen_config
 from yxanul.data.tokenizer import Tokenizer, load_tokenizer
-from yxanul.errors import ConfigError, CorruptCheckpointError, CorruptDataError, UsageError
+from yxanul.errors import CorruptCheckpointError, UsageError
 from yxanul.hardware.choices import DTYPES, pick_device, precision_by_rule
 from yxanul.model.transformer import Transformer
 from yxanul.runfolder.checkpoints import Checkpoint, CheckpointInfo, Weights
-from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.weights import find_weights
 
 
@@ -56,16 +55,6 @@ def load_model(place: Path) -> LoadedModel:
     return LoadedModel(
         model.to(device), load_tokenizer(), config, weights.info, notes=(*skipped, *notes)
     )
-
-
-def read_frozen_config(folder: RunFolder) -> RunConfig:
-    """Return the configuration that a run was begun with; damage is a `CorruptDataError`."""
-    try:
-        return parse_config(folder.config.read_text(encoding="utf-8"), str(folder.config))
-    except (ConfigError, UnicodeDecodeError) as error:
-        raise CorruptDataError(
-            f"{folder.config} is not what was written ({error}); bring a good copy back"
-        ) from error
 
 
 def copy_weights(weights: Weights | Checkpoint, model: Transformer) -> None:

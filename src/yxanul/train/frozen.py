@@ -5,10 +5,10 @@ from collections.abc import Collection, Sequence
 from yxanul.config.contradictions import check_config
 from yxanul.config.load import diff_configs, dump_config
 from yxanul.config.schema import RunConfig, StageConfig
+from yxanul.curriculum.course import read_frozen_config
 from yxanul.curriculum.stages import longest_seq_len
 from yxanul.data.manifest import Manifest
 from yxanul.errors import ConfigError
-from yxanul.evaluate.loaded import read_frozen_config
 from yxanul.hardware.choices import freeze_compute
 from yxanul.plan.budget import tokens_for_epochs
 from yxanul.plan.parameters import parameter_count

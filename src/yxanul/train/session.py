@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 
 from yxanul.config.schema import RunConfig
-from yxanul.curriculum.evidence import read_course
+from yxanul.curriculum.course import read_course
 from yxanul.curriculum.stages import StagePlan
 from yxanul.data.tokenizer import Tokenizer
 from yxanul.errors import NumericsError

@@ -7,7 +7,7 @@ import torch
 
 from yxanul.config.load import load_config, stage_names
 from yxanul.config.schema import RunConfig
-from yxanul.curriculum.evidence import read_course
+from yxanul.curriculum.course import read_course
 from yxanul.data.tokenizer import load_tokenizer
 from yxanul.hardware.choices import DTYPES
 from yxanul.hardware.memory import keep_freed_memory

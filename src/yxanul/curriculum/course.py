@@ -1,0 +1,32 @@
+"""The course of a run as its folder tells it: its settings, and what its gates changed of them."""
+
+from yxanul.config.load import parse_config
+from yxanul.config.schema import RunConfig
+from yxanul.curriculum.changes import StageChanges
+from yxanul.curriculum.stages import StagePlan, plan_stages
+from yxanul.errors import ConfigError, CorruptDataError
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.lineage import stage_changes
+
+
+def read_frozen_config(folder: RunFolder) -> RunConfig:
+    """Return the configuration that a run was begun with; damage is a `CorruptDataError`."""
+    try:
+        return parse_config(folder.config.read_text(encoding="utf-8"), str(folder.config))
+    except (ConfigError, UnicodeDecodeError) as error:
+        raise CorruptDataError(
+            f"{folder.config} is not what was written ({error}); bring a good copy back"
+        ) from error
+
+
+def read_course(config: RunConfig, folder: RunFolder, *, attempt: int) -> tuple[StagePlan, ...]:
+    """Return the stages as an attempt trains them: by the settings, and what the gates changed."""
+    try:
+        rows = stage_changes(folder.lineage, attempt)
+        changes = {name: StageChanges.from_row(row) for name, row in rows.items()}
+    except (KeyError, TypeError) as error:
+        raise CorruptDataError(
+            f"{folder.lineage}: the changes of a stage are not what was written ({error}); bring a "
+            "good copy back"
+        ) from error
+    return plan_stages(config, changes)
