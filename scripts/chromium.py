@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -56,7 +55,7 @@ class Page:
                 return answer["result"]
 
     def show(self, url: str, *, width: int, height: int, dark: bool, scale: float = 1) -> None:
-        """Open `url` at a width of CSS pixels (below 700 as a phone), and wait until it is drawn."""
+        """Open `url` at a width in CSS pixels, below 700 as a phone; wait until it is drawn."""
         phone = width < 700
         self.call(
             "Emulation.setDeviceMetricsOverride",
@@ -153,8 +152,3 @@ def open_page(chromium: str) -> Iterator[Page]:
                 process.kill()
                 process.wait()
             os.close(answers)
-
-
-def main_file_url(path: Path) -> str:
-    """Return the address of a file on the disk."""
-    return path.resolve().as_uri()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-from yxanul.cli import data_verbs, run_verbs
+from yxanul.cli import data_verbs, report_verbs, run_verbs
 from yxanul.cli.output import print_json, say
 from yxanul.errors import UsageError, YxanulError
 
@@ -22,6 +22,7 @@ app.command("train")(run_verbs.train)
 app.command("prepare")(data_verbs.prepare_data)
 app.command("inspect")(data_verbs.inspect)
 app.command("plan")(data_verbs.plan)
+app.command("report")(report_verbs.report)
 
 _INTERRUPTED = 130
 

@@ -8,6 +8,7 @@ from itertools import groupby
 from yxanul.report.gather import Run
 from yxanul.report.records import Record
 from yxanul.report.traced import Traced
+from yxanul.runfolder.checkpoints import CHECKPOINT_NAME
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Segment:
     stage: str
     attempt: int
     belongs: bool
-    """False: a rollback left this piece behind."""
+    """False: a later attempt left this piece behind."""
     rows: tuple[Record, ...]
 
 
@@ -95,17 +96,21 @@ def trained_seconds(run: Run) -> Traced | None:
 
     A logged row stands for the steps since the row of its attempt before it.
     """
-    seconds, last = 0.0, {}
-    for attempt in run.attempts:
-        name = str(attempt.find("parent") or "")
-        parent_step = name.split("-")[1] if name.startswith("step-") else "0"
-        last[attempt.find("attempt")] = int(parent_step)
+    seconds, last = 0.0, _first_steps(run)
     for row in run.metrics:
         step_s = row.number("step_s")
         if step_s is None:
             return None
         step, attempt = row.need_count("step"), row.need_count("attempt")
-        seconds += step_s.number * (step - last.get(attempt, 0))
+        first = step - row.need_count("stage_step")
+        seconds += step_s.number * (step - last.get(attempt, first))
         last[attempt] = step
-    sources = ("metrics.jsonl:*#/step_s", "metrics.jsonl:*#/step")
+    sources = ("metrics.jsonl:*#/step_s", "metrics.jsonl:*#/step", "lineage.jsonl:*#/parent")
     return Traced(seconds, sources, "spent")
+
+
+def _first_steps(run: Run) -> dict[int, int]:
+    """Return {attempt: the step that it began after}, for those begun from the run's own steps."""
+    parents = {row.need_count("attempt"): row.find("parent") for row in run.attempts}
+    matches = {a: CHECKPOINT_NAME.fullmatch(str(parent)) for a, parent in parents.items()}
+    return {attempt: int(match[1]) for attempt, match in matches.items() if match}

@@ -38,9 +38,9 @@ def loss_chart(run: Run) -> Chart:
     return Chart(
         name="loss",
         title="Loss and learning rate",
-        caption="Above, the training loss of each step in nats per token, lower is better; it jumps "
-        "where a stage brings new text. Below, the learning rate of matrices (solid), embedding "
-        "(dashed) and norms (dotted).",
+        caption="Above, the training loss of each step in nats per token, lower is better; it "
+        "jumps where a stage brings new text. Below, the learning rate of matrices (solid), "
+        "embedding (dashed) and norms (dotted).",
         data=data,
         layout=layout(
             460,
@@ -83,22 +83,22 @@ def bpb_chart(run: Run) -> Chart | None:
     placed = [(score, tokens) for score in run.scores if (tokens := _tokens_at(run, score))]
     if not placed:
         return None
-    domains = score_domains(run)
     data: list[JsonObject] = []
-    for index, domain in enumerate(domains):
+    for index, domain in enumerate(score_domains(run)):
         own = [(s, t) for s, t in placed if s.find("domain") == domain and run.belongs(s)]
         left = [(s, t) for s, t in placed if s.find("domain") == domain and not run.belongs(s)]
-        data.append(_domain_curve(domain, own, index=index))
         for attempt in dict.fromkeys(s.need_count("attempt") for s, _ in left):
             branch = [pair for pair in left if pair[0].find("attempt") == attempt]
+            # From the last score that both share, so that one sees where they part.
             start = [pair for pair in own if pair[1][1] < branch[0][1][1]][-1:]
             data.append(_domain_curve(domain, start + branch, index=index, abandoned=attempt))
+        data.append(_domain_curve(domain, own, index=index))
     return Chart(
         name="bpb",
         title="Bits per byte of held-out documents",
         caption="Bits that the model needs for one byte of text it never trained on, per domain; "
         "lower is better. A line that rises after its own stage is forgetting. Dotted lines and "
-        "small numbers mark where a stage begins.",
+        "small numbers mark where a stage begins." + _not_drawn(len(run.scores) - len(placed)),
         data=data,
         layout=layout(
             430,
@@ -109,8 +109,8 @@ def bpb_chart(run: Run) -> Chart | None:
         ),
         legend=(
             *(
-                LegendEntry(colour(i), GLYPHS[i % len(GLYPHS)], run_domain)
-                for i, run_domain in enumerate(_traced_domains(run))
+                LegendEntry(colour(i), GLYPHS[i % len(GLYPHS)], domain)
+                for i, domain in enumerate(_traced_domains(run))
             ),
             *_abandoned_legend(run),
         ),
@@ -122,6 +122,12 @@ def score_domains(run: Run) -> tuple[str, ...]:
     ordered = [d for v in run.verdicts for k in ("bpb_before", "bpb_after") for d in v.table(k)]
     scored = {score.need_text("domain"): None for score in run.scores}
     return tuple(dict.fromkeys([d for d in ordered if d in scored] + list(scored)))
+
+
+def _not_drawn(scores: int) -> str:
+    if not scores:
+        return ""
+    return f" Not drawn: {scores} scores of steps whose tokens no row of metrics.jsonl tells."
 
 
 def _stage_curves(
@@ -202,4 +208,4 @@ def _stage_legend(run: Run) -> tuple[LegendEntry, ...]:
 def _abandoned_legend(run: Run) -> tuple[LegendEntry, ...]:
     if all(run.belongs(row) for row in run.metrics):
         return ()
-    return (LegendEntry(ABANDONED, "┅", "an attempt left by a rollback"),)
+    return (LegendEntry(ABANDONED, "┅", "an attempt left behind"),)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timezone
 
 from yxanul.report.course import stage_names
 from yxanul.report.gather import Run
@@ -12,7 +13,7 @@ from yxanul.report.traced import Story, Traced, source_of, total
 
 @dataclass(frozen=True)
 class Event:
-    """A sentence of the run's history; `tone` marks what went wrong."""
+    """A sentence of the run's history; `tone` marks a gate's rollback."""
 
     story: Story
     tone: str = "quiet"
@@ -35,7 +36,7 @@ class LedgerRow:
 
 @dataclass(frozen=True)
 class Ledger:
-    """Which source gave how many tokens; `kept` says which verdict rows are counted."""
+    """Which source gave how many tokens, on the run's branch."""
 
     stages: tuple[Traced, ...]
     rows: tuple[LedgerRow, ...]
@@ -100,10 +101,10 @@ _ELSEWHERE = ("features", "cpu_flags", "command")
 
 def history(run: Run) -> tuple[Event, ...]:
     """Tell the attempts in the order in which they began."""
-    events = []
-    for row in run.attempts:
-        events.append(Event(_attempt_story(row), "bad" if _is_rollback(row) else "quiet"))
-    return tuple(events)
+    return tuple(
+        Event(_attempt_story(row), "bad" if row.table("changes") else "quiet")
+        for row in run.attempts
+    )
 
 
 def ledger(run: Run) -> Ledger | None:
@@ -114,13 +115,13 @@ def ledger(run: Run) -> Ledger | None:
     if not verdicts:
         return None
     rows = []
-    for name in dict.fromkeys(name for v in verdicts for name in v.table("ledger")):
+    for name in dict.fromkeys(source for v in verdicts for source in v.table("ledger")):
         tokens = tuple(v.number("ledger", name) for v in verdicts)
         given = [t for t in tokens if t is not None]
         if given:
             key = Traced(name, (given[0].sources[0],), "key")
             rows.append(LedgerRow(key, tokens, total(given)))
-    stages = tuple(name for v in verdicts if (name := v.text("stage")) is not None)
+    stages = tuple(stage for v in verdicts if (stage := v.text("stage")) is not None)
     return Ledger(stages, tuple(rows))
 
 
@@ -158,7 +159,7 @@ def facts(run: Run) -> tuple[Fact, ...]:
         where = run.environment.source(key)
         text = Traced(str(value) if isinstance(value, bool) else value, (where,))
         found.append(Fact(Traced(key, (where,), "key"), text))
-    return tuple(found)
+    return (*found, *_end_time(run))
 
 
 def features(run: Run) -> tuple[Feature, ...]:
@@ -182,8 +183,13 @@ def configuration(run: Run) -> Traced | None:
     return Traced(run.config_text, (source_of("config.yaml"),), "file")
 
 
-def _is_rollback(row: Record) -> bool:
-    return row.need_count("attempt") > 0
+def _end_time(run: Run) -> tuple[Fact, ...]:
+    ended = run.exit.number("ended_at") if run.exit is not None else None
+    if ended is None:
+        return ()
+    moment = datetime.fromtimestamp(ended.number, tz=timezone.utc)
+    text = Traced(f"{moment:%Y-%m-%d %H:%M} UTC", ended.sources, "date")
+    return (Fact(Traced("ended_at", ended.sources, "key"), text),)
 
 
 def _attempt_story(row: Record) -> Story:
@@ -194,22 +200,22 @@ def _attempt_story(row: Record) -> Story:
     spent = row.number("tokens_spent")
     if spent is not None and spent.number > 0:
         story += [" Until then ", spent, " tokens had been spent."]
-    return tuple([*story, *_change_story(row)])
+    return (*story, *_change_story(row))
 
 
 def _change_story(row: Record) -> Story:
     """Tell what a rollback changed for the new attempt."""
     told: list[str | Traced] = []
     words = {
-        "replay_share": "replay of earlier stages ",
-        "rate_factor": "learning rates times ",
-        "extra_steps": "extra steps ",
-        "from_stage_step": "from the stage's step ",
+        "replay_share": ("replay of earlier stages ", "share", ""),
+        "rate_factor": ("learning rates times ", "plain", ""),
+        "extra_steps": ("the stage longer by ", "whole", " steps"),
+        "from_stage_step": ("on from step ", "whole", " of the stage"),
     }
-    for key, text in words.items():
+    for key, (before, kind, after) in words.items():
         value = row.number("changes", key)
-        if value is not None:
-            told += [", " if told else " Changed: ", text, value]
+        if value is not None and value.number != 0:
+            told += [", " if told else " Changed: ", before, value.shown_as(kind), after]
     return (*told, ".") if told else ()
 
 

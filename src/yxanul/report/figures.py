@@ -98,14 +98,21 @@ def axis(**more: Any) -> JsonObject:
 
 
 def token_axis(last: int, **more: Any) -> JsonObject:
-    """Return an x axis from 0 to `last` tokens, marked in round numbers with K, M and B."""
-    step = _round_step(max(last, 1) / 4)
+    """Return an x axis from 0 to `last` tokens, marked in round numbers with K, M and B.
+
+    plotly's own marks would say k, M and G.
+    """
+    step = _round_step(max(last, 1) / 5)
     marks = [step * i for i in range(math.floor(last / step) + 1)]
     texts = [format_count(mark) for mark in marks]
-    texts[-1] += " tokens" if len(texts) > 1 else ""
     edge = 0.02 * max(last, 1)
     return axis(
-        range=[-edge, last + 2 * edge], tickvals=marks, ticktext=texts, showgrid=False, **more
+        range=[-edge, last + 2 * edge],
+        tickvals=marks,
+        ticktext=texts,
+        showgrid=False,
+        title={"text": "tokens seen", "font": {"size": 12, "color": "@muted"}, "standoff": 6},
+        **more,
     )
 
 
@@ -114,7 +121,7 @@ def layout(height: int, borders: Sequence[Border], **more: Any) -> JsonObject:
     notes = [*more.pop("annotations", ()), *map(_number, borders)]
     return {
         "height": height,
-        "margin": {"l": 44, "r": 8, "t": 34, "b": 32},
+        "margin": {"l": 44, "r": 8, "t": 30, "b": 46},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"color": "@ink", "size": 12, "family": "system-ui, sans-serif"},

@@ -42,7 +42,7 @@ class Run:
     """Another process is training in the folder."""
 
     def belongs(self, record: Record) -> bool:
-        """Tell whether a row's step belongs to the run, or to an attempt left by a rollback."""
+        """Tell whether a row's step belongs to the run, or to an attempt left behind."""
         return record.need_count("step") <= self.branch.get(record.need_count("attempt"), -1)
 
 

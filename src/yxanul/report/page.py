@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from yxanul.report import curves, details
 from yxanul.report.figures import Chart
@@ -17,7 +17,7 @@ from yxanul.report.forgetting import forgetting_matrix
 from yxanul.report.gather import Run
 from yxanul.report.summary import summary
 from yxanul.report.traced import Traced
-from yxanul.report.verdicts import cards, tone
+from yxanul.report.verdicts import cards
 from yxanul.report.words import origin, show
 
 _HERE = Path(__file__).parent
@@ -66,9 +66,9 @@ def render(run: Run) -> str:
 
 def plotly_script() -> Markup:
     """Return plotly.js whole, safe inside a script element."""
-    from plotly.offline import get_plotlyjs  # slow to import, and needed here only  # noqa: PLC0415
+    from plotly.offline import get_plotlyjs  # slow to import, and needed here only
 
-    return Markup(str(get_plotlyjs()).replace("</script", "<\\/script"))  # noqa: S704
+    return Markup(str(get_plotlyjs()).replace("</script", "<\\/script"))
 
 
 @cache
@@ -82,7 +82,7 @@ def _environment() -> Environment:
     )
     environment.filters["show"] = show
     environment.filters["origin"] = origin
-    environment.filters["tone"] = tone
+    environment.filters["breakable"] = _breakable
     environment.filters["figure"] = _figure
     environment.tests["traced"] = _is_traced
     return environment
@@ -90,7 +90,7 @@ def _environment() -> Environment:
 
 def _own(name: str) -> Markup:
     """Return a file of this room, which is ours and needs no escaping."""
-    return Markup((_HERE / name).read_text(encoding="utf-8"))  # noqa: S704
+    return Markup((_HERE / name).read_text(encoding="utf-8"))
 
 
 def _hash(script: str) -> str:
@@ -101,6 +101,11 @@ def _hash(script: str) -> str:
 
 def _figure(chart: Chart) -> dict[str, Any]:
     return {"data": chart.data, "layout": chart.layout}
+
+
+def _breakable(text: str) -> Markup:
+    """Escape a text, and let long names break after an underscore; its content stays the same."""
+    return Markup(str(escape(text)).replace("_", "_<wbr>"))
 
 
 def _is_traced(value: object) -> bool:

@@ -66,6 +66,8 @@ class GateMark:
 
     stage: Traced
     verdict: Traced | None
+    attempt: Traced | None
+    """None for the first attempt, of which nothing needs to be said."""
     tone: str
 
 
@@ -73,6 +75,7 @@ class GateMark:
 class Summary:
     """Everything of the first screen."""
 
+    lead: Story
     ending: Ending
     tiles: tuple[Tile, ...]
     gates: tuple[GateMark, ...]
@@ -82,7 +85,7 @@ class Summary:
 def summary(run: Run) -> Summary:
     """Return the first screen of a run."""
     gates = tuple(_mark(run, name) for name in stage_names(run))
-    return Summary(_ending(run, gates), _tiles(run), gates, _reached(run))
+    return Summary(_lead(run), _ending(run, gates), _tiles(run), gates, _reached(run))
 
 
 def parameters(run: Run) -> Traced | None:
@@ -101,8 +104,34 @@ def median_speed(run: Run, column: str) -> Traced | None:
 
 def _mark(run: Run, name: Traced) -> GateMark:
     row = stage_verdict(run, str(name.value))
-    verdict = row.text("verdict") if row is not None else None
-    return GateMark(name, verdict, tone(verdict))
+    if row is None:
+        return GateMark(name, None, None, tone(None))
+    verdict, attempt = row.text("verdict"), row.number("attempt")
+    is_first = attempt is None or attempt.value == 0
+    return GateMark(name, verdict, None if is_first else attempt, tone(verdict))
+
+
+def _lead(run: Run) -> Story:
+    """Say what was trained on what: the model's name and the domains of its text."""
+    name = run.config.text("model", "name") if run.config is not None else None
+    model: Story = ("Model “", name, "”") if name is not None else ("A model",)
+    told: list[str | Traced] = [*model, ", trained on text of these domains: "]
+    domains = _domains(run)
+    for index, domain in enumerate(domains):
+        told += ["" if index == 0 else " and " if index + 1 == len(domains) else ", ", domain]
+    return (*told, ".") if domains else (*model, ".")
+
+
+def _domains(run: Run) -> list[Traced]:
+    """Return the domains of the prepared data, each once, in the order of the stages."""
+    if run.manifest is None:
+        return []
+    found: dict[str, Traced] = {}
+    for name in run.manifest.table("sources"):
+        domain = run.manifest.text("sources", name, "domain")
+        if domain is not None:
+            found.setdefault(str(domain.value), domain)
+    return list(found.values())
 
 
 def _ending(run: Run, gates: tuple[GateMark, ...]) -> Ending:

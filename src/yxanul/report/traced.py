@@ -32,7 +32,6 @@ class Traced:
         """The value as a float; only for values that are numbers."""
         return float(self.value)
 
-
     def shown_as(self, kind: str) -> Traced:
         """Return the same value, written in another way."""
         return replace(self, kind=kind)
@@ -45,6 +44,7 @@ Story = tuple["str | Traced", ...]
 FORMULAS = {
     "change": "the first divided by the second, minus one",
     "count": "how many there are",
+    "date": "seconds since 1970, as a date",
     "file": "the whole file",
     "key": "the name of the value",
     "length": "how many entries the list has",

@@ -31,7 +31,7 @@ def signed_percent(share: float) -> str:
 
 FORMATS: dict[str, Callable[[float], str]] = {
     "whole": lambda value: f"{value:,.0f}",
-    "count": lambda value: format_count(value),
+    "count": format_count,
     "bpb": lambda value: f"{value:.3f}",
     "change": signed_percent,
     "share": lambda value: f"{100 * value:.1f} %",
