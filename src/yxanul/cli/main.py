@@ -6,7 +6,14 @@ from collections.abc import Sequence
 
 import typer
 
-from yxanul.cli import data_verbs, doctor_verbs, gate_verbs, generate_verbs, run_verbs
+from yxanul.cli import (
+    data_verbs,
+    doctor_verbs,
+    gate_verbs,
+    generate_verbs,
+    report_verbs,
+    run_verbs,
+)
 from yxanul.cli.output import print_json, say
 from yxanul.errors import UsageError, YxanulError
 
@@ -23,6 +30,7 @@ app.command("prepare")(data_verbs.prepare_data)
 app.command("inspect")(data_verbs.inspect)
 app.command("plan")(data_verbs.plan)
 app.command("gate")(gate_verbs.gate)
+app.command("report")(report_verbs.report)
 app.command("doctor")(doctor_verbs.doctor)
 app.command("generate")(generate_verbs.generate)
 

@@ -114,6 +114,19 @@ class RunFolder:
             self._take_lock(file, path)
             yield
 
+    def is_held_elsewhere(self) -> bool:
+        """Tell whether another process is training here; nothing is created or waited for."""
+        path = self.root / ".lock"
+        if not path.exists():
+            return False
+        with path.open(encoding="utf-8") as file:
+            try:
+                # Shared and given back at once: two readers do not see each other.
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return file.read().strip() != str(os.getpid())
+        return False
+
     def _take_lock(self, file: TextIO, path: Path) -> None:
         with writing(path):
             try:

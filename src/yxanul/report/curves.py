@@ -1,0 +1,211 @@
+"""The charts over tokens: loss and learning rate, bits per byte, speed and sequence length."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from yxanul.report.course import borders, segments, stage_indices, stage_names
+from yxanul.report.figures import (
+    ABANDONED,
+    GLYPHS,
+    SYMBOLS,
+    Chart,
+    JsonObject,
+    LegendEntry,
+    axis,
+    colour,
+    curve,
+    label,
+    layout,
+    panel_title,
+    token_axis,
+)
+from yxanul.report.gather import Run
+from yxanul.report.records import Record
+
+_RATES = (
+    ("learning_rate", "matrices", "solid"),
+    ("embedding_learning_rate", "embedding", "dash"),
+    ("norm_learning_rate", "norms", "dot"),
+)
+
+
+def loss_chart(run: Run) -> Chart:
+    """Draw loss above learning rate, a colour per stage, abandoned attempts in grey."""
+    data = _stage_curves(run, "loss", unit="nats per token", yaxis="y")
+    for column, group, dash in _RATES:
+        data += _stage_curves(run, column, unit=f"learning rate of {group}", yaxis="y2", dash=dash)
+    return Chart(
+        name="loss",
+        title="Loss and learning rate",
+        caption="Above, the training loss of each step in nats per token, lower is better; it "
+        "jumps where a stage brings new text. Below, the learning rate of matrices (solid), "
+        "embedding (dashed) and norms (dotted).",
+        data=data,
+        layout=layout(
+            460,
+            borders(run),
+            xaxis=token_axis(_last_token(run), anchor="y2"),
+            yaxis=axis(domain=[0.42, 1.0]),
+            yaxis2=axis(domain=[0.0, 0.33], rangemode="tozero"),
+            annotations=[panel_title("loss", 1.0), panel_title("learning rate", 0.33)],
+        ),
+        legend=_stage_legend(run),
+    )
+
+
+def speed_chart(run: Run) -> Chart:
+    """Draw tokens per second above sequence length, a colour per stage."""
+    data = _stage_curves(run, "tokens_per_s", unit="tokens/s", yaxis="y")
+    steps = _stage_curves(run, "seq_len", unit="tokens per sequence", yaxis="y2")
+    for trace in steps:
+        trace["line"]["shape"] = "hv"
+    return Chart(
+        name="speed",
+        title="Speed and sequence length",
+        caption="Above, tokens trained per second, higher is better; below, how many tokens a "
+        "sequence had. Longer sequences cost more attention per token.",
+        data=[*data, *steps],
+        layout=layout(
+            400,
+            borders(run),
+            xaxis=token_axis(_last_token(run), anchor="y2"),
+            yaxis=axis(domain=[0.42, 1.0], rangemode="tozero"),
+            yaxis2=axis(domain=[0.0, 0.31], rangemode="tozero"),
+            annotations=[panel_title("tokens/s", 1.0), panel_title("sequence length", 0.31)],
+        ),
+        legend=_stage_legend(run),
+    )
+
+
+def bpb_chart(run: Run) -> Chart | None:
+    """Draw the bits per byte of every domain over tokens; None when nothing was scored."""
+    placed = [(score, tokens) for score in run.scores if (tokens := _tokens_at(run, score))]
+    if not placed:
+        return None
+    data: list[JsonObject] = []
+    for index, domain in enumerate(score_domains(run)):
+        own = [(s, t) for s, t in placed if s.find("domain") == domain and run.belongs(s)]
+        left = [(s, t) for s, t in placed if s.find("domain") == domain and not run.belongs(s)]
+        for attempt in dict.fromkeys(s.need_count("attempt") for s, _ in left):
+            branch = [pair for pair in left if pair[0].find("attempt") == attempt]
+            # From the last score that both share, so that one sees where they part.
+            start = [pair for pair in own if pair[1][1] < branch[0][1][1]][-1:]
+            data.append(_domain_curve(domain, start + branch, index=index, abandoned=attempt))
+        data.append(_domain_curve(domain, own, index=index))
+    return Chart(
+        name="bpb",
+        title="Bits per byte of held-out documents",
+        caption="Bits that the model needs for one byte of text it never trained on, per domain; "
+        "lower is better. A line that rises after its own stage is forgetting. Dotted lines and "
+        "small numbers mark where a stage begins." + _not_drawn(len(run.scores) - len(placed)),
+        data=data,
+        layout=layout(
+            430,
+            borders(run),
+            xaxis=token_axis(_last_token(run)),
+            yaxis=axis(rangemode="tozero"),
+            annotations=[panel_title("bits per byte", 1.0)],
+        ),
+        legend=(
+            *(
+                LegendEntry(colour(i), GLYPHS[i % len(GLYPHS)], domain)
+                for i, domain in enumerate(_traced_domains(run))
+            ),
+            *_abandoned_legend(run),
+        ),
+    )
+
+
+def score_domains(run: Run) -> tuple[str, ...]:
+    """Return all scored domains, in the order of the first verdict where there is one."""
+    ordered = [d for v in run.verdicts for k in ("bpb_before", "bpb_after") for d in v.table(k)]
+    scored = {score.need_text("domain"): None for score in run.scores}
+    return tuple(dict.fromkeys([d for d in ordered if d in scored] + list(scored)))
+
+
+def _not_drawn(scores: int) -> str:
+    if not scores:
+        return ""
+    return f" Not drawn: {scores} scores of steps whose tokens no row of metrics.jsonl tells."
+
+
+def _stage_curves(
+    run: Run, column: str, *, unit: str, yaxis: str, dash: str = "solid"
+) -> list[JsonObject]:
+    indices = stage_indices(run)
+    traces = []
+    for piece in segments(run):
+        if all(row.number(column) is None for row in piece.rows):
+            continue
+        line: dict[str, Any] = {"color": colour(indices[piece.stage]), "width": 1.6, "dash": dash}
+        name = label(piece.stage)
+        if not piece.belongs:
+            line |= {"color": ABANDONED, "dash": "dash", "width": 1.2}
+            name += f", abandoned attempt {piece.attempt}"
+        traces.append(curve(piece.rows, column, unit=unit, name=name, line=line, yaxis=yaxis))
+    return traces
+
+
+def _domain_curve(
+    domain: str,
+    placed: list[tuple[Record, tuple[str, int]]],
+    *,
+    index: int,
+    abandoned: int | None = None,
+) -> JsonObject:
+    own = abandoned is None
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": label(domain) + ("" if own else f", abandoned attempt {abandoned}"),
+        "x": [tokens for _, (_, tokens) in placed],
+        "y": [score.find("bpb") for score, _ in placed],
+        "customdata": [score.file for score, _ in placed],
+        "meta": {"x": [source for _, (source, _) in placed], "y": "bpb"},
+        "hovertemplate": "%{y:.4f} bits per byte<br>%{x:,} tokens<br>%{customdata}"
+        "<extra>%{fullData.name}</extra>",
+        "line": {
+            "color": colour(index) if own else ABANDONED,
+            "width": 2 if own else 1.2,
+            "dash": "solid" if own else "dash",
+        },
+        "marker": {"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 8 if own else 6},
+    }
+
+
+def _tokens_at(run: Run, score: Record) -> tuple[str, int] | None:
+    """Return the address and number of tokens seen when a score was taken; None: no row tells."""
+    step, attempt = score.need_count("step"), score.need_count("attempt")
+    if step == 0:
+        return score.source("step"), 0
+    at_step = [row for row in run.metrics if row.find("step") == step]
+    # A score at an attempt's very start stands at the last step of the attempt it came from.
+    for row in sorted(at_step, key=lambda row: row.find("attempt") != attempt):
+        return row.source("tokens_seen"), row.need_count("tokens_seen")
+    return None
+
+
+def _last_token(run: Run) -> int:
+    return max(row.need_count("tokens_seen") for row in run.metrics)
+
+
+def _traced_domains(run: Run) -> list[Any]:
+    first = {s.need_text("domain"): s.text("domain") for s in reversed(run.scores)}
+    return [first[domain] for domain in score_domains(run)]
+
+
+def _stage_legend(run: Run) -> tuple[LegendEntry, ...]:
+    trained = {row.find("stage") for row in run.metrics}
+    entries = [
+        LegendEntry(colour(index), "━", name)
+        for index, name in enumerate(stage_names(run))
+        if name.value in trained
+    ]
+    return (*entries, *_abandoned_legend(run))
+
+
+def _abandoned_legend(run: Run) -> tuple[LegendEntry, ...]:
+    if all(run.belongs(row) for row in run.metrics):
+        return ()
+    return (LegendEntry(ABANDONED, "┅", "an attempt left behind"),)

@@ -1,0 +1,140 @@
+"""A run folder as one frozen value: everything that the report tells, read once.
+
+The one idea: what a run did not record is empty or None, and the page says so; what is damaged is a
+`CorruptDataError`. Nothing is judged or computed here, and nothing is written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from yxanul.config.problems import check
+from yxanul.config.schema import ModelConfig
+from yxanul.config.yamltext import Document, read_document
+from yxanul.data.manifest import MANIFEST_NAME, load_manifest
+from yxanul.errors import ConfigError, CorruptDataError, UsageError
+from yxanul.report.records import Record, read_record, read_records, read_scores
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.lineage import current_branch
+
+
+@dataclass(frozen=True)
+class Run:
+    """The records of one run folder, each with its address."""
+
+    name: str
+    metrics: tuple[Record, ...]
+    checks: tuple[Record, ...] = ()
+    verdicts: tuple[Record, ...] = ()
+    attempts: tuple[Record, ...] = ()
+    samples: tuple[Record, ...] = ()
+    scores: tuple[Record, ...] = ()
+    config: Record | None = None
+    config_text: str = ""
+    model: ModelConfig | None = None
+    environment: Record | None = None
+    exit: Record | None = None
+    manifest: Record | None = None
+    branch: dict[int, float] = field(default_factory=dict)
+    """{attempt: last step of it that belongs to the run}, as `current_branch` tells it."""
+    is_running: bool = False
+    """Another process is training in the folder."""
+
+    def belongs(self, record: Record) -> bool:
+        """Tell whether a row's step belongs to the run, or to an attempt left behind."""
+        return record.need_count("step") <= self.branch.get(record.need_count("attempt"), -1)
+
+
+def gather(root: Path) -> Run:
+    """Read the run folder `root`.
+
+    Raises `UsageError` if it is no run folder or has no metric row yet, `CorruptDataError` for a
+    damaged file. A half-written last line is left out: the run may be going on.
+    """
+    folder = RunFolder(root)
+    _check_is_run(folder)
+    metrics = read_records(folder.metrics)
+    if not metrics:
+        raise UsageError(
+            f"{root} has no metric row yet, so there is nothing to report; wait for the first "
+            "logged step (logging.every_steps), or start the run again"
+        )
+    for row in metrics:
+        row.need_text("stage")
+        for key in ("step", "attempt", "tokens_seen"):
+            row.need_count(key)
+    gates = read_records(folder.gates)
+    config, text = _read_config(folder.config)
+    return Run(
+        name=root.resolve().name,
+        metrics=metrics,
+        checks=tuple(_gate_row(row) for row in gates if row.find("row") == "check"),
+        # Rows of the first version have no kind: they are verdicts.
+        verdicts=tuple(_gate_row(row) for row in gates if row.find("row") in (None, "verdict")),
+        attempts=tuple(r for r in read_records(folder.lineage) if r.find("event") == "attempt"),
+        samples=tuple(_sample(row) for row in read_records(root / "samples.jsonl")),
+        scores=tuple(read_scores(folder.scores)),
+        config=config,
+        config_text=text,
+        model=_read_model(config),
+        environment=read_record(folder.environment),
+        exit=read_record(folder.exit_record),
+        manifest=_read_manifest(folder),
+        branch=current_branch(folder.lineage),
+        is_running=folder.is_held_elsewhere(),
+    )
+
+
+def _check_is_run(folder: RunFolder) -> None:
+    if not folder.root.is_dir():
+        raise UsageError(f"{folder.root} is not a folder; name a run folder, e.g. runs/first")
+    if not any(path.is_file() for path in (folder.metrics, folder.config, folder.lineage)):
+        raise UsageError(
+            f"{folder.root} is no run folder: it has no config.yaml, metrics.jsonl or "
+            "lineage.jsonl; name the folder that --out named"
+        )
+
+
+def _gate_row(row: Record) -> Record:
+    row.need_text("stage")
+    row.need_count("step"), row.need_count("attempt")
+    row.need_text("result" if row.find("row") == "check" else "verdict")
+    return row
+
+
+def _sample(row: Record) -> Record:
+    row.need_text("prompt"), row.need_text("continuation"), row.need_text("stage")
+    row.need_count("step"), row.need_count("attempt")
+    return row
+
+
+def _read_config(path: Path) -> tuple[Record | None, str]:
+    """Return the configuration as plain values: an older run may lack keys of today's schema."""
+    if not path.exists():
+        return None, ""
+    try:
+        values = read_document(path).data
+    except ConfigError as error:
+        raise CorruptDataError(f"{error}; bring a good copy of the run's file back") from error
+    return Record(path, path.name, values), path.read_text(encoding="utf-8")
+
+
+def _read_model(config: Record | None) -> ModelConfig | None:
+    if config is None:
+        return None
+    label = f"{config.path}: model"
+    model, problems = check(ModelConfig, Document(label, config.table("model")))
+    if model is None:
+        raise CorruptDataError(f"{problems[0]}; bring a good copy of the run's file back")
+    return model
+
+
+def _read_manifest(folder: RunFolder) -> Record | None:
+    """Return the manifest of the prepared data; None when it lies elsewhere and is not there."""
+    path = folder.prepared_data() / MANIFEST_NAME
+    if not path.is_file():
+        return None
+    load_manifest(path)  # strict: a damaged one is an error that names the key
+    own = path.parent == folder.data
+    return read_record(path, f"{folder.data.name}/{path.name}" if own else str(path))

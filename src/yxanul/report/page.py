@@ -1,0 +1,112 @@
+"""The page: everything gathered and computed, put into the one template."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from yxanul.report import curves, details
+from yxanul.report.figures import Chart
+from yxanul.report.forgetting import forgetting_matrix
+from yxanul.report.gather import Run
+from yxanul.report.summary import summary
+from yxanul.report.traced import Traced
+from yxanul.report.verdicts import cards
+from yxanul.report.words import origin, show
+
+_HERE = Path(__file__).parent
+_CONTENTS = (
+    ("summary", "Summary"),
+    ("loss", "Loss"),
+    ("bpb", "Bits per byte"),
+    ("forgetting", "Forgetting"),
+    ("gates", "Gates"),
+    ("history", "Attempts"),
+    ("tokens", "Tokens"),
+    ("speed", "Speed"),
+    ("samples", "Samples"),
+    ("sources", "Sources"),
+    ("environment", "Machine"),
+    ("reproduce", "Do it again"),
+)
+
+
+def render(run: Run) -> str:
+    """Return the page as HTML text: one file, no address outside it, the same for the same run."""
+    template = _environment().get_template("report.html.j2")
+    scripts = {"plotly": plotly_script(), "script": _own("page.js")}
+    bpb = curves.bpb_chart(run)
+    return template.render(
+        run=run,
+        summary=summary(run),
+        loss=curves.loss_chart(run),
+        bpb=bpb,
+        speed=curves.speed_chart(run),
+        matrix=forgetting_matrix(run),
+        cards=cards(run),
+        history=details.history(run),
+        ledger=details.ledger(run),
+        prompts=details.samples(run),
+        sources=details.sources(run),
+        facts=details.facts(run),
+        features=details.features(run),
+        configuration=details.configuration(run),
+        contents=[(place, title) for place, title in _CONTENTS if bpb or place != "bpb"],
+        style=_own("style.css"),
+        allowed=" ".join(map(_hash, scripts.values())),
+        **scripts,
+    )
+
+
+def plotly_script() -> Markup:
+    """Return plotly.js whole, safe inside a script element."""
+    from plotly.offline import get_plotlyjs  # slow to import, and needed here only
+
+    return Markup(str(get_plotlyjs()).replace("</script", "<\\/script"))
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["show"] = show
+    environment.filters["origin"] = origin
+    environment.filters["breakable"] = _breakable
+    environment.filters["figure"] = _figure
+    environment.tests["traced"] = _is_traced
+    return environment
+
+
+def _own(name: str) -> Markup:
+    """Return a file of this room, which is ours and needs no escaping."""
+    return Markup((_HERE / name).read_text(encoding="utf-8"))
+
+
+def _hash(script: str) -> str:
+    """Return a script as the page's policy names it: no other script can run on the page."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def _figure(chart: Chart) -> dict[str, Any]:
+    return {"data": chart.data, "layout": chart.layout}
+
+
+def _breakable(text: str) -> Markup:
+    """Escape a text, and let long names break after an underscore; its content stays the same."""
+    return Markup(str(escape(text)).replace("_", "_<wbr>"))
+
+
+def _is_traced(value: object) -> bool:
+    return isinstance(value, Traced)

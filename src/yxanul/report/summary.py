@@ -1,0 +1,223 @@
+"""The ten seconds at the top: what was trained, what it reached, and how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from yxanul.plan.parameters import parameter_count
+from yxanul.report.course import last_row, stage_names, stage_verdict, trained_seconds
+from yxanul.report.curves import score_domains
+from yxanul.report.gather import Run
+from yxanul.report.records import Record
+from yxanul.report.traced import Story, Traced, change, count, median
+from yxanul.report.verdicts import tone
+
+_ENDINGS = {
+    0: ("ended", "quiet"),
+    10: ("stopped on request", "warn"),
+    11: ("stopped: infrastructure", "bad"),
+    20: ("stopped by a gate", "bad"),
+    30: ("refused: configuration", "bad"),
+    31: ("stopped: damaged data", "bad"),
+    32: ("stopped: disk", "bad"),
+    33: ("stopped: numerics", "bad"),
+    130: ("interrupted", "warn"),
+    143: ("interrupted", "warn"),
+}
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How the run stands: a word, how it looks, and a sentence."""
+
+    word: str
+    tone: str
+    story: Story
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A figure of the summary, with a few words below it."""
+
+    label: str
+    value: Traced
+    note: Story = ()
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What became of one domain, from its first score to its last on the run's branch."""
+
+    domain: Traced
+    start: Traced
+    now: Traced
+    moved: Traced | None
+    documents: Traced | None
+
+    @property
+    def share(self) -> float:
+        """What is left of the first value, in percent, for a bar."""
+        return round(min(100.0, 100.0 * self.now.number / (self.start.number or 1.0)), 1)
+
+
+@dataclass(frozen=True)
+class GateMark:
+    """A stage and what its gate said, for the row of marks."""
+
+    stage: Traced
+    verdict: Traced | None
+    attempt: Traced | None
+    """None for the first attempt, of which nothing needs to be said."""
+    tone: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything of the first screen."""
+
+    lead: Story
+    ending: Ending
+    tiles: tuple[Tile, ...]
+    gates: tuple[GateMark, ...]
+    reached: tuple[Reached, ...]
+
+
+def summary(run: Run) -> Summary:
+    """Return the first screen of a run."""
+    gates = tuple(_mark(run, name) for name in stage_names(run))
+    return Summary(_lead(run), _ending(run, gates), _tiles(run), gates, _reached(run))
+
+
+def parameters(run: Run) -> Traced | None:
+    """Return the model's learned numbers, counted from its shape; None without a config."""
+    if run.config is None or run.model is None:
+        return None
+    total = parameter_count(run.model).total
+    return Traced(total, (run.config.source("model"),), "parameters")
+
+
+def median_speed(run: Run, column: str) -> Traced | None:
+    """Return the median of a metric column over all rows; None when no row has it."""
+    values = [value.number for row in run.metrics if (value := row.number(column))]
+    return median(values, f"metrics.jsonl:*#/{column}") if values else None
+
+
+def _mark(run: Run, name: Traced) -> GateMark:
+    row = stage_verdict(run, str(name.value))
+    if row is None:
+        return GateMark(name, None, None, tone(None))
+    verdict, attempt = row.text("verdict"), row.number("attempt")
+    is_first = attempt is None or attempt.value == 0
+    return GateMark(name, verdict, None if is_first else attempt, tone(verdict))
+
+
+def _lead(run: Run) -> Story:
+    """Say what was trained on what: the model's name and the domains of its text."""
+    name = run.config.text("model", "name") if run.config is not None else None
+    model: Story = ("Model “", name, "”") if name is not None else ("A model",)
+    told: list[str | Traced] = [*model, ", trained on text of these domains: "]
+    domains = _domains(run)
+    for index, domain in enumerate(domains):
+        told += ["" if index == 0 else " and " if index + 1 == len(domains) else ", ", domain]
+    return (*told, ".") if domains else (*model, ".")
+
+
+def _domains(run: Run) -> list[Traced]:
+    """Return the domains of the prepared data, each once, in the order of the stages."""
+    if run.manifest is None:
+        return []
+    found: dict[str, Traced] = {}
+    for name in run.manifest.table("sources"):
+        domain = run.manifest.text("sources", name, "domain")
+        if domain is not None:
+            found.setdefault(str(domain.value), domain)
+    return list(found.values())
+
+
+def _ending(run: Run, gates: tuple[GateMark, ...]) -> Ending:
+    row = last_row(run)
+    at: Story = ("The newest row is step ", _need(row, "step"), " of ", _text(row, "stage"), ".")
+    if run.is_running:
+        return Ending(
+            "still running",
+            "busy",
+            ("This run is still going: the page shows it as far as its rows go. ", *at),
+        )
+    code = run.exit.number("code") if run.exit is not None else None
+    reason = run.exit.text("reason") if run.exit is not None else None
+    is_complete = all(gate.tone in ("good", "warn") for gate in gates)
+    if code is None:
+        if is_complete:
+            return Ending("complete", "good", ("Every stage has passed its gate.",))
+        return Ending(
+            "no end recorded",
+            "warn",
+            ("The process left no record of its end (it was killed, or has just begun). ", *at),
+        )
+    if code.value == 0 and is_complete:
+        return Ending("complete", "good", ("Every stage has passed its gate.",))
+    word, look = _ENDINGS.get(int(code.number), ("failed: internal error", "bad"))
+    told: Story = ("It ended with exit code ", code, ": ", reason, ". ") if reason else ()
+    if code.value == 0:
+        told = ("The command ended before every stage had passed its gate. ",)
+    return Ending(word, look, (*told, *at))
+
+
+def _tiles(run: Run) -> tuple[Tile, ...]:
+    row = last_row(run)
+    learned, seconds = parameters(run), trained_seconds(run)
+    speed, mfu = median_speed(run, "tokens_per_s"), median_speed(run, "mfu")
+    tiles = []
+    if learned is not None and run.config is not None:
+        layers, width = run.config.number("model", "num_hidden_layers"), _width(run)
+        note: Story = (layers, " layers × ", width) if layers and width else ()
+        tiles.append(Tile("parameters", learned.shown_as("count"), note))
+    seen = _need(row, "tokens_seen").shown_as("count")
+    tiles.append(Tile("tokens seen", seen, ("in ", _need(row, "step"), " steps")))
+    if seconds is not None:
+        tiles.append(Tile("training time", seconds.shown_as("duration"), _scoring_note(run)))
+    if speed is not None:
+        note = ("median; MFU ", mfu.shown_as("share")) if mfu is not None else ("median",)
+        tiles.append(Tile("tokens per second", speed.shown_as("whole"), note))
+    if len(run.attempts) > 1:
+        tiles.append(Tile("attempts", count([_need(a, "attempt") for a in run.attempts])))
+    return tuple(tiles)
+
+
+def _width(run: Run) -> Traced | None:
+    return run.config.number("model", "hidden_size") if run.config is not None else None
+
+
+def _scoring_note(run: Run) -> Story:
+    scoring = run.exit.number("outcome", "evaluation_s") if run.exit is not None else None
+    return ("and ", scoring.shown_as("duration"), " of scoring") if scoring is not None else ()
+
+
+def _reached(run: Run) -> tuple[Reached, ...]:
+    found = []
+    for domain in score_domains(run):
+        own = [s for s in run.scores if s.find("domain") == domain and run.belongs(s)]
+        if not own:
+            continue
+        first, last = own[0], own[-1]
+        start, now = _need(first, "bpb"), _need(last, "bpb")
+        documents = None
+        if last.items("nats"):
+            documents = Traced(len(last.items("nats")), (last.source("nats"),), "length")
+        moved = change(now, start) if first is not last else None
+        found.append(Reached(_text(last, "domain"), start, now, moved, documents))
+    return tuple(found)
+
+
+def _need(record: Record, key: str) -> Traced:
+    value = record.number(key)
+    if value is None:
+        raise record.wrong("a number", key)
+    return value
+
+
+def _text(record: Record, key: str) -> Traced:
+    value = record.text(key)
+    if value is None:
+        raise record.wrong("a text", key)
+    return value

@@ -1,0 +1,91 @@
+"""Values that know where in the run folder they stand.
+
+A source is a file of the run folder, a line where the file has one row per line, and a JSON pointer
+(RFC 6901, as a URI fragment) to the value: `gates.jsonl:3#/bpb_after/wikipedia`. A `*` for the line
+means every row of the file. A computed value names all values that it is computed from, in the
+order of its formula, and the formula's name in `how`.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from urllib.parse import quote
+
+Value = float | int | str
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A value of the run folder, or one that is computed from such values."""
+
+    value: Value
+    sources: tuple[str, ...]
+    how: str = ""
+    """The formula, a key of `FORMULAS`; "" = as it stands there."""
+    kind: str = ""
+    """How it is written, a key of `yxanul.report.words.FORMATS`; "" = as its type suggests."""
+
+    @property
+    def number(self) -> float:
+        """The value as a float; only for values that are numbers."""
+        return float(self.value)
+
+    def shown_as(self, kind: str) -> Traced:
+        """Return the same value, written in another way."""
+        return replace(self, kind=kind)
+
+
+Story = tuple["str | Traced", ...]
+"""A sentence in pieces: words of ours, and values of the run."""
+
+
+FORMULAS = {
+    "change": "the first divided by the second, minus one",
+    "count": "how many there are",
+    "date": "seconds since 1970, as a date",
+    "file": "the whole file",
+    "key": "the name of the value",
+    "length": "how many entries the list has",
+    "median": "the median of the column",
+    "parameters": "counted from the model's shape",
+    "spent": "each row's step_s times the steps since the row before, summed",
+    "sum": "the sum",
+}
+"""What the page says about a computed value, for every `how`."""
+
+
+def source_of(file: str, *keys: str | int, line: int | str | None = None) -> str:
+    """Return the address of a value; `file` is relative to the run folder, or absolute."""
+    escaped = (str(key).replace("~", "~0").replace("/", "~1") for key in keys)
+    fragment = "".join("/" + quote(key, safe="~") for key in escaped)
+    place = quote(file) if line is None else f"{quote(file)}:{line}"
+    return f"{place}#{fragment}"
+
+
+def change(later: Traced, earlier: Traced) -> Traced | None:
+    """Return later / earlier - 1, or None where there is nothing to divide by."""
+    if earlier.number == 0:
+        return None
+    ratio = later.number / earlier.number - 1
+    return Traced(ratio, (*later.sources, *earlier.sources), "change", "change")
+
+
+def total(parts: Sequence[Traced]) -> Traced:
+    """Return the sum of values that stand in the run folder."""
+    return Traced(sum(part.value for part in parts), _all_sources(parts), "sum")  # type: ignore[misc]
+
+
+def count(parts: Sequence[Traced]) -> Traced:
+    """Return how many there are."""
+    return Traced(len(parts), _all_sources(parts), "count")
+
+
+def median(values: Sequence[float], column: str) -> Traced:
+    """Return the median of a column, whose one address `column` names all its rows."""
+    return Traced(statistics.median(values), (column,), "median")
+
+
+def _all_sources(parts: Sequence[Traced]) -> tuple[str, ...]:
+    return tuple(source for part in parts for source in part.sources)
