@@ -38,6 +38,8 @@ def test_a_run_leaves_the_promised_folder(world):
     for name in ("config.yaml", "environment.json", "data/manifest.json", "metrics.jsonl"):
         assert (run / name).is_file()
     assert world.exit_record("run")["code"] == 0
+    assert outcome["report"] == str(run / "report.html")
+    assert "complete" in (run / "report.html").read_text()
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(1, 2 * STEPS + 1))
     assert [row["seq_len"] for row in rows] == ([32] * (STEPS // 2) + [64] * (STEPS // 2)) * 2
@@ -75,6 +77,7 @@ def test_a_stage_that_does_not_improve_stops_the_run_and_keeps_everything(world)
     assert "did not fall by 99" in finished.stderr
     assert [c.name for c in world.checkpoints("run")][-1] == f"step-{STEPS:08d}-a0"
     assert world.exit_record("run")["code"] == 20
+    assert "did not fall" in (world.root / "run" / "report.html").read_text()
     # Started again, the verdict stands.
     before = (world.root / "run" / "gates.jsonl").read_text()
     assert before.count('"row": "verdict"') == 1

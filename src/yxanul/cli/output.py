@@ -39,6 +39,8 @@ def print_outcome(outcome: RunOutcome) -> None:
             f"evaluation {outcome.evaluation_s:.0f} s",
             highlight=False,
         )
+    if outcome.report is not None:
+        console.print(f"report: {outcome.report}", highlight=False, soft_wrap=True)
 
 
 def _changes(before: dict[str, float] | None, after: dict[str, float] | None) -> str:

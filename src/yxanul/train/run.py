@@ -10,15 +10,17 @@ from typing import Any
 
 from yxanul.config.schema import RunConfig
 from yxanul.curriculum.stages import plan_stages
-from yxanul.errors import CorruptDataError, UsageError, YxanulError
+from yxanul.errors import CorruptDataError, GateStopError, UsageError, YxanulError
 from yxanul.hardware.choices import pick_device
 from yxanul.hardware.doctor import summarise
 from yxanul.parallel.processes import Processes, joined_processes, local_rank
 from yxanul.parallel.wrapping import refuse_missing_engine
+from yxanul.report.write import write_report
 from yxanul.runfolder.checkpoints import list_checkpoints
 from yxanul.runfolder.durable import write_json
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt
+from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.verdicts import CLOSING, read_verdicts
 from yxanul.train.corpus import prepare_corpus
 from yxanul.train.frozen import freeze_config, replan_epochs
@@ -48,12 +50,24 @@ def start_run(request: RunRequest) -> RunOutcome:
             _check_folder(config, folder, request=request)
             folder.create()
         processes.barrier()
-        with _owned(folder, processes) as record, stop_on_signals() as stop:
-            progress = RunProgress(visible=processes.is_main)
-            machine = Machine(processes, device, progress, stop)
-            outcome = _train(config, folder, request=request, machine=machine)
-            record["outcome"] = outcome.as_json()
-            return outcome
+        progress = RunProgress(visible=processes.is_main)
+        try:
+            with _owned(folder, processes) as record, stop_on_signals() as stop:
+                machine = Machine(processes, device, progress, stop)
+                outcome = _train(config, folder, request=request, machine=machine)
+                record["outcome"] = outcome.as_json()
+        except GateStopError:
+            if processes.is_main:
+                progress.say(f"report: {_write_report(folder)}")
+            raise
+        if processes.is_main:
+            outcome.report = _write_report(folder)
+        return outcome
+
+
+def _write_report(folder: RunFolder) -> str | None:
+    """Write RUN/report.html, after RUN/exit.json, which it tells of; None without a metric row."""
+    return str(write_report(folder.root)) if read_rows(folder.metrics) else None
 
 
 def default_out(request: RunRequest, config: RunConfig) -> Path:
