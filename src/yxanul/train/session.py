@@ -1,4 +1,7 @@
-"""Everything that a running loop holds: built once by `yxanul.train.setup`, then only read."""
+"""Everything that a running loop holds: built once by `yxanul.train.setup`.
+
+Only the course changes, when a gate changes it.
+"""
 
 import time
 from dataclasses import dataclass, field
