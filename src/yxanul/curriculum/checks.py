@@ -96,9 +96,9 @@ def integrity_check(found: Integrity | None) -> Check:
         if not holds
     ]
     if wrong:
-        return Check("G0", None, "fail", "; ".join(wrong), "stop", margin=0.0)
+        return Check("G0", None, "fail", "; ".join(wrong), "stop")
     told = f"{found.checkpoint} reads back, its loss repeats, {found.tokens_seen:,} tokens add up"
-    return Check("G0", None, "pass", told, margin=0.0)
+    return Check("G0", None, "pass", told)
 
 
 def stability_check(losses: Sequence[float | None], gate: GateConfig) -> Check:
