@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-from yxanul.cli import data_verbs, run_verbs
+from yxanul.cli import data_verbs, plan_verbs, run_verbs
 from yxanul.cli.output import print_json, say
 from yxanul.errors import UsageError, YxanulError
 
@@ -21,7 +21,7 @@ app.command("run")(run_verbs.run)
 app.command("train")(run_verbs.train)
 app.command("prepare")(data_verbs.prepare_data)
 app.command("inspect")(data_verbs.inspect)
-app.command("plan")(data_verbs.plan)
+app.command("plan")(plan_verbs.plan)
 
 _INTERRUPTED = 130
 

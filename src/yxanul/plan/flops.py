@@ -35,3 +35,13 @@ def stage_flops(model: ModelConfig, stage: StageConfig, *, convention: Conventio
         tokens * flops_per_token(model, seq_len, convention=convention)
         for seq_len, tokens in phase_tokens(stage.training)
     )
+
+
+def recomputed_share(model: ModelConfig) -> float:
+    """Return the work that gradient checkpointing adds, as a share of forward and backward.
+
+    Every layer's forward pass is done twice, head and loss are not. Attention is left out of both
+    sides, which makes little difference: 0.29 for the flagship, 0.31 with attention over 4,096.
+    """
+    count = parameter_count(model)
+    return count.matrices / (3 * (count.matrices + count.embedding))
