@@ -25,6 +25,10 @@ Mfu = Annotated[
     float | None,
     typer.Option("--mfu", help="Share of the card's peak that the run reaches, e.g. 0.40 (PaLM)."),
 ]
+BudgetUsd = Annotated[
+    float | None,
+    typer.Option("--budget_usd", help="Dollars to spend: how many tokens do they buy?"),
+]
 
 
 def plan(
@@ -32,6 +36,7 @@ def plan(
     gpus: Gpus = None,
     usd_per_gpu_hour: UsdPerGpuHour = None,
     mfu: Mfu = None,
+    budget_usd: BudgetUsd = None,
     model: options.Model = None,
     overrides: options.Overrides = None,
     json: options.Json = False,
@@ -40,7 +45,7 @@ def plan(
 
     Example: yxanul plan --config_dir configs --gpus 8xH100 --usd_per_gpu_hour 2.50
     """
-    wishes = Wishes(gpus=gpus, mfu=mfu, usd_per_gpu_hour=usd_per_gpu_hour)
+    wishes = Wishes(gpus=gpus, mfu=mfu, usd_per_gpu_hour=usd_per_gpu_hour, budget_usd=budget_usd)
     config = load_config(config_dir, model=model, overrides=tuple(overrides or ()))
     planned = plan_run(config, wishes)
     if json:

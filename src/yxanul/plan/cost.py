@@ -85,6 +85,17 @@ def bill(model: ModelConfig, stages: tuple[StageConfig, ...], *, machine: Machin
     )
 
 
+def affordable_tokens(bill: Bill, usd: float) -> Range | None:
+    """Return the tokens of such a plan that `usd` dollars buy, overhead left out; None: unknown.
+
+    At no rent there is no bound, and so no figure.
+    """
+    price = bill.total.usd
+    if price is None or price.low == 0:
+        return None
+    return Range(*(bill.tokens * usd / paid for paid in (price.value, price.high, price.low)))
+
+
 def mfu_of_rate(bill: Bill, tokens_per_s: float) -> float:
     """Return the MFU that a rate of tokens over the whole plan would mean on the bill's machine."""
     return tokens_per_s * bill.flops / bill.tokens / bill.machine.peak_flops

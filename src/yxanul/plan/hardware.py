@@ -7,7 +7,6 @@ no figure, and the hours or dollars that need it are None.
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -21,6 +20,7 @@ from yxanul.plan.flops import recomputed_share
 NARROWEST = 768
 SMALLEST_MFU = 0.001
 LARGEST_RENT = 10_000.0
+LARGEST_BUDGET = 1e12
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +83,22 @@ _CARD = {card.name: card for card in CARDS}
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What the user said about the machine; None = not said."""
+    """What the user said about the machine and the money; None = not said."""
 
     gpus: str | None = None
     mfu: float | None = None
     usd_per_gpu_hour: float | None = None
+    budget_usd: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse figures that no machine has; a `UsageError` names the flag."""
         if self.mfu is not None:
             _check_mfu(self.mfu)
+        if self.budget_usd is not None and not 0 < self.budget_usd <= LARGEST_BUDGET:
+            raise UsageError(
+                f"--budget_usd {self.budget_usd:g} is not a budget; write dollars, more than 0 and "
+                f"at most {LARGEST_BUDGET:,.0f}, e.g. --budget_usd 200"
+            )
         if self.usd_per_gpu_hour is not None:
             _check_rent(self.usd_per_gpu_hour)
             if self.gpus is None:
@@ -176,7 +182,7 @@ def _assumed_mfu(config: RunConfig, card: Card) -> tuple[Assumption | None, str 
     if not compute.gradient_checkpointing:
         return assumed, None
     # MFU counts no recomputation, so a run that recomputes reaches less of it.
-    kept = 1 / (1 + recomputed_share(config.model))
+    kept = 1 / (1 + recomputed_share(config.model, config.stages))
     return Assumption(
         kept * assumed.value,
         kept * assumed.low,
@@ -203,7 +209,7 @@ def _check_mfu(mfu: float) -> None:
 
 
 def _check_rent(usd: float) -> None:
-    if not 0 <= usd <= LARGEST_RENT or not math.isfinite(usd):
+    if not 0 <= usd <= LARGEST_RENT:  # nan is outside, too
         raise UsageError(
             f"--usd_per_gpu_hour {usd:g} is not a rent; write dollars per hour of one card, from 0 "
             f"to {LARGEST_RENT:,.0f}, e.g. --usd_per_gpu_hour 1.60"

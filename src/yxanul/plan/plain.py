@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from yxanul.plan.cost import OVERHEAD, OVERHEAD_HIGH, OVERHEAD_LOW, Bill, Cost
+from yxanul.plan.cost import OVERHEAD, OVERHEAD_HIGH, OVERHEAD_LOW, Bill, Cost, affordable_tokens
 from yxanul.plan.flops import Convention
 from yxanul.plan.hardware import Machine
 from yxanul.plan.summary import Plan, StagePlan
@@ -42,6 +42,7 @@ def plan_json(plan: Plan, convention: Convention = "palm") -> dict[str, Any]:
             "share_high": OVERHEAD_HIGH,
             **_cost_json(bill.overhead),
         },
+        "budget": _budget_json(plan),
         "why": bill.machine.why_unknown,
         "notes": list(plan.notes),
         "machines": [_bill_json(plan, one) for one in plan.bills],
@@ -69,6 +70,18 @@ def _bill_json(plan: Plan, bill: Bill) -> dict[str, Any]:
             for name, cost in zip(names, bill.stages, strict=True)
         ],
         "why": bill.machine.why_unknown,
+    }
+
+
+def _budget_json(plan: Plan) -> dict[str, float | None] | None:
+    if plan.budget_usd is None:
+        return None
+    bought = affordable_tokens(plan.bill, plan.budget_usd)
+    return {
+        "usd": plan.budget_usd,
+        "tokens": bought.value if bought else None,
+        "tokens_low": bought.low if bought else None,
+        "tokens_high": bought.high if bought else None,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from yxanul.cards import GB
@@ -38,12 +39,16 @@ def claim_parts(claims: tuple[Claim, ...]) -> list[RenderableType]:
         table.add_column("verdict", no_wrap=True)
         for claim in judged:
             verdict = _VERDICT[claim.holds is True]
-            table.add_row(_words(claim), _promised(claim), _computed(claim), verdict)
+            table.add_row(
+                _words(claim.claim, claim.why), _promised(claim), _computed(claim), verdict
+            )
         parts.append(table)
     if unjudged:
         table = _claims_table("Promised, and cannot be computed here", "promised")
-        for claim in unjudged:
-            table.add_row(_words(claim), _promised(claim))
+        for why, alike in groupby(unjudged, key=lambda claim: claim.why):
+            group = list(alike)
+            names = "\n".join(claim.claim for claim in group)
+            table.add_row(_words(names, why), "\n".join(_promised(claim) for claim in group))
         parts.append(table)
     return parts
 
@@ -55,11 +60,11 @@ def _claims_table(title: str, *columns: str) -> Table:
     return table
 
 
-def _words(claim: Claim) -> Text:
+def _words(promises: str, why: str) -> Text:
     """Write the reason under its promise: a column of its own would be too narrow to read."""
     from rich.text import Text
 
-    return Text.assemble((claim.claim, "bold"), "\n", (claim.why, "dim"), "\n")
+    return Text.assemble((promises, "bold"), "\n", (why, "dim"), "\n")
 
 
 def _computed(claim: Claim) -> str:
@@ -69,6 +74,8 @@ def _computed(claim: Claim) -> str:
 def _promised(claim: Claim) -> str:
     if claim.promised is None:
         return "-"
+    if claim.unit == "hours":
+        return f"{claim.promised:g} h"
     low = _write(claim, claim.promised)
     return low if claim.promised_high is None else f"{low} - {_write(claim, claim.promised_high)}"
 

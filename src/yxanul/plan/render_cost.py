@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from yxanul.plan.cost import OVERHEAD, Bill, Cost, Range
+from yxanul.plan.cost import OVERHEAD, Bill, Cost, Range, affordable_tokens
 from yxanul.plan.hardware import Assumption
 from yxanul.plan.summary import Plan
 from yxanul.plan.tables import explained, new_table, percent
@@ -28,6 +28,8 @@ def cost_parts(plan: Plan) -> list[RenderableType]:
         parts.append(Text(f"Hours and dollars: not known, since {plan.bill.machine.why_unknown}."))
     else:
         parts.append(_stages_table(plan))
+    if plan.budget_usd is not None:
+        parts.append(Text(_budget(plan, plan.budget_usd)))
     if not plan.chosen:
         parts += _comparison(plan)
     if plan.notes:
@@ -68,6 +70,18 @@ def _assumptions(bill: Bill) -> str:
     return "\n".join(lines)
 
 
+def _budget(plan: Plan, usd: float) -> str:
+    name, bought = plan.bill.machine.name, affordable_tokens(plan.bill, usd)
+    if bought is None:
+        why = plan.bill.machine.why_unknown or "at no rent there is no bound"
+        return f"What {format_usd(usd)} buy on {name} is not known: {why}."
+    return (
+        f"{format_usd(usd)} buy {format_count(bought.value)} tokens on {name} "
+        f"({_span(bought, format_count)}), {percent(bought.value / plan.total_tokens)} of the "
+        "plan, before what comes on top."
+    )
+
+
 def _comparison(plan: Plan) -> list[RenderableType]:
     """The first machines stage by stage, then every machine's total."""
     from rich.text import Text
@@ -78,7 +92,7 @@ def _comparison(plan: Plan) -> list[RenderableType]:
     if known:
         parts += [_side_by_side(plan, known[:_SIDE_BY_SIDE]), _totals(known)]
     if unknown:
-        names = ", ".join(machine.card.name for machine in unknown)
+        names = ", ".join(dict.fromkeys(machine.card.name for machine in unknown))
         parts.append(
             Text(
                 f"Known cards without an MFU for this model: {names}. Give --mfu, or choose one "

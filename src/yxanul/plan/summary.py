@@ -34,7 +34,7 @@ class Plan:
 
     `flops` maps a sequence length to (PaLM, causal) per token. `bills` are the machines compared;
     the first is the one that stages, totals and notes speak of, and `chosen` says that the user
-    named it. `disk_bytes` is None where a stage's tokens are not known before its data is read.
+    named it. `budget_usd` is what the user would spend. `disk_bytes` is None where a stage's tokens are not known before its data is read.
     """
 
     model: ModelConfig
@@ -44,6 +44,7 @@ class Plan:
     stages: tuple[StagePlan, ...]
     bills: tuple[Bill, ...]
     chosen: bool
+    budget_usd: float | None
     ram_bytes: int
     disk_bytes: int | None
     notes: tuple[str, ...]
@@ -81,6 +82,7 @@ def plan_run(config: RunConfig, wishes: Wishes | None = None) -> Plan:
         stages=_stage_plans(config, bills[0]),
         bills=bills,
         chosen=wishes.gpus is not None,
+        budget_usd=wishes.budget_usd,
         ram_bytes=ram_bytes(config, processes=machines[0].count),
         disk_bytes=disk_bytes(config),
         notes=_notes(config, machines[0], is_mfu_assumed=wishes.mfu is None),

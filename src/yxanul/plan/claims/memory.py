@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from yxanul.cards import GB
 from yxanul.plan.claims.claim import TOLERANCE, Claim, Facts
+from yxanul.plan.flops import recomputed_share
 from yxanul.plan.memory import CARD_SHARE, activation_bytes, memory
 from yxanul.plan.storage import disk_bytes
 from yxanul.plan.tables import percent
@@ -35,9 +36,11 @@ def _checkpointing(facts: Facts) -> Claim:
 
     without, with_it = per_token(False), per_token(True)
     times = without / with_it
+    more = recomputed_share(model, facts.config.stages)
     why = (
         f"a token keeps {format_bytes(without)} of activations without it and "
-        f"{format_bytes(with_it)} with it; it costs about 1/3 more work, and 80 GB do not need it"
+        f"{format_bytes(with_it)} with it; it costs {percent(more)} more work, and 80 GB do not "
+        "need it"
     )
     return Claim(
         "gradient checkpointing: 4x batch",

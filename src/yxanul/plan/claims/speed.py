@@ -95,8 +95,8 @@ def _agreement(facts: Facts) -> Claim:
     )
     holds = fast <= HOURS * (1 + TOLERANCE)
     if holds:
-        span = f"{format_hours(fast)}-{format_hours(slow)} h"
-        why = f"{format_count(facts.tokens)} tokens take {span} at 45-40K tokens/s"
+        span = _span(Range(fast, fast, slow))
+        why = f"{format_count(facts.tokens)} tokens take {span} h at 45-40K tokens/s"
     return Claim(name, HOURS, "hours", fast, holds, why)
 
 
