@@ -26,14 +26,14 @@ def format_bytes(number: float) -> str:
 def format_hours(hours: float) -> str:
     """Return hours to three figures, never in powers of ten: 215.4 -> "215", 6.098 -> "6.10"."""
     if 0 < hours < 0.005:
-        return "<0.01"
+        return "~0"
     return _three_figures(hours)
 
 
 def format_usd(usd: float) -> str:
     """Return dollars, whole ones from ten on: 344.2 -> "$344", 3.456 -> "$3.46"."""
     if 0 < usd < 0.005:
-        return "<$0.01"
+        return "~$0"
     return f"${usd:,.0f}" if usd >= 9.995 else f"${usd:.2f}"
 
 

@@ -19,6 +19,7 @@ from yxanul.plan.flops import recomputed_share
 # Width decides the MFU: the precedents behind the estimates are 768 channels wide and wider.
 NARROWEST = 768
 SMALLEST_MFU = 0.001
+SMALLEST_RENT = 0.01
 LARGEST_RENT = 10_000.0
 LARGEST_BUDGET = 1e12
 
@@ -108,7 +109,7 @@ class Wishes:
                 )
 
 
-def machine(config: RunConfig, gpus: str, wishes: Wishes | None = None) -> Machine:
+def machine(config: RunConfig, gpus: str, *, wishes: Wishes | None = None) -> Machine:
     """Return the machine that `gpus` names, with the assumptions that hold for `config`.
 
     `wishes` replaces MFU and rent. An unknown card or a bad count is a `UsageError`.
@@ -129,10 +130,10 @@ def machine(config: RunConfig, gpus: str, wishes: Wishes | None = None) -> Machi
 def shown_machines(config: RunConfig, wishes: Wishes) -> tuple[Machine, ...]:
     """Return the machines of the comparison: the chosen one alone, or all cards of the table."""
     if wishes.gpus is not None:
-        return (machine(config, wishes.gpus, wishes),)
+        return (machine(config, wishes.gpus, wishes=wishes),)
     first = [f"{count}x{name}" for count, name in _SHOWN_FIRST]
     rest = [f"1x{card.name}" for card in CARDS if f"1x{card.name}" not in first]
-    return tuple(machine(config, name, wishes) for name in (*first, *rest))
+    return tuple(machine(config, name, wishes=wishes) for name in (*first, *rest))
 
 
 def parse_gpus(text: str) -> tuple[int, Card]:
@@ -209,8 +210,8 @@ def _check_mfu(mfu: float) -> None:
 
 
 def _check_rent(usd: float) -> None:
-    if not 0 <= usd <= LARGEST_RENT:  # nan is outside, too
+    if usd != 0 and not SMALLEST_RENT <= usd <= LARGEST_RENT:  # nan is outside, too
         raise UsageError(
-            f"--usd_per_gpu_hour {usd:g} is not a rent; write dollars per hour of one card, from 0 "
-            f"to {LARGEST_RENT:,.0f}, e.g. --usd_per_gpu_hour 1.60"
+            f"--usd_per_gpu_hour {usd:g} is not a rent; write dollars per hour of one card, from "
+            f"{SMALLEST_RENT} to {LARGEST_RENT:,.0f}, or 0 for a card of your own"
         )

@@ -74,9 +74,9 @@ def _budget(plan: Plan, usd: float) -> str:
     name, bought = plan.bill.machine.name, affordable_tokens(plan.bill, usd)
     if bought is None:
         why = plan.bill.machine.why_unknown or "at no rent there is no bound"
-        return f"What {format_usd(usd)} buy on {name} is not known: {why}."
+        return f"What {format_usd(usd)} buys on {name} is not known: {why}."
     return (
-        f"{format_usd(usd)} buy {format_count(bought.value)} tokens on {name} "
+        f"{format_usd(usd)} buys {format_count(bought.value)} tokens on {name} "
         f"({_span(bought, format_count)}), {percent(bought.value / plan.total_tokens)} of the "
         "plan, before what comes on top."
     )

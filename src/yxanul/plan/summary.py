@@ -34,7 +34,8 @@ class Plan:
 
     `flops` maps a sequence length to (PaLM, causal) per token. `bills` are the machines compared;
     the first is the one that stages, totals and notes speak of, and `chosen` says that the user
-    named it. `budget_usd` is what the user would spend. `disk_bytes` is None where a stage's tokens are not known before its data is read.
+    named it. `budget_usd` is what the user would spend. `disk_bytes` is None where a stage's tokens
+    are not known before its data is read.
     """
 
     model: ModelConfig

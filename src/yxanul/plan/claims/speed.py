@@ -23,8 +23,8 @@ def speed_claims(facts: Facts) -> tuple[Claim, ...]:
     """Judge rates, hours, dollars, and whether they agree with one another."""
     stages = tuple(_stage_hours(facts, domain) for domain in STAGE_HOURS)
     return (
-        _rate("40-45K tokens/s on 8x A100", facts.on_a100, ON_A100),
-        _rate("60-70K tokens/s on 8x H100 with FP8", facts.on_h100, ON_H100),
+        _rate("40-45K tokens/s on 8x A100", facts.on_a100, promised=ON_A100),
+        _rate("60-70K tokens/s on 8x H100 with FP8", facts.on_h100, promised=ON_H100),
         *stages,
         _hours(facts),
         _agreement(facts),
@@ -34,7 +34,7 @@ def speed_claims(facts: Facts) -> tuple[Claim, ...]:
     )
 
 
-def _rate(name: str, bill: Bill, promised: tuple[int, int]) -> Claim:
+def _rate(name: str, bill: Bill, *, promised: tuple[int, int]) -> Claim:
     low, high = promised
     shares = [mfu_of_rate(bill, rate) for rate in promised]
     meaning = f"the promise means an MFU of {_percents(*shares)} (PaLM)"
