@@ -24,7 +24,7 @@ def format_bytes(number: float) -> str:
 
 
 def format_hours(hours: float) -> str:
-    """Return hours to three figures, never in powers of ten: 215.4 -> "215", 6.098 -> "6.10"."""
+    """Return hours to three figures, no powers of ten: 215.4 -> "215", 6.098 -> "6.10"."""
     if 0 < hours < 0.005:
         return "~0"
     return _three_figures(hours)
