@@ -23,6 +23,26 @@ def format_bytes(number: float) -> str:
     return _scaled(number, _BYTES, space=" ") if abs(number) >= KiB else f"{number:,.0f} B"
 
 
+def format_hours(hours: float) -> str:
+    """Return hours to three figures, no powers of ten: 215.4 -> "215", 6.098 -> "6.10"."""
+    if 0 < hours < 0.005:
+        return "~0"
+    return _three_figures(hours)
+
+
+def format_usd(usd: float) -> str:
+    """Return dollars, whole ones from ten on: 344.2 -> "$344", 3.456 -> "$3.46"."""
+    if 0 < usd < 0.005:
+        return "~$0"
+    return f"${usd:,.0f}" if usd >= 9.995 else f"${usd:.2f}"
+
+
+def _three_figures(number: float) -> str:
+    if number >= 99.95:
+        return f"{number:,.0f}"
+    return f"{number:.1f}" if number >= 9.995 else f"{number:.2f}"
+
+
 def _scaled(number: float, scales: tuple[tuple[int, str], ...], *, space: str) -> str:
     for size, name in scales:
         if abs(number) >= size:

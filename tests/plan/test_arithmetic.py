@@ -17,8 +17,14 @@ from yxanul.plan.budget import (
     steps,
     tokens_for_epochs,
 )
-from yxanul.plan.flops import flops_per_token, stage_flops
-from yxanul.plan.memory import activation_bytes, memory, optimizer_bytes
+from yxanul.plan.flops import flops_per_token, recomputed_flops_per_token, stage_flops
+from yxanul.plan.memory import (
+    CARD_SHARE,
+    activation_bytes,
+    largest_micro_batch,
+    memory,
+    optimizer_bytes,
+)
 from yxanul.plan.parameters import parameter_count
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -98,32 +104,60 @@ def test_the_flagships_flops_are_the_published_table(seq_len, palm, causal):
     )
 
 
-@pytest.mark.parametrize("keys", [4, 2])
-def test_parameters_and_flops_are_those_of_the_real_model(keys):
+# (heads, key heads, head_dim, hidden, FFN, layers, vocabulary), (rows, seq_len), tokens per chunk
+COUNTED = {
+    "many heads": ((4, 4, 16, 64, 96, 3, 211), (2, 64), 1024),
+    "grouped queries": ((4, 2, 16, 64, 96, 3, 211), (2, 64), 1024),
+    "one key head, heads wider than the stream": ((3, 1, 24, 40, 56, 2, 307), (3, 50), 1024),
+    "heads narrower than the stream, the loss in chunks": ((2, 2, 8, 48, 64, 2, 509), (2, 96), 40),
+    "one long row": ((2, 1, 32, 32, 128, 1, 100), (1, 384), 100),
+}
+
+
+def counted_flops(kind, **options):
+    """Return a shape, its sequence length, its tokens, and what torch counts for one real step."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     from yxanul.model.transformer import Transformer
 
+    sizes, (rows, seq_len), chunk = COUNTED[kind]
+    heads, keys, head_dim, hidden, inner, layers, vocabulary = sizes
     shape = ModelConfig(
         name="small",
-        hidden_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=4,
+        hidden_size=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
         num_key_value_heads=keys,
-        head_dim=16,
-        intermediate_size=96,
-        vocab_size=211,
-        max_position_embeddings=64,
+        head_dim=head_dim,
+        intermediate_size=inner,
+        vocab_size=vocabulary,
+        max_position_embeddings=512,
     )
-    model = Transformer.initialised(shape, seed=1, attention="plain")
+    model = Transformer.initialised(
+        shape, seed=1, attention="plain", loss_chunk_tokens=chunk, **options
+    )
     assert sum(p.numel() for p in model.parameters()) == parameter_count(shape).total
-    tokens = torch.arange(128).reshape(2, 64)
+    tokens = torch.randint(vocabulary, (rows, seq_len), generator=torch.Generator().manual_seed(0))
     with FlopCounterMode(display=False) as counter:
         model(tokens, tokens).backward()
-    assert counter.get_total_flops() == tokens.numel() * flops_per_token(
-        shape, 64, convention="palm"
-    )
+    return shape, seq_len, tokens.numel(), counter.get_total_flops()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("kind", COUNTED)
+def test_torch_counts_the_same_parameters_and_flops_in_the_real_model_and_loss(kind, precision):
+    import torch
+
+    shape, seq_len, tokens, counted = counted_flops(kind, compute_dtype=getattr(torch, precision))
+    assert counted == tokens * flops_per_token(shape, seq_len, convention="palm")
+
+
+@pytest.mark.parametrize("kind", COUNTED)
+def test_torch_counts_the_same_work_done_again_by_gradient_checkpointing(kind):
+    shape, seq_len, tokens, once = counted_flops(kind)
+    *_, again = counted_flops(kind, gradient_checkpointing=True)
+    assert again - once == tokens * recomputed_flops_per_token(shape, seq_len)
 
 
 @pytest.mark.parametrize(
@@ -239,3 +273,13 @@ def test_one_row_is_counted_even_when_it_is_longer_than_assumed():
     small = load_config(CONFIGS, overrides=["training.batch_tokens=4096"])
     assert memory(small).micro_batch_tokens == 4096
     assert math.isclose(memory(load_config(CONFIGS)).activations, 28e9, rel_tol=0.05)
+
+
+def test_the_largest_micro_batch_fits_and_its_double_does_not():
+    config = load_config(CONFIGS)
+    for card_bytes in (24e9, 40e9, 48e9):
+        most = largest_micro_batch(config, int(card_bytes))
+        assert memory(config, micro_batch_tokens=most).total <= CARD_SHARE * card_bytes
+        assert memory(config, micro_batch_tokens=2 * most).total > CARD_SHARE * card_bytes
+    assert largest_micro_batch(config, 80 * 10**9) == 65_536
+    assert largest_micro_batch(config, 5 * 10**9) is None

@@ -1,19 +1,15 @@
-"""`prepare`, `inspect` and `plan`: what can be done before and beside a run."""
+"""`prepare` and `inspect`: what can be done before and beside a run."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from yxanul.cli import options
 from yxanul.cli.output import print_json, say
-from yxanul.config.load import load_config
 from yxanul.data.inspect import inspect_folder, render
 from yxanul.data.place import describe_checkpoints, find_place
 from yxanul.data.prepare import prepare
-from yxanul.plan.render import render as render_plan
-from yxanul.plan.summary import plan_json, plan_run
 from yxanul.train.request import RunRequest
 from yxanul.train.setup import read_config
 
@@ -72,20 +68,3 @@ def inspect(
         print(f"no prepared data at {place.absent}")
     for checkpoint in checkpoints:
         print(f"checkpoint {checkpoint['name']}: {checkpoint['state']}")
-
-
-def plan(
-    config_dir: options.ConfigDir,
-    model: options.Model = None,
-    overrides: options.Overrides = None,
-    json: options.Json = False,
-) -> None:
-    """Compute parameters, operations, memory and tokens, and compare the plan's promises with them.
-
-    Example: yxanul plan --config_dir configs
-    """
-    planned = plan_run(load_config(config_dir, model=model, overrides=tuple(overrides or ())))
-    if json:
-        print_json(plan_json(planned))
-    else:
-        Console().print(render_plan(planned))

@@ -11,6 +11,7 @@ from yxanul.cli import (
     doctor_verbs,
     gate_verbs,
     generate_verbs,
+    plan_verbs,
     report_verbs,
     run_verbs,
 )
@@ -28,7 +29,7 @@ app.command("run")(run_verbs.run)
 app.command("train")(run_verbs.train)
 app.command("prepare")(data_verbs.prepare_data)
 app.command("inspect")(data_verbs.inspect)
-app.command("plan")(data_verbs.plan)
+app.command("plan")(plan_verbs.plan)
 app.command("gate")(gate_verbs.gate)
 app.command("report")(report_verbs.report)
 app.command("doctor")(doctor_verbs.doctor)

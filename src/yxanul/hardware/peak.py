@@ -5,18 +5,7 @@ import time
 
 import torch
 
-# Dense bf16 peaks, FLOP/s, from NVIDIA's data sheets (never the figures with sparsity).
-_DENSE_BF16 = {
-    "A100": 312e12,
-    "H100 PCIe": 756e12,
-    "H100": 989e12,
-    "H200": 989e12,
-    "B200": 2250e12,
-    "L40S": 362e12,
-    "RTX 3090": 71e12,
-    "RTX 4090": 165e12,
-    "RTX 5090": 210e12,
-}
+from yxanul.cards import card_of_device
 
 # The product whose rate stands for a CPU's peak (docs/decisions.md), and when it is too slow.
 _ROWS, _FEW_ROWS = 2048, 16
@@ -28,9 +17,8 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
     """Return FLOP/s: a card's dense bf16 peak, a CPU's measured one; None: unknown card."""
     if device.type == "cpu":
         return gemm_flops(dtype)
-    name = torch.cuda.get_device_name(device)
-    known = sorted((key for key in _DENSE_BF16 if key in name), key=len)
-    return _DENSE_BF16[known[-1]] if known else None
+    card = card_of_device(torch.cuda.get_device_name(device))
+    return card.dense_bf16_flops if card else None
 
 
 def gemm_flops(dtype: torch.dtype, *, repeats: int = 20, limit_s: float = 0.5) -> float:

@@ -65,6 +65,11 @@ def phase_tokens(training: TrainingConfig) -> tuple[tuple[int, int], ...]:
     )
 
 
+def unique_tokens(stage: StageConfig) -> int | None:
+    """Return the training tokens that the stage's hub sources are expected to hold, if known."""
+    return stage.data.expected_unique_tokens if stage.data.source == "hub" else None
+
+
 def stage_budget(config: RunConfig, stage: StageConfig) -> StageBudget:
     """Return a stage's budget; the first of several stages replays nothing.
 
@@ -74,7 +79,7 @@ def stage_budget(config: RunConfig, stage: StageConfig) -> StageBudget:
     is_first = len(config.stages) > 1 and stage.name == config.stages[0].name
     replay = 0.0 if is_first else data.replay_share
     own = training.total_tokens - round(replay * training.total_tokens)
-    unique = data.expected_unique_tokens if data.source == "hub" else None
+    unique = unique_tokens(stage)
     epochs = own / unique if unique else None
     return StageBudget(
         name=stage.name,

@@ -35,3 +35,22 @@ def stage_flops(model: ModelConfig, stage: StageConfig, *, convention: Conventio
         tokens * flops_per_token(model, seq_len, convention=convention)
         for seq_len, tokens in phase_tokens(stage.training)
     )
+
+
+def recomputed_flops_per_token(model: ModelConfig, seq_len: int) -> int:
+    """Return the operations that gradient checkpointing adds per token: the layers' forward again.
+
+    Head and loss are not done again, nor is the last product of a layer (down), whose result no
+    gradient needs: torch stops before it. MFU counts none of this work.
+    """
+    count = parameter_count(model)
+    width = model.num_attention_heads * model.head_dim
+    products = count.attention_per_layer + 2 * count.ffn_per_layer // 3
+    return model.num_hidden_layers * (2 * products + 4 * width * seq_len)
+
+
+def recomputed_share(model: ModelConfig, stages: tuple[StageConfig, ...]) -> float:
+    """Return the work that gradient checkpointing adds to a plan, as a share of its operations."""
+    phases = [phase for stage in stages for phase in phase_tokens(stage.training)]
+    again = sum(tokens * recomputed_flops_per_token(model, length) for length, tokens in phases)
+    return again / sum(stage_flops(model, stage) for stage in stages)

@@ -21,6 +21,8 @@ FP32_BYTES = 4
 # Tokens of one forward pass when micro_batch_tokens is null: what an 80 GB card
 # holds without gradient checkpointing, with room to spare. A run chooses by its own device.
 ASSUMED_TOKENS = 32_768
+MOST_TOKENS = 65_536  # more in one pass brings no speed; a run by rule takes no more either
+CARD_SHARE = 0.92  # of a card's memory may be planned: kernels and the allocator need the rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +44,17 @@ class Memory:
         )
 
 
-def memory(config: RunConfig) -> Memory:
-    """Return the memory of the stage and phase that need most, with `auto` precision as bf16."""
+def memory(config: RunConfig, *, micro_batch_tokens: int | None = None) -> Memory:
+    """Return the memory of the stage and phase that need most, with `auto` precision as bf16.
+
+    `micro_batch_tokens` stands in for the configuration's; a pass holds at least one sequence.
+    """
     compute, count = config.optimization.compute, parameter_count(config.model)
+    asked = micro_batch_tokens or compute.micro_batch_tokens or ASSUMED_TOKENS
     needs = []
     for stage in config.stages:
         for phase in stage.training.seq_len_curriculum:
-            wanted = max(compute.micro_batch_tokens or ASSUMED_TOKENS, phase.seq_len)
-            tokens = min(stage.training.batch_tokens, wanted)
+            tokens = min(stage.training.batch_tokens, max(asked, phase.seq_len))
             kept = activation_bytes(config.model, compute, tokens=tokens, seq_len=phase.seq_len)
             needs.append((kept, tokens))
     most, tokens = max(needs)
@@ -62,6 +67,21 @@ def memory(config: RunConfig) -> Memory:
         activations=most,
         micro_batch_tokens=tokens,
     )
+
+
+def largest_micro_batch(config: RunConfig, card_bytes: int) -> int | None:
+    """Return the most tokens of one forward pass, a power of two, that fit a card.
+
+    None: not even one sequence of the longest phase fits.
+    """
+    tokens = MOST_TOKENS
+    while True:
+        need = memory(config, micro_batch_tokens=tokens)
+        if need.total <= CARD_SHARE * card_bytes:
+            return need.micro_batch_tokens
+        if tokens == 1:
+            return None
+        tokens //= 2
 
 
 def optimizer_bytes(model: ModelConfig, optimization: OptimizationConfig) -> int:

@@ -1,119 +1,167 @@
-"""A whole plan as one value: what can be known about a run before it starts.
-
-Hours, dollars and throughput need a table of measured hardware, which a later version brings; they
-are None here, with the reason. The field names of `plan_json` are a contract with other programs.
-"""
+"""A whole plan as one value: what can be known about a run before it starts."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from yxanul.config.schema import ModelConfig, RunConfig
 from yxanul.plan.budget import StageBudget, marginal_value, stage_budget
-from yxanul.plan.claims import Claim, claims
-from yxanul.plan.flops import Convention, flops_per_token, stage_flops
-from yxanul.plan.memory import Memory, memory
+from yxanul.plan.claims.claim import Claim
+from yxanul.plan.claims.judge import claims
+from yxanul.plan.cost import Bill, Cost, bill
+from yxanul.plan.flops import flops_per_token, stage_flops
+from yxanul.plan.hardware import Machine, Wishes, shown_machines
+from yxanul.plan.memory import ASSUMED_TOKENS, Memory, largest_micro_batch, memory
 from yxanul.plan.parameters import ParameterCount, parameter_count
+from yxanul.plan.storage import disk_bytes, ram_bytes
 
-WHY_NO_HOURS = (
-    "hours and dollars need measured speeds and rents of machines; this version plans parameters, "
-    "operations, memory and tokens only"
-)
 _LENGTHS = (512, 1024, 2048, 4096)
 
 
 @dataclass(frozen=True, slots=True)
 class StagePlan:
-    """One stage: its budget, what its next token is worth at the end, its operations (PaLM)."""
+    """One stage: budget, worth of its next token at the end, operations (PaLM), hours, dollars."""
 
     budget: StageBudget
     last_token_worth: float | None
     flops: int
+    cost: Cost
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything the plan knows; `flops` maps a sequence length to (PaLM, causal) per token."""
+    """Everything the plan knows.
+
+    `flops` maps a sequence length to (PaLM, causal) per token. `bills` are the machines compared;
+    the first is the one that stages, totals and notes speak of, and `chosen` says that the user
+    named it. `budget_usd` is what the user would spend. `disk_bytes` is None where a stage's tokens
+    are not known before its data is read.
+    """
 
     model: ModelConfig
     count: ParameterCount
     flops: dict[int, tuple[int, int]]
     memory: Memory
     stages: tuple[StagePlan, ...]
+    bills: tuple[Bill, ...]
+    chosen: bool
+    budget_usd: float | None
+    ram_bytes: int
+    disk_bytes: int | None
+    notes: tuple[str, ...]
     claims: tuple[Claim, ...]
+
+    @property
+    def bill(self) -> Bill:
+        """The bill of the machine that the plan speaks of."""
+        return self.bills[0]
 
     @property
     def total_tokens(self) -> int:
         """Tokens of all stages together."""
-        return sum(stage.budget.tokens for stage in self.stages)
+        return self.bill.tokens
 
     @property
     def total_flops(self) -> int:
         """Operations of all stages together, PaLM convention."""
-        return sum(stage.flops for stage in self.stages)
+        return self.bill.flops
 
 
-def plan_run(config: RunConfig) -> Plan:
-    """Return the plan of a configuration; pure arithmetic, no machine is looked at."""
+def plan_run(config: RunConfig, wishes: Wishes | None = None) -> Plan:
+    """Return the plan of a configuration; pure arithmetic, no machine is looked at.
+
+    A machine that does not exist is a `UsageError`.
+    """
+    wishes = wishes or Wishes()
+    machines = shown_machines(config, wishes)
+    bills = tuple(bill(config.model, config.stages, machine=machine) for machine in machines)
+    return Plan(
+        model=config.model,
+        count=parameter_count(config.model),
+        flops=_flops_by_length(config),
+        memory=_memory(config, machines[0] if wishes.gpus is not None else None),
+        stages=_stage_plans(config, bills[0]),
+        bills=bills,
+        chosen=wishes.gpus is not None,
+        budget_usd=wishes.budget_usd,
+        ram_bytes=ram_bytes(config, processes=machines[0].count),
+        disk_bytes=disk_bytes(config),
+        notes=_notes(config, machines[0], is_mfu_assumed=wishes.mfu is None),
+        claims=claims(config, machines),
+    )
+
+
+def _flops_by_length(config: RunConfig) -> dict[int, tuple[int, int]]:
     longest = config.model.max_position_embeddings
     lengths = {length for length in _LENGTHS if length <= longest} | {
         phase.seq_len for stage in config.stages for phase in stage.training.seq_len_curriculum
     }
+    return {
+        length: (
+            flops_per_token(config.model, length, convention="palm"),
+            flops_per_token(config.model, length, convention="causal"),
+        )
+        for length in sorted(lengths)
+    }
+
+
+def _stage_plans(config: RunConfig, bill: Bill) -> tuple[StagePlan, ...]:
     budgets = [stage_budget(config, stage) for stage in config.stages]
-    return Plan(
-        model=config.model,
-        count=parameter_count(config.model),
-        flops={
-            length: (
-                flops_per_token(config.model, length, convention="palm"),
-                flops_per_token(config.model, length, convention="causal"),
-            )
-            for length in sorted(lengths)
-        },
-        memory=memory(config),
-        stages=tuple(
-            StagePlan(
-                budget=budget,
-                last_token_worth=None if budget.epochs is None else marginal_value(budget.epochs),
-                flops=stage_flops(config.model, stage),
-            )
-            for budget, stage in zip(budgets, config.stages, strict=True)
-        ),
-        claims=claims(config),
+    return tuple(
+        StagePlan(
+            budget=budget,
+            last_token_worth=None if budget.epochs is None else marginal_value(budget.epochs),
+            flops=stage_flops(config.model, stage),
+            cost=cost,
+        )
+        for budget, stage, cost in zip(budgets, config.stages, bill.stages, strict=True)
     )
 
 
-def plan_json(plan: Plan, convention: Convention = "palm") -> dict[str, Any]:
-    """Return the plan as plain values for `--json`; unknown figures are None beside a `why`."""
-    column = 0 if convention == "palm" else 1
-    return {
-        "model": plan.model.name,
-        "parameters": plan.count.total,
-        "parameters_non_embedding": plan.count.non_embedding,
-        "flops_per_token": {
-            "convention": convention,
-            "by_seq_len": {str(length): pair[column] for length, pair in plan.flops.items()},
-        },
-        "memory_bytes": {**asdict(plan.memory), "total": plan.memory.total},
-        "stages": [_stage_json(stage) for stage in plan.stages],
-        "total_tokens": plan.total_tokens,
-        "total_flops": plan.total_flops,
-        "total_hours": None,
-        "total_usd": None,
-        "tokens_per_s": None,
-        "ram_bytes": None,
-        "disk_bytes": None,
-        "why": WHY_NO_HOURS,
-        "claims": [asdict(claim) for claim in plan.claims],
-    }
+def _memory(config: RunConfig, chosen: Machine | None) -> Memory:
+    """Count for what fits the chosen card, where the configuration leaves the choice open."""
+    if chosen is None or chosen.card.memory_bytes is None:
+        return memory(config)
+    if config.optimization.compute.micro_batch_tokens is not None:
+        return memory(config)
+    most = largest_micro_batch(config, chosen.card.memory_bytes)
+    return memory(config, micro_batch_tokens=min(ASSUMED_TOKENS, most or 1))
 
 
-def _stage_json(stage: StagePlan) -> dict[str, Any]:
-    return {
-        **asdict(stage.budget),
-        "last_token_worth": stage.last_token_worth,
-        "flops": stage.flops,
-        "hours": None,
-        "usd": None,
-    }
+def _notes(config: RunConfig, machine: Machine, *, is_mfu_assumed: bool) -> tuple[str, ...]:
+    """Return what a person should know before renting the machine, a sentence each."""
+    notes = [_how_it_fits(config, machine), _how_it_shares(config, machine)]
+    compute = config.optimization.compute
+    if is_mfu_assumed and machine.mfu is not None and compute.compile == "off":
+        notes.append(
+            "compute.compile is off here. The MFU estimates are for compiled models: without it "
+            "expect 1.5 to 1.8 times the hours (an estimate, too)."
+        )
+    return tuple(note for note in notes if note)
+
+
+def _how_it_fits(config: RunConfig, machine: Machine) -> str | None:
+    card = machine.card
+    if card.memory_bytes is None:
+        return f"{card.name} is sold with several sizes of memory, so nothing is said of its fit."
+    size = f"{card.memory_bytes / 1e9:.0f} GB of one {card.name}"
+    most = largest_micro_batch(config, card.memory_bytes)
+    if most is None:
+        return f"One sequence does not fit the {size}: another card, or gradient_checkpointing."
+    asked = config.optimization.compute.micro_batch_tokens
+    if asked is not None and memory(config).micro_batch_tokens > most:
+        return f"compute.micro_batch_tokens={asked:,} does not fit the {size}; {most:,} tokens do."
+    return f"{most:,} tokens at a time fit the {size}."
+
+
+def _how_it_shares(config: RunConfig, machine: Machine) -> str | None:
+    """Tell of a step whose rows cannot be shared equally: the run itself would refuse it."""
+    for stage in config.stages:
+        for phase in stage.training.seq_len_curriculum:
+            rows = stage.training.batch_tokens // phase.seq_len
+            if rows % machine.count:
+                return (
+                    f"{machine.count:,} cards cannot share the {rows:,} sequences of a step of "
+                    f"{stage.name} equally; change training.batch_tokens or the number of cards."
+                )
+    return None

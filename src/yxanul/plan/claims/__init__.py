@@ -1,0 +1,1 @@
+"""What was promised for this plan, beside what arithmetic says; nothing here changes a plan."""

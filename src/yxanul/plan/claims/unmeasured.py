@@ -1,0 +1,103 @@
+"""Promises that no arithmetic can judge: speed of kernels, learning, benchmark scores.
+
+Each carries what the field has measured, so that a reader knows what to expect until a run of this
+project says more.
+"""
+
+from __future__ import annotations
+
+from yxanul.plan.claims.claim import Claim
+
+_RUN = "must be measured on a trained model"
+_LAB = "is a question for an experiment at equal compute"
+
+
+def unmeasured_claims() -> tuple[Claim, ...]:
+    """Return the promises that are left to measurements, each with the reason."""
+    return tuple(
+        Claim(claim, promised, unit, computed=None, holds=None, why=why)
+        for claim, promised, unit, why in _PROMISES
+    )
+
+
+_PROMISES: tuple[tuple[str, float | None, str, str], ...] = (
+    (
+        "FP8: 2x throughput on H100 and H200",
+        2.0,
+        "x",
+        "must be measured on the card; public runs: slower at width 768 (nanochat d12), +17 % at "
+        "width 1,664, +25-28 % for 8B models; an A100 has no FP8",
+    ),
+    (
+        "FlashAttention 3: 2.5x faster attention",
+        2.5,
+        "x",
+        "must be measured on the card; its own figure for head_dim 64 has 1.2-1.5x over "
+        "FlashAttention 2 on an H100, forward pass; it does not run on an A100",
+    ),
+    (
+        "torch.compile: 1.3x overall",
+        1.3,
+        "x",
+        "must be measured on the machine; torchtitan reports 1.16x for an 8B model, and a deep, "
+        "narrow one should gain more",
+    ),
+    (
+        "linear decay to zero: 60 % of compute saved",
+        60.0,
+        "%",
+        "depends on learning; in arXiv 2502.15938 (610M parameters) decay to zero at 80 tokens per "
+        "parameter beat decay to a tenth at 200, which is that 60 %; arXiv 2511.18903 finds that "
+        "decay undoes the gain of a curriculum",
+    ),
+    (
+        "GEGLU: 15 % better than GELU",
+        15.0,
+        "%",
+        f"{_LAB}; arXiv 2002.05202 has log-perplexity 1.942 against 1.983, 2 % less",
+    ),
+    (
+        "perplexity below 9",
+        9.0,
+        "",
+        "names no text and no vocabulary, so nothing can be compared; bits per byte per domain can",
+    ),
+    (
+        "HellaSwag 65 %",
+        65.0,
+        "%",
+        f"{_RUN}; public: 34.3 (300M parameters, 50B tokens), 46.0 (394M, 67B), 54.5 (360M, 4T)",
+    ),
+    (
+        "TriviaQA 30 %",
+        30.0,
+        "%",
+        f"{_RUN}; public: 15.4 (270M, 6T), 16.9 (360M, 4T), 26.3 (1B, 60B)",
+    ),
+    (
+        "GSM8K 20 %",
+        20.0,
+        "%",
+        f"{_RUN}; public base models: 1.1 (270M, 6T), 3.2 (360M, 4T); 39.4 (360M, 4.2T with much "
+        "mathematics and benchmark training sets)",
+    ),
+    (
+        "HumanEval 30 %",
+        30.0,
+        "%",
+        f"{_RUN}; public: 0.0 (360M, 4T), 3.1 (270M, 6T), 30.5 (0.6B, 36T)",
+    ),
+    ("4B curated tokens match 12B random ones", 3.0, "x", _LAB),
+    (
+        "28 layers are better than 12 of equal size",
+        None,
+        "",
+        f"{_LAB}; public findings disagree (arXiv 2402.14905 for, arXiv 2310.19956 against)",
+    ),
+    (
+        "stages in order beat a random shuffle",
+        None,
+        "",
+        f"{_LAB}; public findings disagree (arXiv 2506.11300 for, arXiv 2511.18903 against)",
+    ),
+)

@@ -1,0 +1,110 @@
+"""The plan as plain values for `--json`; its field names are a contract with other programs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from yxanul.plan.cost import OVERHEAD, OVERHEAD_HIGH, OVERHEAD_LOW, Bill, Cost, affordable_tokens
+from yxanul.plan.flops import Convention
+from yxanul.plan.hardware import Machine
+from yxanul.plan.summary import Plan, StagePlan
+
+
+def plan_json(plan: Plan, convention: Convention = "palm") -> dict[str, Any]:
+    """Return the plan as plain values; what is unknown is None, and `why` says so in a sentence.
+
+    Stages, totals and `tokens_per_s` speak of `hardware`, the chosen machine or the promised one.
+    Totals are training alone; `overhead` is what comes on top.
+    """
+    column = 0 if convention == "palm" else 1
+    bill = plan.bill
+    return {
+        "model": plan.model.name,
+        "parameters": plan.count.total,
+        "parameters_non_embedding": plan.count.non_embedding,
+        "flops_per_token": {
+            "convention": convention,
+            "by_seq_len": {str(length): pair[column] for length, pair in plan.flops.items()},
+        },
+        "memory_bytes": {**asdict(plan.memory), "total": plan.memory.total},
+        "ram_bytes": plan.ram_bytes,
+        "disk_bytes": plan.disk_bytes,
+        "hardware": {**_machine_json(bill.machine), "chosen": plan.chosen},
+        "stages": [_stage_json(stage) for stage in plan.stages],
+        "total_tokens": plan.total_tokens,
+        "total_flops": plan.total_flops,
+        **{f"total_{key}": value for key, value in _cost_json(bill.total).items()},
+        "tokens_per_s": bill.tokens_per_s,
+        "overhead": {
+            "what": OVERHEAD,
+            "share_low": OVERHEAD_LOW,
+            "share_high": OVERHEAD_HIGH,
+            **_cost_json(bill.overhead),
+        },
+        "budget": _budget_json(plan),
+        "why": bill.machine.why_unknown,
+        "notes": list(plan.notes),
+        "machines": [_bill_json(plan, one) for one in plan.bills],
+        "claims": [asdict(claim) for claim in plan.claims],
+    }
+
+
+def _stage_json(stage: StagePlan) -> dict[str, Any]:
+    return {
+        **asdict(stage.budget),
+        "last_token_worth": stage.last_token_worth,
+        "flops": stage.flops,
+        **_cost_json(stage.cost),
+    }
+
+
+def _bill_json(plan: Plan, bill: Bill) -> dict[str, Any]:
+    names = [stage.budget.name for stage in plan.stages]
+    return {
+        "name": bill.machine.name,
+        "tokens_per_s": bill.tokens_per_s,
+        **_cost_json(bill.total),
+        "stages": [
+            {"name": name, **_cost_json(cost)}
+            for name, cost in zip(names, bill.stages, strict=True)
+        ],
+        "why": bill.machine.why_unknown,
+    }
+
+
+def _budget_json(plan: Plan) -> dict[str, float | None] | None:
+    if plan.budget_usd is None:
+        return None
+    bought = affordable_tokens(plan.bill, plan.budget_usd)
+    return {
+        "usd": plan.budget_usd,
+        "tokens": bought.value if bought else None,
+        "tokens_low": bought.low if bought else None,
+        "tokens_high": bought.high if bought else None,
+    }
+
+
+def _machine_json(machine: Machine) -> dict[str, Any]:
+    card, mfu, rent = machine.card, machine.mfu, machine.usd_per_gpu_hour
+    return {
+        "name": machine.name,
+        "gpus": machine.count,
+        "card": card.name,
+        "dense_bf16_flops": card.dense_bf16_flops,
+        "memory_bytes": card.memory_bytes,
+        "mfu": None if mfu is None else {**asdict(mfu), "convention": "palm"},
+        "usd_per_gpu_hour": None if rent is None else asdict(rent),
+    }
+
+
+def _cost_json(cost: Cost) -> dict[str, float | None]:
+    hours, usd = cost.hours, cost.usd
+    return {
+        "hours": hours.value if hours else None,
+        "hours_low": hours.low if hours else None,
+        "hours_high": hours.high if hours else None,
+        "usd": usd.value if usd else None,
+        "usd_low": usd.low if usd else None,
+        "usd_high": usd.high if usd else None,
+    }

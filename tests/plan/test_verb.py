@@ -1,0 +1,79 @@
+"""`yxanul plan` as a user starts it: one object, one page, or one clear sentence."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from yxanul.cards import CARDS
+from yxanul.cli.main import main
+from yxanul.errors import UsageError
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+@pytest.fixture
+def plan(capsys):
+    """Return a function that runs the verb here: flags -> (exit code, stdout, stderr)."""
+
+    def run(*flags: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            main(["plan", "--config_dir", str(CONFIGS), *flags])
+        captured = capsys.readouterr()
+        return left.value.code, captured.out, captured.err
+
+    return run
+
+
+def test_json_is_exactly_one_object_and_nothing_else_is_said(plan):
+    code, out, err = plan("--json", "--gpus", "8xH100", "--usd_per_gpu_hour", "2.5", "--mfu", "0.4")
+    told = json.loads(out)
+    assert (code, err, len(out.splitlines())) == (0, "", 1)
+    assert told["parameters"] == 302_882_304
+    assert told["hardware"]["name"] == "8xH100"
+    assert told["total_hours"] == pytest.approx(11.66, abs=0.01)
+    assert told["total_usd"] == pytest.approx(8 * 2.5 * told["total_hours"])
+
+
+def test_a_budget_is_answered_in_tokens(plan):
+    code, out, _ = plan("--gpus", "8xH100", "--budget_usd", "200")
+    assert code == 0
+    assert "$200 buys" in out
+    assert "tokens on 8xH100" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--gpus", "8xRTX-4091"], ["did you mean RTX-4090?"]),
+        (["--gpus", "8xH800"], ["--gpus '8xH800'", *(card.name for card in CARDS)]),
+        (["--gpus", "8xA100-80G"], ["write A100-80GB"]),
+        (["--gpus", "8xA100"], ["A100-40GB or A100-80GB"]),
+        (["--gpus", "0xA100"], ["from 1 to 99,999"]),
+        (["--gpus", "100000xH100"], ["from 1 to 99,999"]),
+        (["--gpus", "-1xH100"], ["--gpus '-1xH100'"]),
+        (["--gpus", ""], ["--gpus ''", "8xA100-80GB"]),
+        (["--mfu", "40"], ["--mfu 40", "--mfu 0.40"]),
+        (["--mfu", "1"], ["below 1"]),
+        (["--mfu", "0"], ["--mfu 0 "]),
+        (["--mfu", "-0.4"], ["--mfu -0.4"]),
+        (["--mfu", "nan"], ["--mfu nan"]),
+        (["--mfu", "inf"], ["--mfu inf"]),
+        (["--mfu", "1e-300"], ["--mfu 1e-300"]),
+        (["--mfu", "much"], ["--mfu"]),
+        (["--gpus", "H100", "--usd_per_gpu_hour", "-1"], ["--usd_per_gpu_hour -1"]),
+        (["--gpus", "H100", "--usd_per_gpu_hour", "nan"], ["--usd_per_gpu_hour nan"]),
+        (["--gpus", "H100", "--usd_per_gpu_hour", "inf"], ["--usd_per_gpu_hour inf"]),
+        (["--gpus", "H100", "--usd_per_gpu_hour", "1e-9"], ["--usd_per_gpu_hour 1e-09"]),
+        (["--usd_per_gpu_hour", "2"], ["--usd_per_gpu_hour", "add --gpus"]),
+        (["--budget_usd", "0"], ["--budget_usd 0"]),
+        (["--budget_usd", "nan"], ["--budget_usd nan"]),
+    ],
+)
+def test_a_wrong_flag_is_one_sentence_that_says_what_to_write(plan, flags, words):
+    code, out, err = plan(*flags, "--json")
+    assert code == UsageError.exit_code
+    assert len(err.strip().splitlines()) == 1
+    assert json.loads(out)["exit_code"] == code
+    for word in words:
+        assert word in err
