@@ -16,7 +16,7 @@ from yxanul.data.manifest import MANIFEST_NAME, load_manifest
 from yxanul.errors import ConfigError, CorruptDataError, UsageError
 from yxanul.report.records import Record, read_record, read_records, read_scores
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.lineage import current_branch
+from yxanul.runfolder.lineage import current_branch, is_on
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Run:
 
     def belongs(self, record: Record) -> bool:
         """Tell whether a row's step belongs to the run, or to an attempt left behind."""
-        return record.need_count("step") <= self.branch.get(record.need_count("attempt"), -1)
+        place = {key: record.need_count(key) for key in ("step", "attempt")}
+        return is_on(self.branch, place)
 
 
 def gather(root: Path) -> Run:

@@ -87,9 +87,9 @@ def cards(run: Run) -> tuple[Card, ...]:
     asked: dict[tuple[str, int, int], list[Record]] = {}
     for row in run.checks:
         asked.setdefault(_place(row), []).append(row)
-    built = [_card(run, verdict, asked.pop(_place(verdict), [])) for verdict in run.verdicts]
+    built = [_card(run, verdict, checks=asked.pop(_place(verdict), [])) for verdict in run.verdicts]
     # Checks whose verdict is not written yet, or was lost with the process.
-    built += [_card(run, rows[0], rows, spoken=False) for rows in asked.values()]
+    built += [_card(run, rows[0], checks=rows, spoken=False) for rows in asked.values()]
     return tuple(
         card for _, card in sorted(built, key=lambda pair: order[pair[0].need_text("stage")])
     )
@@ -105,7 +105,7 @@ def _place(row: Record) -> tuple[str, int, int]:
 
 
 def _card(
-    run: Run, row: Record, checks: list[Record], *, spoken: bool = True
+    run: Run, row: Record, *, checks: list[Record], spoken: bool = True
 ) -> tuple[Record, Card]:
     verdict = row.text("verdict") if spoken else None
     card = Card(

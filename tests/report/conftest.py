@@ -1,0 +1,33 @@
+"""Two recorded runs and their pages, written once."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.report.reading import Page
+from tests.report.recorded import Recorder
+from yxanul.report.write import write_report
+
+HOSTILE = " <script>alert('x')</script><img src=//evil.example/a.png> \"' & {{ 7 * 7 }} </script>"
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory) -> Path:
+    """A finished run with a rollback, and its report."""
+    root = Recorder(tmp_path_factory.mktemp("runs") / "recorded").write()
+    write_report(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def page(run) -> Page:
+    return Page((run / "report.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def hostile(tmp_path_factory) -> Path:
+    """A run whose samples, attributions, domain and folder try to become part of the page."""
+    root = tmp_path_factory.mktemp("runs") / "<b>name & co"
+    Recorder(root, hostile=HOSTILE).write()
+    write_report(root)
+    return root

@@ -1,0 +1,177 @@
+"""Reads a written report back: its values with their addresses, and what those addresses hold.
+
+Nothing of yxanul.report is used here: the addresses are followed by other code than wrote them.
+"""
+
+import json
+import re
+import statistics
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import yaml
+
+VOID = {"meta", "wbr", "br", "link", "img", "input", "hr"}
+SILENT = {"script", "style", "title", "h1"}  # h1 and title: the name of the folder
+
+
+@dataclass
+class Value:
+    """A value on the page: its addresses, formula, full value and the text that is shown."""
+
+    sources: list[str]
+    how: str
+    value: str | None
+    text: str = ""
+
+
+@dataclass
+class Page(HTMLParser):
+    """A parsed report: traced values, figures by name, and texts with digits that are not traced.
+
+    A caption explains how to read something and holds no figure of the run.
+    """
+
+    html: str
+    values: list[Value] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+    untraced: list[str] = field(default_factory=list)
+    tags: list[tuple[str, dict]] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[tuple[str, dict]] = []
+        self.feed(self.html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.tags.append((tag, attributes))
+        if tag not in VOID:
+            self.open.append((tag, attributes))
+        if "data-source" in attributes:
+            sources = attributes["data-source"].split()
+            how = attributes.get("data-how", "")
+            self.values.append(Value(sources, how, attributes.get("data-value")))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop()[0] == tag, f"</{tag}> closes another element"
+
+    def handle_data(self, data):
+        names = {tag for tag, _ in self.open}
+        attributes = self.open[-1][1] if self.open else {}
+        if attributes.get("type") == "application/json":
+            name = attributes["id"].removeprefix("figure-")
+            self.figures[name] = json.loads(self.figures.get(name, "") + data)
+        if names & SILENT:
+            return
+        self.words.append(data)
+        if any("data-source" in a for _, a in self.open):
+            self.values[-1].text += data
+        elif re.search(r"\d", data) and not any(
+            "caption" in a.get("class", "") for _, a in self.open
+        ):
+            self.untraced.append(data.strip())
+
+    @property
+    def text(self) -> str:
+        """All words of the page, as a person reads them."""
+        return " ".join("".join(self.words).split())
+
+
+def resolve(root: Path, source: str) -> Any:
+    """Return what stands at an address: one value, or a list of them for every line."""
+    place, _, fragment = source.partition("#")
+    line = re.fullmatch(r"(.+\.jsonl):(\d+|\*)", place)
+    path = root / unquote(line[1] if line else place)
+    text = path.read_text(encoding="utf-8")
+    if line is None:
+        return follow(
+            yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text), fragment
+        )
+    rows = [json.loads(row) for row in text.splitlines()]
+    if line[2] == "*":
+        return [follow(row, fragment) for row in rows]
+    return follow(rows[int(line[2]) - 1], fragment)
+
+
+def follow(value: Any, fragment: str) -> Any:
+    """Follow a JSON pointer; in a list of all lines a row may lack the key."""
+    for part in fragment.split("/")[1:]:
+        key = unquote(part).replace("~1", "/").replace("~0", "~")
+        value = value[int(key)] if isinstance(value, list) else value.get(key)
+    return value
+
+
+def recompute(root: Path, value: Value) -> Any:
+    """Compute a value again from what its addresses hold."""
+    if value.how == "file":
+        return (root / value.sources[0].rstrip("#")).read_text(encoding="utf-8")
+    held = [resolve(root, source) for source in value.sources]
+    match value.how:
+        case "":
+            return held[0]
+        case "change":
+            return held[0] / held[1] - 1
+        case "sum":
+            return sum(held)
+        case "count":
+            return len(held)
+        case "length":
+            return len(held[0])
+        case "median":
+            return statistics.median(v for v in held[0] if v is not None)
+        case "key":
+            last = value.sources[0].rpartition("/")[2]
+            return unquote(last).replace("~1", "/").replace("~0", "~")
+        case "date":
+            return datetime.fromtimestamp(held[0], tz=timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+        case "parameters":
+            return parameters(held[0])
+        case "spent":
+            return seconds_of_steps(root)
+    raise AssertionError(f"no formula {value.how}")
+
+
+def parameters(model: dict) -> int:
+    """Count the Gemma block's learned numbers by hand: tied embedding, no biases."""
+    width = model["hidden_size"]
+    queries = model["num_attention_heads"] * model["head_dim"]
+    keys = model["num_key_value_heads"] * model["head_dim"]
+    layer = 2 * width * queries + 2 * width * keys + 3 * width * model["intermediate_size"]
+    layers = model["num_hidden_layers"] * (layer + 2 * width)
+    return model["vocab_size"] * width + layers + width
+
+
+def seconds_of_steps(root: Path) -> float:
+    """Give every step the seconds of the next logged row of its attempt, and sum."""
+    rows = [json.loads(line) for line in (root / "metrics.jsonl").read_text().splitlines()]
+    total = 0.0
+    for attempt in {row["attempt"] for row in rows}:
+        own = [row for row in rows if row["attempt"] == attempt]
+        first = own[0]["step"] - own[0]["stage_step"]
+        for step in range(first + 1, own[-1]["step"] + 1):
+            total += next(row["step_s"] for row in own if row["step"] >= step)
+    return total
+
+
+def shown_number(text: str) -> tuple[float, float]:
+    """Return the number that a shown text says, and half of its last digit."""
+    time = re.fullmatch(r"(?:([\d,]+) h )?(?:(\d+) min)?(?: ?(\d+) s)?", text)
+    if time and any(time.groups()):
+        hours, minutes, seconds = (int((part or "0").replace(",", "")) for part in time.groups())
+        return hours * 3600 + minutes * 60 + seconds, 30.0 if time[1] else 0.5
+    match = re.fullmatch(r"([+−]?)([\d,]+)(\.\d+)?(e[+-]\d+)?([KMBTP]?)( %)?", text)
+    assert match, text
+    scale = {"": 1, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12, "P": 1e15}[match[5]]
+    scale *= (0.01 if match[6] else 1) * float(f"1{match[4] or ''}")
+    number = float(match[2].replace(",", "") + (match[3] or "")) * scale
+    digits = len(match[3] or ".") - 1
+    # format_count drops zeros at the end, so its last digit may be the second behind the point.
+    digits = max(digits, 2) if match[5] else digits
+    return -number if match[1] == "−" else number, 0.5 * 10.0**-digits * scale

@@ -1,0 +1,111 @@
+"""The page in a real browser: quiet, offline, drawn, and readable on a phone and in the dark."""
+
+import pytest
+
+from scripts.chromium import find_chromium, open_page
+
+pytestmark = pytest.mark.skipif(find_chromium() is None, reason="Chromium is not installed")
+
+DESKTOP, PHONE = (1280, 900), (390, 844)
+VIEWS = [(DESKTOP, False), (DESKTOP, True), (PHONE, False), (PHONE, True)]
+NAMES = ["desktop light", "desktop dark", "phone light", "phone dark"]
+
+# What reaches beyond the window and does not lie in a box that scrolls by itself.
+OUTSIDE = """[...document.querySelectorAll("body *")].filter((element) => {
+  if (element.getBoundingClientRect().right <= innerWidth + 0.5) return false;
+  for (let box = element; box; box = box.parentElement)
+    if (["auto", "scroll", "hidden"].includes(getComputedStyle(box).overflowX)) return false;
+  return getComputedStyle(element).position !== "absolute";
+}).map((element) => element.outerHTML.slice(0, 80))"""
+
+GROUND = "getComputedStyle(document.body).backgroundColor"
+FIRST_CURVE = "getComputedStyle(document.querySelector('#loss .js-line')).stroke"
+NOISE = {"Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown"}
+NOISE |= {"Page.javascriptDialogOpening"}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """One Chromium for all tests of this file."""
+    with open_page(find_chromium()) as page:
+        yield page
+
+
+def show(browser, root, view):
+    """Open a report in a window of its own size and scheme; return the events since."""
+    (width, height), dark = view
+    before = len(browser.events)
+    browser.show((root / "report.html").as_uri(), width=width, height=height, dark=dark)
+    return browser.events[before:]
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=NAMES)
+def test_the_page_is_quiet_and_asks_for_nothing_but_itself(browser, run, view):
+    events = show(browser, run, view)
+    assert [e for e in events if e["method"] in NOISE] == []
+    asked = [e["params"]["request"]["url"] for e in events
+             if e["method"] == "Network.requestWillBeSent"]  # fmt: skip
+    assert asked == [(run / "report.html").as_uri()]
+    assert browser.evaluate("performance.getEntriesByType('resource').length") == 0
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=NAMES)
+def test_the_page_fits_its_window_and_every_chart_is_drawn(browser, run, view):
+    show(browser, run, view)
+    width = view[0][0]
+    assert browser.evaluate("innerWidth") == width
+    assert browser.evaluate("document.documentElement.scrollWidth") == width
+    assert browser.evaluate(OUTSIDE) == []
+    for name in ("loss", "bpb", "speed"):
+        assert browser.evaluate(f"document.querySelectorAll('#{name} .js-line').length") >= 5
+
+
+def test_charts_and_page_follow_the_scheme_without_being_loaded_again(browser, run):
+    show(browser, run, (DESKTOP, False))
+    light = browser.evaluate(GROUND), browser.evaluate(FIRST_CURVE)
+    browser.dark(True)
+    browser.settle()
+    dark = browser.evaluate(GROUND), browser.evaluate(FIRST_CURVE)
+    assert light == ("rgb(250, 250, 248)", "rgb(0, 114, 178)")
+    assert dark[0] == "rgb(17, 20, 24)"
+    assert dark[1] not in (light[1], "rgb(68, 68, 68)")  # the last is plotly's own
+
+
+def test_a_printed_page_is_light_even_in_the_dark(browser, run):
+    show(browser, run, (DESKTOP, True))
+    browser.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert browser.evaluate(FIRST_CURVE) == "rgb(0, 114, 178)"
+    browser.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert browser.evaluate(FIRST_CURVE) != "rgb(0, 114, 178)"
+
+
+def test_a_tap_on_a_number_shows_where_it_stands(browser, run):
+    show(browser, run, (PHONE, False))
+    shown = "(o => o.hidden || o.textContent)(document.getElementById('origin'))"
+    assert browser.evaluate(shown) is True
+    browser.evaluate("document.querySelector('.matrix td .n').click()")
+    assert "gates.jsonl, line" in browser.evaluate(shown)
+    assert "bpb_before / wikipedia" in browser.evaluate(shown)
+    browser.evaluate("document.querySelector('h2').click()")
+    assert browser.evaluate(shown) is True
+
+
+def test_hostile_names_run_nothing_and_load_nothing(browser, hostile):
+    events = show(browser, hostile, (PHONE, False))
+    assert [e for e in events if e["method"] in NOISE] == []
+    assert browser.evaluate("document.scripts.length") == 5
+    assert browser.evaluate("document.images.length") == 0
+    assert browser.evaluate("document.querySelectorAll('#bpb a').length") == 0
+    assert browser.evaluate("document.documentElement.scrollWidth") == PHONE[0]
+    assert browser.evaluate(OUTSIDE) == []
+
+
+def test_a_script_that_got_into_the_page_would_not_run(browser, hostile, tmp_path):
+    """The page's policy is the second wall behind the escaping."""
+    page = (hostile / "report.html").read_text(encoding="utf-8")
+    (tmp_path / "report.html").write_text(
+        page.replace("<main>", "<main><script>window.broken = true</script>")
+    )
+    events = show(browser, tmp_path, (DESKTOP, False))
+    assert browser.evaluate("window.broken === undefined")
+    assert any(event["method"] == "Log.entryAdded" for event in events)

@@ -1,0 +1,238 @@
+"""The page: whole, offline, safe, the same for the same run, and honest about what is not there."""
+
+import copy
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.report.conftest import HOSTILE
+from tests.report.reading import Page
+from tests.report.recorded import Recorder
+from yxanul.report.write import write_report
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.rows import append_row
+
+MOST_BYTES = 8_000_000
+SECTIONS = ["summary", "loss", "bpb", "forgetting", "gates", "history", "tokens", "speed"]
+SECTIONS += ["samples", "sources", "environment", "reproduce"]
+
+
+def read(root) -> Page:
+    return Page(write_report(root).read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def copied(run, tmp_path):
+    """A copy of the finished run, to be changed."""
+    return shutil.copytree(run, tmp_path / "copy")
+
+
+def test_the_page_has_every_section_and_the_menu_leads_to_each(page):
+    ids = [a["id"] for tag, a in page.tags if tag == "section"]
+    links = [a["href"] for tag, a in page.tags if tag == "a"]
+    assert ids == SECTIONS
+    assert links == [f"#{name}" for name in SECTIONS]
+
+
+def test_the_page_is_one_file_that_names_nothing_outside_itself(run, page):
+    assert (run / "report.html").stat().st_size < MOST_BYTES
+    assert not [a for _, a in page.tags if {"src", "srcset", "action", "poster"} & a.keys()]
+    assert all(a["href"].startswith("#") for _, a in page.tags if "href" in a)
+    style = (run / "report.html").read_text(encoding="utf-8").partition("</style>")[0]
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_plotly_is_inlined_once_and_no_other_script_may_run(run, page):
+    html = (run / "report.html").read_text(encoding="utf-8")
+    assert html.count("plotly.js v") == 1
+    policy = next(a["content"] for tag, a in page.tags if "http-equiv" in a)
+    assert policy.startswith("default-src 'none'")
+    assert policy.count("'sha256-") == 2
+    assert "script-src 'unsafe-inline'" not in policy
+
+
+def test_the_same_run_gives_the_same_bytes(run, copied):
+    assert write_report(copied).read_text() == (run / "report.html").read_text().replace(
+        "recorded", "copy"
+    )
+
+
+def test_nothing_that_a_run_holds_becomes_part_of_the_page(hostile):
+    html = (hostile / "report.html").read_text(encoding="utf-8")
+    page = Page(html)
+    assert sum(tag == "script" for tag, _ in page.tags) == 5  # three figures, plotly, ours
+    assert not [a for tag, a in page.tags if tag == "img" or "onerror" in a]
+    assert "evil.example/a.png>" not in html
+    assert sum(HOSTILE in value.text for value in page.values) > 10
+    assert "{{ 7 * 7 }}" in page.text
+    names = [t["name"] for t in page.figures["bpb"]["data"]]
+    assert any("&lt;script&gt;" in name for name in names)
+    assert not any("<" in name for name in names)
+
+
+def test_plotly_knows_every_key_of_the_charts(page):
+    from plotly.graph_objects import Figure
+
+    def painted(value):
+        """The page's script puts colours in; any will do here."""
+        if isinstance(value, list):
+            return [painted(item) for item in value]
+        if isinstance(value, dict):
+            return {key: painted(item) for key, item in value.items()}
+        return "#123456" if isinstance(value, str) and re.fullmatch(r"@\w+", value) else value
+
+    assert set(page.figures) == {"loss", "bpb", "speed"}
+    for figure in page.figures.values():
+        Figure(painted(copy.deepcopy(figure)))
+
+
+def test_every_colour_of_the_charts_is_one_of_the_style_sheet(run, page):
+    style = (run / "report.html").read_text(encoding="utf-8").partition("</style>")[0]
+    used = set(re.findall(r'"@(\w+)"', json.dumps(page.figures)))
+    assert {"c0", "ink", "quiet"} <= used
+    light, dark = style.split("@media (prefers-color-scheme: dark)")
+    for name in used:
+        assert f"--{name}:" in light
+        assert f"--{name}:" in dark
+
+
+def test_an_abandoned_attempt_is_grey_dashed_and_named(page):
+    for name in ("loss", "bpb", "speed"):
+        left = [t for t in page.figures[name]["data"] if "abandoned attempt 0" in t["name"]]
+        assert left
+        assert all((t["line"]["dash"], t["line"]["color"]) == ("dash", "@quiet") for t in left)
+        others = [t for t in page.figures[name]["data"] if t not in left]
+        assert all(t["line"]["color"] != "@quiet" for t in others)
+    assert "Attempt 1 begins from step-00000300-a0" in page.text
+    assert "replay of earlier stages 20.0 %, learning rates times 0.7" in page.text
+    assert "left behind by a later attempt" in page.text
+
+
+def test_a_finished_run_says_complete_and_shows_its_attribution(page):
+    assert "complete Every stage has passed its gate." in page.text
+    assert "CC0-1.0" in page.text
+    assert "the tests" in page.text
+
+
+def test_a_run_of_the_first_version_says_what_it_did_not_record(run, copied):
+    (copied / "samples.jsonl").unlink()
+    rows = [json.loads(line) for line in (run / "gates.jsonl").read_text().splitlines()]
+    (copied / "gates.jsonl").unlink()
+    for row in rows:
+        if row.pop("row") == "verdict":
+            del row["ledger"], row["gate_sha256"]
+            append_row(copied / "gates.jsonl", row)
+    environment = json.loads((copied / "environment.json").read_text())
+    del environment["features"]
+    (copied / "environment.json").write_text(json.dumps(environment))
+    text = read(copied).text
+    for missing in ("single checks of this gate, only its verdict", "continuations of prompts",
+                    "which optimisations were active",
+                    "how many tokens came from which source"):  # fmt: skip
+        assert f"This run did not record {missing}." in text
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("config.yaml", "This run did not record its configuration."),
+        ("environment.json", "This run did not record the machine it ran on."),
+        ("gates.jsonl", "No gate has been asked yet."),
+        ("lineage.jsonl", "This run did not record its attempts."),
+        ("data/manifest.json", "its sources cannot be listed"),
+        ("exit.json", "complete"),
+        ("scores", "This run did not record scores of held-out documents yet."),
+    ],
+)
+def test_a_part_that_is_not_there_is_said_in_a_sentence(copied, name, told):
+    place = copied / name
+    if place.is_dir():
+        shutil.rmtree(place)
+    else:
+        place.unlink()
+    page = read(copied)
+    assert told in page.text
+    assert page.untraced == []
+
+
+def test_prepared_data_elsewhere_is_found_and_its_absence_is_said(copied, tmp_path):
+    shared = (copied / "data").rename(tmp_path / "shared data")
+    (copied / "data.json").write_text(json.dumps({"prepared": str(shared)}))
+    page = read(copied)
+    assert "CC0-1.0" in page.text
+    assert any("shared%20data/manifest.json" in value.sources[0] for value in page.values)
+    shutil.rmtree(shared)
+    assert "its sources cannot be listed" in read(copied).text
+
+
+def going_on(root):
+    """A run in the middle of its second stage."""
+    recorder = Recorder(root)
+    recorder.begin()
+    one, two = recorder.plans[:2]
+    recorder.stage(one, attempt=0)
+    recorder.train(two, attempt=0, steps=40)
+    return recorder
+
+
+def test_a_run_that_is_going_on_says_so_at_the_top(tmp_path):
+    root = going_on(tmp_path / "run").root
+    program = (
+        "import sys; from pathlib import Path; from yxanul.runfolder.layout import RunFolder\n"
+        "with RunFolder(Path(sys.argv[1])).locked(): print('held', flush=True); sys.stdin.read()"
+    )
+    words = [sys.executable, "-c", program, str(root)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"held\n"
+        text = read(root).text
+        holder.communicate()
+    said = "still running This run is still going: the page shows it as far as its rows go."
+    assert text.index(said) < text.index("In ten seconds")
+    assert "The newest row is step 340 of stage2_reasoning." in text
+    assert "gate not asked" in text
+    assert "no end recorded" in read(root).text
+
+
+def test_the_process_that_trains_may_write_the_report_itself(run, copied):
+    (copied / "exit.json").unlink()
+    with RunFolder(copied).locked():
+        assert "still running" not in read(copied).text
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "word"),
+    [
+        (0, "done", "ended The command ended before every stage had passed its gate."),
+        (10, "stopped by SIGINT", "stopped on request"),
+        (20, "the gate says stop", "stopped by a gate"),
+        (33, "the loss is not finite", "stopped: numerics"),
+        (1, "KeyError: 'x'", "failed: internal error"),
+    ],
+)
+def test_how_a_run_ended_stands_at_its_top(tmp_path, code, reason, word):
+    recorder = going_on(tmp_path / "run")
+    recorder.end(code, reason)
+    text = read(recorder.root).text.partition("In ten seconds")[0]
+    assert word in text
+    assert code == 0 or f"exit code {code}: {reason}" in text
+
+
+def test_half_a_last_line_is_left_out(copied, run):
+    for name in ("metrics.jsonl", "gates.jsonl", "samples.jsonl", "lineage.jsonl"):
+        with (copied / name).open("a") as file:
+            file.write('{"step": 496, "loss"')
+    assert len(read(copied).values) == len(Page((run / "report.html").read_text()).values)
+
+
+def test_a_loss_that_was_not_finite_is_a_gap(copied):
+    rows = [json.loads(line) for line in (copied / "metrics.jsonl").read_text().splitlines()]
+    rows[7]["loss"] = None
+    (copied / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    losses = read(copied).figures["loss"]["data"][0]["y"]
+    assert losses[7] is None
+    assert losses[8] is not None
