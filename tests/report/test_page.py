@@ -236,3 +236,26 @@ def test_a_loss_that_was_not_finite_is_a_gap(copied):
     losses = read(copied).figures["loss"]["data"][0]["y"]
     assert losses[7] is None
     assert losses[8] is not None
+
+
+def test_a_long_run_is_thinned_says_so_and_stays_small(copied):
+    rows = [json.loads(line) for line in (copied / "metrics.jsonl").read_text().splitlines()]
+    last = rows[-1]
+    more = [{**last, "step": last["step"] + i, "stage_step": last["stage_step"] + i,
+             "tokens_seen": last["tokens_seen"] + 2048 * i, "loss": 2.0 + (i == 777)}
+            for i in range(1, 4001)]  # fmt: skip
+    with (copied / "metrics.jsonl").open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in more)
+    page = read(copied)
+    losses = [y for t in page.figures["loss"]["data"] if t["meta"]["y"] == "loss" for y in t["y"]]
+    assert len(losses) < len(rows) + 1600
+    assert 3.0 in losses
+    assert "Of so many rows only the lowest and the highest" in page.text
+    assert (copied / "report.html").stat().st_size < MOST_BYTES
+
+
+def test_scores_that_no_row_places_are_counted_in_words(copied):
+    record = json.loads((copied / "scores" / "step-00000000-a0-math.json").read_text())
+    record |= {"step": 7, "bpb": 1.0}
+    (copied / "scores" / "step-00000007-a0-math.json").write_text(json.dumps(record))
+    assert "tells their tokens: 1 of the scores" in read(copied).text

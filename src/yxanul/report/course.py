@@ -48,9 +48,8 @@ def stage_names(run: Run) -> tuple[Traced, ...]:
             if name is not None:
                 names[str(name.value)] = name
     for record in (*run.metrics, *run.verdicts, *run.checks):
-        name = record.text("stage")
-        if name is not None:
-            names.setdefault(str(name.value), name)
+        if record.find("stage") not in names and (name := record.text("stage")) is not None:
+            names[str(name.value)] = name
     return tuple(names.values())
 
 
@@ -98,12 +97,12 @@ def trained_seconds(run: Run) -> Traced | None:
     """
     seconds, last = 0.0, _first_steps(run)
     for row in run.metrics:
-        step_s = row.number("step_s")
+        step_s = row.plain_number("step_s")
         if step_s is None:
             return None
         step, attempt = row.need_count("step"), row.need_count("attempt")
         first = step - row.need_count("stage_step")
-        seconds += step_s.number * (step - last.get(attempt, first))
+        seconds += step_s * (step - last.get(attempt, first))
         last[attempt] = step
     sources = ("metrics.jsonl:*#/step_s", "metrics.jsonl:*#/step", "lineage.jsonl:*#/parent")
     return Traced(seconds, sources, "spent")

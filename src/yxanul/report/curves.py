@@ -8,6 +8,7 @@ from yxanul.report.course import borders, segments, stage_indices, stage_names
 from yxanul.report.figures import (
     ABANDONED,
     GLYPHS,
+    MOST_POINTS,
     SYMBOLS,
     Chart,
     JsonObject,
@@ -40,7 +41,7 @@ def loss_chart(run: Run) -> Chart:
         title="Loss and learning rate",
         caption="Above, the training loss of each step in nats per token, lower is better; it "
         "jumps where a stage brings new text. Below, the learning rate of matrices (solid), "
-        "embedding (dashed) and norms (dotted).",
+        "embedding (dashed) and norms (dotted)." + _thinned(run),
         data=data,
         layout=layout(
             460,
@@ -64,7 +65,7 @@ def speed_chart(run: Run) -> Chart:
         name="speed",
         title="Speed and sequence length",
         caption="Above, tokens trained per second, higher is better; below, how many tokens a "
-        "sequence had. Longer sequences cost more attention per token.",
+        "sequence had. Longer sequences cost more attention per token." + _thinned(run),
         data=[*data, *steps],
         layout=layout(
             400,
@@ -124,10 +125,16 @@ def score_domains(run: Run) -> tuple[str, ...]:
     return tuple(dict.fromkeys([d for d in ordered if d in scored] + list(scored)))
 
 
+def _thinned(run: Run) -> str:
+    if all(len(piece.rows) <= MOST_POINTS for piece in segments(run)):
+        return ""
+    return " Of so many rows only the lowest and the highest of each short stretch are drawn."
+
+
 def _not_drawn(scores: int) -> str:
     if not scores:
         return ""
-    return f" Not drawn: {scores} scores of steps whose tokens no row of metrics.jsonl tells."
+    return f" Not drawn, since no row of metrics.jsonl tells their tokens: {scores} of the scores."
 
 
 def _stage_curves(
@@ -136,7 +143,7 @@ def _stage_curves(
     indices = stage_indices(run)
     traces = []
     for piece in segments(run):
-        if all(row.number(column) is None for row in piece.rows):
+        if all(row.find(column) is None for row in piece.rows):
             continue
         line: dict[str, Any] = {"color": colour(indices[piece.stage]), "width": 1.6, "dash": dash}
         name = label(piece.stage)

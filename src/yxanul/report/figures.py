@@ -56,13 +56,13 @@ def colour(index: int) -> str:
 
 def curve(rows: Sequence[Record], column: str, *, unit: str, **style: Any) -> JsonObject:
     """Return a line of a metric column over tokens_seen; a missing value is a gap."""
-    points = thin([(row, row.number(column)) for row in rows])
+    points = thin([(row, row.plain_number(column)) for row in rows])
     # `meta` says for every chart how its points are read back from their rows.
     return {
         "type": "scatter",
         "mode": "lines",
         "x": [row.need_count("tokens_seen") for row, _ in points],
-        "y": [None if value is None else value.value for _, value in points],
+        "y": [value for _, value in points],
         "customdata": [f"{row.file}:{row.line}" for row, _ in points],
         "meta": {"x": "tokens_seen", "y": column},
         "hovertemplate": f"%{{y:,.5~g}} {unit}<br>%{{x:,}} tokens<br>%{{customdata}}"
@@ -72,18 +72,18 @@ def curve(rows: Sequence[Record], column: str, *, unit: str, **style: Any) -> Js
 
 
 def thin(
-    points: list[tuple[Record, Traced | None]], most: int = MOST_POINTS
-) -> list[tuple[Record, Traced | None]]:
+    points: list[tuple[Record, float | None]], most: int = MOST_POINTS
+) -> list[tuple[Record, float | None]]:
     """Keep the lowest and the highest point of every bucket, so that no spike is lost."""
     if len(points) <= most:
         return points
     size = math.ceil(2 * len(points) / (most - 2))
     kept = {0, len(points) - 1}
     for start in range(0, len(points), size):
-        bucket = [i for i in range(start, min(start + size, len(points))) if points[i][1]]
-        if bucket:
-            values = {i: points[i][1].number for i in bucket}  # type: ignore[union-attr]
-            kept |= {min(bucket, key=values.__getitem__), max(bucket, key=values.__getitem__)}
+        numbers = range(start, min(start + size, len(points)))
+        values = {i: value for i in numbers if (value := points[i][1]) is not None}
+        if values:
+            kept |= {min(values, key=values.__getitem__), max(values, key=values.__getitem__)}
     return [points[i] for i in sorted(kept)]
 
 

@@ -43,14 +43,19 @@ class Record:
         return value
 
     def number(self, *keys: Key) -> Traced | None:
-        """Return a number; None when it is absent or null."""
-        value = self.find(*keys)
+        """Return a number with its address; None when it is absent or null."""
+        value = self.plain_number(*keys)
+        return None if value is None else Traced(value, (self.source(*keys),))
+
+    def plain_number(self, *keys: Key) -> float | None:
+        """Return a number alone, for columns of many rows; None when it is absent or null."""
+        value: float | None = self.find(*keys)
         if value is None:
             return None
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not math.isfinite(value):
             raise self.wrong("a number", *keys)
-        return Traced(value, (self.source(*keys),))
+        return value
 
     def text(self, *keys: Key) -> Traced | None:
         """Return a text; None when it is absent or null."""

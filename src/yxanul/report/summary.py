@@ -98,7 +98,7 @@ def parameters(run: Run) -> Traced | None:
 
 def median_speed(run: Run, column: str) -> Traced | None:
     """Return the median of a metric column over all rows; None when no row has it."""
-    values = [value.number for row in run.metrics if (value := row.number(column))]
+    values = [v for row in run.metrics if (v := row.plain_number(column)) is not None]
     return median(values, f"metrics.jsonl:*#/{column}") if values else None
 
 
