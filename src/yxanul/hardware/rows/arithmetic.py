@@ -118,5 +118,5 @@ def gradient_checkpointing(case: Case) -> Feature:
     if compute.gradient_checkpointing:
         why = "each block is computed again in the backward pass: less memory, more work"
         return Feature(name, "active", why, asked=True)
-    why = "compute.gradient_checkpointing=true needs less memory and about 1/3 more work"
+    why = "compute.gradient_checkpointing=true needs less memory and about a quarter more work"
     return Feature(name, "available", why)
