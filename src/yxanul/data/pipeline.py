@@ -18,19 +18,23 @@ from typing import Protocol
 
 import numpy as np
 
+from yxanul.data.bookmark import Bookmark
 from yxanul.data.clean import clean, reason_to_drop
 from yxanul.data.dedup import SeenTexts
 from yxanul.data.document import Document
-from yxanul.data.documents import DocumentRecord, IndexWriter
+from yxanul.data.documents import DocumentRecord, IndexWriter, written_digests
 from yxanul.data.manifest import SPLITS, SourceRecord, SplitRecord
 from yxanul.data.shards import ShardWriter
 from yxanul.data.split import is_validation
 from yxanul.data.tokenizer import Tokenizer
+from yxanul.data.unfinished import SideState, Unfinished, save_unfinished
 from yxanul.errors import UsageError
 from yxanul.units import format_count
 
 _BATCH_CHARACTERS = 1 << 20
 _PROGRESS_S = 2.0
+# A killed start loses at most this much reading; keeping costs two syncs.
+KEEP_S = 30.0
 
 
 class DocumentSource(Protocol):
@@ -80,13 +84,32 @@ class PlannedSource:
 
 @dataclass(frozen=True, slots=True)
 class Workbench:
-    """What all sources of one prepared folder share; `seen` makes dedup reach across them."""
+    """What all sources of one prepared folder share; `seen` makes dedup reach across them.
+
+    What is done of a source with a bookmark is kept every `keep_s` seconds.
+    """
 
     out: Path
     tokenizer: Tokenizer
     shard_tokens: int
     progress: Callable[[str], None]
     seen: SeenTexts
+    keep_s: float = KEEP_S
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A source to write: its plan, the opened source, and what its bytes depend on.
+
+    `settings` is the hash of its stage's settings, `identity` the one of everything; `begun` is
+    what an earlier start left (None = nothing).
+    """
+
+    plan: PlannedSource
+    source: DocumentSource
+    settings: str
+    identity: str
+    begun: Unfinished | None = None
 
 
 class Pace:
@@ -110,29 +133,37 @@ class _Text:
     digest: bytes
 
 
-def write_source(plan: PlannedSource, source: DocumentSource, *, bench: Workbench) -> SourceRecord:
-    """Write the shards of one source and return its record.
+def write_source(job: Job, *, bench: Workbench) -> SourceRecord:
+    """Write the shards of one source, from where an earlier start left off; return its record.
 
     Raises `UsageError` if a side of the split is empty, `DiskError` if the disk is full.
     """
-    dropped: Counter[str] = Counter()
+    plan, source, begun = job.plan, job.source, job.begun
+    if begun is not None and begun.finished is not None:
+        bench.progress(f"{plan.name}: read by an earlier start")
+        return begun.finished
+    dropped: Counter[str] = Counter(begun.dropped if begun else {})
     folder = bench.out / plan.name
-    bench.progress(f"{plan.name}: reading documents")
     with ExitStack() as stack:
         sides = {
-            name: _Side(folder, name, shard_tokens=bench.shard_tokens, stack=stack)
+            name: _Side(
+                folder, name, bench=bench, state=begun.sides[name] if begun else None, stack=stack
+            )
             for name in SPLITS
         }
-        documents = _paced(source.documents(), plan.name, sides=sides, progress=bench.progress)
+        bench.progress(_counts(plan.name, sides, verb="goes on after" if begun else None))
+        keeper = _Keeper(job, bench, sides=sides, dropped=dropped)
+        documents = _paced(_reading(job), plan.name, sides=sides, progress=bench.progress)
         for batch in _batches(_admitted(documents, bench.seen, dropped=dropped)):
             _write_batch(batch, plan, bench=bench, sides=sides, dropped=dropped)
+            keeper.keep_if_due()
         # A source may drop documents itself and count them in an attribute `dropped`.
         own: Mapping[str, int] = getattr(source, "dropped", None) or {}
         dropped.update(own)
         _refuse_empty_side(plan, sides, dropped=dropped)
         train, validation = (sides[name].finish() for name in SPLITS)
     bench.progress(f"{_counts(plan.name, sides)}; {validation.documents:,} documents held out")
-    return SourceRecord(
+    record = SourceRecord(
         stage=plan.stage,
         domain=source.domain,
         licence=source.licence,
@@ -143,15 +174,98 @@ def write_source(plan: PlannedSource, source: DocumentSource, *, bench: Workbenc
         validation=validation,
         dropped={reason: dropped[reason] for reason in sorted(dropped) if dropped[reason]},
     )
+    keeper.keep(record)
+    return record
+
+
+def remember(record: Unfinished, folder: Path, *, seen: SeenTexts) -> None:
+    """Put the texts that an earlier start wrote of a source into the dedup table."""
+    for split in SPLITS:
+        if record.finished is not None:
+            size = record.finished.split(split).index.bytes
+        else:
+            size = record.sides[split].index_bytes
+        for digest in written_digests(folder, split, size=size):
+            seen.add(digest)
+
+
+def _reading(job: Job) -> Iterator[Document]:
+    bookmark = _bookmark(job.source)
+    if job.begun is None or bookmark is None:
+        return job.source.documents()
+    return bookmark.resume(job.begun.mark)
+
+
+def _bookmark(source: DocumentSource) -> Bookmark | None:
+    """Return the attribute `bookmark` that a source may have."""
+    return getattr(source, "bookmark", None)
+
+
+class _Keeper:
+    """Keeps what is done of a source with a bookmark, between two batches."""
+
+    def __init__(
+        self,
+        job: Job,
+        bench: Workbench,
+        *,
+        sides: Mapping[str, _Side],
+        dropped: Mapping[str, int],
+    ) -> None:
+        self._job = job
+        self._bench = bench
+        self._sides = sides
+        self._dropped = dropped
+        self._bookmark = _bookmark(job.source)
+        self._due = time.monotonic() + bench.keep_s
+
+    def keep_if_due(self) -> None:
+        """Keep the state after the batch that was just written, if it is time."""
+        if time.monotonic() >= self._due:
+            self.keep()
+            self._due = time.monotonic() + self._bench.keep_s
+
+    def keep(self, finished: SourceRecord | None = None) -> None:
+        """Sync the files and write down how far they go."""
+        if self._bookmark is None:
+            return
+        sides = {} if finished else {name: side.sync() for name, side in self._sides.items()}
+        state = Unfinished(
+            settings=self._job.settings,
+            version=self._job.source.version,
+            identity=self._job.identity,
+            finished=finished,
+            mark=self._bookmark.mark(),
+            dropped=dict(self._dropped),
+            sides=sides,
+        )
+        save_unfinished(state, self._bench.out / self._job.plan.name)
 
 
 class _Side:
-    """The files of one side of the split while they are written."""
+    """The files of one side of the split while they are written, from a state on."""
 
-    def __init__(self, folder: Path, split: str, *, shard_tokens: int, stack: ExitStack) -> None:
-        self._index = stack.enter_context(IndexWriter(folder, split))
-        self._shards = stack.enter_context(ShardWriter(folder, split, shard_tokens=shard_tokens))
-        self.documents = self.tokens = self.bytes = 0
+    def __init__(
+        self,
+        folder: Path,
+        split: str,
+        *,
+        bench: Workbench,
+        state: SideState | None,
+        stack: ExitStack,
+    ) -> None:
+        begun = state or SideState(0, 0, 0, 0, ())
+        full = begun.shards
+        shards = ShardWriter(
+            folder,
+            split,
+            shard_tokens=bench.shard_tokens,
+            full=full,
+            tokens=begun.tokens - sum(shard.tokens for shard in full),
+        )
+        self._index = stack.enter_context(IndexWriter(folder, split, size=begun.index_bytes))
+        self._shards = stack.enter_context(shards)
+        self.documents, self.tokens, self.bytes = begun.documents, begun.tokens, begun.bytes
 
     def append(self, item: _Text, ids: list[int]) -> None:
         tokens = np.array(ids, dtype=np.uint16)
@@ -165,17 +279,22 @@ class _Side:
         self.tokens += len(tokens)
         self.bytes += size
 
+    def sync(self) -> SideState:
+        index_bytes, shards = self._index.sync(), self._shards.sync()
+        return SideState(self.documents, self.tokens, self.bytes, index_bytes, shards)
+
     def finish(self) -> SplitRecord:
         files = self._shards.finish()
         return SplitRecord(self.tokens, self.documents, self.bytes, files, self._index.finish())
 
 
-def _counts(name: str, sides: Mapping[str, _Side]) -> str:
+def _counts(name: str, sides: Mapping[str, _Side], *, verb: str | None = None) -> str:
     documents = sum(side.documents for side in sides.values())
     tokens = sum(side.tokens for side in sides.values())
     if not documents:
         return f"{name}: reading documents"
-    return f"{name}: {documents:,} documents, {format_count(tokens)} tokens"
+    start = f"{name}: {verb}" if verb else f"{name}:"
+    return f"{start} {documents:,} documents, {format_count(tokens)} tokens"
 
 
 def _paced(

@@ -20,8 +20,9 @@ from yxanul.data.files import refuse_checkpoint
 from yxanul.data.manifest import FORMAT_VERSION, MANIFEST_NAME, Manifest, load_manifest
 from yxanul.data.pipeline import PlannedSource
 from yxanul.data.shards import SHARD_TOKENS
-from yxanul.data.sources.catalog import open_folder, open_source
+from yxanul.data.sources.catalog import Opening, open_folder, open_source
 from yxanul.data.tokenizer import VOCABULARY_SHA256
+from yxanul.data.unfinished import load_unfinished
 from yxanul.errors import UsageError
 
 # What a source's settings may change without another token: how much it is read, how it is named
@@ -38,13 +39,14 @@ def prepare(
 
     Each stage reads what its `data.source` says: the hub, embedded sources or a folder (its
     subfolder of the stage's name, if there is one). `progress` gets a line of text about every
-    two seconds; it may raise to stop the work, and then the folder is left as it was. Raises
-    `UsageError` (a stage in `out` with other settings, a source without usable documents),
-    `CorruptShardError` (a prepared file is missing), `DiskError`, and what the sources raise.
+    two seconds; it may raise to stop the work, and then the folder is left as it was, apart from
+    sources of the hub, which the next call goes on with. Raises `UsageError` (a stage in `out`
+    with other settings, a source without usable documents), `CorruptShardError` (a prepared file
+    is missing), `DiskError`, and what the sources raise.
     """
     held = load_manifest(out).stages if (out / MANIFEST_NAME).is_file() else {}
     _check_folders(stages, held=held)
-    plans = [plan for stage in stages for plan in _plans(stage)]
+    plans = [plan for stage in stages for plan in _plans(stage, out, progress=progress)]
     settings = {stage.name: settings_sha256(stage) for stage in stages}
     return prepare_sources(plans, out, settings=settings, progress=progress)
 
@@ -71,7 +73,9 @@ def _own_sources(stage: StageConfig) -> tuple[SourceConfig, ...]:
     return {"hub": data.hub_sources, "embedded": data.embedded_sources}.get(data.source, ())
 
 
-def _plans(stage: StageConfig) -> list[PlannedSource]:
+def _plans(
+    stage: StageConfig, out: Path, *, progress: Callable[[str], None]
+) -> list[PlannedSource]:
     if stage.data.source not in ("hub", "embedded"):
         return [_folder_plan(stage)]
     kind: Literal["hub", "embedded"] = "hub" if stage.data.source == "hub" else "embedded"
@@ -87,11 +91,23 @@ def _plans(stage: StageConfig) -> list[PlannedSource]:
             stage=stage.name,
             kind=kind,
             validation_fraction=stage.data.validation_fraction,
-            open=partial(open_source, source, kind, seed=stage.data.seed),
+            open=partial(
+                open_source,
+                source,
+                kind,
+                seed=stage.data.seed,
+                opening=Opening(progress, begun=_begun(out / source.name, stage)),
+            ),
             min_tokens=source.min_tokens,
         )
         for source in sources
     ]
+
+
+def _begun(folder: Path, stage: StageConfig) -> str | None:
+    """Return the version of a source of which an earlier start has read a part."""
+    state = load_unfinished(folder)
+    return state.version if state and state.settings == settings_sha256(stage) else None
 
 
 def _folder_plan(stage: StageConfig) -> PlannedSource:
