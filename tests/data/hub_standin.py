@@ -28,8 +28,12 @@ FILES, API = "/cdn/", "/api/"
 
 @dataclass
 class Fault:
-    """What goes wrong: `kind` is a status, or `cut` (the connection closes in the middle of the
-    body), `short` (half of the bytes, as if that were all), `silent` (no answer for `wait_s`)."""
+    """What goes wrong, in a request of which the first `skip` are spared.
+
+    `kind` is a status, or `cut` (the connection closes in the middle of the body), `short` (half of
+    the bytes, as if that were all), `zeros` (other bytes, as many), `silent` (no answer for
+    `wait_s`).
+    """
 
     where: str
     kind: int | str
@@ -138,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _fault(self, path: str) -> Fault | None:
         for fault in self.standin.faults:
-            is_body = fault.kind in ("cut", "short")
+            is_body = fault.kind in ("cut", "short", "zeros")
             if fault.where not in path or not fault.times:
                 continue
             if is_body and not path.startswith(FILES):
@@ -194,6 +198,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = content[start:end]
         if fault is not None and fault.kind == "short":
             body = body[: len(body) // 2]
+        if fault is not None and fault.kind == "zeros":
+            body = bytes(len(body))
         sent = len(body) // 2 if fault is not None and fault.kind == "cut" else len(body)
         self.send_response(206 if asked else 200)
         self.send_header("Content-Length", str(len(body)))

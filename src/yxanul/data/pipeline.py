@@ -16,19 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
 from yxanul.data.bookmark import Bookmark
 from yxanul.data.clean import clean, reason_to_drop
 from yxanul.data.dedup import SeenTexts
 from yxanul.data.document import Document
-from yxanul.data.documents import DocumentRecord, IndexWriter, written_digests
-from yxanul.data.manifest import SPLITS, SourceRecord, SplitRecord
-from yxanul.data.shards import ShardWriter
+from yxanul.data.documents import DocumentRecord, written_digests
+from yxanul.data.manifest import SPLITS, SourceRecord
+from yxanul.data.sides import Side
 from yxanul.data.split import is_validation
 from yxanul.data.tokenizer import Tokenizer
-from yxanul.data.unfinished import SideState, Unfinished, save_unfinished
-from yxanul.errors import UsageError
+from yxanul.data.unfinished import Unfinished, save_unfinished
+from yxanul.errors import UsageError, YxanulError
 from yxanul.units import format_count
 
 _BATCH_CHARACTERS = 1 << 20
@@ -143,20 +141,18 @@ def write_source(job: Job, *, bench: Workbench) -> SourceRecord:
         bench.progress(f"{plan.name}: read by an earlier start")
         return begun.finished
     dropped: Counter[str] = Counter(begun.dropped if begun else {})
-    folder = bench.out / plan.name
     with ExitStack() as stack:
-        sides = {
-            name: _Side(
-                folder, name, bench=bench, state=begun.sides[name] if begun else None, stack=stack
-            )
-            for name in SPLITS
-        }
+        sides = _open_sides(job, bench, stack=stack)
         bench.progress(_counts(plan.name, sides, verb="goes on after" if begun else None))
         keeper = _Keeper(job, bench, sides=sides, dropped=dropped)
         documents = _paced(_reading(job), plan.name, sides=sides, progress=bench.progress)
-        for batch in _batches(_admitted(documents, bench.seen, dropped=dropped)):
+        batches = _Batches(_admitted(documents, bench.seen, dropped=dropped))
+        for batch in batches:
             _write_batch(batch, plan, bench=bench, sides=sides, dropped=dropped)
             keeper.keep_if_due()
+        if batches.error is not None:
+            keeper.keep()
+            raise batches.error
         # A source may drop documents itself and count them in an attribute `dropped`.
         own: Mapping[str, int] = getattr(source, "dropped", None) or {}
         dropped.update(own)
@@ -176,6 +172,15 @@ def write_source(job: Job, *, bench: Workbench) -> SourceRecord:
     )
     keeper.keep(record)
     return record
+
+
+def _open_sides(job: Job, bench: Workbench, *, stack: ExitStack) -> dict[str, Side]:
+    states = job.begun.sides if job.begun else {}
+    folder, shard_tokens = bench.out / job.plan.name, bench.shard_tokens
+    return {
+        name: Side(folder, name, shard_tokens=shard_tokens, state=states.get(name), stack=stack)
+        for name in SPLITS
+    }
 
 
 def remember(record: Unfinished, folder: Path, *, seen: SeenTexts) -> None:
@@ -209,7 +214,7 @@ class _Keeper:
         job: Job,
         bench: Workbench,
         *,
-        sides: Mapping[str, _Side],
+        sides: Mapping[str, Side],
         dropped: Mapping[str, int],
     ) -> None:
         self._job = job
@@ -226,8 +231,8 @@ class _Keeper:
             self._due = time.monotonic() + self._bench.keep_s
 
     def keep(self, finished: SourceRecord | None = None) -> None:
-        """Sync the files and write down how far they go."""
-        if self._bookmark is None:
+        """Sync the files and write down how far they go; nothing written is nothing to keep."""
+        if self._bookmark is None or not any(side.documents for side in self._sides.values()):
             return
         sides = {} if finished else {name: side.sync() for name, side in self._sides.items()}
         state = Unfinished(
@@ -242,53 +247,7 @@ class _Keeper:
         save_unfinished(state, self._bench.out / self._job.plan.name)
 
 
-class _Side:
-    """The files of one side of the split while they are written, from a state on."""
-
-    def __init__(
-        self,
-        folder: Path,
-        split: str,
-        *,
-        bench: Workbench,
-        state: SideState | None,
-        stack: ExitStack,
-    ) -> None:
-        begun = state or SideState(0, 0, 0, 0, ())
-        full = begun.shards
-        shards = ShardWriter(
-            folder,
-            split,
-            shard_tokens=bench.shard_tokens,
-            full=full,
-            tokens=begun.tokens - sum(shard.tokens for shard in full),
-        )
-        self._index = stack.enter_context(IndexWriter(folder, split, size=begun.index_bytes))
-        self._shards = stack.enter_context(shards)
-        self.documents, self.tokens, self.bytes = begun.documents, begun.tokens, begun.bytes
-
-    def append(self, item: _Text, ids: list[int]) -> None:
-        tokens = np.array(ids, dtype=np.uint16)
-        size = len(item.text.encode())
-        document = item.document
-        self._shards.append(tokens)
-        self._index.append(
-            DocumentRecord(document.id, document.url, len(tokens), size, item.digest.hex())
-        )
-        self.documents += 1
-        self.tokens += len(tokens)
-        self.bytes += size
-
-    def sync(self) -> SideState:
-        index_bytes, shards = self._index.sync(), self._shards.sync()
-        return SideState(self.documents, self.tokens, self.bytes, index_bytes, shards)
-
-    def finish(self) -> SplitRecord:
-        files = self._shards.finish()
-        return SplitRecord(self.tokens, self.documents, self.bytes, files, self._index.finish())
-
-
-def _counts(name: str, sides: Mapping[str, _Side], *, verb: str | None = None) -> str:
+def _counts(name: str, sides: Mapping[str, Side], *, verb: str | None = None) -> str:
     documents = sum(side.documents for side in sides.values())
     tokens = sum(side.tokens for side in sides.values())
     if not documents:
@@ -301,14 +260,15 @@ def _paced(
     documents: Iterable[Document],
     name: str,
     *,
-    sides: Mapping[str, _Side],
+    sides: Mapping[str, Side],
     progress: Callable[[str], None],
 ) -> Iterator[Document]:
     """Pass the documents on, and news of what is written of them, also when all are dropped."""
     pace = Pace(progress)
     for document in documents:
-        pace.tell(lambda: _counts(name, sides))
         yield document
+        # Not before: whoever stops the work here must not lose a document that was read.
+        pace.tell(lambda: _counts(name, sides))
 
 
 def _admitted(
@@ -327,17 +287,30 @@ def _admitted(
             dropped[reason] += 1
 
 
-def _batches(items: Iterable[_Text]) -> Iterator[list[_Text]]:
-    batch: list[_Text] = []
-    characters = 0
-    for item in items:
-        batch.append(item)
-        characters += len(item.text)
-        if characters >= _BATCH_CHARACTERS:
+class _Batches:
+    """Texts in batches of about a megabyte; an error of the source ends them, after the last text.
+
+    So what was read before the error is written, and the source's mark is exact.
+    """
+
+    def __init__(self, items: Iterable[_Text]) -> None:
+        self._items = items
+        self.error: YxanulError | None = None
+
+    def __iter__(self) -> Iterator[list[_Text]]:
+        batch: list[_Text] = []
+        characters = 0
+        try:
+            for item in self._items:
+                batch.append(item)
+                characters += len(item.text)
+                if characters >= _BATCH_CHARACTERS:
+                    yield batch
+                    batch, characters = [], 0
+        except YxanulError as error:
+            self.error = error
+        if batch:
             yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
 
 
 def _write_batch(
@@ -345,7 +318,7 @@ def _write_batch(
     plan: PlannedSource,
     *,
     bench: Workbench,
-    sides: Mapping[str, _Side],
+    sides: Mapping[str, Side],
     dropped: Counter[str],
 ) -> None:
     tokenizer = bench.tokenizer
@@ -362,11 +335,20 @@ def _write_batch(
             split_key=item.document.split_key,
             fraction=plan.validation_fraction,
         )
-        sides["validation" if held_out else "train"].append(item, [tokenizer.eot, *ids])
+        sides["validation" if held_out else "train"].append(
+            DocumentRecord(
+                item.document.id,
+                item.document.url,
+                len(ids) + 1,
+                len(item.text.encode()),
+                item.digest.hex(),
+            ),
+            [tokenizer.eot, *ids],
+        )
 
 
 def _refuse_empty_side(
-    plan: PlannedSource, sides: Mapping[str, _Side], *, dropped: Mapping[str, int]
+    plan: PlannedSource, sides: Mapping[str, Side], *, dropped: Mapping[str, int]
 ) -> None:
     train, validation = sides["train"].documents, sides["validation"].documents
     if not train and not validation:

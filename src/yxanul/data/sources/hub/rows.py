@@ -33,17 +33,22 @@ class RowStream:
         """Find the split's files; raises what `failure` and `wrong_part` return."""
         self._config = config
         self._line = line
-        self._stream = _open(config, revision)
+        try:
+            self._stream = line.call(lambda: _open(config, revision))
+        except GaveUp as gave_up:
+            raise unreachable(config, str(gave_up)) from gave_up
         self.files: int = self._stream.num_shards
 
-    def read(self, file: int, row: int) -> Iterator[tuple[int, int, Row]]:
-        """Yield (file, row number in the file, row) from a place on, both numbers from 0.
+    def read(self, file: int, row: int) -> Iterator[tuple[int, int, Row | None]]:
+        """Yield (file, row, content) from a place on, both numbers from 0.
 
-        Raises HubUnreachableError when a file stays unreadable, CorruptDataError for one whose
-        columns are not those of the set.
+        A file is ended by content None, at the first place of the next one. Raises
+        HubUnreachableError when a file stays unreadable, CorruptDataError for one whose columns
+        are not those of the set.
         """
         for number in range(file, self.files):
             yield from self._read_file(number, row if number == file else 0)
+            yield number + 1, 0, None
 
     def _read_file(self, file: int, start: int) -> Iterator[tuple[int, int, Row]]:
         row, failures, started = start, 0, time.monotonic()
@@ -89,6 +94,7 @@ class RowStream:
 def _open(config: SourceConfig, revision: str) -> Any:
     try:
         import datasets  # an optional extra, and slow to import
+        import pyarrow
     except ImportError as error:
         raise missing_package() from error
     # What they would say stands in our own news and errors.
@@ -103,6 +109,11 @@ def _open(config: SourceConfig, revision: str) -> Any:
             streaming=True,
         )
     except Exception as error:  # see _read_file
-        if isinstance(error, ValueError) and not has_status(error):
+        if has_status(error):
+            raise failure(config, error) from error
+        if isinstance(error, pyarrow.ArrowException):
+            # The columns are read from the first file.
+            raise Again(f"sent a file damaged ({type(error).__name__})") from error
+        if isinstance(error, ValueError):
             raise wrong_part(config, error) from error
         raise failure(config, error) from error

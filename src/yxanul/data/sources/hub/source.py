@@ -119,7 +119,9 @@ class HubReader:
             stream = RowStream(self._config, self._revision, line=self._line)
             self._check_files(stream.files)
             for file, row, content in stream.read(place.file, place.row):
-                place.file, place.row = file, row + 1
+                place.file, place.row = file, row + (content is not None)
+                if content is None:
+                    continue
                 text = self._text(content, fits=bool(place.taken))
                 number, place.number = place.number, place.number + 1
                 if text is None:
