@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Container, Sequence
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from yxanul.errors import UsageError
 # What a source's settings may change without another token: how much it is read, how it is named
 # in the papers, and how it is reached.
 _SHAPES_NO_TOKEN = {"weight", "licence", "attribution", "private"}
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 # Raise it when cleaning, dedup or split give other tokens for the same documents.
 _PROCESS_VERSION = 1
 
@@ -44,8 +46,10 @@ def prepare(
     with other settings, a source without usable documents), `CorruptShardError` (a prepared file
     is missing), `DiskError`, and what the sources raise.
     """
-    held = load_manifest(out).stages if (out / MANIFEST_NAME).is_file() else {}
-    _check_folders(stages, held=held)
+    held = load_manifest(out) if (out / MANIFEST_NAME).is_file() else None
+    _check_folders(stages, held=held.stages if held else {})
+    if held is not None:
+        _check_revisions(stages, held, out=out)
     plans = [plan for stage in stages for plan in _plans(stage, out, progress=progress)]
     settings = {stage.name: settings_sha256(stage) for stage in stages}
     return prepare_sources(plans, out, settings=settings, progress=progress)
@@ -59,13 +63,40 @@ def settings_sha256(stage: StageConfig) -> str:
         "source": stage.data.source,
         "seed": stage.data.seed,
         "validation_fraction": stage.data.validation_fraction,
-        "sources": [
-            item.model_dump(mode="json", exclude=_SHAPES_NO_TOKEN) for item in _own_sources(stage)
-        ],
+        "sources": [_shape(item) for item in _own_sources(stage)],
     }
     if stage.data.source not in ("hub", "embedded"):
         settings["domain"] = _folder_domain(stage)
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def _shape(source: SourceConfig) -> dict[str, object]:
+    """Return the settings of a source that shape its tokens.
+
+    A commit is left out: the manifest has the one that was read, and `_check_revisions` compares.
+    So one may write the resolved commit into the recipe later, and the data stays usable.
+    """
+    shape = source.model_dump(mode="json", exclude=_SHAPES_NO_TOKEN)
+    return {**shape, "hub_revision": None} if _commit(source) else shape
+
+
+def _commit(source: SourceConfig) -> str | None:
+    """Return the commit that a source asks for; None = the newest, or a branch or tag."""
+    asked = source.hub_revision
+    return asked if asked is not None and _COMMIT.fullmatch(asked) else None
+
+
+def _check_revisions(stages: Sequence[StageConfig], held: Manifest, *, out: Path) -> None:
+    """Refuse prepared data of another commit than the one that a source asks for."""
+    for stage in stages:
+        for source in _own_sources(stage) if stage.name in held.stages else ():
+            commit, record = _commit(source), held.sources.get(source.name)
+            version = f"{source.hub_id}@{commit}"
+            if commit and record and record.kind == "hub" and record.version != version:
+                raise UsageError(
+                    f"{out} holds {source.name} of {record.version}, and hub_revision asks for "
+                    f"{commit}: choose another folder, or set hub_revision to what is there."
+                )
 
 
 def _own_sources(stage: StageConfig) -> tuple[SourceConfig, ...]:
@@ -107,7 +138,10 @@ def _plans(
 def _begun(folder: Path, stage: StageConfig) -> str | None:
     """Return the version of a source of which an earlier start has read a part."""
     state = load_unfinished(folder)
-    return state.version if state and state.settings == settings_sha256(stage) else None
+    if state is None or state.settings != settings_sha256(stage):
+        return None
+    asked = {_commit(source) for source in _own_sources(stage) if source.name == folder.name}
+    return state.version if asked <= {None, state.version.rpartition("@")[2]} else None
 
 
 def _folder_plan(stage: StageConfig) -> PlannedSource:

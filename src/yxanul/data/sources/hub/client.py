@@ -26,7 +26,7 @@ def patient_client(line: Line) -> Iterator[None]:
     """Let the libraries speak to the hub through `line` inside the block."""
     from huggingface_hub import constants, get_session, set_client_factory
 
-    endpoint = constants.ENDPOINT
+    addresses = (f"{constants.ENDPOINT}/datasets/", f"{constants.ENDPOINT}/api/datasets/")
     # The library that huggingface_hub itself speaks HTTP with; its name changed once.
     httpx = _utils().httpx
     # The libraries' own hooks: they refuse every request when HF_HUB_OFFLINE is set.
@@ -35,8 +35,8 @@ def patient_client(line: Line) -> Iterator[None]:
 
     class Client(httpx.Client):  # type: ignore[misc, name-defined]
         def send(self, request: Any, **options: Any) -> Any:
-            if not str(request.url).startswith(f"{endpoint}/"):
-                # The libraries count downloads at another address; that is not worth a wait.
+            if not str(request.url).startswith(addresses):
+                # What the libraries count and look up beside the data is not worth a wait.
                 return super().send(request, **options)
             limits = request.extensions.setdefault("timeout", {})
             for phase in ("connect", "read", "write", "pool"):

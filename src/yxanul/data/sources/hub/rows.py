@@ -57,6 +57,7 @@ class RowStream:
             try:
                 found = next(rows, None)
             except Exception as error:  # noqa: BLE001  (the libraries' errors have no common base)
+                started = time.monotonic() if not failures else started
                 failures += 1
                 self._pause(error, file, failures=failures, started=started)
                 rows = self._rows(file, row)
@@ -65,8 +66,6 @@ class RowStream:
                 return
             yield file, row, found
             row, failures = row + 1, 0
-            if not row % 1000:
-                started = time.monotonic()
 
     def _rows(self, file: int, row: int) -> Iterator[Row]:
         one = self._stream.shard(num_shards=self.files, index=file)
