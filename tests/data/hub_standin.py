@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -94,8 +95,7 @@ def running(hub: StandIn) -> Iterator[StandIn]:
     class Handler(_Handler):
         standin = hub
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), Handler)
     hub.address = f"http://127.0.0.1:{server.server_port}"
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
@@ -104,6 +104,21 @@ def running(hub: StandIn) -> Iterator[StandIn]:
     finally:
         server.shutdown()
         server.server_close()
+    assert not server.errors
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.errors: list[BaseException] = []
+
+    def handle_error(self, *_: object) -> None:
+        """Keep an error of the stand-in's own; a client may go away as it likes."""
+        error = sys.exc_info()[1]
+        if error is not None and not isinstance(error, ConnectionError):
+            self.errors.append(error)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -14,8 +14,13 @@ from pathlib import Path
 import pytest
 
 from tests.data.hub_standin import Fault, HubSet, StandIn, card, json_lines, parquet, running
+from yxanul.config.schema import SourceConfig
 from yxanul.data.manifest import load_manifest
+from yxanul.data.sources.hub.patience import Line
+from yxanul.data.sources.hub.source import HubReader
+from yxanul.data.unfinished import load_unfinished
 from yxanul.data.verify import verify
+from yxanul.errors import CorruptShardError
 
 # Two sources, so that a kill also falls between them; short shards; kept after every megabyte.
 PROGRAM = """
@@ -194,22 +199,31 @@ def test_what_is_kept_and_then_damaged_is_named(hub: StandIn, tmp_path: Path) ->
     hub.break_with(Fault(f"/cdn/{hub.sets['some/first'].sha}/data/train-1", 503, 99))
     assert run(hub, out).returncode == 11
     hub.break_with()
-    kept = out / "first/unfinished.json"
-    whole = kept.read_text()
-    kept.write_text(whole[: len(whole) // 2])
-    done = run(hub, out)
-    assert done.returncode == 31
-    assert "first/unfinished.json" in done.stderr
-    kept.write_text(whole)
-    (out / "first/train.documents.jsonl.tmp").write_bytes(b"")
+    kept, index = out / "first/unfinished.json", out / "first/train.documents.jsonl.tmp"
+    whole, documents = kept.read_text(), index.read_bytes()
+    index.write_bytes(documents[: len(documents) // 2])
     done = run(hub, out)
     assert done.returncode == 31
     assert "train.documents.jsonl.tmp" in done.stderr
+    kept.write_text(whole[: len(whole) // 2])
+    with pytest.raises(CorruptShardError, match=r"first/unfinished\.json is not valid JSON"):
+        load_unfinished(out / "first")
     state = json.loads(whole)
-    state["sides"]["train"]["shards"] = [
-        {"path": "../../x.bin", "sha256": "0" * 64, "bytes": 2, "tokens": 1}
-    ]
-    kept.write_text(json.dumps(state))
-    done = run(hub, out)
-    assert done.returncode == 31
-    assert "path must be first/train-00000.bin" in done.stderr
+    outside = {"path": "../../x.bin", "sha256": "0" * 64, "bytes": 2, "tokens": 1}
+    train = {**state["sides"]["train"], "shards": [outside]}
+    for sides, message in (
+        ({}, "sides must be train and validation"),
+        ({**state["sides"], "train": 3}, "an object is expected"),
+        ({**state["sides"], "train": train}, r"path must be first/train-00000\.bin"),
+    ):
+        kept.write_text(json.dumps({**state, "sides": sides}))
+        with pytest.raises(CorruptShardError, match=message):
+            load_unfinished(out / "first")
+
+
+def test_a_mark_that_no_reader_made_is_refused() -> None:
+    config = SourceConfig(name="first", domain="d", weight=1.0, hub_id="some/first")
+    line = Line("some/first", print)
+    reader = HubReader(config, revision="main", line=line, dropped={})
+    with pytest.raises(CorruptShardError, match="mark of first: the key dropped is missing"):
+        reader.resume({"file": 0})

@@ -15,7 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yxanul.data.bookmark import Mark
-from yxanul.data.manifest import ShardFile, SourceRecord, parse_shard, parse_source, shard_path
+from yxanul.data.manifest import (
+    SPLITS,
+    ShardFile,
+    SourceRecord,
+    parse_shard,
+    parse_source,
+    shard_path,
+)
 from yxanul.data.strict import Fields, parse_json
 from yxanul.errors import CorruptShardError
 from yxanul.runfolder.durable import write_atomic
@@ -88,6 +95,8 @@ def load_unfinished(folder: Path) -> Unfinished | None:
 
 def _unfinished(name: str, value: object, *, where: str) -> Unfinished:
     fields = Fields(value, where, keys=_keys(Unfinished))
+    if not fields.has("finished") and fields.table("sides").keys() != set(SPLITS):
+        raise fields.wrong(f"sides must be {' and '.join(SPLITS)}")
     finished = None
     if fields.has("finished"):
         finished = parse_source(name, fields.table("finished"), where=where)

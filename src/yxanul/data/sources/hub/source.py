@@ -17,9 +17,11 @@ from yxanul.data.sources.hub.failures import failure, missing_package
 from yxanul.data.sources.hub.patience import Line
 from yxanul.data.sources.hub.rows import Row, RowStream
 from yxanul.data.sources.hub.template import Template, UnfitRow
+from yxanul.data.strict import Fields
 from yxanul.data.tokenizer import load_tokenizer
 from yxanul.errors import ConfigError, UsageError
 
+_MARK = ("file", "row", "number", "taken", "files", "dropped")
 # So many rows in a row, from the first on, that give no text are the template's fault.
 _MISFITS = 100
 
@@ -105,12 +107,14 @@ class HubReader:
         }
 
     def resume(self, mark: Mark) -> Iterator[Document]:
-        """Read on from a mark; raises as `documents` does."""
+        """Read on from a mark; raises as `documents`, and CorruptShardError for a wrong mark."""
+        fields = Fields(mark, f"the mark of {self._config.name}", keys=_MARK)
         self._dropped.clear()
-        self._dropped.update(mark["dropped"])
-        self._files = mark["files"]
-        place = _Place(mark["file"], mark["row"], mark["number"], mark["taken"])
-        return self._read(place)
+        self._dropped.update(fields.counts("dropped"))
+        self._files = fields.count("files")
+        return self._read(
+            _Place(*(fields.count(key) for key in ("file", "row", "number", "taken")))
+        )
 
     def _read(self, place: _Place) -> Iterator[Document]:
         self._place = place
