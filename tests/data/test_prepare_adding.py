@@ -254,7 +254,7 @@ def test_a_manifest_that_changed_before_the_lock_is_not_overwritten(tmp_path: Pa
     before = all_bytes(tmp_path)
     with (
         pytest.raises(UsageError, match="Another process has just prepared"),
-        workspace(tmp_path, ["c"], held=old),
+        workspace(tmp_path, ["c"], held=old, keep=lambda name: False),
     ):
         pytest.fail("the folder was lent though it had changed")
     (tmp_path / "preparing.json").unlink()

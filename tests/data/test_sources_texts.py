@@ -12,7 +12,7 @@ import pytest
 
 from yxanul.config.schema import SourceConfig
 from yxanul.data.document import Document
-from yxanul.data.sources import api_pages, code, factbook, hub, packages, wikipedia
+from yxanul.data.sources import api_pages, code, factbook, packages, wikipedia
 from yxanul.data.sources.catalog import Source, open_folder, open_source
 from yxanul.errors import (
     ConfigError,
@@ -267,36 +267,3 @@ def test_an_empty_or_absent_folder_is_an_error(tmp_path: Path) -> None:
         open_folder(tmp_path, name="mine", domain="own")
     with pytest.raises(UsageError, match="does not exist"):
         open_folder(tmp_path / "absent", name="mine", domain="own")
-
-
-def hub_source(**options: object) -> SourceConfig:
-    settings = {"name": "far", "domain": "words", "weight": 1.0, "hub_id": "some/set"}
-    return SourceConfig.model_validate({**settings, **options})
-
-
-def test_a_private_set_without_a_token_is_refused_before_any_contact(monkeypatch) -> None:
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    with pytest.raises(UsageError, match=r"some/set is private and HF_TOKEN is not set"):
-        open_source(hub_source(private=True), "hub", seed=1)
-
-
-def test_rows_of_the_hub_become_text_by_their_template() -> None:
-    chat = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
-    row = {"title": "T", "text": "x", "messages": chat}
-    assert hub.render_row(row, hub_source()) == "x"
-    whole = hub_source(text_template="{title}\n\n{messages}")
-    assert hub.render_row(row, whole) == "T\n\nUser: Why?\n\nAssistant: So."
-    turns = hub_source(text_template="{messages[0][content]}\n\n{messages[1][content]}")
-    assert hub.render_row(row, turns) == "Why?\n\nSo."
-    with pytest.raises(ConfigError, match="whose columns are title, text, messages"):
-        hub.render_row(row, hub_source(text_template="{body}"))
-
-
-def test_rows_under_the_minimum_are_counted(monkeypatch) -> None:
-    rows = [{"text": "long enough to be kept", "url": "u"}, {"text": "a"}, {"text": ""}]
-    monkeypatch.setattr(hub, "_rows", lambda *_: iter(rows))
-    dropped: dict[str, int] = {}
-    config = hub_source(min_tokens=3)
-    documents = list(hub.read_documents(config, revision="main", dropped=dropped))
-    assert [(d.id, d.url) for d in documents] == [("some/set/default/train/0", "u")]
-    assert dropped == {"under min_tokens": 1, "empty": 1}

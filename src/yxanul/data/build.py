@@ -3,18 +3,23 @@
 The one idea: a stage is prepared once. One that the manifest holds with the same settings is
 reused, with other settings it is refused, and one that it lacks is added beside the others. Until
 the new manifest is there the old one stays in force with all its files, so a kill loses only the
-stages in progress. There are no times in the folder, and a stage's texts are compared with those of
+stages in progress, and of a source that can be read on from the middle only the last half minute.
+There are no times in the folder, and a stage's texts are compared with those of
 all stages before it, so adding stages one by one gives the same bytes as preparing them at once.
 What happens to a single source is in `yxanul.data.pipeline`.
 """
 
 from __future__ import annotations
 
+import json
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import yxanul
+from yxanul.data.bookmark import Bookmark
 from yxanul.data.dedup import SeenTexts
 from yxanul.data.documents import read_documents
 from yxanul.data.manifest import (
@@ -22,14 +27,25 @@ from yxanul.data.manifest import (
     MANIFEST_NAME,
     SPLITS,
     Manifest,
+    SourceRecord,
     StageRecord,
     is_source_name,
     load_manifest,
     write_manifest,
 )
-from yxanul.data.pipeline import DocumentSource, Pace, PlannedSource, Workbench, write_source
+from yxanul.data.pipeline import (
+    KEEP_S,
+    DocumentSource,
+    Job,
+    Pace,
+    PlannedSource,
+    Workbench,
+    remember,
+    write_source,
+)
 from yxanul.data.shards import SHARD_TOKENS
-from yxanul.data.tokenizer import load_tokenizer
+from yxanul.data.tokenizer import VOCABULARY_SHA256, load_tokenizer
+from yxanul.data.unfinished import identity, load_unfinished
 from yxanul.data.verify import check_files
 from yxanul.data.workspace import workspace
 from yxanul.errors import UsageError
@@ -42,10 +58,12 @@ def prepare_sources(
     settings: Mapping[str, str],
     progress: Callable[[str], None],
     shard_tokens: int = SHARD_TOKENS,
+    keep_s: float = KEEP_S,
 ) -> Manifest:
     """Prepare the stages of `plans` that `out` lacks; return the manifest of all that it holds.
 
-    `settings` is {stage: hash of everything that shapes its tokens}. The errors are those of
+    `settings` is {stage: hash of everything that shapes its tokens}; what is done of a source that
+    can be read on from the middle is kept every `keep_s` seconds. The errors are those of
     `yxanul.data.prepare.prepare`.
     """
     if not plans:
@@ -59,27 +77,71 @@ def prepare_sources(
     if held is not None:
         progress(f"{out} holds {', '.join(held.stages)} already")
     # All are opened first: a package that is missing shows before an hour of work, not after it.
-    opened: list[tuple[PlannedSource, DocumentSource]] = [(plan, plan.open()) for plan in missing]
+    opened = [(plan, plan.open()) for plan in missing]
     tokenizer = load_tokenizer()
-    with workspace(out, [plan.name for plan in missing], held=held):
-        bench = Workbench(out, tokenizer, shard_tokens, progress, SeenTexts())
+    bench = Workbench(out, tokenizer, shard_tokens, progress, SeenTexts(), keep_s)
+    jobs = {job.plan.name: job for job in _jobs(opened, settings, held=held, bench=bench)}
+    with workspace(out, list(jobs), held=held, keep=partial(_goes_on, jobs=jobs, bench=bench)):
         if held is not None:
             _remember(held, bench)
-        added = {plan.name: write_source(plan, source, bench=bench) for plan, source in opened}
-        record = {
-            plan.stage: StageRecord(
-                settings[plan.stage], yxanul.__version__, platform.python_version()
-            )
-            for plan in missing
+        begun = {name: load_unfinished(out / name) for name in jobs}
+        for name, state in begun.items():
+            if state is not None:
+                remember(state, out / name, seen=bench.seen)
+        added = {
+            name: write_source(replace(job, begun=begun[name]), bench=bench)
+            for name, job in jobs.items()
         }
-        manifest = Manifest(
-            format_version=FORMAT_VERSION,
-            tokenizer_sha256=tokenizer.sha256,
-            stages={**held.stages, **record} if held else record,
-            sources={**held.sources, **added} if held else added,
-        )
+        manifest = _manifest(added, settings, held=held)
+        check_files(manifest, out)
         write_manifest(manifest, out)
     return manifest
+
+
+def _jobs(
+    opened: Sequence[tuple[PlannedSource, DocumentSource]],
+    settings: Mapping[str, str],
+    *,
+    held: Manifest | None,
+    bench: Workbench,
+) -> Iterator[Job]:
+    """Yield a job per source; its identity covers all sources before it, as dedup does."""
+    before = json.dumps(asdict(held)) if held else ""
+    program = f"{yxanul.__version__}, {platform.python_version()}, {bench.shard_tokens}"
+    chain = identity(before, program)
+    for plan, source in opened:
+        bookmark: Bookmark | None = getattr(source, "bookmark", None)
+        reader = bookmark.reader if bookmark else ""
+        chain = identity(chain, plan.name, settings[plan.stage], source.version, reader)
+        yield Job(plan, source, settings[plan.stage], chain)
+
+
+def _goes_on(name: str, *, jobs: Mapping[str, Job], bench: Workbench) -> bool:
+    """Return whether what an earlier start left of a source is the beginning of what we write."""
+    state = load_unfinished(bench.out / name)
+    if state is None:
+        return False
+    if name in jobs and jobs[name].identity == state.identity:
+        return True
+    bench.progress(f"{name}: begun with other settings, or after other data; that is removed")
+    return False
+
+
+def _manifest(
+    added: Mapping[str, SourceRecord], settings: Mapping[str, str], *, held: Manifest | None
+) -> Manifest:
+    stages = {
+        record.stage: StageRecord(
+            settings[record.stage], yxanul.__version__, platform.python_version()
+        )
+        for record in added.values()
+    }
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        tokenizer_sha256=VOCABULARY_SHA256,
+        stages={**held.stages, **stages} if held else stages,
+        sources={**held.sources, **added} if held else dict(added),
+    )
 
 
 def _held(out: Path, settings: Mapping[str, str]) -> Manifest | None:

@@ -7,7 +7,6 @@ of the lines before it end. The count includes the 50256 that begins each docume
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from yxanul.data.files import TEMPORARY, publish, regular_file
+from yxanul.data.files import TEMPORARY, publish, regular_file, reopen
 from yxanul.data.manifest import IndexFile, Manifest, index_path
 from yxanul.data.strict import Fields, parse_json
 from yxanul.errors import CorruptShardError
@@ -36,17 +35,19 @@ class DocumentRecord:
 
 
 class IndexWriter:
-    """Writes `folder/<split>.documents.jsonl`; use it in a `with` block, and call `finish`."""
+    """Writes `folder/<split>.documents.jsonl`; use it in a `with` block, and call `finish`.
 
-    def __init__(self, folder: Path, split: str) -> None:
+    With `size`, the bytes that `sync` returned, it writes on from there.
+    """
+
+    def __init__(self, folder: Path, split: str, *, size: int = 0) -> None:
         self._path = index_path(folder.name, split)
         self._final = folder.parent / self._path
         self._temporary = self._final.with_name(self._final.name + TEMPORARY)
-        self._digest = hashlib.sha256()
-        self._bytes = 0
         with writing(self._final):
             folder.mkdir(parents=True, exist_ok=True)
-            self._handle = self._temporary.open("wb", buffering=1 << 20)
+        self._handle, self._digest = reopen(self._final, size)
+        self._bytes = size
 
     def __enter__(self) -> IndexWriter:
         return self
@@ -66,6 +67,13 @@ class IndexWriter:
             self._handle.write(line)
         self._digest.update(line)
         self._bytes += len(line)
+
+    def sync(self) -> int:
+        """Put all lines on the disk; return their bytes."""
+        with writing(self._final):
+            self._handle.flush()
+            os.fsync(self._handle.fileno())
+        return self._bytes
 
     def finish(self) -> IndexFile:
         """Sync and rename the file, and return its record."""
@@ -97,6 +105,22 @@ def read_documents(
             f"{place} counts {position:,} tokens, the manifest says {record.tokens:,}; "
             "prepare the data again."
         )
+
+
+def written_digests(folder: Path, split: str, *, size: int) -> Iterator[bytes]:
+    """Yield the sha256 of the documents in the first `size` bytes of a list, finished or not.
+
+    Raises `CorruptShardError` if it holds fewer.
+    """
+    path = index_path(folder.name, split)
+    if not (folder.parent / path).exists():
+        path += TEMPORARY
+    place = regular_file(folder.parent, path)
+    with place.open("rb") as handle:
+        number = 0
+        while handle.tell() < size:
+            number += 1
+            yield bytes.fromhex(_document(handle.readline(), f"{place} line {number}").sha256)
 
 
 def _document(line: bytes, where: str) -> DocumentRecord:

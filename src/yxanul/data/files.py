@@ -7,12 +7,15 @@ here knows tokens.
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from yxanul.errors import CorruptShardError, UsageError
 from yxanul.runfolder.checkpoints import CHECKPOINT_NAME
-from yxanul.runfolder.durable import BLOCK_BYTES, sync_folder
+from yxanul.runfolder.durable import BLOCK_BYTES, sync_folder, writing
 
 TEMPORARY = ".tmp"
 
@@ -21,6 +24,31 @@ def publish(temporary: Path, final: Path) -> None:
     """Rename a synced file to its final name, and sync the folder."""
     temporary.replace(final)
     sync_folder(final.parent)
+
+
+def reopen(final: Path, size: int) -> tuple[BinaryIO, hashlib._Hash]:
+    """Open an unfinished file to be written on after `size` bytes; return it and its sha256 so far.
+
+    What it holds beyond them is cut off, and a name that it got since is taken back. Raises
+    `CorruptShardError` if it holds less, `DiskError`.
+    """
+    temporary = final.with_name(final.name + TEMPORARY)
+    digest = hashlib.sha256()
+    with writing(final):
+        if final.exists():
+            final.replace(temporary)
+        handle = temporary.open("a+b", buffering=BLOCK_BYTES)
+        if handle.seek(0, os.SEEK_END) < size:
+            handle.close()
+            raise CorruptShardError(
+                f"{temporary} is shorter than it was; delete {final.parent} to read the source "
+                "anew."
+            )
+        handle.truncate(size)
+        handle.seek(0)
+        while block := handle.read(BLOCK_BYTES):
+            digest.update(block)
+    return handle, digest
 
 
 def read_blocks(path: Path) -> Iterator[bytes]:

@@ -184,7 +184,7 @@ def _manifest(value: object, where: str) -> Manifest:
         format_version=fields.count("format_version"),
         tokenizer_sha256=fields.sha256("tokenizer_sha256"),
         stages={name: _stage(name, stages[name], where=where) for name in stages},
-        sources={name: _source(name, sources[name], where=where) for name in sources},
+        sources={name: parse_source(name, sources[name], where=where) for name in sources},
     )
     used = {source.stage for source in manifest.sources.values()}
     for name in sorted(used ^ manifest.stages.keys()):
@@ -202,7 +202,8 @@ def _stage(name: str, value: object, *, where: str) -> StageRecord:
     )
 
 
-def _source(name: str, value: object, *, where: str) -> SourceRecord:
+def parse_source(name: str, value: object, *, where: str) -> SourceRecord:
+    """Return one source from its JSON; raise `CorruptShardError` that begins with `where`."""
     where = f"{where}: sources.{name[:80]}"
     fields = Fields(value, where, keys=_keys(SourceRecord))
     if not is_source_name(name):
@@ -228,7 +229,7 @@ def _split(source: str, split: str, *, parent: Fields, where: str) -> SplitRecor
     where = f"{where}.{split}"
     fields = Fields(parent.table(split), where, keys=_keys(SplitRecord))
     files = tuple(
-        _shard(
+        parse_shard(
             item,
             f"{where}.files[{number}]",
             path=shard_path(source, split, number=number),
@@ -252,7 +253,8 @@ def _split(source: str, split: str, *, parent: Fields, where: str) -> SplitRecor
     )
 
 
-def _shard(value: object, where: str, *, path: str) -> ShardFile:
+def parse_shard(value: object, where: str, *, path: str) -> ShardFile:
+    """Return one shard from its JSON, which must be at `path`; raise `CorruptShardError`."""
     fields = Fields(value, where, keys=_keys(ShardFile))
     size, tokens = fields.count("bytes"), fields.count("tokens")
     if size != TOKEN_BYTES * tokens:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Container, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,13 +21,15 @@ from yxanul.data.files import refuse_checkpoint
 from yxanul.data.manifest import FORMAT_VERSION, MANIFEST_NAME, Manifest, load_manifest
 from yxanul.data.pipeline import PlannedSource
 from yxanul.data.shards import SHARD_TOKENS
-from yxanul.data.sources.catalog import open_folder, open_source
+from yxanul.data.sources.catalog import Opening, open_folder, open_source
 from yxanul.data.tokenizer import VOCABULARY_SHA256
+from yxanul.data.unfinished import load_unfinished
 from yxanul.errors import UsageError
 
 # What a source's settings may change without another token: how much it is read, how it is named
 # in the papers, and how it is reached.
 _SHAPES_NO_TOKEN = {"weight", "licence", "attribution", "private"}
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 # Raise it when cleaning, dedup or split give other tokens for the same documents.
 _PROCESS_VERSION = 1
 
@@ -38,13 +41,16 @@ def prepare(
 
     Each stage reads what its `data.source` says: the hub, embedded sources or a folder (its
     subfolder of the stage's name, if there is one). `progress` gets a line of text about every
-    two seconds; it may raise to stop the work, and then the folder is left as it was. Raises
-    `UsageError` (a stage in `out` with other settings, a source without usable documents),
-    `CorruptShardError` (a prepared file is missing), `DiskError`, and what the sources raise.
+    two seconds; it may raise to stop the work, and then the folder is left as it was, apart from
+    sources of the hub, which the next call goes on with. Raises `UsageError` (a stage in `out`
+    with other settings, a source without usable documents), `CorruptShardError` (a prepared file
+    is missing), `DiskError`, and what the sources raise.
     """
-    held = load_manifest(out).stages if (out / MANIFEST_NAME).is_file() else {}
-    _check_folders(stages, held=held)
-    plans = [plan for stage in stages for plan in _plans(stage)]
+    held = load_manifest(out) if (out / MANIFEST_NAME).is_file() else None
+    _check_folders(stages, held=held.stages if held else {})
+    if held is not None:
+        _check_revisions(stages, held, out=out)
+    plans = [plan for stage in stages for plan in _plans(stage, out, progress=progress)]
     settings = {stage.name: settings_sha256(stage) for stage in stages}
     return prepare_sources(plans, out, settings=settings, progress=progress)
 
@@ -57,13 +63,40 @@ def settings_sha256(stage: StageConfig) -> str:
         "source": stage.data.source,
         "seed": stage.data.seed,
         "validation_fraction": stage.data.validation_fraction,
-        "sources": [
-            item.model_dump(mode="json", exclude=_SHAPES_NO_TOKEN) for item in _own_sources(stage)
-        ],
+        "sources": [_shape(item) for item in _own_sources(stage)],
     }
     if stage.data.source not in ("hub", "embedded"):
         settings["domain"] = _folder_domain(stage)
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def _shape(source: SourceConfig) -> dict[str, object]:
+    """Return the settings of a source that shape its tokens.
+
+    A commit is left out: the manifest has the one that was read, and `_check_revisions` compares.
+    So one may write the resolved commit into the recipe later, and the data stays usable.
+    """
+    shape = source.model_dump(mode="json", exclude=_SHAPES_NO_TOKEN)
+    return {**shape, "hub_revision": None} if _commit(source) else shape
+
+
+def _commit(source: SourceConfig) -> str | None:
+    """Return the commit that a source asks for; None = the newest, or a branch or tag."""
+    asked = source.hub_revision
+    return asked if asked is not None and _COMMIT.fullmatch(asked) else None
+
+
+def _check_revisions(stages: Sequence[StageConfig], held: Manifest, *, out: Path) -> None:
+    """Refuse prepared data of another commit than the one that a source asks for."""
+    for stage in stages:
+        for source in _own_sources(stage) if stage.name in held.stages else ():
+            commit, record = _commit(source), held.sources.get(source.name)
+            version = f"{source.hub_id}@{commit}"
+            if commit and record and record.kind == "hub" and record.version != version:
+                raise UsageError(
+                    f"{out} holds {source.name} of {record.version}, and hub_revision asks for "
+                    f"{commit}: choose another folder, or set hub_revision to what is there."
+                )
 
 
 def _own_sources(stage: StageConfig) -> tuple[SourceConfig, ...]:
@@ -71,7 +104,9 @@ def _own_sources(stage: StageConfig) -> tuple[SourceConfig, ...]:
     return {"hub": data.hub_sources, "embedded": data.embedded_sources}.get(data.source, ())
 
 
-def _plans(stage: StageConfig) -> list[PlannedSource]:
+def _plans(
+    stage: StageConfig, out: Path, *, progress: Callable[[str], None]
+) -> list[PlannedSource]:
     if stage.data.source not in ("hub", "embedded"):
         return [_folder_plan(stage)]
     kind: Literal["hub", "embedded"] = "hub" if stage.data.source == "hub" else "embedded"
@@ -87,11 +122,26 @@ def _plans(stage: StageConfig) -> list[PlannedSource]:
             stage=stage.name,
             kind=kind,
             validation_fraction=stage.data.validation_fraction,
-            open=partial(open_source, source, kind, seed=stage.data.seed),
+            open=partial(
+                open_source,
+                source,
+                kind,
+                seed=stage.data.seed,
+                opening=Opening(progress, begun=_begun(out / source.name, stage)),
+            ),
             min_tokens=source.min_tokens,
         )
         for source in sources
     ]
+
+
+def _begun(folder: Path, stage: StageConfig) -> str | None:
+    """Return the version of a source of which an earlier start has read a part."""
+    state = load_unfinished(folder)
+    if state is None or state.settings != settings_sha256(stage):
+        return None
+    asked = {_commit(source) for source in _own_sources(stage) if source.name == folder.name}
+    return state.version if asked <= {None, state.version.rpartition("@")[2]} else None
 
 
 def _folder_plan(stage: StageConfig) -> PlannedSource:

@@ -19,7 +19,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from yxanul.data.files import TEMPORARY, publish, regular_file
+from yxanul.data.files import TEMPORARY, publish, regular_file, reopen
 from yxanul.data.manifest import TOKEN_BYTES, Manifest, ShardFile, shard_path
 from yxanul.data.tokenizer import VOCAB_SIZE
 from yxanul.errors import CorruptShardError
@@ -33,17 +33,29 @@ class ShardWriter:
     """Writes `folder/<split>-00000.bin` and so on, each of at most `shard_tokens` tokens.
 
     A file has a temporary name until it is full and synced. Use it in a `with` block, which closes
-    a half-written file after an error; `finish` must be called for the last shard to exist.
+    a half-written file after an error; `finish` must be called for the last shard to exist. With
+    `full` shards and `tokens` in the next, as `sync` returned them, it writes on from there.
     """
 
-    def __init__(self, folder: Path, split: str, *, shard_tokens: int = SHARD_TOKENS) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        split: str,
+        *,
+        shard_tokens: int = SHARD_TOKENS,
+        full: Sequence[ShardFile] = (),
+        tokens: int = 0,
+    ) -> None:
         self._folder = folder
         self._split = split
         self._shard_tokens = shard_tokens
-        self._files: list[ShardFile] = []
+        self._files = list(full)
         self._handle: BinaryIO | None = None
         self._digest = hashlib.sha256()
-        self._tokens = 0
+        self._tokens = tokens
+        if tokens:
+            final = folder.parent / self._path()
+            self._handle, self._digest = reopen(final, TOKEN_BYTES * tokens)
 
     def __enter__(self) -> ShardWriter:
         return self
@@ -69,6 +81,14 @@ class ShardWriter:
             tokens = tokens[len(part) :]
             if self._tokens == self._shard_tokens:
                 self._close_shard()
+
+    def sync(self) -> tuple[ShardFile, ...]:
+        """Put all that was appended on the disk; return the records of the full shards."""
+        if self._handle is not None:
+            with writing(self._folder):
+                self._handle.flush()
+                os.fsync(self._handle.fileno())
+        return tuple(self._files)
 
     def finish(self) -> tuple[ShardFile, ...]:
         """Close the last shard and return the records of all."""

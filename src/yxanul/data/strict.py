@@ -45,6 +45,10 @@ class Fields:
         """Return the error that says `problem` about this object."""
         return CorruptShardError(f"{self._where}: {problem}; prepare the data again.")
 
+    def has(self, key: str) -> bool:
+        """Return whether a value is there, not null."""
+        return self._values[key] is not None
+
     def text(self, key: str) -> str:
         """Return a string."""
         value = self._values[key]

@@ -11,29 +11,35 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from yxanul.data.manifest import MANIFEST_NAME, Manifest, is_source_name, load_manifest
+from yxanul.data.unfinished import UNFINISHED_NAME
 from yxanul.errors import CorruptShardError, UsageError, YxanulError
 from yxanul.runfolder.durable import sync_folder, writing
 
 MARKER_NAME = "preparing.json"
 _LARGEST_MARKER_BYTES = 1 << 20
-_OURS = re.compile(r"(train|validation)(-\d{5}\.bin|\.documents\.jsonl)(\.tmp)?")
+_OURS = re.compile(
+    r"(train|validation)(-\d{5}\.bin|\.documents\.jsonl)(\.tmp)?|\.?unfinished\.json(\.tmp)?"
+)
 
 
 @contextmanager
-def workspace(out: Path, names: Sequence[str], *, held: Manifest | None) -> Iterator[None]:
+def workspace(
+    out: Path, names: Sequence[str], *, held: Manifest | None, keep: Callable[[str], bool]
+) -> Iterator[None]:
     """Hold `out` to add the sources `names` to those of the manifest `held` (None = it has none).
 
-    Inside the block nothing is where they will be written: leftovers of a killed run are removed
-    first. When the block ends, well or with an error of ours, the marker goes; after an error
-    what was written goes too. Only a kill leaves both. Raises `UsageError` if something that is
-    not ours is in the way, or if another process is preparing; `DiskError` if `out` cannot be
-    written.
+    Inside the block nothing is where they will be written but what `keep(name)` lets stay: other
+    leftovers are removed first. When the block ends well, the marker goes. After an error of ours
+    what was written goes too, except a source that can be gone on with (it has an
+    unfinished.json), which stays with the marker; a kill leaves everything. Raises `UsageError`
+    if something that is not ours is in the way, or if another process is preparing; `DiskError`
+    if `out` cannot be written.
     """
     marker = out / MARKER_NAME
     with writing(out):
@@ -45,19 +51,24 @@ def workspace(out: Path, names: Sequence[str], *, held: Manifest | None) -> Iter
     with handle:
         _lock(handle, out, held=held)
         handle.seek(0)
-        _clear(out, _names(handle.read(_LARGEST_MARKER_BYTES)), held=held)
-        _refuse_foreign(out, names, held=held)
+        left = _names(handle.read(_LARGEST_MARKER_BYTES))
+        kept = {name for name in left if _is_unfinished(out, name, held=held) and keep(name)}
+        _clear(out, set(left) - kept, held=held)
+        _refuse_foreign(out, names, held=held, kept=kept)
         _record(handle, marker, names=names)
         try:
             yield
         except (YxanulError, KeyboardInterrupt):
             # The manifest is read again: the new one may have been published before the error.
-            _clear(out, names, held=_manifest(out))
-            with writing(marker):
-                marker.unlink()
+            now = _manifest(out)
+            kept = {name for name in names if _is_unfinished(out, name, held=now)}
+            _clear(out, set(names) - kept, held=now)
+            if not kept:
+                _remove(marker)
             raise
-        with writing(marker):
-            marker.unlink()
+        for name in names:
+            _remove(out / name / UNFINISHED_NAME)
+        _remove(marker)
 
 
 def unfinished(root: Path, *, held: Container[str]) -> set[str]:
@@ -73,6 +84,18 @@ def unfinished(root: Path, *, held: Container[str]) -> set[str]:
             f"{marker} cannot be read: {error.strerror or error}; move it away."
         ) from error
     return {name for name in _names(content) if name not in held}
+
+
+def _is_unfinished(out: Path, name: str, *, held: Manifest | None) -> bool:
+    """Return whether a source can be gone on with."""
+    folder = out / name
+    is_held = held is not None and name in held.sources
+    return not is_held and not folder.is_symlink() and (folder / UNFINISHED_NAME).is_file()
+
+
+def _remove(file: Path) -> None:
+    with writing(file):
+        file.unlink(missing_ok=True)
 
 
 def _lock(handle: IO[bytes], out: Path, *, held: Manifest | None) -> None:
@@ -125,12 +148,15 @@ def _clear(out: Path, names: Iterable[str], *, held: Manifest | None) -> None:
                 folder.rmdir()
 
 
-def _refuse_foreign(out: Path, names: Sequence[str], *, held: Manifest | None) -> None:
+def _refuse_foreign(
+    out: Path, names: Sequence[str], *, held: Manifest | None, kept: Container[str] = ()
+) -> None:
     """Refuse what was there before us; beside a manifest, only where the sources are to go."""
     foreign = sorted(
         entry.name
         for entry in out.iterdir()
         if entry.name != MARKER_NAME
+        and entry.name not in kept
         and not entry.name.startswith(".")
         and (held is None or entry.name in names)
     )

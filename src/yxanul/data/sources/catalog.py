@@ -13,17 +13,19 @@ from pathlib import Path
 from typing import Literal
 
 from yxanul.config.schema import SourceConfig
+from yxanul.data.bookmark import Bookmark
 from yxanul.data.document import Document
 from yxanul.data.sources import (
     api_pages,
     code,
     factbook,
     folder,
-    hub,
     mathematics,
     reasoning,
     wikipedia,
 )
+from yxanul.data.sources.hub.patience import Line, Patience
+from yxanul.data.sources.hub.source import HubReader, reader_version, resolve_revision
 from yxanul.data.sources.packages import in_hash_order, package_version
 from yxanul.errors import ConfigError
 
@@ -34,7 +36,8 @@ class Source:
 
     `version` says what the text depends on: package, Python, revision or hash of contents.
     `documents()` starts a new reading; `dropped` counts, by reason, what the latest reading left
-    out so far, and is complete when the reading is.
+    out so far, and is complete when the reading is. `bookmark` is for a source that can be read on
+    from the middle; None = reading it again is cheap.
     """
 
     name: str
@@ -44,6 +47,24 @@ class Source:
     version: str
     documents: Callable[[], Iterator[Document]]
     dropped: dict[str, int] = field(default_factory=dict)
+    bookmark: Bookmark | None = None
+
+
+def _unheard(_: str) -> None:
+    """Take news that nobody asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How a source of the hub is opened.
+
+    `news` gets a line for every wait; `begun` is the `version` that an earlier start has read a
+    part of (None = nothing is begun), and is gone on with.
+    """
+
+    news: Callable[[str], None] = _unheard
+    begun: str | None = None
+    patience: Patience = field(default_factory=Patience)
 
 
 # What an embedded source is, apart from its settings.
@@ -57,14 +78,21 @@ class _Embedded:
     count: int | None = None  # of a generated source; None = a fixed body of text
 
 
-def open_source(config: SourceConfig, kind: Literal["hub", "embedded"], *, seed: int) -> Source:
+def open_source(
+    config: SourceConfig,
+    kind: Literal["hub", "embedded"],
+    *,
+    seed: int,
+    opening: Opening | None = None,
+) -> Source:
     """Return the source that `config` names; `seed` decides what is generated and the order.
 
-    Raises ConfigError for an unknown name, MissingExtraError for a missing package,
-    HubUnreachableError when the hub does not answer.
+    Without `opening` a source of the hub is begun anew and waits in silence. Raises ConfigError for
+    an unknown name, MissingExtraError for a missing package,
+    HubUnreachableError when the hub does not answer, UsageError when it refuses.
     """
     if kind == "hub":
-        return _open_hub(config)
+        return _open_hub(config, opening or Opening())
     known = _embedded_sources()
     if config.name not in known:
         raise ConfigError(
@@ -113,18 +141,24 @@ def open_folder(path: Path, *, name: str, domain: str, column: str = "text") -> 
     )
 
 
-def _open_hub(config: SourceConfig) -> Source:
+def _open_hub(config: SourceConfig, opening: Opening) -> Source:
+    line = Line(str(config.hub_id), opening.news, opening.patience)
+    version = f"{config.hub_id}@{resolve_revision(config, line)}"
+    if opening.begun not in (None, version):
+        opening.news(f"{config.name}: goes on with {opening.begun}; the newest is {version}")
+        version = str(opening.begun)
     dropped: dict[str, int] = {}
-    revision = hub.resolve_revision(config)
-    read = partial(hub.read_documents, config, revision=revision, dropped=dropped)
+    revision = version.removeprefix(f"{config.hub_id}@")
+    reader = HubReader(config, revision=revision, line=line, dropped=dropped)
     return Source(
         name=config.name,
         domain=config.domain,
         licence=config.licence or "as the data set's page on the hub says",
         attribution=config.attribution,
-        version=f"{config.hub_id}@{revision}",
-        documents=partial(_restart, read, dropped),
+        version=version,
+        documents=reader.documents,
         dropped=dropped,
+        bookmark=Bookmark(reader_version(), mark=reader.mark, resume=reader.resume),
     )
 
 

@@ -1,0 +1,98 @@
+"""A program that reads sources of the hub as it is told on stdin, a JSON object a line.
+
+The hub's libraries look for its address when they are imported, so reading from the stand-in takes
+a process of its own; one process serves many tests. It answers with one JSON object a line.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.data.hub_standin import StandIn
+from yxanul.config.schema import SourceConfig
+from yxanul.data.sources.catalog import Opening, open_source
+from yxanul.data.sources.hub.patience import Patience
+from yxanul.errors import YxanulError
+
+# Waits of milliseconds, so that a test costs no more than its requests.
+QUICK = {"tries": 4, "first_wait_s": 0.001, "longest_wait_s": 0.01, "silence_s": 1.0}
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """Read a source, stop after `stop_after` documents, go on from there if `go_on`."""
+    news: list[str] = []
+    given: dict[str, Any] = {"ids": [], "texts": [], "urls": [], "dropped": {}, "news": news}
+    try:
+        opening = Opening(news.append, request["begun"], Patience(**request["patience"]))
+        source = open_source(SourceConfig(**request["source"]), "hub", seed=1, opening=opening)
+        given["version"] = source.version
+        documents, left = source.documents(), request["stop_after"]
+        while (document := next(documents, None)) is not None:
+            given["ids"].append(document.id)
+            given["texts"].append(document.text)
+            given["urls"].append(document.url)
+            if len(given["ids"]) == left:
+                mark = json.loads(json.dumps(source.bookmark.mark()))
+                documents.close()
+                documents = source.bookmark.resume(mark)
+        given["dropped"] = source.dropped
+    except YxanulError as error:
+        given |= {"error": str(error), "exit_code": error.exit_code, "kind": type(error).__name__}
+    return given
+
+
+class Reader:
+    """The program, running; `read` is one request."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def read(self, hub_id: str, **options: Any) -> dict[str, Any]:
+        """Return what reading the set gave; options are those of a source, or of `answer`."""
+        request = {"stop_after": None, "begun": None, "patience": {}}
+        request |= {name: options.pop(name) for name in list(options) if name in request}
+        request["patience"] = QUICK | request["patience"]
+        template = {"text_template": "{text}"} | options
+        request["source"] = {"name": "far", "domain": "d", "weight": 1.0, "hub_id": hub_id}
+        request["source"] |= template
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+
+@contextmanager
+def reading_from(hub: StandIn, home: Path, **environment: str) -> Iterator[Reader]:
+    """Start the program for a hub; `home` is where the libraries may put their caches."""
+    command = [sys.executable, "-m", "tests.data.hub_reader"]
+    root = Path(__file__).parents[2]
+    with (home.parent / f"{home.name}.stderr").open("w") as said:
+        process = subprocess.Popen(
+            command,
+            cwd=root,
+            env=hub.environment(home, **environment),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+        )
+        try:
+            yield Reader(process)
+        finally:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.close()
+            process.wait(timeout=30)
+            process.stdout.close()
+    # Nothing but news and errors, which travel as JSON here: the libraries must not chatter.
+    assert (home.parent / f"{home.name}.stderr").read_text() == ""
+
+
+if __name__ == "__main__":
+    for line in sys.stdin:
+        print(json.dumps(answer(json.loads(line))), flush=True)

@@ -1,0 +1,113 @@
+"""The data sets of the promised recipe with a few hand-written rows in their real columns."""
+
+import random
+from typing import Any
+
+from tests.data.hub_standin import HubSet, card, parquet
+
+_NOUNS = ("river", "bridge", "mill", "harbour", "orchard", "valley", "tower", "garden", "market")
+_VERBS = ("crosses", "borders", "feeds", "shelters", "overlooks", "serves", "connects", "divides")
+
+
+def promised_sets() -> dict[str, HubSet]:
+    """Return the five public sets and the private one, by name."""
+    return {
+        "wikimedia/wikipedia": HubSet(_wikipedia()),
+        "open-r1/Mixture-of-Thoughts": HubSet(_mixture()),
+        "openai/gsm8k": HubSet(_gsm8k()),
+        "nvidia/AceReason-Math": HubSet(_acereason()),
+        "microsoft/rStar-Coder": HubSet(_rstar()),
+        "Yxanul/wikipedia-2k-high-quality": HubSet(_private(), token="hf_private"),
+    }
+
+
+def article(number: int, *, sentences: int) -> str:
+    """Return prose of about twelve tokens a sentence, another one for each number."""
+    draw = random.Random(number)
+    return " ".join(
+        f"The {draw.choice(_NOUNS)} of district {draw.randrange(999)} {draw.choice(_VERBS)} "
+        f"the {draw.choice(_NOUNS)}."
+        for _ in range(sentences)
+    )
+
+
+def _wikipedia() -> dict[str, bytes]:
+    rows = [
+        {
+            "id": str(n),
+            "url": f"https://en.wikipedia.org/wiki/District_{n}",
+            "title": f"District {n}",
+            "text": article(n, sentences=250 if n % 3 else 20),
+        }
+        for n in range(60)
+    ]
+    name = "20231101.en/train-0000{}-of-00002.parquet"
+    files = {name.format(n): parquet(rows[30 * n : 30 * n + 30]) for n in range(2)}
+    german = {"20231101.de/train-00000-of-00001.parquet": parquet([{**rows[0], "text": "Ein Ort"}])}
+    return {"README.md": _card("20231101.de", "20231101.en"), **files, **german}
+
+
+def _mixture() -> dict[str, bytes]:
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"What is {n} + {n}?"},
+                {
+                    "role": "assistant",
+                    "content": f"<think>\n{n} and {n}.\n</think>\n{2 * n + 1}",
+                },
+            ],
+            "num_tokens": 20,
+            "source": "hand-written",
+        }
+        for n in range(80)
+    ]
+    rows.append({"messages": rows[0]["messages"][:1], "num_tokens": 5, "source": "hand-written"})
+    parts = ("all", "code", "math", "science")
+    files = {f"{part}/train-00000-of-00001.parquet": parquet(rows) for part in parts}
+    return {"README.md": _card(*parts), **files}
+
+
+def _gsm8k() -> dict[str, bytes]:
+    def row(n: int) -> dict[str, Any]:
+        working = f"{n}/2 = <<{n}/2={n / 2:g}>>{n / 2:g} loaves are left.\n#### {n / 2:g}"
+        return {"question": f"Ada bakes {n} loaves and sells half. How many?", "answer": working}
+
+    files = {}
+    for part in ("main", "socratic"):
+        for split, first in (("train", 0), ("test", 1)):
+            rows = [row(n) for n in range(first, 160, 2)]
+            files[f"{part}/{split}-00000-of-00001.parquet"] = parquet(rows)
+    return {"README.md": _card("main", "socratic"), **files}
+
+
+def _acereason() -> dict[str, bytes]:
+    rows = [{"problem": f"Find $x$ with $x - {n} = {n}$.", "answer": str(2 * n)} for n in range(80)]
+    return {"README.md": card(default="math.parquet"), "math.parquet": parquet(rows)}
+
+
+def _rstar() -> dict[str, bytes]:
+    rows = [
+        {
+            "question": f"Print the numbers below {n}.",
+            "seed_question": f"Count to {n}.",
+            "seed_source": "hand-written",
+            "response": f"<think>\nA loop.\n</think>\nfor i in range({n}):\n    print(i)",
+            "code": f"for i in range({n}):\n    print(i)",
+        }
+        for n in range(80)
+    ]
+    tests = [{"question_id": "q", "question": "Count.", "inputs": "[]", "outputs": "[]"}]
+    files = {"synthetic_sft/data-00000.parquet": parquet(rows)}
+    files["synthetic_rl_testcase/data-00000.parquet"] = parquet(tests)
+    patterns = {"synthetic_sft": "synthetic_sft/*", "synthetic_rl_testcase": "synthetic_rl_*/*"}
+    return {"README.md": card(**patterns), **files}
+
+
+def _private() -> dict[str, bytes]:
+    rows = [{"text": article(1000 + n, sentences=250)} for n in range(30)]
+    return {"README.md": card(default="data/train-*"), "data/train-0.parquet": parquet(rows)}
+
+
+def _card(*parts: str) -> bytes:
+    return card(**{part: f"{part}/train-*" for part in parts})
