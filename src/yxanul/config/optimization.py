@@ -63,7 +63,8 @@ class ComputeConfig(Section):
     )
     gradient_checkpointing: bool = Field(
         default=False,
-        description="Recompute each block in the backward pass: less memory, about a quarter more work.",
+        description="Recompute each block in the backward pass: less memory, about a quarter more "
+        "work.",
     )
     loss_chunk_tokens: PositiveInt = Field(
         default=2048,
