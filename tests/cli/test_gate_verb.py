@@ -59,7 +59,10 @@ def test_a_changed_score_changes_the_verdict_and_that_is_said(world, gate):
     path = next((run / "scores").glob(f"step-00000016-a0-{STAGES[1]}.json"))
     score = json.loads(path.read_text())
     path.write_text(json.dumps({**score, "nats": [3 * x for x in score["nats"]]}))
-    told = json.loads(gate(run, "--stage", STAGES[1], "--json")[1])
+    code, out, err = gate(run, "--stage", STAGES[1], "--json")
+    told = json.loads(out)
+    assert code == 31
+    assert "does not follow from what is stored" in err
     assert (told["verdict"], told["agrees_with_stored"]) == ("extend", False)
     assert "STORED WAS pass" in gate(run, "--stage", STAGES[1])[1]
 
@@ -81,7 +84,7 @@ def test_a_gate_without_scores_is_one_sentence(world, gate):
 def test_a_gate_that_was_not_asked_is_one_sentence(world, gate):
     run = copy_of(world, "unasked")
     (run / "gates.jsonl").unlink()
-    assert_one_sentence(gate(run), 30, "has not been asked", "none yet")
+    assert_one_sentence(gate(run), 30, "no gate has been asked yet")
     assert_one_sentence(gate(world.root / "run", "--stage", "stage9"), 30, "stage9", STAGES[0])
 
 

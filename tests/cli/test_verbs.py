@@ -293,3 +293,31 @@ def test_every_verb_has_help_with_an_example(call):
         code, out, _ = call(verb, "--help")
         assert code == 0
         assert "Example: yxanul" in out
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_full_disk_behind_stdout_is_one_sentence():
+    command = [sys.executable, "-m", "yxanul", "plan", "--config_dir", str(ROOT / "configs")]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*command, "--json"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": "src"},
+        )
+    assert done.returncode == 32
+    assert_one_sentence(done.stderr, "standard output cannot be written")
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = f"{sys.executable} -m yxanul plan --config_dir {ROOT / 'configs'} | head -1"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": "src"},
+    )
+    assert (done.returncode, done.stderr) == (0, "")

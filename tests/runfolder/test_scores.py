@@ -53,5 +53,5 @@ def test_a_damaged_score_is_named(tmp_path, change):
     with pytest.raises(CorruptDataError, match=r"api-docs\.json"):
         read_score(path)
     path.write_text("{")
-    with pytest.raises(CorruptDataError, match="delete it"):
+    with pytest.raises(CorruptDataError, match="bring a good copy back"):
         read_score(path)

@@ -128,7 +128,7 @@ def test_any_other_place_is_refused_in_one_sentence(run, kind):
 
 
 def test_a_run_without_a_checkpoint_says_so(run):
-    with pytest.raises(UsageError, match="no checkpoint yet"):
+    with pytest.raises(UsageError, match="has no checkpoint"):
         find_weights(run.root)
 
 

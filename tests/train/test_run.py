@@ -115,6 +115,31 @@ def test_num_epochs_plans_the_stage_from_its_own_sources(world):
     assert outcome["tokens_seen"] == int(0.2 * tokens) // BATCH_TOKENS * BATCH_TOKENS
 
 
+def test_a_refused_command_leaves_the_record_of_the_run(world):
+    world.finish("run", "run")
+    before = world.exit_record("run")
+    assert before["outcome"]["report"] == str(world.root / "run" / "report.html")
+    world.finish("run", "run", "--set", "training.learning_rate=0.5", code=30)
+    assert world.exit_record("run") == before
+    assert json.loads(world.finish("run", "run", "--json").stdout)["already_complete"]
+
+
+def test_what_a_refused_command_leaves_behind_is_no_run(world):
+    (world.root / "texts" / STAGES[1]).rename(world.root / "elsewhere")
+    refused = world.finish("run", "run", code=30)
+    assert f"has no subfolder for {STAGES[1]}" in refused.stderr
+    (world.root / "elsewhere").rename(world.root / "texts" / STAGES[1])
+    world.finish("run", "run", "--fresh", "--max_steps", "1")
+    assert "is not empty" in world.finish("run", "run", "--fresh", code=30).stderr
+
+
+def test_the_recorded_command_can_be_written_again(world):
+    done = world.start("run", "run", "--max_steps", "1")
+    done.communicate(timeout=120)
+    command = json.loads((world.root / "run" / "environment.json").read_text())["command"]
+    assert command.startswith("yxanul run --config_dir ")
+
+
 def test_a_second_process_may_not_train_in_the_same_folder(world):
     first = world.start("run", "run")
     wait_until(lambda: last_step(world.root / "run" / "metrics.jsonl") >= 1, first)

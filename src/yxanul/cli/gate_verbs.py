@@ -9,10 +9,13 @@ from rich.console import Console
 from rich.table import Table
 
 from yxanul.cli import options
-from yxanul.cli.output import print_json
+from yxanul.cli.output import print_json, say
 from yxanul.curriculum.checks import Check
 from yxanul.curriculum.evidence import Judgement, judge_again
+from yxanul.errors import CorruptDataError
 from yxanul.runfolder.rows import finite
+
+_NAMES = {"G0": "integrity", "G1": "stability"}
 
 
 def gate(
@@ -30,10 +33,14 @@ def gate(
     if json:
         told = [_as_json(judgement) for judgement in judgements]
         print_json({**told[-1], "run_folder": str(run), "gates": told})
-        return
-    console = Console()
-    for judgement in judgements:
-        console.print(_table(judgement))
+    else:
+        console = Console()
+        for judgement in judgements:
+            console.print(_table(judgement))
+    other = [judgement.stage for judgement in judgements if not judgement.agrees]
+    if other:
+        say(f"yxanul: the stored verdict on {', '.join(other)} does not follow from what is stored")
+        raise typer.Exit(CorruptDataError.exit_code)
 
 
 def _as_json(judgement: Judgement) -> dict[str, Any]:
@@ -55,13 +62,15 @@ def _table(judgement: Judgement) -> Table:
     agreement = "as stored" if judgement.agrees else f"STORED WAS {judgement.stored_verdict}"
     title = f"{judgement.stage}, attempt {judgement.attempt}: {decision.verdict} ({agreement})"
     table = Table(title=title, title_justify="left")
-    for column in ("check", "result", "change, 95 % bounds", "margin", "n", "why"):
+    for column in ("check", "result", "change, one-sided 95 % bounds", "margin", "n", "why"):
         table.add_column(column, justify="right" if column in ("margin", "n") else "left")
     for check in decision.checks:
-        name = f"{check.id} {check.subject or ''}".strip()
+        name = f"{check.id} {check.subject or _NAMES.get(check.id, '')}".strip()
         n = "" if check.n is None else f"{check.n:,}"
         margin = "" if check.margin is None else f"{check.margin:+.2%}"
-        table.add_row(name, check.result, _interval(check), margin, n, check.why)
+        # What passed by its numbers is said by them.
+        why = "" if check.result == "pass" and check.low is not None else check.why
+        table.add_row(name, check.result, _interval(check), margin, n, why)
     return table
 
 

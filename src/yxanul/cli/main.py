@@ -1,5 +1,7 @@
 """The program `yxanul`: verbs, exit codes, and one clear sentence for a user's mistake."""
 
+import errno
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -16,7 +18,7 @@ from yxanul.cli import (
     run_verbs,
 )
 from yxanul.cli.output import print_json, say
-from yxanul.errors import UsageError, YxanulError
+from yxanul.errors import DiskError, UsageError, YxanulError
 
 app = typer.Typer(
     name="yxanul",
@@ -63,11 +65,22 @@ def _exit_code(words: list[str]) -> int:
         usage_message = getattr(error, "format_message", None)
         if usage_message is not None:
             return _refuse(words, usage_message(), UsageError.exit_code)
+        if isinstance(error, BrokenPipeError):
+            return _leave_stdout(0)  # the reader of a pipe has seen enough, as `| head` has
+        if isinstance(error, OSError) and error.filename is None and error.errno == errno.ENOSPC:
+            say("yxanul: standard output cannot be written: no space left on device")
+            return _leave_stdout(DiskError.exit_code)
         if isinstance(error, OSError) and error.filename is not None:
             reason = f"{error.filename} cannot be used: {error.strerror}; name another path"
             return _refuse(words, reason, UsageError.exit_code)
         traceback.print_exc()  # a bug of ours: it must be seen whole
         return _refuse(words, f"internal error: {type(error).__name__}: {error}", 1)
+
+
+def _leave_stdout(code: int) -> int:
+    """Give up stdout and return `code`: else Python would try once more to write what is left."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
 
 
 def _interrupted(words: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -37,7 +38,7 @@ def run(
             resume=resume,
             fresh=fresh,
             max_steps=max_steps,
-            command=shlex.join(sys.argv),
+            command=_command(),
         ),
         json,
     )
@@ -79,10 +80,18 @@ def train(
             max_steps=max_steps,
             num_epochs=num_epochs,
             init_from=init_from,
-            command=shlex.join(sys.argv),
+            command=_command(),
         ),
         json,
     )
+
+
+def _command() -> str:
+    """Return the command as a person would write it again, wherever the program lies."""
+    door, words = Path(sys.argv[0]), sys.argv[1:]
+    if door.name == "trainer.py":
+        return shlex.join(["python", "src/trainer.py", *words])
+    return shlex.join(["yxanul", *words])
 
 
 def _start(request: RunRequest, json: bool) -> None:

@@ -83,13 +83,12 @@ def judge_again(root: Path, *, stage: str | None = None) -> list[Judgement]:
     if not folder.config.is_file():
         raise UsageError(f"{root} is not a run folder: it has no config.yaml; name one of runs/")
     verdicts = all_verdicts(folder)
-    told = [row for row in verdicts if stage in (None, row["stage"])]
+    told = [row for row in verdicts if stage is None or stage == row["stage"]]
     if not told:
-        of = f"the gate of {stage}" if stage else "any gate"
-        known = ", ".join(dict.fromkeys(row["stage"] for row in verdicts)) or "none yet"
-        raise UsageError(
-            f"{root}: {of} has not been asked; gates are asked when a stage ends (judged: {known})"
-        )
+        known = ", ".join(dict.fromkeys(row["stage"] for row in verdicts))
+        if not known:
+            raise UsageError(f"{root}: no gate has been asked yet; it is when a stage ends")
+        raise UsageError(f"{root}: the gate of {stage!r} has not been asked; judged were {known}")
     return [
         Judgement(
             stage=row["stage"],

@@ -74,7 +74,7 @@ def describe_checkpoints(place: Place, *, verify: bool) -> list[dict[str, str]]:
     """
     described = []
     for path in place.checkpoints:
-        state = "not verified"
+        state = "not read (--verify compares its bytes)"
         if verify:
             info = verify_checkpoint(path)
             state = f"verified, {info.tokens_seen:,} tokens, {info.stage}"

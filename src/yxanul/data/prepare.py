@@ -188,11 +188,24 @@ def _check_folders(stages: Sequence[StageConfig], *, held: Container[str]) -> No
             raise UsageError(
                 f"The data folder {chosen} does not exist: give --data an existing folder{several}."
             )
+        if not chosen.is_dir():
+            raise UsageError(f"--data {chosen} is a file; name the folder that it lies in")
         refuse_checkpoint(chosen)
+        _refuse_missing_subfolders(chosen, [s for s in stages if Path(s.data.source) == chosen])
         folder = _stage_folder(stage).absolute()
         if folder in reader:
             raise UsageError(
-                f"The stages {reader[folder]} and {stage.name} would both read {folder}; put each "
-                f"stage's texts into a subfolder of its name, such as {folder / stage.name}."
+                f"The stages {reader[folder]} and {stage.name} would both read {folder}; give each "
+                "a folder of its own."
             )
         reader[folder] = stage.name
+
+
+def _refuse_missing_subfolders(chosen: Path, stages: Sequence[StageConfig]) -> None:
+    """Stages that are given one folder have a subfolder each."""
+    absent = [stage.name for stage in stages if not (chosen / stage.name).is_dir()]
+    if len(stages) > 1 and absent:
+        raise UsageError(
+            f"--data {chosen} has no subfolder for {', '.join(absent)}; a run of several stages "
+            "reads one each, named like the stage"
+        )

@@ -13,7 +13,7 @@ from yxanul.config.schema import ModelConfig, StageConfig
 from yxanul.plan.flops import stage_flops
 from yxanul.plan.hardware import Machine
 
-OVERHEAD = "evaluation, checkpoints, restarts and compilation"
+OVERHEAD = "evaluation, checkpoints, restarts and the time to compile"
 OVERHEAD_LOW, OVERHEAD_HIGH = 0.05, 0.10  # an estimate, not measured
 
 

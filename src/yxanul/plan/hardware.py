@@ -197,10 +197,11 @@ def _exactly(value: float, flag: str) -> Assumption:
 
 
 def _check_mfu(mfu: float) -> None:
+    share = min(mfu, 99) / 100
     if 1 <= mfu <= 100:
         raise UsageError(
             f"--mfu {mfu:g} is not below 1: it is a share of the card's peak; for {mfu:g} % write "
-            f"--mfu {min(mfu, 99) / 100:.2f}"
+            f"--mfu {f'{share:.2f}' if round(share, 2) == share else f'{share:g}'}"
         )
     if not SMALLEST_MFU <= mfu < 1:  # nan is outside, too
         raise UsageError(

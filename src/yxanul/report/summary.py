@@ -134,6 +134,17 @@ def _domains(run: Run) -> list[Traced]:
     return list(found.values())
 
 
+def _all_done(gates: tuple[GateMark, ...]) -> Story:
+    """Say that every stage is done, and which gates only warned."""
+    warned = [gate.stage for gate in gates if gate.tone == "warn"]
+    if not warned:
+        return ("Every stage has passed its gate.",)
+    told: list[str | Traced] = ["Every stage is done; a warning came from the gate of "]
+    for index, name in enumerate(warned):
+        told += ["" if index == 0 else " and of ", name]
+    return (*told, ".")
+
+
 def _ending(run: Run, gates: tuple[GateMark, ...]) -> Ending:
     row = last_row(run)
     at: Story = ("The newest row is step ", _need(row, "step"), " of ", _text(row, "stage"), ".")
@@ -148,14 +159,14 @@ def _ending(run: Run, gates: tuple[GateMark, ...]) -> Ending:
     is_complete = all(gate.tone in ("good", "warn") for gate in gates)
     if code is None:
         if is_complete:
-            return Ending("complete", "good", ("Every stage has passed its gate.",))
+            return Ending("complete", "good", _all_done(gates))
         return Ending(
             "no end recorded",
             "warn",
             ("The process left no record of its end (it was killed, or has just begun). ", *at),
         )
     if code.value == 0 and is_complete:
-        return Ending("complete", "good", ("Every stage has passed its gate.",))
+        return Ending("complete", "good", _all_done(gates))
     word, look = _ENDINGS.get(int(code.number), ("failed: internal error", "bad"))
     told: Story = ("It ended with exit code ", code, ": ", reason, ". ") if reason else ()
     if code.value == 0:

@@ -7,6 +7,7 @@ from pathlib import Path
 from yxanul.report.gather import gather
 from yxanul.report.page import render
 from yxanul.runfolder.durable import write_atomic
+from yxanul.runfolder.layout import RunFolder
 
 
 def write_report(root: Path) -> Path:
@@ -15,6 +16,6 @@ def write_report(root: Path) -> Path:
     A run that is still going is reported as far as its rows go. Raises `UsageError` if `root` is no
     run folder or has no metric row yet, `CorruptDataError` for damaged files, `DiskError`.
     """
-    path = root / "report.html"
+    path = RunFolder(root).report
     write_atomic(path, render(gather(root)))
     return path

@@ -96,9 +96,20 @@ class RunFolder:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             self.scores.mkdir(exist_ok=True)
 
+    @property
+    def report(self) -> Path:
+        """The run as one page."""
+        return self.root / "report.html"
+
     def is_empty(self) -> bool:
-        """Tell whether nothing lies in the folder, or it does not exist."""
-        return not self.root.exists() or not any(self.root.iterdir())
+        """Tell whether nothing lies in the folder but what a refused command leaves behind."""
+        if not self.root.exists():
+            return True
+        left = {self.checkpoints, self.scores, self.exit_record, self.root / ".lock"}
+        names = set(self.root.iterdir())
+        return names <= left and not any(
+            any(path.iterdir()) for path in names & {self.checkpoints, self.scores}
+        )
 
     @contextmanager
     def locked(self) -> Iterator[None]:

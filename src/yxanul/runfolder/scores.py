@@ -90,4 +90,4 @@ def _all(folder: Path, pattern: str) -> Iterator[DomainScore]:
 
 
 def _damaged(path: Path) -> CorruptDataError:
-    return CorruptDataError(f"{path} is not a score file; delete it, and it is computed again")
+    return CorruptDataError(f"{path} is not what was written; bring a good copy back")

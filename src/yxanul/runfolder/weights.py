@@ -58,7 +58,10 @@ def find_weights(place: Path) -> FoundWeights:
         raise CorruptCheckpointError(
             f"no checkpoint in {run.checkpoints} can be used: {reasons}; bring a good copy back"
         )
-    raise UsageError(f"{place} has no checkpoint yet; wait until its run has written one")
+    raise UsageError(
+        f"{place} has no checkpoint; a run writes its first one after checkpoint.every_s, or when "
+        "it is stopped"
+    )
 
 
 def _is_checkpoint(place: Path) -> bool:

@@ -4,6 +4,7 @@ import time
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -32,13 +33,16 @@ class RunProgress:
         self.close()
         self._last_line = time.monotonic()
         if self._visible and self._console.is_terminal:
+            # What must be seen stands first; the news takes the rest of a narrow terminal.
+            rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
             self._bar = Progress(
                 TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[news]}"),
                 TimeRemainingColumn(),
+                BarColumn(bar_width=10),
+                TextColumn("{task.fields[news]}", table_column=rest),
                 console=self._console,
+                expand=True,
             )
             self._bar.start()
             self._bar.add_task(stage, total=total, completed=done, news="")

@@ -55,19 +55,17 @@ def start_run(request: RunRequest) -> RunOutcome:
             with _owned(folder, processes) as record, stop_on_signals() as stop:
                 machine = Machine(processes, device, progress, stop)
                 outcome = _train(config, folder, request=request, machine=machine)
+                has_report = processes.is_main and bool(read_rows(folder.metrics))
+                outcome.report = str(folder.report) if has_report else None
                 record["outcome"] = outcome.as_json()
         except GateStopError:
             if processes.is_main:
-                progress.say(f"report: {_write_report(folder)}")
+                progress.say(f"report: {write_report(folder.root)}")
             raise
-        if processes.is_main:
-            outcome.report = _write_report(folder)
+        # After exit.json, which the page tells of.
+        if outcome.report is not None:
+            write_report(folder.root)
         return outcome
-
-
-def _write_report(folder: RunFolder) -> str | None:
-    """Write RUN/report.html, after RUN/exit.json, which it tells of; None without a metric row."""
-    return str(write_report(folder.root)) if read_rows(folder.metrics) else None
 
 
 def default_out(request: RunRequest, config: RunConfig) -> Path:
@@ -93,7 +91,7 @@ def _train(
         start = Start(request.command, malloc, session.peak_flops)
         changes, features = record_environment(config, folder, start=start, machine=machine)
         for change in changes:
-            machine.progress.say(f"this machine differs from the run's last one: {change}")
+            machine.progress.say(f"this start differs from the run's last one: {change}")
         for line in summarise(features):
             machine.progress.say(line)
     position = find_position(session, request)
@@ -163,7 +161,8 @@ def _recorded_outcome(folder: RunFolder) -> dict[str, Any] | None:
 def _owned(folder: RunFolder, processes: Processes) -> Iterator[dict[str, Any]]:
     """Lock the folder, and write RUN/exit.json at the end: code, reason, last checkpoint.
 
-    Only the main rank does; the others get a record that nobody reads.
+    A command that is refused leaves the record of the one before. Only the main rank writes; the
+    others get a record that nobody reads.
     """
     record: dict[str, Any] = {"code": 0, "reason": "done"}
     if not processes.is_main:
@@ -179,10 +178,12 @@ def _owned(folder: RunFolder, processes: Processes) -> Iterator[dict[str, Any]]:
             record.update(code=1, reason=f"{type(error).__name__}: {error}")
             raise
         finally:
-            record.update(
-                checkpoint=_last_checkpoint(folder), pid=os.getpid(), ended_at=time.time()
-            )
-            write_json(folder.exit_record, record)
+            refused = record["code"] == UsageError.exit_code
+            if not (refused and folder.exit_record.exists()):
+                record.update(
+                    checkpoint=_last_checkpoint(folder), pid=os.getpid(), ended_at=time.time()
+                )
+                write_json(folder.exit_record, record)
 
 
 def _last_checkpoint(folder: RunFolder) -> str | None:
