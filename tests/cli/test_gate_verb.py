@@ -63,7 +63,7 @@ def test_a_changed_score_changes_the_verdict_and_that_is_said(world, gate):
     told = json.loads(out)
     assert code == 31
     assert "does not follow from what is stored" in err
-    assert (told["verdict"], told["agrees_with_stored"]) == ("extend", False)
+    assert (told["verdict"], told["agrees_with_stored"]) == ("stop", False)
     assert "STORED WAS pass" in gate(run, "--stage", STAGES[1])[1]
 
 

@@ -95,7 +95,7 @@ gates = st.builds(
 def sources(draw, name: str, *, hub: bool) -> SourceConfig:
     return SourceConfig(
         name=name,
-        domain=draw(names),
+        domain=name,
         weight=draw(rates),
         licence=draw(maybe(texts)),
         hub_id="owner/set" if hub else None,

@@ -3,15 +3,16 @@
 import math
 import random
 import statistics
+from statistics import NormalDist
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yxanul.curriculum.bootstrap import relative_change
+from yxanul.curriculum.bootstrap import _level, relative_change
 
 nats = st.floats(0.5, 500)
-pairs = st.lists(st.tuples(nats, nats), min_size=2, max_size=40)
+pairs = st.lists(st.tuples(nats, nats), min_size=5, max_size=40)
 
 
 def drawn(generator: random.Random, documents: int, shift: float) -> tuple[list, list]:
@@ -20,7 +21,7 @@ def drawn(generator: random.Random, documents: int, shift: float) -> tuple[list,
     return before, [x * (1 + shift + generator.gauss(0, 0.05)) for x in before]
 
 
-@given(st.lists(nats, min_size=2, max_size=40), st.floats(0.2, 5))
+@given(st.lists(nats, min_size=5, max_size=40), st.floats(0.2, 5))
 def test_a_change_that_every_document_shares_is_known_exactly(before, factor):
     change = relative_change(before, [x * factor for x in before])
     for number in (change.value, change.low, change.high):
@@ -53,11 +54,20 @@ def test_the_spread_is_that_of_the_documents():
     assert change.minimal_detectable / 2.8 == pytest.approx(expected, rel=0.1)
 
 
-def test_with_no_change_a_bound_is_crossed_as_rarely_as_it_says():
-    generator = random.Random(7)
-    crossed = sum(relative_change(*drawn(generator, 24, 0.0)).low > 0 for _ in range(400))
+@pytest.mark.parametrize("documents", [5, 8, 24])
+def test_with_no_change_a_bound_is_crossed_as_rarely_as_it_says(documents):
+    generator = random.Random(documents)
+    crossed = sum(relative_change(*drawn(generator, documents, 0.0)).low > 0 for _ in range(400))
     # 5 % of 400 is 20; by chance alone, four deviations of a binomial more or less
     assert 3 <= crossed <= 38
+
+
+@pytest.mark.parametrize(
+    ("documents", "student"), [(5, 2.1318), (8, 1.8946), (24, 1.7139), (100, 1.6604)]
+)
+def test_the_level_of_a_bound_is_that_of_student_and_of_the_draws(documents, student):
+    expected = NormalDist().cdf(student * math.sqrt(documents / (documents - 1)))
+    assert _level(documents) == pytest.approx(expected, abs=2e-4)
 
 
 def test_noise_between_seeds_widens_the_interval():
@@ -70,8 +80,9 @@ def test_noise_between_seeds_widens_the_interval():
     assert joined.low < alone.low < alone.high < joined.high
 
 
-def test_one_document_is_never_evidence():
-    change = relative_change([10.0], [5.0])
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_few_documents_are_never_evidence(count):
+    change = relative_change([10.0] * count, [5.0] * count)
     assert (change.value, change.low, change.high) == (-0.5, -math.inf, math.inf)
 
 

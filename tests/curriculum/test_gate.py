@@ -69,17 +69,35 @@ def test_the_same_warning_at_two_gates_in_a_row_counts_as_a_failure():
     assert verdict(replace(found, warned=frozenset({("G3", "factbook")}))) == "warn"
 
 
+def test_a_stage_that_broke_down_is_begun_again_and_not_stopped():
+    broken = [float(step) for step in range(1, 60)]
+    found = replace(evidence(math=3.0), losses=broken)
+    assert verdict(found) == "rollback"
+    assert verdict(replace(found, rollbacks=1)) == "stop"
+
+
 def test_domains_of_later_stages_do_not_matter():
     found = evidence(math=0.8, wikipedia=9.0)
     assert verdict(replace(found, older_domains=())) == "pass"
 
 
-@pytest.mark.parametrize("side", ["before", "after"])
 @pytest.mark.parametrize("domain", ["math", "wikipedia"])
-def test_a_missing_score_stops(side, domain):
+def test_a_score_that_is_missing_at_the_end_stops_and_at_the_entry_cannot_be_judged(domain):
     found = evidence(math=0.8)
-    left = {name: nats for name, nats in getattr(found, side).items() if name != domain}
-    assert verdict(replace(found, **{side: left})) == "stop"
+    after = {name: nats for name, nats in found.after.items() if name != domain}
+    before = {name: nats for name, nats in found.before.items() if name != domain}
+    assert verdict(replace(found, after=after)) == "stop"
+    decision = decide(GATE, replace(found, before=before))
+    assert decision.verdict == "not run"
+    assert domain in decision.why
+
+
+def test_a_warning_that_only_lacks_documents_may_come_again():
+    found = evidence(math=0.8, wikipedia=0.99)
+    spread = [x * (0.9 if i % 2 else 1.09) for i, x in enumerate(BEFORE["wikipedia"])]
+    found = replace(found, after={**found.after, "wikipedia": spread})
+    assert verdict(found) == "warn"
+    assert verdict(replace(found, warned=frozenset({("G3", "wikipedia")}))) == "warn"
 
 
 def test_with_nothing_to_compare_the_gate_is_not_run():
@@ -90,18 +108,34 @@ def test_with_nothing_to_compare_the_gate_is_not_run():
 
 
 documents = st.lists(st.tuples(st.floats(1, 100), st.floats(1, 100)), min_size=2, max_size=12)
+histories = st.fixed_dictionaries(
+    {
+        "warned": st.sets(st.sampled_from([("G2", "math"), ("G3", "wikipedia")])).map(frozenset),
+        "rollbacks": st.integers(0, 1),
+        "extensions": st.integers(0, 1),
+        "courses": st.sampled_from(
+            [{}, {"math": [(0, 2.0), (50, 1.7), (100, 1.6)]}, {"math": [(50, 1.6), (100, 1.6)]}]
+        ),
+    }
+)
 
 
 @settings(max_examples=60)
-@given(documents, documents, st.data())
-def test_worse_scores_never_give_a_better_verdict(math, wiki, data):
+@given(documents, documents, histories, st.data())
+def test_worse_scores_never_give_a_better_verdict(math, wiki, history, data):
     columns = {"math": math, "wikipedia": wiki}
     before = {d: [old for old, _ in pairs] for d, pairs in columns.items()}
     after = {d: [new for _, new in pairs] for d, pairs in columns.items()}
     more = st.floats(0, 50)
     worse = {d: [x + data.draw(more) for x in nats] for d, nats in after.items()}
-    found = replace(evidence(), before=before, after=after)
-    wide = GateConfig(retention_margin=0.3, retention_limit=0.6, training_noise=0.05)
+    found = replace(evidence(), before=before, after=after, **history)
+    wide = GateConfig(
+        retention_margin=0.3,
+        retention_limit=0.6,
+        training_noise=0.05,
+        extension=GATE.extension,
+        rollback=GATE.rollback,
+    )
     verdicts = [verdict(replace(found, after=scores), wide) for scores in (after, worse)]
     assert WORSE.index(verdicts[0]) <= WORSE.index(verdicts[1])
 

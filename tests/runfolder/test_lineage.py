@@ -48,6 +48,15 @@ def test_every_step_has_its_attempt_and_its_checkpoint(tmp_path):
     assert checkpoint_at(path, 365) == "step-00000365-a1"
 
 
+def test_of_two_attempts_that_end_at_one_step_the_older_did_it(tmp_path):
+    path = tmp_path / "lineage.jsonl"
+    begin(path, 0, 0, None)
+    begin(path, 1, 51, "step-00000051-a0")  # saved at its own first step, then left there
+    begin(path, 2, 51, "step-00000051-a1")
+    assert current_branch(path) == {2: math.inf, 1: 51, 0: 51}
+    assert checkpoint_at(path, 48) == "step-00000048-a0"
+
+
 def test_a_run_from_other_weights_goes_back_to_them(tmp_path):
     path = tmp_path / "lineage.jsonl"
     begin(path, 0, 300, "/elsewhere/step-00000300-a0")

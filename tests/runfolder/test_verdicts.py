@@ -52,6 +52,12 @@ def test_only_the_branch_counts_and_every_attempt_is_kept(folder):
     assert [row["verdict"] for row in all_verdicts(folder)] == ["pass", "rollback", "pass"]
 
 
+def test_a_verdict_that_is_no_word_of_ours_is_named_by_line(folder):
+    append_row(folder.gates, {"row": "verdict", **verdict("s1", 8, 0, "stopp")})
+    with pytest.raises(CorruptDataError, match="line 1: verdict"):
+        read_verdicts(folder)
+
+
 def test_a_verdict_without_its_keys_is_named_by_line(folder):
     append_row(folder.gates, {"row": "verdict", "stage": "s1"})
     with pytest.raises(CorruptDataError, match="line 1"):

@@ -40,6 +40,14 @@ UNREACHABLE = {
 }
 
 
+UNSTABLE = {
+    "stage1_tales.training.learning_rate": 3.0,
+    "stage1_tales.training.embedding_learning_rate": 30.0,
+    "stage1_tales.training.total_tokens": 20 * BATCH_TOKENS,
+    "stage1_tales.gate.rollback.rate_factor": 0.003,
+}
+
+
 def sets(settings: dict) -> list[str]:
     return [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
 
@@ -200,13 +208,7 @@ def test_a_kill_in_an_extension_leads_to_the_same_end(tmp_path):
 
 def test_the_first_stage_begins_again_from_new_weights_when_it_diverges(tmp_path):
     world = World.create(tmp_path / "world")
-    unstable = {
-        "stage1_tales.training.learning_rate": 3.0,
-        "stage1_tales.training.embedding_learning_rate": 30.0,
-        "stage1_tales.training.total_tokens": 20 * BATCH_TOKENS,
-        "stage1_tales.gate.rollback.rate_factor": 0.003,
-    }
-    world.finish("run", "run", *sets(unstable))
+    world.finish("run", "run", *sets(UNSTABLE))
     run = world.root / "run"
     assert verdicts(run)[:2] == [(STAGES[0], 0, "rollback"), (STAGES[0], 1, "pass")]
     found = deterministic_rows(run)
@@ -259,3 +261,77 @@ def test_a_person_who_goes_back_into_a_stage_reads_its_rest_anew(tmp_path):
     assert sum(rows(run, "gates.jsonl")[-1]["ledger"].values()) == STEPS * BATCH_TOKENS
     losses = {row["attempt"]: row["loss"] for row in rows(run, "metrics.jsonl")}
     assert losses[0] != losses[1]
+
+
+def test_a_stage_is_never_trained_over_an_unfinished_one(tmp_path):
+    world = World.create(tmp_path / "world")
+    world.finish("run", "run", "--max_steps", "6")
+    run = world.root / "run"
+    before = (run / "lineage.jsonl").read_text()
+    for more in ((), ("--resume", "step-00000003-a0")):
+        finished = world.finish("train", "run", "--stage", STAGES[1], *more, code=30)
+        assert "has not passed its gate" in finished.stderr
+    # a command that was refused has begun no attempt
+    assert (run / "lineage.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize("settings", [UNREACHABLE, UNSTABLE], ids=["extend", "rollback"])
+def test_the_next_stage_waits_for_an_attempt_at_the_one_before(tmp_path, settings):
+    world = World.create(tmp_path / "world")
+    kill_when(attempt_has_begun, world, settings)
+    more = ("--stage", STAGES[1], *sets(settings))
+    assert "has not passed its gate" in world.finish("train", "run", *more, code=30).stderr
+
+
+def test_going_on_after_max_steps_is_not_run_and_stops_nothing(tmp_path):
+    world = World.create(tmp_path / "world")
+    world.finish("train", "run", "--stage", STAGES[0])
+    world.finish("train", "run", "--stage", STAGES[1], "--max_steps", "2")
+    world.finish("train", "run", "--stage", STAGES[1])
+    assert verdicts(world.root / "run")[-1] == (STAGES[1], 0, "not run")
+
+
+def test_a_checkpoint_that_is_refused_by_name_leaves_the_run_as_it_was(tmp_path):
+    world = World.create(tmp_path / "world")
+    world.finish("run", "run")
+    run = world.root / "run"
+    before = (run / "lineage.jsonl").read_text()
+    state = run / "checkpoints" / f"step-{STEPS:08d}-a0" / "state.json"
+    state.write_text("{}")
+    world.finish("run", "run", "--resume", f"step-{STEPS:08d}-a0", code=31)
+    assert (run / "lineage.jsonl").read_text() == before
+    assert json.loads(world.finish("run", "run", "--json").stdout)["steps"] == 2 * STEPS
+
+
+def test_the_entry_of_an_attempt_can_be_named_again_after_a_rollback(forgetful):
+    shutil.copytree(forgetful.root / "run", forgetful.root / "again")
+    named = f"step-{LONG:08d}-a0"
+    forgetful.finish("run", "again", "--resume", named, *sets(FORGETFUL))
+    found = verdicts(forgetful.root / "again")
+    assert [attempt for *_, attempt, _ in found] == [0, 0, 1, 2, 3]
+
+
+def test_an_attempt_whose_checkpoints_are_all_damaged_begins_again(forgetful):
+    run = shutil.copytree(forgetful.root / "run", forgetful.root / "damaged")
+    for path in run.glob("checkpoints/*-a1"):
+        (path / "state.json").write_text("{}")
+    (run / "exit.json").unlink()
+    finished = forgetful.finish("run", "damaged", *sets(FORGETFUL))
+    assert "falling back" in finished.stderr
+    whole, other = (forgetful.checkpoints(out)[-1] for out in ("run", "damaged"))
+    assert fingerprint(other) == fingerprint(whole)
+
+
+def test_a_run_from_other_weights_goes_on_from_them_without_the_flag(forgetful, tmp_path):
+    donor = str(forgetful.checkpoints("run")[-1])
+    world = World.create(tmp_path / "world")
+    begin = ("train", "run", "--stage", STAGES[0])
+    process = world.start(*begin, "--init_from", donor)
+    metrics = world.root / "run" / "metrics.jsonl"
+    wait_until(lambda: metrics.exists() and metrics.stat().st_size > 0, process)
+    process.kill()
+    process.communicate()
+    first = rows(world.root / "run", "metrics.jsonl")[0]["loss"]
+    shutil.rmtree(world.root / "run" / "checkpoints")
+    world.finish(*begin)
+    assert rows(world.root / "run", "metrics.jsonl")[0]["loss"] == first < 9

@@ -87,7 +87,7 @@ def test_a_stage_that_does_not_improve_stops_the_run_and_keeps_everything(world)
 
 def test_other_settings_are_refused_on_resume_with_the_difference(world):
     world.finish("run", "run", "--max_steps", "2")
-    more = ("--set", "training.learning_rate=0.5", "--set", "logging.every_steps=2")
+    more = ("--set", "training.learning_rate=0.5", "--set", "logging.prompt_tokens=2")
     finished = world.finish("run", "run", *more, code=30)
     assert "stage1_tales.training.learning_rate: 0.01 -> 0.5" in finished.stderr
     assert "logging" not in finished.stderr

@@ -32,7 +32,7 @@ class Contradiction:
 
 def find_contradictions(config: RunConfig) -> list[Contradiction]:
     """Return every contradiction between the parts of a run, in a fixed order."""
-    found = list(_model(config.model)) + list(_names(config))
+    found = [*_model(config.model), *_names(config), *_domains(config)]
     for stage in config.stages:
         found += [*_sequence_lengths(config, stage), *_sources(stage)]
     return found
@@ -102,3 +102,15 @@ def _names(config: RunConfig) -> Iterator[Contradiction]:
                 if first != stage.name:
                     text = f"{source.name} is also a source of {first}; rename one of them"
                     yield Contradiction(stage.name, ("data", kind, i, "name"), text)
+
+
+def _domains(config: RunConfig) -> Iterator[Contradiction]:
+    """A domain's held-out documents are those of one stage: else a gate would compare others."""
+    for kind in ("hub_sources", "embedded_sources"):
+        owner: dict[str, str] = {}
+        for stage in config.stages:
+            for i, source in enumerate(getattr(stage.data, kind)):
+                first = owner.setdefault(source.domain, stage.name)
+                if first != stage.name:
+                    text = f"{source.domain} is also a domain of {first}; give it another name"
+                    yield Contradiction(stage.name, ("data", kind, i, "domain"), text)

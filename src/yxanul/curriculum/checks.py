@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from yxanul.config.schema import GateConfig
-from yxanul.curriculum.bootstrap import Change
+from yxanul.curriculum.bootstrap import FEWEST_DOCUMENTS, Change
 
-Result = Literal["pass", "warn", "fail", "not run"]
+Result = Literal["pass", "warn", "fail", "not run", "not applicable"]
 Action = Literal["extend", "rollback", "stop"]
 
 _WINDOW = 32  # logged steps that a step is compared with: a longer one would hold a steep fall
@@ -25,7 +25,8 @@ _SPIKE_SHARE = 0.1  # and at least this far above the median: a flat curve has a
 _MAD_TO_SIGMA = 1.4826
 _FEWEST_BAD_STEPS = 3  # one unlucky step of a short stage is no evidence
 _DIVERGED = 1.5  # single batches of a few thousand tokens differ by a sixth
-_FIRST_STEPS = 3  # few: a rate that is far too high breaks a model in one step
+FIRST_STEPS = 3
+"""Steps whose losses tell where a stage began: a rate that is far too high breaks it in one."""
 _END_SHARE, _FEWEST_AT_END = 0.05, 5
 
 
@@ -101,17 +102,17 @@ def integrity_check(found: Integrity | None) -> Check:
     return Check("G0", None, "pass", told)
 
 
-def stability_check(losses: Sequence[float | None], gate: GateConfig) -> Check:
-    """G1 from the logged losses of the stage's steps, nats per token in order; None = not finite.
+def stability_check(losses: Sequence[float], gate: GateConfig) -> Check:
+    """G1 from the logged losses of the stage's steps, nats per token in order.
 
     A spike lies 6 deviations (from the median absolute one) and 10 % above the median of the 32
     logged steps before it. A stage that ends 50 % above the lowest of its first three has diverged.
     """
     if not losses:
         return Check("G1", None, "not run", "no step of the stage was logged", n=0)
-    bad = sum(_is_bad(losses, index) for index in range(len(losses)))
+    bad = sum(_is_spike(losses, index) for index in range(len(losses)))
     share = bad / len(losses)
-    told = f"{bad} of {len(losses)} logged steps have a spike or no finite loss"
+    told = f"{bad} of {len(losses)} logged steps have a spike"
     result: Result = "pass" if share <= gate.bad_steps_margin else "warn"
     if share > gate.bad_steps_limit and bad >= _FEWEST_BAD_STEPS:
         result = "fail"
@@ -132,13 +133,17 @@ def progress_check(
     floor = -gate.min_improvement
     figures = _figures(change, floor)
     told = f"{domain} {change.value:+.2%}"
+    if change.documents < FEWEST_DOCUMENTS:
+        return Check("G2", domain, "not applicable", _too_few(domain, change), **figures)
     if change.high < floor:
         return Check("G2", domain, "pass", f"{told}, wanted {floor:+.2%}", **figures)
     if change.value < floor:
         why = f"{told}, wanted {floor:+.2%}, but the interval reaches {change.high:+.2%}"
         return Check("G2", domain, "warn", why, **figures)
     why = f"{told} did not fall by {gate.min_improvement:.2%}"
-    if forecast_gain is not None and forecast_gain >= gate.extension.min_gain:
+    is_falling = forecast_gain is not None and forecast_gain >= gate.extension.min_gain
+    # What got worse than at the stage's entry is no stage that needs a little more.
+    if forecast_gain is not None and is_falling and change.value <= 0:
         why += f", but 10 % more tokens promise {-forecast_gain:+.2%}"
         return Check("G2", domain, "fail", why, "extend", **figures)
     return Check("G2", domain, "fail", why, "stop", **figures)
@@ -149,6 +154,8 @@ def retention_check(domain: str, change: Change, *, gate: GateConfig) -> Check:
     told = f"{domain} {change.value:+.2%}"
     margin, limit = gate.retention_margin, gate.retention_limit
     figures = _figures(change, margin)
+    if change.documents < FEWEST_DOCUMENTS:
+        return Check("G3", domain, "not applicable", _too_few(domain, change), **figures)
     if change.high <= margin:
         return Check("G3", domain, "pass", f"{told}, at most {margin:+.2%}", **figures)
     if change.low > limit:
@@ -172,6 +179,13 @@ def forecast_gain(course: Sequence[tuple[int, float]]) -> float | None:
     return slope * math.log(1.1) / new
 
 
+def _too_few(domain: str, change: Change) -> str:
+    return (
+        f"{domain} {change.value:+.2%} over {change.documents} documents, fewer than "
+        f"{FEWEST_DOCUMENTS}, prove nothing"
+    )
+
+
 def _figures(change: Change, margin: float) -> dict[str, Any]:
     """Return the columns of a check that compares `change` with `margin`."""
     return {
@@ -184,23 +198,16 @@ def _figures(change: Change, margin: float) -> dict[str, Any]:
     }
 
 
-def _is_bad(losses: Sequence[float | None], index: int) -> bool:
-    loss = losses[index]
-    if loss is None or not math.isfinite(loss):
-        return True
-    window = [v for v in losses[max(0, index - _WINDOW) : index] if v is not None]
+def _is_spike(losses: Sequence[float], index: int) -> bool:
+    window = losses[max(0, index - _WINDOW) : index]
     if len(window) < _SHORTEST_WINDOW:
         return False
     median = statistics.median(window)
     sigma = _MAD_TO_SIGMA * statistics.median(abs(value - median) for value in window)
-    return loss > median + max(_SPIKE_SIGMAS * sigma, _SPIKE_SHARE * median)
+    return losses[index] > median + max(_SPIKE_SIGMAS * sigma, _SPIKE_SHARE * median)
 
 
-def _rise(losses: Sequence[float | None]) -> float:
-    """Return the end's median over the beginning's least; infinite when the end is not finite."""
-    begin = [v for v in losses[:_FIRST_STEPS] if v is not None]
+def _rise(losses: Sequence[float]) -> float:
+    """Return the end's median over the least of the beginning."""
     at_end = max(_FEWEST_AT_END, round(_END_SHARE * len(losses)))
-    end = [v for v in losses[-at_end:] if v is not None]
-    if not end:
-        return math.inf
-    return statistics.median(end) / min(begin) if begin else 1.0
+    return statistics.median(losses[-at_end:]) / min(losses[:FIRST_STEPS])

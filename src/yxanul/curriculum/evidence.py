@@ -125,7 +125,7 @@ def _decide_again(folder: RunFolder, verdict: Row) -> Decision:
 
 
 def evidence_row(evidence: Evidence) -> dict[str, Any]:
-    """Return what `recompute` cannot find elsewhere, for the verdict row."""
+    """Return what `judge_again` cannot find elsewhere, for the verdict row."""
     integrity = None if evidence.integrity is None else vars(evidence.integrity)
     return {
         "own_domains": list(evidence.own_domains),
@@ -134,10 +134,10 @@ def evidence_row(evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def _losses(folder: RunFolder, stage: str, *, branch: Mapping[int, float]) -> list[float | None]:
-    """Return the logged losses of a stage on a branch, by step; None = not finite."""
+def _losses(folder: RunFolder, stage: str, *, branch: Mapping[int, float]) -> list[float]:
+    """Return the logged losses of a stage on a branch, by step."""
     rows = {
-        row["step"]: row.get("loss")
+        row["step"]: row["loss"]
         for row in read_rows(folder.metrics)
         if row["stage"] == stage and is_on(branch, row)
     }

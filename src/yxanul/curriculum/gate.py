@@ -1,8 +1,9 @@
 """The gate at a stage's end: evidence in, decision out. It touches no trainer and no file.
 
 The verdict is the worst that any check asks for: stop > rollback > extend > warn > pass. The same
-warning at two gates in a row counts as a failure. A stage is rolled back and extended a limited
-number of times; what is asked for beyond that is `stop`.
+warning at two gates in a row counts as a failure (G1, and G3 where the value itself is over the
+margin). A stage is rolled back and extended a limited number of times; a check that asks for more
+asks for `stop`.
 """
 
 import hashlib
@@ -26,8 +27,6 @@ from yxanul.curriculum.checks import (
 
 Verdict = Literal["pass", "warn", "extend", "rollback", "stop", "not run"]
 _WORST_FIRST: tuple[Action, ...] = ("stop", "rollback", "extend")
-# What a warning asks for when it comes a second time.
-_ACTION_OF: dict[str, Action] = {"G1": "rollback", "G2": "stop", "G3": "rollback"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Evidence:
     after: Mapping[str, Sequence[float]]
     courses: Mapping[str, Sequence[tuple[int, float]]]
     """{own domain: (tokens of the stage, bits per byte)} in order."""
-    losses: Sequence[float | None]
+    losses: Sequence[float]
     """Logged losses of the stage's steps."""
     integrity: Integrity | None
     warned: frozenset[tuple[str, str | None]] = field(default_factory=frozenset)
@@ -78,15 +77,19 @@ def decide(gate: GateConfig, evidence: Evidence) -> Decision:
     else:
         checks.append(Check("G2", None, "not run", missing))
         checks.append(Check("G3", None, "not run", missing))
-    judged = tuple(_second_warning(check, evidence.warned) for check in checks)
-    return _verdict(gate, evidence, checks=judged)
+    if any(check.id == "G1" and check.action == "rollback" for check in checks):
+        checks = [_begun_again(check) for check in checks]
+    judged = (_second_warning(check, evidence.warned) for check in checks)
+    return _verdict(tuple(_within_limits(check, gate, evidence=evidence) for check in judged))
 
 
 def _missing(evidence: Evidence) -> str | None:
     if not evidence.own_domains:
         return "the stage has no domain of its own to score"
-    if not evidence.before:
-        return "the stage was begun without a score, with --max_steps"
+    wanted = (*evidence.own_domains, *evidence.older_domains)
+    unscored = [domain for domain in wanted if domain not in evidence.before]
+    if unscored:
+        return f"the stage was begun without a score of {', '.join(unscored)}, with --max_steps"
     return None
 
 
@@ -110,25 +113,48 @@ def _domain_checks(gate: GateConfig, evidence: Evidence) -> list[Check]:
     return checks
 
 
+def _begun_again(check: Check) -> Check:
+    """A stage whose loss broke down is begun again, not stopped for what it did not learn."""
+    if check.id == "G2" and check.action is not None:
+        return replace(check, action="rollback")
+    return check
+
+
 def _second_warning(check: Check, warned: frozenset[tuple[str, str | None]]) -> Check:
-    if check.result != "warn" or (check.id, check.subject) not in warned:
+    """Turn a warning that the gate before gave too into a failure.
+
+    A retention whose value is within the margin only lacks documents, which no rollback brings.
+    """
+    is_again = check.result == "warn" and (check.id, check.subject) in warned
+    if not is_again or check.id == "G2" or (check.value or 0.0) <= (check.margin or 0.0):
         return check
     why = f"{check.why}; the second such warning in a row counts as a failure"
-    return replace(check, result="fail", action=_ACTION_OF[check.id], why=why)
+    return replace(check, result="fail", action="rollback", why=why)
 
 
-def _verdict(gate: GateConfig, evidence: Evidence, *, checks: tuple[Check, ...]) -> Decision:
+def _within_limits(check: Check, gate: GateConfig, *, evidence: Evidence) -> Check:
+    """Let a check ask for `stop` where what it asks for has been done as often as it may."""
+    done = {
+        "rollback": ("rolled back", evidence.rollbacks, gate.rollback.max_rollbacks),
+        "extend": ("extended", evidence.extensions, gate.extension.max_extensions),
+    }
+    if check.action not in done:
+        return check
+    word, times, most = done[check.action]
+    if times < most:
+        return check
+    why = f"{check.why}; {word} {times} times already, which is the limit"
+    return replace(check, action="stop", why=why)
+
+
+def _verdict(checks: tuple[Check, ...]) -> Decision:
     for action in _WORST_FIRST:
         asking = [check for check in checks if check.action == action]
-        if not asking:
-            continue
-        why = "; ".join(f"{check.id} {check.why}" for check in asking)
-        spent = _spent(action, gate, evidence=evidence)
-        return Decision("stop" if spent else action, f"{why}{spent}", checks)
+        if asking:
+            return Decision(action, _told(asking), checks)
     warnings = [check for check in checks if check.result == "warn"]
     if warnings:
-        why = "; ".join(f"{check.id} {check.why}" for check in warnings)
-        return Decision("warn", why, checks)
+        return Decision("warn", _told(warnings), checks)
     unjudged = [check.why for check in checks if check.result == "not run"]
     if unjudged:
         return Decision("not run", "; ".join(dict.fromkeys(unjudged)), checks)
@@ -136,10 +162,5 @@ def _verdict(gate: GateConfig, evidence: Evidence, *, checks: tuple[Check, ...])
     return Decision("pass", f"bits per byte fell: {'; '.join(own)}", checks)
 
 
-def _spent(action: Action, gate: GateConfig, *, evidence: Evidence) -> str:
-    """Return why an action is not to be had any more, "" where it is."""
-    if action == "rollback" and evidence.rollbacks >= gate.rollback.max_rollbacks:
-        return f"; rolled back {evidence.rollbacks} times already, which is the limit"
-    if action == "extend" and evidence.extensions >= gate.extension.max_extensions:
-        return f"; extended {evidence.extensions} times already, which is the limit"
-    return ""
+def _told(checks: Sequence[Check]) -> str:
+    return "; ".join(f"{check.id} {check.why}" for check in checks)

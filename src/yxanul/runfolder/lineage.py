@@ -14,6 +14,8 @@ from yxanul.errors import CorruptDataError
 from yxanul.runfolder.checkpoints import CHECKPOINT_NAME, checkpoint_name
 from yxanul.runfolder.rows import Row, append_row, read_rows
 
+BY_NAME = "resumed by name"
+
 
 def current_attempt(path: Path) -> int:
     """Return the number of the attempt that was begun last; 0 before the first."""
@@ -56,6 +58,17 @@ def is_on(branch: Mapping[int, float], row: Row) -> bool:
     """Tell whether a row, or what else has a step and an attempt, belongs to a branch."""
     last = branch.get(row["attempt"])
     return last is not None and row["step"] <= last
+
+
+def attempt_step(path: Path) -> int:
+    """Return the updates that were done before the last attempt began."""
+    step = _last_attempt(path).get("step", 0)
+    return step if isinstance(step, int) else 0
+
+
+def is_resumed_by_name(path: Path) -> bool:
+    """Tell whether a person, and no gate, began the last attempt."""
+    return _last_attempt(path).get("reason") == BY_NAME
 
 
 def tokens_spent_before(path: Path) -> int:
@@ -111,8 +124,11 @@ def stage_changes(path: Path, attempt: int) -> dict[str, Row]:
 
 
 def attempt_at(branch: Mapping[int, float], step: int) -> int:
-    """Return the attempt of a branch that did, or will do, the update after `step` updates."""
-    return min(branch, key=lambda attempt: (branch[attempt] <= step, branch[attempt]))
+    """Return the attempt of a branch that did, or will do, the update after `step` updates.
+
+    Of two that end at the same step the older did it: the later one was left at its beginning.
+    """
+    return min(branch, key=lambda attempt: (branch[attempt] <= step, branch[attempt], attempt))
 
 
 def checkpoint_at(path: Path, step: int) -> str | None:

@@ -14,6 +14,7 @@ from yxanul.runfolder.rows import Row, append_row, cut_rows, read_rows
 CHECK, VERDICT = "check", "verdict"
 # The verdicts that let the next stage begin.
 CLOSING = ("pass", "warn", "not run")
+_WORDS = (*CLOSING, "extend", "rollback", "stop")
 _SCORES = (dict, type(None))
 _TYPES: dict[str, tuple[type, ...]] = {
     "stage": (str,),
@@ -55,7 +56,8 @@ def all_verdicts(folder: RunFolder) -> list[Row]:
         if row.get("row") == CHECK:
             continue
         for key, types in _TYPES.items():
-            if not isinstance(row.get(key, ...), types):
+            is_word = key != "verdict" or row.get(key) in _WORDS
+            if not isinstance(row.get(key, ...), types) or not is_word:
                 raise CorruptDataError(
                     f"{folder.gates}, line {number}: {key} is missing or not what it should be; "
                     "bring a good copy back, or delete that line and the gate is asked again"

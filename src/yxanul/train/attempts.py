@@ -16,7 +16,7 @@ from yxanul.curriculum.changes import (
     rolled_back,
 )
 from yxanul.curriculum.stages import StagePlan
-from yxanul.errors import CorruptCheckpointError
+from yxanul.errors import CorruptCheckpointError, CorruptDataError, UsageError
 from yxanul.evaluate.loaded import copy_weights
 from yxanul.model.initialisation import initialise
 from yxanul.runfolder.checkpoints import (
@@ -29,14 +29,17 @@ from yxanul.runfolder.checkpoints import (
 )
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import (
+    BY_NAME,
     AttemptStart,
     attempt_parent,
+    attempt_step,
     begin_attempt,
     checkpoint_at,
     current_attempt,
     tokens_spent_before,
 )
 from yxanul.runfolder.rows import Row
+from yxanul.runfolder.verdicts import CLOSING, read_verdicts
 from yxanul.train.reading import stage_segments
 from yxanul.train.session import Session
 from yxanul.train.state import (
@@ -49,6 +52,7 @@ from yxanul.train.state import (
 
 def act_on(session: Session, position: Position, *, plan: StagePlan, verdict: Row) -> Position:
     """Begin the attempt that a `rollback` or `extend` asks for; return where it stands."""
+    session.engine.processes.barrier()  # all ranks have read the verdict that the record supersedes
     if session.engine.processes.is_main:
         attempt = position.attempt + 1
         make = _rollback if verdict["verdict"] == "rollback" else _extension
@@ -77,7 +81,7 @@ def enter_attempt(session: Session) -> Position:
     attempt, parent = current_attempt(lineage), attempt_parent(lineage)
     session.replan(attempt)
     if parent is None or Path(parent).name != parent:
-        position = begin_from_weights(session, parent)
+        position = begin_from_weights(session, parent, step=attempt_step(lineage))
     else:
         position = load_position(session, load_checkpoint(session.folder.checkpoints / parent))
     position.attempt = attempt
@@ -85,15 +89,25 @@ def enter_attempt(session: Session) -> Position:
     return position
 
 
-def begin_from_weights(session: Session, parent: str | None) -> Position:
-    """Set new weights, or those of another run's checkpoint `parent`; return the beginning."""
+def begin_from_weights(session: Session, parent: str | None, *, step: int) -> Position:
+    """Set new weights, or those of another run's checkpoint `parent`; stand at `step` of the run.
+
+    That is the beginning of a stage.
+    """
     seed = session.config.optimization.seed
     torch.manual_seed(seed)
     initialise(session.model, session.config.model, seed=seed)
     session.engine.optimizers.forget()
+    session.parent = None
     if parent is not None:
         copy_weights(load_weights(Path(parent)), session.model)
-    return first_position(session.active[0])
+    plan = next((plan for plan in session.stages if plan.first_step == step), None)
+    if plan is None:
+        raise CorruptDataError(
+            f"{session.folder.lineage}: the run was begun at step {step}, where no stage begins; "
+            "bring a good copy back"
+        )
+    return first_position(plan)
 
 
 def load_position(session: Session, checkpoint: Checkpoint) -> Position:
@@ -106,26 +120,50 @@ def load_position(session: Session, checkpoint: Checkpoint) -> Position:
 
 
 def begin_by_name(session: Session, path: Path, *, attempt: int) -> Position:
-    """Go on from an older checkpoint as a new attempt; what was spent stays spent."""
+    """Go on from an older checkpoint as a new attempt; what was spent stays spent.
+
+    The checkpoint is loaded before the attempt is recorded: one that is refused changes nothing.
+    """
     folder = session.folder
     left, _ = newest_checkpoint(folder.checkpoints, attempt=attempt)
-    info = verify_checkpoint(path)
+    checkpoint = load_checkpoint(path)
+    session.replan(checkpoint.info.attempt)
+    position = load_position(session, checkpoint)
+    refuse_other_stage(session, position)
+    spent = tokens_spent_before(folder.lineage)
+    if left is not None:
+        spent = int(left.state["position"]["tokens_spent"])
+    session.engine.processes.barrier()  # all ranks have read the lineage
     if session.engine.processes.is_main:
-        session.replan(info.attempt)
-        changes = _cut_at(session, info, attempt=attempt + 1)
-        spent = int(left.state["position"]["tokens_spent"]) if left is not None else 0
+        changes = _cut_at(session, checkpoint.info, attempt=attempt + 1)
         start = AttemptStart(
             attempt=attempt + 1,
-            step=info.step,
+            step=position.step,
             parent=path.name,
-            reason="resumed by name",
+            reason=BY_NAME,
             tokens_spent=spent,
-            stage=info.stage if changes else None,
+            stage=position.stage if changes else None,
             changes=changes.as_row() if changes else None,
         )
         begin_attempt(folder.lineage, start)
     session.engine.processes.barrier()
-    return enter_attempt(session)
+    session.replan(attempt + 1)
+    position.attempt, position.tokens_spent = attempt + 1, spent
+    return position
+
+
+def refuse_other_stage(session: Session, position: Position) -> None:
+    """A stage goes on from itself, or from the end of the stage before if its gate passed."""
+    first = session.active[0]
+    if len(session.active) > 1 or position.step > first.first_step or position.stage == first.name:
+        return
+    verdicts = read_verdicts(session.folder)
+    closed = {stage for stage, row in verdicts.items() if row["verdict"] in CLOSING}
+    if position.step < first.first_step or position.stage not in closed:
+        raise UsageError(
+            f"{session.folder.root} stands at step {position.step} of {position.stage}, which has "
+            f"not passed its gate; finish that stage before --stage {first.name}"
+        )
 
 
 def _rollback(session: Session, plan: StagePlan, *, attempt: int) -> tuple[int, StageChanges]:

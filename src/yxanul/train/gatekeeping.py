@@ -6,7 +6,7 @@ from yxanul.curriculum.evidence import evidence_row, gather_evidence
 from yxanul.curriculum.gate import decide, gate_sha256
 from yxanul.curriculum.stages import StagePlan
 from yxanul.errors import ConfigError, CorruptDataError, UsageError
-from yxanul.runfolder.lineage import first_parent, register_gate
+from yxanul.runfolder.lineage import first_step, register_gate
 from yxanul.runfolder.rows import Row
 from yxanul.runfolder.verdicts import read_verdicts, write_decision
 from yxanul.train.integrity import measure_integrity
@@ -39,7 +39,7 @@ def recorded_verdict(session: Session, plan: StagePlan, *, position: Position) -
     # A stage that was extended since was not ended by that verdict.
     if row is not None and row["step"] == plan.last_step:
         return row
-    if position.step > plan.last_step and first_parent(folder.lineage) is not None:
+    if first_step(folder.lineage) >= plan.last_step:
         raise UsageError(
             f"{folder.root} was begun after {plan.name}, from other weights; go on stage by "
             f"stage, with yxanul train --stage {position.stage}"

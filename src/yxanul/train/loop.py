@@ -7,6 +7,7 @@ the gate is asked, and its verdict acted on.
 from dataclasses import dataclass, field
 from typing import Any
 
+from yxanul.curriculum.checks import FIRST_STEPS
 from yxanul.curriculum.stages import StagePlan, seq_len_at
 from yxanul.errors import GateStopError, StoppedOnRequest
 from yxanul.optim.optimizers import LearningRates
@@ -186,7 +187,7 @@ class TrainingLoop:
         self.session.progress.scored({d: value for d, value in bpb.items() if d in own})
 
     def _write_row(self, plan: StagePlan, measured: dict[str, Any]) -> None:
-        """Show the step, and write its row when one is due, scored, or the stage's last."""
+        """Show the step; write its row when one is due, scored, among the first, or the last."""
         session, position, clock = self.session, self.position, self.clock
         if not session.engine.processes.is_main:
             return
@@ -203,7 +204,7 @@ class TrainingLoop:
         shown = {**row, "seconds_left": left * clock.seconds / clock.steps}
         done = position.stage_step
         session.progress.step(plan.name, done=done, total=plan.total_steps, row=shown)
-        due = done % session.config.optimization.logging.every_steps == 0
+        due = done % session.config.optimization.logging.every_steps == 0 or done <= FIRST_STEPS
         if due or left == 0 or measured["bpb"] is not None:
             append_row(session.folder.metrics, row)
             self.trackers.log(row)

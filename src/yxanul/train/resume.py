@@ -5,6 +5,8 @@ The newest checkpoint that verifies, the one that was named, other weights, or t
 
 from pathlib import Path
 
+import torch
+
 from yxanul.errors import CorruptCheckpointError, CorruptDataError, UsageError, YxanulError
 from yxanul.evaluate.loaded import copy_weights
 from yxanul.runfolder.checkpoints import (
@@ -23,13 +25,18 @@ from yxanul.runfolder.lineage import (
     begin_attempt,
     current_attempt,
     first_parent,
+    is_resumed_by_name,
     record_event,
 )
 from yxanul.runfolder.rows import Row, cut_rows, read_rows
 from yxanul.runfolder.scores import forget_scores
-from yxanul.runfolder.verdicts import CLOSING, read_verdicts
 from yxanul.runfolder.weights import find_weights
-from yxanul.train.attempts import begin_by_name, enter_attempt, load_position
+from yxanul.train.attempts import (
+    begin_by_name,
+    enter_attempt,
+    load_position,
+    refuse_other_stage,
+)
 from yxanul.train.request import RunRequest
 from yxanul.train.session import Session
 from yxanul.train.state import Position, first_position
@@ -44,33 +51,43 @@ def find_position(session: Session, request: RunRequest) -> Position:
     folder = session.folder
     if session.engine.processes.is_main:
         remove_leftovers(folder.checkpoints)
-    session.engine.processes.barrier()
-    attempt = current_attempt(folder.lineage)
+    attempt, has_begun = current_attempt(folder.lineage), bool(read_rows(folder.lineage))
+    named = _named(folder, request, attempt=attempt)
     session.engine.processes.barrier()  # all ranks have read it before one may begin another
-    if request.resume not in ("auto", "never"):
-        path = named_checkpoint(folder, request.resume)
-        newest = list_checkpoints(folder.checkpoints, attempt=attempt)[-1:]
-        # The same command again goes on with the attempt that it had begun.
-        if newest != [path] and attempt_parent(folder.lineage) != path.name:
-            return begin_by_name(session, path, attempt=attempt)
-    checkpoint = _newest(session, attempt)
-    if checkpoint is not None:
-        position = load_position(session, checkpoint)
-        _refuse_other_stage(session, position)
-        _refuse_other_weights(session, request)
-    elif attempt > 0:
-        # Killed before the attempt's first checkpoint: it begins again where it had begun.
-        position = enter_attempt(session)
+    if named is not None:
+        position = begin_by_name(session, named, attempt=attempt)
     else:
-        position = _beginning(session, request)
+        checkpoint = _newest(session, attempt)
+        if checkpoint is not None:
+            position = load_position(session, checkpoint)
+        elif has_begun:
+            # Killed before the attempt's first checkpoint: it begins again where it had begun.
+            position = enter_attempt(session)
+        else:
+            position = _beginning(session, request)
+        refuse_other_stage(session, position)
+    if has_begun:
+        _refuse_other_weights(session, request)
     _forget_after(session, position)
     return position
+
+
+def _named(folder: RunFolder, request: RunRequest, *, attempt: int) -> Path | None:
+    """Return the older checkpoint that --resume names, from which a new attempt begins."""
+    if request.resume in ("auto", "never"):
+        return None
+    path = named_checkpoint(folder, request.resume)
+    newest = list_checkpoints(folder.checkpoints, attempt=attempt)[-1:]
+    # The same command again goes on with the attempt that it had begun.
+    again = is_resumed_by_name(folder.lineage) and attempt_parent(folder.lineage) == path.name
+    return None if newest == [path] or again else path
 
 
 def _beginning(session: Session, request: RunRequest) -> Position:
     """Stand at the run's first step, with new weights or those of --init_from; record it."""
     first = session.active[0]
     parent = None
+    torch.manual_seed(session.config.optimization.seed)  # as every later beginning does
     if request.init_from is not None:
         weights = _starting_weights(request.init_from)
         try:
@@ -78,7 +95,7 @@ def _beginning(session: Session, request: RunRequest) -> Position:
         except CorruptCheckpointError as error:
             raise UsageError(f"--init_from {request.init_from}: {error}") from error
         parent = str(weights.info.path.resolve())
-    if session.engine.processes.is_main and not read_rows(session.folder.lineage):
+    if session.engine.processes.is_main:
         start = AttemptStart(0, step=first.first_step, parent=parent, reason="the run begins")
         begin_attempt(session.folder.lineage, start)
     session.engine.processes.barrier()
@@ -103,7 +120,8 @@ def _newest(session: Session, attempt: int) -> Checkpoint | None:
     """Return the attempt's newest checkpoint that verifies; bad ones are set aside and said."""
     folder = session.folder
     checkpoint, bad = newest_checkpoint(folder.checkpoints, attempt=attempt)
-    if bad and checkpoint is None:
+    has_parent = attempt > 0 and attempt_parent(folder.lineage) is not None
+    if bad and checkpoint is None and not has_parent:
         # None is set aside: the next start must find them and refuse as well.
         reasons = "; ".join(str(error) for error in bad.values())
         raise CorruptCheckpointError(
@@ -129,20 +147,6 @@ def named_checkpoint(folder: RunFolder, name: str) -> Path:
             "never, or the name of one (weights of another run: --init_from)"
         )
     return path
-
-
-def _refuse_other_stage(session: Session, position: Position) -> None:
-    """A stage goes on from itself, or from the end of the stage before if its gate passed."""
-    first = session.active[0]
-    if len(session.active) > 1 or position.step > first.first_step or position.stage == first.name:
-        return
-    verdicts = read_verdicts(session.folder)
-    closed = {stage for stage, row in verdicts.items() if row["verdict"] in CLOSING}
-    if position.step < first.first_step or position.stage not in closed:
-        raise UsageError(
-            f"{session.folder.root} stands at step {position.step} of {position.stage}, which has "
-            f"not passed its gate; finish that stage before --stage {first.name}"
-        )
 
 
 def _refuse_other_weights(session: Session, request: RunRequest) -> None:

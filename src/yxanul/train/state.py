@@ -33,9 +33,16 @@ class Position:
     attempt: int
 
     def enter(self, plan: StagePlan) -> None:
-        """Stand at the beginning of a stage."""
+        """Go from the end of the stage before to the beginning of this one.
+
+        A run that stands elsewhere is a `CorruptDataError`: what it has counted is never assigned.
+        """
+        if (self.step, self.tokens_seen) != (plan.first_step, plan.first_token):
+            raise CorruptDataError(
+                f"{plan.name} begins at step {plan.first_step} after {plan.first_token:,} tokens, "
+                f"but the run stands at step {self.step} after {self.tokens_seen:,}"
+            )
         self.stage, self.stage_step = plan.name, 0
-        self.step, self.tokens_seen = plan.first_step, plan.first_token
 
     def advance(self, tokens: int) -> None:
         """Count one update of `tokens` tokens over all ranks."""
