@@ -16,7 +16,9 @@ from yxanul.train.setup import read_config
 
 def prepare_data(
     config_dir: options.ConfigDir,
-    stage: options.Stage,
+    stage: Annotated[
+        str, typer.Option("--stage", help="Name of the stage, e.g. stage1_wikipedia, or all.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the shards and their manifest.")],
     data: options.Data = None,
     overrides: options.Overrides = None,

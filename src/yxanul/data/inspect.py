@@ -181,7 +181,8 @@ def render(inspection: Inspection) -> str:
     """Return the description as text for a terminal."""
     state = "every byte verified" if inspection.verified else "names and sizes checked"
     lines = [
-        f"{inspection.folder}: {len(inspection.sources)} sources, "
+        f"{inspection.folder}: {len(inspection.sources)} source"
+        f"{'' if len(inspection.sources) == 1 else 's'}, "
         f"{sum(s.train.tokens for s in inspection.sources):,} training tokens, "
         f"{sum(s.validation.tokens for s in inspection.sources):,} held out; {state}",
         *(

@@ -123,11 +123,16 @@ def _lead(run: Run) -> Story:
 
 
 def _domains(run: Run) -> list[Traced]:
-    """Return the domains of the prepared data, each once, in the order of the stages."""
+    """Return the domains of the stages that have begun, each once, in the order of the stages."""
     if run.manifest is None:
         return []
+    begun = {row.text("stage") for row in run.metrics}
+    names = {stage.value for stage in begun if stage is not None}
     found: dict[str, Traced] = {}
     for name in run.manifest.table("sources"):
+        stage = run.manifest.text("sources", name, "stage")
+        if stage is None or stage.value not in names:
+            continue
         domain = run.manifest.text("sources", name, "domain")
         if domain is not None:
             found.setdefault(str(domain.value), domain)
