@@ -281,3 +281,8 @@ def test_parse_config_and_check_config_refuse_contradictions_too():
     with pytest.raises(ConfigError, match=r"stage1_wikipedia\.training\.seq_len_curriculum\.1"):
         check_config(wrong)
     check_config(config)
+
+
+def test_a_domain_of_two_stages_is_named(folder):
+    spoil(folder, "stage3_math.yaml", "domain: math", "domain: reasoning")
+    assert "reasoning is also a domain of stage2_reasoning" in message(folder)

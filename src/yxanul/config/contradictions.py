@@ -32,7 +32,7 @@ class Contradiction:
 
 def find_contradictions(config: RunConfig) -> list[Contradiction]:
     """Return every contradiction between the parts of a run, in a fixed order."""
-    found = [*_model(config.model), *_names(config), *_domains(config)]
+    found = [*_model(config.model), *_names(config)]
     for stage in config.stages:
         found += [*_sequence_lengths(config, stage), *_sources(stage)]
     return found
@@ -90,27 +90,28 @@ def _sources(stage: StageConfig) -> Iterator[Contradiction]:
 
 
 def _names(config: RunConfig) -> Iterator[Contradiction]:
-    """Shards of one prepared folder lie under the source's name, so names are unique per run."""
+    """What stages must not share.
+
+    Shards of one prepared folder lie under the source's name. A domain's held-out documents are
+    those of one stage: else a gate would compare others.
+    """
     stages = [stage.name for stage in config.stages]
     for name in sorted({name for name in stages if stages.count(name) > 1}):
         yield Contradiction(name, ("name",), f"two stages are called {name}; name each once")
     for kind in ("hub_sources", "embedded_sources"):
-        owner: dict[str, str] = {}
-        for stage in config.stages:
-            for i, source in enumerate(getattr(stage.data, kind)):
-                first = owner.setdefault(source.name, stage.name)
-                if first != stage.name:
-                    text = f"{source.name} is also a source of {first}; rename one of them"
-                    yield Contradiction(stage.name, ("data", kind, i, "name"), text)
+        yield from _shared(config, kind, field="name", what="source", remedy="rename one of them")
+        yield from _shared(config, kind, field="domain", what="domain", remedy="give it another")
 
 
-def _domains(config: RunConfig) -> Iterator[Contradiction]:
-    """A domain's held-out documents are those of one stage: else a gate would compare others."""
-    for kind in ("hub_sources", "embedded_sources"):
-        owner: dict[str, str] = {}
-        for stage in config.stages:
-            for i, source in enumerate(getattr(stage.data, kind)):
-                first = owner.setdefault(source.domain, stage.name)
-                if first != stage.name:
-                    text = f"{source.domain} is also a domain of {first}; give it another name"
-                    yield Contradiction(stage.name, ("data", kind, i, "domain"), text)
+def _shared(
+    config: RunConfig, kind: str, *, field: str, what: str, remedy: str
+) -> Iterator[Contradiction]:
+    """Find the values of a field of the sources that two stages have."""
+    owner: dict[str, str] = {}
+    for stage in config.stages:
+        for i, source in enumerate(getattr(stage.data, kind)):
+            value = getattr(source, field)
+            first = owner.setdefault(value, stage.name)
+            if first != stage.name:
+                text = f"{value} is also a {what} of {first}; {remedy}"
+                yield Contradiction(stage.name, ("data", kind, i, field), text)
