@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import yxanul
 from tests.train.world import STAGES, World, write_configs
 from yxanul.cli import data_verbs
 from yxanul.cli.main import main
@@ -321,3 +322,10 @@ def test_a_reader_that_has_seen_enough_is_no_error():
         env={**os.environ, "PYTHONPATH": "src"},
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_program_tells_its_version_and_answers_h(call):
+    assert call("--version")[:2] == (0, f"yxanul {yxanul.__version__}\n")
+    code, out, _ = call("-h")
+    assert code == 0
+    assert all(verb in out for verb in ("run", "gate", "report", "doctor", "generate"))

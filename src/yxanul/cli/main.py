@@ -5,9 +5,11 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
+import yxanul
 from yxanul.cli import (
     data_verbs,
     doctor_verbs,
@@ -22,11 +24,31 @@ from yxanul.errors import DiskError, UsageError, YxanulError
 
 app = typer.Typer(
     name="yxanul",
-    help="Pretrain small, deep, narrow language models from scratch, in gated stages.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"yxanul {yxanul.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version and leave."
+        ),
+    ] = False,
+) -> None:
+    """Pretrain small, deep, narrow language models from scratch, in gated stages."""
+
+
 app.command("run")(run_verbs.run)
 app.command("train")(run_verbs.train)
 app.command("prepare")(data_verbs.prepare_data)
