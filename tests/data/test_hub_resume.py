@@ -227,3 +227,15 @@ def test_a_mark_that_no_reader_made_is_refused() -> None:
     reader = HubReader(config, revision="main", line=line, dropped={})
     with pytest.raises(CorruptShardError, match="mark of first: the key dropped is missing"):
         reader.resume({"file": 0})
+
+
+def test_what_a_kill_after_the_manifest_left_is_removed(
+    hub: StandIn, tmp_path: Path, unbroken: dict[str, bytes]
+) -> None:
+    out = tmp_path / "out"
+    hub.break_with()
+    assert run(hub, out).returncode == 0
+    (out / "preparing.json").write_text('["first", "second"]')
+    (out / "second" / "unfinished.json").write_text("{}")
+    assert run(hub, out).returncode == 0
+    assert all_bytes(out) == unbroken

@@ -47,7 +47,7 @@ from yxanul.data.shards import SHARD_TOKENS
 from yxanul.data.tokenizer import VOCABULARY_SHA256, load_tokenizer
 from yxanul.data.unfinished import identity, load_unfinished
 from yxanul.data.verify import check_files
-from yxanul.data.workspace import workspace
+from yxanul.data.workspace import sweep, workspace
 from yxanul.errors import UsageError
 
 
@@ -72,6 +72,7 @@ def prepare_sources(
     missing = [plan for plan in plans if held is None or plan.stage not in held.stages]
     _check_plans(missing, held)
     if held is not None and not missing:
+        sweep(out, held)
         progress(f"{out} is prepared already")
         return held
     if held is not None:

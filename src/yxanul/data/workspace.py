@@ -52,6 +52,7 @@ def workspace(
         _lock(handle, out, held=held)
         handle.seek(0)
         left = _names(handle.read(_LARGEST_MARKER_BYTES))
+        _finish(out, _published(left, held))
         kept = {name for name in left if _is_unfinished(out, name, held=held) and keep(name)}
         _clear(out, set(left) - kept, held=held)
         _refuse_foreign(out, names, held=held, kept=kept)
@@ -66,9 +67,30 @@ def workspace(
             if not kept:
                 _remove(marker)
             raise
-        for name in names:
-            _remove(out / name / UNFINISHED_NAME)
+        _finish(out, names)
         _remove(marker)
+
+
+def sweep(out: Path, held: Manifest) -> None:
+    """Remove what a run left that was killed after it had published its manifest.
+
+    Where another process is at work, or where sources wait to be gone on with, nothing is touched.
+    """
+    marker = out / MARKER_NAME
+    if not marker.exists():
+        return
+    with writing(marker):
+        handle = marker.open("a+b")
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # its owner will remove it
+        handle.seek(0)
+        left = _names(handle.read(_LARGEST_MARKER_BYTES))
+        _finish(out, _published(left, held))
+        if all(name in held.sources for name in left):
+            _remove(marker)
 
 
 def unfinished(root: Path, *, held: Container[str]) -> set[str]:
@@ -91,6 +113,16 @@ def _is_unfinished(out: Path, name: str, *, held: Manifest | None) -> bool:
     folder = out / name
     is_held = held is not None and name in held.sources
     return not is_held and not folder.is_symlink() and (folder / UNFINISHED_NAME).is_file()
+
+
+def _published(names: Iterable[str], held: Manifest | None) -> list[str]:
+    return [name for name in names if held is not None and name in held.sources]
+
+
+def _finish(out: Path, names: Iterable[str]) -> None:
+    """Remove the record of how far sources were read, which are whole now."""
+    for name in names:
+        _remove(out / name / UNFINISHED_NAME)
 
 
 def _remove(file: Path) -> None:
