@@ -1,4 +1,4 @@
-"""Settings of optimization.yaml: optimizer, arithmetic, checkpoints, logging.
+"""Settings of optimization.yaml: optimizer, arithmetic, checkpoints, logging, budget.
 
 The one idea: every optimisation is a switch with a name. It does not decide what a switch means on
 a given machine; the train room does, once, at a run's first start.
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from yxanul.config.base import PositiveFloat, PositiveInt, Section
+from yxanul.config.base import PositiveFloat, PositiveInt, Section, refuse
 
 
 class OptimizerConfig(Section):
@@ -141,6 +141,27 @@ class LoggingConfig(Section):
     )
 
 
+class BudgetConfig(Section):
+    """What the run may cost; gates forecast it (G8), and a run that has spent it stops, saved."""
+
+    hours: PositiveFloat | None = Field(
+        default=None, description="Hours of wall clock for the whole run; null = no limit."
+    )
+    usd: PositiveFloat | None = Field(
+        default=None, description="Dollars for the whole run; needs usd_per_hour. null = no limit."
+    )
+    usd_per_hour: PositiveFloat | None = Field(
+        default=None,
+        description="Price of the whole machine, all its cards, per hour; null = not known.",
+    )
+
+    @model_validator(mode="after")
+    def _dollars_need_a_price(self) -> BudgetConfig:
+        if self.usd is not None and self.usd_per_hour is None:
+            refuse(["budget.usd needs budget.usd_per_hour, the price of the whole machine"])
+        return self
+
+
 class OptimizationConfig(Section):
     """optimization.yaml: everything that is neither the model's shape nor a stage's plan."""
 
@@ -157,3 +178,4 @@ class OptimizationConfig(Section):
     logging: LoggingConfig = Field(
         default=LoggingConfig(), description="Metric rows and live curves."
     )
+    budget: BudgetConfig = Field(default=BudgetConfig(), description="What the run may cost.")

@@ -9,13 +9,15 @@ here; contradictions between files live in `yxanul.config.contradictions`; readi
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from yxanul.config.base import PositiveFloat, PositiveInt, Section, refuse
+from yxanul.config.evaluation import EvaluationConfig, SkillConfig
 from yxanul.config.gate import ExtensionConfig, GateConfig, RollbackConfig
 from yxanul.config.optimization import (
+    BudgetConfig,
     CheckpointConfig,
     ComputeConfig,
     LoggingConfig,
@@ -24,6 +26,7 @@ from yxanul.config.optimization import (
 )
 
 __all__ = [
+    "BudgetConfig",
     "CheckpointConfig",
     "ComputeConfig",
     "DataConfig",
@@ -37,6 +40,7 @@ __all__ = [
     "RollbackConfig",
     "RunConfig",
     "SeqLenPhase",
+    "SkillConfig",
     "SourceConfig",
     "StageConfig",
     "TrainingConfig",
@@ -279,23 +283,6 @@ class DataConfig(Section):
             problems += [f"two sources are called {name}; rename one" for name in twice]
         refuse(problems)
         return self
-
-
-class EvaluationConfig(Section):
-    """What is scored on held-out text while a stage trains."""
-
-    every_fraction: Annotated[float, Field(ge=0.001, le=1)] | None = Field(
-        default=0.1,
-        description="Share of the stage's tokens between scores of its own domains; null = only "
-        "before and after the stage.",
-    )
-    tokens_per_domain: PositiveInt = Field(
-        default=100_000, description="Held-out tokens scored per domain, in whole documents."
-    )
-    seq_len: PositiveInt | None = Field(
-        default=None,
-        description="Tokens per window; null = the smaller of 1024 and max_position_embeddings.",
-    )
 
 
 class StageConfig(Section):

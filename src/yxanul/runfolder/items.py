@@ -1,0 +1,112 @@
+"""Scores of a task, item by item: RUN/scores/skills, a file per step, attempt and task.
+
+Kept per item so that every later comparison is paired; a file is written once, whole.
+`yxanul evaluate` writes the same files for any model.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from yxanul.errors import CorruptDataError
+from yxanul.runfolder.durable import write_json
+
+NATS, BYTES = "gold_nats", "gold_bytes"
+"""Measures of the right answer's text; gold_bpb follows from their sums."""
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """What a model reached in one task, (items,) per measure."""
+
+    task: str
+    version: str
+    """Of the task's definition, lm-evaluation-harness's number where it has the task."""
+    shots: int
+    origin: str
+    """Where the items came from: a hub id and revision, a file, a package and its version."""
+    prompts_sha256: str
+    """Over all that the model read: other prompts are another task."""
+    items_sha256: str
+    """Over the items in order."""
+    ids: list[str]
+    measures: dict[str, list[float]]
+    """{acc, acc_norm, exact_match, pass_at_1, gold_nats, gold_bytes ...: a value per item}."""
+    clusters: list[str] | None = None
+    """What items have in common (a paragraph, a template), where they are not independent."""
+    texts: list[str] | None = None
+    """What the model wrote, where it wrote."""
+    sandbox: str | None = None
+    """Level of the sandbox in which written programs ran."""
+    not_run: dict[str, str] = field(default_factory=dict)
+    """{measure: why it was not taken}."""
+
+    def rate(self, measure: str) -> float:
+        """Return the mean over the items."""
+        values = self.measures[measure]
+        return math.fsum(values) / len(values)
+
+    def gold_bpb(self) -> float:
+        """Return the bits per byte of the right answers: ratio of sums."""
+        return math.fsum(self.measures[NATS]) / (math.log(2) * math.fsum(self.measures[BYTES]))
+
+    def value(self, measure: str) -> float:
+        """Return the figure that stands for a measure, gold_bpb included."""
+        return self.gold_bpb() if measure == "gold_bpb" else self.rate(measure)
+
+    def has(self, measure: str) -> bool:
+        """Tell whether a measure, gold_bpb included, was taken."""
+        return (NATS if measure == "gold_bpb" else measure) in self.measures
+
+
+def skill_path(folder: Path, *, step: int, attempt: int, task: str) -> Path:
+    """Return where a task's score at one step of a run lies; folder is RUN/scores."""
+    return folder / "skills" / f"step-{step:08d}-a{attempt}-{task}.json"
+
+
+def write_task_score(path: Path, score: TaskScore) -> None:
+    """Write one score, whole or not at all; NaN and infinity are refused by a ValueError."""
+    write_json(path, asdict(score))
+
+
+def read_task_score(path: Path) -> TaskScore:
+    """Read one score; a damaged file is a `CorruptDataError`."""
+    try:
+        score = TaskScore(**json.loads(path.read_text(encoding="utf-8")))
+        columns: list[Sequence[Any]] = [score.ids, *score.measures.values()]
+        columns += [column for column in (score.clusters, score.texts) if column is not None]
+        numbers = [value for values in score.measures.values() for value in values]
+        if len({len(column) for column in columns}) == 1 and math.isfinite(math.fsum(numbers)):
+            return score
+    except (ValueError, TypeError, AttributeError) as error:
+        raise _damaged(path) from error
+    raise _damaged(path)
+
+
+def skills_at(folder: Path, step: int, *, branch: Mapping[int, float]) -> dict[str, TaskScore]:
+    """Return {task: score} that the run's branch took at `step`; the later attempt counts.
+
+    branch {attempt: last step of it that counts} is `lineage.current_branch`.
+    """
+    counts = sorted(attempt for attempt, last in branch.items() if step <= last)
+    paths = (
+        path
+        for attempt in counts
+        for path in sorted((folder / "skills").glob(f"step-{step:08d}-a{attempt}-*.json"))
+    )
+    scores = map(read_task_score, paths)
+    return {score.task: score for score in scores}
+
+
+def forget_skills(folder: Path, *, after_step: int, attempt: int) -> None:
+    """Delete an attempt's scores of later steps: the run went back, and takes them again."""
+    for path in (folder / "skills").glob(f"step-*-a{attempt}-*.json"):
+        if int(path.name.split("-")[1]) > after_step:
+            path.unlink()
+
+
+def _damaged(path: Path) -> CorruptDataError:
+    return CorruptDataError(f"{path} is not what was written; bring a good copy back")
