@@ -68,6 +68,11 @@ class SkillConfig(Section):
         "point) for hellaswag, triviaqa and cloze, relative bits per byte of the right answer for "
         "the others. null = 0.01, 0.005, 0.02 and 0.02.",
     )
+    training_noise: PositiveFloat | None = Field(
+        default=None,
+        description="Standard deviation, between seeds, of the skill's change over the stage, in "
+        "the unit of margin; it widens the interval. null = not measured.",
+    )
     answers: bool = Field(
         default=True,
         description="Let the model write answers to gsm8k, gsm_symbolic and humaneval at the "

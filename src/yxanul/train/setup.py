@@ -37,6 +37,8 @@ def read_config(request: RunRequest) -> RunConfig:
     overrides = list(request.overrides)
     if request.data is not None:
         overrides.append(f"data.source={json.dumps(request.data)}")
+    if request.bench_dir is not None:
+        overrides.append(f"evaluation.bench={json.dumps(str(request.bench_dir))}")
     return load_config(request.config_dir, stages=stages, model=request.model, overrides=overrides)
 
 
