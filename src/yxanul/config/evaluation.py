@@ -85,6 +85,11 @@ class SkillConfig(Section):
     )
 
     @property
+    def shots_used(self) -> int:
+        """Worked examples before each item, with null resolved."""
+        return TASKS[self.task].shots if self.shots is None else self.shots
+
+    @property
     def loss_allowed(self) -> float:
         """The margin, with null resolved."""
         return TASKS[self.task].margin if self.margin is None else self.margin

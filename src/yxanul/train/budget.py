@@ -16,11 +16,12 @@ _HOUR_S = 3600.0
 class BudgetClock:
     """Counts this process's seconds on top of those of all processes before it."""
 
-    def __init__(self, folder: RunFolder, budget: BudgetConfig) -> None:
+    def __init__(self, folder: RunFolder, budget: BudgetConfig, *, began: float) -> None:
+        """`began` is time.monotonic() when the process began to work on the run."""
         self._path = folder.spending
         self._budget = budget
         self._limit_s = limit_s(budget)
-        self._begin = time.monotonic()
+        self._begin = began
         self._process = next_process(self._path)
         self._before_s = read_spending(self._path).seconds
 

@@ -60,7 +60,8 @@ class TrainingLoop:
         finally:
             session.progress.close()
         outcome.steps, outcome.tokens_seen = self.position.step, self.position.tokens_seen
-        outcome.training_s, outcome.evaluation_s = self.clock.seconds, session.scorer.seconds
+        outcome.training_s = self.clock.seconds
+        outcome.evaluation_s = session.scorer.seconds + session.skills.seconds
         outcome.tokens_per_s = self.clock.tokens_per_s
         outcome.mfu = self.clock.mfu(session.peak_flops)
         return outcome

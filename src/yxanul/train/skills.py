@@ -3,14 +3,16 @@
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
-from yxanul.config.evaluation import TASKS, SkillConfig
+from yxanul.config.evaluation import SkillConfig
 from yxanul.data.benchmarks.items import Benchmark
-from yxanul.evaluate.ours import OurModel
-from yxanul.evaluate.tasks.score import TaskOptions, score_task
+from yxanul.data.tokenizer import Tokenizer
+from yxanul.evaluate.ours import as_language_model
+from yxanul.evaluate.tasks.options import TaskOptions
+from yxanul.evaluate.tasks.score import score_task
 from yxanul.model.transformer import Transformer
 from yxanul.runfolder.items import skill_path, skills_at, write_task_score
+from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_branch
 from yxanul.train.state import Position
 
@@ -20,15 +22,16 @@ class SkillScorer:
 
     def __init__(
         self,
-        scores: Path,
-        lineage: Path,
+        folder: RunFolder,
         *,
         benchmarks: Mapping[str, Benchmark],
+        tokenizer: Tokenizer,
         say: Callable[[str], None],
     ) -> None:
-        self._scores = scores
-        self._lineage = lineage
+        self._scores = folder.scores
+        self._lineage = folder.lineage
         self._benchmarks = benchmarks
+        self._tokenizer = tokenizer
         self._say = say
         self.seconds = 0.0
         """Time spent scoring in this process."""
@@ -46,14 +49,14 @@ class SkillScorer:
             return
         begin = time.perf_counter()
         benchmark = self._benchmarks[skill.task]
-        gates_by_answers = TASKS[skill.task].gates_by == "exact_match"
         options = TaskOptions(
             limit=skill.items,
             shots=skill.shots,
-            answers=gates_by_answers or (is_end and skill.answers),
+            answers=is_end and skill.answers,
             max_new_tokens=skill.max_new_tokens,
         )
-        score = score_task(OurModel(model), benchmark, options=options)
+        reader = as_language_model(model, self._tokenizer, name=f"step {position.step}")
+        score = score_task(reader, benchmark, options)
         path = skill_path(
             self._scores, step=position.step, attempt=position.attempt, task=skill.task
         )
