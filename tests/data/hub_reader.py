@@ -1,4 +1,4 @@
-"""A program that reads sources and benchmarks of the hub as it is told on stdin, a JSON object a line.
+"""A program that reads sources and benchmarks of the hub as it is told, a JSON object a line.
 
 The hub's libraries look for its address when they are imported, so reading from the stand-in takes
 a process of its own; one process serves many tests. It answers with one JSON object a line.

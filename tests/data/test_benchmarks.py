@@ -2,13 +2,10 @@
 what is wrong is said with file and line."""
 
 import bz2
-import importlib.util
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from tests.data.bench_rows import (
     gsm8k_rows,
@@ -19,6 +16,7 @@ from tests.data.bench_rows import (
     write_bench_folder,
     write_lines,
 )
+from tests.harness import rendered
 from yxanul.data.benchmarks import gsm8k, hellaswag, humaneval, triviaqa
 from yxanul.data.benchmarks.fields import Fields
 from yxanul.data.benchmarks.items import Benchmark
@@ -36,25 +34,6 @@ def folder(tmp_path: Path) -> Path:
 
 def read(folder: Path, task: str, *, with_shots: bool = False) -> Benchmark:
     return read_benchmark(task, bench=str(folder), with_shots=with_shots, news=print)
-
-
-def harness_file(name: str) -> Path:
-    """A file of lm-evaluation-harness' tasks; the package itself is not imported."""
-    found = importlib.util.find_spec("lm_eval")
-    assert found is not None
-    assert found.origin is not None
-    return Path(found.origin).parent / "tasks" / name
-
-
-def rendered(name: str, row: dict[str, Any], key: str = "doc_to_text") -> str:
-    """What the harness' own template makes of a row."""
-    from lm_eval.utils import apply_template
-
-    class Loader(yaml.SafeLoader):
-        """Leaves functions out: humaneval's loads a metric from the hub."""
-
-    Loader.add_constructor("!function", lambda loader, node: node.value)
-    return apply_template(yaml.load(harness_file(name).read_text(), Loader)[key], row)
 
 
 def test_hellaswag_is_prepared_as_the_harness_prepares_it() -> None:

@@ -35,7 +35,7 @@ def build_prompts(benchmark: Benchmark, items: Sequence[Item], *, shots: int) ->
             f"{task} has {len(pool)} worked examples, too few for {shots} before each item: lower "
             "--shots (in a stage's file: evaluation.skills, shots)"
         )
-    draw = Random(SEED)  # noqa: S311  (the draws of the harness, not a secret)
+    draw = Random(SEED)
     prompts = []
     for item in items:
         examples = draw.sample(pool, shots + spare)
