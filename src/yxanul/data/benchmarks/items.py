@@ -32,7 +32,8 @@ class AnswerItem:
     id: str
     prompt: str
     answer: str
-    """The right answer's text, as it stands after the prompt and one space."""
+    """The right answer's text, as it stands after the prompt, and after one space unless the prompt
+    ends in white space."""
     aliases: tuple[str, ...] = ()
     """Other spellings that count as right."""
     cluster: str | None = None
