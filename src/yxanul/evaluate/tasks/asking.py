@@ -1,4 +1,4 @@
-"""An item as a model is asked about it, and what a likelihood of it is worth.
+"""A model is asked about the items of a task, piece by piece, and no answer is taken that is none.
 
 The one idea: an item that the model answers with NaN or infinity is an error that names it. Any
 number in its place would be a score that nobody reached.
@@ -7,17 +7,25 @@ number in its place would be a score that nobody reached.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from yxanul.data.benchmarks.items import Item
 from yxanul.errors import NumericsError
 from yxanul.evaluate.language_model import LanguageModel
 from yxanul.evaluate.likelihood import likelihoods
-from yxanul.evaluate.requests import Continuations
-from yxanul.evaluate.tasks.definitions import before_answer
-from yxanul.evaluate.tasks.prompts import right_answer
-from yxanul.runfolder.items import BYTES, NATS
+from yxanul.evaluate.requests import Continuations, WritingRequest
+from yxanul.evaluate.tasks.definitions import DEFINITIONS, before_answer
+from yxanul.evaluate.tasks.options import TaskOptions
+from yxanul.evaluate.watching import Watcher
+from yxanul.evaluate.writing import write
+
+# Items that are asked about between two signs of progress: enough that batches of like length
+# can be made of them.
+_PIECE = 512
+_BATCHES_PER_PIECE = 8
+Asking = TypeVar("Asking")
 
 
 @dataclass(frozen=True)
@@ -34,40 +42,62 @@ class Asked:
         return Continuations(self.prompts[index], tuple(f"{before}{text}" for text in texts))
 
 
-def finite_nats(
-    model: LanguageModel, asked: Asked, requests: Sequence[Continuations], *, batch_tokens: int
-) -> list[tuple[float, ...]]:
-    """Return the nats of each request's texts; a request is one item, in order.
+@dataclass(frozen=True)
+class Interview:
+    """A model, how it is asked, and who watches."""
 
-    Raises NumericsError for NaN and infinity.
-    """
-    found = likelihoods(model, requests, batch_tokens=batch_tokens)
-    nats = [tuple(one.nats for one in answers) for answers in found]
-    for item, costs in zip(asked.items, nats, strict=True):
-        if not all(map(math.isfinite, costs)):
-            raise NumericsError(
-                f"{asked.task}: the model's likelihood of item {item.id} is not a finite number, "
-                "so its weights are not; score an older checkpoint"
-            )
-    return nats
+    model: LanguageModel
+    options: TaskOptions
+    watcher: Watcher
+
+    def nats(self, asked: Asked, requests: Sequence[Continuations]) -> list[tuple[float, ...]]:
+        """Return the nats of each request's texts; a request is one item, in order.
+
+        Raises NumericsError for NaN and infinity.
+        """
+        self.watcher.begin(f"{asked.task}: likelihoods", total=len(requests))
+        found: list[tuple[float, ...]] = []
+        for piece in _pieces(requests, _PIECE):
+            try:
+                answers = likelihoods(self.model, piece, batch_tokens=self.options.batch_tokens)
+            except NumericsError as error:
+                raise self._named(asked, piece, first=len(found)) from error
+            found += [tuple(one.nats for one in texts) for texts in answers]
+            self.watcher.advance(len(piece))
+        return found
+
+    def write(self, asked: Asked) -> list[str]:
+        """Return what the model writes after each prompt."""
+        self.watcher.begin(f"{asked.task}: written answers", total=len(asked.items))
+        found: list[str] = []
+        for piece in _pieces(self._writing(asked), self.options.batch * _BATCHES_PER_PIECE):
+            found += write(self.model, piece, batch=self.options.batch)
+            self.watcher.advance(len(piece))
+        return found
+
+    def _writing(self, asked: Asked) -> list[WritingRequest]:
+        definition = DEFINITIONS[asked.task]
+        longest = self.options.max_new_tokens or definition.max_new_tokens
+        return [WritingRequest(one, definition.stop_texts, longest) for one in asked.prompts]
+
+    def _named(
+        self, asked: Asked, requests: Sequence[Continuations], *, first: int
+    ) -> NumericsError:
+        """Ask one by one, to name the item that a whole piece failed at."""
+        for number, request in enumerate(requests, start=first):
+            try:
+                likelihoods(self.model, [request], batch_tokens=self.options.batch_tokens)
+            except NumericsError:
+                return _not_finite(asked.task, f"item {asked.items[number].id}")
+        return _not_finite(asked.task, f"one of {len(requests)} items")
 
 
-def right_answers(asked: Asked) -> list[Continuations]:
-    """Return the requests by which gold_bpb is measured, one per item."""
-    return [asked.after(n, right_answer(item)) for n, item in enumerate(asked.items)]
+def _not_finite(task: str, which: str) -> NumericsError:
+    return NumericsError(
+        f"{task}: the model's likelihood of {which} is not a finite number, so its weights are "
+        "not; score an older checkpoint"
+    )
 
 
-def gold_measures(
-    nats: Sequence[float], requests: Sequence[Continuations]
-) -> dict[str, list[float]]:
-    """Return the nats of the right answers, and the UTF-8 bytes of what they were paid for.
-
-    That is the answer, the space before it, and the white space at the prompt's end, which is
-    scored with the answer (see `yxanul.evaluate.requests`).
-    """
-    return {NATS: list(nats), BYTES: [float(_scored_bytes(request)) for request in requests]}
-
-
-def _scored_bytes(request: Continuations) -> int:
-    moved = request.context[len(request.context.rstrip()) :]
-    return len(f"{moved}{request.texts[0]}".encode())
+def _pieces(requests: Sequence[Asking], size: int) -> Iterator[Sequence[Asking]]:
+    return (requests[begin : begin + size] for begin in range(0, len(requests), size))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from yxanul.data.benchmarks.items import Item
+from yxanul.data.benchmarks.items import AnswerItem, ChoiceItem, Item
 
 
 @dataclass(frozen=True)
@@ -47,3 +47,13 @@ def before_answer(task: str, item: Item) -> str:
     if DEFINITIONS[task].always_a_space or not item.prompt[-1:].isspace():
         return " "
     return ""
+
+
+def right_answer(item: Item) -> str:
+    """Return the right answer: of several spellings the one that its set names first of all.
+
+    That is TriviaQA's `value`, GSM8K's whole solution, HumanEval's canonical one.
+    """
+    if isinstance(item, ChoiceItem):
+        return item.choices[item.answer]
+    return item.answer if isinstance(item, AnswerItem) else item.solution

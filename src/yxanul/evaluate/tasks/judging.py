@@ -11,6 +11,7 @@ import string
 from collections.abc import Callable, Sequence
 
 from yxanul.data.benchmarks.items import AnswerItem
+from yxanul.data.benchmarks.gsm_symbolic import last_number
 from yxanul.data.sources.mathematics import normal_number
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -19,7 +20,6 @@ _FLEXIBLE = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")
 # What is taken out of both numbers before they are compared; the third leaves only the result of
 # a whole solution.
 _IGNORED = tuple(re.compile(pattern) for pattern in (",", r"\$", r"(?s).*#### ", r"\.$"))
-_PLAIN_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 _NOTHING = "[invalid]"
 """Stands for a number that was not written, and is never right."""
 
@@ -81,5 +81,5 @@ def _bare(number: str) -> str:
 
 
 def _last_number(text: str) -> str | None:
-    found = _PLAIN_NUMBER.findall(text)
-    return normal_number(found[-1]) if found else None
+    found = last_number(text)
+    return None if found is None else normal_number(found)

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
-from yxanul.data.benchmarks.items import AnswerItem, Benchmark, ChoiceItem, Item
+from yxanul.data.benchmarks.items import AnswerItem, Benchmark, Item
 from yxanul.errors import UsageError
-from yxanul.evaluate.tasks.definitions import DEFINITIONS, before_answer
+from yxanul.evaluate.tasks.definitions import DEFINITIONS, before_answer, right_answer
 
 SEED = 1234
 _AFTER_EXAMPLE = "\n\n"
@@ -48,16 +48,6 @@ def build_prompts(benchmark: Benchmark, items: Sequence[Item], *, shots: int) ->
 def prompts_sha256(prompts: Sequence[str]) -> str:
     """Return the hash of the prompts in their order."""
     return hashlib.sha256(json.dumps(list(prompts)).encode()).hexdigest()
-
-
-def right_answer(item: Item) -> str:
-    """Return the text of the right answer, by which gold_bpb is measured.
-
-    Of several spellings the set's own first answer; of HumanEval the canonical solution.
-    """
-    if isinstance(item, ChoiceItem):
-        return item.choices[item.answer]
-    return item.answer if isinstance(item, AnswerItem) else item.solution
 
 
 def _without(

@@ -8,11 +8,12 @@ from yxanul.config.evaluation import TASKS
 from yxanul.data.benchmarks.items import AnswerItem, Benchmark, ChoiceItem, ProgramItem
 from yxanul.errors import UsageError
 from yxanul.evaluate.language_model import LanguageModel
-from yxanul.evaluate.tasks.asking import Asked
+from yxanul.evaluate.tasks.asking import Asked, Interview
 from yxanul.evaluate.tasks.definitions import DEFINITIONS
 from yxanul.evaluate.tasks.measuring import Taken, compare_endings, judge_answers, run_answers
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.evaluate.tasks.prompts import build_prompts, prompts_sha256
+from yxanul.evaluate.watching import Unwatched, Watcher
 from yxanul.runfolder.items import TaskScore
 
 
@@ -33,13 +34,19 @@ def shots_of(task: str, options: TaskOptions) -> int:
     return TASKS[task].shots if options.shots is None else options.shots
 
 
-def score_task(model: LanguageModel, benchmark: Benchmark, options: TaskOptions) -> TaskScore:
+def score_task(
+    model: LanguageModel,
+    benchmark: Benchmark,
+    options: TaskOptions,
+    *,
+    watcher: Watcher | None = None,
+) -> TaskScore:
     """Return a model's score in a task.
 
     Raises NumericsError for an item whose likelihood is not finite, UsageError as `ask`.
     """
     asked = ask(benchmark, options)
-    taken = _take(model, asked, options)
+    taken = _take(Interview(model, options, watcher or Unwatched()), asked)
     clusters = [item.cluster or item.id for item in asked.items]
     return TaskScore(
         task=asked.task,
@@ -57,12 +64,12 @@ def score_task(model: LanguageModel, benchmark: Benchmark, options: TaskOptions)
     )
 
 
-def _take(model: LanguageModel, asked: Asked, options: TaskOptions) -> Taken:
+def _take(interview: Interview, asked: Asked) -> Taken:
     choices = [item for item in asked.items if isinstance(item, ChoiceItem)]
     answers = [item for item in asked.items if isinstance(item, AnswerItem)]
     programs = [item for item in asked.items if isinstance(item, ProgramItem)]
     if choices:
-        return compare_endings(model, asked, choices, options)
+        return compare_endings(interview, asked, choices)
     if answers:
-        return judge_answers(model, asked, answers, options)
-    return run_answers(model, asked, programs, options)
+        return judge_answers(interview, asked, answers)
+    return run_answers(interview, asked, programs)
