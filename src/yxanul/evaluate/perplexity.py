@@ -49,6 +49,12 @@ class DomainPerplexity:
         return math.fsum(one.nats for one in self.documents) / tokens
 
     @property
+    def loss_stderr(self) -> float | None:
+        """Standard error of loss over documents; None for a single one."""
+        nats = [one.nats for one in self.documents]
+        return ratio_stderr(nats, [one.tokens for one in self.documents])
+
+    @property
     def perplexity(self) -> float:
         """exp(loss)."""
         return math.exp(self.loss)

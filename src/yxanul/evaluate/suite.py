@@ -34,7 +34,7 @@ class Evaluation:
     """Per task."""
 
 
-def evaluate(
+def evaluate_all(
     model: LanguageModel,
     materials: Materials,
     options: TaskOptions,

@@ -7,10 +7,11 @@ unpaired. A gate uses neither (`yxanul.curriculum`): it compares item with item.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from yxanul.config.evaluation import TASKS
+from yxanul.evaluate.perplexity import DomainPerplexity
 from yxanul.evaluate.ratio import ratio_stderr
 from yxanul.runfolder.items import BYTES, NATS, TaskScore
 
@@ -56,3 +57,20 @@ def mean_stderr(values: Sequence[float]) -> float | None:
         return None
     mean = math.fsum(values) / n
     return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1) / n)
+
+
+def domain_figures(cost: DomainPerplexity) -> dict[str, Figure]:
+    """Return bits per byte, loss (nats per token of the model's own) and perplexity of a text."""
+    loss = Figure(cost.loss, cost.loss_stderr, False)
+    # The error of exp(x) is exp(x) times that of x, to first order.
+    around = None if loss.stderr is None else cost.perplexity * loss.stderr
+    return {
+        "bpb": Figure(cost.bpb, cost.bpb_stderr, False),
+        "loss": loss,
+        "perplexity": Figure(cost.perplexity, around, False),
+    }
+
+
+def pooled(domains: Mapping[str, DomainPerplexity]) -> DomainPerplexity:
+    """Return the documents of all domains as one text."""
+    return DomainPerplexity([one for domain in domains.values() for one in domain.documents])
