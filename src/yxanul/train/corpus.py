@@ -9,7 +9,7 @@ from yxanul.curriculum.stages import StagePlan
 from yxanul.data.manifest import MANIFEST_NAME, Manifest, load_manifest, require_stages
 from yxanul.data.prepare import prepare
 from yxanul.data.shards import TokenStream, open_stream
-from yxanul.data.validation import validation_documents
+from yxanul.data.validation import domain_documents
 from yxanul.data.verify import verify
 from yxanul.errors import UsageError
 from yxanul.runfolder.durable import write_json
@@ -72,18 +72,13 @@ def held_out_documents(
 ) -> dict[str, HeldOut]:
     """Read each domain's held-out documents, its sources in equal parts."""
     held_out: dict[str, HeldOut] = {}
-    sources = corpus.manifest.sources
     for plan in stages:
-        own = {name: source.domain for name, source in sources.items() if source.stage == plan.name}
-        for domain in dict.fromkeys(own.values()):
-            names = [name for name, itself in own.items() if itself == domain]
-            budget = plan.config.evaluation.tokens_per_domain // len(names)
-            documents = [
-                document
-                for name in names
-                for document in validation_documents(
-                    corpus.manifest, corpus.root, source=name, max_tokens=budget
-                )
-            ]
-            held_out[domain] = HeldOut(documents, evaluation_seq_len(config, plan.config))
+        seq_len = evaluation_seq_len(config, plan.config)
+        documents = domain_documents(
+            corpus.manifest,
+            corpus.root,
+            stage=plan.name,
+            tokens_per_domain=plan.config.evaluation.tokens_per_domain,
+        )
+        held_out |= {domain: HeldOut(found, seq_len) for domain, found in documents.items()}
     return held_out
