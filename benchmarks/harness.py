@@ -87,7 +87,9 @@ class HarnessItem:
     measures: dict[str, float] = field(default_factory=dict)
 
 
-def run_task(folder: Path, task: str, lm: Any, *, shots: int, limit: int | None) -> list[HarnessItem]:
+def run_task(
+    folder: Path, task: str, lm: Any, *, shots: int, limit: int | None
+) -> list[HarnessItem]:
     """Return the harness' items of a task whose definition lies in the folder."""
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager

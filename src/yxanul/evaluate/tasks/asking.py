@@ -6,7 +6,6 @@ number in its place would be a score that nobody reached.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
