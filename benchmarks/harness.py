@@ -1,4 +1,4 @@
-"""lm-evaluation-harness over local files: its own task definitions, with the place of the data changed.
+"""lm-evaluation-harness over local files: its own tasks, with the place of the data changed.
 
 Its scores come item by item, so that ours can be laid beside them. Of HumanEval its prompts and
 written texts only: its metric is loaded from the hub, and its programs would run unguarded.
@@ -87,7 +87,9 @@ class HarnessItem:
     measures: dict[str, float] = field(default_factory=dict)
 
 
-def run_task(folder: Path, task: str, lm: Any, *, shots: int, limit: int | None) -> list[HarnessItem]:
+def run_task(
+    folder: Path, task: str, lm: Any, *, shots: int, limit: int | None
+) -> list[HarnessItem]:
     """Return the harness' items of a task whose definition lies in the folder."""
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager

@@ -91,9 +91,7 @@ def _items(
     nats = _word_nats(open_stream(manifest, root, source=source, split="train"))
     by_cost: dict[int, list[_Cut]] = defaultdict(list)
     cuts = list(_cuts(manifest, root, source=source, tokenizer=tokenizer))
-    costs = [
-        int(nats[tokenizer.encode(f" {cut.ending}")].sum() / _NATS_APART) for cut in cuts
-    ]
+    costs = [int(nats[tokenizer.encode(f" {cut.ending}")].sum() / _NATS_APART) for cut in cuts]
     for cut, cost in zip(cuts, costs, strict=True):
         by_cost[cost].append(cut)
     done: set[str] = set()
@@ -126,9 +124,7 @@ def _others(cut: _Cut, alike: Sequence[_Cut]) -> list[str]:
     return list(endings.values())
 
 
-def _cuts(
-    manifest: Manifest, root: Path, *, source: str, tokenizer: Tokenizer
-) -> Iterator[_Cut]:
+def _cuts(manifest: Manifest, root: Path, *, source: str, tokenizer: Tokenizer) -> Iterator[_Cut]:
     """Yield up to four cuts of each held-out document, the documents in the order of their hash."""
     stream = open_stream(manifest, root, source=source, split="validation")
     documents = sorted(
