@@ -1,9 +1,7 @@
 """The run's data: prepared or found, verified, opened, and the held-out part of each domain."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from yxanul.config.schema import RunConfig, evaluation_seq_len
@@ -13,7 +11,7 @@ from yxanul.data.prepare import prepare
 from yxanul.data.shards import TokenStream, open_stream
 from yxanul.data.validation import domain_documents
 from yxanul.data.verify import verify
-from yxanul.errors import StoppedOnRequest, UsageError
+from yxanul.errors import UsageError
 from yxanul.runfolder.durable import write_json
 from yxanul.runfolder.layout import RunFolder
 from yxanul.train.machine import Machine
@@ -31,12 +29,11 @@ class Corpus:
 
     def identity(self, stages: Sequence[str]) -> dict[str, str]:
         """Return {source: sha256 over its training shards' sha256} of these stages' sources."""
-        found = {}
-        for name, source in self.manifest.sources.items():
-            if source.stage in stages:
-                shards = "".join(file.sha256 for file in source.train.files)
-                found[name] = hashlib.sha256(shards.encode()).hexdigest()
-        return found
+        return {
+            name: source.train.sha256
+            for name, source in self.manifest.sources.items()
+            if source.stage in stages
+        }
 
 
 def prepare_corpus(config: RunConfig, folder: RunFolder, *, machine: Machine) -> Corpus:
@@ -58,7 +55,7 @@ def prepare_corpus(config: RunConfig, folder: RunFolder, *, machine: Machine) ->
     else:
         root = folder.data
         if machine.processes.is_main:
-            prepare(config.stages, root, progress=partial(_say_or_stop, machine))
+            prepare(config.stages, root, progress=machine.heard)
         machine.processes.barrier()
         manifest = load_manifest(root)
     require_stages(manifest, [stage.name for stage in config.stages])
@@ -68,16 +65,6 @@ def prepare_corpus(config: RunConfig, folder: RunFolder, *, machine: Machine) ->
     sources = [name for name, source in manifest.sources.items() if source.stage in names]
     streams = {n: open_stream(manifest, root, source=n, split="train") for n in sources}
     return Corpus(manifest, streams, root)
-
-
-def _say_or_stop(machine: Machine, text: str) -> None:
-    """Pass on a line of news of the preparation, which is where it can be stopped."""
-    machine.progress.say(text)
-    if machine.stop.asked:
-        raise StoppedOnRequest(
-            f"stopped by {machine.stop.signal_name} while the data was prepared; "
-            "start the same command again to go on"
-        )
 
 
 def held_out_documents(

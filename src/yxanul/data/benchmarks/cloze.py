@@ -1,8 +1,9 @@
-"""Cloze: which of four clauses goes on with a held-out paragraph? Made from the prepared text itself.
+"""Cloze: which of four clauses goes on with a paragraph? Made from the prepared folder itself.
 
 The one idea: all four endings are real ones, cut from held-out documents of the same source by the
 same rule, and cost the same under word frequencies alone; so whoever does not read the context is
-right in one of four cases. Everything is chosen by hashes of the texts: an item keeps its id when
+right in one of four cases. A paragraph that shares 13 words in a row with the training text is left
+out (the Factbook fills in forms). Everything is chosen by hashes of the texts: an item keeps its id when
 the set grows, and there is no seed. Like HellaSwag (arXiv 1905.07830), but no ending was written
 to mislead: it measures how well a small model reads.
 """
@@ -20,6 +21,10 @@ import numpy as np
 import numpy.typing as npt
 
 from yxanul.data.benchmarks.items import Benchmark, ChoiceItem
+from yxanul.data.contamination.items import Wanted
+from yxanul.data.contamination.judge import Judge
+from yxanul.data.contamination.stretch import Stretch, scan_stretch
+from yxanul.data.contamination.words import split_words
 from yxanul.data.documents import read_documents
 from yxanul.data.manifest import Manifest
 from yxanul.data.shards import TokenStream, open_stream
@@ -39,6 +44,7 @@ _NATS_APART = 4.0
 _PER_DOCUMENT = 4
 _MOST_DOCUMENTS = 2000
 _MOST_TOKENS = 2048
+# Of the training text, for frequencies and repetitions; `yxanul.data.contamination` reads all of it.
 _COUNTED_TOKENS = 5_000_000
 
 _BORDER = re.compile(r"(?<=[,;:]) +|(?<=[.!?]) +(?=[\"“(]?[A-Z0-9])")
@@ -91,6 +97,8 @@ def _items(
     nats = _word_nats(open_stream(manifest, root, source=source, split="train"))
     by_cost: dict[int, list[_Cut]] = defaultdict(list)
     cuts = list(_cuts(manifest, root, source=source, tokenizer=tokenizer))
+    seen = _in_training_text(cuts, manifest, root=root, source=source)
+    cuts = [cut for number, cut in enumerate(cuts) if number not in seen]
     costs = [int(nats[tokenizer.encode(f" {cut.ending}")].sum() / _NATS_APART) for cut in cuts]
     for cut, cost in zip(cuts, costs, strict=True):
         by_cost[cost].append(cut)
@@ -165,6 +173,19 @@ def _last_words(context: str) -> str:
     if len(context) <= CONTEXT[1]:
         return context
     return context[-CONTEXT[1] :].partition(" ")[2]
+
+
+def _in_training_text(
+    cuts: Sequence[_Cut], manifest: Manifest, *, root: Path, source: str
+) -> set[int]:
+    """Return the indices of cuts that stand in the source's own training text."""
+    wanted = [
+        Wanted(TASK, cut.key, tuple(split_words(cut.context)), tuple(split_words(cut.ending)))
+        for cut in cuts
+    ]
+    tokens = min(manifest.source(source).train.tokens, _COUNTED_TOKENS)
+    scanned = scan_stretch(Stretch(source, 0, tokens), manifest, root=root, judge=Judge(wanted))
+    return {held.item for held in scanned.held}
 
 
 def _word_nats(stream: TokenStream) -> npt.NDArray[np.float64]:
