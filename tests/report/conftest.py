@@ -1,4 +1,4 @@
-"""Two recorded runs and their pages, written once."""
+"""Three recorded runs and their pages, written once."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import pytest
 
 from tests.report.reading import Page
 from tests.report.recorded import Recorder
+from tests.report.recorded_skills import SkillRecorder
 from yxanul.report.write import write_report
 
 HOSTILE = " <script>alert('x')</script><img src=//evil.example/a.png> \"' & {{ 7 * 7 }} </script>"
@@ -22,6 +23,19 @@ def run(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def page(run) -> Page:
     return Page((run / "report.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def skilled(tmp_path_factory) -> Path:
+    """A finished run with skills, later checks and an override, and its report."""
+    root = SkillRecorder(tmp_path_factory.mktemp("runs") / "skilled").write()
+    write_report(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def skilled_page(skilled) -> Page:
+    return Page((skilled / "report.html").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="session")

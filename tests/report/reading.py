@@ -4,6 +4,7 @@ Nothing of yxanul.report is used here: the addresses are followed by other code 
 """
 
 import json
+import math
 import re
 import statistics
 from dataclasses import dataclass, field
@@ -27,19 +28,23 @@ class Value:
     how: str
     value: str | None
     text: str = ""
+    is_sentence: bool = False
+    """Its figures are written as the page writes its own."""
 
 
 @dataclass
 class Page(HTMLParser):
     """A parsed report: traced values, figures by name, and texts with digits that are not traced.
 
-    A caption explains how to read something and holds no figure of the run.
+    A caption explains how to read something and holds no figure of the run. What is cited is no
+    figure of the run either, and says its source.
     """
 
     html: str
     values: list[Value] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
     untraced: list[str] = field(default_factory=list)
+    cited: list[tuple[str, str]] = field(default_factory=list)
     tags: list[tuple[str, dict]] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
 
@@ -58,6 +63,7 @@ class Page(HTMLParser):
             sources = attributes["data-source"].split()
             how = attributes.get("data-how", "")
             self.values.append(Value(sources, how, attributes.get("data-value")))
+            self.values[-1].is_sentence = attributes.get("data-written") == "sentence"
 
     def handle_endtag(self, tag):
         assert self.open.pop()[0] == tag, f"</{tag}> closes another element"
@@ -73,6 +79,8 @@ class Page(HTMLParser):
         self.words.append(data)
         if any("data-source" in a for _, a in self.open):
             self.values[-1].text += data
+        elif attributes.get("class") == "cited":
+            self.cited.append((data, attributes["title"]))
         elif re.search(r"\d", data) and not any(
             "caption" in a.get("class", "") for _, a in self.open
         ):
@@ -118,6 +126,15 @@ def recompute(root: Path, value: Value) -> Any:
             return held[0]
         case "change":
             return held[0] / held[1] - 1
+        case "gain":
+            return 1 - held[0] / held[1]
+        case "mean gain":
+            pairs = list(zip(held[::2], held[1::2], strict=True))
+            return sum(1 - later / earlier for later, earlier in pairs) / len(pairs)
+        case "spent tokens":
+            return held[0] + held[1] - held[2]
+        case "named":
+            return int(re.search(r"/step-(\d+)-a\d+-", value.sources[0])[1])
         case "sum":
             return sum(held)
         case "count":
@@ -135,7 +152,38 @@ def recompute(root: Path, value: Value) -> Any:
             return parameters(held[0])
         case "spent":
             return seconds_of_steps(root)
+        case how if how in OF_LISTS:
+            return OF_LISTS[how](*held)
     raise AssertionError(f"no formula {value.how}")
+
+
+OF_LISTS = {
+    "bits per byte": lambda nats, size: sum(nats) / sum(size) / math.log(2),
+    "detectable": lambda items: 2.8 * math.sqrt(2 * variance_at_centre(items) / len(items)),
+    "difference": lambda now, then: sum(now) / len(now) - sum(then) / len(then),
+    "distinct": lambda names: len(set(names)),
+    "gold change": lambda nats, size, before, size_before: (
+        (sum(nats) / sum(size)) / (sum(before) / sum(size_before)) - 1
+    ),
+    "mean": lambda items: sum(items) / len(items),
+    "perplexity": lambda nats, tokens: math.exp(sum(nats) / sum(tokens)),
+    "wilson high": lambda items: max(wilson_ends(items)),
+    "wilson low": lambda items: max(0.0, min(wilson_ends(items))),
+}
+
+
+def wilson_ends(items: list[float]) -> tuple[float, float]:
+    """Solve (rate - p)^2 = z^2 p (1 - p) / n for p, which is what Wilson's interval is."""
+    rate, z2 = sum(items) / len(items), 1.959963984540054**2 / len(items)
+    a, b, c = 1 + z2, -(2 * rate + z2), rate * rate
+    root = math.sqrt(max(0.0, b * b - 4 * a * c))
+    return (-b - root) / (2 * a), (-b + root) / (2 * a)
+
+
+def variance_at_centre(items: list[float]) -> float:
+    """Return p (1 - p) in the middle of Wilson's interval, which is not 0 where no item passed."""
+    p = sum(wilson_ends(items)) / 2
+    return p * (1 - p)
 
 
 def parameters(model: dict) -> int:
@@ -160,13 +208,18 @@ def seconds_of_steps(root: Path) -> float:
     return total
 
 
+def plain_figures(text: str) -> str:
+    """Return a sentence with its figures as they are stored: "−48.46 %" -> "-48.46%"."""
+    return re.sub(r"\s?%", "%", text.replace("−", "-"))
+
+
 def shown_number(text: str) -> tuple[float, float]:
     """Return the number that a shown text says, and half of its last digit."""
     time = re.fullmatch(r"(?:([\d,]+) h )?(?:(\d+) min)?(?: ?(\d+) s)?", text)
     if time and any(time.groups()):
         hours, minutes, seconds = (int((part or "0").replace(",", "")) for part in time.groups())
         return hours * 3600 + minutes * 60 + seconds, 30.0 if time[1] else 0.5
-    match = re.fullmatch(r"([+−]?)([\d,]+)(\.\d+)?(e[+-]\d+)?([KMBTP]?)( %)?", text)
+    match = re.fullmatch(r"([+−]?)([\d,]+)(\.\d+)?(e[+-]\d+)?([KMBTP]?)( %| pp)?", text)
     assert match, text
     scale = {"": 1, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12, "P": 1e15}[match[5]]
     scale *= (0.01 if match[6] else 1) * float(f"1{match[4] or ''}")

@@ -1,0 +1,270 @@
+"""Skills of a run: the newest figure of every task, its whole course, and what was not taken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from yxanul.config.evaluation import TASKS
+from yxanul.report.course import stage_names
+from yxanul.report.gather import Run
+from yxanul.report.measures import GOLD, SkillScore
+from yxanul.report.records import Record
+from yxanul.report.traced import Cited, Story, Traced
+from yxanul.report.verdicts import kinds, tone
+
+CHANCES = {
+    "hellaswag": (0.25, "four endings, one of them right"),
+    "cloze": (0.25, "four endings, one of them right"),
+}
+"""{task: (share of items that guessing gets right, why)}; other tasks have no such level."""
+
+# A training source whose problems were made from those of a task, by any of these names.
+_KIN = {"gsm8k": ("gsm8k", "gsm_symbolic"), "gsm_symbolic": ("gsm8k", "gsm_symbolic")}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measure of one score, and what the gate made of its change."""
+
+    measure: Traced | str
+    value: Traced | None
+    low: Traced | None
+    high: Traced | None
+    check: Record | None
+    """G4's row about it at that step."""
+    detectable: Traced | None
+    gates: bool
+
+    @property
+    def mde(self) -> Traced | None:
+        """The smallest change that could be shown: paired, where the gate says it."""
+        told = self.check.number("mde") if self.check is not None else None
+        if told is None:
+            return self.detectable
+        return told.shown_as(kinds("G4", self.measure_name)[1])
+
+    @property
+    def moved(self) -> Traced | None:
+        """The change over the stage, as G4 saw it."""
+        return self._of_check("value")
+
+    @property
+    def moved_low(self) -> Traced | None:
+        """One-sided 95 % bound below the change."""
+        return self._of_check("low")
+
+    @property
+    def moved_high(self) -> Traced | None:
+        """One-sided 95 % bound above the change."""
+        return self._of_check("high")
+
+    def _of_check(self, key: str) -> Traced | None:
+        told = self.check.number(key) if self.check is not None else None
+        kind, _ = kinds("G4", self.measure_name)
+        return told.shown_as(kind) if told is not None else None
+
+    @property
+    def measure_name(self) -> str:
+        """The measure's plain name."""
+        return str(self.measure.value) if isinstance(self.measure, Traced) else self.measure
+
+    @property
+    def result(self) -> Traced | None:
+        """What G4 said of it."""
+        return self.check.text("result") if self.check is not None else None
+
+    @property
+    def tone(self) -> str:
+        """How G4's result looks."""
+        return tone(self.result)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A task's figures at one step: the start, or the end of a stage."""
+
+    title: Story
+    items: Traced
+    figures: tuple[Figure, ...]
+
+
+@dataclass(frozen=True)
+class Skill:
+    """One task: how it was scored, its newest figures, and the course up to them."""
+
+    name: Traced | None
+    chance: Cited | None
+    newest: Moment
+    moments: tuple[Moment, ...]
+    facts: tuple[tuple[str, Traced], ...]
+    """Version, shots, origin, sandbox, hashes: a word and a value each."""
+    clusters: Traced | None
+    kin: tuple[Traced, ...]
+    """Training sources of this run that are made from the task's own problems."""
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """A figure that is not there, and why."""
+
+    what: Story
+    why: Traced | str
+
+
+def skills(run: Run) -> tuple[Skill, ...]:
+    """Return the tasks scored on the run's branch, in the order in which they were first scored."""
+    return tuple(_skill(run, scores) for scores in scores_by_task(run).values())
+
+
+def not_run(run: Run) -> tuple[NotRun, ...]:
+    """Return what was asked for and not taken, and the checks of skills that were not run."""
+    return (*_measures_not_run(run), *_tasks_not_run(run), *_checks_not_run(run))
+
+
+def headline(run: Run, task: str) -> tuple[SkillScore, Figure] | None:
+    """Return the newest score that has what stands for a task; None when it was never taken."""
+    measure = TASKS[task].headline
+    for one in reversed(scores_by_task(run).get(task, [])):
+        if one.value(measure) is not None:
+            return one, _figure(run, one, measure)
+    return None
+
+
+def key_of(score: SkillScore, measure: str) -> Traced | str:
+    """Return a measure's name; gold_bpb has none of its own in the file."""
+    if measure == GOLD:
+        return GOLD
+    return Traced(measure, (score.record.source("measures", measure),), "key")
+
+
+def moment_title(run: Run, one: SkillScore) -> Story:
+    """Say which moment of the run a score was taken at: its start, or the end of a stage."""
+    ended = [v for v in run.verdicts if v.need_count("step") == one.step and run.belongs(v)]
+    stage = ended[-1].text("stage") if ended else None
+    if stage is not None:
+        return ("after ", stage)
+    return ("start",) if one.step == 0 else ("at step ", one.at_step())
+
+
+def scores_by_task(run: Run) -> dict[str, list[SkillScore]]:
+    """Return {task: its scores on the branch, by step}; of two at one step the later attempt's."""
+    found: dict[str, dict[int, SkillScore]] = {}
+    for one in run.skills:
+        if run.has(one.step, attempt=one.attempt):
+            found.setdefault(one.task, {})[one.step] = one
+    return {task: [steps[step] for step in sorted(steps)] for task, steps in found.items()}
+
+
+def _skill(run: Run, scores: list[SkillScore]) -> Skill:
+    last = scores[-1]
+    record = last.record
+    facts = [
+        (word, value)
+        for word, value in (
+            ("version", record.text("version")),
+            ("worked examples", record.number("shots")),
+            ("sandbox", record.text("sandbox")),
+            ("items from", record.text("origin")),
+            ("hash of the prompts", record.text("prompts_sha256")),
+            ("hash of the items", record.text("items_sha256")),
+        )
+        if value is not None
+    ]
+    moments = tuple(_moment(run, one) for one in scores)
+    chance = CHANCES.get(last.task)
+    return Skill(
+        name=record.text("task"),
+        chance=Cited(f"{100 * chance[0]:.1f} %", chance[1]) if chance else None,
+        newest=moments[-1],
+        moments=moments,
+        facts=tuple(facts),
+        clusters=last.clusters(),
+        kin=_kin(run, last.task),
+    )
+
+
+def _moment(run: Run, one: SkillScore) -> Moment:
+    return Moment(
+        title=moment_title(run, one),
+        items=one.items(),
+        figures=tuple(_figure(run, one, measure) for measure in one.measures),
+    )
+
+
+def _figure(run: Run, one: SkillScore, measure: str) -> Figure:
+    low, high = one.interval(measure) or (None, None)
+    facts = TASKS.get(one.task)
+    return Figure(
+        measure=key_of(one, measure),
+        value=one.value(measure),
+        low=low,
+        high=high,
+        check=_check_of(run, one, measure),
+        detectable=one.detectable(measure),
+        gates=facts is not None and facts.gates_by == measure,
+    )
+
+
+def _check_of(run: Run, one: SkillScore, measure: str) -> Record | None:
+    """Return G4's row about a measure at the end of a stage, of the run's branch."""
+    found = [
+        row
+        for row in run.checks
+        if row.find("id") == "G4"
+        and row.find("subject") == f"{one.task} {measure}"
+        and row.find("step") == one.step
+        and run.belongs(row)
+    ]
+    return found[-1] if found else None
+
+
+def _kin(run: Run, task: str) -> tuple[Traced, ...]:
+    if run.manifest is None:
+        return ()
+    names = [n for n in run.manifest.table("sources") if n in _KIN.get(task, ())]
+    return tuple(Traced(n, (run.manifest.source("sources", n),), "key") for n in names)
+
+
+def _measures_not_run(run: Run) -> list[NotRun]:
+    found = []
+    for scores in scores_by_task(run).values():
+        record = scores[-1].record
+        for measure in record.table("not_run"):
+            why, name = record.text("not_run", measure), record.text("task")
+            if why is not None and name is not None:
+                key = Traced(measure, why.sources, "key")
+                found.append(NotRun((name, " ", key), why.shown_as("sentence")))
+    return found
+
+
+def _tasks_not_run(run: Run) -> list[NotRun]:
+    """Return the tasks that a stage asks for and of which no score is there."""
+    if run.config is None:
+        return []
+    scored, missing = scores_by_task(run), {}
+    begun = {row.find("stage") for row in run.metrics}
+    for index, stage in enumerate(stage_names(run)):
+        for number in range(len(run.config.items("stages", index, "evaluation", "skills"))):
+            task = run.config.text("stages", index, "evaluation", "skills", number, "task")
+            if task is None or task.value in scored or task.value in missing:
+                continue
+            why = (
+                "RUN/scores has no score of it"
+                if stage.value in begun
+                else ("its stage has not begun")
+            )
+            missing[task.value] = NotRun((task, ", in ", stage), why)
+    return list(missing.values())
+
+
+def _checks_not_run(run: Run) -> list[NotRun]:
+    found = []
+    for row in run.checks:
+        identity, subject, why = row.text("id"), row.text("subject"), row.text("why")
+        if row.find("result") != "not run" or row.find("id") != "G4" or not run.belongs(row):
+            continue
+        if identity is not None and why is not None:
+            stage = row.text("stage")
+            what: Story = (identity, " ", subject or "", *((" after ", stage) if stage else ()))
+            found.append(NotRun(what, why.shown_as("sentence")))
+    return found
