@@ -40,8 +40,8 @@ def skilled_page(skilled) -> Page:
 
 @pytest.fixture(scope="session")
 def hostile(tmp_path_factory) -> Path:
-    """A run whose samples, attributions, domain and folder try to become part of the page."""
+    """A run whose texts, from samples to an override, try to become part of the page."""
     root = tmp_path_factory.mktemp("runs") / "<b>name & co"
-    Recorder(root, hostile=HOSTILE).write()
+    SkillRecorder(root, hostile=HOSTILE).write()
     write_report(root)
     return root

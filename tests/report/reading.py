@@ -4,11 +4,8 @@ Nothing of yxanul.report is used here: the addresses are followed by other code 
 """
 
 import json
-import math
 import re
-import statistics
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -114,98 +111,6 @@ def follow(value: Any, fragment: str) -> Any:
         key = unquote(part).replace("~1", "/").replace("~0", "~")
         value = value[int(key)] if isinstance(value, list) else value.get(key)
     return value
-
-
-def recompute(root: Path, value: Value) -> Any:
-    """Compute a value again from what its addresses hold."""
-    if value.how == "file":
-        return (root / value.sources[0].rstrip("#")).read_text(encoding="utf-8")
-    held = [resolve(root, source) for source in value.sources]
-    match value.how:
-        case "":
-            return held[0]
-        case "change":
-            return held[0] / held[1] - 1
-        case "gain":
-            return 1 - held[0] / held[1]
-        case "mean gain":
-            pairs = list(zip(held[::2], held[1::2], strict=True))
-            return sum(1 - later / earlier for later, earlier in pairs) / len(pairs)
-        case "spent tokens":
-            return held[0] + held[1] - held[2]
-        case "named":
-            return int(re.search(r"/step-(\d+)-a\d+-", value.sources[0])[1])
-        case "sum":
-            return sum(held)
-        case "count":
-            return len(held)
-        case "length":
-            return len(held[0])
-        case "median":
-            return statistics.median(v for v in held[0] if v is not None)
-        case "key":
-            last = value.sources[0].rpartition("/")[2]
-            return unquote(last).replace("~1", "/").replace("~0", "~")
-        case "date":
-            return datetime.fromtimestamp(held[0], tz=timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-        case "parameters":
-            return parameters(held[0])
-        case "spent":
-            return seconds_of_steps(root)
-        case how if how in OF_LISTS:
-            return OF_LISTS[how](*held)
-    raise AssertionError(f"no formula {value.how}")
-
-
-OF_LISTS = {
-    "bits per byte": lambda nats, size: sum(nats) / sum(size) / math.log(2),
-    "detectable": lambda items: 2.8 * math.sqrt(2 * variance_at_centre(items) / len(items)),
-    "difference": lambda now, then: sum(now) / len(now) - sum(then) / len(then),
-    "distinct": lambda names: len(set(names)),
-    "gold change": lambda nats, size, before, size_before: (
-        (sum(nats) / sum(size)) / (sum(before) / sum(size_before)) - 1
-    ),
-    "mean": lambda items: sum(items) / len(items),
-    "perplexity": lambda nats, tokens: math.exp(sum(nats) / sum(tokens)),
-    "wilson high": lambda items: max(wilson_ends(items)),
-    "wilson low": lambda items: max(0.0, min(wilson_ends(items))),
-}
-
-
-def wilson_ends(items: list[float]) -> tuple[float, float]:
-    """Solve (rate - p)^2 = z^2 p (1 - p) / n for p, which is what Wilson's interval is."""
-    rate, z2 = sum(items) / len(items), 1.959963984540054**2 / len(items)
-    a, b, c = 1 + z2, -(2 * rate + z2), rate * rate
-    root = math.sqrt(max(0.0, b * b - 4 * a * c))
-    return (-b - root) / (2 * a), (-b + root) / (2 * a)
-
-
-def variance_at_centre(items: list[float]) -> float:
-    """Return p (1 - p) in the middle of Wilson's interval, which is not 0 where no item passed."""
-    p = sum(wilson_ends(items)) / 2
-    return p * (1 - p)
-
-
-def parameters(model: dict) -> int:
-    """Count the Gemma block's learned numbers by hand: tied embedding, no biases."""
-    width = model["hidden_size"]
-    queries = model["num_attention_heads"] * model["head_dim"]
-    keys = model["num_key_value_heads"] * model["head_dim"]
-    layer = 2 * width * queries + 2 * width * keys + 3 * width * model["intermediate_size"]
-    layers = model["num_hidden_layers"] * (layer + 2 * width)
-    return model["vocab_size"] * width + layers + width
-
-
-def seconds_of_steps(root: Path) -> float:
-    """Give every step the seconds of the next logged row of its attempt, and sum."""
-    rows = [json.loads(line) for line in (root / "metrics.jsonl").read_text().splitlines()]
-    total = 0.0
-    for attempt in {row["attempt"] for row in rows}:
-        own = [row for row in rows if row["attempt"] == attempt]
-        first = own[0]["step"] - own[0]["stage_step"]
-        for step in range(first + 1, own[-1]["step"] + 1):
-            total += next(row["step_s"] for row in own if row["step"] >= step)
-    return total
 
 
 def plain_figures(text: str) -> str:

@@ -6,11 +6,12 @@ lets the run go on. HumanEval's programs never ran: the sandbox was too weak.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.report.recorded import ROOT, Recorder
 from yxanul.config.load import load_config
 from yxanul.curriculum.stages import StagePlan
+from yxanul.runfolder.durable import write_json
 from yxanul.runfolder.items import BYTES, NATS, TaskScore, skill_path, write_task_score
 from yxanul.runfolder.rows import append_row
 
@@ -37,8 +38,9 @@ class SkillRecorder(Recorder):
         self.config = load_config(ROOT / "configs" / "embedded", overrides=asked)
 
     def begin(self) -> None:
-        """Score the new weights in every task too."""
+        """Score the new weights in every task too, and look for the items in the text."""
         super().begin()
+        write_json(self.root / "contamination.json", _contamination())
         self._skills((0, 0), step=0)
 
     def stage(self, plan: StagePlan, *, attempt: int) -> None:
@@ -47,13 +49,18 @@ class SkillRecorder(Recorder):
         super().stage(plan, attempt=attempt)
         if plan.index == 2:
             place = {"stage": plan.name, "attempt": attempt, "step": plan.last_step}
-            decided = {"verdict": "warn", "reason": OVERRIDE, "by": "ada", "at": 1795544000.0}
+            told = {"reason": OVERRIDE + self.hostile, "by": "ada" + self.hostile}
+            decided = {"verdict": "warn", **told, "at": 1795544000.0}
             append_row(self.folder.gates, {"row": "override", **place, **decided}, durable=True)
 
     def verdict_of(self, checks: list[dict]) -> tuple[str, str]:
         """Let a check that asks for stop be heard."""
         asking = [check for check in checks if check["action"] == "stop"]
-        return ("stop", asking[0]["why"]) if asking else super().verdict_of(checks)
+        if asking:
+            return "stop", asking[0]["why"]
+        word, why = super().verdict_of(checks)
+        warned = [check["why"] for check in checks if check["result"] == "warn"]
+        return ("warn", "; ".join(warned)) if warned and word == "pass" else (word, why)
 
     def _checks(self, plan: StagePlan, before: dict, after: dict) -> Iterator[dict]:
         yield from super()._checks(plan, before, after)
@@ -82,10 +89,10 @@ class SkillRecorder(Recorder):
             _golds("gsm8k", GOLD[border], answers={"exact_match": border[0] // 3}, ended=ended),
             _golds("humaneval", GOLD[border] / 2, answers=None, ended=ended),
         ):
-            path = skill_path(
-                self.folder.scores, step=step, attempt=border[1], task=score.task
-            )
-            write_task_score(path, score)
+            path = skill_path(self.folder.scores, step=step, attempt=border[1], task=score.task)
+            reasons = {name: why + self.hostile for name, why in score.not_run.items()}
+            origin = score.origin + self.hostile
+            write_task_score(path, replace(score, not_run=reasons, origin=origin))
 
 
 def _rate_check(subject: str, value: float, *, margin: float, n: int, mde: float) -> dict:
@@ -116,6 +123,22 @@ def _later_checks(index: int) -> Iterator[dict]:
            "why": "3 of 200 items are dirty"}  # fmt: skip
     yield {**NONE, "id": "G8", "subject": "tokens", "value": 0.25 * (index + 1), "margin": 1.0,
            "result": "pass", "why": "within the plan"}  # fmt: skip
+
+
+def _contamination() -> dict:
+    """One item in two sources, and another in one of them."""
+    found = [("gsm8k/3", "gsm_symbolic"), ("gsm8k/3", "arithmetic"), ("gsm8k/7", "gsm_symbolic")]
+    return {
+        "rules": "1",
+        "benchmarks": {
+            task: {"sha256": "b" * 64, "items": n, "too_short": 2} for task, n in ITEMS.items()
+        },
+        "sources": {
+            name: {"sha256": "c" * 64, "tokens": 90_000, "documents": 900, "words": 60_000}
+            for name in ("gsm_symbolic", "arithmetic")
+        },
+        "findings": [{"task": "gsm8k", "item": item, "source": name} for item, name in found],
+    }
 
 
 def _rates(task: str, passes: dict[str, int], clusters: int | None = None) -> TaskScore:

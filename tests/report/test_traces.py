@@ -6,7 +6,9 @@ import re
 
 import pytest
 
-from tests.report.reading import OF_LISTS, Page, plain_figures, recompute, resolve, shown_number
+from tests.report.formulas import OF_LISTS, recompute
+from tests.report.reading import Page, plain_figures, resolve, shown_number
+from yxanul.report.traced import FORMULAS
 
 
 def wrong_values(root, page):
@@ -23,7 +25,10 @@ def wrong_values(root, page):
             continue
         said, half = shown_number(value.text)
         full = float(value.value)
-        if not math.isclose(full, held, rel_tol=1e-12, abs_tol=1e-14) or abs(said - full) > half * 1.001:
+        if (
+            not math.isclose(full, held, rel_tol=1e-12, abs_tol=1e-14)
+            or abs(said - full) > half * 1.001
+        ):
             wrong.append((value, held))
     return wrong
 
@@ -31,6 +36,12 @@ def wrong_values(root, page):
 def test_every_value_on_the_page_is_what_its_rows_hold(run, page):
     assert len(page.values) > 500
     assert wrong_values(run, page) == []
+
+
+def test_every_value_of_a_run_with_skills_is_what_its_files_hold(skilled, skilled_page):
+    assert len(skilled_page.values) > 900
+    assert wrong_values(skilled, skilled_page) == []
+    assert skilled_page.untraced == []
 
 
 def test_hostile_names_are_traced_like_all_others(hostile):
@@ -43,9 +54,20 @@ def test_no_number_on_the_page_lacks_an_address(page):
 
 
 @pytest.mark.parametrize("how", ["", "change", "sum", "count", "length", "median", "key", "date",
-                                 "file", "parameters", "spent"])  # fmt: skip
+                                 "file", "gain", "mean gain", "parameters", "perplexity",
+                                 "spent", "spent tokens"])  # fmt: skip
 def test_every_formula_is_used_and_so_recomputed(page, how):
     assert any(value.how == how for value in page.values)
+
+
+@pytest.mark.parametrize("how", sorted({"dirty", *OF_LISTS} - {"perplexity"}))
+def test_every_formula_of_skills_is_used_and_so_recomputed(skilled_page, how):
+    assert any(value.how == how for value in skilled_page.values)
+
+
+def test_no_formula_is_written_without_a_meaning_and_none_is_left_over(page, skilled_page):
+    used = {value.how for one in (page, skilled_page) for value in one.values} - {""}
+    assert used | {"named"} == FORMULAS.keys()
 
 
 def test_a_wrong_number_would_be_found(run, page):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from yxanul.config.evaluation import TASKS
 from yxanul.plan.expected import ESTIMATED, EXPECTATIONS, Expectation
 from yxanul.report.curves import score_domains
 from yxanul.report.gather import Run
 from yxanul.report.records import Record
-from yxanul.report.skills import Figure, headline, moment_title
+from yxanul.report.skills import Figure, headline, moment_title, scores_by_task
 from yxanul.report.traced import Cited, Story, Traced
 
 PROMISE = "the predecessor's public README of 21 August 2025"
@@ -44,6 +45,8 @@ class Row:
     realistic: Cited
     perplexities: tuple[Perplexity, ...]
     reached: Reached | None
+    why_not: Traced | None
+    """Why this run has no figure, where it says so."""
     verdict: str
     tone: str
     why: Cited
@@ -69,6 +72,7 @@ def _row(run: Run, one: Expectation) -> Row:
         realistic=Cited(one.realistic, ESTIMATED + anchors),
         perplexities=_perplexities(run) if one.task is None else (),
         reached=reached,
+        why_not=_why_not(run, one.task) if one.task is not None and reached is None else None,
         verdict=verdict,
         tone=tone,
         why=Cited(one.why, "; ".join(dict.fromkeys(p.source for p in one.public)) or PROMISE),
@@ -90,6 +94,13 @@ def _reached(run: Run, task: str) -> Reached | None:
     score, figure = found
     shots = score.record.number("shots")
     return Reached(figure, score.items(), shots, moment_title(run, score))
+
+
+def _why_not(run: Run, task: str) -> Traced | None:
+    """Return why the newest score of a task lacks what stands for it."""
+    scores = scores_by_task(run).get(task)
+    why = scores[-1].record.text("not_run", TASKS[task].headline) if scores else None
+    return why.shown_as("sentence") if why is not None else None
 
 
 def _perplexities(run: Run) -> tuple[Perplexity, ...]:

@@ -105,7 +105,9 @@ def skill_matrix(run: Run) -> Matrix | None:
         for number, (scores, measure) in enumerate(columns):
             one = next((one for one in scores if one.step == step and one.value(measure)), None)
             cells.append(_skill_cell(one, best.get(number), measure=measure))
-            best |= {number: one} if one and _is_better(one, best.get(number), measure) else {}
+            best |= (
+                {number: one} if one and _is_better(one, best.get(number), measure=measure) else {}
+            )
         at = next(one for scores, _ in columns for one in scores if one.step == step)
         rows.append(MatrixRow(moment_title(run, at), tuple(cells)))
     return Matrix(tuple(_skill_title(*column) for column in columns), tuple(rows))
@@ -128,7 +130,7 @@ def _skill_cell(one: SkillScore | None, best: SkillScore | None, *, measure: str
     return Cell(value, moved, False, is_rate=measure != GOLD)
 
 
-def _is_better(one: SkillScore, best: SkillScore | None, measure: str) -> bool:
+def _is_better(one: SkillScore, best: SkillScore | None, *, measure: str) -> bool:
     now, then = one.value(measure), best.value(measure) if best is not None else None
     if now is None or then is None:
         return now is not None

@@ -34,6 +34,7 @@ class Run:
     samples: tuple[Record, ...] = ()
     scores: tuple[Record, ...] = ()
     skills: tuple[SkillScore, ...] = ()
+    contamination: Record | None = None
     config: Record | None = None
     config_text: str = ""
     model: ModelConfig | None = None
@@ -85,6 +86,7 @@ def gather(root: Path) -> Run:
         samples=tuple(_sample(row) for row in read_records(root / "samples.jsonl")),
         scores=tuple(read_scores(folder.scores)),
         skills=tuple(read_skills(folder.scores)),
+        contamination=read_record(root / "contamination.json"),
         config=config,
         config_text=text,
         model=_read_model(config),

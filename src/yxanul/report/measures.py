@@ -132,4 +132,5 @@ def wilson(passes: float, n: int) -> tuple[float, float]:
     rate, z2 = passes / n, _Z * _Z
     centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
     half = _Z / (1 + z2 / n) * math.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # Exact at the ends, where rounding would leave a rest.
+    return centre - half if passes else 0.0, centre + half if passes < n else 1.0

@@ -12,12 +12,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from yxanul.report import curves, details
+from yxanul.report.contamination import contamination
 from yxanul.report.expected import expected_rows
 from yxanul.report.figures import Chart
 from yxanul.report.forgetting import forgetting_matrix, skill_matrix
 from yxanul.report.gather import Run
+from yxanul.report.not_run import not_run
 from yxanul.report.skill_charts import skill_charts
-from yxanul.report.skills import not_run, skills
+from yxanul.report.skills import skills
 from yxanul.report.summary import summary
 from yxanul.report.traced import Traced
 from yxanul.report.transfer import transfer
@@ -60,6 +62,7 @@ def render(run: Run) -> str:
         skills=tasks,
         skill_charts=skill_charts(run),
         not_run=missing,
+        contamination=contamination(run),
         matrix=forgetting_matrix(run),
         skill_matrix=skill_matrix(run),
         transfer=transfer(run),

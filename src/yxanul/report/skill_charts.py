@@ -12,6 +12,7 @@ from yxanul.report.figures import (
     ABANDONED,
     Chart,
     JsonObject,
+    LegendEntry,
     axis,
     colour,
     label,
@@ -21,7 +22,7 @@ from yxanul.report.figures import (
 )
 from yxanul.report.gather import Run
 from yxanul.report.measures import GOLD, SkillScore
-from yxanul.report.skills import CHANCES
+from yxanul.report.skills import CHANCES, key_of
 from yxanul.report.traced import Traced
 from yxanul.report.words import show
 
@@ -101,7 +102,9 @@ def _panel(run: Run, points: list[_Point], *, name: str, measure: str, number: i
         drawn["shapes"].append(_level(chance[0]))
     better = "lower is better" if measure == GOLD else "higher is better"
     guessing = "; the dotted line is guessing" if chance is not None else ""
-    return Chart(name, f"{task} {measure}", better + guessing, data, drawn)
+    names = (own[-1].one.record.text("task") or task, key_of(own[-1].one, measure))
+    legend = tuple(LegendEntry(colour(number), "●", one) for one in names)
+    return Chart(name, f"{task} {measure}", better + guessing, data, drawn, legend)
 
 
 def _curve(

@@ -1,11 +1,10 @@
-"""Skills of a run: the newest figure of every task, its whole course, and what was not taken."""
+"""Skills of a run: the newest figure of every task, and its whole course."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from yxanul.config.evaluation import TASKS
-from yxanul.report.course import stage_names
 from yxanul.report.gather import Run
 from yxanul.report.measures import GOLD, SkillScore
 from yxanul.report.records import Record
@@ -96,19 +95,13 @@ class Skill:
     chance: Cited | None
     newest: Moment
     moments: tuple[Moment, ...]
+    brief: tuple[tuple[str, Traced], ...]
+    """Version, worked examples, level of the sandbox: a word and a value each."""
     facts: tuple[tuple[str, Traced], ...]
-    """Version, shots, origin, sandbox, hashes: a word and a value each."""
+    """Where the items came from, and the hashes."""
     clusters: Traced | None
     kin: tuple[Traced, ...]
     """Training sources of this run that are made from the task's own problems."""
-
-
-@dataclass(frozen=True)
-class NotRun:
-    """A figure that is not there, and why."""
-
-    what: Story
-    why: Traced | str
 
 
 def skills(run: Run) -> tuple[Skill, ...]:
@@ -116,17 +109,12 @@ def skills(run: Run) -> tuple[Skill, ...]:
     return tuple(_skill(run, scores) for scores in scores_by_task(run).values())
 
 
-def not_run(run: Run) -> tuple[NotRun, ...]:
-    """Return what was asked for and not taken, and the checks of skills that were not run."""
-    return (*_measures_not_run(run), *_tasks_not_run(run), *_checks_not_run(run))
-
-
 def headline(run: Run, task: str) -> tuple[SkillScore, Figure] | None:
     """Return the newest score that has what stands for a task; None when it was never taken."""
     measure = TASKS[task].headline
     for one in reversed(scores_by_task(run).get(task, [])):
         if one.value(measure) is not None:
-            return one, _figure(run, one, measure)
+            return one, _figure(run, one, measure=measure)
     return None
 
 
@@ -158,18 +146,6 @@ def scores_by_task(run: Run) -> dict[str, list[SkillScore]]:
 def _skill(run: Run, scores: list[SkillScore]) -> Skill:
     last = scores[-1]
     record = last.record
-    facts = [
-        (word, value)
-        for word, value in (
-            ("version", record.text("version")),
-            ("worked examples", record.number("shots")),
-            ("sandbox", record.text("sandbox")),
-            ("items from", record.text("origin")),
-            ("hash of the prompts", record.text("prompts_sha256")),
-            ("hash of the items", record.text("items_sha256")),
-        )
-        if value is not None
-    ]
     moments = tuple(_moment(run, one) for one in scores)
     chance = CHANCES.get(last.task)
     return Skill(
@@ -177,21 +153,34 @@ def _skill(run: Run, scores: list[SkillScore]) -> Skill:
         chance=Cited(f"{100 * chance[0]:.1f} %", chance[1]) if chance else None,
         newest=moments[-1],
         moments=moments,
-        facts=tuple(facts),
+        brief=_told(
+            ("version", record.text("version")),
+            ("worked examples", record.number("shots")),
+            ("sandbox", record.text("sandbox")),
+        ),
+        facts=_told(
+            ("items from", record.text("origin")),
+            ("hash of the prompts", record.text("prompts_sha256")),
+            ("hash of the items", record.text("items_sha256")),
+        ),
         clusters=last.clusters(),
         kin=_kin(run, last.task),
     )
+
+
+def _told(*pairs: tuple[str, Traced | None]) -> tuple[tuple[str, Traced], ...]:
+    return tuple((word, value) for word, value in pairs if value is not None)
 
 
 def _moment(run: Run, one: SkillScore) -> Moment:
     return Moment(
         title=moment_title(run, one),
         items=one.items(),
-        figures=tuple(_figure(run, one, measure) for measure in one.measures),
+        figures=tuple(_figure(run, one, measure=measure) for measure in one.measures),
     )
 
 
-def _figure(run: Run, one: SkillScore, measure: str) -> Figure:
+def _figure(run: Run, one: SkillScore, *, measure: str) -> Figure:
     low, high = one.interval(measure) or (None, None)
     facts = TASKS.get(one.task)
     return Figure(
@@ -199,18 +188,18 @@ def _figure(run: Run, one: SkillScore, measure: str) -> Figure:
         value=one.value(measure),
         low=low,
         high=high,
-        check=_check_of(run, one, measure),
+        check=_check_of(run, one, measure=measure),
         detectable=one.detectable(measure),
         gates=facts is not None and facts.gates_by == measure,
     )
 
 
-def _check_of(run: Run, one: SkillScore, measure: str) -> Record | None:
+def _check_of(run: Run, one: SkillScore, *, measure: str) -> Record | None:
     """Return G4's row about a measure at the end of a stage, of the run's branch."""
     found = [
         row
         for row in run.checks
-        if row.find("id") == "G4"
+        if is_skill_check(row)
         and row.find("subject") == f"{one.task} {measure}"
         and row.find("step") == one.step
         and run.belongs(row)
@@ -218,53 +207,13 @@ def _check_of(run: Run, one: SkillScore, measure: str) -> Record | None:
     return found[-1] if found else None
 
 
+def is_skill_check(row: Record) -> bool:
+    """Tell whether a check is G4: the only one that names a task and its measure."""
+    return bool(row.find("id") == "G4")
+
+
 def _kin(run: Run, task: str) -> tuple[Traced, ...]:
     if run.manifest is None:
         return ()
     names = [n for n in run.manifest.table("sources") if n in _KIN.get(task, ())]
     return tuple(Traced(n, (run.manifest.source("sources", n),), "key") for n in names)
-
-
-def _measures_not_run(run: Run) -> list[NotRun]:
-    found = []
-    for scores in scores_by_task(run).values():
-        record = scores[-1].record
-        for measure in record.table("not_run"):
-            why, name = record.text("not_run", measure), record.text("task")
-            if why is not None and name is not None:
-                key = Traced(measure, why.sources, "key")
-                found.append(NotRun((name, " ", key), why.shown_as("sentence")))
-    return found
-
-
-def _tasks_not_run(run: Run) -> list[NotRun]:
-    """Return the tasks that a stage asks for and of which no score is there."""
-    if run.config is None:
-        return []
-    scored, missing = scores_by_task(run), {}
-    begun = {row.find("stage") for row in run.metrics}
-    for index, stage in enumerate(stage_names(run)):
-        for number in range(len(run.config.items("stages", index, "evaluation", "skills"))):
-            task = run.config.text("stages", index, "evaluation", "skills", number, "task")
-            if task is None or task.value in scored or task.value in missing:
-                continue
-            why = (
-                "RUN/scores has no score of it"
-                if stage.value in begun
-                else ("its stage has not begun")
-            )
-            missing[task.value] = NotRun((task, ", in ", stage), why)
-    return list(missing.values())
-
-
-def _checks_not_run(run: Run) -> list[NotRun]:
-    found = []
-    for row in run.checks:
-        identity, subject, why = row.text("id"), row.text("subject"), row.text("why")
-        if row.find("result") != "not run" or row.find("id") != "G4" or not run.belongs(row):
-            continue
-        if identity is not None and why is not None:
-            stage = row.text("stage")
-            what: Story = (identity, " ", subject or "", *((" after ", stage) if stage else ()))
-            found.append(NotRun(what, why.shown_as("sentence")))
-    return found

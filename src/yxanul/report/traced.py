@@ -56,6 +56,7 @@ FORMULAS = {
     "date": "seconds since 1970, as a date",
     "detectable": "2.8 standard errors of the difference of two such rates, at Wilson's centre",
     "difference": "the mean of the first list minus that of the second",
+    "dirty": "how many different items of this task the findings name",
     "distinct": "how many different entries the list has",
     "file": "the whole file",
     "gain": "one minus the first divided by the second",

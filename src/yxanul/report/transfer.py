@@ -61,7 +61,7 @@ def transfer(run: Run) -> Transfer | None:
         for index in range(1, len(closed))
         if (value := _backward(closed[: index + 1])) is not None
     )
-    rows = [_domain(closed, domain, index) for domain, index in _owners(closed).items()]
+    rows = [_domain(closed, domain, index=index) for domain, index in _owners(closed).items()]
     return Transfer(backward, tuple(row for row in rows if row is not None))
 
 
@@ -91,7 +91,7 @@ def _backward(closed: list[_Closed]) -> Traced | None:
     return mean_gain(told) if told else None
 
 
-def _domain(closed: list[_Closed], domain: str, index: int) -> DomainTransfer | None:
+def _domain(closed: list[_Closed], domain: str, *, index: int) -> DomainTransfer | None:
     start = closed[0].verdict.number("bpb_before", domain)
     told = [stage.verdict.number("bpb_after", domain) for stage in closed]
     now, before = told[-1], told[index - 1] if index else None
