@@ -356,6 +356,16 @@ def test_an_override_without_a_verdict_is_damage_and_one_without_a_reason_is_sho
         write_report(copied)
 
 
+def test_answers_of_a_stages_end_are_not_hidden_by_the_next_attempts_entry(copied):
+    """Attempt 1 scores the weights of step 300 again, without letting them write."""
+    old = copied / "scores" / "skills" / "step-00000300-a0-gsm8k.json"
+    score = json.loads(old.read_text())
+    del score["measures"]["exact_match"]
+    old.with_name("step-00000300-a1-gsm8k.json").write_text(json.dumps(score))
+    told = section(read(copied), "skills")
+    assert "after stage1_wikipedia exact_match 0.0 %" in told
+
+
 def test_a_score_of_no_item_is_a_gap_and_no_crash(copied):
     path = copied / "scores" / "skills" / "step-00000000-a0-cloze.json"
     score = json.loads(path.read_text())

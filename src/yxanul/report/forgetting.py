@@ -104,10 +104,10 @@ def skill_matrix(run: Run) -> Matrix | None:
         cells = []
         for number, (scores, measure) in enumerate(columns):
             one = next((one for one in scores if one.step == step and one.value(measure)), None)
-            cells.append(_skill_cell(one, best.get(number), measure=measure))
-            best |= (
-                {number: one} if one and _is_better(one, best.get(number), measure=measure) else {}
-            )
+            before = best.get(number)
+            cells.append(_skill_cell(one, before, measure=measure))
+            if one is not None and _is_better(one, before, measure=measure):
+                best[number] = one
         at = next(one for scores, _ in columns for one in scores if one.step == step)
         rows.append(MatrixRow(moment_title(run, at), tuple(cells)))
     return Matrix(tuple(_skill_title(*column) for column in columns), tuple(rows))

@@ -135,11 +135,18 @@ def moment_title(run: Run, one: SkillScore) -> Story:
 
 
 def scores_by_task(run: Run) -> dict[str, list[SkillScore]]:
-    """Return {task: its scores on the branch, by step}; of two at one step the later attempt's."""
+    """Return {task: its scores on the branch, by step}.
+
+    Of two at one step, which are of the same weights, the one with more measures, else the later.
+    """
     found: dict[str, dict[int, SkillScore]] = {}
     for one in run.skills:
-        if run.has(one.step, attempt=one.attempt):
-            found.setdefault(one.task, {})[one.step] = one
+        if not run.has(one.step, attempt=one.attempt):
+            continue
+        steps = found.setdefault(one.task, {})
+        known = steps.get(one.step)
+        if known is None or len(one.measures) >= len(known.measures):
+            steps[one.step] = one
     return {task: [steps[step] for step in sorted(steps)] for task, steps in found.items()}
 
 
