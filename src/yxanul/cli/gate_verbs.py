@@ -10,8 +10,8 @@ from rich.table import Table
 
 from yxanul.cli import options
 from yxanul.cli.output import print_json, say
-from yxanul.curriculum.checks import Check
-from yxanul.curriculum.evidence import Judgement, judge_again
+from yxanul.curriculum.checks.check import Check
+from yxanul.curriculum.recompute import Judgement, judge_again
 from yxanul.errors import CorruptDataError
 from yxanul.runfolder.rows import finite
 

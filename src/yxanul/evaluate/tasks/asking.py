@@ -1,0 +1,103 @@
+"""A model is asked about the items of a task, piece by piece, and no answer is taken that is none.
+
+The one idea: an item that the model answers with NaN or infinity is an error that names it. Any
+number in its place would be a score that nobody reached.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from yxanul.data.benchmarks.items import Item
+from yxanul.errors import NumericsError
+from yxanul.evaluate.language_model import LanguageModel
+from yxanul.evaluate.likelihood import likelihoods
+from yxanul.evaluate.requests import Continuations, WritingRequest
+from yxanul.evaluate.tasks.definitions import DEFINITIONS, before_answer
+from yxanul.evaluate.tasks.options import TaskOptions
+from yxanul.evaluate.watching import Watcher
+from yxanul.evaluate.writing import write
+
+# Items that are asked about between two signs of progress: enough that batches of like length
+# can be made of them.
+_PIECE = 512
+_BATCHES_PER_PIECE = 8
+Asking = TypeVar("Asking")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The items of a task that are scored, each with its prompt."""
+
+    task: str
+    items: tuple[Item, ...]
+    prompts: tuple[str, ...]
+
+    def after(self, index: int, *texts: str) -> Continuations:
+        """Return the request for texts that may follow an item's prompt."""
+        before = before_answer(self.task, self.items[index])
+        return Continuations(self.prompts[index], tuple(f"{before}{text}" for text in texts))
+
+
+@dataclass(frozen=True)
+class Interview:
+    """A model, how it is asked, and who watches."""
+
+    model: LanguageModel
+    options: TaskOptions
+    watcher: Watcher
+
+    def nats(self, asked: Asked, requests: Sequence[Continuations]) -> list[tuple[float, ...]]:
+        """Return the nats of each request's texts; a request is one item, in order.
+
+        Raises NumericsError for NaN and infinity.
+        """
+        self.watcher.begin(f"{asked.task}: likelihoods", total=len(requests))
+        found: list[tuple[float, ...]] = []
+        for piece in _pieces(requests, _PIECE):
+            try:
+                answers = likelihoods(self.model, piece, batch_tokens=self.options.batch_tokens)
+            except NumericsError as error:
+                raise self._named(asked, piece, first=len(found)) from error
+            found += [tuple(one.nats for one in texts) for texts in answers]
+            self.watcher.advance(len(piece))
+        return found
+
+    def write(self, asked: Asked) -> list[str]:
+        """Return what the model writes after each prompt."""
+        self.watcher.begin(f"{asked.task}: written answers", total=len(asked.items))
+        found: list[str] = []
+        for piece in _pieces(self._writing(asked), self.options.batch * _BATCHES_PER_PIECE):
+            found += write(self.model, piece, batch=self.options.batch)
+            self.watcher.advance(len(piece))
+        return found
+
+    def _writing(self, asked: Asked) -> list[WritingRequest]:
+        definition = DEFINITIONS[asked.task]
+        longest = self.options.max_new_tokens or definition.max_new_tokens
+        return [WritingRequest(one, definition.stop_texts, longest) for one in asked.prompts]
+
+    def _named(
+        self, asked: Asked, requests: Sequence[Continuations], *, first: int
+    ) -> NumericsError:
+        """Ask one by one, to name the item that a whole piece failed at."""
+        for number, request in enumerate(requests, start=first):
+            try:
+                likelihoods(self.model, [request], batch_tokens=self.options.batch_tokens)
+            except NumericsError:
+                return _not_finite(asked.task, f"item {asked.items[number].id}")
+        return _not_finite(asked.task, f"one of {len(requests)} items")
+
+
+def _not_finite(task: str, which: str) -> NumericsError:
+    return NumericsError(
+        f"{task}: the model's likelihood of {which} is not a finite number, so its weights are "
+        "not; score an older checkpoint"
+    )
+
+
+def _pieces(requests: Sequence[Asking], size: int) -> Iterator[Sequence[Asking]]:
+    return (requests[begin : begin + size] for begin in range(0, len(requests), size))
