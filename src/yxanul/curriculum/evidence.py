@@ -87,7 +87,7 @@ def gather_evidence(folder: RunFolder, plan: StagePlan, *, asked: Asked) -> Evid
         ),
         tokens_seen=asked.tokens_seen,
         plateau={d: _between(course, plan, first, last) for d, course in own.items()},
-        plateau_asked=plan.decay_start is not None,
+        plateau_asked=plan.plateau_asked_at is not None,
         spending=asked.spending,
         noise={
             domain: noise
