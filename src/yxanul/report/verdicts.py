@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timezone
 
 from yxanul.report.course import stage_names
 from yxanul.report.gather import Run
@@ -30,7 +31,13 @@ NAMES = {
     "G7": "contamination",
     "G8": "budget",
 }
-_RELATIVE = ("G2", "G3", "G6")
+SKILL_CHECKS = ("G4", "G5", "G6", "G7", "G8")
+"""Checks that older runs do not have, and whose units need a word."""
+# How a check's figures are written: value and bounds, then margin, then what has no sign.
+_SHARES = {"G1": "small share", "G8": "share"}
+_CHANGES = {"G2": "change", "G3": "change", "G5": "change", "G6": "small change"}
+_GOLD = "gold_bpb"
+_NOISES = {"training_noise": "between seeds", "checkpoint_noise": "between checkpoints"}
 _WIDTH = 100.0
 
 
@@ -64,6 +71,21 @@ class Check:
     why: Traced | None
     interval: Interval | None
     kind: str
+    size_kind: str
+    """The same without a sign, for the smallest change that could be shown."""
+    noises: tuple[tuple[str, Traced], ...]
+    """What widened the interval besides the items: its words, and its deviation."""
+
+
+@dataclass(frozen=True)
+class Override:
+    """What a person decided instead of the gate."""
+
+    verdict: Traced | None
+    tone: str
+    by: Traced | None
+    at: Traced | None
+    reason: Traced | None
 
 
 @dataclass(frozen=True)
@@ -79,6 +101,8 @@ class Card:
     belongs: bool
     checks: tuple[Check, ...]
     gate_sha256: Traced | None
+    overrides: tuple[Override, ...]
+    """In the order in which they were recorded; the verdict above stays what the gate said."""
 
 
 def cards(run: Run) -> tuple[Card, ...]:
@@ -118,17 +142,35 @@ def _card(
         belongs=run.belongs(row),
         checks=tuple(_check(check) for check in checks),
         gate_sha256=row.text("gate_sha256") if spoken else None,
+        overrides=tuple(_override(o) for o in run.overrides if _place(o) == _place(row)),
     )
     return row, card
 
 
+def _override(row: Record) -> Override:
+    verdict = row.text("verdict")
+    return Override(verdict, tone(verdict), row.text("by"), _moment(row), row.text("reason"))
+
+
+def _moment(row: Record) -> Traced | None:
+    """Return when a row was written: a date where it stands as seconds, else as it stands."""
+    if isinstance(row.find("at"), str):
+        return row.text("at")
+    seconds = row.number("at")
+    if seconds is None:
+        return None
+    moment = datetime.fromtimestamp(seconds.number, tz=timezone.utc)
+    return Traced(f"{moment:%Y-%m-%d %H:%M} UTC", seconds.sources, "date")
+
+
 def _check(row: Record) -> Check:
-    identity, result = row.text("id"), row.text("result")
+    identity, subject, result = row.text("id"), row.text("subject"), row.text("result")
     name = str(identity.value) if identity is not None else ""
+    kind, size_kind = kinds(name, str(subject.value) if subject is not None else "")
     return Check(
         id=identity,
         name=NAMES.get(name, ""),
-        subject=row.text("subject"),
+        subject=subject,
         value=row.number("value"),
         low=row.number("low"),
         high=row.number("high"),
@@ -140,8 +182,28 @@ def _check(row: Record) -> Check:
         action=row.text("action"),
         why=row.text("why"),
         interval=_interval(row),
-        kind="change" if name in _RELATIVE else "plain",
+        kind=kind,
+        size_kind=size_kind,
+        noises=tuple(
+            (words, noise.shown_as(size_kind))
+            for key, words in _NOISES.items()
+            if (noise := row.number(key)) is not None
+        ),
     )
+
+
+def kinds(check: str, subject: str) -> tuple[str, str]:
+    """Return how a check's figures are written, signed and unsigned (yxanul.report.words).
+
+    G4 and G7 name a task and its measure: a rate moves by percentage points, gold_bpb relatively.
+    """
+    if check in _SHARES:
+        return _SHARES[check], _SHARES[check]
+    kind = _CHANGES.get(check, "plain")
+    if check in ("G4", "G7") and subject:
+        kind = "change" if subject.endswith(_GOLD) else "points"
+    sizes = {"change": "share", "small change": "small share", "points": "points size"}
+    return kind, sizes.get(kind, kind)
 
 
 def _interval(row: Record) -> Interval | None:
