@@ -62,7 +62,7 @@ def _arrange_descriptors(secret: bytes, proof: int) -> None:
     """Null as stdin, the secret to be read from 3, the proof to be written to 4.
 
     Every other descriptor is closed by execve. They are moved far up first, so that none is
-    overwritten before its turn.
+    overwritten before its turn; the harness left the proof's first number open for execve.
     """
     reading, writing = os.pipe()
     os.write(writing, secret)
@@ -72,6 +72,8 @@ def _arrange_descriptors(secret: bytes, proof: int) -> None:
         place: fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _ABOVE_ALL_IN_USE)
         for place, descriptor in wanted.items()
     }
+    for descriptor in wanted.values():
+        os.close(descriptor)
     for place, descriptor in moved.items():
         os.dup2(descriptor, place)
 

@@ -93,7 +93,7 @@ def filter_code(architecture: str, pid: int, *, execve_address: int) -> bytes:
     code += [(_JUMP_EQUAL, 1, 0, _AUDIT_ARCHITECTURES[architecture]), *_answer(_KILL_PROCESS)]
     code += _load(_NUMBER_AT)
     code += [(_JUMP_NOT_BELOW, 0, 1, _X32_NUMBERS), *_answer(_KILL_PROCESS)]
-    for name, pair in ALLOWED.items():
+    for pair in ALLOWED.values():
         code += _for_number(number(pair, architecture), _answer(_ALLOW))
     for name, pair in CHECKED.items():
         code += _for_number(number(pair, architecture), checks[name])
