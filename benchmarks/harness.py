@@ -24,6 +24,7 @@ _FILES = {
     "gsm8k": "gsm8k/gsm8k.yaml",
     "humaneval": "humaneval/humaneval.yaml",
 }
+_NO_MEASURE = "bypass"
 # HumanEval has no worked examples in the harness: it would show the tests. Ours shows solutions.
 _CHANGES: dict[str, dict[str, Any]] = {
     "hellaswag": {"process_docs": None},
@@ -31,7 +32,9 @@ _CHANGES: dict[str, dict[str, Any]] = {
         "unsafe_code": None,
         "num_fewshot": None,
         "filter_list": None,
-        "metric_list": [{"metric": "bypass", "aggregation": "bypass", "higher_is_better": True}],
+        "metric_list": [
+            {"metric": _NO_MEASURE, "aggregation": _NO_MEASURE, "higher_is_better": True}
+        ],
         "fewshot_split": "test",
         "fewshot_config": {"doc_to_target": "{{canonical_solution}}", "target_delimiter": ""},
     },
@@ -117,7 +120,8 @@ def run_task(
             item.written = sample["resps"][0][0]
         for metric in sample["metrics"]:
             name = _MEASURES.get((metric, sample["filter"]), metric)
-            item.measures[name] = float(sample[metric])
+            if metric != _NO_MEASURE:
+                item.measures[name] = float(sample[metric])
     return [items[number] for number in sorted(items)]
 
 

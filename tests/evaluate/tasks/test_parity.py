@@ -116,4 +116,3 @@ def test_both_agree_item_by_item(tmp_path: Path, models, task: str, shots: int) 
     assert len(found.theirs) == ITEMS
     if task != "hellaswag":
         assert len({item.written for item in found.theirs}) > ITEMS // 2
-        print(sorted(len(i.written) for i in found.theirs), [i.written for i in found.theirs][:3])

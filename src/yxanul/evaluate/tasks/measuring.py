@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from yxanul.config.evaluation import TASKS
 from yxanul.data.benchmarks.items import AnswerItem, ChoiceItem, ProgramItem
-from yxanul.evaluate.sandbox import run_programs, sandbox_level
+from yxanul.evaluate.sandbox.level import sandbox_level
+from yxanul.evaluate.sandbox.programs import run_programs
 from yxanul.evaluate.tasks.asking import Asked, Interview
 from yxanul.evaluate.tasks.gold import gold_measures, right_answers
 from yxanul.evaluate.tasks.judging import WRITTEN, likeliest, likeliest_per_character
