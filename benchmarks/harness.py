@@ -1,4 +1,4 @@
-"""lm-evaluation-harness over local files: its own task definitions, with the place of the data changed.
+"""lm-evaluation-harness over local files: its own tasks, with the place of the data changed.
 
 Its scores come item by item, so that ours can be laid beside them. Of HumanEval its prompts and
 written texts only: its metric is loaded from the hub, and its programs would run unguarded.
@@ -61,9 +61,12 @@ def write_task(
 ) -> None:
     """Write a task's definition over local files; `splits` are {split: JSON lines}.
 
-    `changes` say what else differs from the harness' file; None takes a key out.
+    `changes` say what else differs from the harness' file, of generation_kwargs what comes to it;
+    None takes a key out.
     """
     definition = task_definition(task)
+    generation = {**definition.get("generation_kwargs", {}), **changes.get("generation_kwargs", {})}
+    changes = {**changes, "generation_kwargs": generation or None}
     named = {key: definition[key] for key in _PLACES if definition.get(key) in splits}
     changed = {key: None for key in _PLACES if key not in named} | _CHANGES.get(task, {})
     definition |= changed | {
@@ -87,7 +90,9 @@ class HarnessItem:
     measures: dict[str, float] = field(default_factory=dict)
 
 
-def run_task(folder: Path, task: str, lm: Any, *, shots: int, limit: int | None) -> list[HarnessItem]:
+def run_task(
+    folder: Path, task: str, lm: Any, *, shots: int, limit: int | None
+) -> list[HarnessItem]:
     """Return the harness' items of a task whose definition lies in the folder."""
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
@@ -114,6 +119,14 @@ def run_task(folder: Path, task: str, lm: Any, *, shots: int, limit: int | None)
             name = _MEASURES.get((metric, sample["filter"]), metric)
             item.measures[name] = float(sample[metric])
     return [items[number] for number in sorted(items)]
+
+
+def likelihood(lm: Any, pairs: list[tuple[str, str]]) -> list[float]:
+    """Return the nats of each (context, continuation) under a model of the harness."""
+    from lm_eval.api.instance import Instance
+
+    requests = [Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(pairs)]
+    return [-float(nats) for nats, _ in lm.loglikelihood(requests, disable_tqdm=True)]
 
 
 def write_json_lines(path: Path, rows: list[dict[str, Any]]) -> Path:

@@ -1,4 +1,4 @@
-"""lm-evaluation-harness' own task files, read as text: its humaneval needs the hub when imported."""
+"""lm-evaluation-harness' own task files, read as text: its humaneval asks the hub on import."""
 
 import importlib.util
 from pathlib import Path

@@ -174,7 +174,7 @@ def test_a_stage_is_rolled_back_only_so_often(tmp_path):
         "stage2_sums.gate.rollback.min_replay_share": 0.1,
     }
     finished = world.finish("run", "run", *sets(stubborn), code=20)
-    assert "rolled back 1 times already, which is the limit" in finished.stderr
+    assert "it was rolled back 1 times, and 1 is the limit" in finished.stderr
     assert [verdict for *_, verdict in verdicts(world.root / "run")] == ["pass", "rollback", "stop"]
     assert world.exit_record("run")["code"] == 20
 
@@ -208,7 +208,7 @@ def falling(min_gain: float) -> dict:
         "stage1_tales.gate.extension.min_gain": min_gain,
         "stage1_tales.gate.extension.fraction": 0.25,
         "stage1_tales.gate.extension.max_extensions": 1,
-        "stage2_sums.gate.extension.when": "short",
+        "stage1_tales.gate.extension.when": "falling",
     }
 
 

@@ -179,7 +179,7 @@ def _plateau(gate: GateConfig, evidence: Evidence, *, is_end: bool) -> Check:
         return Check("G6", None, "not applicable", why)
     most, reason = gate.extension.max_extensions, None
     if evidence.extensions >= most:
-        reason = f"extended {evidence.extensions} times already, which is the limit"
+        reason = f"it was extended {evidence.extensions} times, and {most} is the limit"
     elif evidence.spending is not None and not evidence.spending.is_left:
         reason = "the budget does not last for more"
     return plateau_check(evidence.plateau, gate=gate, may_extend=reason)
@@ -222,7 +222,7 @@ def _within_limits(check: Check, gate: GateConfig, *, evidence: Evidence) -> Che
     word, times, most = done[check.action]
     if times < most:
         return check
-    why = f"{check.why}; {word} {times} times already, which is the limit"
+    why = f"{check.why}; it was {word} {times} times, and {most} is the limit"
     return replace(check, action="stop", why=why)
 
 

@@ -19,4 +19,7 @@ def wilson(passed: float, n: int) -> tuple[float, float]:
     middle = rate + z * z / (2 * n)
     half = z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
-    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+    # Rounding must not move a bound past the rate itself at 0 and n of n.
+    return max(0.0, min(rate, (middle - half) / scale)), min(
+        1.0, max(rate, (middle + half) / scale)
+    )

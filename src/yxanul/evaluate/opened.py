@@ -8,7 +8,8 @@ from pathlib import Path
 
 from yxanul.config.schema import RunConfig
 from yxanul.data.manifest import MANIFEST_NAME
-from yxanul.evaluate.language_model import LanguageModel, open_model
+from yxanul.evaluate.huggingface import open_pretrained
+from yxanul.evaluate.language_model import LanguageModel, is_ours
 from yxanul.evaluate.loaded import load_model
 from yxanul.evaluate.ours import as_language_model
 from yxanul.runfolder.layout import RunFolder
@@ -38,9 +39,9 @@ def open_for_scoring(name: str) -> OpenedModel:
     """
     place = Path(name)
     if not is_ours(place):
-        model = open_model(name)
-        label = re.sub(r"[^A-Za-z0-9._-]+", "_", place.name if place.is_dir() else name)
-        return OpenedModel(model, Path("evaluation") / label, model.notes)
+        found = open_pretrained(name)
+        label = re.sub(r"[^A-Za-z0-9._-]+", "_", place.resolve().name if place.is_dir() else name)
+        return OpenedModel(found, Path("evaluation") / label, found.notes)
     loaded = load_model(place)
     run = RunFolder(loaded.info.path.parents[1])
     prepared = run.prepared_data()

@@ -33,7 +33,8 @@ class Finding:
     item: str
     source: str
     rule: str
-    """What gave it away: `row`, `coverage` or `answered` (docs: contamination)."""
+    """What gave it away: 13 words in a `row`, `coverage` of its runs of eight words, or a short
+    question that is `answered` (`yxanul.data.contamination.judge`)."""
     masked: bool
     """Whether it is the item but for its numbers."""
     coverage: float

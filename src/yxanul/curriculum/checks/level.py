@@ -35,18 +35,21 @@ def level_check(domain: str, bpb: float, *, tokens: int, level: LevelConfig) -> 
     return Check("G5", domain, "fail", why, "stop", value=over, margin=level.margin)
 
 
-def fit_forecast(points: Sequence[tuple[float, float]]) -> ForecastConfig:
+def fit_forecast(points: Sequence[tuple[float, float]], *, of: str) -> ForecastConfig:
     """Fit floor, scale and power to (tokens, bits per byte) of an earlier run, least squares.
 
-    Fewer than 4 points, or points that do not fall, are a `UsageError`.
+    Fewer than 4 points, or points that do not fall, are a `UsageError` that names `of`.
     """
     tokens, bpb = (np.asarray(column, dtype=np.float64) for column in zip(*points, strict=True))
     if len(tokens) < _FEWEST_POINTS or (tokens <= 0).any():
-        raise UsageError(f"{len(tokens)} scores cannot tell a forecast; it takes 4 at least")
+        raise UsageError(
+            f"{of}: {len(points)} scores cannot tell a forecast, it takes 4 at least; train with a "
+            "smaller evaluation.every_fraction"
+        )
     best = min((_line(tokens, bpb, power) for power in _POWERS), key=lambda fit: fit[0])
     _, floor, scale, power = best
     if scale <= 0:
-        raise UsageError("these scores do not fall with tokens, so they tell no forecast")
+        raise UsageError(f"{of}: the scores do not fall with tokens, so they tell no forecast")
     return ForecastConfig(floor=floor, scale=scale, power=power)
 
 

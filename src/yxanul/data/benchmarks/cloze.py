@@ -3,9 +3,9 @@
 The one idea: all four endings are real ones, cut from held-out documents of the same source by the
 same rule, and cost the same under word frequencies alone; so whoever does not read the context is
 right in one of four cases. A paragraph that shares 13 words in a row with the training text is left
-out (the Factbook fills in forms). Everything is chosen by hashes of the texts: an item keeps its id when
-the set grows, and there is no seed. Like HellaSwag (arXiv 1905.07830), but no ending was written
-to mislead: it measures how well a small model reads.
+out: the Factbook fills in forms. Everything is chosen by hashes of the texts: an item keeps its id
+when the set grows, and there is no seed. Like HellaSwag (arXiv 1905.07830), but no ending was
+written to mislead: it measures how well a small model reads.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _NATS_APART = 4.0
 _PER_DOCUMENT = 4
 _MOST_DOCUMENTS = 2000
 _MOST_TOKENS = 2048
-# Of the training text, for frequencies and repetitions; `yxanul.data.contamination` reads all of it.
+# Of the training text, for frequencies and repetitions; the run's scan reads all of it.
 _COUNTED_TOKENS = 5_000_000
 
 _BORDER = re.compile(r"(?<=[,;:]) +|(?<=[.!?]) +(?=[\"“(]?[A-Z0-9])")

@@ -44,7 +44,7 @@ STRETCH_TOKENS = 8_000_000
 # Below, starting processes costs more than it saves.
 _FEWEST_STRETCHES = 4
 _MOST_AT_ONCE = 4
-_SECONDS_BETWEEN_LINES = 5.0
+SECONDS_BETWEEN_LINES = 5.0
 
 Say = Callable[[str], None]
 
@@ -165,7 +165,7 @@ def _scan_sources(
             words[result.stretch.source] += result.words
             held[result.stretch.source] += result.held
             done += result.stretch.end - result.stretch.begin
-            if time.monotonic() - told > _SECONDS_BETWEEN_LINES:
+            if time.monotonic() - told > SECONDS_BETWEEN_LINES:
                 told = time.monotonic()
                 say(f"looked for benchmark items in {done:,} of {total:,} training tokens")
     return {

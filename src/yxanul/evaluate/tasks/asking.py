@@ -6,7 +6,6 @@ number in its place would be a score that nobody reached.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -70,15 +69,29 @@ class Interview:
         """Return what the model writes after each prompt."""
         self.watcher.begin(f"{asked.task}: written answers", total=len(asked.items))
         found: list[str] = []
-        for piece in _pieces(self._writing(asked), self.options.batch * _BATCHES_PER_PIECE):
+        longest = self.max_new_tokens(asked.task)
+        requests = [
+            WritingRequest(one, DEFINITIONS[asked.task].stop_texts, longest)
+            for one in asked.prompts
+        ]
+        for piece in _pieces(requests, self.options.batch * _BATCHES_PER_PIECE):
             found += write(self.model, piece, batch=self.options.batch)
             self.watcher.advance(len(piece))
         return found
 
-    def _writing(self, asked: Asked) -> list[WritingRequest]:
-        definition = DEFINITIONS[asked.task]
-        longest = self.options.max_new_tokens or definition.max_new_tokens
-        return [WritingRequest(one, definition.stop_texts, longest) for one in asked.prompts]
+    def max_new_tokens(self, task: str) -> int:
+        """Return the tokens of a written answer: the task's, or half of a short model's positions.
+
+        The harness refuses such a model. Its answers would be longer than what it can read.
+        """
+        if self.options.max_new_tokens is not None:
+            return self.options.max_new_tokens
+        return max(1, min(DEFINITIONS[task].max_new_tokens, self.model.max_length // 2))
+
+    def cut_prompts(self, asked: Asked, *, room: int) -> int:
+        """Return how many prompts do not fit in the model's positions when `room` are kept free."""
+        longest = self.model.max_length - room - len(self.model.opening)
+        return sum(len(ids) > longest for ids in self.model.encode(asked.prompts))
 
     def _named(
         self, asked: Asked, requests: Sequence[Continuations], *, first: int

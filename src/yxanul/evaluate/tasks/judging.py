@@ -10,8 +10,8 @@ import re
 import string
 from collections.abc import Callable, Sequence
 
-from yxanul.data.benchmarks.items import AnswerItem
 from yxanul.data.benchmarks.gsm_symbolic import last_number
+from yxanul.data.benchmarks.items import AnswerItem
 from yxanul.data.sources.mathematics import normal_number
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)

@@ -24,6 +24,7 @@ class Taken:
 
     measures: Measures
     texts: list[str] | None = None
+    max_new_tokens: int | None = None
     sandbox: str | None = None
     not_run: dict[str, str] = field(default_factory=dict)
 
@@ -49,7 +50,8 @@ def judge_answers(interview: Interview, asked: Asked, items: Sequence[AnswerItem
         measure: _as_numbers(is_right(*pair) for pair in zip(texts, items, strict=True))
         for measure, is_right in judges.items()
     }
-    return Taken({**judged, **gold}, texts=texts)
+    longest = interview.max_new_tokens(asked.task)
+    return Taken({**judged, **gold}, texts=texts, max_new_tokens=longest)
 
 
 def run_answers(interview: Interview, asked: Asked, items: Sequence[ProgramItem]) -> Taken:
@@ -66,7 +68,9 @@ def run_answers(interview: Interview, asked: Asked, items: Sequence[ProgramItem]
     texts = interview.write(asked)
     programs = [_program(item, text) for item, text in zip(items, texts, strict=True)]
     passed = [outcome.result == _PASSED for outcome in run_programs(programs)]
-    return Taken({PASS: _as_numbers(passed), **gold}, texts=texts, sandbox=level.name)
+    longest = interview.max_new_tokens(asked.task)
+    measures = {PASS: _as_numbers(passed), **gold}
+    return Taken(measures, texts=texts, max_new_tokens=longest, sandbox=level.name)
 
 
 def weigh_right_answers(interview: Interview, asked: Asked) -> Measures:

@@ -46,7 +46,8 @@ def score_task(
     Raises NumericsError for an item whose likelihood is not finite, UsageError as `ask`.
     """
     asked = ask(benchmark, options)
-    taken = _take(Interview(model, options, watcher or Unwatched()), asked)
+    interview = Interview(model, options, watcher or Unwatched())
+    taken = _take(interview, asked)
     clusters = [item.cluster or item.id for item in asked.items]
     return TaskScore(
         task=asked.task,
@@ -59,6 +60,8 @@ def score_task(
         measures=taken.measures,
         clusters=clusters if len(set(clusters)) < len(clusters) else None,
         texts=taken.texts,
+        max_new_tokens=taken.max_new_tokens,
+        cut_prompts=interview.cut_prompts(asked, room=taken.max_new_tokens or 0),
         sandbox=taken.sandbox,
         not_run=taken.not_run,
     )
