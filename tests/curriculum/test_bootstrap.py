@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yxanul.curriculum.bootstrap import _level, relative_change
+from yxanul.curriculum.bootstrap import _level, rate_change, relative_change
 
 nats = st.floats(0.5, 500)
 pairs = st.lists(st.tuples(nats, nats), min_size=5, max_size=40)
@@ -73,7 +73,7 @@ def test_the_level_of_a_bound_is_that_of_student_and_of_the_draws(documents, stu
 def test_noise_between_seeds_widens_the_interval():
     before, after = drawn(random.Random(3), 50, 0.1)
     alone = relative_change(before, after)
-    joined = relative_change(before, after, training_noise=0.05)
+    joined = relative_change(before, after, noise=0.05)
     assert joined.value == alone.value
     expected = math.hypot(alone.minimal_detectable, 2.8 * 0.05)
     assert joined.minimal_detectable == pytest.approx(expected, rel=0.02)
@@ -93,3 +93,44 @@ def test_a_few_documents_are_never_evidence(count):
 def test_what_cannot_be_compared_is_refused(before, after):
     with pytest.raises(ValueError, match="cannot be"):
         relative_change(before, after)
+
+
+rates = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=5, max_size=40)
+
+
+@settings(max_examples=50)
+@given(rates, st.data())
+def test_an_item_that_is_lost_never_raises_a_bound(results, data):
+    before, after = ([float(x) for x in column] for column in zip(*results, strict=True))
+    lost = [x * data.draw(st.booleans()) for x in after]
+    old, new = rate_change(before, after), rate_change(before, lost)
+    for name in ("value", "low", "high"):
+        assert getattr(new, name) <= getattr(old, name) + 1e-12
+
+
+def test_items_of_one_cluster_count_as_one():
+    generator = random.Random(7)
+    before, after = drawn(generator, 40, 0.1)
+    names = [str(i) for i in range(40)]
+    once = relative_change(before, after, clusters=names)
+    thrice = relative_change(before * 3, after * 3, clusters=names * 3)
+    assert thrice.documents == once.documents == 40
+    assert (thrice.low, thrice.value, thrice.high) == pytest.approx(
+        (once.low, once.value, once.high)
+    )
+    assert relative_change(before * 3, after * 3).minimal_detectable < 0.7 * once.minimal_detectable
+
+
+def test_a_rate_is_compared_in_points_and_its_spread_is_that_of_the_discordant_items():
+    before = [1.0] * 500 + [0.0] * 500
+    after = [1.0] * 440 + [0.0] * 60 + [1.0] * 60 + [0.0] * 440
+    change = rate_change(before, after)
+    assert change.value == 0
+    assert change.minimal_detectable / 2.8 == pytest.approx(math.sqrt(0.12 / 1000), rel=0.05)
+
+
+@pytest.mark.parametrize("confidence", [0.95, 0.99, 1 - 0.05 / 6])
+def test_a_bound_at_a_higher_confidence_lies_farther_out(confidence):
+    change = relative_change(*drawn(random.Random(9), 30, 0.0))
+    assert change.low_at(confidence) <= change.low
+    assert change.high_at(confidence) >= change.high

@@ -32,7 +32,7 @@ class Contradiction:
 
 def find_contradictions(config: RunConfig) -> list[Contradiction]:
     """Return every contradiction between the parts of a run, in a fixed order."""
-    found = [*_model(config.model), *_names(config)]
+    found = [*_model(config.model), *_names(config), *_skills(config)]
     for stage in config.stages:
         found += [*_sequence_lengths(config, stage), *_sources(stage)]
     return found
@@ -115,3 +115,19 @@ def _shared(
             if first != stage.name:
                 text = f"{value} is also a {what} of {first}; {remedy}"
                 yield Contradiction(stage.name, ("data", kind, i, field), text)
+
+
+def _skills(config: RunConfig) -> Iterator[Contradiction]:
+    """A task is scored in one way in a whole run: else one stage's end is no other's beginning."""
+    first: dict[str, tuple[str, dict[str, object]]] = {}
+    for stage in config.stages:
+        for i, skill in enumerate(stage.evaluation.skills):
+            way = {name: getattr(skill, name) for name in ("items", "shots", "max_new_tokens")}
+            way["bench"] = stage.evaluation.bench
+            owner, known = first.setdefault(skill.task, (stage.name, way))
+            for name in (name for name in way if way[name] != known[name]):
+                path: KeyPath = ("evaluation", "skills", i, name)
+                if name == "bench":
+                    path = ("evaluation", "bench")
+                text = f"{skill.task} has {name} {way[name]} here and {known[name]} in {owner}"
+                yield Contradiction(stage.name, path, f"{text}; make them one")

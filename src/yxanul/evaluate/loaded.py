@@ -32,9 +32,10 @@ class LoadedModel:
     notes: tuple[str, ...]
 
 
-def load_model(place: Path) -> LoadedModel:
+def load_model(place: Path, *, precision: str | None = None) -> LoadedModel:
     """Load a run folder's newest checkpoint, or the named one; fp32 weights on this device.
 
+    It computes in `precision` (fp32 or bf16), None: in that of the run where this device has it.
     Raises `UsageError` for any other place, `CorruptDataError` for damaged files.
     """
     found = find_weights(place)
@@ -46,7 +47,10 @@ def load_model(place: Path) -> LoadedModel:
         )
     config = read_frozen_config(found.run)
     device = pick_device()
-    precision, notes = _precision(config.optimization.compute.precision, precision_by_rule(device))
+    notes: list[str] = []
+    if precision is None:
+        frozen = config.optimization.compute.precision
+        precision, notes = _precision(frozen, precision_by_rule(device))
     skipped = [f"not used: {error}" for error in found.refused.values()]
     model = Transformer.without_weights(
         config.model, compute_dtype=DTYPES[precision], attention="plain"

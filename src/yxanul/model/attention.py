@@ -49,18 +49,19 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.softmax(scores, dim=-1) @ v
 
 
-def cached_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attend from the newest positions to all of them; the last query stands at the last key.
+def cached_attention(q: Tensor, k: Tensor, v: Tensor, *, is_hidden: Tensor | None) -> Tensor:
+    """Attend from the newest positions to all of them but those that `is_hidden`.
 
-    q is (batch, heads, new, head_dim), k and v are (batch, kv_heads, seen, head_dim). Heads that
-    share keys are rows of one product, so that nothing is repeated.
+    q is (batch, heads, new, head_dim), k and v are (batch, kv_heads, seen, head_dim), is_hidden
+    is (batch or 1, 1, new, seen) bool. Heads that share keys are rows of one product, so that
+    nothing is repeated.
     """
     heads, new = q.shape[1:3]
     kv_heads, seen = k.shape[1:3]
     scores = q.reshape(-1, kv_heads, heads // kv_heads * new, q.size(-1)) @ k.transpose(-2, -1)
     scores = scores.view(-1, heads, new, seen) * q.size(-1) ** -0.5
-    if new > 1:
-        scores += _bias(new, seen, dtype=q.dtype, device=q.device)
+    if is_hidden is not None:
+        scores.masked_fill_(is_hidden, float("-inf"))
     out = torch.softmax(scores, dim=-1).view(-1, kv_heads, heads // kv_heads * new, seen) @ v
     return out.view(q.shape)
 
@@ -71,13 +72,5 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _causal_bias(seq: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return _bias(seq, seq, dtype=dtype, device=device)
-
-
-def _bias(queries: int, keys: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(queries, keys): 0 where the key is not after the query, -inf where it is.
-
-    The queries are the last positions of the keys.
-    """
-    bias = torch.full((queries, keys), float("-inf"), dtype=dtype, device=device)
-    return bias.triu(1 + keys - queries)
+    """(queries, keys): 0 where the key is not after the query, -inf where it is."""
+    return torch.full((seq, seq), float("-inf"), dtype=dtype, device=device).triu(1)

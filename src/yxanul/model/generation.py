@@ -93,9 +93,7 @@ def generate(
     reason = "max_new_tokens" if length == len(prompt) + options.max_new_tokens else "context"
     model = decoding_copy(model)
     device = model.embed_tokens.weight.device
-    cache = KeyValueCache(
-        model.config, batch=1, length=length, dtype=model.compute_dtype, device=device
-    )
+    cache = KeyValueCache(model.config.num_hidden_layers, rows=1, columns=length)
     random = torch.Generator(device).manual_seed(options.seed)
     tokens: list[int] = []
     unread = torch.tensor([list(prompt)], device=device)

@@ -57,14 +57,14 @@ class Rotary(nn.Module):
         self.register_buffer("cos", angle.cos(), persistent=False)
         self.register_buffer("sin", angle.sin(), persistent=False)
 
-    def forward(self, x: Tensor, start: int = 0) -> Tensor:
+    def forward(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
         """Rotate (batch, seq, heads, head_dim) by position; a pair is (i, i + head_dim / 2).
 
-        `start` is the position of the first row of seq.
+        positions are (batch, seq); None: 0 to seq - 1 in every row.
         """
-        end = start + x.size(1)
-        cos = self.cos[start:end, None].to(x.dtype)
-        sin = self.sin[start:end, None].to(x.dtype)
+        at = slice(x.size(1)) if positions is None else positions
+        cos = self.cos[at].unsqueeze(-2).to(x.dtype)
+        sin = self.sin[at].unsqueeze(-2).to(x.dtype)
         first, second = x.chunk(2, dim=-1)
         return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
@@ -90,13 +90,13 @@ class SelfAttention(nn.Module):
         weights = (self.q_proj.weight, self.k_proj.weight, self.v_proj.weight)
         qkv = F.linear(x, torch.cat([weight.to(x.dtype) for weight in weights]))
         heads = qkv.view(batch, seq, self.heads + 2 * self.kv_heads, self.head_dim)
-        start = 0 if cache is None else cache.used
-        turned = self.rotary(heads[:, :, : self.heads + self.kv_heads], start)
+        positions = None if cache is None else cache.place.positions
+        turned = self.rotary(heads[:, :, : self.heads + self.kv_heads], positions)
         q = turned[:, :, : self.heads].transpose(1, 2)
         k = turned[:, :, self.heads :].transpose(1, 2)
         v = heads[:, :, self.heads + self.kv_heads :].transpose(1, 2)
         if cache is not None:
-            out = cached_attention(q, *cache.extend(k, v))
+            out = cached_attention(q, *cache.extend(k, v), is_hidden=cache.place.is_hidden)
         else:
             if self.kv_heads != self.heads:
                 repeats = self.heads // self.kv_heads

@@ -84,6 +84,8 @@ class Transformer(nn.Module):
 
         With a cache (and without gradients) the tokens go on where it ends, and it grows by them.
         """
+        if cache is not None:
+            cache.advance(tokens)
         x = self.embed_tokens(tokens).to(self.compute_dtype)
         x = x * torch.tensor(math.sqrt(self.config.hidden_size), dtype=x.dtype)
         if torch.is_grad_enabled():

@@ -19,7 +19,13 @@ from yxanul.runfolder.verdicts import read_verdicts
 from yxanul.train.machine import Machine
 
 # Settings that may differ on resume, because they change no weight and no verdict.
-_MAY_CHANGE = ("checkpoint.", "logging.trackers", "logging.prompt", "compute.keep_freed_memory")
+_MAY_CHANGE = (
+    "budget.",
+    "checkpoint.",
+    "logging.trackers",
+    "logging.prompt",
+    "compute.keep_freed_memory",
+)
 _FROZEN = ("precision", "attention", "threads", "micro_batch_tokens")
 # What `auto` looks like, so that a resume takes the choice that the run was begun with.
 _OPEN = ("auto", None)

@@ -17,11 +17,14 @@ from yxanul.optim.optimizers import Optimizers
 from yxanul.parallel.wrapping import wrap_model
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt
+from yxanul.train.benchmarks import gather_benchmarks
+from yxanul.train.budget import BudgetClock
 from yxanul.train.corpus import Corpus, held_out_documents
 from yxanul.train.machine import Machine
 from yxanul.train.request import RunRequest
 from yxanul.train.scoring import Scorer
 from yxanul.train.session import Session
+from yxanul.train.skills import SkillScorer
 from yxanul.train.step import Engine
 
 
@@ -37,6 +40,8 @@ def read_config(request: RunRequest) -> RunConfig:
     overrides = list(request.overrides)
     if request.data is not None:
         overrides.append(f"data.source={json.dumps(request.data)}")
+    if request.bench_dir is not None:
+        overrides.append(f"evaluation.bench={json.dumps(str(request.bench_dir))}")
     return load_config(request.config_dir, stages=stages, model=request.model, overrides=overrides)
 
 
@@ -65,6 +70,10 @@ def build_session(
         micro_batch_tokens=compute.micro_batch_tokens or 1,
     )
     stages = read_course(config, folder, attempt=current_attempt(folder.lineage))
+    benchmarks = {}
+    if machine.processes.is_main:
+        benchmarks = gather_benchmarks(config, corpus, folder, say=machine.heard)
+    machine.processes.barrier()
     active = tuple(plan for plan in stages if request.stage in (None, plan.name))
     held_out = held_out_documents(config, corpus, stages=stages)
     tokenizer = load_tokenizer()
@@ -80,6 +89,10 @@ def build_session(
         engine=engine,
         tokenizer=tokenizer,
         scorer=Scorer(folder.scores, held_out, tokenizer=tokenizer),
+        skills=SkillScorer(
+            folder, benchmarks=benchmarks, tokenizer=tokenizer, say=machine.progress.say
+        ),
+        budget=BudgetClock(folder, config.optimization.budget, began=machine.began),
         progress=machine.progress,
         stop=machine.stop,
         peak_flops=peak_flops(machine.device, dtype),

@@ -1,0 +1,265 @@
+"""Any causal language model of transformers, from a folder, from the hub, or already in memory.
+
+Weights are safetensors only, and no code comes with them. The head is applied where it is asked for
+and nowhere else: a hook before it keeps the hidden states of those positions, so that whatever a
+model does after its head (a soft cap, a scale) is done as it does it.
+"""
+
+import inspect
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from yxanul.errors import (
+    CorruptDataError,
+    HubUnreachableError,
+    MissingExtraError,
+    UsageError,
+    YxanulError,
+)
+from yxanul.hardware.choices import DTYPES, pick_device
+from yxanul.model.cache import KeyValueCache, LayerCache, Place
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+# Where configurations keep the number of positions, in the order of lm-evaluation-harness.
+_LENGTHS = ("n_positions", "max_position_embeddings", "n_ctx")
+# What lm-evaluation-harness takes where neither model nor tokenizer says it.
+_DEFAULT_LENGTH = 2048
+# Tokenizers without a limit say 10**30.
+_NO_LIMIT = 10**9
+
+
+@dataclass(frozen=True)
+class HuggingFaceModel:
+    """A `LanguageModel` of a transformers model and its tokenizer."""
+
+    name: str
+    model: Any
+    tokenizer: Any
+    opening: tuple[int, ...]
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def prefix_token(self) -> int | None:
+        """The beginning-of-text token, else the end-of-text token."""
+        begin: int | None = self.tokenizer.bos_token_id
+        end: int | None = self.tokenizer.eos_token_id
+        return end if begin is None else begin
+
+    @cached_property
+    def end_tokens(self) -> tuple[int, ...]:
+        """Those of its generation configuration, which transformers' own `generate` ends at."""
+        found = self.model.generation_config.eos_token_id
+        if found is None:
+            return ()
+        return tuple(found) if isinstance(found, list) else (found,)
+
+    @cached_property
+    def end_text(self) -> str | None:
+        """The end-of-text token as text."""
+        end = self.tokenizer.eos_token_id
+        return None if end is None else self.tokenizer.decode([end])
+
+    @cached_property
+    def vocabulary(self) -> int:
+        """Ids that the tokenizer has."""
+        return len(self.tokenizer)
+
+    @cached_property
+    def max_length(self) -> int:
+        """Positions of the model, in tokens, as lm-evaluation-harness finds them."""
+        config = self.model.config.get_text_config(decoder=True)
+        named = (getattr(config, key, None) for key in _LENGTHS)
+        length = next((value for value in named if value is not None), None)
+        if length is None and self.tokenizer.model_max_length < _NO_LIMIT:
+            length = self.tokenizer.model_max_length
+        return int(length or _DEFAULT_LENGTH)
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of each text, without the opening."""
+        if not texts:
+            return []
+        ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ids; special tokens are no text, half a character is U+FFFD."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def new_cache(self, rows: int, columns: int) -> KeyValueCache:
+        """Return an empty cache."""
+        config = self.model.config.get_text_config(decoder=True)
+        return KeyValueCache(config.num_hidden_layers, rows=rows, columns=columns)
+
+    @torch.no_grad()
+    def logits(
+        self, tokens: Tensor, picks: Tensor, *, cache: KeyValueCache | None = None
+    ) -> Iterator[Tensor]:
+        """Yield all rows of the head, padding too, as lm-evaluation-harness scores them."""
+        tokens = tokens.to(self.model.device)
+        options: dict[str, Any] = {"use_cache": cache is not None}
+        if cache is not None:
+            place = cache.advance(tokens)
+            layers = [_layer_class()(layer, place) for layer in cache.layers]
+            options["past_key_values"] = _transformers().Cache(layers=layers)
+            if not place.is_even:
+                options["attention_mask"] = place.is_filled.long()
+            if "position_ids" in self._accepted:
+                options["position_ids"] = place.positions
+        with self._head_at(picks.to(tokens.device)):
+            found = self.model(input_ids=tokens, **options).logits[0]
+        if found.size(0) != picks.numel():
+            raise UsageError(
+                f"{self.name} applies its output layer in a way that is not known here"
+            )
+        yield found
+
+    @cached_property
+    def _accepted(self) -> frozenset[str]:
+        return frozenset(inspect.signature(self.model.forward).parameters)
+
+    @contextmanager
+    def _head_at(self, picks: Tensor) -> Iterator[None]:
+        """Let the head see only the hidden states at `picks`, as one row."""
+
+        def keep(_: Any, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            return (given[0].flatten(0, 1)[picks].unsqueeze(0),)
+
+        handle = self.model.get_output_embeddings().register_forward_pre_hook(keep)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+
+def wrap_pretrained(
+    model: Any, tokenizer: Any, *, name: str, opening: tuple[int, ...] | None = None
+) -> HuggingFaceModel:
+    """Make a transformers model in memory ready for scoring; it is set to evaluate.
+
+    `opening` None: what the tokenizer adds before a text by itself. A model without a head, with a
+    state instead of keys and values, or with fewer ids than its tokenizer is a `UsageError`.
+    """
+    head = model.get_output_embeddings()
+    if head is None or getattr(model, "_is_stateful", False):
+        lack = "has no output layer" if head is None else "keeps a state, not keys and values"
+        raise UsageError(f"{name} {lack}, so it cannot be scored here; take a causal transformer")
+    rows = model.get_input_embeddings().weight.size(0)
+    if len(tokenizer) > rows:
+        raise UsageError(
+            f"the tokenizer of {name} has {len(tokenizer):,} ids and the model {rows:,} rows: they "
+            "do not belong together"
+        )
+    begin = _own_opening(tokenizer) if opening is None else opening
+    return HuggingFaceModel(name, model.eval(), tokenizer, begin)
+
+
+def open_pretrained(
+    name: str, *, opening: tuple[int, ...] | None = None, precision: str | None = None
+) -> HuggingFaceModel:
+    """Open a folder of `save_pretrained` or a hub id, owner/name; see `open_model` for errors."""
+    is_folder = Path(name).is_dir()
+    if not is_folder and not _HUB_ID.fullmatch(name):
+        raise UsageError(
+            f"{name} is no folder here, and no model of the hub either, which is written owner/name"
+        )
+    transformers = _transformers()
+    options = {"trust_remote_code": False, "local_files_only": is_folder}
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **options)
+        model, loaded = transformers.AutoModelForCausalLM.from_pretrained(
+            name,
+            dtype="auto" if precision is None else DTYPES[precision],
+            use_safetensors=True,
+            output_loading_info=True,
+            **options,
+        )
+    except Exception as error:  # the library's errors have no common base; none is swallowed
+        raise _failure(name, error) from error
+    if loaded["missing_keys"]:
+        raise UsageError(f"{name} lacks weights of its model: {sorted(loaded['missing_keys'])[0]}")
+    return wrap_pretrained(model.to(pick_device()), tokenizer, name=name, opening=opening)
+
+
+def _failure(name: str, error: Exception) -> YxanulError:
+    """Return the error for what the library raised while it opened a model."""
+    causes = list(_causes(error))
+    kinds = {kind.__name__ for one in causes for kind in type(one).__mro__}
+    first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if "SafetensorError" in kinds:
+        return CorruptDataError(f"the weights of {name} are damaged: {first_line}")
+    if Path(name).is_dir():
+        return UsageError(f"{name} is no model that can be opened: {first_line}")
+    if kinds & {"RepositoryNotFoundError", "GatedRepoError", "RevisionNotFoundError"}:
+        return UsageError(
+            f"{name} is no folder here, and the hub has no model of that name, or it is private or "
+            "gated: correct the name, or set HF_TOKEN to a token that may read it"
+        )
+    if kinds & {
+        "TransportError",
+        "OfflineModeIsEnabled",
+        "LocalEntryNotFoundError",
+        "HfHubHTTPError",
+    }:
+        return HubUnreachableError(
+            f"{name} is no folder here, and the hub could not be reached "
+            f"({type(causes[-1]).__name__}): try again later, or name a folder"
+        )
+    return UsageError(f"{name} is no model that can be opened: {first_line}")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    # The libraries also raise `from None`, which hides the cause but keeps it as the context.
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _own_opening(tokenizer: Any) -> tuple[int, ...]:
+    """Return the ids that a tokenizer sets before a text by itself."""
+    plain = tokenizer.encode("a", add_special_tokens=False)
+    full = tokenizer.encode("a")
+    return tuple(full[: full.index(plain[0])])
+
+
+def _transformers() -> Any:
+    try:
+        import transformers  # an optional extra
+    except ImportError as error:
+        raise MissingExtraError(
+            "models of Hugging Face need the package transformers, which is not installed: "
+            'pip install "yxanul[eval]"'
+        ) from error
+    return transformers
+
+
+@lru_cache(maxsize=1)
+def _layer_class() -> type:
+    """Return transformers' kind of layer, written to and read from a layer of our cache."""
+    base = _transformers().cache_utils.DynamicLayer
+
+    class Layer(base):  # type: ignore[misc, valid-type]
+        def __init__(self, store: LayerCache, place: Place) -> None:
+            super().__init__()
+            self.is_initialized = True
+            self._store, self._place = store, place
+
+        def update(
+            self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
+        ) -> tuple[Tensor, Tensor]:
+            return self._store.extend(key_states, value_states)
+
+        def get_seq_length(self) -> int:
+            return self._place.begin - self._place.first
+
+        def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+            return self._place.end - self._place.first, 0
+
+    return Layer

@@ -1,0 +1,164 @@
+"""What continuations cost after their contexts: the numbers of lm-evaluation-harness, in less time.
+
+A context is read once, however many continuations it has; the head is applied where something is
+scored and nowhere else; batches hold rows of like length.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from yxanul.errors import NumericsError
+from yxanul.evaluate.language_model import LanguageModel
+from yxanul.evaluate.pairs import Group, Ids, Pair, encode_pairs, in_windows, share_contexts
+from yxanul.evaluate.requests import Continuations, Likelihood
+from yxanul.model.cache import KeyValueCache
+
+# Rows of logits that are normalised at once: 51 MB in fp32 at 50,257 ids.
+_BLOCK = 256
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What the model reads in one row, and what is scored there."""
+
+    inputs: Ids
+    first: int
+    """Column of `inputs` whose logits score the first of each of the targets."""
+    scored: tuple[tuple[int, Ids], ...]
+    """Pairs of a continuation's number and targets of it."""
+    context: int = 0
+    """Of a row that goes on from a cached context: the context's row in its batch."""
+    cached: int = 0
+    """And its tokens."""
+
+
+def likelihoods(
+    model: LanguageModel, requests: Sequence[Continuations], *, batch_tokens: int = 4096
+) -> list[tuple[Likelihood, ...]]:
+    """Return for each request a likelihood per text, in its order.
+
+    A forward pass takes at most `batch_tokens` tokens, padding counted, but always one row. A text
+    without a token is a `UsageError`, a score that is not finite a `NumericsError`.
+    """
+    pairs = encode_pairs(model, requests)
+    scorer = _Scorer(model, len(pairs), batch_tokens=batch_tokens)
+    alone, shared = share_contexts(in_windows(pairs, max_length=model.max_length))
+    scorer.score_alone(alone)
+    scorer.score_shared(shared)
+    if not np.isfinite(scorer.nats).all():
+        raise NumericsError(f"{model.name} gives a probability that is not a number")
+    costs = zip(pairs, scorer.nats.tolist(), scorer.is_greedy.tolist(), strict=True)
+    found = (Likelihood(nats, len(pair.targets), greedy) for pair, nats, greedy in costs)
+    return [tuple(next(found) for _ in request.texts) for request in requests]
+
+
+class _Scorer:
+    """Adds up what the tokens of each continuation cost, batch by batch."""
+
+    def __init__(self, model: LanguageModel, count: int, *, batch_tokens: int) -> None:
+        self.nats = np.zeros(count, dtype=np.float64)
+        self.is_greedy = np.ones(count, dtype=np.bool_)
+        self._model = model
+        self._batch_tokens = batch_tokens
+
+    def score_alone(self, pairs: Sequence[Pair]) -> None:
+        """Score pairs whose context nobody shares: context and targets in one pass."""
+        rows = [
+            _Row(p.context + p.targets[:-1], len(p.context) - 1, ((p.owner, p.targets),))
+            for p in pairs
+        ]
+        for batch in self._batches(rows):
+            self._score(batch, None)
+
+    def score_shared(self, groups: Sequence[Group]) -> None:
+        """Read each context once, which scores all first targets; then the rest of each pair."""
+        members = {group.context: group.pairs for group in groups}
+        contexts = [
+            _Row(c, len(c) - 1, tuple((p.owner, p.targets[:1]) for p in pairs))
+            for c, pairs in members.items()
+        ]
+        for batch in self._batches(contexts):
+            cache = self._model.new_cache(len(batch), max(len(row.inputs) for row in batch))
+            self._score(batch, cache)
+            rests = [
+                _Row(p.targets[:-1], 0, ((p.owner, p.targets[1:]),), number, len(row.inputs))
+                for number, row in enumerate(batch)
+                for p in members[row.inputs]
+                if len(p.targets) > 1
+            ]
+            for rows in self._batches(rests):
+                self._score(rows, self._continued(cache, rows))
+
+    def _continued(self, contexts: KeyValueCache, rows: list[_Row]) -> KeyValueCache:
+        """Return a cache in which each row has read its context."""
+        longest = max(row.cached for row in rows)
+        columns = longest + max(len(row.inputs) for row in rows)
+        cache = self._model.new_cache(len(rows), columns)
+        cache.adopt(contexts, [(row.context, row.cached) for row in rows], first=0)
+        return cache
+
+    def _score(self, rows: list[_Row], cache: KeyValueCache | None) -> None:
+        """Read rows, and add what their targets cost to the sums of their continuations."""
+        width = max(len(row.inputs) for row in rows)
+        tokens = torch.tensor([row.inputs + (0,) * (width - len(row.inputs)) for row in rows])
+        places: list[int] = []
+        ids: list[int] = []
+        owners: list[int] = []
+        for number, row in enumerate(rows):
+            for owner, targets in row.scored:
+                begin = number * width + row.first
+                places += range(begin, begin + len(targets))
+                ids += targets
+                owners += [owner] * len(targets)
+        picks, at = torch.unique(torch.tensor(places), return_inverse=True)
+        nats, is_greedy = _token_costs(
+            self._model.logits(tokens, picks, cache=cache), at, ids=torch.tensor(ids)
+        )
+        np.add.at(self.nats, owners, nats.double().numpy())
+        np.logical_and.at(self.is_greedy, owners, is_greedy.numpy())
+
+    def _batches(self, rows: Sequence[_Row]) -> Iterator[list[_Row]]:
+        """Group rows of like length, the longest first, in an order fixed by the rows.
+
+        A batch keeps its tokens, twice as many columns of cache, and the model's positions.
+        """
+        limit, positions = self._batch_tokens, self._model.max_length
+        batch: list[_Row] = []
+        width = columns = 0
+        for row in sorted(rows, key=lambda row: (-len(row.inputs), -row.cached)):
+            longest = max(columns, row.cached)
+            count = len(batch) + 1
+            too_large = count * width > limit or count * (longest + width) > 2 * limit
+            if batch and (too_large or longest + width > positions):
+                yield batch
+                batch, longest = [], row.cached
+            if not batch:
+                width = len(row.inputs)
+            columns = longest
+            batch.append(row)
+        if batch:
+            yield batch
+
+
+def _token_costs(blocks: Iterator[Tensor], at: Tensor, *, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the nats, fp32, of each id at its row of the logits, and whether it is the likeliest.
+
+    Blocks of (rows, vocab) logits come one after another; `at` and `ids` are (n,).
+    """
+    nats = torch.zeros(len(ids))
+    is_greedy = torch.zeros(len(ids), dtype=torch.bool)
+    begin = 0
+    for part in (part for block in blocks for part in torch.split(block, _BLOCK)):
+        inside = ((at >= begin) & (at < begin + len(part))).nonzero().squeeze(1)
+        rows, wanted = (at[inside] - begin).to(part.device), ids[inside].to(part.device)
+        is_greedy[inside] = (part.max(dim=1).indices[rows] == wanted).cpu()
+        # Normalised in place where the logits are fp32: nobody reads them again.
+        wide = part.float()
+        torch.log_softmax(wide, dim=1, out=wide)
+        nats[inside] = -wide[rows, wanted].cpu()
+        begin += len(part)
+    return nats, is_greedy

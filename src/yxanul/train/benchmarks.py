@@ -1,0 +1,61 @@
+"""The items of a run's skills: read when it begins, kept beside it, looked for in its text."""
+
+from collections.abc import Callable
+
+from yxanul.config.evaluation import SkillConfig
+from yxanul.config.schema import RunConfig
+from yxanul.data.benchmarks.cloze import cloze
+from yxanul.data.benchmarks.frozen import keep_benchmark
+from yxanul.data.benchmarks.gsm_symbolic import gsm_symbolic
+from yxanul.data.benchmarks.human_eval import human_eval
+from yxanul.data.benchmarks.items import Benchmark
+from yxanul.data.benchmarks.read import read_benchmark
+from yxanul.data.contamination.scan import scan_once
+from yxanul.runfolder.layout import RunFolder
+from yxanul.train.corpus import Corpus
+
+EMBEDDED = "embedded"
+"""Value of evaluation.bench: only what is installed or held out."""
+
+
+def gather_benchmarks(
+    config: RunConfig, corpus: Corpus, folder: RunFolder, *, say: Callable[[str], None]
+) -> dict[str, Benchmark]:
+    """Return {task: its items} of every skill of the run, and see which the training text holds.
+
+    The main rank does it. Raises what reading a set does, before anything is trained.
+    """
+    benchmarks: dict[str, Benchmark] = {}
+    for stage in config.stages:
+        for skill in stage.evaluation.skills:
+            if skill.task not in benchmarks:
+                bench = stage.evaluation.bench
+
+                def read(skill: SkillConfig = skill, bench: str = bench) -> Benchmark:
+                    return read_items(skill, corpus, bench=bench, say=say)
+
+                benchmarks[skill.task] = keep_benchmark(folder.bench, skill.task, read=read)
+                found = benchmarks[skill.task]
+                say(f"skill {skill.task}: {len(found.items):,} items from {found.origin}")
+    if benchmarks:
+        scan_once(
+            folder.contamination,
+            corpus.root,
+            benchmarks=list(benchmarks.values()),
+            stages=[stage.name for stage in config.stages],
+            say=say,
+        )
+    return benchmarks
+
+
+def read_items(
+    skill: SkillConfig, corpus: Corpus, *, bench: str, say: Callable[[str], None]
+) -> Benchmark:
+    """Read the items of one skill from held-out text, a package, a folder or the hub."""
+    if skill.task == "cloze":
+        return cloze(corpus.manifest, corpus.root)
+    if skill.task == "gsm_symbolic":
+        return gsm_symbolic(corpus.manifest, corpus.root)
+    if skill.task == "humaneval" and bench == EMBEDDED:
+        return human_eval()
+    return read_benchmark(skill.task, bench=bench, with_shots=bool(skill.shots_used), news=say)
