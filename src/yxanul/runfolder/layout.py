@@ -66,11 +66,6 @@ class RunFolder:
         return self.root / "gates.jsonl"
 
     @property
-    def contamination(self) -> Path:
-        """Which items of the benchmarks stand in the training text."""
-        return self.root / "contamination.json"
-
-    @property
     def scores(self) -> Path:
         """Per-document records of every evaluation."""
         return self.root / "scores"
