@@ -56,9 +56,7 @@ def compare(
     """
     asked = ask(benchmark, options)
     score = score_task(model, benchmark, options)
-    theirs = run_task(
-        folder, benchmark.task, lm, shots=score.shots, limit=options.limit
-    )
+    theirs = run_task(folder, benchmark.task, lm, shots=score.shots, limit=options.limit)
     pairs = list(zip(asked.prompts, theirs, strict=True))
     written = score.texts or [item.written for item in theirs]
     return Comparison(
