@@ -75,6 +75,8 @@ class Decision:
 def gate_sha256(stage: StageConfig) -> str:
     """Return the hash of all that a stage's gate will judge by, fixed before the stage begins."""
     rules = {name: getattr(stage, name).model_dump(mode="json") for name in ("gate", "evaluation")}
+    # Where the items once came from: the run keeps the items themselves.
+    del rules["evaluation"]["bench"]
     return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()
 
 

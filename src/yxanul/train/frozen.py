@@ -104,7 +104,7 @@ def _continue_config(before: RunConfig, now: RunConfig, *, folder: RunFolder) ->
     changes = [
         f"{path}: {old} -> {new}"
         for path, old, new in diff_configs(*common)
-        if not path.startswith(_MAY_CHANGE)
+        if not path.startswith(_MAY_CHANGE) and not path.endswith(_MAY_MOVE)
     ]
     if changes:
         raise ConfigError(
