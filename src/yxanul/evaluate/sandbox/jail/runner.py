@@ -16,6 +16,7 @@ def run() -> None:
     """Run the program; leave with status 0 if it ended, otherwise raise what it raised."""
     with open("program.py", "rb") as file:
         text = file.read().decode()
+    os.unlink("program.py")  # it holds the tests too
     code = compile(text, "program.py", "exec", dont_inherit=True)
     if sys.argv[1] == "without-ctypes":
         sys.addaudithook(refuse_memory)
