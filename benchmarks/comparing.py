@@ -17,6 +17,9 @@ from yxanul.evaluate.watching import Unwatched
 from yxanul.runfolder.items import NATS, TaskScore
 
 TOLERANCE_NATS = 1e-4
+# Or of a long answer so much of its nats: the harness adds them up in fp32, which at 700 nats has
+# steps of 6e-5.
+TOLERANCE_SHARE = 1e-6
 # Measures that the harness takes; it weighs no right answers, and runs HumanEval unguarded.
 _COMPARED = ("acc", "acc_norm", "exact_match", "exact_match_flexible")
 
@@ -33,14 +36,26 @@ class Comparison:
     """Items whose written texts differ, of those that were written."""
     judged: dict[str, int]
     """{measure: items that were judged otherwise}."""
-    nats: float
-    """The largest difference between likelihoods: of endings, or of right answers."""
+    nats: list[tuple[float, float]]
+    """(ours, theirs) of each ending, or of each right answer."""
 
     @property
     def agrees(self) -> bool:
         """Whether nothing differs but likelihoods in their last digits."""
         differ = self.prompts + self.texts + sum(self.judged.values())
-        return not differ and self.nats <= TOLERANCE_NATS
+        return not differ and all(
+            abs(a - b) <= max(TOLERANCE_NATS, TOLERANCE_SHARE * b) for a, b in self.nats
+        )
+
+    @property
+    def largest(self) -> float:
+        """The largest difference in nats."""
+        return max(abs(a - b) for a, b in self.nats)
+
+    @property
+    def largest_share(self) -> float:
+        """The largest difference as a share of the nats."""
+        return max(abs(a - b) / b for a, b in self.nats)
 
     def mean(self, measure: str) -> float:
         """Return the harness' own figure."""
@@ -55,7 +70,7 @@ def compare(
     `lm` is a model of the harness with the same weights.
     """
     asked = ask(benchmark, options)
-    score = score_task(model, benchmark, options)
+    score = score_task(model, benchmark, options=options)
     theirs = run_task(folder, benchmark.task, lm, shots=score.shots, limit=options.limit)
     pairs = list(zip(asked.prompts, theirs, strict=True))
     written = score.texts or [item.written for item in theirs]
@@ -69,11 +84,11 @@ def compare(
             for name, values in score.measures.items()
             if name in _COMPARED
         },
-        nats=_largest_difference(model, lm, asked, options, score=score, theirs=theirs),
+        nats=_pairs_of_nats(model, lm, asked, options, score=score, theirs=theirs),
     )
 
 
-def _largest_difference(
+def _pairs_of_nats(
     model: LanguageModel,
     lm: Any,
     asked: Asked,
@@ -81,10 +96,10 @@ def _largest_difference(
     *,
     score: TaskScore,
     theirs: list[HarnessItem],
-) -> float:
+) -> list[tuple[float, float]]:
     if not all(isinstance(item, ChoiceItem) for item in asked.items):
         found = likelihood(lm, [(one.context, one.texts[0]) for one in right_answers(asked)])
-        return max(abs(a - b) for a, b in zip(score.measures[NATS], found, strict=True))
+        return list(zip(score.measures[NATS], found, strict=True))
     requests = [
         asked.after(n, *item.choices)
         for n, item in enumerate(asked.items)
@@ -92,8 +107,8 @@ def _largest_difference(
     ]
     assert [one.texts for one in requests] == [item.texts for item in theirs]
     nats = Interview(model, options, Unwatched()).nats(asked, requests)
-    return max(
-        abs(a - b)
+    return [
+        pair
         for ours, item in zip(nats, theirs, strict=True)
-        for a, b in zip(ours, item.nats, strict=True)
-    )
+        for pair in zip(ours, item.nats, strict=True)
+    ]

@@ -107,7 +107,7 @@ def evaluate(
         done = evaluate_all(
             opened.model,
             materials,
-            TaskOptions(limit=limit, shots=shots, batch=batch),
+            options=TaskOptions(limit=limit, shots=shots, batch=batch),
             folder=out or opened.records,
             watcher=watcher,
         )

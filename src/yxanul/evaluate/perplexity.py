@@ -77,7 +77,7 @@ def score_domain(
     ids, measures = _in_tokens_of(model, documents)
 
     def read(inputs: Tensor, targets: Tensor) -> Tensor:
-        return _nats(model, inputs, targets)
+        return _nats(model, inputs, targets=targets)
 
     nats = document_nats(ids, read=read, seq_len=seq_len, batch_tokens=batch_tokens)
     if not np.isfinite(nats).all():
@@ -112,7 +112,7 @@ def _in_tokens_of(
     return ids, [len(text.encode()) for text in texts]
 
 
-def _nats(model: LanguageModel, inputs: Tensor, targets: Tensor) -> Tensor:
+def _nats(model: LanguageModel, inputs: Tensor, *, targets: Tensor) -> Tensor:
     """Return nats (rows, seq) of the targets, 0 where there is none."""
     flat = targets.flatten()
     picks = (flat != IGNORED).nonzero().squeeze(1)

@@ -10,7 +10,6 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from yxanul.data.benchmarks.items import Benchmark
 from yxanul.evaluate.language_model import LanguageModel
 from yxanul.evaluate.materials import PERPLEXITY, Materials
 from yxanul.evaluate.perplexity import DomainPerplexity, score_domain
@@ -37,8 +36,8 @@ class Evaluation:
 def evaluate_all(
     model: LanguageModel,
     materials: Materials,
-    options: TaskOptions,
     *,
+    options: TaskOptions,
     folder: Path,
     watcher: Watcher,
 ) -> Evaluation:
@@ -61,15 +60,15 @@ def evaluate_all(
         done.records[PERPLEXITY] = _write_domains(folder, done.domains)
     for task, benchmark in materials.benchmarks.items():
         begun = time.perf_counter()
-        score = score_task(model, benchmark, options, watcher=watcher)
+        score = score_task(model, benchmark, options=options, watcher=watcher)
         done.scores[task] = score
         done.seconds[task] = time.perf_counter() - begun
-        done.records[task] = _write_score(folder, score, benchmark)
+        done.records[task] = _write_score(folder, score, of=len(benchmark.items))
     return done
 
 
-def _write_score(folder: Path, score: TaskScore, benchmark: Benchmark) -> Path:
-    part = f"-first{len(score.ids)}" if len(score.ids) < len(benchmark.items) else ""
+def _write_score(folder: Path, score: TaskScore, *, of: int) -> Path:
+    part = f"-first{len(score.ids)}" if len(score.ids) < of else ""
     path = folder / f"{score.task}-{score.shots}shot{part}.json"
     write_task_score(path, score)
     return path

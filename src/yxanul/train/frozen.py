@@ -26,6 +26,7 @@ _MAY_CHANGE = (
     "logging.prompt",
     "compute.keep_freed_memory",
 )
+_MAY_MOVE = ".evaluation.bench"  # the run keeps the items that it read there
 _FROZEN = ("precision", "attention", "threads", "micro_batch_tokens")
 # What `auto` looks like, so that a resume takes the choice that the run was begun with.
 _OPEN = ("auto", None)

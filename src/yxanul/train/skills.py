@@ -55,7 +55,7 @@ class SkillScorer:
             max_new_tokens=skill.max_new_tokens,
         )
         reader = as_language_model(model, self._tokenizer, name=f"step {position.step}")
-        score = score_task(reader, benchmark, options)
+        score = score_task(reader, benchmark, options=options)
         path = skill_path(
             self._scores, step=position.step, attempt=position.attempt, task=skill.task
         )

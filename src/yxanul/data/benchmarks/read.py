@@ -40,7 +40,8 @@ def read_benchmark(
     """
     where = SETS[task]
     if bench == HUB:
-        return _from_hub(task, where, with_shots=with_shots, line=_line(where, news, patience))
+        line = Line(where.hub_id, news, patience or Patience())
+        return _from_hub(task, where, with_shots=with_shots, line=line)
     return _from_folder(task, where, folder=Path(bench), with_shots=with_shots)
 
 
@@ -63,10 +64,6 @@ def _existing(folder: Path, name: str) -> Path:
             f"{path} {what}: --bench_dir takes a folder with a file per benchmark ({names})."
         )
     return path
-
-
-def _line(where: PublicSet, news: Callable[[str], None], patience: Patience | None) -> Line:
-    return Line(where.hub_id, news, patience or Patience())
 
 
 def _from_hub(task: str, where: PublicSet, *, with_shots: bool, line: Line) -> Benchmark:

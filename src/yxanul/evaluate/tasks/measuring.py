@@ -30,7 +30,7 @@ class Taken:
     not_run: dict[str, str] = field(default_factory=dict)
 
 
-def compare_endings(interview: Interview, asked: Asked, items: Sequence[ChoiceItem]) -> Taken:
+def compare_endings(interview: Interview, asked: Asked, *, items: Sequence[ChoiceItem]) -> Taken:
     """Measure whether the right ending is the likeliest: as it stands, and per character."""
     requests = [asked.after(n, *item.choices) for n, item in enumerate(items)]
     pairs = list(zip(items, interview.nats(asked, requests), strict=True))
@@ -40,7 +40,7 @@ def compare_endings(interview: Interview, asked: Asked, items: Sequence[ChoiceIt
     return Taken({"acc": _as_numbers(right), "acc_norm": _as_numbers(normed), **gold})
 
 
-def judge_answers(interview: Interview, asked: Asked, items: Sequence[AnswerItem]) -> Taken:
+def judge_answers(interview: Interview, asked: Asked, *, items: Sequence[AnswerItem]) -> Taken:
     """Weigh the right answers, let the model write its own and judge them."""
     gold = weigh_right_answers(interview, asked)
     judges = WRITTEN[asked.task]
@@ -55,7 +55,7 @@ def judge_answers(interview: Interview, asked: Asked, items: Sequence[AnswerItem
     return Taken({**judged, **gold}, texts=texts, max_new_tokens=longest)
 
 
-def run_answers(interview: Interview, asked: Asked, items: Sequence[ProgramItem]) -> Taken:
+def run_answers(interview: Interview, asked: Asked, *, items: Sequence[ProgramItem]) -> Taken:
     """Weigh the canonical solutions, let the model write its own and run them in the sandbox.
 
     Where the sandbox is refused nothing is written, and pass_at_1 is not run with that reason.

@@ -40,7 +40,7 @@ def build_prompts(benchmark: Benchmark, items: Sequence[Item], *, shots: int) ->
     for item in items:
         examples = draw.sample(pool, shots + spare)
         if spare:
-            examples = _without(item, examples, pool, shots=shots, draw=draw)
+            examples = _without(item, examples, pool=pool, shots=shots, draw=draw)
         prompts.append("".join(_written(task, one) for one in examples) + item.prompt)
     return prompts
 
@@ -51,7 +51,7 @@ def prompts_sha256(prompts: Sequence[str]) -> str:
 
 
 def _without(
-    item: Item, examples: list[Item], pool: Sequence[Item], *, shots: int, draw: Random
+    item: Item, examples: list[Item], *, pool: Sequence[Item], shots: int, draw: Random
 ) -> list[Item]:
     """Drop the item, and all that reads the same, from the drawn examples."""
     others = [one for one in examples if not _same(one, item)][:shots]

@@ -37,8 +37,8 @@ def shots_of(task: str, options: TaskOptions) -> int:
 def score_task(
     model: LanguageModel,
     benchmark: Benchmark,
-    options: TaskOptions,
     *,
+    options: TaskOptions,
     watcher: Watcher | None = None,
 ) -> TaskScore:
     """Return a model's score in a task.
@@ -72,7 +72,7 @@ def _take(interview: Interview, asked: Asked) -> Taken:
     answers = [item for item in asked.items if isinstance(item, AnswerItem)]
     programs = [item for item in asked.items if isinstance(item, ProgramItem)]
     if choices:
-        return compare_endings(interview, asked, choices)
+        return compare_endings(interview, asked, items=choices)
     if answers:
-        return judge_answers(interview, asked, answers)
-    return run_answers(interview, asked, programs)
+        return judge_answers(interview, asked, items=answers)
+    return run_answers(interview, asked, items=programs)
