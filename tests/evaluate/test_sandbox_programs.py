@@ -101,13 +101,8 @@ def test_no_process_and_no_folder_is_left(level, tmp_path, monkeypatch):
 
 @LINUX
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_killed_harness_takes_its_programs_with_it(level):
-    need(level)
-    text = (
-        "from yxanul.evaluate.sandbox.process import Sandbox, run_program\n"
-        f"run_program('import time; time.sleep(60)', Sandbox({level!r}))"
-    )
-    harness = subprocess.Popen([sys.executable, "-c", text])
+def test_a_killed_harness_takes_its_programs_with_it(level, tmp_path):
+    harness = sleeping_harness(level, tmp_path)
     try:
         wanted = {"L3": 3, "L2": 1}[level]
         assert eventually(lambda: len(sleepers(harness.pid)) == wanted)
@@ -120,13 +115,8 @@ def test_a_killed_harness_takes_its_programs_with_it(level):
 
 @LINUX
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_program_has_no_privilege_and_cannot_get_one(level):
-    need(level)
-    text = (
-        "from yxanul.evaluate.sandbox.process import Sandbox, run_program\n"
-        f"run_program('import time; time.sleep(60)', Sandbox({level!r}))"
-    )
-    harness = subprocess.Popen([sys.executable, "-c", text])
+def test_a_program_has_no_privilege_and_cannot_get_one(level, tmp_path):
+    harness = sleeping_harness(level, tmp_path)
     try:
         assert eventually(lambda: any(is_filtered(pid) for pid in descendants(harness.pid)))
         program = next(pid for pid in descendants(harness.pid) if is_filtered(pid))
@@ -169,6 +159,16 @@ def test_a_long_program_passes():
 def test_limits_that_make_no_sense_are_refused(wrong):
     with pytest.raises(UsageError, match=next(iter(wrong))):
         Limits(**wrong)
+
+
+def sleeping_harness(level: str, temporary: Path) -> subprocess.Popen:
+    need(level)
+    text = (
+        "from yxanul.evaluate.sandbox.process import Sandbox, run_program\n"
+        f"run_program('import time; time.sleep(60)', Sandbox({level!r}))"
+    )
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    return subprocess.Popen([sys.executable, "-c", text], env=environment)
 
 
 def descendants(pid: int) -> list[int]:
