@@ -18,7 +18,6 @@ import platform
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,6 @@
 """`evaluate`: score any model on held-out text and in the tasks of lm-evaluation-harness."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,12 +11,13 @@ from rich.table import Table
 from yxanul.cli import options
 from yxanul.cli.output import print_json, say
 from yxanul.cli.watching import StderrWatcher
-from yxanul.config.evaluation import TASKS
 from yxanul.evaluate.materials import PERPLEXITY, SCORABLE, Given, Materials, find_materials
 from yxanul.evaluate.opened import OpenedModel, open_for_scoring
 from yxanul.evaluate.suite import Evaluation, evaluate_all
 from yxanul.evaluate.summary import Figure, domain_figures, figures, headline, pooled
+from yxanul.evaluate.tasks.definitions import DEFINITIONS
 from yxanul.evaluate.tasks.options import TaskOptions
+from yxanul.runfolder.items import TaskScore
 
 PERPLEXITY_VERSION = "1.0"
 
@@ -105,7 +107,7 @@ def evaluate(
     watcher = StderrWatcher()
     try:
         done = evaluate_all(
-            opened.model,
+            opened,
             materials,
             options=TaskOptions(limit=limit, shots=shots, batch=batch),
             folder=out or opened.records,
@@ -125,9 +127,8 @@ def evaluate(
 def _as_json(opened: OpenedModel, materials: Materials, done: Evaluation) -> dict[str, Any]:
     tasks: dict[str, dict[str, Any]] = {}
     if done.domains:
-        every = pooled(done.domains)
         tasks[PERPLEXITY] = {
-            **_figure("bpb", domain_figures(every)["bpb"], n=len(every.documents)),
+            **_figure("bpb", domain_figures(pooled(done.domains))["bpb"]),
             "version": PERPLEXITY_VERSION,
             "bpb": {name: domain.bpb for name, domain in done.domains.items()},
             "loss": {name: domain.loss for name, domain in done.domains.items()},
@@ -135,17 +136,8 @@ def _as_json(opened: OpenedModel, materials: Materials, done: Evaluation) -> dic
         }
     for task, score in done.scores.items():
         found, first = figures(score), headline(score)
-        tasks[task] = {
-            **_figure(first, found[first], n=len(score.ids)),
-            "version": score.version,
-            "shots": score.shots,
-            "measures": {name: {"value": f.value, "stderr": f.stderr} for name, f in found.items()},
-            "origin": score.origin,
-            "prompts_sha256": score.prompts_sha256,
-            "items_sha256": score.items_sha256,
-            "sandbox": score.sandbox,
-            "not_run": score.not_run,
-        }
+        measures = {name: {"value": f.value, "stderr": f.stderr} for name, f in found.items()}
+        tasks[task] = {**_figure(first, found[first]), "measures": measures, **_origin(score)}
     for task, told in tasks.items():
         told |= {"seconds": done.seconds[task], "records": str(done.records[task])}
     return {
@@ -157,36 +149,65 @@ def _as_json(opened: OpenedModel, materials: Materials, done: Evaluation) -> dic
     }
 
 
-def _figure(metric: str, figure: Figure, *, n: int) -> dict[str, Any]:
-    return {"metric": metric, "value": figure.value, "stderr": figure.stderr, "n": n}
+def _figure(metric: str, figure: Figure) -> dict[str, Any]:
+    return {"metric": metric, "value": figure.value, "stderr": figure.stderr, "n": figure.n}
+
+
+def _origin(score: TaskScore) -> dict[str, Any]:
+    """Return what of a score's record is not a list of items."""
+    left_out = ("task", "ids", "measures", "clusters", "texts")
+    return {name: value for name, value in vars(score).items() if name not in left_out}
 
 
 def _show(opened: OpenedModel, done: Evaluation) -> None:
+    console = Console()
     title = opened.model.name + (f", {opened.checkpoint}" if opened.checkpoint else "")
+    if done.domains:
+        table = _table(title, "held-out text|bpb|95 % interval|loss|perplexity|documents")
+        for domain, cost in done.domains.items():
+            bpb = domain_figures(cost)["bpb"]
+            numbers = (f"{cost.loss:.3f}", f"{cost.perplexity:,.1f}", f"{bpb.n:,}")
+            table.add_row(domain, f"{bpb.value:.4f}", _interval(bpb), *numbers)
+        console.print(table)
+    if done.scores:
+        table = _table(title, "task|version|shots|measure|value|95 % interval|n")
+        for task, score in done.scores.items():
+            for number, (name, figure) in enumerate(figures(score).items()):
+                first = (task, score.version, str(score.shots)) if number == 0 else ("",) * 3
+                value = f"{figure.value:.4f}"
+                table.add_row(*first, name, value, _interval(figure), f"{figure.n:,}")
+        console.print(table)
+    for task, score in done.scores.items():
+        for news in _notes(score):
+            say(f"{task}: {news}")
+    spent = (f"{task} {seconds:.1f} s" for task, seconds in done.seconds.items())
+    say(f"time: {', '.join(spent)}")
+
+
+def _table(title: str, columns: str) -> Table:
     table = Table(title=title, title_justify="left")
-    for name in ("task", "version", "shots", "measure", "value", "± 1.96 stderr", "n", "s"):
-        is_number = name not in ("task", "measure")
-        table.add_column(name, justify="right" if is_number else "left")
-    for domain, cost in done.domains.items():
-        for name, figure in domain_figures(cost).items():
-            row = (f"{PERPLEXITY}, {domain}", PERPLEXITY_VERSION, "", name, *_cells(figure))
-            table.add_row(*row, f"{len(cost.documents):,}", "")
-    for task, score in done.scores.items():
-        first = headline(score)
-        for name, figure in figures(score).items():
-            seconds = f"{done.seconds[task]:.1f}" if name == first else ""
-            row = (task, score.version, str(score.shots), name, *_cells(figure))
-            table.add_row(*row, f"{len(score.ids):,}", seconds)
-    Console().print(table)
-    for task, score in done.scores.items():
-        for name, why in score.not_run.items():
-            say(f"{task}: {name} was not run: {why}")
-        if score.sandbox is not None:
-            say(f"{task}: programs ran in the sandbox at level {score.sandbox}")
-        if not TASKS[task].is_rate and TASKS[task].headline != TASKS[task].gates_by:
-            say(f"{task}: {TASKS[task].headline} gates nothing, gold_bpb does")
+    for name in columns.split("|"):
+        is_text = name in ("held-out text", "task", "measure")
+        table.add_column(name, justify="left" if is_text else "right", no_wrap=True)
+    return table
 
 
-def _cells(figure: Figure) -> tuple[str, str]:
-    around = "" if figure.stderr is None else f"{1.96 * figure.stderr:.4f}"
-    return f"{figure.value:.4f}", around
+def _interval(figure: Figure) -> str:
+    around = figure.interval
+    return "" if around is None else f"{around[0]:.3f} to {around[1]:.3f}"
+
+
+def _notes(score: TaskScore) -> Iterator[str]:
+    """Yield what the numbers of a score do not tell."""
+    for name, why in score.not_run.items():
+        yield f"{name} was not run: {why}"
+    if score.sandbox is not None:
+        yield f"the programs ran in the sandbox at level {score.sandbox}"
+    own = DEFINITIONS[score.task].max_new_tokens
+    if score.max_new_tokens is not None and score.max_new_tokens < own:
+        yield f"answers ended after {score.max_new_tokens} tokens, not the task's {own:,}"
+    if score.cut_prompts:
+        yield (
+            f"{score.cut_prompts:,} of {len(score.ids):,} prompts lost their beginning: the model "
+            "has no more positions"
+        )

@@ -12,6 +12,7 @@ from yxanul.evaluate.huggingface import open_pretrained
 from yxanul.evaluate.language_model import LanguageModel, is_ours
 from yxanul.evaluate.loaded import load_model
 from yxanul.evaluate.ours import as_language_model
+from yxanul.model.transformer import Transformer
 from yxanul.runfolder.layout import RunFolder
 
 
@@ -25,6 +26,8 @@ class OpenedModel:
     notes: tuple[str, ...]
     checkpoint: str | None = None
     """Name of a checkpoint of ours."""
+    transformer: Transformer | None = None
+    """The model as a gate reads it, if it is ours: its matrices in fp32."""
     config: RunConfig | None = None
     """Of its run."""
     prepared: Path | None = None
@@ -50,6 +53,7 @@ def open_for_scoring(name: str) -> OpenedModel:
         records=run.root / "evaluation" / loaded.info.name,
         notes=loaded.notes,
         checkpoint=loaded.info.name,
+        transformer=loaded.model,
         config=loaded.config,
         prepared=prepared if (prepared / MANIFEST_NAME).is_file() else None,
     )

@@ -18,11 +18,16 @@ from torch import Tensor
 
 from yxanul.data.tokenizer import load_tokenizer
 from yxanul.errors import NumericsError, UsageError
-from yxanul.evaluate.bits_per_byte import DocumentScore, bits_per_byte, document_nats
+from yxanul.evaluate.bits_per_byte import (
+    DocumentScore,
+    bits_per_byte,
+    document_nats,
+    score_documents,
+)
 from yxanul.evaluate.language_model import LanguageModel
-from yxanul.evaluate.ours import OurModel
 from yxanul.evaluate.ratio import ratio_stderr
 from yxanul.model.loss import IGNORED
+from yxanul.model.transformer import Transformer
 
 
 @dataclass(frozen=True)
@@ -60,9 +65,8 @@ class DomainPerplexity:
         return math.exp(self.loss)
 
 
-@torch.no_grad()
 def score_domain(
-    model: LanguageModel,
+    model: LanguageModel | Transformer,
     documents: Sequence[np.ndarray],
     *,
     domain: str,
@@ -71,45 +75,60 @@ def score_domain(
 ) -> DomainPerplexity:
     """Score held-out documents, each (1 + tokens,) of our ids and beginning with 50256.
 
-    A model of another tokenizer reads their text. Raises NumericsError for a score that is not
-    finite, UsageError for a model without a token to begin a text with.
+    A transformer of ours reads them as a gate has them read, to the last digit; another model reads
+    their text in its own tokens. Raises NumericsError for a score that is not finite, UsageError
+    for a model without a token to begin a text with.
     """
-    ids, measures = _in_tokens_of(model, documents)
+    if isinstance(model, Transformer):
+        scores = score_documents(
+            model,
+            documents,
+            token_bytes=load_tokenizer().token_bytes,
+            seq_len=seq_len,
+            batch_tokens=batch_tokens,
+        )
+    else:
+        scores = _score_texts(model, documents, seq_len=seq_len, batch_tokens=batch_tokens)
+    if not all(math.isfinite(one.nats) for one in scores):
+        raise NumericsError(
+            f"perplexity: the model's likelihood of {domain} is not a finite number, so its "
+            "weights are not; score an older checkpoint"
+        )
+    return DomainPerplexity(scores)
+
+
+@torch.no_grad()
+def _score_texts(
+    model: LanguageModel, documents: Sequence[np.ndarray], *, seq_len: int, batch_tokens: int
+) -> list[DocumentScore]:
+    texts = _texts(documents)
+    ids = _with_beginning(model, texts)
 
     def read(inputs: Tensor, targets: Tensor) -> Tensor:
         return _nats(model, inputs, targets=targets)
 
     nats = document_nats(ids, read=read, seq_len=seq_len, batch_tokens=batch_tokens)
-    if not np.isfinite(nats).all():
-        raise NumericsError(
-            f"perplexity: the model's likelihood of {domain} is not a finite number, so its "
-            "weights are not; score an older checkpoint"
-        )
-    return DomainPerplexity(
-        [
-            DocumentScore(float(cost), measure, len(tokens) - 1)
-            for cost, measure, tokens in zip(nats, measures, ids, strict=True)
-        ]
-    )
+    return [
+        DocumentScore(float(cost), len(text.encode()), len(tokens) - 1)
+        for cost, text, tokens in zip(nats, texts, ids, strict=True)
+    ]
 
 
-def _in_tokens_of(
-    model: LanguageModel, documents: Sequence[np.ndarray]
-) -> tuple[list[np.ndarray], list[int]]:
-    """Return the documents in the model's ids, after one of context, and their UTF-8 bytes."""
+def _texts(documents: Sequence[np.ndarray]) -> list[str]:
+    """Return the documents' text; one that was cut to its budget may end in half a character."""
     ours = load_tokenizer()
-    if isinstance(model, OurModel):
-        return list(documents), [int(ours.token_bytes[one[1:]].sum()) for one in documents]
+    return [ours.decode_bytes(one[1:].tolist()).decode(errors="ignore") for one in documents]
+
+
+def _with_beginning(model: LanguageModel, texts: Sequence[str]) -> list[np.ndarray]:
+    """Return the texts in the model's ids, after one id of context."""
     begin = model.opening[-1] if model.opening else model.prefix_token
     if begin is None:
         raise UsageError(
             f"perplexity: {model.name} has no token to begin a text with (neither bos nor eos), so "
             "its first token cannot be scored"
         )
-    # A document that was cut to its part of the budget may end in half a character.
-    texts = [ours.decode_bytes(one[1:].tolist()).decode(errors="ignore") for one in documents]
-    ids = [np.array([begin, *found], dtype=np.int64) for found in model.encode(texts)]
-    return ids, [len(text.encode()) for text in texts]
+    return [np.array([begin, *found], dtype=np.int64) for found in model.encode(texts)]
 
 
 def _nats(model: LanguageModel, inputs: Tensor, *, targets: Tensor) -> Tensor:

@@ -10,8 +10,8 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from yxanul.evaluate.language_model import LanguageModel
 from yxanul.evaluate.materials import PERPLEXITY, Materials
+from yxanul.evaluate.opened import OpenedModel
 from yxanul.evaluate.perplexity import DomainPerplexity, score_domain
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.evaluate.tasks.score import score_task
@@ -34,7 +34,7 @@ class Evaluation:
 
 
 def evaluate_all(
-    model: LanguageModel,
+    opened: OpenedModel,
     materials: Materials,
     *,
     options: TaskOptions,
@@ -53,14 +53,17 @@ def evaluate_all(
         watcher.begin(PERPLEXITY, total=len(materials.domains))
         for domain, held_out in materials.domains.items():
             done.domains[domain] = score_domain(
-                model, held_out.documents, domain=domain, seq_len=held_out.seq_len
+                opened.transformer or opened.model,
+                held_out.documents,
+                domain=domain,
+                seq_len=held_out.seq_len,
             )
             watcher.advance(1)
         done.seconds[PERPLEXITY] = time.perf_counter() - begun
         done.records[PERPLEXITY] = _write_domains(folder, done.domains)
     for task, benchmark in materials.benchmarks.items():
         begun = time.perf_counter()
-        score = score_task(model, benchmark, options=options, watcher=watcher)
+        score = score_task(opened.model, benchmark, options=options, watcher=watcher)
         done.scores[task] = score
         done.seconds[task] = time.perf_counter() - begun
         done.records[task] = _write_score(folder, score, of=len(benchmark.items))

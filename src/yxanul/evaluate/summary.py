@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from yxanul.config.evaluation import TASKS
+from yxanul.curriculum.intervals import Z_95, wilson
 from yxanul.evaluate.perplexity import DomainPerplexity
 from yxanul.evaluate.ratio import ratio_stderr
 from yxanul.runfolder.items import BYTES, NATS, TaskScore
@@ -20,27 +21,36 @@ GOLD = "gold_bpb"
 
 @dataclass(frozen=True)
 class Figure:
-    """A measure over all items."""
+    """A measure over n items or documents."""
 
     value: float
     stderr: float | None
     """None for a single item."""
-    is_rate: bool
+    n: int
+    is_rate: bool = False
     """Whether it is a share of the items."""
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 %: Wilson's for a rate, which a small one needs, 1.96 standard errors for another."""
+        if self.is_rate:
+            return wilson(self.value * self.n, self.n)
+        if self.stderr is None:
+            return None
+        return self.value - Z_95 * self.stderr, self.value + Z_95 * self.stderr
 
 
 def figures(score: TaskScore) -> dict[str, Figure]:
     """Return a score's measures; gold_bpb stands for nats and bytes."""
     found = {
-        measure: Figure(score.rate(measure), mean_stderr(values), True)
+        measure: Figure(score.rate(measure), mean_stderr(values), len(values), is_rate=True)
         for measure, values in score.measures.items()
         if measure not in (NATS, BYTES)
     }
     if score.has(GOLD):
-        stderr = ratio_stderr(score.measures[NATS], score.measures[BYTES])
-        found[GOLD] = Figure(
-            score.gold_bpb(), None if stderr is None else stderr / math.log(2), False
-        )
+        error = ratio_stderr(score.measures[NATS], score.measures[BYTES])
+        bits = None if error is None else error / math.log(2)
+        found[GOLD] = Figure(score.gold_bpb(), bits, len(score.ids))
     return found
 
 
@@ -61,13 +71,14 @@ def mean_stderr(values: Sequence[float]) -> float | None:
 
 def domain_figures(cost: DomainPerplexity) -> dict[str, Figure]:
     """Return bits per byte, loss (nats per token of the model's own) and perplexity of a text."""
-    loss = Figure(cost.loss, cost.loss_stderr, False)
+    n = len(cost.documents)
+    loss = Figure(cost.loss, cost.loss_stderr, n)
     # The error of exp(x) is exp(x) times that of x, to first order.
     around = None if loss.stderr is None else cost.perplexity * loss.stderr
     return {
-        "bpb": Figure(cost.bpb, cost.bpb_stderr, False),
+        "bpb": Figure(cost.bpb, cost.bpb_stderr, n),
         "loss": loss,
-        "perplexity": Figure(cost.perplexity, around, False),
+        "perplexity": Figure(cost.perplexity, around, n),
     }
 
 
