@@ -145,6 +145,9 @@ def _resampled(above: Floats, below: Floats) -> Floats:
     """Return sum of above over sum of below, each (clusters,), in every resample."""
     if len(above) < FEWEST_DOCUMENTS:
         return np.empty(0)
+    if (below == below[0]).all():  # then every resample is divided by the same
+        total = below[0] * len(below)
+        return np.concatenate([above[i].sum(axis=1) / total for i in _draws(len(above))])
     parts = [above[i].sum(axis=1) / below[i].sum(axis=1) for i in _draws(len(above))]
     return np.concatenate(parts)
 
