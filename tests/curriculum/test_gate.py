@@ -229,6 +229,8 @@ def test_scores_that_waver_widen_the_interval_where_no_seed_was_measured():
 
 def test_the_hash_tells_of_every_threshold(tiny_stage):
     first = gate_sha256(tiny_stage)
+    moved = EvaluationConfig(bench="elsewhere")
+    assert gate_sha256(tiny_stage.model_copy(update={"evaluation": moved})) == first
     assert first == gate_sha256(tiny_stage.model_copy(update={"description": "another"}))
     for name, value in (
         ("gate", GateConfig(retention_limit=0.021)),

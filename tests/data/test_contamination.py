@@ -319,17 +319,19 @@ def test_rows_of_numbers_are_no_evidence(tmp_path: Path) -> None:
 # Streams and shards
 
 
-@pytest.mark.parametrize("shift", [0, 57, 171, 342])
-def test_a_copy_across_the_border_of_blocks_is_found(
-    shift: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_copies_across_the_borders_of_blocks_and_shards_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stretch, "BLOCK_TOKENS", 200)
     monkeypatch.setattr(stretch, "OVERLAP_TOKENS", 80)
     monkeypatch.setattr(scan_module, "STRETCH_TOKENS", 500)
-    long = f"{prose(300 + shift, seed=1)} {QUESTION} {prose(500, seed=2)}"
-    train_on(tmp_path, shard_tokens=230, s=[long])
-    found = scan(tmp_path, [benchmark(answer_item())], processes=1)
-    assert [(f.item, f.documents, f.document) for f in found.findings] == [("one", 1, 0)]
+    # Thirteen words each, so that half a copy proves nothing, wherever a border cuts.
+    items = [answer_item(str(n), prose(8, seed=n), prose(5, seed=100 + n)) for n in range(60)]
+    text = " xylophone ".join(f"{item.prompt} {item.answer}" for item in items)
+    train_on(tmp_path, shard_tokens=230, s=[text])
+    found = scan(tmp_path, [benchmark(*items)], processes=1)
+    assert {finding.item for finding in found.findings} == {item.id for item in items}
+    assert {(finding.documents, finding.document) for finding in found.findings} == {(1, 0)}
 
 
 def test_the_held_out_side_is_not_looked_at(tmp_path: Path) -> None:

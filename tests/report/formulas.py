@@ -11,6 +11,8 @@ from urllib.parse import unquote
 
 from tests.report.reading import Value, resolve
 
+Z = 1.959963984540054
+
 
 def recompute(root: Path, value: Value) -> Any:
     """Compute a value again from what its addresses hold."""
@@ -46,16 +48,10 @@ def date(seconds: float) -> str:
 
 def wilson_ends(items: list[float]) -> tuple[float, float]:
     """Solve (rate - p)^2 = z^2 p (1 - p) / n for p, which is what Wilson's interval is."""
-    rate, z2 = sum(items) / len(items), 1.959963984540054**2 / len(items)
+    rate, z2 = sum(items) / len(items), Z**2 / len(items)
     a, b, c = 1 + z2, -(2 * rate + z2), rate * rate
     root = math.sqrt(max(0.0, b * b - 4 * a * c))
     return (-b - root) / (2 * a), (-b + root) / (2 * a)
-
-
-def variance_at_centre(items: list[float]) -> float:
-    """Return p (1 - p) in the middle of Wilson's interval, which is not 0 where no item passed."""
-    p = sum(wilson_ends(items)) / 2
-    return p * (1 - p)
 
 
 def parameters(model: dict) -> int:
@@ -99,7 +95,7 @@ OF_VALUES = {
 }
 OF_LISTS = {
     "bits per byte": lambda nats, size: sum(nats) / sum(size) / math.log(2),
-    "detectable": lambda items: 2.8 * math.sqrt(2 * variance_at_centre(items) / len(items)),
+    "detectable": lambda items: 2.8 * (max(ends := wilson_ends(items)) - min(ends)) / 2 / Z,
     "difference": lambda now, then: sum(now) / len(now) - sum(then) / len(then),
     "distinct": lambda names: len(set(names)),
     "gold change": lambda nats, size, before, size_before: (

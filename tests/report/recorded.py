@@ -55,7 +55,8 @@ class Recorder:
     config: RunConfig = field(init=False)
 
     def __post_init__(self) -> None:
-        self.config = load_config(ROOT / "configs" / "embedded")
+        none = ["evaluation.skills=[]"]  # recorded_skills.py has a run with some
+        self.config = load_config(ROOT / "configs" / "embedded", overrides=none)
         self.folder = RunFolder(self.root)
         self.folder.create()
 

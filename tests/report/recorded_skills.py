@@ -10,8 +10,15 @@ from dataclasses import dataclass, replace
 
 from tests.report.recorded import ROOT, Recorder
 from yxanul.config.load import load_config
+from yxanul.curriculum.intervals import Z_95, wilson
 from yxanul.curriculum.stages import StagePlan
-from yxanul.runfolder.durable import write_json
+from yxanul.runfolder.contamination import (
+    Contamination,
+    Finding,
+    ScannedBenchmark,
+    ScannedSource,
+    write_contamination,
+)
 from yxanul.runfolder.items import BYTES, NATS, TaskScore, skill_path, write_task_score
 from yxanul.runfolder.rows import append_row
 
@@ -40,11 +47,13 @@ class SkillRecorder(Recorder):
     def begin(self) -> None:
         """Score the new weights in every task too, and look for the items in the text."""
         super().begin()
-        write_json(self.root / "contamination.json", _contamination())
+        write_contamination(self.folder.contamination, _contamination())
         self._skills((0, 0), step=0)
 
     def stage(self, plan: StagePlan, *, attempt: int) -> None:
         """Score every task at the stage's end, before the gate is asked."""
+        if plan.index == 3:
+            self._plateau(plan, attempt=attempt)
         self._skills((plan.index + 1, attempt), step=plan.last_step)
         super().stage(plan, attempt=attempt)
         if plan.index == 2:
@@ -52,6 +61,15 @@ class SkillRecorder(Recorder):
             told = {"reason": OVERRIDE + self.hostile, "by": "ada" + self.hostile}
             decided = {"verdict": "warn", **told, "at": 1795544000.0}
             append_row(self.folder.gates, {"row": "override", **place, **decided}, durable=True)
+
+    def _plateau(self, plan: StagePlan, *, attempt: int) -> None:
+        """Answer that the last stage may begin its decay, ten steps before its end."""
+        place = {"stage": plan.name, "attempt": attempt, "step": plan.last_step - 10}
+        check = {**NONE, "id": "G6", "value": 0.0004, "margin": 0.003, "result": "pass"}
+        told = "10 % more tokens promise -0.04%, a plateau"
+        append_row(self.folder.gates, {"row": "check", **place, **check, "why": told})
+        row = {"row": "plateau", **place, "verdict": "pass", "why": told}
+        append_row(self.folder.gates, row, durable=True)
 
     def verdict_of(self, checks: list[dict]) -> tuple[str, str]:
         """Let a check that asks for stop be heard."""
@@ -71,6 +89,9 @@ class SkillRecorder(Recorder):
         won = (HELLASWAG[now] - HELLASWAG[then]) / ITEMS["hellaswag"]
         yield _rate_check("hellaswag acc_norm", won, margin=-0.01, n=200, mde=0.0489)
         yield _gold_check(1 - GOLD[now] / GOLD[then])
+        yield _reported("gsm8k exact_match", now[0] // 3, n=90)
+        yield {**NONE, "id": "G4", "subject": "humaneval pass_at_1", "result": "not run",
+               "why": REASON}  # fmt: skip
         missing = "the split of triviaqa holds no item"
         yield {**NONE, "id": "G4", "subject": "triviaqa exact_match", "result": "not run",
                "why": missing}  # fmt: skip
@@ -100,14 +121,21 @@ def _rate_check(subject: str, value: float, *, margin: float, n: int, mde: float
     result = "pass" if low >= margin else "fail" if high < margin else "warn"
     return {"id": "G4", "subject": subject, "value": value, "low": low, "high": high,
             "margin": margin, "result": result, "action": None, "n": n, "mde": mde,
-            "checkpoint_noise": 0.0041, "why": f"{subject} {value:+.2%}"}  # fmt: skip
+            "noise": 0.0041, "why": f"{subject} {value:+.2%}"}  # fmt: skip
 
 
 def _gold_check(value: float) -> dict:
     return {"id": "G4", "subject": "gsm8k gold_bpb", "value": value, "low": value - 0.01,
             "high": value + 0.01, "margin": -0.02, "result": "pass" if value > 0 else "warn",
-            "action": None, "n": 90, "mde": 0.015, "training_noise": 0.012,
+            "action": None, "n": 90, "mde": 0.015, "noise": 0.012,
             "why": f"gsm8k gold_bpb {value:+.2%}"}  # fmt: skip
+
+
+def _reported(subject: str, passes: int, *, n: int) -> dict:
+    low, high = wilson(passes, n)
+    return {**NONE, "id": "G4", "subject": subject, "value": passes / n, "low": low, "high": high,
+            "n": n, "mde": 2.8 * (high - low) / (2 * Z_95), "result": "not applicable",
+            "why": f"{subject} {passes / n:.1%} of {n}: reported, no gate"}  # fmt: skip
 
 
 def _later_checks(index: int) -> Iterator[dict]:
@@ -119,26 +147,28 @@ def _later_checks(index: int) -> Iterator[dict]:
     yield {**NONE, "id": "G6", "value": 0.0028, "margin": 0.003, "result": "pass",
            "why": "10 % more tokens promise -0.28%"}  # fmt: skip
     yield {**NONE, "id": "G7", "subject": "hellaswag acc_norm", "value": 0.0031, "low": -0.002,
-           "high": 0.008, "margin": 0.0, "result": "pass", "n": 200,
+           "high": 0.008, "result": "pass", "n": 200,
            "why": "3 of 200 items are dirty"}  # fmt: skip
-    yield {**NONE, "id": "G8", "subject": "tokens", "value": 0.25 * (index + 1), "margin": 1.0,
+    yield {**NONE, "id": "G7", "subject": "gsm8k gold_bpb", "value": -0.0123, "low": -0.03,
+           "high": 0.01, "result": "pass", "n": 90,
+           "why": "2 of 90 items are dirty"}  # fmt: skip
+    yield {**NONE, "id": "G8", "value": 0.25 * (index + 1), "margin": 1.0,
            "result": "pass", "why": "within the plan"}  # fmt: skip
 
 
-def _contamination() -> dict:
+def _contamination() -> Contamination:
     """One item in two sources, and another in one of them."""
-    found = [("gsm8k/3", "gsm_symbolic"), ("gsm8k/3", "arithmetic"), ("gsm8k/7", "gsm_symbolic")]
-    return {
-        "rules": "1",
-        "benchmarks": {
-            task: {"sha256": "b" * 64, "items": n, "too_short": 2} for task, n in ITEMS.items()
-        },
-        "sources": {
-            name: {"sha256": "c" * 64, "tokens": 90_000, "documents": 900, "words": 60_000}
-            for name in ("gsm_symbolic", "arithmetic")
-        },
-        "findings": [{"task": "gsm8k", "item": item, "source": name} for item, name in found],
-    }
+    found = (("gsm8k/3", "arithmetic"), ("gsm8k/3", "gsm_symbolic"), ("gsm8k/7", "gsm_symbolic"))
+    source = ScannedSource("c" * 64, tokens=90_000, documents=900, words=60_000)
+    return Contamination(
+        rules="1",
+        benchmarks={task: ScannedBenchmark("b" * 64, n, too_short=2) for task, n in ITEMS.items()},
+        sources={"gsm_symbolic": source, "arithmetic": source},
+        findings=tuple(
+            Finding("gsm8k", item, name, "row", False, 0.9, 1, "a.bin", 4, "d", "how many are left")
+            for item, name in found
+        ),
+    )
 
 
 def _rates(task: str, passes: dict[str, int], clusters: int | None = None) -> TaskScore:

@@ -6,17 +6,15 @@ import re
 import shutil
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.report.formulas import OF_LISTS, wilson_ends
 from tests.report.reading import Page, resolve
 from tests.report.recorded import Recorder
 from tests.report.recorded_skills import CLOZE, ITEMS, OVERRIDE, REASON
+from yxanul.curriculum.intervals import wilson
 from yxanul.errors import CorruptDataError
 from yxanul.plan.expected import EXPECTATIONS
 from yxanul.report.gather import gather
-from yxanul.report.measures import wilson
 from yxanul.report.transfer import transfer
 from yxanul.report.verdicts import kinds
 from yxanul.report.write import write_report
@@ -43,25 +41,6 @@ def copied(skilled, tmp_path):
     return shutil.copytree(skilled, tmp_path / "copy")
 
 
-# Intervals
-
-
-@given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilsons_interval_solves_its_own_equation_and_holds_the_rate(case):
-    passes, n = case
-    low, high = wilson(passes, n)
-    ends = wilson_ends([1.0] * passes + [0.0] * (n - passes))
-    assert (low, high) == pytest.approx(ends, abs=1e-9)
-    assert 0 <= low <= passes / n <= high <= 1
-    assert high > low
-
-
-def test_no_pass_at_all_still_has_an_interval():
-    low, high = wilson(0, 164)
-    assert low == 0
-    assert high == pytest.approx(0.0229, abs=5e-5)  # the rule of three says 3 / 164 = 0.018
-
-
 # The section
 
 
@@ -82,16 +61,24 @@ def test_every_task_says_its_newest_figure_with_interval_items_and_guessing(skil
 
 def test_what_never_gates_says_so_and_how_little_it_can_show(skilled_page):
     told = section(skilled_page, "skills")
-    assert re.search(r"gsm8k exact_match 1\.1 % .* no gate: MDE 7\.25 pp gsm8k gold_bpb", told)
+    assert re.search(r"gsm8k exact_match 1\.1 % .* no gate: MDE 4\.17 pp gsm8k gold_bpb", told)
     assert "What has “no gate” is reported and never stops one" in told
     assert re.search(r"gsm8k gold_bpb [\d.]+ – – 90 1\.5 % gates warn", told)
 
 
 def test_what_was_not_run_says_why(skilled_page):
     told = section(skilled_page, "skills").partition("Not run")[2]
-    assert f"humaneval pass_at_1: {REASON}" in told
+    assert f"G4 humaneval pass_at_1 after stage4_code: {REASON}" in told
+    assert told.count("humaneval") == 1  # by the check, and not by the score again
     assert told.count("triviaqa") == 2  # the newest check, and its reason
     assert "the split of triviaqa holds no item" in told
+
+
+def test_a_measure_that_no_check_speaks_of_is_missed_by_its_score(copied):
+    rows = (copied / "gates.jsonl").read_text().splitlines()
+    kept = [row for row in rows if '"humaneval pass_at_1"' not in row]
+    (copied / "gates.jsonl").write_text("".join(f"{row}\n" for row in kept))
+    assert f"humaneval pass_at_1: {REASON}" in section(read(copied), "skills")
 
 
 def test_a_task_that_was_asked_for_and_left_no_score_is_missed(copied):
@@ -111,7 +98,7 @@ def test_text_that_is_kin_to_a_tasks_problems_is_declared(skilled_page):
 
 def test_items_found_in_the_training_text_are_counted_once_each(skilled_page):
     told = section(skilled_page, "skills").partition("Contamination")[2]
-    assert "gsm8k 90 2 2 gsm_symbolic, arithmetic" in told
+    assert "gsm8k 90 2 2 arithmetic, gsm_symbolic" in told
     assert "180K tokens were looked through" in told
 
 
@@ -185,8 +172,11 @@ def test_an_abandoned_attempt_is_grey_in_the_panels_too(skilled_page):
         ("G4", "gsm8k gold_bpb", ("change", "share")),
         ("G5", "math", ("change", "share")),
         ("G6", "", ("small change", "small share")),
+        ("G4", "gsm8k exact_match", ("share", "points size")),
+        ("G4", "humaneval pass_at_1", ("share", "points size")),
         ("G7", "triviaqa exact_match", ("points", "points size")),
-        ("G8", "tokens", ("share", "share")),
+        ("G7", "gsm8k gold_bpb", ("plain", "plain")),
+        ("G8", "", ("share", "share")),
         ("G9", "", ("plain", "plain")),
     ],
 )
@@ -197,12 +187,24 @@ def test_a_checks_figures_have_the_unit_of_what_it_compares(check, subject, writ
 def test_later_checks_stand_in_the_cards_with_their_units(skilled_page):
     told = section(skilled_page, "gates")
     assert re.search(r"G4 skills cloze acc pass \+10\.83 pp \+7\.83 pp to \+14\.23 pp", told)
-    assert re.search(r"G4 skills gsm8k gold_bpb pass \+29\.3 % .* noise between seeds 1\.2 %", told)
-    assert "noise between checkpoints 0.41 pp" in told
+    assert re.search(r"G4 skills gsm8k gold_bpb pass \+29\.3 % .* noise of training 1\.2 %", told)
+    assert "noise of training 0.41 pp" in told
     assert re.search(r"G5 level math fail → stop \+12\.0 % – \+3\.0 %", told)
     assert re.search(r"G6 plateau pass \+0\.28 % – \+0\.30 %", told)
     assert re.search(r"G7 contamination hellaswag acc_norm pass \+0\.31 pp", told)
-    assert re.search(r"G8 budget tokens pass 25\.0 % – 100\.0 %", told)
+    assert re.search(r"G8 budget pass 25\.0 % – 100\.0 %", told)
+
+
+def test_a_rate_that_does_not_gate_is_told_as_it_stands(skilled_page):
+    told = section(skilled_page, "gates")
+    assert "G4 skills gsm8k exact_match not applicable 1.1 % 0.2 % to 6.0 % – 90 4.17 pp" in told
+
+
+def test_the_question_whether_decay_may_begin_has_its_own_card(skilled_page):
+    told = section(skilled_page, "gates")
+    assert re.search(r"stage4_code may the decay begin\? pass attempt 1, step 4\d\d", told)
+    assert told.index("may the decay begin?") > told.index("stage3_math")
+    assert "no verdict yet" not in told
 
 
 def test_a_percentage_is_written_in_one_way_on_the_page(skilled_page):

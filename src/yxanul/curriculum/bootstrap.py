@@ -88,7 +88,7 @@ def relative_change(
         raise ValueError("scores that are not above zero cannot be compared")
     old, new = _by_cluster(old, clusters), _by_cluster(new, clusters)
     ratios = _resampled(new, old)
-    return _change(float(new.sum() / old.sum() - 1), ratios - 1, len(old), noise=noise)
+    return _change(float(new.sum() / old.sum() - 1), ratios - 1, count=len(old), noise=noise)
 
 
 def rate_change(
@@ -106,7 +106,7 @@ def rate_change(
     gain = _by_cluster(new - old, clusters)
     size = _by_cluster(np.ones_like(old), clusters)
     means = _resampled(gain, size)
-    return _change(float(gain.sum() / size.sum()), means, len(size), noise=noise)
+    return _change(float(gain.sum() / size.sum()), means, count=len(size), noise=noise)
 
 
 def _paired(before: Sequence[float], after: Sequence[float]) -> tuple[Floats, Floats]:
@@ -135,7 +135,7 @@ def _resampled(above: Floats, below: Floats) -> Floats:
     return np.concatenate(parts)
 
 
-def _change(value: float, draws: Floats, count: int, *, noise: float) -> Change:
+def _change(value: float, draws: Floats, *, count: int, noise: float) -> Change:
     if not len(draws):
         return Change(value, count, math.inf)
     noisy = draws + noise * _noise()

@@ -86,14 +86,14 @@ def gather_evidence(folder: RunFolder, plan: StagePlan, *, asked: Asked) -> Evid
             folder, plan, branch=branch, failures=asked.failures, sources=asked.sources
         ),
         tokens_seen=asked.tokens_seen,
-        plateau={d: _between(course, plan, first, last) for d, course in own.items()},
-        plateau_asked=plan.decay_start is not None,
+        plateau={d: _between(course, plan, steps=(first, last)) for d, course in own.items()},
+        plateau_asked=plan.plateau_asked_at is not None,
         spending=asked.spending,
         noise={
             domain: noise
             for domain, course in courses.items()
             for start in wavers
-            if (noise := checkpoint_noise(_between(course, plan, start, last))) is not None
+            if (noise := checkpoint_noise(_between(course, plan, steps=(start, last)))) is not None
         },
         failures=asked.failures,
     )
@@ -111,8 +111,9 @@ def _course(
     ]
 
 
-def _between(course: Course, plan: StagePlan, first: int, last: int) -> Course:
+def _between(course: Course, plan: StagePlan, *, steps: tuple[int, int]) -> Course:
     """Return the part of a course between two steps of the stage, both included."""
+    first, last = steps
     batch = plan.config.training.batch_tokens
     return [point for point in course if first * batch <= point[0] <= last * batch]
 

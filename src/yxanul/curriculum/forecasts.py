@@ -31,7 +31,9 @@ def forecast_yaml(root: Path) -> str:
     parts = []
     for stage, row in read_verdicts(folder).items():
         curves = {
-            domain: fit_forecast(_points(folder, plans[stage], domain), of=f"{stage}, {domain}")
+            domain: fit_forecast(
+                _points(folder, plans[stage], domain=domain), of=f"{stage}, {domain}"
+            )
             for domain in Asked.from_row(row).own_domains
         }
         level = {"forecast": {domain: curve.model_dump() for domain, curve in curves.items()}}
@@ -42,7 +44,7 @@ def forecast_yaml(root: Path) -> str:
     return "\n".join(parts)
 
 
-def _points(folder: RunFolder, plan: StagePlan, domain: str) -> list[tuple[float, float]]:
+def _points(folder: RunFolder, plan: StagePlan, *, domain: str) -> list[tuple[float, float]]:
     """Return (tokens of the run, bits per byte) of the stage's own scores."""
     batch = plan.config.training.batch_tokens
     return [

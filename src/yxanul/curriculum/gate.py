@@ -75,6 +75,8 @@ class Decision:
 def gate_sha256(stage: StageConfig) -> str:
     """Return the hash of all that a stage's gate will judge by, fixed before the stage begins."""
     rules = {name: getattr(stage, name).model_dump(mode="json") for name in ("gate", "evaluation")}
+    # Where the items once came from: the run keeps the items themselves.
+    del rules["evaluation"]["bench"]
     return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()
 
 
@@ -124,7 +126,7 @@ def domain_checks(gate: GateConfig, evidence: Evidence) -> list[Check]:
         **dict.fromkeys(evidence.own_domains, "G2"),
         **dict.fromkeys(evidence.older_domains, "G3"),
     }
-    noise = {domain: _noise(gate, evidence, domain) for domain in found}
+    noise = {domain: _noise(gate, evidence, domain=domain) for domain in found}
     changes: dict[str, Change] = {}
     unjudged: dict[str, Check] = {}
     for domain, check in found.items():
@@ -153,7 +155,7 @@ def domain_checks(gate: GateConfig, evidence: Evidence) -> list[Check]:
     return own + [unjudged.get(domain) or kept[domain] for domain in evidence.older_domains]
 
 
-def _noise(gate: GateConfig, evidence: Evidence, domain: str) -> float:
+def _noise(gate: GateConfig, evidence: Evidence, *, domain: str) -> float:
     """Return the relative deviation of a change by training: between seeds, or between scores."""
     if gate.training_noise is not None:
         return gate.training_noise

@@ -57,6 +57,14 @@ class StagePlan:
         return self.total_steps - wsd_decay_steps(self.config.training, self.base_steps)
 
     @property
+    def plateau_asked_at(self) -> int | None:
+        """Stage step at which it is asked whether the stage still falls: where its decay begins.
+
+        None where that is asked at the stage's end, or never.
+        """
+        return self.decay_start if self.config.gate.extension.when == "falling" else None
+
+    @property
     def extension_ends(self) -> tuple[int, ...]:
         """Stage steps at which the extensions end, in order."""
         ends = {segment.end for segment in self.changes.segments}
@@ -112,15 +120,15 @@ def longest_seq_len(stages: Sequence[StageConfig]) -> int:
 def score_steps(plan: StagePlan) -> frozenset[int]:
     """Return the stage steps after which the own domains are scored, the stage's end left out.
 
-    Those that the plateau is told by are among them: before a final decay, and a fifth earlier.
+    Those that a plateau is told by are among them, where a stage that still falls is lengthened.
     """
     fraction = plan.config.evaluation.every_fraction
     if fraction is None:
         return frozenset()
     steps = {round(k * fraction * plan.total_steps) for k in range(1, int(1 / fraction) + 1)}
-    return frozenset(
-        step for step in steps | set(plateau_steps(plan)) if 0 < step < plan.total_steps
-    )
+    if plan.config.gate.extension.when == "falling":
+        steps.update(plateau_steps(plan))
+    return frozenset(step for step in steps if 0 < step < plan.total_steps)
 
 
 def plateau_steps(plan: StagePlan) -> tuple[int, int]:

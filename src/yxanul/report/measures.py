@@ -11,15 +11,14 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import NormalDist
 
 from yxanul.curriculum.bootstrap import MDE_FACTOR
+from yxanul.curriculum.intervals import Z_95, wilson
 from yxanul.report.records import Record, read_record
 from yxanul.report.traced import Traced
 from yxanul.runfolder.items import BYTES, NATS, TaskScore, read_task_score
 
 GOLD = "gold_bpb"
-_Z = NormalDist().inv_cdf(0.975)
 _NAME = re.compile(r"step-(\d{8,})-a(\d+)-.+\.json")
 
 
@@ -65,12 +64,11 @@ class SkillScore:
         return below, Traced(high, where, "wilson high", "share")
 
     def detectable(self, measure: str) -> Traced | None:
-        """Return the smallest difference of two such rates that could be shown, unpaired."""
-        items = self.score.measures.get(measure, [])
-        if self.interval(measure) is None:
+        """Return how far a rate must lie from a known one to be told apart; as G4 reports it."""
+        bounds = self.interval(measure)
+        if bounds is None:
             return None
-        centre = sum(wilson(sum(items), len(items))) / 2
-        error = math.sqrt(2 * centre * (1 - centre) / len(items))
+        error = (bounds[1].number - bounds[0].number) / (2 * Z_95)
         return Traced(MDE_FACTOR * error, (self._source(measure),), "detectable", "points size")
 
     def change(self, measure: str, before: SkillScore) -> Traced | None:
@@ -125,12 +123,3 @@ def read_skills(folder: Path) -> Iterator[SkillScore]:
 def is_rate(items: Sequence[float]) -> bool:
     """Tell whether values are shares of one."""
     return all(0 <= value <= 1 for value in items)
-
-
-def wilson(passes: float, n: int) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of a rate, two-sided, from passes among n items."""
-    rate, z2 = passes / n, _Z * _Z
-    centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z / (1 + z2 / n) * math.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n))
-    # Exact at the ends, where rounding would leave a rest.
-    return centre - half if passes else 0.0, centre + half if passes < n else 1.0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from yxanul.report.course import stage_names
 from yxanul.report.gather import Run
+from yxanul.report.records import Record
 from yxanul.report.skills import is_skill_check, scores_by_task
 from yxanul.report.traced import Story, Traced
 
@@ -20,14 +21,18 @@ class NotRun:
 
 def not_run(run: Run) -> tuple[NotRun, ...]:
     """Return what was asked for and not taken, and the checks of skills that were not run."""
-    return (*_measures_not_run(run), *_tasks_not_run(run), *_checks_not_run(run))
+    return (*_checks_not_run(run), *_measures_not_run(run), *_tasks_not_run(run))
 
 
 def _measures_not_run(run: Run) -> list[NotRun]:
+    """Return what the newest scores lack, unless a check of the gate has said so already."""
     found = []
+    judged = {row.find("subject") for row in run.checks if _is_missed(run, row)}
     for scores in scores_by_task(run).values():
         record = scores[-1].record
         for measure in record.table("not_run"):
+            if f"{scores[-1].task} {measure}" in judged:
+                continue
             why, name = record.text("not_run", measure), record.text("task")
             if why is not None and name is not None:
                 key = Traced(measure, why.sources, "key")
@@ -56,13 +61,20 @@ def _tasks_not_run(run: Run) -> list[NotRun]:
 
 
 def _checks_not_run(run: Run) -> list[NotRun]:
-    """Return the newest check of each skill that was not run."""
-    asked = [row for row in run.checks if is_skill_check(row) and run.belongs(row)]
-    newest = {row.find("subject"): row for row in asked}
+    """Return the newest check of each skill, where that one was not run."""
+    newest = {row.find("subject"): row for row in run.checks if _is_own(run, row)}
     found = []
     for row in newest.values():
         identity, why, stage = row.text("id"), row.text("why"), row.text("stage")
-        if row.find("result") == "not run" and identity and why and stage:
+        if _is_missed(run, row) and identity and why and stage:
             what = (identity, " ", row.text("subject") or "", " after ", stage)
             found.append(NotRun(what, why.shown_as("sentence")))
     return found
+
+
+def _is_own(run: Run, row: Record) -> bool:
+    return is_skill_check(row) and run.belongs(row)
+
+
+def _is_missed(run: Run, row: Record) -> bool:
+    return _is_own(run, row) and row.find("result") == "not run"

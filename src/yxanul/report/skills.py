@@ -9,7 +9,7 @@ from yxanul.report.gather import Run
 from yxanul.report.measures import GOLD, SkillScore
 from yxanul.report.records import Record
 from yxanul.report.traced import Cited, Story, Traced
-from yxanul.report.verdicts import kinds, tone
+from yxanul.report.verdicts import gates, kinds, tone
 
 CHANCES = {
     "hellaswag": (0.25, "four endings, one of them right"),
@@ -40,11 +40,11 @@ class Figure:
         told = self.check.number("mde") if self.check is not None else None
         if told is None:
             return self.detectable
-        return told.shown_as(kinds("G4", self.measure_name)[1])
+        return told.shown_as(self._kinds[1])
 
     @property
     def moved(self) -> Traced | None:
-        """The change over the stage, as G4 saw it."""
+        """The change over the stage, as G4 saw it; None for what does not gate."""
         return self._of_check("value")
 
     @property
@@ -58,9 +58,13 @@ class Figure:
         return self._of_check("high")
 
     def _of_check(self, key: str) -> Traced | None:
-        told = self.check.number(key) if self.check is not None else None
-        kind, _ = kinds("G4", self.measure_name)
-        return told.shown_as(kind) if told is not None else None
+        told = self.check.number(key) if self.check is not None and self.gates else None
+        return told.shown_as(self._kinds[0]) if told is not None else None
+
+    @property
+    def _kinds(self) -> tuple[str, str]:
+        subject = self.check.find("subject") if self.check is not None else ""
+        return kinds("G4", str(subject))
 
     @property
     def measure_name(self) -> str:
@@ -189,7 +193,6 @@ def _moment(run: Run, one: SkillScore) -> Moment:
 
 def _figure(run: Run, one: SkillScore, *, measure: str) -> Figure:
     low, high = one.interval(measure) or (None, None)
-    facts = TASKS.get(one.task)
     return Figure(
         measure=key_of(one, measure),
         value=one.value(measure),
@@ -197,7 +200,7 @@ def _figure(run: Run, one: SkillScore, *, measure: str) -> Figure:
         high=high,
         check=_check_of(run, one, measure=measure),
         detectable=one.detectable(measure),
-        gates=facts is not None and facts.gates_by == measure,
+        gates=gates(one.task, measure),
     )
 
 

@@ -54,7 +54,7 @@ FORMULAS = {
     "change": "the first divided by the second, minus one",
     "count": "how many there are",
     "date": "seconds since 1970, as a date",
-    "detectable": "2.8 standard errors of the difference of two such rates, at Wilson's centre",
+    "detectable": "2.8 standard errors, from the width of Wilson's 95 % interval",
     "difference": "the mean of the first list minus that of the second",
     "dirty": "how many different items of this task the findings name",
     "distinct": "how many different entries the list has",

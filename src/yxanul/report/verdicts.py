@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
+from yxanul.config.evaluation import TASKS
 from yxanul.report.course import stage_names
 from yxanul.report.gather import Run
+from yxanul.report.measures import GOLD
 from yxanul.report.records import Record
 from yxanul.report.traced import Traced
 
@@ -36,8 +38,7 @@ SKILL_CHECKS = ("G4", "G5", "G6", "G7", "G8")
 # How a check's figures are written: value and bounds, then margin, then what has no sign.
 _SHARES = {"G1": "small share", "G8": "share"}
 _CHANGES = {"G2": "change", "G3": "change", "G5": "change", "G6": "small change"}
-_GOLD = "gold_bpb"
-_NOISES = {"training_noise": "between seeds", "checkpoint_noise": "between checkpoints"}
+_SIZES = {"change": "share", "small change": "small share", "points": "points size"}
 _WIDTH = 100.0
 
 
@@ -73,8 +74,8 @@ class Check:
     kind: str
     size_kind: str
     """The same without a sign, for the smallest change that could be shown."""
-    noises: tuple[tuple[str, Traced], ...]
-    """What widened the interval besides the items: its words, and its deviation."""
+    noise: Traced | None
+    """Standard deviation of training, between seeds, that widened the interval."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,10 @@ class Override:
 
 @dataclass(frozen=True)
 class Card:
-    """What a gate said about one attempt at a stage; `verdict` is None before it has spoken."""
+    """What a gate said about one attempt at a stage; `verdict` is None before it has spoken.
+
+    `asks_for_decay`: not the gate itself, but whether a stage under `wsd` may begin its decay.
+    """
 
     stage: Traced | None
     attempt: Traced | None
@@ -101,6 +105,7 @@ class Card:
     belongs: bool
     checks: tuple[Check, ...]
     gate_sha256: Traced | None
+    asks_for_decay: bool
     overrides: tuple[Override, ...]
     """In the order in which they were recorded; the verdict above stays what the gate said."""
 
@@ -111,12 +116,16 @@ def cards(run: Run) -> tuple[Card, ...]:
     asked: dict[tuple[str, int, int], list[Record]] = {}
     for row in run.checks:
         asked.setdefault(_place(row), []).append(row)
-    built = [_card(run, verdict, checks=asked.pop(_place(verdict), [])) for verdict in run.verdicts]
+    spoken = (*run.verdicts, *run.plateaus)
+    built = [_card(run, row, checks=asked.pop(_place(row), [])) for row in spoken]
     # Checks whose verdict is not written yet, or was lost with the process.
     built += [_card(run, rows[0], checks=rows, spoken=False) for rows in asked.values()]
-    return tuple(
-        card for _, card in sorted(built, key=lambda pair: order[pair[0].need_text("stage")])
-    )
+
+    def place(pair: tuple[Record, Card]) -> tuple[int, int]:
+        row, _ = pair
+        return order[row.need_text("stage")], row.line or 0
+
+    return tuple(card for _, card in sorted(built, key=place))
 
 
 def tone(word: Traced | None) -> str:
@@ -142,6 +151,7 @@ def _card(
         belongs=run.belongs(row),
         checks=tuple(_check(check) for check in checks),
         gate_sha256=row.text("gate_sha256") if spoken else None,
+        asks_for_decay=row.find("row") == "plateau",
         overrides=tuple(_override(o) for o in run.overrides if _place(o) == _place(row)),
     )
     return row, card
@@ -184,26 +194,29 @@ def _check(row: Record) -> Check:
         interval=_interval(row),
         kind=kind,
         size_kind=size_kind,
-        noises=tuple(
-            (words, noise.shown_as(size_kind))
-            for key, words in _NOISES.items()
-            if (noise := row.number(key)) is not None
-        ),
+        noise=row.number("noise"),
     )
 
 
 def kinds(check: str, subject: str) -> tuple[str, str]:
     """Return how a check's figures are written, signed and unsigned (yxanul.report.words).
 
-    G4 and G7 name a task and its measure: a rate moves by percentage points, gold_bpb relatively.
+    G4 and G7 name a task and its measure. A rate moves by percentage points; gold_bpb relatively in
+    G4, by nats per byte in G7. What does not gate is told in G4 as it stands, not as a change.
     """
-    if check in _SHARES:
-        return _SHARES[check], _SHARES[check]
-    kind = _CHANGES.get(check, "plain")
-    if check in ("G4", "G7") and subject:
-        kind = "change" if subject.endswith(_GOLD) else "points"
-    sizes = {"change": "share", "small change": "small share", "points": "points size"}
-    return kind, sizes.get(kind, kind)
+    kind = _SHARES.get(check, _CHANGES.get(check, "plain"))
+    task, _, measure = subject.rpartition(" ")
+    if check in ("G4", "G7") and task:
+        kind = "points" if measure != GOLD else "change" if check == "G4" else "plain"
+        if check == "G4" and not gates(task, measure):
+            return "share", "points size"
+    return kind, _SIZES.get(kind, kind)
+
+
+def gates(task: str, measure: str) -> bool:
+    """Tell whether a measure is the one by which a task may stop a stage."""
+    facts = TASKS.get(task)
+    return facts is not None and facts.gates_by == measure
 
 
 def _interval(row: Record) -> Interval | None:

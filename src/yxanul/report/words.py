@@ -58,7 +58,7 @@ FORMATS: dict[str, Callable[[float], str]] = {
     "points": signed_points,
     "points size": lambda value: f"{100 * value:.2f} pp",
     "perplexity": lambda value: f"{value:,.1f}",
-    "plain": lambda value: f"{value:.4g}",
+    "plain": lambda value: f"{MINUS if value < 0 else ''}{abs(value):.4g}",
     "duration": duration,
 }
 """How a kind of number is written; `bpb` in bits per byte, `change`, `share` and `points` as shares

@@ -1,9 +1,9 @@
 """The items of a run's skills: read when it begins, kept beside it, looked for in its text."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from yxanul.config.evaluation import SkillConfig
-from yxanul.config.schema import RunConfig
+from yxanul.config.schema import StageConfig
 from yxanul.data.benchmarks.cloze import cloze
 from yxanul.data.benchmarks.frozen import keep_benchmark
 from yxanul.data.benchmarks.gsm_symbolic import gsm_symbolic
@@ -19,14 +19,20 @@ EMBEDDED = "embedded"
 
 
 def gather_benchmarks(
-    config: RunConfig, corpus: Corpus, folder: RunFolder, *, say: Callable[[str], None]
+    stages: Sequence[StageConfig],
+    corpus: Corpus,
+    *,
+    folder: RunFolder,
+    trained: Sequence[str],
+    say: Callable[[str], None],
 ) -> dict[str, Benchmark]:
-    """Return {task: its items} of every skill of the run, and see which the training text holds.
+    """Return {task: its items} of the stages' skills, and see which the training text holds.
 
-    The main rank does it. Raises what reading a set does, before anything is trained.
+    `trained` names the stages whose text is looked through. The main rank does it. Raises what
+    reading a set does, before anything is trained.
     """
     benchmarks: dict[str, Benchmark] = {}
-    for stage in config.stages:
+    for stage in stages:
         for skill in stage.evaluation.skills:
             if skill.task not in benchmarks:
                 bench = stage.evaluation.bench
@@ -42,7 +48,7 @@ def gather_benchmarks(
             folder.contamination,
             corpus.root,
             benchmarks=list(benchmarks.values()),
-            stages=[stage.name for stage in config.stages],
+            stages=trained,
             say=say,
         )
     return benchmarks

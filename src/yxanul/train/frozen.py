@@ -26,6 +26,7 @@ _MAY_CHANGE = (
     "logging.prompt",
     "compute.keep_freed_memory",
 )
+_MAY_MOVE = ".evaluation.bench"  # the run keeps the items that it read there
 _FROZEN = ("precision", "attention", "threads", "micro_batch_tokens")
 # What `auto` looks like, so that a resume takes the choice that the run was begun with.
 _OPEN = ("auto", None)
@@ -104,7 +105,7 @@ def _continue_config(before: RunConfig, now: RunConfig, *, folder: RunFolder) ->
     changes = [
         f"{path}: {old} -> {new}"
         for path, old, new in diff_configs(*common)
-        if not path.startswith(_MAY_CHANGE)
+        if not path.startswith(_MAY_CHANGE) and not path.endswith(_MAY_MOVE)
     ]
     if changes:
         raise ConfigError(

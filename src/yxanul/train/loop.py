@@ -94,7 +94,7 @@ class TrainingLoop:
         ranks = session.engine.processes
         session.progress.begin(plan.name, done=position.stage_step, total=plan.total_steps)
         while position.step < limit and not self._must_leave():
-            if position.stage_step == plan.decay_start:
+            if position.stage_step == plan.plateau_asked_at:
                 asked = ask_plateau(session, plan, position=position)
                 if asked["verdict"] == "extend":
                     return asked

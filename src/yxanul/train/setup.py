@@ -2,12 +2,14 @@
 
 import json
 import math
+from collections.abc import Sequence
 
 import torch
 
 from yxanul.config.load import load_config, stage_names
 from yxanul.config.schema import RunConfig
 from yxanul.curriculum.course import read_course
+from yxanul.curriculum.stages import StagePlan
 from yxanul.data.tokenizer import load_tokenizer
 from yxanul.hardware.choices import DTYPES
 from yxanul.hardware.memory import keep_freed_memory
@@ -70,10 +72,6 @@ def build_session(
         micro_batch_tokens=compute.micro_batch_tokens or 1,
     )
     stages = read_course(config, folder, attempt=current_attempt(folder.lineage))
-    benchmarks = {}
-    if machine.processes.is_main:
-        benchmarks = gather_benchmarks(config, corpus, folder, say=machine.heard)
-    machine.processes.barrier()
     active = tuple(plan for plan in stages if request.stage in (None, plan.name))
     held_out = held_out_documents(config, corpus, stages=stages)
     tokenizer = load_tokenizer()
@@ -89,15 +87,35 @@ def build_session(
         engine=engine,
         tokenizer=tokenizer,
         scorer=Scorer(folder.scores, held_out, tokenizer=tokenizer),
-        skills=SkillScorer(
-            folder, benchmarks=benchmarks, tokenizer=tokenizer, say=machine.progress.say
-        ),
+        skills=_skills(active, limit, corpus=corpus, folder=folder, machine=machine),
         budget=BudgetClock(folder, config.optimization.budget, began=machine.began),
         progress=machine.progress,
         stop=machine.stop,
         peak_flops=peak_flops(machine.device, dtype),
         parent=None,
     )
+
+
+def _skills(
+    active: Sequence[StagePlan],
+    limit: float,
+    *,
+    corpus: Corpus,
+    folder: RunFolder,
+    machine: Machine,
+) -> SkillScorer:
+    """Read the items of the stages that reach their gates; other ranks score nothing."""
+    benchmarks = {}
+    if machine.processes.is_main:
+        benchmarks = gather_benchmarks(
+            [plan.config for plan in active if plan.last_step <= limit],
+            corpus,
+            folder=folder,
+            trained=list(corpus.manifest.stages),
+            say=machine.heard,
+        )
+    machine.processes.barrier()
+    return SkillScorer(folder, benchmarks=benchmarks, say=machine.progress.say)
 
 
 def prepare_process(config: RunConfig) -> str:

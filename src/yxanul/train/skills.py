@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from yxanul.config.evaluation import SkillConfig
 from yxanul.data.benchmarks.items import Benchmark
-from yxanul.data.tokenizer import Tokenizer
+from yxanul.data.tokenizer import load_tokenizer
 from yxanul.evaluate.ours import as_language_model
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.evaluate.tasks.score import score_task
@@ -25,13 +25,12 @@ class SkillScorer:
         folder: RunFolder,
         *,
         benchmarks: Mapping[str, Benchmark],
-        tokenizer: Tokenizer,
         say: Callable[[str], None],
     ) -> None:
         self._scores = folder.scores
         self._lineage = folder.lineage
         self._benchmarks = benchmarks
-        self._tokenizer = tokenizer
+        self._tokenizer = load_tokenizer()
         self._say = say
         self.seconds = 0.0
         """Time spent scoring in this process."""

@@ -46,14 +46,16 @@ def fit_forecast(points: Sequence[tuple[float, float]], *, of: str) -> ForecastC
             f"{of}: {len(points)} scores cannot tell a forecast, it takes 4 at least; train with a "
             "smaller evaluation.every_fraction"
         )
-    best = min((_line(tokens, bpb, power) for power in _POWERS), key=lambda fit: fit[0])
+    best = min((_line(tokens, bpb, power=power) for power in _POWERS), key=lambda fit: fit[0])
     _, floor, scale, power = best
     if scale <= 0:
         raise UsageError(f"{of}: the scores do not fall with tokens, so they tell no forecast")
     return ForecastConfig(floor=floor, scale=scale, power=power)
 
 
-def _line(tokens: np.ndarray, bpb: np.ndarray, power: float) -> tuple[float, float, float, float]:
+def _line(
+    tokens: np.ndarray, bpb: np.ndarray, *, power: float
+) -> tuple[float, float, float, float]:
     """Return squared error, floor (0 at least), scale and power of the best fit at one power."""
     x = tokens**-power
     scale, floor = np.polyfit(x, bpb, 1)

@@ -1,8 +1,8 @@
 """Look through the training text of a prepared folder for the items of benchmarks.
 
 The one idea: the shards are read, not the sources, so what is looked through is what is trained on,
-to the last token. A stretch of tokens is a job of its own: many go to several processes. About 1.3
-million words a second on one core of 2026.
+to the last token. A stretch of tokens is a job of its own: many go to several processes. About 1.5
+million words a second on one core (EPYC, Zen 4), with 700,000 runs of words to look for.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import signal
 import time
 from bisect import bisect_right
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -42,7 +42,8 @@ RULES = "1"
 """Version of the rules: another one looks at everything again."""
 STRETCH_TOKENS = 8_000_000
 # Below, starting processes costs more than it saves.
-_FEWEST_STRETCHES = 4
+_FEWEST_TOKENS = 32_000_000
+# Stretches for which the wanted items are handed to a process once; a stop waits for them.
 _MOST_AT_ONCE = 4
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -76,13 +77,15 @@ def scan(
 
     stages: whose sources are looked through; None = all. What `previous` found in the same text for
     the same items is taken over. processes: None = one for each core, or just this one for less
-    than 32M tokens. `say` gets a line per source, and may stop the scan by an error of its own.
+    than 32M tokens. `say` gets a line every five seconds, and may stop the scan by an error of its
+    own.
     Raises `UsageError` without a prepared folder, `CorruptShardError` for damaged files.
     """
     manifest = load_manifest(root)
     corpus = Corpus(root, manifest, tuple(manifest.stages if stages is None else stages))
     wanted = wanted_items(benchmarks)
-    known = _still_true(previous, benchmarks, corpus=corpus)
+    now = _benchmarks(benchmarks, wanted)
+    known = _still_true(previous, now, corpus=corpus)
     new = [source for source in corpus.sources if source not in known.sources]
     sources, findings = dict(known.sources), list(known.findings)
     if new:
@@ -117,18 +120,22 @@ def scan_once(
     return found
 
 
-def _still_true(
-    previous: Contamination | None, benchmarks: Sequence[Benchmark], *, corpus: Corpus
-) -> Contamination:
-    """Return what an earlier scan found in the same sources for the very same items."""
-    now = {
+def _benchmarks(
+    benchmarks: Sequence[Benchmark], wanted: Sequence[Wanted]
+) -> dict[str, ScannedBenchmark]:
+    too_short = Counter(item.task for item in wanted if item.is_too_short)
+    return {
         benchmark.task: ScannedBenchmark(
-            benchmark.sha256,
-            len(benchmark.items),
-            sum(item.is_too_short for item in wanted_items([benchmark])),
+            benchmark.sha256, len(benchmark.items), too_short[benchmark.task]
         )
         for benchmark in benchmarks
     }
+
+
+def _still_true(
+    previous: Contamination | None, now: dict[str, ScannedBenchmark], *, corpus: Corpus
+) -> Contamination:
+    """Return what an earlier scan found in the same sources for the very same items."""
     if previous is None or (previous.rules, previous.benchmarks) != (RULES, now):
         return Contamination(RULES, now, {}, ())
     same = {
@@ -183,18 +190,12 @@ def _results(
     """Yield the result of each stretch in order, computed here or in several processes."""
     work = partial(scan_stretch, manifest=corpus.manifest, root=corpus.root, judge=judge)
     if processes is None:
-        processes = (
-            len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count() or 1
-        )
-        if len(stretches) < _FEWEST_STRETCHES:
-            processes = 1
+        tokens = sum(stretch.end - stretch.begin for stretch in stretches)
+        processes = (os.cpu_count() or 1) if tokens >= _FEWEST_TOKENS else 1
     if processes == 1:
         yield from map(work, stretches)
         return
-    # Spawned, since a process that runs torch's threads must not be forked. What is wanted travels
-    # once per `chunk` of stretches.
+    # Spawned, since a process that runs torch's threads must not be forked.
     pool = ProcessPoolExecutor(
         min(processes, len(stretches)), get_context("spawn"), initializer=_leave_interrupts_alone
     )

@@ -123,16 +123,41 @@ loader = importlib.machinery.ExtensionFileLoader('other._ctypes', path)
 spec = importlib.util.spec_from_loader('other._ctypes', loader)
 importlib.util.module_from_spec(spec)
 """,
+    "import ctypes by a name that lies": """
+class Name(str):
+    def rpartition(self, other):
+        return '', '', ''
+    def startswith(self, *others):
+        return False
+    def __str__(self):
+        return 'math'
+__import__(Name('_ctypes'))
+""",
+    "replace what refuses ctypes": """
+import builtins, sys
+runner = sys._getframe(1).f_globals
+for name, value in list(runner.items()):
+    if callable(value):
+        runner[name] = lambda *details: None
+builtins.str = builtins.ImportError = lambda *details: 'math'
+import ctypes
+""",
+    "replace the code that refuses ctypes": """
+import sys
+hook = sys._getframe(1).f_globals['refuse_memory']
+hook.__code__ = (lambda event, details: None).__code__
+import ctypes
+""",
     "import ctypes in another interpreter": """
-import importlib
-for name in ('_interpreters', '_xxsubinterpreters'):
-    try:
-        interpreters = importlib.import_module(name)
-    except ImportError:
-        continue
-    break
-new = interpreters.create()
-failure = interpreters.run_string(new, 'import ctypes; open("reached", "w").close()')
+try:
+    import _interpreters as interpreters
+except ModuleNotFoundError:
+    import _xxsubinterpreters as interpreters
+try:
+    new = interpreters.create('legacy')
+except (TypeError, ValueError):
+    new = interpreters.create()
+interpreters.run_string(new, 'import ctypes; open("reached", "w").close()')
 open('reached')
 """,
 }

@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> None:
     readable, executable = ([], []) if level == "L1" else (paths.readable(), paths.executable())
     if level == "L3":
         namespaces.enter()
-        namespaces.become_first_process()
+        namespaces.continue_below_first_process()
         namespaces.show_only(readable, paths.DEVICES, folder_bytes=folder_bytes)
     with open("program.py", "wb") as file:
         file.write(program)

