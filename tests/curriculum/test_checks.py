@@ -303,6 +303,23 @@ def test_items_known_from_training_make_the_clean_score_the_headline():
     assert contamination_checks([skill(easy, easy, dirty=everything)])[0].result == "warn"
 
 
+def test_a_skill_that_nobody_has_is_not_shifted_by_known_items():
+    nothing = skill(answers(0, 50), answers(0, 50), dirty=frozenset(range(10)))
+    check = contamination_checks([nothing])[0]
+    assert (check.result, check.value) == ("pass", 0)
+
+
+def test_known_items_are_found_out_as_rarely_as_two_errors_say():
+    """5 % of the trials, when the known items are any."""
+    generator = random.Random(3)
+    found = 0
+    for _ in range(400):
+        scores = [float(generator.random() < 0.3) for _ in range(120)]
+        known = frozenset(generator.sample(range(120), 20))
+        found += contamination_checks([skill(scores, scores, dirty=known)])[0].result == "warn"
+    assert 4 <= found <= 38  # four deviations of a binomial around 4.6 %, and it is discrete
+
+
 def test_scores_whose_items_nobody_looked_for_stop_the_run():
     check = contamination_checks([skill(answers(3), answers(3), dirty=None)])[0]
     assert (check.id, check.result, check.action) == ("G7", "not run", "stop")

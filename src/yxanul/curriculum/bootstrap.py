@@ -23,6 +23,8 @@ FEWEST_DOCUMENTS = 5
 """Fewer documents or clusters have bounds that nobody can know."""
 CONFIDENCE = 0.95
 """One-sided, of the bounds that a check shows."""
+_FEWEST_BEYOND = 5
+"""Draws that must lie beyond a bound: what is farther out, so few documents cannot tell."""
 _SEED = 0x9E3779B9
 _INDICES_AT_ONCE = 1 << 22  # 32 MiB
 
@@ -57,16 +59,25 @@ class Change:
         return self.draws is not None
 
     def low_at(self, confidence: float) -> float:
-        """Return the one-sided bound below at a confidence from 0.5 to 1."""
-        if self.draws is None:
+        """Return the one-sided bound below at a confidence from 0.5 to 1; -inf = cannot be told."""
+        level = self._level_at(confidence)
+        if self.draws is None or level is None:
             return -math.inf
-        return float(np.quantile(self.draws, 1 - _level(self.documents, confidence)))
+        return float(np.quantile(self.draws, 1 - level))
 
     def high_at(self, confidence: float) -> float:
-        """Return the one-sided bound above at a confidence from 0.5 to 1."""
-        if self.draws is None:
+        """Return the one-sided bound above at a confidence from 0.5 to 1; inf = cannot be told."""
+        level = self._level_at(confidence)
+        if self.draws is None or level is None:
             return math.inf
-        return float(np.quantile(self.draws, _level(self.documents, confidence)))
+        return float(np.quantile(self.draws, level))
+
+    def _level_at(self, confidence: float) -> float | None:
+        """Return the quantile of the draws, None where it lies farther out than they reach."""
+        if self.documents < FEWEST_DOCUMENTS:
+            return None
+        level = _level(self.documents, confidence)
+        return level if level <= 1 - _FEWEST_BEYOND / RESAMPLES else None
 
 
 def relative_change(
@@ -100,13 +111,16 @@ def rate_change(
 ) -> Change:
     """Compare the same items' results before and after, each (items,) of 0 to 1: mean less mean.
 
-    Larger is better; `noise` is absolute. Otherwise as `relative_change`.
+    Larger is better; `noise` is absolute. Where few items changed, drawing them again tells too
+    little of those that might have: half an item more in every cell of the table of pairs (Agresti
+    and Min 2005) adds 1 / n to the error. Otherwise as `relative_change`.
     """
     old, new = _paired(before, after)
     gain = _by_cluster(new - old, clusters)
     size = _by_cluster(np.ones_like(old), clusters)
-    means = _resampled(gain, size)
-    return _change(float(gain.sum() / size.sum()), means, count=len(size), noise=noise)
+    means, count = _resampled(gain, size), len(size)
+    spread = math.hypot(noise, 1 / count)
+    return _change(float(gain.sum() / size.sum()), means, count=count, noise=spread)
 
 
 def _paired(before: Sequence[float], after: Sequence[float]) -> tuple[Floats, Floats]:

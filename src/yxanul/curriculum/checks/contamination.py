@@ -5,11 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from yxanul.curriculum.bootstrap import MDE_FACTOR
 from yxanul.curriculum.checks.check import Check
 from yxanul.curriculum.checks.skills import SkillEvidence
 
 _FEWEST_ITEMS = 5
 _SIGMAS = 2.0
+_ROUNDING = 1e-12  # of a gap between equal scores
 
 
 def contamination_checks(skills: Sequence[SkillEvidence]) -> list[Check]:
@@ -40,11 +42,10 @@ def _check(skill: SkillEvidence) -> Check:
     if dirty < _FEWEST_ITEMS:
         return Check("G7", skill.subject, "pass", f"{told}, too few to matter", n=n)
     sizes = np.ones(n) if skill.sizes is None else np.asarray(skill.sizes, dtype=np.float64)
-    seen, seen_error = _ratio(values[is_dirty], sizes[is_dirty])
-    clean, clean_error = _ratio(values[~is_dirty], sizes[~is_dirty])
-    share = float(sizes[is_dirty].sum() / sizes.sum())
-    gap, error = share * (seen - clean), share * math.hypot(seen_error, clean_error)
-    is_seen = abs(gap) >= _SIGMAS * error
+    clean = float(values[~is_dirty].sum() / sizes[~is_dirty].sum())
+    gap = float(values.sum() / sizes.sum()) - clean
+    error = _error(values, sizes, is_dirty=is_dirty)
+    is_seen = abs(gap) >= max(_SIGMAS * error, _ROUNDING)
     if is_seen:
         told += f" and shift the score: the clean score, {clean:.4g}, is the headline"
     return Check(
@@ -56,13 +57,16 @@ def _check(skill: SkillEvidence) -> Check:
         low=gap - _SIGMAS * error,
         high=gap + _SIGMAS * error,
         n=n,
+        mde=MDE_FACTOR * error,
     )
 
 
-def _ratio(values: np.ndarray, sizes: np.ndarray) -> tuple[float, float]:
-    """Return sum of values over sum of sizes, and its standard error (linearised)."""
-    ratio = float(values.sum() / sizes.sum())
-    left = values - ratio * sizes
-    n = len(values)
-    spread = math.sqrt(float((left**2).sum()) * n / max(1, n - 1))
-    return ratio, spread / float(sizes.sum())
+def _error(values: np.ndarray, sizes: np.ndarray, *, is_dirty: np.ndarray) -> float:
+    """Return the standard error of the gap if it made no difference which items are dirty.
+
+    Then they are a draw without replacement from all items; linearised for a ratio of sums.
+    """
+    n, dirty = len(values), int(is_dirty.sum())
+    left = values - values.sum() / sizes.sum() * sizes
+    spread = math.sqrt(float((left**2).sum()) / (n - 1) * dirty * (n - dirty) / n)
+    return spread / float(sizes[~is_dirty].sum())
