@@ -46,7 +46,10 @@ BenchDir = Annotated[
     ),
 ]
 Limit = Annotated[
-    int | None, typer.Option("--limit", min=1, help="Score the first so many items of each task.")
+    int | None,
+    typer.Option(
+        "--limit", min=1, help="Score the first so many items of each task; not perplexity."
+    ),
 ]
 Shots = Annotated[
     int | None,
@@ -96,7 +99,7 @@ def evaluate(
     for note in opened.notes:
         say(note)
     given = Given(
-        tasks=None if tasks is None else tuple(name.strip() for name in tasks.split(",")),
+        tasks=None if tasks is None else _names(tasks),
         bench=bench_dir,
         prepared=data or opened.prepared,
         shots=shots,
@@ -122,6 +125,10 @@ def evaluate(
     for task, why in materials.not_scored.items():
         say(f"not scored: {task}: {why}")
     say(f"records: {done.folder}")
+
+
+def _names(tasks: str) -> tuple[str, ...]:
+    return tuple(filter(None, (name.strip() for name in tasks.split(","))))
 
 
 def _as_json(opened: OpenedModel, materials: Materials, done: Evaluation) -> dict[str, Any]:
