@@ -1,6 +1,7 @@
 """`evaluate`: score any model on held-out text and in the tasks of lm-evaluation-harness."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,14 @@ from rich.table import Table
 from yxanul.cli import options
 from yxanul.cli.output import print_json, say
 from yxanul.cli.watching import StderrWatcher
-from yxanul.evaluate.materials import PERPLEXITY, SCORABLE, Given, Materials, find_materials
+from yxanul.evaluate.materials import (
+    PERPLEXITY,
+    SCORABLE,
+    Given,
+    Materials,
+    check_names,
+    find_materials,
+)
 from yxanul.evaluate.opened import OpenedModel, open_for_scoring
 from yxanul.evaluate.suite import Evaluation, evaluate_all
 from yxanul.evaluate.summary import Figure, domain_figures, figures, headline, pooled
@@ -95,15 +103,17 @@ def evaluate(
 
     Example: yxanul evaluate runs/first --tasks perplexity,humaneval --limit 50
     """
-    opened = open_for_scoring(model)
-    for note in opened.notes:
-        say(note)
     given = Given(
         tasks=None if tasks is None else _names(tasks),
         bench=bench_dir,
-        prepared=data or opened.prepared,
+        prepared=data,
         shots=shots,
     )
+    check_names(given)
+    opened = open_for_scoring(model)
+    for note in opened.notes:
+        say(note)
+    given = replace(given, prepared=data or opened.prepared)
     materials = find_materials(
         given, config=opened.config, max_length=opened.model.max_length, news=say
     )

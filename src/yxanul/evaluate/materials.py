@@ -69,10 +69,9 @@ def find_materials(
 ) -> Materials:
     """Read what can be scored; `config` is of a run of ours, `max_length` the model's in tokens.
 
-    Raises UsageError for an unknown task and for what a named task lacks, the errors of
-    `read_benchmark`, and CorruptDataError for damage whether or not its task was named.
+    The names in `given` passed `check_names`. Raises UsageError for what a named task lacks, the
+    errors of `read_benchmark`, and CorruptDataError for damage whether or not its task was named.
     """
-    _check(given)
     found = Materials()
     for task in given.tasks if given.tasks is not None else SCORABLE:
         try:
@@ -90,8 +89,8 @@ def find_materials(
     return found
 
 
-def _check(given: Given) -> None:
-    """Refuse names that nothing can be read from, whether or not a task was named."""
+def check_names(given: Given) -> None:
+    """Raise UsageError for a name that no task and no folder has; nothing is read."""
     names = ", ".join(SCORABLE)
     if given.tasks is not None and not given.tasks:
         raise UsageError(f"--tasks names no task; the names are {names}")
