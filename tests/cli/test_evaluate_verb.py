@@ -128,7 +128,8 @@ def test_a_table_shows_each_measure_with_its_interval(call, run, bench) -> None:
     ("words", "code", "said"),
     [
         (("--tasks", "hellaswag,nothing"), 30, "there is no task nothing; the names are perplex"),
-        (("--tasks", "gsm8k", "--bench_dir", "nowhere"), 30, "there is no such folder"),
+        (("--tasks", " , "), 30, "--tasks names no task; the names are perplexity"),
+        (("--bench_dir", "nowhere"), 30, "--bench_dir: nowhere is no folder"),
         (("--tasks", "gsm8k", "--bench_dir", "embedded"), 30, "gsm8k is not embedded"),
         (("--tasks", "perplexity", "--data", "nowhere"), 30, "nowhere"),
         (("--limit", "0"), 30, "--limit"),
@@ -160,7 +161,7 @@ def test_a_named_task_that_cannot_be_written_whole_is_an_error(call, run, bench)
 def test_another_place_is_no_model(call, tmp_path) -> None:
     code, _, err = call(tmp_path / "nothing")
     assert code == 30
-    assert "is no folder here, and no model of the hub either" in err
+    assert "is no folder here, and no hub id" in err
 
 
 def test_scores_that_are_not_finite_are_an_error_with_the_item(call, tmp_path, bench) -> None:

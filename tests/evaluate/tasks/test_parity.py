@@ -27,6 +27,7 @@ Rows = list[dict[str, Any]]
 @pytest.fixture(scope="module")
 def models():
     """The same weights as ours and as the harness' Hugging Face model."""
+    pytest.importorskip("accelerate", reason="lm-evaluation-harness' own class needs accelerate")
     from lm_eval.models.huggingface import HFLM
 
     config = shape(vocab_size=VOCAB_SIZE, max_position_embeddings=640)
