@@ -320,6 +320,37 @@ def test_known_items_are_found_out_as_rarely_as_two_errors_say():
     assert 4 <= found <= 38  # four deviations of a binomial around 4.6 %, and it is discrete
 
 
+def known_by_chance(values: list[float], known: int, **more) -> str:
+    found = SkillEvidence(
+        *("triviaqa", "exact_match", "rate"),
+        gates=True,
+        margin=0.1,
+        before=values,
+        after=values,
+        dirty=frozenset(range(known)),
+        **more,
+    )
+    return contamination_checks([found])[0].result
+
+
+def test_known_items_that_shift_nothing_warn_no_more_often_than_two_errors_promise():
+    """Rare right answers, of which a handful of items has none; and items that share a cluster."""
+    assert known_by_chance([0.0] * 40, 6) == "pass"
+    random = np.random.default_rng(7)
+    rare = [known_by_chance([float(x < 0.04) for x in random.random(2000)], 6) for _ in range(300)]
+    clusters = [str(i // 10) for i in range(200)]
+    shared = [
+        known_by_chance(
+            list(0.5 + 0.1 * random.normal(size=20).repeat(10) + 0.01 * random.normal(size=200)),
+            known=60,
+            clusters=clusters,
+        )
+        for _ in range(300)
+    ]
+    for results in (rare, shared):
+        assert results.count("warn") <= 0.08 * len(results)
+
+
 def test_scores_whose_items_nobody_looked_for_stop_the_run():
     check = contamination_checks([skill(answers(3), answers(3), dirty=None)])[0]
     assert (check.id, check.result, check.action) == ("G7", "not run", "stop")

@@ -203,6 +203,21 @@ def test_a_domain_that_could_not_be_scored_stops():
     assert (decision.verdict, decision.why) == ("stop", "G3 its score is not finite")
 
 
+def test_weights_that_cannot_be_scored_stop_a_stage_that_was_begun_without_scores_too():
+    begun_without = replace(evidence(math=0.8), before={})
+    assert verdict(begun_without) == "not run"
+    assert verdict(replace(begun_without, failures={"math": "not finite"})) == "stop"
+    assert verdict(replace(begun_without, after={"math": BEFORE["math"]})) == "stop"
+
+
+def test_a_reported_measure_that_could_not_be_taken_changes_no_verdict():
+    refused = replace(cloze([(True, True)]), gates=False, failure="no sandbox on this machine")
+    decision = decide(GATE, replace(evidence(math=0.8), skills=(refused,)))
+    assert decision.verdict == "pass"
+    told = next(check for check in decision.checks if check.id == "G4")
+    assert "was not run: no sandbox" in told.why
+
+
 def test_a_stage_that_reached_its_aim_and_still_falls_is_lengthened_until_the_limit():
     found = replace(evidence(math=0.8), plateau={"math": [(80, 1.7), (95, 1.6)]})
     assert verdict(found) == "extend"

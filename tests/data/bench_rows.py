@@ -79,7 +79,9 @@ def humaneval_rows(count: int) -> list[dict[str, Any]]:
     ]
 
 
-def write_bench_folder(folder: Path, *, items: int = 12) -> Path:
+def write_bench_folder(
+    folder: Path, *, items: int = 12, programs: list[dict[str, Any]] | None = None
+) -> Path:
     """Write a folder with a file per set, as `yxanul.data.benchmarks.sets` names them."""
     for name in ("hellaswag", "triviaqa", "gsm8k", "human-eval"):
         (folder / name).mkdir(parents=True)
@@ -89,7 +91,7 @@ def write_bench_folder(folder: Path, *, items: int = 12) -> Path:
     write_lines(folder / "triviaqa/triviaqa_sm_sub.jsonl", triviaqa_lines(items))
     write_lines(folder / "gsm8k/test.jsonl", gsm8k_rows(items))
     write_lines(folder / "gsm8k/train.jsonl", gsm8k_rows(items, first=50))
-    write_lines(folder / "human-eval/HumanEval.jsonl.gz", humaneval_rows(items))
+    write_lines(folder / "human-eval/HumanEval.jsonl.gz", programs or humaneval_rows(items))
     return folder
 
 

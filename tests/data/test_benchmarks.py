@@ -17,7 +17,7 @@ from tests.data.bench_rows import (
     write_lines,
 )
 from tests.harness import rendered
-from yxanul.data.benchmarks import gsm8k, hellaswag, humaneval, triviaqa
+from yxanul.data.benchmarks import gsm8k, hellaswag, human_eval, triviaqa
 from yxanul.data.benchmarks.fields import Fields
 from yxanul.data.benchmarks.items import Benchmark
 from yxanul.data.benchmarks.read import read_benchmark
@@ -67,7 +67,7 @@ def test_gsm8k_reads_as_the_harness_template() -> None:
 
 def test_humaneval_reads_as_the_harness_template() -> None:
     for row in humaneval_rows(6):
-        ours = humaneval.from_row(Fields(row, "row"), 0)
+        ours = human_eval.from_row(Fields(row, "row"), 0)
         assert ours.prompt == rendered("humaneval/humaneval.yaml", row)
         tests = f"{ours.test}\ncheck({ours.entry_point})"
         assert tests == rendered("humaneval/humaneval.yaml", row, "doc_to_target")

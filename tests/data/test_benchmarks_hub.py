@@ -95,6 +95,7 @@ def test_an_outage_names_the_set_and_the_folder_that_does_without(hub, reader) -
     for part in ("mandarjoshi/trivia_qa", "could not be reached", "--bench_dir DIR", "HF_TOKEN"):
         assert part in found["error"]
     assert "--data" not in found["error"]
+    assert "where it stopped" not in found["error"]
     hub.break_with()
 
 

@@ -1,6 +1,7 @@
 """`evaluate`: score any model on held-out text and in the tasks of lm-evaluation-harness."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,14 @@ from rich.table import Table
 from yxanul.cli import options
 from yxanul.cli.output import print_json, say
 from yxanul.cli.watching import StderrWatcher
-from yxanul.evaluate.materials import PERPLEXITY, SCORABLE, Given, Materials, find_materials
+from yxanul.evaluate.materials import (
+    PERPLEXITY,
+    SCORABLE,
+    Given,
+    Materials,
+    check_names,
+    find_materials,
+)
 from yxanul.evaluate.opened import OpenedModel, open_for_scoring
 from yxanul.evaluate.suite import Evaluation, evaluate_all
 from yxanul.evaluate.summary import Figure, domain_figures, figures, headline, pooled
@@ -46,7 +54,10 @@ BenchDir = Annotated[
     ),
 ]
 Limit = Annotated[
-    int | None, typer.Option("--limit", min=1, help="Score the first so many items of each task.")
+    int | None,
+    typer.Option(
+        "--limit", min=1, help="Score the first so many items of each task; not perplexity."
+    ),
 ]
 Shots = Annotated[
     int | None,
@@ -92,15 +103,17 @@ def evaluate(
 
     Example: yxanul evaluate runs/first --tasks perplexity,humaneval --limit 50
     """
+    given = Given(
+        tasks=None if tasks is None else _names(tasks),
+        bench=bench_dir,
+        prepared=data,
+        shots=shots,
+    )
+    check_names(given)
     opened = open_for_scoring(model)
     for note in opened.notes:
         say(note)
-    given = Given(
-        tasks=None if tasks is None else tuple(name.strip() for name in tasks.split(",")),
-        bench=bench_dir,
-        prepared=data or opened.prepared,
-        shots=shots,
-    )
+    given = replace(given, prepared=data or opened.prepared)
     materials = find_materials(
         given, config=opened.config, max_length=opened.model.max_length, news=say
     )
@@ -122,6 +135,10 @@ def evaluate(
     for task, why in materials.not_scored.items():
         say(f"not scored: {task}: {why}")
     say(f"records: {done.folder}")
+
+
+def _names(tasks: str) -> tuple[str, ...]:
+    return tuple(filter(None, (name.strip() for name in tasks.split(","))))
 
 
 def _as_json(opened: OpenedModel, materials: Materials, done: Evaluation) -> dict[str, Any]:

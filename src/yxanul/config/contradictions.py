@@ -5,6 +5,7 @@ The one idea: a list of contradictions, each with the key that should change. It
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -129,5 +130,6 @@ def _skills(config: RunConfig) -> Iterator[Contradiction]:
                 path: KeyPath = ("evaluation", "skills", i, name)
                 if name == "bench":
                     path = ("evaluation", "bench")
-                text = f"{skill.task} has {name} {way[name]} here and {known[name]} in {owner}"
+                here, there = (json.dumps(found[name]) for found in (way, known))
+                text = f"{skill.task} has {name} {here} here and {there} in {owner}"
                 yield Contradiction(stage.name, path, f"{text}; make them one")

@@ -97,7 +97,7 @@ def relative_change(
     old, new = _paired(before, after)
     if not (old > 0).all():
         raise ValueError("scores that are not above zero cannot be compared")
-    old, new = _by_cluster(old, clusters), _by_cluster(new, clusters)
+    old, new = by_cluster(old, clusters), by_cluster(new, clusters)
     ratios = _resampled(new, old)
     return _change(float(new.sum() / old.sum() - 1), ratios - 1, count=len(old), noise=noise)
 
@@ -116,8 +116,8 @@ def rate_change(
     and Min 2005) adds 1 / n to the error. Otherwise as `relative_change`.
     """
     old, new = _paired(before, after)
-    gain = _by_cluster(new - old, clusters)
-    size = _by_cluster(np.ones_like(old), clusters)
+    gain = by_cluster(new - old, clusters)
+    size = by_cluster(np.ones_like(old), clusters)
     means, count = _resampled(gain, size), len(size)
     spread = math.hypot(noise, 1 / count)
     return _change(float(gain.sum() / size.sum()), means, count=count, noise=spread)
@@ -132,8 +132,11 @@ def _paired(before: Sequence[float], after: Sequence[float]) -> tuple[Floats, Fl
     return old, new
 
 
-def _by_cluster(values: Floats, clusters: Sequence[str] | None) -> Floats:
-    """Return the sums of each cluster, in the order in which clusters first appear."""
+def by_cluster(values: Floats, clusters: Sequence[str] | None) -> Floats:
+    """Return the sums of values (items,) in each cluster, in the order of first appearance.
+
+    clusters (items,) names them; None = every item is its own.
+    """
     if clusters is None:
         return values
     number = {name: i for i, name in enumerate(dict.fromkeys(clusters))}

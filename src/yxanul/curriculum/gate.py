@@ -91,8 +91,8 @@ def decide(gate: GateConfig, evidence: Evidence) -> Decision:
     if missing is None:
         checks += domain_checks(gate, evidence)
     else:
-        checks.append(Check("G2", None, "not run", missing))
-        checks.append(Check("G3", None, "not run", missing))
+        checks += [Check(name, None, "not run", missing) for name in ("G2", "G3")]
+        checks += _unscored(evidence).values()
     checks += skill_checks(evidence.skills)
     checks += _level_checks(gate, evidence)
     checks.append(_plateau(gate, evidence, is_end=True))
@@ -122,19 +122,14 @@ def _missing(evidence: Evidence) -> str | None:
 
 def domain_checks(gate: GateConfig, evidence: Evidence) -> list[Check]:
     """Return G2 of the own domains and G3 of the older ones, all of which were scored before."""
-    found = {
-        **dict.fromkeys(evidence.own_domains, "G2"),
-        **dict.fromkeys(evidence.older_domains, "G3"),
-    }
+    found = _domains(evidence)
     noise = {domain: _noise(gate, evidence, domain=domain) for domain in found}
     changes: dict[str, Change] = {}
-    unjudged: dict[str, Check] = {}
+    unjudged = _unscored(evidence)
     for domain, check in found.items():
-        why = evidence.failures.get(domain)
-        if why is not None:
-            unjudged[domain] = Check(check, domain, "not run", why, "stop")
+        if domain in unjudged:
             continue
-        pair = evidence.before[domain], evidence.after.get(domain, ())
+        pair = evidence.before[domain], evidence.after[domain]
         try:
             changes[domain] = relative_change(*pair, noise=noise[domain])
         except ValueError as error:
@@ -153,6 +148,26 @@ def domain_checks(gate: GateConfig, evidence: Evidence) -> list[Check]:
     older = {domain: changes[domain] for domain in evidence.older_domains if domain in changes}
     kept = {check.subject: check for check in retention_checks(older, gate=gate, noise=noise)}
     return own + [unjudged.get(domain) or kept[domain] for domain in evidence.older_domains]
+
+
+def _domains(evidence: Evidence) -> dict[str, str]:
+    """Return {domain: the check that judges it}."""
+    own, older = evidence.own_domains, evidence.older_domains
+    return {**dict.fromkeys(own, "G2"), **dict.fromkeys(older, "G3")}
+
+
+def _unscored(evidence: Evidence) -> dict[str, Check]:
+    """Return {domain: check} of those without a score at the stage's end, whatever its entry had.
+
+    Weights that could not be scored are no ground to go on from: each asks for `stop`.
+    """
+    lost = {d: f"{d} has no score at the stage's end" for d in _domains(evidence)}
+    lost = {d: why for d, why in lost.items() if d not in evidence.after}
+    return {
+        domain: Check(check, domain, "not run", why, "stop")
+        for domain, check in _domains(evidence).items()
+        if (why := evidence.failures.get(domain) or lost.get(domain)) is not None
+    }
 
 
 def _noise(gate: GateConfig, evidence: Evidence, *, domain: str) -> float:

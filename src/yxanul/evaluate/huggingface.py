@@ -9,7 +9,7 @@ import inspect
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from yxanul.errors import (
-    CorruptDataError,
-    HubUnreachableError,
-    MissingExtraError,
-    UsageError,
-    YxanulError,
-)
+from yxanul.errors import UsageError
+from yxanul.evaluate.hub import failure, newest_commit, transformers
 from yxanul.hardware.choices import DTYPES, pick_device
 from yxanul.model.cache import KeyValueCache, LayerCache, Place
 
@@ -108,7 +103,7 @@ class HuggingFaceModel:
         if cache is not None:
             place = cache.advance(tokens)
             layers = [_layer_class()(layer, place) for layer in cache.layers]
-            options["past_key_values"] = _transformers().Cache(layers=layers)
+            options["past_key_values"] = transformers().Cache(layers=layers)
             if not place.is_even:
                 options["attention_mask"] = place.is_filled.long()
             if "position_ids" in self._accepted:
@@ -165,61 +160,38 @@ def open_pretrained(
     name: str, *, opening: tuple[int, ...] | None = None, precision: str | None = None
 ) -> HuggingFaceModel:
     """Open a folder of `save_pretrained` or a hub id, owner/name; see `open_model` for errors."""
-    is_folder = Path(name).is_dir()
-    if not is_folder and not _HUB_ID.fullmatch(name):
-        raise UsageError(
-            f"{name} is no folder here, and no model of the hub either, which is written owner/name"
-        )
-    transformers = _transformers()
-    options = {"trust_remote_code": False, "local_files_only": is_folder}
+    library = transformers()
+    notes: tuple[str, ...] = ()
+    options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+    if not Path(name).is_dir():
+        if not _HUB_ID.fullmatch(name):
+            raise UsageError(f"{name} is no folder here, and no hub id, which is owner/name")
+        commit = newest_commit(name)
+        options |= {"revision": commit or "main", "local_files_only": commit is None}
+        notes = (_origin(name, commit),)
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **options)
-        model, loaded = transformers.AutoModelForCausalLM.from_pretrained(
+        tokenizer = library.AutoTokenizer.from_pretrained(name, **options)
+        model, loaded = library.AutoModelForCausalLM.from_pretrained(
             name,
             dtype="auto" if precision is None else DTYPES[precision],
             use_safetensors=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # told below, with the name
             **options,
         )
     except Exception as error:  # the library's errors have no common base; none is swallowed
-        raise _failure(name, error) from error
-    if loaded["missing_keys"]:
-        raise UsageError(f"{name} lacks weights of its model: {sorted(loaded['missing_keys'])[0]}")
-    return wrap_pretrained(model.to(pick_device()), tokenizer, name=name, opening=opening)
+        raise failure(name, error) from error
+    lost = sorted([*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])])
+    if lost:
+        raise UsageError(f"{name} has no fitting weights for {lost[0]}: it is not a whole model")
+    found = wrap_pretrained(model.to(pick_device()), tokenizer, name=name, opening=opening)
+    return replace(found, notes=notes)
 
 
-def _failure(name: str, error: Exception) -> YxanulError:
-    """Return the error for what the library raised while it opened a model."""
-    causes = list(_causes(error))
-    kinds = {kind.__name__ for one in causes for kind in type(one).__mro__}
-    first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    if "SafetensorError" in kinds:
-        return CorruptDataError(f"the weights of {name} are damaged: {first_line}")
-    if Path(name).is_dir():
-        return UsageError(f"{name} is no model that can be opened: {first_line}")
-    if kinds & {"RepositoryNotFoundError", "GatedRepoError", "RevisionNotFoundError"}:
-        return UsageError(
-            f"{name} is no folder here, and the hub has no model of that name, or it is private or "
-            "gated: correct the name, or set HF_TOKEN to a token that may read it"
-        )
-    if kinds & {
-        "TransportError",
-        "OfflineModeIsEnabled",
-        "LocalEntryNotFoundError",
-        "HfHubHTTPError",
-    }:
-        return HubUnreachableError(
-            f"{name} is no folder here, and the hub could not be reached "
-            f"({type(causes[-1]).__name__}): try again later, or name a folder"
-        )
-    return UsageError(f"{name} is no model that can be opened: {first_line}")
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    # The libraries also raise `from None`, which hides the cause but keeps it as the context.
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
+def _origin(name: str, commit: str | None) -> str:
+    if commit is None:
+        return f"the hub could not be reached: {name} is the copy that is on this machine"
+    return f"{name} at commit {commit}"
 
 
 def _own_opening(tokenizer: Any) -> tuple[int, ...]:
@@ -229,21 +201,10 @@ def _own_opening(tokenizer: Any) -> tuple[int, ...]:
     return tuple(full[: full.index(plain[0])])
 
 
-def _transformers() -> Any:
-    try:
-        import transformers  # an optional extra
-    except ImportError as error:
-        raise MissingExtraError(
-            "models of Hugging Face need the package transformers, which is not installed: "
-            'pip install "yxanul[eval]"'
-        ) from error
-    return transformers
-
-
 @lru_cache(maxsize=1)
 def _layer_class() -> type:
     """Return transformers' kind of layer, written to and read from a layer of our cache."""
-    base = _transformers().cache_utils.DynamicLayer
+    base = transformers().cache_utils.DynamicLayer
 
     class Layer(base):  # type: ignore[misc, valid-type]
         def __init__(self, store: LayerCache, place: Place) -> None:

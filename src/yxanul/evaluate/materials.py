@@ -18,7 +18,7 @@ from yxanul.data.benchmarks.cloze import cloze
 from yxanul.data.benchmarks.gsm_symbolic import gsm_symbolic
 from yxanul.data.benchmarks.human_eval import human_eval
 from yxanul.data.benchmarks.items import Benchmark
-from yxanul.data.benchmarks.read import read_benchmark
+from yxanul.data.benchmarks.read import HUB, read_benchmark
 from yxanul.data.manifest import Manifest, load_manifest
 from yxanul.data.validation import domain_documents
 from yxanul.data.verify import check_files
@@ -69,14 +69,9 @@ def find_materials(
 ) -> Materials:
     """Read what can be scored; `config` is of a run of ours, `max_length` the model's in tokens.
 
-    Raises UsageError for an unknown task and for what a named task lacks, the errors of
-    `read_benchmark`, and CorruptDataError for damage whether or not its task was named.
+    The names in `given` passed `check_names`. Raises UsageError for what a named task lacks, the
+    errors of `read_benchmark`, and CorruptDataError for damage whether or not its task was named.
     """
-    unknown = sorted(set(given.tasks or ()) - set(SCORABLE))
-    if unknown:
-        raise UsageError(
-            f"--tasks: there is no task {', '.join(unknown)}; the names are {', '.join(SCORABLE)}"
-        )
     found = Materials()
     for task in given.tasks if given.tasks is not None else SCORABLE:
         try:
@@ -92,6 +87,21 @@ def find_materials(
         reasons = "; ".join(f"{task}: {why}" for task, why in found.not_scored.items())
         raise UsageError(f"nothing can be scored from what was given ({reasons})")
     return found
+
+
+def check_names(given: Given) -> None:
+    """Raise UsageError for a name that no task and no folder has; nothing is read."""
+    names = ", ".join(SCORABLE)
+    if given.tasks is not None and not given.tasks:
+        raise UsageError(f"--tasks names no task; the names are {names}")
+    unknown = ", ".join(sorted(set(given.tasks or ()) - set(SCORABLE)))
+    if unknown:
+        raise UsageError(f"--tasks: there is no task {unknown}; the names are {names}")
+    if given.bench not in (None, HUB, _EMBEDDED) and not Path(given.bench).is_dir():
+        raise UsageError(
+            f"--bench_dir: {given.bench} is no folder; give one with a file per benchmark, hub or "
+            "embedded"
+        )
 
 
 def _benchmark(task: str, given: Given, *, news: Callable[[str], None]) -> Benchmark:
@@ -115,7 +125,7 @@ def _benchmark(task: str, given: Given, *, news: Callable[[str], None]) -> Bench
             "a folder"
         )
     else:
-        return read_benchmark(task, bench=given.bench or "hub", with_shots=with_shots, news=news)
+        return read_benchmark(task, bench=given.bench or HUB, with_shots=with_shots, news=news)
     return replace(benchmark, shots=benchmark.items) if with_shots else benchmark
 
 

@@ -21,17 +21,9 @@ class Pair:
     """A context of at least one token, and what is scored after it."""
 
     owner: int
-    """Number of the continuation, counted through all requests; windows of one share it."""
+    """Number of what the score belongs to; windows of one continuation share it."""
     context: Ids
     targets: Ids
-
-
-@dataclass(frozen=True)
-class Group:
-    """Continuations of the same context."""
-
-    context: Ids
-    pairs: list[Pair]
 
 
 def encode_pairs(model: LanguageModel, requests: Sequence[Continuations]) -> list[Pair]:
@@ -50,9 +42,28 @@ def encode_pairs(model: LanguageModel, requests: Sequence[Continuations]) -> lis
             targets = targets[1:]
         if not targets:
             raise UsageError(
-                f"a continuation has no token of its own to score: {rest!r} after {context[-40:]!r}"
+                "a continuation is empty or part of its context's last token, so it has no token "
+                f"of its own to score: {rest!r} after {context[-40:]!r}"
             )
         pairs.append(Pair(owner, begin, targets))
+    return pairs
+
+
+def rolling_pairs(model: LanguageModel, texts: Sequence[str]) -> list[Pair]:
+    """Return the windows in which lm-evaluation-harness scores whole texts, in order of the texts.
+
+    They do not overlap, and each but the last goes on from one token only. A text without a token
+    has none.
+    """
+    length = model.max_length
+    pairs = []
+    for owner, ids in enumerate(model.encode(texts)):
+        if ids:
+            pairs.append(Pair(owner, _prefix(model), tuple(ids[:length])))
+        for begin in range(length, len(ids), length):
+            end = min(begin + length, len(ids))
+            context = tuple(ids[end - length - 1 : begin])
+            pairs.append(Pair(owner, context, tuple(ids[begin:end])))
     return pairs
 
 
@@ -69,14 +80,13 @@ def in_windows(pairs: Iterable[Pair], *, max_length: int) -> Iterator[Pair]:
             done = end
 
 
-def share_contexts(pairs: Iterable[Pair]) -> tuple[list[Pair], list[Group]]:
-    """Return the pairs whose context nobody shares, and the others by context."""
+def share_contexts(pairs: Iterable[Pair]) -> tuple[list[Pair], dict[Ids, list[Pair]]]:
+    """Return the pairs whose context is theirs alone, and the others by context."""
     groups: dict[Ids, list[Pair]] = {}
     for pair in pairs:
         groups.setdefault(pair.context, []).append(pair)
     alone = [members[0] for members in groups.values() if len(members) == 1]
-    shared = [Group(context, members) for context, members in groups.items() if len(members) > 1]
-    return alone, shared
+    return alone, {context: some for context, some in groups.items() if len(some) > 1}
 
 
 def _split(context: str, text: str) -> tuple[str, str]:

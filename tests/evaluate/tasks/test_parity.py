@@ -12,7 +12,7 @@ from benchmarks.gemma import as_gemma, gpt2_tokenizer
 from benchmarks.harness import write_json_lines, write_task
 from tests.data.bench_rows import gsm8k_rows, hellaswag_rows, humaneval_rows, triviaqa_rows
 from tests.model.tiny import model_with_norms, shape
-from yxanul.data.benchmarks import gsm8k, hellaswag, humaneval, triviaqa
+from yxanul.data.benchmarks import gsm8k, hellaswag, human_eval, triviaqa
 from yxanul.data.benchmarks.fields import Fields
 from yxanul.data.benchmarks.items import Benchmark, Item
 from yxanul.data.tokenizer import VOCAB_SIZE, load_tokenizer
@@ -27,6 +27,7 @@ Rows = list[dict[str, Any]]
 @pytest.fixture(scope="module")
 def models():
     """The same weights as ours and as the harness' Hugging Face model."""
+    pytest.importorskip("accelerate", reason="lm-evaluation-harness' own class needs accelerate")
     from lm_eval.models.huggingface import HFLM
 
     config = shape(vocab_size=VOCAB_SIZE, max_position_embeddings=640)
@@ -82,7 +83,7 @@ def gsm8k_set() -> tuple[Benchmark, dict[str, Rows]]:
 
 def humaneval_set() -> tuple[Benchmark, dict[str, Rows]]:
     scored = humaneval_rows(12)
-    own = items(scored, humaneval.from_row)
+    own = items(scored, human_eval.from_row)
     return Benchmark("humaneval", own, own, "rows"), {"test": scored}
 
 

@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from yxanul.curriculum.bootstrap import MDE_FACTOR
+from yxanul.curriculum.bootstrap import FEWEST_DOCUMENTS, MDE_FACTOR, Floats, by_cluster
 from yxanul.curriculum.checks.check import Check
 from yxanul.curriculum.checks.skills import SkillEvidence
 
-_FEWEST_ITEMS = 5
 _SIGMAS = 2.0
 _ROUNDING = 1e-12  # of a gap between equal scores
 
@@ -31,23 +32,19 @@ def _check(skill: SkillEvidence) -> Check:
     if skill.dirty is None:
         why = f"nobody looked for the items of {skill.task} in the training text"
         return Check("G7", skill.subject, "not run", why, "stop", n=n)
-    is_dirty = np.zeros(n, dtype=bool)
-    is_dirty[sorted(skill.dirty)] = True
-    dirty = int(is_dirty.sum())
+    dirty = len(skill.dirty)
     told = f"{skill.task}: {dirty:,} of {n:,} items stand in the training text"
     if dirty == 0:
         return Check("G7", skill.subject, "pass", told, n=n)
-    if n - dirty < _FEWEST_ITEMS:
-        return Check("G7", skill.subject, "warn", f"{told}: nothing clean is left", n=n)
-    if dirty < _FEWEST_ITEMS:
+    seen, clean = _parts(skill, values)
+    if clean.count < FEWEST_DOCUMENTS:
+        return Check("G7", skill.subject, "warn", f"{told}: too little is clean to compare", n=n)
+    if seen.count < FEWEST_DOCUMENTS:
         return Check("G7", skill.subject, "pass", f"{told}, too few to matter", n=n)
-    sizes = np.ones(n) if skill.sizes is None else np.asarray(skill.sizes, dtype=np.float64)
-    clean = float(values[~is_dirty].sum() / sizes[~is_dirty].sum())
-    gap = float(values.sum() / sizes.sum()) - clean
-    error = _error(values, sizes, is_dirty=is_dirty)
-    is_seen = abs(gap) >= max(_SIGMAS * error, _ROUNDING)
+    gap, error = _shift(seen, clean)
+    is_seen = abs(gap) > max(_SIGMAS * error, _ROUNDING)
     if is_seen:
-        told += f" and shift the score: the clean score, {clean:.4g}, is the headline"
+        told += f" and shift the score: the clean score, {clean.ratio:.4g}, is the headline"
     return Check(
         "G7",
         skill.subject,
@@ -61,12 +58,47 @@ def _check(skill: SkillEvidence) -> Check:
     )
 
 
-def _error(values: np.ndarray, sizes: np.ndarray, *, is_dirty: np.ndarray) -> float:
-    """Return the standard error of the gap if it made no difference which items are dirty.
+@dataclass(frozen=True)
+class _Part:
+    """The known items or the clean ones: sums of each cluster, (clusters,)."""
 
-    Then they are a draw without replacement from all items; linearised for a ratio of sums.
+    values: Floats
+    sizes: Floats
+
+    @property
+    def count(self) -> int:
+        return len(self.values)
+
+    @property
+    def ratio(self) -> float:
+        return float(self.values.sum() / self.sizes.sum())
+
+
+def _parts(skill: SkillEvidence, values: Floats) -> tuple[_Part, _Part]:
+    """Return the items that are known from training, and the clean ones."""
+    sizes = np.ones_like(values) if skill.sizes is None else np.asarray(skill.sizes, np.float64)
+    is_dirty = np.zeros(len(values), dtype=bool)
+    is_dirty[sorted(skill.dirty or ())] = True
+
+    def part(chosen: npt.NDArray[np.bool_]) -> _Part:
+        names = None
+        if skill.clusters is not None:
+            names = [name for name, held in zip(skill.clusters, chosen, strict=True) if held]
+        return _Part(by_cluster(values[chosen], names), by_cluster(sizes[chosen], names))
+
+    return part(is_dirty), part(~is_dirty)
+
+
+def _shift(seen: _Part, clean: _Part) -> tuple[float, float]:
+    """Return the full score less the clean one, and its standard error if nothing shifts it.
+
+    Clusters then deviate alike from the full score, known or not (a score test): a handful that
+    are all wrong have no deviation of their own, and yet would be no wonder.
     """
-    n, dirty = len(values), int(is_dirty.sum())
-    left = values - values.sum() / sizes.sum() * sizes
-    spread = math.sqrt(float((left**2).sum()) / (n - 1) * dirty * (n - dirty) / n)
-    return spread / float(sizes[~is_dirty].sum())
+    values = np.concatenate((seen.values, clean.values))
+    sizes = np.concatenate((seen.sizes, clean.sizes))
+    left = values - float(values.sum() / sizes.sum()) * sizes
+    spread = math.sqrt(float((left**2).sum()) / (len(left) - 1))
+    errors = [spread * math.sqrt(part.count) / float(part.sizes.sum()) for part in (seen, clean)]
+    share = float(seen.sizes.sum() / sizes.sum())
+    return share * (seen.ratio - clean.ratio), share * math.hypot(*errors)

@@ -74,10 +74,10 @@ def _gain(skill: SkillEvidence) -> Change | None:
 
 def _check(skill: SkillEvidence, change: Change | None, *, is_lost: bool) -> Check:
     subject = skill.subject
-    if skill.failure is not None:
-        return Check("G4", subject, "not run", skill.failure, "stop" if skill.gates else None)
     if not skill.gates:
         return _reported(skill)
+    if skill.failure is not None:
+        return Check("G4", subject, "not run", skill.failure, "stop")
     if skill.before is None:
         why = f"the stage was begun without a score of {skill.task}, with --max_steps"
         return Check("G4", subject, "not run", why)
@@ -99,7 +99,13 @@ def _check(skill: SkillEvidence, change: Change | None, *, is_lost: bool) -> Che
 
 
 def _reported(skill: SkillEvidence) -> Check:
-    """Tell a measure that does not gate, with the interval of a single rate."""
+    """Tell a measure that does not gate, with the interval of a single rate.
+
+    Where it could not be taken (no sandbox here), the verdict is what it would have been.
+    """
+    if skill.failure is not None:
+        why = f"{skill.subject} was not run: {skill.failure}"
+        return Check("G4", skill.subject, "not applicable", why)
     if not skill.after:
         return Check("G4", skill.subject, "not applicable", f"{skill.subject} was not taken")
     n = len(skill.after)

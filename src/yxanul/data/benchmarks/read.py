@@ -91,6 +91,7 @@ def _part(task: str, where: PublicSet, *, split: str) -> HubPart:
         revision=None,
         private=False,
         without=WITHOUT_HUB,
+        is_resumed=False,
     )
 
 

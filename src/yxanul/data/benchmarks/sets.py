@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from yxanul.data.benchmarks import gsm8k, hellaswag, humaneval, triviaqa
+from yxanul.data.benchmarks import gsm8k, hellaswag, human_eval, triviaqa
 from yxanul.data.benchmarks.fields import Fields
 from yxanul.data.benchmarks.files import read_rows
 from yxanul.data.benchmarks.items import Item
@@ -78,7 +78,7 @@ SETS = {
         hub_shots=None,
         file="human-eval/HumanEval.jsonl.gz",
         file_shots=None,
-        from_hub=humaneval.from_row,
-        from_file=_rows(humaneval.from_row),
+        from_hub=human_eval.from_row,
+        from_file=_rows(human_eval.from_row),
     ),
 }

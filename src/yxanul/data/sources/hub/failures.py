@@ -46,10 +46,10 @@ def failure(part: HubPart, error: Exception) -> YxanulError:
 
 def unreachable(part: HubPart, reason: str) -> HubUnreachableError:
     """Return the error for an outage; `reason` goes on a sentence that begins with "the hub"."""
+    later = "later, it goes on where it stopped" if part.is_resumed else "later"
     return HubUnreachableError(
         f"The data set {part.hub_id} could not be reached: the hub {reason}. Start the same "
-        f"command later, it goes on where it stopped; or use {part.without}, or a token in "
-        "HF_TOKEN if the set is private."
+        f"command {later}; or use {part.without}, or a token in HF_TOKEN if the set is private."
     )
 
 

@@ -28,6 +28,8 @@ class HubPart:
     private: bool
     without: str
     """The flags that do without the hub: goes on a sentence that ends in "or use"."""
+    is_resumed: bool = True
+    """Whether a reading that broke off is gone on with at the next start."""
 
     @classmethod
     def of(cls, config: SourceConfig) -> HubPart:

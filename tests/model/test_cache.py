@@ -1,0 +1,87 @@
+"""The cache holds rows of uneven length: what stands beside a row changes none of its logits."""
+
+import pytest
+import torch
+
+from tests.model.tiny import difference, model_with_norms, rows, shape
+from yxanul.model.cache import KeyValueCache
+
+LENGTHS = [9, 4, 7, 1]
+
+
+def empty(model, *, batch: int, columns: int) -> KeyValueCache:
+    return KeyValueCache(model.config.num_hidden_layers, rows=batch, columns=columns)
+
+
+def prompts() -> torch.Tensor:
+    return rows(len(LENGTHS), max(LENGTHS))[0]
+
+
+def joined(model, *, columns: int = 40) -> KeyValueCache:
+    """A cache in which row i has read the first LENGTHS[i] tokens of prompt i."""
+    read = empty(model, batch=len(LENGTHS), columns=max(LENGTHS))
+    model.next_logits(prompts(), read)
+    cache = empty(model, batch=len(LENGTHS), columns=columns)
+    cache.adopt(read, list(enumerate(LENGTHS)), first=0)
+    return cache
+
+
+def alone(model, tokens: list[int]) -> torch.Tensor:
+    with torch.no_grad():
+        return model.logits(model.hidden_states(torch.tensor([tokens]))[0])
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2, 1])
+def test_uneven_rows_go_on_as_each_would_alone(kv_heads):
+    model = model_with_norms(shape(num_key_value_heads=kv_heads), attention="plain")
+    cache = joined(model)
+    more = rows(len(LENGTHS), 6, seed=2)[0]
+    with torch.no_grad():
+        first = model.logits(model.hidden_states(more[:, :4], cache))
+    then = [model.next_logits(more[:, at : at + 1], cache) for at in (4, 5)]
+    for row, length in enumerate(LENGTHS):
+        seen = prompts()[row, :length].tolist()
+        wanted = alone(model, seen + more[row].tolist())[length:]
+        found = torch.cat([first[row], *(step[row : row + 1] for step in then)])
+        assert difference(found, wanted) < 1e-5
+
+
+def test_a_row_may_move_and_the_others_go_on():
+    model = model_with_norms(shape(), attention="plain")
+    cache = joined(model)
+    cache.move(3, 0)
+    token = torch.tensor([[5], [6], [7]])
+    found = model.next_logits(token, cache)
+    for row, prompt in enumerate((3, 1, 2)):
+        seen = prompts()[prompt, : LENGTHS[prompt]].tolist()
+        wanted = alone(model, [*seen, int(token[row])])[-1]
+        assert difference(found[row], wanted) < 1e-5
+
+
+def test_a_full_cache_gives_up_the_columns_that_no_row_needs():
+    model = model_with_norms(shape(), attention="plain")
+    cache = joined(model, columns=max(LENGTHS))
+    cache.move(1, 0)
+    # Rows 0 and 1 have read 4 tokens, so 5 of the 9 columns hold nothing of theirs.
+    more = rows(2, 5, seed=2)[0]
+    for at in range(5):
+        found = model.next_logits(more[:, at : at + 1], cache)
+    seen = prompts()[1, :4].tolist()
+    for row in range(2):
+        assert difference(found[row], alone(model, seen + more[row].tolist())[-1]) < 1e-5
+    assert cache.used == cache.columns
+
+
+def test_a_row_is_adopted_beside_rows_that_have_gone_on():
+    model = model_with_norms(shape(), attention="plain")
+    cache = joined(model)
+    more = rows(2, 3, seed=2)[0]
+    for at in range(3):
+        model.next_logits(more[:, at : at + 1], cache)
+    read = empty(model, batch=1, columns=5)
+    model.next_logits(torch.tensor([[1, 2, 3, 4, 5]]), read)
+    cache.adopt(read, [(0, 5)], first=2)
+    found = model.next_logits(torch.tensor([[8], [9], [10]]), cache)
+    assert difference(found[2], alone(model, [1, 2, 3, 4, 5, 10])[-1]) < 1e-5
+    seen = [*prompts()[0].tolist(), *more[0].tolist(), 8]
+    assert difference(found[0], alone(model, seen)[-1]) < 1e-5
