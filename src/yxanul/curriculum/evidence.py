@@ -64,7 +64,8 @@ class Asked:
 
 def _integrity(stored: Row) -> Integrity:
     """Read what was measured; a figure that was not finite stands as null in JSON."""
-    return Integrity(**{key: math.nan if v is None else v for key, v in stored.items()})
+    found: dict[str, Any] = {k: math.nan if v is None else v for k, v in stored.items()}
+    return Integrity(**found)
 
 
 def gather_evidence(folder: RunFolder, plan: StagePlan, *, asked: Asked) -> Evidence:
