@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.train.test_gate_acts import UNREACHABLE, rows, sets, verdicts
-from tests.train.world import STAGES, STEPS, World, deterministic_rows, fingerprint
+from tests.train.world import BATCH_TOKENS, STAGES, STEPS, World, deterministic_rows, fingerprint
 from yxanul.cli.main import main
 
 SPENT = ("--set", "budget.hours=1e-9")
@@ -33,6 +33,15 @@ def test_a_run_whose_budget_is_spent_is_saved_and_goes_on_with_a_larger_one(tmp_
     assert fingerprint(ends[0]) == fingerprint(ends[1])
     processes = {row["process"] for row in rows(run, "spending.jsonl")}
     assert max(processes) >= 1
+
+
+def test_what_is_scored_after_the_last_step_is_paid_for_as_well(tmp_path):
+    world = World.create(tmp_path)
+    outcome = json.loads(world.finish("train", "run", "--stage", STAGES[0], "--json").stdout)
+    spent = rows(world.root / "run", "spending.jsonl")
+    assert spent[-1]["tokens_spent"] == spent[-2]["tokens_spent"] == STEPS * BATCH_TOKENS
+    assert spent[-1]["seconds"] > spent[-2]["seconds"]
+    assert spent[-1]["seconds"] > outcome["training_s"] + outcome["evaluation_s"]
 
 
 def test_a_gate_stops_a_run_that_will_not_fit_its_budget(tmp_path):

@@ -1,13 +1,14 @@
 """Skills of a run: scored before and after a stage, judged, and never a danger to its weights."""
 
 import json
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 
 from tests.train.test_gate_acts import assert_same_end, rows, sets, verdicts
-from tests.train.world import STAGES, World, fingerprint, wait_until
+from tests.train.world import STAGES, STEPS, World, fingerprint, wait_until
 from yxanul.cli.main import main
 from yxanul.runfolder.items import read_task_score
 
@@ -111,6 +112,46 @@ def test_a_kill_while_skills_are_scored_leads_to_the_same_end(skilled, tmp_path)
     process.communicate(timeout=60)
     world.finish("run", "run", *words(bench))
     assert_same_end(world, "run", skilled)
+
+
+def test_stages_with_skills_of_their_own_may_be_trained_one_by_one(tmp_path):
+    """The second command must not forget that the items of the first were looked for."""
+    world = World.create(tmp_path)
+    more = ["--bench_dir", str(write_bench(tmp_path / "bench"))]
+    for stage, skill in zip(STAGES, SKILLS, strict=True):
+        more += ["--set", f"{stage}.evaluation.skills={json.dumps([skill])}"]
+        world.finish("train", "run", "--stage", stage, *more)
+    with pytest.raises(SystemExit) as left:
+        main(["gate", str(tmp_path / "run")])
+    assert not left.value.code
+
+
+def test_a_start_that_trained_nothing_leaves_no_items_behind(skilled, tmp_path):
+    """Killed before its first step, a run may be begun again with other sets."""
+    world = World.create(tmp_path)
+    run, small = tmp_path / "run", write_bench(tmp_path / "small")
+    process = world.start("run", "run", *words(small))
+    wait_until((run / "bench" / "triviaqa.json").exists, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert not (run / "lineage.jsonl").exists()
+    large = write_bench(tmp_path / "large", items=20)
+    world.finish("train", "run", "--stage", STAGES[0], *words(large))
+    scores = [read_task_score(path) for path in (run / "scores" / "skills").iterdir()]
+    assert {len(score.ids) for score in scores} == {20}
+
+
+def test_max_steps_that_lie_behind_a_stages_end_do_not_spoil_its_gate(skilled):
+    """The run stands where it was killed: at the end of stage 1, which is not judged yet."""
+    run = shutil.copytree(skilled.root / "run", skilled.root / "behind")
+    for path in [*run.glob("checkpoints/*"), *run.glob("scores/**/*.json")]:
+        step = int(path.name.split("-")[1])
+        if step > STEPS or (step == STEPS and path.suffix):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (run / "gates.jsonl").unlink()
+    (run / "exit.json").unlink()
+    skilled.finish("run", "behind", "--max_steps", "2", *words(skilled.root / "bench"))
+    assert verdicts(run) == [(STAGES[0], 0, "pass")]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import getpass
 import math
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ from rich.table import Table
 from yxanul.cli import options
 from yxanul.cli.output import print_json, say
 from yxanul.curriculum.checks.check import Check
-from yxanul.curriculum.forecasts import forecast_yaml
+from yxanul.curriculum.forecasts import forecast_levels, levels_yaml
 from yxanul.curriculum.recompute import Judgement, judge_again
 from yxanul.errors import CorruptDataError, UsageError
 from yxanul.runfolder.layout import RunFolder
@@ -61,8 +62,16 @@ def gate(
 
     Example: yxanul gate runs/first --stage stage2_reasoning
     """
+    if forecast and (override is not None or reason is not None):
+        raise UsageError("--forecast prints curves and decides nothing; leave --override out")
+    if reason is not None and override is None:
+        raise UsageError("--reason without --override decides nothing; add what you decide")
     if forecast:
-        print(forecast_yaml(run), end="")
+        levels = forecast_levels(run, stage=stage)
+        if json:
+            print_json({"run_folder": str(run), "levels": levels})
+        else:
+            print(levels_yaml(levels), end="")
         return
     if override is not None:
         _override(run, stage, decided=override, reason=reason or "")
@@ -85,8 +94,16 @@ def _override(run: Path, stage: str | None, *, decided: str, reason: str) -> Non
     if stage is None:
         raise UsageError("--override needs --stage with the stage whose gate is meant")
     folder = RunFolder(run)
-    was = override_verdict(folder, stage, decided=decided, by=getpass.getuser(), reason=reason)
+    was = override_verdict(folder, stage, decided=decided, by=_who(), reason=reason)
     say(f"{stage}: {was['verdict']} -> {decided}; start the run again to go on")
+
+
+def _who() -> str:
+    """Return the name of who decides, or the number of a user that has no name (a container's)."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
 
 
 def _as_json(judgement: Judgement) -> dict[str, Any]:

@@ -5,6 +5,7 @@ The one idea: whatever a gate judges by is stored, so that the loop, when a stag
 is written into the verdict's row.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -55,10 +56,16 @@ class Asked:
             older_domains=tuple(stored["older_domains"]),
             sources=tuple(stored.get("sources", ())),
             tokens_seen=stored.get("tokens_seen"),
-            integrity=None if integrity is None else Integrity(**integrity),
+            integrity=None if integrity is None else _integrity(integrity),
             spending=None if spending is None else Spending(**spending),
             failures=dict(stored.get("failures", {})),
         )
+
+
+def _integrity(stored: Row) -> Integrity:
+    """Read what was measured; a figure that was not finite stands as null in JSON."""
+    found: dict[str, Any] = {k: math.nan if v is None else v for k, v in stored.items()}
+    return Integrity(**found)
 
 
 def gather_evidence(folder: RunFolder, plan: StagePlan, *, asked: Asked) -> Evidence:

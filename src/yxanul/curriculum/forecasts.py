@@ -1,47 +1,57 @@
 """What a finished run lets the next one expect: its curves, fitted, as settings for gate.level."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from yxanul.curriculum.checks.level import fit_forecast
-from yxanul.curriculum.course import read_course, read_frozen_config
-from yxanul.curriculum.evidence import Asked
+from yxanul.curriculum.recompute import read_asked
 from yxanul.curriculum.stages import StagePlan
 from yxanul.errors import UsageError
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.lineage import current_attempt, current_branch
+from yxanul.runfolder.lineage import current_branch
 from yxanul.runfolder.scores import domain_course
 from yxanul.runfolder.verdicts import read_verdicts
 
 
-def forecast_yaml(root: Path) -> str:
-    """Return gate.level of every stage of a run as YAML, fitted to its scores within the stage.
+def forecast_levels(root: Path, *, stage: str | None = None) -> dict[str, dict[str, Any]]:
+    """Return {stage: gate.level} of a run, as settings, fitted to its scores within the stage.
 
-    Tokens count from the run's beginning. A folder without verdicts, or a stage with fewer than 4
-    scores of a domain, is a `UsageError`.
+    Tokens count from the run's beginning; stage: only this one's. A folder without the verdict, or
+    a stage with fewer than 4 scores of a domain, is a `UsageError`, a damaged one a
+    `CorruptDataError`.
     """
     folder = RunFolder(root)
     if not folder.config.is_file():
         raise UsageError(f"{root} is not a run folder: it has no config.yaml; name one of runs/")
-    attempt = current_attempt(folder.lineage)
-    plans = {
-        plan.name: plan for plan in read_course(read_frozen_config(folder), folder, attempt=attempt)
-    }
-    parts = []
-    for stage, row in read_verdicts(folder).items():
+    rows = read_verdicts(folder)
+    if not rows or stage not in (None, *rows):
+        raise UsageError(
+            f"{root}: {stage or 'no stage'} has not ended, so no curve is there to go by"
+        )
+    levels: dict[str, dict[str, Any]] = {}
+    for name, row in rows.items():
+        if stage not in (None, name):
+            continue
+        plan, asked = read_asked(folder, row)
         curves = {
-            domain: fit_forecast(
-                _points(folder, plans[stage], domain=domain), of=f"{stage}, {domain}"
-            )
-            for domain in Asked.from_row(row).own_domains
+            domain: fit_forecast(_points(folder, plan, domain=domain), of=f"{name}, {domain}")
+            for domain in asked.own_domains
         }
-        level = {"forecast": {domain: curve.model_dump() for domain, curve in curves.items()}}
-        setting = yaml.safe_dump({"gate": {"level": level}}, sort_keys=False)
-        parts.append(f"# {stage}.yaml\n{setting}")
-    if not parts:
-        raise UsageError(f"{root}: no stage has ended yet, so there is no curve to go by")
-    return "\n".join(parts)
+        levels[name] = {
+            "forecast": {domain: curve.model_dump() for domain, curve in curves.items()}
+        }
+    return levels
+
+
+def levels_yaml(levels: Mapping[str, dict[str, Any]]) -> str:
+    """Return {stage: gate.level} as YAML, to be copied into the stage files."""
+    return "\n".join(
+        f"# {name}.yaml\n{yaml.safe_dump({'gate': {'level': level}}, sort_keys=False)}"
+        for name, level in levels.items()
+    )
 
 
 def _points(folder: RunFolder, plan: StagePlan, *, domain: str) -> list[tuple[float, float]]:

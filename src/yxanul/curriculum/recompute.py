@@ -63,7 +63,7 @@ def judge_again(root: Path, *, stage: str | None = None) -> list[Judgement]:
 def _judge(
     folder: RunFolder, row: Row, *, decide: Callable[[GateConfig, Evidence], Decision]
 ) -> Judgement:
-    plan, asked = _asked(folder, row)
+    plan, asked = read_asked(folder, row)
     evidence = gather_evidence(folder, plan, asked=asked)
     is_plateau = decide is decide_plateau
     if not is_plateau:
@@ -79,7 +79,8 @@ def _judge(
     )
 
 
-def _asked(folder: RunFolder, row: Row) -> tuple[StagePlan, Asked]:
+def read_asked(folder: RunFolder, row: Row) -> tuple[StagePlan, Asked]:
+    """Return the stage that a decision's row is about, and what was asked; `CorruptDataError`."""
     try:
         plans = read_course(read_frozen_config(folder), folder, attempt=row["attempt"])
         return next(plan for plan in plans if plan.name == row["stage"]), Asked.from_row(row)

@@ -1,8 +1,9 @@
 """What a run has cost so far: RUN/spending.jsonl, the seconds of every process that worked on it.
 
 The one idea: what was spent never comes back, so rows are only added, whatever is rolled back or
-trained again. A row is written with each row of metrics.jsonl; what a killed process did after its
-last one is not counted. A gate judges by these rows, so that a restart changes no verdict.
+trained again. A row is written with each row of metrics.jsonl and when a process leaves; what a
+killed one did after its last row is not counted. A gate judges by these rows, so that a kill
+changes no verdict.
 """
 
 from dataclasses import dataclass

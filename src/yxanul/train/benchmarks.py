@@ -5,13 +5,14 @@ from collections.abc import Callable, Sequence
 from yxanul.config.evaluation import SkillConfig
 from yxanul.config.schema import StageConfig
 from yxanul.data.benchmarks.cloze import cloze
-from yxanul.data.benchmarks.frozen import keep_benchmark
+from yxanul.data.benchmarks.frozen import forget_kept, keep_benchmark, load_all_kept
 from yxanul.data.benchmarks.gsm_symbolic import gsm_symbolic
 from yxanul.data.benchmarks.human_eval import human_eval
 from yxanul.data.benchmarks.items import Benchmark
 from yxanul.data.benchmarks.read import read_benchmark
 from yxanul.data.contamination.scan import scan_once
 from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.rows import read_rows
 from yxanul.train.corpus import Corpus
 
 EMBEDDED = "embedded"
@@ -28,9 +29,12 @@ def gather_benchmarks(
 ) -> dict[str, Benchmark]:
     """Return {task: its items} of the stages' skills, and see which the training text holds.
 
-    `trained` names the stages whose text is looked through. The main rank does it. Raises what
-    reading a set does, before anything is trained.
+    What the run has kept for other stages is among them: an earlier verdict rests on whether those
+    items were looked for. `trained` names the stages whose text is looked through. The main rank
+    does it. Raises what reading a set does, before anything is trained.
     """
+    if not read_rows(folder.lineage):
+        forget_kept(folder.bench)  # of a start that trained nothing, and may have been a mistake
     benchmarks: dict[str, Benchmark] = {}
     for stage in stages:
         for skill in stage.evaluation.skills:
@@ -43,6 +47,7 @@ def gather_benchmarks(
                 benchmarks[skill.task] = keep_benchmark(folder.bench, skill.task, read=read)
                 found = benchmarks[skill.task]
                 say(f"skill {skill.task}: {len(found.items):,} items from {found.origin}")
+    benchmarks = load_all_kept(folder.bench) | benchmarks
     if benchmarks:
         scan_once(
             folder.contamination,

@@ -59,6 +59,9 @@ class TrainingLoop:
                 done += 1
         finally:
             session.progress.close()
+            if session.engine.processes.is_main:
+                # What was scored or saved since the last row of metrics was paid for as well.
+                session.budget.record(self.position.tokens_spent)
         outcome.steps, outcome.tokens_seen = self.position.step, self.position.tokens_seen
         outcome.training_s = self.clock.seconds
         outcome.evaluation_s = session.scorer.seconds + session.skills.seconds

@@ -40,7 +40,7 @@ def fit_forecast(points: Sequence[tuple[float, float]], *, of: str) -> ForecastC
 
     Fewer than 4 points, or points that do not fall, are a `UsageError` that names `of`.
     """
-    tokens, bpb = (np.asarray(column, dtype=np.float64) for column in zip(*points, strict=True))
+    tokens, bpb = np.asarray(points, dtype=np.float64).reshape(-1, 2).T
     if len(tokens) < _FEWEST_POINTS or (tokens <= 0).any():
         raise UsageError(
             f"{of}: {len(points)} scores cannot tell a forecast, it takes 4 at least; train with a "

@@ -46,6 +46,17 @@ def load_kept(path: Path) -> Benchmark:
     raise _damaged(path)
 
 
+def load_all_kept(folder: Path) -> dict[str, Benchmark]:
+    """Return {task: its items} of all that is kept in `folder`, as `load_kept` reads them."""
+    return {path.stem: load_kept(path) for path in sorted(folder.glob("*.json"))}
+
+
+def forget_kept(folder: Path) -> None:
+    """Delete what is kept in `folder`, if anything is."""
+    for path in folder.glob("*.json"):
+        path.unlink()
+
+
 def _row(item: Item) -> dict[str, object]:
     return {"form": type(item).__name__, **asdict(item)}
 
