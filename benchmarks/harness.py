@@ -74,7 +74,10 @@ def write_task(
     changed = {key: None for key in _PLACES if key not in named} | _CHANGES.get(task, {})
     definition |= changed | {
         "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {name: str(path) for name, path in splits.items()}},
+        "dataset_kwargs": {
+            "data_files": {name: str(path) for name, path in splits.items()},
+            "cache_dir": str(folder / "cache"),
+        },
         **changes,
     }
     kept = {key: value for key, value in definition.items() if value is not None}
