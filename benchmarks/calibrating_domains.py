@@ -38,7 +38,8 @@ def calibrate_retention(table: Table, text: HeldOutText, *, models: Sequence[Tra
                 sizes = sizes_that_find(change, gap=gap, family=4, own=DOCUMENTS[PLANTED])
                 for n in sizes:
                     told = f"{label}{PLANTED} {change.value:+.2%} by {how}, {n:,} documents"
-                    table.row(told, _planted(pools, (before, after), gate=gate, documents=n))
+                    trial = _planted(pools, (before, after), gate=gate, documents=n)
+                    table.row(told, trial, items=n)
 
 
 def _worse(

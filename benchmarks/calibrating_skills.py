@@ -59,7 +59,7 @@ def calibrate_skills(table: Table, text: HeldOutText, *, models: Sequence[Transf
         f"{own[GOLD]} templates of gsm_symbolic",
         flush=True,
     )
-    for sizes in (own, {task: 10 * n for task, n in own.items()}):
+    for sizes in (own, {task: 4 * n for task, n in own.items()}):
         label = f"G4 2 points, 2 %, {sizes[CLOZE]:,} items and {sizes[GOLD]} templates: "
         table.row(f"{label}identical", _unchanged(pools, sizes, is_worse=False))
         table.row(f"{label}at the limit", _unchanged(pools, sizes, is_worse=True))
@@ -70,7 +70,8 @@ def calibrate_skills(table: Table, text: HeldOutText, *, models: Sequence[Transf
             gap = abs(change.value) - MARGINS[task]
             for n in sizes_that_find(change, gap=gap, family=2, own=own[task]):
                 told = f"G4 {task} {change.value:+.2%} by {how}, {n:,} of them"
-                table.row(told, _planted(pools, own, planted=(task, (base[task], after), n)))
+                trial = _planted(pools, own, planted=(task, (base[task], after), n))
+                table.row(told, trial, items=n)
 
 
 def _worse(

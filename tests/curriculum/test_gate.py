@@ -189,6 +189,23 @@ def test_worse_scores_never_give_a_better_verdict(math, wiki, results, history, 
     assert WORSE.index(verdicts[0]) <= WORSE.index(verdicts[1])
 
 
+@given(st.floats(0.1, 2), st.floats(1, 2), st.sampled_from([0.7, 1.015, 1.1]), st.integers(0, 1))
+def test_a_run_that_costs_more_is_never_judged_better(share, more, forgotten, extensions):
+    """But for an extension that only the plateau asks for: without money for it the stage goes on,
+    and the budget warns."""
+    still = {"math": [(0, 2.0), (50, 1.7), (100, 1.6)]}
+    for learned in (0.8, 1.0):
+        found = evidence(math=learned, wikipedia=forgotten)
+        found = replace(found, courses=still, extensions=extensions)
+        for plateau in ({}, {"math": [(80, 1.7), (95, 1.6)]}):
+            cheap, dear = (
+                verdict(replace(found, plateau=plateau, spending=Spending(0.1, cost, 1.0, None)))
+                for cost in (share, share * more)
+            )
+            is_worse = WORSE.index(cheap) <= WORSE.index(dear)
+            assert is_worse or (plateau and (cheap, dear) == ("extend", "warn"))
+
+
 def test_a_stage_that_lost_a_skill_is_rolled_back_and_one_that_was_not_scored_stops():
     lost = cloze([(True, False)] * 12)
     found = replace(evidence(math=0.8), skills=(lost,))
