@@ -241,6 +241,9 @@ def test_a_stage_that_reached_its_aim_and_still_falls_is_lengthened_until_the_li
     assert verdict(replace(found, extensions=1)) == "pass"
     poor = Spending(5.0, 9.0, 8.5, None)
     assert verdict(replace(found, spending=poor)) == "warn"  # the budget itself warns
+    # it lasts for the run as planned, and for no longer stage
+    assert verdict(replace(found, spending=Spending(5.0, 8.0, 8.5, None, 0.4))) == "extend"
+    assert verdict(replace(found, spending=Spending(5.0, 8.0, 8.5, None, 0.6))) == "pass"
     assert verdict(replace(found, plateau_asked=True)) == "pass"
     assert decide_plateau(GATE, found).verdict == "extend"
     assert decide_plateau(GATE, replace(found, extensions=1)).verdict == "pass"

@@ -31,6 +31,9 @@ def test_a_run_whose_budget_is_spent_is_saved_and_goes_on_with_a_larger_one(tmp_
     assert deterministic_rows(run) == deterministic_rows(whole)
     ends = [world.checkpoints(name)[-1] for name in ("run", "whole")]
     assert fingerprint(ends[0]) == fingerprint(ends[1])
+    judged = next(row for row in rows(run, "gates.jsonl") if row["row"] == "verdict")
+    told = judged["evidence"]["spending"]
+    assert told["extension_s"] == pytest.approx(told["spent_s"] / STEPS)  # a tenth of 8 steps
     processes = {row["process"] for row in rows(run, "spending.jsonl")}
     assert max(processes) >= 1
 

@@ -197,7 +197,7 @@ def _plateau(gate: GateConfig, evidence: Evidence, *, is_end: bool) -> Check:
     most, reason = gate.extension.max_extensions, None
     if evidence.extensions >= most:
         reason = f"it was extended {evidence.extensions} times, and {most} is the limit"
-    elif evidence.spending is not None and not evidence.spending.is_left:
+    elif evidence.spending is not None and not evidence.spending.is_left_to_extend:
         reason = "the budget does not last for more"
     return plateau_check(evidence.plateau, gate=gate, may_extend=reason)
 

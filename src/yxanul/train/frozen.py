@@ -18,7 +18,7 @@ from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.verdicts import read_verdicts
 from yxanul.train.machine import Machine
 
-# Settings that may differ on resume, because they change no weight and no verdict.
+# Settings that may differ on resume, because they change no weight and no verdict that was given.
 _MAY_CHANGE = (
     "budget.",
     "checkpoint.",

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, replace
 
+from yxanul.curriculum.changes import extension_steps
 from yxanul.curriculum.checks.budget import Spending
 from yxanul.curriculum.evidence import Asked, gather_evidence
 from yxanul.curriculum.gate import decide, decide_plateau, gate_sha256
@@ -145,7 +146,9 @@ def _spending(session: Session, plan: StagePlan, *, position: Position) -> Spend
     limit = limit_s(budget)
     if limit is None:
         return None
-    spent = read_spending(session.folder.spending)
+    spent, batch = read_spending(session.folder.spending), plan.config.training.batch_tokens
     left = sum(stage.tokens for stage in session.stages[plan.index + 1 :])
-    left += (plan.total_steps - position.stage_step) * plan.config.training.batch_tokens
-    return Spending(spent.seconds, spent.projected_s(left), limit, budget.usd_per_hour)
+    left += (plan.total_steps - position.stage_step) * batch
+    whole = spent.projected_s(left)
+    longer = spent.projected_s(left + extension_steps(plan.config.gate, plan.base_steps) * batch)
+    return Spending(spent.seconds, whole, limit, budget.usd_per_hour, longer - whole)

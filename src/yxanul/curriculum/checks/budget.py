@@ -17,11 +17,13 @@ class Spending:
     """Seconds of the whole run, if every token left costs what one did so far."""
     limit_s: float
     usd_per_hour: float | None
+    extension_s: float = 0.0
+    """Seconds that one extension of the stage would add, at the same cost of a token."""
 
     @property
-    def is_left(self) -> bool:
-        """Whether the run, as planned, ends within the limit."""
-        return self.projected_s <= self.limit_s
+    def is_left_to_extend(self) -> bool:
+        """Whether the run would end within the limit with one extension of the stage."""
+        return self.projected_s + self.extension_s <= self.limit_s
 
 
 def budget_check(spending: Spending | None) -> Check:

@@ -13,18 +13,13 @@ Course = Sequence[tuple[int, float]]
 _MORE = math.log(1.1)  # 10 % more tokens
 
 
-def forecast_gain(course: Sequence[tuple[int, float]]) -> float | None:
+def forecast_gain(course: Course) -> float | None:
     """Return the share by which bits per byte would fall with 10 % more tokens.
 
-    course: (tokens of the stage, bits per byte) in order; the line through the last two points,
-    in log tokens, is followed. None with fewer than two points after the stage's beginning.
+    The line through the last two points, in log tokens, is followed. None with fewer than two
+    points after the stage's beginning.
     """
-    points = [(tokens, bpb) for tokens, bpb in course if tokens > 0]
-    if len(points) < 2:
-        return None
-    (early, old), (late, new) = points[-2:]
-    slope = (old - new) / math.log(late / early)
-    return slope * math.log(1.1) / new
+    return _gain([point for point in course if point[0] > 0][-2:])
 
 
 def plateau_check(
