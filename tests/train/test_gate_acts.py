@@ -291,6 +291,7 @@ def test_thresholds_may_not_change_after_the_stage_has_started(tmp_path):
     more = ("--set", "gate.min_improvement=0.0001")
     finished = world.finish("run", "run", *more, code=30)
     assert "may not change after its stage has started" in finished.stderr
+    assert "another version of yxanul" in finished.stderr
 
 
 def test_two_ranks_roll_back_alike(tmp_path):

@@ -34,8 +34,9 @@ def fix_thresholds(session: Session, plan: StagePlan, *, attempt: int) -> None:
     if fixed != wanted:
         raise ConfigError(
             f"{session.folder.lineage}: {plan.name} was begun with other gate or evaluation "
-            f"settings (sha256 {fixed[:12]}, now {wanted[:12]}); a gate's thresholds may not "
-            "change after its stage has started: use the old ones, or another --out"
+            f"settings, or by another version of yxanul, whose gates know others (sha256 "
+            f"{fixed[:12]}, now {wanted[:12]}); a gate's thresholds may not change after its stage "
+            "has started: use the old settings and version, or another --out"
         )
 
 
