@@ -9,7 +9,23 @@ os.environ["MKL_NUM_THREADS"] = "1"
 # The hub's own switch: a test that would reach for the network fails at once.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import pytest
 from hypothesis import settings
+
+from yxanul.cli.main import main
 
 settings.register_profile("yxanul", derandomize=True, deadline=None, database=None, max_examples=50)
 settings.load_profile("yxanul")
+
+
+@pytest.fixture
+def call(capsys):
+    """Return a function that runs the program here: words -> (exit code, stdout, stderr)."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return left.value.code, captured.out, captured.err
+
+    return run

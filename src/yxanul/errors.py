@@ -9,7 +9,8 @@
     ├── GateStopError               20   a gate said stop
     ├── UsageError                  30   a wrong flag, value or combination
     │   ├── ConfigError                  a configuration file or --set
-    │   └── MissingExtraError            an optional package is not installed
+    │   ├── MissingExtraError            an optional package is not installed
+    │   └── SandboxUnavailableError      this machine cannot contain model-written programs
     ├── CorruptDataError            31   bytes on disk are not what was written
     │   ├── CorruptShardError            a token shard or its manifest
     │   └── CorruptCheckpointError       a checkpoint
@@ -61,6 +62,10 @@ class ConfigError(UsageError):
 
 class MissingExtraError(UsageError):
     """A package of an optional extra is not installed."""
+
+
+class SandboxUnavailableError(UsageError):
+    """This machine cannot contain model-written programs, so they are not run."""
 
 
 class CorruptDataError(YxanulError):

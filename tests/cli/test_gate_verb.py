@@ -1,12 +1,16 @@
 """`yxanul gate`: what was decided, decided again, and one sentence for what cannot be."""
 
 import json
+import os
+import re
 import shutil
 
 import pytest
+import yaml
 
 from tests.train.world import STAGES, World
 from yxanul.cli.main import main
+from yxanul.config.gate import GateConfig
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +105,74 @@ def test_damage_is_named(world, gate):
     run = copy_of(world, "damaged")
     (run / "config.yaml").write_text((run / "config.yaml").read_text().replace(STAGES[1], "other"))
     assert_one_sentence(gate(run), 31, "does not fit")
+
+
+@pytest.fixture(scope="module")
+def curve(tmp_path_factory):
+    """A finished run whose scores are dense enough for a curve."""
+    world = World.create(tmp_path_factory.mktemp("curves"))
+    world.finish("run", "run", "--set", "evaluation.every_fraction=0.125")
+    return world
+
+
+def test_a_forecast_fits_the_stage_files_of_the_next_run(curve, gate):
+    code, out, _ = gate(curve.root / "run", "--forecast")
+    assert code == 0
+    stages = [yaml.safe_load(f"# {part}") for part in out.split("# ")[1:]]
+    for stage, settings in zip(STAGES, stages, strict=True):
+        assert set(GateConfig(**settings["gate"]).level.forecast) == {stage}
+    code, out, _ = gate(curve.root / "run", "--forecast", "--json", "--stage", STAGES[1])
+    assert code == 0
+    assert json.loads(out)["levels"] == {STAGES[1]: stages[1]["gate"]["level"]}
+
+
+def test_what_a_forecast_cannot_be_made_of_is_one_sentence(world, curve, gate):
+    code, _, err = gate(world.root / "run", "--forecast")
+    assert (code, "smaller evaluation.every_fraction" in err) == (30, True)
+    code, _, err = gate(curve.root / "run", "--forecast", "--stage", "stage9")
+    assert (code, "stage9 has not ended" in err) == (30, True)
+    damaged = copy_of(curve, "damaged")
+    rows = [json.loads(line) for line in (damaged / "gates.jsonl").read_text().splitlines()]
+    for row in rows:
+        row.pop("evidence", None)
+    (damaged / "gates.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, _, err = gate(damaged, "--forecast")
+    assert (code, "does not fit" in err) == (31, True)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--forecast", "--override", "pass"),
+        ("--reason", "the margin"),
+        ("--forecast", "--reason", "x"),
+    ],
+)
+def test_options_that_would_do_nothing_together_are_refused(world, gate, words):
+    before = (world.root / "run" / "gates.jsonl").read_text()
+    code, out, err = gate(world.root / "run", "--stage", STAGES[1], *words)
+    assert (code, out) == (30, "")
+    assert "decides nothing" in err
+    assert (world.root / "run" / "gates.jsonl").read_text() == before
+
+
+def test_a_loss_that_was_not_finite_is_judged_again_as_it_was(world, gate):
+    """JSON has no NaN: it is stored as null."""
+    run = copy_of(world, "nan")
+    text = (run / "gates.jsonl").read_text()
+    (run / "gates.jsonl").write_text(re.sub(r'"(loss|loss_again)": [0-9.]+', r'"\1": null', text))
+    code, _, err = gate(run)
+    assert (code, "does not follow from what is stored" in err) == (31, True)
+
+
+def test_a_user_without_a_name_may_decide_too(world, gate, monkeypatch):
+    """In a container a process often runs under a number that no one gave a name to."""
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    run = copy_of(world, "nameless")
+    code, out, _ = gate(
+        run, "--stage", STAGES[1], "--override", "rollback", "--reason", "a trial", "--json"
+    )
+    assert code == 0
+    assert json.loads(out)["override"]["by"] == "user 54321"

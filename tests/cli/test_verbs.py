@@ -11,23 +11,9 @@ import pytest
 import yxanul
 from tests.train.world import STAGES, World, write_configs
 from yxanul.cli import data_verbs
-from yxanul.cli.main import main
 from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name, save_checkpoint
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def call(capsys):
-    """Return a function that runs the program here: words -> (exit code, stdout, stderr)."""
-
-    def run(*words: str) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as left:
-            main([str(word) for word in words])
-        captured = capsys.readouterr()
-        return left.value.code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

@@ -4,20 +4,25 @@ import math
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from yxanul.config.gate import ExtensionConfig, ForecastConfig, LevelConfig
 from yxanul.config.schema import GateConfig
 from yxanul.curriculum.bootstrap import Change
-from yxanul.curriculum.checks import (
-    Integrity,
-    forecast_gain,
-    integrity_check,
-    progress_check,
-    retention_check,
-    stability_check,
-)
+from yxanul.curriculum.checks.budget import Spending, budget_check
+from yxanul.curriculum.checks.check import Check
+from yxanul.curriculum.checks.contamination import contamination_checks
+from yxanul.curriculum.checks.integrity import Integrity, integrity_check
+from yxanul.curriculum.checks.level import fit_forecast, forecast_bpb, level_check
+from yxanul.curriculum.checks.plateau import forecast_gain, plateau_check
+from yxanul.curriculum.checks.progress import progress_check
+from yxanul.curriculum.checks.retention import retention_checks
+from yxanul.curriculum.checks.skills import SkillEvidence, skill_checks
+from yxanul.curriculum.checks.stability import stability_check
+from yxanul.errors import UsageError
 
 GATE = GateConfig(min_improvement=0.01, retention_margin=0.01, retention_limit=0.02)
 WHOLE = Integrity(
@@ -34,7 +39,13 @@ WHOLE = Integrity(
 
 
 def change(low: float, value: float, high: float) -> Change:
-    return Change(value, low, high, documents=30, minimal_detectable=0.01)
+    """A change of thirty documents whose bounds are these, at any confidence."""
+    draws = np.asarray([low] * 5000 + [high] * 5000)
+    return Change(value, documents=30, minimal_detectable=0.01, draws=draws)
+
+
+def retention_check(domain: str, found: Change, *, gate: GateConfig) -> Check:
+    return retention_checks({domain: found}, gate=gate, noise={})[0]
 
 
 def falling(steps: int, *, noise: float = 0.1) -> list[float]:
@@ -64,7 +75,7 @@ def test_a_domain_that_got_worse_is_not_extended():
 
 @pytest.mark.parametrize("judge", [progress_check, retention_check])
 def test_too_few_documents_prove_nothing(judge):
-    few = replace(change(-math.inf, 0.5, math.inf), documents=4)
+    few = Change(0.5, documents=4, minimal_detectable=math.inf)
     more = {"forecast_gain": None} if judge is progress_check else {}
     check = judge("math", few, gate=GATE, **more)
     assert (check.result, check.action) == ("not applicable", None)
@@ -144,3 +155,214 @@ def test_the_forecast_follows_the_last_two_points_in_log_tokens():
     assert forecast_gain(course) == pytest.approx(0.1 * math.log2(1.1) / 1.1)
     assert forecast_gain(course[:2]) is None
     assert forecast_gain([]) is None
+
+
+def test_of_many_domains_one_that_is_barely_over_the_limit_does_not_fail_alone():
+    """Six members need six times the evidence of one, and more only until one has failed."""
+    generator = random.Random(5)
+
+    def risen(mean: float) -> Change:
+        draws = np.sort([generator.gauss(mean, 0.01) for _ in range(10_000)])
+        return Change(mean, documents=200, minimal_detectable=0.028, draws=draws)
+
+    barely = risen(0.02 + 1.8 * 0.01)  # 1.8 deviations over the limit: p = 3.6 %
+    assert retention_check("a", barely, gate=GATE).result == "fail"
+    others = {name: risen(0.0) for name in "bcdef"}
+    family = retention_checks({"a": barely, **others}, gate=GATE, noise={})
+    assert family[0].result == "warn"
+    surely = {name: risen(0.2) for name in "bcdef"}
+    assert retention_checks({"a": barely, **surely}, gate=GATE, noise={})[0].result == "fail"
+
+
+def skill(before: list[float], after: list[float], **more) -> SkillEvidence:
+    values = {"task": "hellaswag", "measure": "acc_norm", "kind": "rate", "margin": 0.01}
+    return SkillEvidence(
+        **(values | {"gates": True, "dirty": frozenset()} | more), before=before, after=after
+    )
+
+
+def answers(right: int, n: int = 1000) -> list[float]:
+    return [1.0] * right + [0.0] * (n - right)
+
+
+@pytest.mark.parametrize(
+    ("right", "result", "action"),
+    [(400, "pass", None), (440, "pass", None), (391, "warn", None), (350, "fail", "rollback")],
+)
+def test_a_skill_may_lose_its_margin_and_no_more(right, result, action):
+    check = skill_checks([skill(answers(400), answers(right))])[0]
+    assert (check.id, check.subject) == ("G4", "hellaswag acc_norm")
+    assert (check.result, check.action) == (result, action)
+    assert check.value == pytest.approx((right - 400) / 1000)
+    assert check.margin == -0.01
+
+
+@pytest.mark.parametrize(
+    ("factor", "result"), [(0.9, "pass"), (1.0, "pass"), (1.02, "warn"), (1.2, "fail")]
+)
+def test_bits_of_right_answers_count_the_other_way_round(factor, result):
+    generator = random.Random(2)
+    before = [generator.lognormvariate(4, 0.5) for _ in range(100)]
+    after = [x * factor * generator.gauss(1, 0.05) for x in before]
+    found = skill(before, after, task="gsm8k", measure="gold_bpb", kind="bpb", margin=0.02)
+    check = skill_checks([found])[0]
+    assert check.result == result
+    assert check.low < check.value < check.high
+
+
+def test_what_could_not_be_scored_stops_if_it_gates():
+    broken = skill([], [], failure="hellaswag could not be scored")
+    check = skill_checks([broken])[0]
+    assert (check.result, check.action) == ("not run", "stop")
+    told_only = replace(broken, gates=False)
+    assert skill_checks([told_only])[0].action is None
+    unequal = skill_checks([skill(answers(4, 10), answers(4, 9))])[0]
+    assert (unequal.result, unequal.action) == ("not run", "stop")
+    never = skill_checks([replace(skill([], answers(4, 10)), before=None)])[0]
+    assert (never.result, never.action) == ("not run", None)
+
+
+def test_accuracy_of_small_models_is_told_and_never_gates():
+    told = skill([], answers(3, 164), task="humaneval", measure="pass_at_1", gates=False)
+    check = skill_checks([replace(told, before=None)])[0]
+    assert (check.result, check.action) == ("not applicable", None)
+    assert check.value == pytest.approx(3 / 164)
+    assert check.low == pytest.approx(0.0062, abs=2e-4)  # Wilson's interval of 3 of 164
+    assert check.high == pytest.approx(0.0525, abs=2e-4)
+    assert "no gate" in check.why
+
+
+LEVEL = LevelConfig(forecast={"math": ForecastConfig(floor=0.5, scale=20.0, power=0.3)})
+
+
+@pytest.mark.parametrize(
+    ("over", "result", "action"),
+    [(-0.2, "pass", None), (0.029, "pass", None), (0.05, "warn", None), (0.09, "fail", "stop")],
+)
+def test_a_run_that_is_far_behind_its_forecast_stops(over, result, action):
+    wanted = forecast_bpb(LEVEL.forecast["math"], 10_000)
+    check = level_check("math", wanted * (1 + over), tokens=10_000, level=LEVEL)
+    assert (check.result, check.action) == (result, action)
+
+
+@given(st.floats(0.1, 2), st.floats(1, 100), st.floats(0.1, 0.6))
+def test_a_forecast_is_found_again_in_its_own_points(floor, scale, power):
+    true = ForecastConfig(floor=floor, scale=scale, power=power)
+    points = [(tokens, forecast_bpb(true, tokens)) for tokens in (1e4, 3e4, 1e5, 3e5, 1e6)]
+    found = fit_forecast(points, of="math")
+    for tokens, bpb in points:
+        assert forecast_bpb(found, tokens) == pytest.approx(bpb, rel=0.01)
+
+
+@pytest.mark.parametrize("points", [[(1e3, 2.0)] * 3, [(10.0**k, 1.0 + k) for k in range(1, 6)]])
+def test_a_forecast_needs_points_that_fall(points):
+    with pytest.raises(UsageError):
+        fit_forecast(points, of="math")
+
+
+def fell(share: float) -> list[tuple[int, float]]:
+    """Scores that promise so much from 10 % more tokens."""
+    slope = share / math.log(1.1)
+    return [(tokens, 1.0 - slope * math.log(tokens / 1000)) for tokens in (800, 900, 1000)]
+
+
+@pytest.mark.parametrize(
+    ("share", "when", "reason", "result"),
+    [
+        (0.002, "falling", None, "pass"),
+        (0.004, "falling", None, "fail"),
+        (0.004, "short", None, "pass"),
+        (0.004, "falling", "the budget does not last", "pass"),
+    ],
+)
+def test_a_stage_that_still_falls_is_lengthened_where_it_may_be(share, when, reason, result):
+    gate = GateConfig(extension=ExtensionConfig(when=when))
+    check = plateau_check({"math": fell(share)}, gate=gate, may_extend=reason)
+    assert (check.result, check.action) == (result, "extend" if result == "fail" else None)
+    assert check.value == pytest.approx(share, rel=1e-6)
+
+
+def test_the_mean_over_the_domains_tells_whether_a_stage_still_falls():
+    gate = GateConfig()
+    check = plateau_check({"a": fell(0.004), "b": fell(0.0)}, gate=gate, may_extend=None)
+    assert (check.result, check.value) == ("pass", pytest.approx(0.002, rel=1e-6))
+    assert (
+        plateau_check({"a": fell(0.1)[:1]}, gate=gate, may_extend=None).result == "not applicable"
+    )
+
+
+def test_items_known_from_training_make_the_clean_score_the_headline():
+    easy = [1.0] * 50 + answers(200, 950)
+    same = answers(250, 1000)
+    seen = frozenset(range(50))
+    assert contamination_checks([skill(easy, easy, dirty=seen)])[0].result == "warn"
+    spread = frozenset(range(0, 1000, 20))
+    assert contamination_checks([skill(same, same, dirty=spread)])[0].result == "pass"
+    assert contamination_checks([skill(easy, easy, dirty=frozenset({3}))])[0].result == "pass"
+    everything = frozenset(range(1000))
+    assert contamination_checks([skill(easy, easy, dirty=everything)])[0].result == "warn"
+
+
+def test_a_skill_that_nobody_has_is_not_shifted_by_known_items():
+    nothing = skill(answers(0, 50), answers(0, 50), dirty=frozenset(range(10)))
+    check = contamination_checks([nothing])[0]
+    assert (check.result, check.value) == ("pass", 0)
+
+
+def test_known_items_are_found_out_as_rarely_as_two_errors_say():
+    """5 % of the trials, when the known items are any."""
+    generator = random.Random(3)
+    found = 0
+    for _ in range(400):
+        scores = [float(generator.random() < 0.3) for _ in range(120)]
+        known = frozenset(generator.sample(range(120), 20))
+        found += contamination_checks([skill(scores, scores, dirty=known)])[0].result == "warn"
+    assert 4 <= found <= 38  # four deviations of a binomial around 4.6 %, and it is discrete
+
+
+def known_by_chance(values: list[float], known: int, **more) -> str:
+    found = SkillEvidence(
+        *("triviaqa", "exact_match", "rate"),
+        gates=True,
+        margin=0.1,
+        before=values,
+        after=values,
+        dirty=frozenset(range(known)),
+        **more,
+    )
+    return contamination_checks([found])[0].result
+
+
+def test_known_items_that_shift_nothing_warn_no_more_often_than_two_errors_promise():
+    """Rare right answers, of which a handful of items has none; and items that share a cluster."""
+    assert known_by_chance([0.0] * 40, 6) == "pass"
+    random = np.random.default_rng(7)
+    rare = [known_by_chance([float(x < 0.04) for x in random.random(2000)], 6) for _ in range(300)]
+    clusters = [str(i // 10) for i in range(200)]
+    shared = [
+        known_by_chance(
+            list(0.5 + 0.1 * random.normal(size=20).repeat(10) + 0.01 * random.normal(size=200)),
+            known=60,
+            clusters=clusters,
+        )
+        for _ in range(300)
+    ]
+    for results in (rare, shared):
+        assert results.count("warn") <= 0.08 * len(results)
+
+
+def test_scores_whose_items_nobody_looked_for_stop_the_run():
+    check = contamination_checks([skill(answers(3), answers(3), dirty=None)])[0]
+    assert (check.id, check.result, check.action) == ("G7", "not run", "stop")
+    assert contamination_checks([])[0].result == "not applicable"
+
+
+@pytest.mark.parametrize(
+    ("projected", "result", "action"),
+    [(3600, "pass", None), (4000, "warn", None), (4200, "fail", "stop")],
+)
+def test_a_run_that_will_not_fit_its_budget_stops(projected, result, action):
+    check = budget_check(Spending(1800.0, projected, 3600.0, usd_per_hour=16.0))
+    assert (check.result, check.action) == (result, action)
+    assert "$16.00" in check.why
+    assert budget_check(None).result == "not applicable"

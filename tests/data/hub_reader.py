@@ -1,4 +1,4 @@
-"""A program that reads sources of the hub as it is told on stdin, a JSON object a line.
+"""A program that reads sources and benchmarks of the hub as it is told, a JSON object a line.
 
 The hub's libraries look for its address when they are imported, so reading from the stand-in takes
 a process of its own; one process serves many tests. It answers with one JSON object a line.
@@ -9,11 +9,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from tests.data.hub_standin import StandIn
 from yxanul.config.schema import SourceConfig
+from yxanul.data.benchmarks.read import read_benchmark
 from yxanul.data.sources.catalog import Opening, open_source
 from yxanul.data.sources.hub.patience import Patience
 from yxanul.errors import YxanulError
@@ -23,25 +25,44 @@ QUICK = {"tries": 4, "first_wait_s": 0.001, "longest_wait_s": 0.01, "silence_s":
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Read a source, stop after `stop_after` documents, go on from there if `go_on`."""
+    """Read a benchmark or a source."""
     news: list[str] = []
-    given: dict[str, Any] = {"ids": [], "texts": [], "urls": [], "dropped": {}, "news": news}
     try:
-        opening = Opening(news.append, request["begun"], Patience(**request["patience"]))
-        source = open_source(SourceConfig(**request["source"]), "hub", seed=1, opening=opening)
-        given["version"] = source.version
-        documents, left = source.documents(), request["stop_after"]
-        while (document := next(documents, None)) is not None:
-            given["ids"].append(document.id)
-            given["texts"].append(document.text)
-            given["urls"].append(document.url)
-            if len(given["ids"]) == left:
-                mark = json.loads(json.dumps(source.bookmark.mark()))
-                documents.close()
-                documents = source.bookmark.resume(mark)
-        given["dropped"] = source.dropped
+        read = answer_benchmark if "task" in request else answer_source
+        return {"news": news, **read(request, news)}
     except YxanulError as error:
-        given |= {"error": str(error), "exit_code": error.exit_code, "kind": type(error).__name__}
+        kind = type(error).__name__
+        return {"news": news, "error": str(error), "exit_code": error.exit_code, "kind": kind}
+
+
+def answer_benchmark(request: dict[str, Any], news: list[str]) -> dict[str, Any]:
+    """Read the items of a task, and its worked examples if it is told to."""
+    found = read_benchmark(
+        request["task"],
+        bench="hub",
+        with_shots=request["with_shots"],
+        news=news.append,
+        patience=Patience(**request["patience"]),
+    )
+    return asdict(found)
+
+
+def answer_source(request: dict[str, Any], news: list[str]) -> dict[str, Any]:
+    """Read a source, stop after `stop_after` documents, go on from there if `go_on`."""
+    given: dict[str, Any] = {"ids": [], "texts": [], "urls": [], "dropped": {}}
+    opening = Opening(news.append, request["begun"], Patience(**request["patience"]))
+    source = open_source(SourceConfig(**request["source"]), "hub", seed=1, opening=opening)
+    given["version"] = source.version
+    documents, left = source.documents(), request["stop_after"]
+    while (document := next(documents, None)) is not None:
+        given["ids"].append(document.id)
+        given["texts"].append(document.text)
+        given["urls"].append(document.url)
+        if len(given["ids"]) == left:
+            mark = json.loads(json.dumps(source.bookmark.mark()))
+            documents.close()
+            documents = source.bookmark.resume(mark)
+    given["dropped"] = source.dropped
     return given
 
 
@@ -59,6 +80,13 @@ class Reader:
         template = {"text_template": "{text}"} | options
         request["source"] = {"name": "far", "domain": "d", "weight": 1.0, "hub_id": hub_id}
         request["source"] |= template
+        return self._ask(request)
+
+    def read_benchmark(self, task: str, *, with_shots: bool = False) -> dict[str, Any]:
+        """Return what reading a task's items gave."""
+        return self._ask({"task": task, "with_shots": with_shots, "patience": QUICK})
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(request) + "\n")

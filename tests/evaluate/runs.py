@@ -30,9 +30,11 @@ def new_model(run: RunFolder, *, seed: int) -> Transformer:
     return Transformer.initialised(config.model, seed=seed)
 
 
-def add_checkpoint(run: RunFolder, step: int, *, attempt: int = 0) -> Path:
-    """Write a checkpoint whose weights are those of the seed `step`."""
-    model = new_model(run, seed=step)
+def add_checkpoint(
+    run: RunFolder, step: int, *, attempt: int = 0, model: Transformer | None = None
+) -> Path:
+    """Write a checkpoint of a model, or of one whose weights are those of the seed `step`."""
+    model = model or new_model(run, seed=step)
     path = run.checkpoints / checkpoint_name(step, attempt)
     info = CheckpointInfo(path, step, attempt, step * 64, "stage1_tales", False, None)
     save_checkpoint(

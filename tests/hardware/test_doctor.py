@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from tests.train.world import World, write_configs
-from yxanul.cli.main import main
 from yxanul.config.load import load_config
 from yxanul.config.schema import OptimizationConfig
 from yxanul.hardware.choices import settle_compute
@@ -25,19 +24,6 @@ ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 STATES = {"active", "available", "unavailable"}
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="these rows are a CPU's")
-
-
-@pytest.fixture
-def call(capsys):
-    """Return a function that runs the program here: words -> (exit code, stdout, stderr)."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as left:
-            main([str(word) for word in words])
-        captured = capsys.readouterr()
-        return left.value.code, captured.out, captured.err
-
-    return run
 
 
 @pytest.fixture

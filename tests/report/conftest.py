@@ -1,4 +1,4 @@
-"""Two recorded runs and their pages, written once."""
+"""Three recorded runs and their pages, written once."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import pytest
 
 from tests.report.reading import Page
 from tests.report.recorded import Recorder
+from tests.report.recorded_skills import SkillRecorder
 from yxanul.report.write import write_report
 
 HOSTILE = " <script>alert('x')</script><img src=//evil.example/a.png> \"' & {{ 7 * 7 }} </script>"
@@ -25,9 +26,22 @@ def page(run) -> Page:
 
 
 @pytest.fixture(scope="session")
+def skilled(tmp_path_factory) -> Path:
+    """A finished run with skills, later checks and an override, and its report."""
+    root = SkillRecorder(tmp_path_factory.mktemp("runs") / "skilled").write()
+    write_report(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def skilled_page(skilled) -> Page:
+    return Page((skilled / "report.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
 def hostile(tmp_path_factory) -> Path:
-    """A run whose samples, attributions, domain and folder try to become part of the page."""
+    """A run whose texts, from samples to an override, try to become part of the page."""
     root = tmp_path_factory.mktemp("runs") / "<b>name & co"
-    Recorder(root, hostile=HOSTILE).write()
+    SkillRecorder(root, hostile=HOSTILE).write()
     write_report(root)
     return root

@@ -5,9 +5,7 @@ Nothing of yxanul.report is used here: the addresses are followed by other code 
 
 import json
 import re
-import statistics
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -27,19 +25,23 @@ class Value:
     how: str
     value: str | None
     text: str = ""
+    is_sentence: bool = False
+    """Its figures are written as the page writes its own."""
 
 
 @dataclass
 class Page(HTMLParser):
     """A parsed report: traced values, figures by name, and texts with digits that are not traced.
 
-    A caption explains how to read something and holds no figure of the run.
+    A caption explains how to read something and holds no figure of the run. What is cited is no
+    figure of the run either, and says its source.
     """
 
     html: str
     values: list[Value] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
     untraced: list[str] = field(default_factory=list)
+    cited: list[tuple[str, str]] = field(default_factory=list)
     tags: list[tuple[str, dict]] = field(default_factory=list)
     words: list[str] = field(default_factory=list)
 
@@ -58,6 +60,7 @@ class Page(HTMLParser):
             sources = attributes["data-source"].split()
             how = attributes.get("data-how", "")
             self.values.append(Value(sources, how, attributes.get("data-value")))
+            self.values[-1].is_sentence = attributes.get("data-written") == "sentence"
 
     def handle_endtag(self, tag):
         assert self.open.pop()[0] == tag, f"</{tag}> closes another element"
@@ -73,6 +76,8 @@ class Page(HTMLParser):
         self.words.append(data)
         if any("data-source" in a for _, a in self.open):
             self.values[-1].text += data
+        elif attributes.get("class") == "cited":
+            self.cited.append((data, attributes["title"]))
         elif re.search(r"\d", data) and not any(
             "caption" in a.get("class", "") for _, a in self.open
         ):
@@ -108,56 +113,9 @@ def follow(value: Any, fragment: str) -> Any:
     return value
 
 
-def recompute(root: Path, value: Value) -> Any:
-    """Compute a value again from what its addresses hold."""
-    if value.how == "file":
-        return (root / value.sources[0].rstrip("#")).read_text(encoding="utf-8")
-    held = [resolve(root, source) for source in value.sources]
-    match value.how:
-        case "":
-            return held[0]
-        case "change":
-            return held[0] / held[1] - 1
-        case "sum":
-            return sum(held)
-        case "count":
-            return len(held)
-        case "length":
-            return len(held[0])
-        case "median":
-            return statistics.median(v for v in held[0] if v is not None)
-        case "key":
-            last = value.sources[0].rpartition("/")[2]
-            return unquote(last).replace("~1", "/").replace("~0", "~")
-        case "date":
-            return datetime.fromtimestamp(held[0], tz=timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-        case "parameters":
-            return parameters(held[0])
-        case "spent":
-            return seconds_of_steps(root)
-    raise AssertionError(f"no formula {value.how}")
-
-
-def parameters(model: dict) -> int:
-    """Count the Gemma block's learned numbers by hand: tied embedding, no biases."""
-    width = model["hidden_size"]
-    queries = model["num_attention_heads"] * model["head_dim"]
-    keys = model["num_key_value_heads"] * model["head_dim"]
-    layer = 2 * width * queries + 2 * width * keys + 3 * width * model["intermediate_size"]
-    layers = model["num_hidden_layers"] * (layer + 2 * width)
-    return model["vocab_size"] * width + layers + width
-
-
-def seconds_of_steps(root: Path) -> float:
-    """Give every step the seconds of the next logged row of its attempt, and sum."""
-    rows = [json.loads(line) for line in (root / "metrics.jsonl").read_text().splitlines()]
-    total = 0.0
-    for attempt in {row["attempt"] for row in rows}:
-        own = [row for row in rows if row["attempt"] == attempt]
-        first = own[0]["step"] - own[0]["stage_step"]
-        for step in range(first + 1, own[-1]["step"] + 1):
-            total += next(row["step_s"] for row in own if row["step"] >= step)
-    return total
+def plain_figures(text: str) -> str:
+    """Return a sentence with its figures as they are stored: "−48.46 %" -> "-48.46%"."""
+    return re.sub(r"\s?%", "%", text.replace("−", "-"))
 
 
 def shown_number(text: str) -> tuple[float, float]:
@@ -166,7 +124,7 @@ def shown_number(text: str) -> tuple[float, float]:
     if time and any(time.groups()):
         hours, minutes, seconds = (int((part or "0").replace(",", "")) for part in time.groups())
         return hours * 3600 + minutes * 60 + seconds, 30.0 if time[1] else 0.5
-    match = re.fullmatch(r"([+−]?)([\d,]+)(\.\d+)?(e[+-]\d+)?([KMBTP]?)( %)?", text)
+    match = re.fullmatch(r"([+−]?)([\d,]+)(\.\d+)?(e[+-]\d+)?([KMBTP]?)( %| pp)?", text)
     assert match, text
     scale = {"": 1, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12, "P": 1e15}[match[5]]
     scale *= (0.01 if match[6] else 1) * float(f"1{match[4] or ''}")

@@ -55,7 +55,8 @@ class Recorder:
     config: RunConfig = field(init=False)
 
     def __post_init__(self) -> None:
-        self.config = load_config(ROOT / "configs" / "embedded")
+        none = ["evaluation.skills=[]"]  # recorded_skills.py has a run with some
+        self.config = load_config(ROOT / "configs" / "embedded", overrides=none)
         self.folder = RunFolder(self.root)
         self.folder.create()
 
@@ -186,20 +187,26 @@ class Recorder:
         before, after = self._before(plan), self._bpb(plan, attempt=attempt)
         place = {"stage": plan.name, "attempt": attempt, "step": plan.last_step}
         rows = list(self._checks(plan, before, after))
-        failed = any(row["result"] == "fail" for row in rows)
+        word, why = self.verdict_of(rows)
         for row in rows:
             append_row(self.folder.gates, {"row": "check", **place, **row})
         verdict = {
             "row": "verdict",
             **place,
-            "verdict": "rollback" if failed else "pass",
-            "why": "wikipedia and factbook rose beyond the margin" if failed else "all checks pass",
+            "verdict": word,
+            "why": why,
             "bpb_before": before,
             "bpb_after": after,
             "gate_sha256": f"{plan.index:064x}",
             "ledger": self._ledger(plan, attempt),
         }
         append_row(self.folder.gates, verdict, durable=True)
+
+    def verdict_of(self, checks: list[dict]) -> tuple[str, str]:
+        """Return the word and the sentence that follow from checks."""
+        if any(check["result"] == "fail" for check in checks):
+            return "rollback", "wikipedia and factbook rose beyond the margin"
+        return "pass", "all checks pass"
 
     def _checks(self, plan: StagePlan, before: dict, after: dict) -> Iterator[dict]:
         none = dict.fromkeys(("subject", "low", "high", "margin", "action", "n", "mde"))

@@ -18,6 +18,7 @@ OUTSIDE = """[...document.querySelectorAll("body *")].filter((element) => {
   return getComputedStyle(element).position !== "absolute";
 }).map((element) => element.outerHTML.slice(0, 80))"""
 
+EMPTY = "[...document.querySelectorAll('.plot')].filter((p) => !p.querySelector('.js-line')).length"
 GROUND = "getComputedStyle(document.body).backgroundColor"
 FIRST_CURVE = "getComputedStyle(document.querySelector('#loss .js-line')).stroke"
 NOISE = {"Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown"}
@@ -39,25 +40,33 @@ def show(browser, root, view):
     return browser.events[before:]
 
 
+@pytest.fixture(params=["run", "skilled"])
+def any_run(request):
+    """A run without skills, and one with all that there is to show."""
+    return request.getfixturevalue(request.param)
+
+
 @pytest.mark.parametrize("view", VIEWS, ids=NAMES)
-def test_the_page_is_quiet_and_asks_for_nothing_but_itself(browser, run, view):
-    events = show(browser, run, view)
+def test_the_page_is_quiet_and_asks_for_nothing_but_itself(browser, any_run, view):
+    events = show(browser, any_run, view)
     assert [e for e in events if e["method"] in NOISE] == []
     asked = [e["params"]["request"]["url"] for e in events
              if e["method"] == "Network.requestWillBeSent"]  # fmt: skip
-    assert asked == [(run / "report.html").as_uri()]
+    assert asked == [(any_run / "report.html").as_uri()]
     assert browser.evaluate("performance.getEntriesByType('resource').length") == 0
 
 
 @pytest.mark.parametrize("view", VIEWS, ids=NAMES)
-def test_the_page_fits_its_window_and_every_chart_is_drawn(browser, run, view):
-    show(browser, run, view)
+def test_the_page_fits_its_window_and_every_chart_is_drawn(browser, any_run, view):
+    show(browser, any_run, view)
+    browser.evaluate("document.querySelectorAll('details').forEach((d) => (d.open = true))")
     width = view[0][0]
     assert browser.evaluate("innerWidth") == width
     assert browser.evaluate("document.documentElement.scrollWidth") == width
     assert browser.evaluate(OUTSIDE) == []
     for name in ("loss", "bpb", "speed"):
         assert browser.evaluate(f"document.querySelectorAll('#{name} .js-line').length") >= 5
+    assert browser.evaluate(EMPTY) == 0
 
 
 def test_charts_and_page_follow_the_scheme_without_being_loaded_again(browser, run):
@@ -86,6 +95,8 @@ def test_a_tap_on_a_number_shows_where_it_stands(browser, run):
     browser.evaluate("document.querySelector('.matrix td .n').click()")
     assert "gates.jsonl, line" in browser.evaluate(shown)
     assert "bpb_before / wikipedia" in browser.evaluate(shown)
+    browser.evaluate("document.querySelector('.expected .cited').click()")
+    assert "promised as" in browser.evaluate(shown)
     browser.evaluate("document.querySelector('h2').click()")
     assert browser.evaluate(shown) is True
 
@@ -93,7 +104,8 @@ def test_a_tap_on_a_number_shows_where_it_stands(browser, run):
 def test_hostile_names_run_nothing_and_load_nothing(browser, hostile):
     events = show(browser, hostile, (PHONE, False))
     assert [e for e in events if e["method"] in NOISE] == []
-    assert browser.evaluate("document.scripts.length") == 5
+    figures = browser.evaluate("document.querySelectorAll('[data-figure]').length")
+    assert browser.evaluate("document.scripts.length") == figures + 2
     assert browser.evaluate("document.images.length") == 0
     assert browser.evaluate("document.querySelectorAll('#bpb a').length") == 0
     assert browser.evaluate("document.documentElement.scrollWidth") == PHONE[0]

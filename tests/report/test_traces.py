@@ -6,7 +6,9 @@ import re
 
 import pytest
 
-from tests.report.reading import Page, recompute, resolve, shown_number
+from tests.report.formulas import OF_LISTS, recompute
+from tests.report.reading import Page, plain_figures, resolve, shown_number
+from yxanul.report.traced import FORMULAS
 
 
 def wrong_values(root, page):
@@ -15,12 +17,18 @@ def wrong_values(root, page):
     for value in page.values:
         held = recompute(root, value)
         if value.value is None:
-            if value.text != held:
+            shown, stored = value.text, held
+            if value.is_sentence:
+                shown, stored = plain_figures(shown), plain_figures(stored)
+            if shown != stored:
                 wrong.append((value, held))
             continue
         said, half = shown_number(value.text)
         full = float(value.value)
-        if not math.isclose(full, held, rel_tol=1e-12) or abs(said - full) > half * 1.001:
+        if (
+            not math.isclose(full, held, rel_tol=1e-12, abs_tol=1e-14)
+            or abs(said - full) > half * 1.001
+        ):
             wrong.append((value, held))
     return wrong
 
@@ -28,6 +36,12 @@ def wrong_values(root, page):
 def test_every_value_on_the_page_is_what_its_rows_hold(run, page):
     assert len(page.values) > 500
     assert wrong_values(run, page) == []
+
+
+def test_every_value_of_a_run_with_skills_is_what_its_files_hold(skilled, skilled_page):
+    assert len(skilled_page.values) > 900
+    assert wrong_values(skilled, skilled_page) == []
+    assert skilled_page.untraced == []
 
 
 def test_hostile_names_are_traced_like_all_others(hostile):
@@ -40,9 +54,20 @@ def test_no_number_on_the_page_lacks_an_address(page):
 
 
 @pytest.mark.parametrize("how", ["", "change", "sum", "count", "length", "median", "key", "date",
-                                 "file", "parameters", "spent"])  # fmt: skip
+                                 "file", "gain", "mean gain", "parameters", "perplexity",
+                                 "spent", "spent tokens"])  # fmt: skip
 def test_every_formula_is_used_and_so_recomputed(page, how):
     assert any(value.how == how for value in page.values)
+
+
+@pytest.mark.parametrize("how", sorted({"dirty", *OF_LISTS} - {"perplexity"}))
+def test_every_formula_of_skills_is_used_and_so_recomputed(skilled_page, how):
+    assert any(value.how == how for value in skilled_page.values)
+
+
+def test_no_formula_is_written_without_a_meaning_and_none_is_left_over(page, skilled_page):
+    used = {value.how for one in (page, skilled_page) for value in one.values} - {""}
+    assert used | {"named"} == FORMULAS.keys()
 
 
 def test_a_wrong_number_would_be_found(run, page):
@@ -94,4 +119,5 @@ def test_forgetting_is_against_the_best_before(run, page):
              if json.loads(line) in (verdicts[-1], verdicts[0])]  # fmt: skip
     wanted = [f"gates.jsonl:{n}#/bpb_after/wikipedia" for n in reversed(lines)]
     found = [v for v in page.values if v.how == "change" and v.sources == wanted]
-    assert [float(v.value) for v in found] == [pytest.approx(last / best - 1)]
+    assert len(found) == 2  # in the matrix, and in the column of forgetting
+    assert [float(v.value) for v in found] == [pytest.approx(last / best - 1)] * 2

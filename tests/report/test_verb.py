@@ -97,6 +97,8 @@ def test_a_run_without_a_row_yet_is_told_to_wait(call, copied):
         ("data/manifest.json", "{}"),
         ("scores/step-00000000-a0-math.json", '{"step": 0, "attempt": 0, "domain": "math"}'),
         ("scores/step-00000000-a0-math.json", '{"step": 0, "attempt": 0, "domain": "math", "bpb": '
+         '1, "nats": [true]}'),
+        ("scores/step-00000000-a0-math.json", '{"step": 0, "attempt": 0, "domain": "math", "bpb": '
          "NaN}"),
     ],
 )  # fmt: skip

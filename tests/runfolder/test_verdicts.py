@@ -2,11 +2,19 @@
 
 import pytest
 
-from yxanul.errors import CorruptDataError
+from yxanul.errors import CorruptDataError, UsageError
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
+from yxanul.runfolder.overrides import override_verdict
 from yxanul.runfolder.rows import append_row, read_rows
-from yxanul.runfolder.verdicts import all_verdicts, read_checks, read_verdicts, write_decision
+from yxanul.runfolder.verdicts import (
+    PLATEAU,
+    all_verdicts,
+    find_plateau,
+    read_checks,
+    read_verdicts,
+    write_decision,
+)
 
 
 def verdict(stage: str, step: int, attempt: int, word: str) -> dict:
@@ -61,4 +69,54 @@ def test_a_verdict_that_is_no_word_of_ours_is_named_by_line(folder):
 def test_a_verdict_without_its_keys_is_named_by_line(folder):
     append_row(folder.gates, {"row": "verdict", "stage": "s1"})
     with pytest.raises(CorruptDataError, match="line 1"):
+        read_verdicts(folder)
+
+
+def test_a_person_decides_otherwise_and_the_verdict_stays_as_it_was_written(folder):
+    write_decision(folder, verdict("s1", 8, 0, "stop"), checks=CHECKS)
+    before = folder.gates.read_text()
+    override_verdict(folder, "s1", decided="pass", by="Ada", reason="the margin was too tight")
+    assert folder.gates.read_text().startswith(before)
+    counts = read_verdicts(folder)["s1"]
+    assert (counts["verdict"], counts["gate_verdict"]) == ("pass", "stop")
+    assert counts["why"].startswith("Ada decided so: the margin was too tight (the gate had said")
+    assert [row["verdict"] for row in all_verdicts(folder)] == ["stop"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "decided", "reason", "named"),
+    [
+        ("s1", "pass", " ", "--reason"),
+        ("s1", "stop", "why not", "pass, extend, rollback"),
+        ("s0", "pass", "why not", "last judged on s1"),
+    ],
+)
+def test_a_decision_without_sense_is_refused(folder, stage, decided, reason, named):
+    write_decision(folder, verdict("s0", 4, 0, "pass"), checks=[])
+    write_decision(folder, verdict("s1", 8, 0, "stop"), checks=[])
+    with pytest.raises(UsageError, match=named):
+        override_verdict(folder, stage, decided=decided, by="Ada", reason=reason)
+
+
+def test_what_the_run_has_left_behind_cannot_be_decided_again(folder):
+    write_decision(folder, verdict("s1", 8, 0, "pass"), checks=[])
+    append_row(folder.metrics, {"step": 9, "attempt": 0, "stage": "s2"})
+    with pytest.raises(UsageError, match="has gone on"):
+        override_verdict(folder, "s1", decided="rollback", by="Ada", reason="second thoughts")
+
+
+def test_a_plateau_row_is_no_verdict(folder):
+    row = {"stage": "s1", "attempt": 0, "step": 6, "verdict": "extend", "why": "still falls"}
+    write_decision(folder, row, checks=CHECKS[:1], kind=PLATEAU)
+    assert read_verdicts(folder) == {}
+    found = find_plateau(folder, "s1", attempt=0, step=6)
+    assert found is not None
+    assert found["verdict"] == "extend"
+    assert len(read_checks(folder, found)) == 1
+    assert find_plateau(folder, "s1", attempt=1, step=6) is None
+
+
+def test_a_row_of_an_unknown_kind_is_damage(folder):
+    append_row(folder.gates, {"row": "verdcit", **verdict("s1", 8, 0, "pass")})
+    with pytest.raises(CorruptDataError, match="line 1: row"):
         read_verdicts(folder)

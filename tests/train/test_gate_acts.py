@@ -174,7 +174,7 @@ def test_a_stage_is_rolled_back_only_so_often(tmp_path):
         "stage2_sums.gate.rollback.min_replay_share": 0.1,
     }
     finished = world.finish("run", "run", *sets(stubborn), code=20)
-    assert "rolled back 1 times already, which is the limit" in finished.stderr
+    assert "it was rolled back 1 times, and 1 is the limit" in finished.stderr
     assert [verdict for *_, verdict in verdicts(world.root / "run")] == ["pass", "rollback", "stop"]
     assert world.exit_record("run")["code"] == 20
 
@@ -196,6 +196,70 @@ def test_a_stage_that_still_learns_is_lengthened_in_the_way_of_its_schedule(tmp_
     peak = max(row["learning_rate"] for row in last)
     assert peak == pytest.approx(0.01 if schedule == "wsd" else 0.3 * 0.01)
     assert last[-1]["learning_rate"] < last[0]["learning_rate"]
+
+
+def falling(min_gain: float) -> dict:
+    """A stable phase of 12 steps, of which the plateau is told by steps 10 and 12."""
+    return {
+        "training.schedule": "wsd",
+        "training.decay_fraction": 0.25,
+        "training.total_tokens": 16 * BATCH_TOKENS,
+        "evaluation.every_fraction": 0.25,
+        "stage1_tales.gate.extension.min_gain": min_gain,
+        "stage1_tales.gate.extension.fraction": 0.25,
+        "stage1_tales.gate.extension.max_extensions": 1,
+        "stage1_tales.gate.extension.when": "falling",
+    }
+
+
+STILL, FLAT = falling(1e-6), falling(0.9)
+
+
+def plateaus(run: Path) -> list[tuple]:
+    found = [row for row in rows(run, "gates.jsonl") if row["row"] == "plateau"]
+    return [(row["stage"], row["attempt"], row["step"], row["verdict"]) for row in found]
+
+
+@pytest.fixture(scope="module")
+def lengthened(tmp_path_factory) -> World:
+    world = World.create(tmp_path_factory.mktemp("lengthened"))
+    world.finish("run", "run", *sets(STILL))
+    return world
+
+
+def test_a_stage_that_still_falls_is_lengthened_before_its_decay_and_then_advances(lengthened):
+    run = lengthened.root / "run"
+    first, second = [row for row in plateaus(run) if row[0] == STAGES[0]]
+    assert first == (STAGES[0], 0, 12, "extend")
+    assert second == (STAGES[0], 1, 16, "pass")
+    assert verdicts(run)[0] == (STAGES[0], 1, "pass")
+    begun = [row for row in rows(run, "lineage.jsonl") if row["event"] == "attempt"]
+    assert (begun[1]["step"], begun[1]["parent"]) == (12, "step-00000012-a0")
+    # nothing was trained twice: the decay had not begun
+    state = json.loads((lengthened.checkpoints("run")[-1] / "state.json").read_text())
+    assert state["position"]["tokens_spent"] == state["position"]["tokens_seen"]
+    assert state["position"]["tokens_seen"] == (16 + 4 + 16) * BATCH_TOKENS
+
+
+def test_a_stage_on_its_plateau_advances_at_once(tmp_path):
+    world = World.create(tmp_path / "world")
+    world.finish("run", "run", *sets(FLAT))
+    run = world.root / "run"
+    assert plateaus(run)[0] == (STAGES[0], 0, 12, "pass")
+    assert verdicts(run) == [(STAGES[0], 0, "pass"), (STAGES[1], 0, "pass")]
+
+
+def plateau_is_asked(run: Path) -> bool:
+    gates = run / "gates.jsonl"
+    return gates.exists() and '"plateau"' in gates.read_text()
+
+
+@pytest.mark.parametrize("moment", [plateau_is_asked, attempt_has_begun])
+def test_a_kill_at_the_plateau_leads_to_the_same_end(lengthened, tmp_path, moment):
+    world = World.create(tmp_path / "world")
+    kill_when(moment, world, STILL)
+    world.finish("run", "run", *sets(STILL))
+    assert_same_end(world, "run", lengthened)
 
 
 def test_a_kill_in_an_extension_leads_to_the_same_end(tmp_path):

@@ -1,5 +1,8 @@
-"""`gate`: show a run's verdicts, each computed again from what is stored."""
+"""`gate`: show a run's verdicts, each computed again from what is stored; decide otherwise."""
 
+import getpass
+import math
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,12 +13,39 @@ from rich.table import Table
 
 from yxanul.cli import options
 from yxanul.cli.output import print_json, say
-from yxanul.curriculum.checks import Check
-from yxanul.curriculum.evidence import Judgement, judge_again
-from yxanul.errors import CorruptDataError
+from yxanul.curriculum.checks.check import Check
+from yxanul.curriculum.forecasts import forecast_levels, levels_yaml
+from yxanul.curriculum.recompute import Judgement, judge_again
+from yxanul.errors import CorruptDataError, UsageError
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.overrides import override_verdict
 from yxanul.runfolder.rows import finite
 
-_NAMES = {"G0": "integrity", "G1": "stability"}
+_NAMES = {
+    "G0": "integrity",
+    "G1": "stability",
+    "G5": "level",
+    "G6": "plateau",
+    "G7": "contamination",
+    "G8": "budget",
+}
+_NUMBERS = ("margin", "n", "MDE")
+Override = Annotated[
+    str | None,
+    typer.Option(
+        "--override",
+        metavar="VERDICT",
+        help="Decide otherwise about the last verdict, given with --stage: pass, extend or "
+        "rollback. It is recorded beside the gate's own, and the next start acts on it.",
+    ),
+]
+Reason = Annotated[str | None, typer.Option("--reason", help="Why; --override needs it.")]
+Forecast = Annotated[
+    bool,
+    typer.Option(
+        "--forecast", help="Print this run's curves as gate.level for the stage files of another."
+    ),
+]
 
 
 def gate(
@@ -23,12 +53,28 @@ def gate(
     stage: Annotated[
         str | None, typer.Option("--stage", help="Only the gate of this stage; default: all.")
     ] = None,
+    override: Override = None,
+    reason: Reason = None,
+    forecast: Forecast = False,
     json: options.Json = False,
 ) -> None:
     """Show what the gates of a run decided, computed again from its stored scores.
 
     Example: yxanul gate runs/first --stage stage2_reasoning
     """
+    if forecast and (override is not None or reason is not None):
+        raise UsageError("--forecast prints curves and decides nothing; leave --override out")
+    if reason is not None and override is None:
+        raise UsageError("--reason without --override decides nothing; add what you decide")
+    if forecast:
+        levels = forecast_levels(run, stage=stage)
+        if json:
+            print_json({"run_folder": str(run), "levels": levels})
+        else:
+            print(levels_yaml(levels), end="")
+        return
+    if override is not None:
+        _override(run, stage, decided=override, reason=reason or "")
     judgements = judge_again(run, stage=stage)
     if json:
         told = [_as_json(judgement) for judgement in judgements]
@@ -37,10 +83,27 @@ def gate(
         console = Console()
         for judgement in judgements:
             console.print(_table(judgement))
+            console.print(_unjudged(judgement), highlight=False)
     other = [judgement.stage for judgement in judgements if not judgement.agrees]
     if other:
         say(f"yxanul: the stored verdict on {', '.join(other)} does not follow from what is stored")
         raise typer.Exit(CorruptDataError.exit_code)
+
+
+def _override(run: Path, stage: str | None, *, decided: str, reason: str) -> None:
+    if stage is None:
+        raise UsageError("--override needs --stage with the stage whose gate is meant")
+    folder = RunFolder(run)
+    was = override_verdict(folder, stage, decided=decided, by=_who(), reason=reason)
+    say(f"{stage}: {was['verdict']} -> {decided}; start the run again to go on")
+
+
+def _who() -> str:
+    """Return the name of who decides, or the number of a user that has no name (a container's)."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
 
 
 def _as_json(judgement: Judgement) -> dict[str, Any]:
@@ -50,9 +113,11 @@ def _as_json(judgement: Judgement) -> dict[str, Any]:
         "stage": judgement.stage,
         "attempt": judgement.attempt,
         "step": judgement.step,
+        "asked": "plateau" if judgement.is_plateau else "end",
         "verdict": decision.verdict,
         "why": decision.why,
         "agrees_with_stored": judgement.agrees,
+        "override": judgement.override,
         "checks": [finite(asdict(check)) for check in decision.checks],
     }
 
@@ -60,18 +125,38 @@ def _as_json(judgement: Judgement) -> dict[str, Any]:
 def _table(judgement: Judgement) -> Table:
     decision = judgement.decision
     agreement = "as stored" if judgement.agrees else f"STORED WAS {judgement.stored_verdict}"
-    title = f"{judgement.stage}, attempt {judgement.attempt}: {decision.verdict} ({agreement})"
+    asked = ", before its decay" if judgement.is_plateau else ""
+    title = f"{judgement.stage}{asked}, attempt {judgement.attempt}: "
+    title += f"{decision.verdict} ({agreement})"
+    if judgement.override is not None:
+        title += "\n{by} decided {verdict}: {reason}".format(**judgement.override)
     table = Table(title=title, title_justify="left")
-    for column in ("check", "result", "change, one-sided 95 % bounds", "margin", "n", "why"):
-        table.add_column(column, justify="right" if column in ("margin", "n") else "left")
+    for column in ("check", "result", "change, one-sided 95 % bounds", *_NUMBERS, "why"):
+        table.add_column(column, justify="right" if column in _NUMBERS else "left")
     for check in decision.checks:
-        name = f"{check.id} {check.subject or _NAMES.get(check.id, '')}".strip()
+        if check.value is None and check.result == "not applicable":
+            continue
+        name = _name(check)
         n = "" if check.n is None else f"{check.n:,}"
         margin = "" if check.margin is None else f"{check.margin:+.2%}"
+        mde = "" if check.mde is None or math.isinf(check.mde) else f"{check.mde:.2%}"
         # What passed by its numbers is said by them.
         why = "" if check.result == "pass" and check.low is not None else check.why
-        table.add_row(name, check.result, _interval(check), margin, n, why)
+        table.add_row(name, check.result, _interval(check), margin, n, mde, why)
     return table
+
+
+def _unjudged(judgement: Judgement) -> str:
+    """Return a line for each check that had nothing to judge."""
+    return "".join(
+        f"{_name(check)}: {check.result}, {check.why}\n"
+        for check in judgement.decision.checks
+        if check.value is None and check.result == "not applicable"
+    )
+
+
+def _name(check: Check) -> str:
+    return f"{check.id} {check.subject or _NAMES.get(check.id, '')}".strip()
 
 
 def _interval(check: Check) -> str:

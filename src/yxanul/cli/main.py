@@ -13,6 +13,7 @@ import yxanul
 from yxanul.cli import (
     data_verbs,
     doctor_verbs,
+    evaluate_verbs,
     gate_verbs,
     generate_verbs,
     plan_verbs,
@@ -54,6 +55,7 @@ app.command("train")(run_verbs.train)
 app.command("prepare")(data_verbs.prepare_data)
 app.command("inspect")(data_verbs.inspect)
 app.command("plan")(plan_verbs.plan)
+app.command("evaluate")(evaluate_verbs.evaluate)
 app.command("gate")(gate_verbs.gate)
 app.command("report")(report_verbs.report)
 app.command("doctor")(doctor_verbs.doctor)

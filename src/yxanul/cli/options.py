@@ -38,6 +38,12 @@ Data = Annotated[
         "subfolder per stage, named like it), or a prepared folder.",
     ),
 ]
+BenchDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--bench_dir", help="Folder with a file per benchmark; default: the hub (docs/gates.md)."
+    ),
+]
 Out = Annotated[
     Path | None, typer.Option("--out", help="Run folder; default runs/<config>-<model>.")
 ]

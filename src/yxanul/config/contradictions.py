@@ -5,6 +5,7 @@ The one idea: a list of contradictions, each with the key that should change. It
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -32,7 +33,7 @@ class Contradiction:
 
 def find_contradictions(config: RunConfig) -> list[Contradiction]:
     """Return every contradiction between the parts of a run, in a fixed order."""
-    found = [*_model(config.model), *_names(config)]
+    found = [*_model(config.model), *_names(config), *_skills(config)]
     for stage in config.stages:
         found += [*_sequence_lengths(config, stage), *_sources(stage)]
     return found
@@ -115,3 +116,20 @@ def _shared(
             if first != stage.name:
                 text = f"{value} is also a {what} of {first}; {remedy}"
                 yield Contradiction(stage.name, ("data", kind, i, field), text)
+
+
+def _skills(config: RunConfig) -> Iterator[Contradiction]:
+    """A task is scored in one way in a whole run: else one stage's end is no other's beginning."""
+    first: dict[str, tuple[str, dict[str, object]]] = {}
+    for stage in config.stages:
+        for i, skill in enumerate(stage.evaluation.skills):
+            way = {name: getattr(skill, name) for name in ("items", "shots", "max_new_tokens")}
+            way["bench"] = stage.evaluation.bench
+            owner, known = first.setdefault(skill.task, (stage.name, way))
+            for name in (name for name in way if way[name] != known[name]):
+                path: KeyPath = ("evaluation", "skills", i, name)
+                if name == "bench":
+                    path = ("evaluation", "bench")
+                here, there = (json.dumps(found[name]) for found in (way, known))
+                text = f"{skill.task} has {name} {here} here and {there} in {owner}"
+                yield Contradiction(stage.name, path, f"{text}; make them one")

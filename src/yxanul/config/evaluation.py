@@ -68,6 +68,11 @@ class SkillConfig(Section):
         "point) for hellaswag, triviaqa and cloze, relative bits per byte of the right answer for "
         "the others. null = 0.01, 0.005, 0.02 and 0.02.",
     )
+    training_noise: PositiveFloat | None = Field(
+        default=None,
+        description="Standard deviation, between seeds, of the skill's change over the stage, in "
+        "the unit of margin; it widens the interval. null = not measured.",
+    )
     answers: bool = Field(
         default=True,
         description="Let the model write answers to gsm8k, gsm_symbolic and humaneval at the "
@@ -78,6 +83,11 @@ class SkillConfig(Section):
         description="Tokens of a written answer at most; null = the task's own (humaneval 1024, "
         "others 256).",
     )
+
+    @property
+    def shots_used(self) -> int:
+        """Worked examples before each item, with null resolved."""
+        return TASKS[self.task].shots if self.shots is None else self.shots
 
     @property
     def loss_allowed(self) -> float:

@@ -6,6 +6,8 @@ How they are compared with scores lives in `yxanul.curriculum`.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from yxanul.config.base import PositiveFloat, Section, refuse
@@ -47,9 +49,42 @@ class ExtensionConfig(Section):
     min_gain: float = Field(
         default=0.003,
         ge=0,
-        description="A stage that did not reach min_improvement is extended only if its bits per "
-        "byte are forecast to fall by this share with 10 % more tokens (0.003 = 0.3 %).",
+        description="G6: a stage still falls if its bits per byte are forecast to fall by this "
+        "share with 10 % more tokens (0.003 = 0.3 %).",
     )
+    when: Literal["falling", "short"] = Field(
+        default="falling",
+        description="falling = a stage that still falls is extended; short = only one that did not "
+        "reach min_improvement as well.",
+    )
+
+
+class ForecastConfig(Section):
+    """Bits per byte after D tokens of the run: floor + scale / D ** power."""
+
+    floor: float = Field(ge=0, description="Where the curve ends, in bits per byte.")
+    scale: PositiveFloat = Field(description="Bits per byte above the floor after one token.")
+    power: PositiveFloat = Field(description="How fast the rest falls (no unit).")
+
+
+class LevelConfig(Section):
+    """What an earlier run lets expect; `yxanul gate RUN --forecast` prints it."""
+
+    forecast: dict[str, ForecastConfig] = Field(
+        min_length=1, description="{domain: its curve}; a domain that is not here is not judged."
+    )
+    margin: float = Field(
+        default=0.03, ge=0, description="G5: so far above the forecast is no reason to warn."
+    )
+    limit: float = Field(
+        default=0.08, ge=0, description="G5: farther above the forecast the run stops."
+    )
+
+    @model_validator(mode="after")
+    def _limit_follows_margin(self) -> LevelConfig:
+        if self.limit < self.margin:
+            refuse([f"limit ({self.limit}) is below margin ({self.margin}); raise it"])
+        return self
 
 
 class GateConfig(Section):
@@ -77,8 +112,8 @@ class GateConfig(Section):
     training_noise: PositiveFloat | None = Field(
         default=None,
         description="Standard deviation, between seeds, of a domain's relative change of bits per "
-        "byte over the stage (0.01 = 1 %); it widens every interval. null = not measured, and "
-        "intervals tell of the held-out documents alone.",
+        "byte over the stage (0.01 = 1 %); it widens every interval. null = not measured: how much "
+        "the last five scores of a domain waver stands in for it.",
     )
     bad_steps_margin: float = Field(
         default=0.001,
@@ -92,6 +127,9 @@ class GateConfig(Section):
         ge=0,
         lt=1,
         description="G1: a larger share of bad steps, three at least, rolls the stage back.",
+    )
+    level: LevelConfig | None = Field(
+        default=None, description="G5: what the own domains should have reached; null = not judged."
     )
     extension: ExtensionConfig = Field(default=ExtensionConfig(), description="What `extend` does.")
     rollback: RollbackConfig = Field(default=RollbackConfig(), description="What `rollback` does.")

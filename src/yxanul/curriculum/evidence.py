@@ -1,19 +1,22 @@
-"""From a run folder to what its gate judges by: the only file of this room that reads one.
+"""From a run folder to what its gate judges by.
 
-The loop gathers evidence here when a stage ends, and `yxanul gate` gathers it again at any later
-time, so that every decision can be recomputed.
+The one idea: whatever a gate judges by is stored, so that the loop, when a stage ends, and
+`yxanul gate`, at any later time, gather the same evidence. What no file holds is an `Asked`, which
+is written into the verdict's row.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from yxanul.curriculum.checks import Integrity
-from yxanul.curriculum.course import read_course, read_frozen_config
-from yxanul.curriculum.gate import Decision, Evidence, decide
-from yxanul.curriculum.stages import StagePlan
-from yxanul.errors import CorruptDataError, UsageError
+from yxanul.curriculum.checks.budget import Spending
+from yxanul.curriculum.checks.integrity import Integrity
+from yxanul.curriculum.checks.plateau import Course
+from yxanul.curriculum.gate import Evidence
+from yxanul.curriculum.noise import checkpoint_noise
+from yxanul.curriculum.skills import gather_skills
+from yxanul.curriculum.stages import StagePlan, noise_steps, plateau_steps
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import branch_of, is_on
 from yxanul.runfolder.rows import Row, read_rows
@@ -21,117 +24,105 @@ from yxanul.runfolder.scores import domain_course, scores_at
 from yxanul.runfolder.verdicts import all_verdicts, read_checks
 
 
-def gather_evidence(
-    folder: RunFolder,
-    plan: StagePlan,
-    *,
-    attempt: int,
-    domains: tuple[Sequence[str], Sequence[str]],
-    integrity: Integrity | None,
-) -> Evidence:
-    """Read what was stored of a stage as `attempt` ended it; domains are (own, older)."""
-    branch = branch_of(folder.lineage, attempt)
-    own, older = domains
+@dataclass(frozen=True)
+class Asked:
+    """What only the running session knew when the gate was asked; plain values."""
+
+    attempt: int
+    own_domains: tuple[str, ...]
+    older_domains: tuple[str, ...]
+    sources: tuple[str, ...] = ()
+    """All that were read up to the stage, replayed or not."""
+    tokens_seen: int | None = None
+    integrity: Integrity | None = None
+    spending: Spending | None = None
+    failures: Mapping[str, str] = field(default_factory=dict)
+    """{domain or task: why its score could not be taken}."""
+
+    def as_row(self) -> dict[str, Any]:
+        """Return plain values for the row of the decision."""
+        values = asdict(self)
+        del values["attempt"]  # the row has it already
+        return values
+
+    @classmethod
+    def from_row(cls, row: Row) -> "Asked":
+        """Read what a decision's row holds; a wrong one is a KeyError or TypeError."""
+        stored = row["evidence"]
+        integrity, spending = stored["integrity"], stored.get("spending")
+        return cls(
+            attempt=row["attempt"],
+            own_domains=tuple(stored["own_domains"]),
+            older_domains=tuple(stored["older_domains"]),
+            sources=tuple(stored.get("sources", ())),
+            tokens_seen=stored.get("tokens_seen"),
+            integrity=None if integrity is None else _integrity(integrity),
+            spending=None if spending is None else Spending(**spending),
+            failures=dict(stored.get("failures", {})),
+        )
+
+
+def _integrity(stored: Row) -> Integrity:
+    """Read what was measured; a figure that was not finite stands as null in JSON."""
+    found: dict[str, Any] = {k: math.nan if v is None else v for k, v in stored.items()}
+    return Integrity(**found)
+
+
+def gather_evidence(folder: RunFolder, plan: StagePlan, *, asked: Asked) -> Evidence:
+    """Read what was stored of a stage as `asked.attempt` trained it."""
+    branch = branch_of(folder.lineage, asked.attempt)
     before = scores_at(folder.scores, plan.first_step, branch=branch)
     after = scores_at(folder.scores, plan.last_step, branch=branch)
-    batch = plan.config.training.batch_tokens
-    courses = {
-        domain: [
-            ((score.step - plan.first_step) * batch, score.bpb)
-            for score in domain_course(folder.scores, domain, branch=branch)
-            if plan.first_step <= score.step <= plan.last_step
-        ]
-        for domain in own
-    }
+    domains = (*asked.own_domains, *asked.older_domains)
+    courses = {domain: _course(folder, plan, domain=domain, branch=branch) for domain in domains}
+    own = {domain: courses[domain] for domain in asked.own_domains}
+    first, last = plateau_steps(plan)
+    wavers = noise_steps(plan)[:1]
     return Evidence(
-        own_domains=tuple(own),
-        older_domains=tuple(older),
+        own_domains=asked.own_domains,
+        older_domains=asked.older_domains,
         before={domain: score.nats for domain, score in before.items()},
         after={domain: score.nats for domain, score in after.items()},
-        courses=courses,
+        courses=own,
         losses=_losses(folder, plan.name, branch=branch),
-        integrity=integrity,
+        integrity=asked.integrity,
         warned=_warned_before(folder, plan, branch=branch),
         rollbacks=plan.changes.rollbacks,
         extensions=plan.changes.extensions,
+        skills=gather_skills(
+            folder, plan, branch=branch, failures=asked.failures, sources=asked.sources
+        ),
+        tokens_seen=asked.tokens_seen,
+        plateau={d: _between(course, plan, steps=(first, last)) for d, course in own.items()},
+        plateau_asked=plan.plateau_asked_at is not None,
+        spending=asked.spending,
+        noise={
+            domain: noise
+            for domain, course in courses.items()
+            for start in wavers
+            if (noise := checkpoint_noise(_between(course, plan, steps=(start, last)))) is not None
+        },
+        failures=asked.failures,
     )
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """A stored verdict beside the one that follows from the stored evidence now."""
-
-    stage: str
-    attempt: int
-    step: int
-    stored_verdict: str
-    decision: Decision
-
-    @property
-    def agrees(self) -> bool:
-        """Whether both are the same."""
-        return self.stored_verdict == self.decision.verdict
-
-
-def judge_again(root: Path, *, stage: str | None = None) -> list[Judgement]:
-    """Compute every verdict of a run again, of all attempts, in the order they were given.
-
-    stage: only this one's. A folder without a verdict, or without the scores that it rests on, is
-    a `UsageError`, a damaged one a `CorruptDataError`.
-    """
-    folder = RunFolder(root)
-    if not folder.config.is_file():
-        raise UsageError(f"{root} is not a run folder: it has no config.yaml; name one of runs/")
-    verdicts = all_verdicts(folder)
-    told = [row for row in verdicts if stage is None or stage == row["stage"]]
-    if not told:
-        known = ", ".join(dict.fromkeys(row["stage"] for row in verdicts))
-        if not known:
-            raise UsageError(f"{root}: no gate has been asked yet; it is when a stage ends")
-        raise UsageError(f"{root}: the gate of {stage!r} has not been asked; judged were {known}")
+def _course(
+    folder: RunFolder, plan: StagePlan, *, domain: str, branch: Mapping[int, float]
+) -> Course:
+    """Return (tokens of the stage, bits per byte) of a domain from the stage's entry to its end."""
+    batch = plan.config.training.batch_tokens
     return [
-        Judgement(
-            stage=row["stage"],
-            attempt=row["attempt"],
-            step=row["step"],
-            stored_verdict=row["verdict"],
-            decision=_decide_again(folder, row),
-        )
-        for row in told
+        ((score.step - plan.first_step) * batch, score.bpb)
+        for score in domain_course(folder.scores, domain, branch=branch)
+        if plan.first_step <= score.step <= plan.last_step
     ]
 
 
-def _decide_again(folder: RunFolder, verdict: Row) -> Decision:
-    stage, attempt = verdict["stage"], verdict["attempt"]
-    try:
-        plans = read_course(read_frozen_config(folder), folder, attempt=attempt)
-        plan = next(plan for plan in plans if plan.name == stage)
-        stored = verdict["evidence"]
-        integrity = None if stored["integrity"] is None else Integrity(**stored["integrity"])
-        domains = (stored["own_domains"], stored["older_domains"])
-    except (KeyError, TypeError, StopIteration) as error:
-        raise CorruptDataError(
-            f"{folder.gates}: the verdict on {stage} does not fit {folder.config} ({error!r}); "
-            "bring good copies back"
-        ) from error
-    evidence = gather_evidence(folder, plan, attempt=attempt, domains=domains, integrity=integrity)
-    absent = [domain for pair in domains for domain in pair if domain not in evidence.after]
-    if absent:
-        raise UsageError(
-            f"{folder.scores} has no score of {', '.join(absent)} at step {plan.last_step}, where "
-            f"{stage} ended, so its gate cannot be computed again; bring the files back"
-        )
-    return decide(plan.config.gate, evidence)
-
-
-def evidence_row(evidence: Evidence) -> dict[str, Any]:
-    """Return what `judge_again` cannot find elsewhere, for the verdict row."""
-    integrity = None if evidence.integrity is None else vars(evidence.integrity)
-    return {
-        "own_domains": list(evidence.own_domains),
-        "older_domains": list(evidence.older_domains),
-        "integrity": integrity,
-    }
+def _between(course: Course, plan: StagePlan, *, steps: tuple[int, int]) -> Course:
+    """Return the part of a course between two steps of the stage, both included."""
+    first, last = steps
+    batch = plan.config.training.batch_tokens
+    return [point for point in course if first * batch <= point[0] <= last * batch]
 
 
 def _losses(folder: RunFolder, stage: str, *, branch: Mapping[int, float]) -> list[float]:

@@ -1,9 +1,9 @@
 """The gate at a stage's end: evidence in, decision out. It touches no trainer and no file.
 
 The verdict is the worst that any check asks for: stop > rollback > extend > warn > pass. The same
-warning at two gates in a row counts as a failure (G1, and G3 where the value itself is over the
-margin). A stage is rolled back and extended a limited number of times; a check that asks for more
-asks for `stop`.
+warning at two gates in a row counts as a failure (G1, and G3 and G4 where the value itself is
+beyond the margin). A stage is rolled back and extended a limited number of times; a check that asks
+for more asks for `stop`.
 """
 
 import hashlib
@@ -13,17 +13,18 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from yxanul.config.schema import GateConfig, StageConfig
-from yxanul.curriculum.bootstrap import relative_change
-from yxanul.curriculum.checks import (
-    Action,
-    Check,
-    Integrity,
-    forecast_gain,
-    integrity_check,
-    progress_check,
-    retention_check,
-    stability_check,
-)
+from yxanul.curriculum.bootstrap import Change, relative_change
+from yxanul.curriculum.checks.budget import Spending, budget_check
+from yxanul.curriculum.checks.check import Action, Check
+from yxanul.curriculum.checks.contamination import contamination_checks
+from yxanul.curriculum.checks.integrity import Integrity, integrity_check
+from yxanul.curriculum.checks.level import level_check
+from yxanul.curriculum.checks.plateau import Course, forecast_gain, plateau_check
+from yxanul.curriculum.checks.progress import progress_check
+from yxanul.curriculum.checks.retention import retention_checks
+from yxanul.curriculum.checks.skills import SkillEvidence, skill_checks
+from yxanul.curriculum.checks.stability import stability_check
+from yxanul.curriculum.noise import comparison_noise
 
 Verdict = Literal["pass", "warn", "extend", "rollback", "stop", "not run"]
 _WORST_FIRST: tuple[Action, ...] = ("stop", "rollback", "extend")
@@ -38,8 +39,8 @@ class Evidence:
     before: Mapping[str, Sequence[float]]
     """{domain: nats per document} at the stage's entry; empty when it was not scored."""
     after: Mapping[str, Sequence[float]]
-    courses: Mapping[str, Sequence[tuple[int, float]]]
-    """{own domain: (tokens of the stage, bits per byte)} in order."""
+    courses: Mapping[str, Course]
+    """{own domain: (tokens of the stage, bits per byte)} in order, to where the gate is asked."""
     losses: Sequence[float]
     """Logged losses of the stage's steps."""
     integrity: Integrity | None
@@ -47,6 +48,19 @@ class Evidence:
     """(id, subject) of the warnings at the gate before."""
     rollbacks: int = 0
     extensions: int = 0
+    skills: Sequence[SkillEvidence] = ()
+    tokens_seen: int | None = None
+    """Tokens of the run so far."""
+    plateau: Mapping[str, Course] = field(default_factory=dict)
+    """{own domain: its scores in the last fifth of the phase before a decay or the end}."""
+    plateau_asked: bool = False
+    """Whether the plateau was looked for before a final decay."""
+    spending: Spending | None = None
+    """None = the run has no budget."""
+    noise: Mapping[str, float] = field(default_factory=dict)
+    """{domain: how much its scores wavered, relative}; where it is not known, there is none."""
+    failures: Mapping[str, str] = field(default_factory=dict)
+    """{domain: why it could not be scored at the stage's end}."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +75,13 @@ class Decision:
 def gate_sha256(stage: StageConfig) -> str:
     """Return the hash of all that a stage's gate will judge by, fixed before the stage begins."""
     rules = {name: getattr(stage, name).model_dump(mode="json") for name in ("gate", "evaluation")}
+    # Where the items once came from: the run keeps the items themselves.
+    del rules["evaluation"]["bench"]
     return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()
 
 
 def decide(gate: GateConfig, evidence: Evidence) -> Decision:
-    """Return the verdict on a stage; a domain whose scores cannot be compared is a `stop`.
+    """Return the verdict on a stage; scores that cannot be compared are a `stop`.
 
     Without a domain of its own, or without scores from the stage's entry, progress cannot be
     judged: `not run`, unless another check asks for more.
@@ -73,14 +89,25 @@ def decide(gate: GateConfig, evidence: Evidence) -> Decision:
     checks = [integrity_check(evidence.integrity), stability_check(evidence.losses, gate)]
     missing = _missing(evidence)
     if missing is None:
-        checks += _domain_checks(gate, evidence)
+        checks += domain_checks(gate, evidence)
     else:
-        checks.append(Check("G2", None, "not run", missing))
-        checks.append(Check("G3", None, "not run", missing))
+        checks += [Check(name, None, "not run", missing) for name in ("G2", "G3")]
+        checks += _unscored(evidence).values()
+    checks += skill_checks(evidence.skills)
+    checks += _level_checks(gate, evidence)
+    checks.append(_plateau(gate, evidence, is_end=True))
+    checks += contamination_checks(evidence.skills)
+    checks.append(budget_check(evidence.spending))
     if any(check.id == "G1" and check.action == "rollback" for check in checks):
         checks = [_begun_again(check) for check in checks]
     judged = (_second_warning(check, evidence.warned) for check in checks)
     return _verdict(tuple(_within_limits(check, gate, evidence=evidence) for check in judged))
+
+
+def decide_plateau(gate: GateConfig, evidence: Evidence) -> Decision:
+    """Return whether a stage is lengthened before its final decay begins: `extend` or `pass`."""
+    check = _plateau(gate, evidence, is_end=False)
+    return Decision("extend" if check.action == "extend" else "pass", check.why, (check,))
 
 
 def _missing(evidence: Evidence) -> str | None:
@@ -93,43 +120,112 @@ def _missing(evidence: Evidence) -> str | None:
     return None
 
 
-def _domain_checks(gate: GateConfig, evidence: Evidence) -> list[Check]:
-    checks = []
-    noise = gate.training_noise or 0.0
-    for domain in (*evidence.own_domains, *evidence.older_domains):
-        own = domain in evidence.own_domains
-        pair = evidence.before.get(domain, ()), evidence.after.get(domain, ())
-        try:
-            change = relative_change(*pair, training_noise=noise)
-        except ValueError as error:
-            why = f"{domain}: {error}"
-            checks.append(Check("G2" if own else "G3", domain, "fail", why, "stop"))
+def domain_checks(gate: GateConfig, evidence: Evidence) -> list[Check]:
+    """Return G2 of the own domains and G3 of the older ones, all of which were scored before."""
+    found = _domains(evidence)
+    noise = {domain: _noise(gate, evidence, domain=domain) for domain in found}
+    changes: dict[str, Change] = {}
+    unjudged = _unscored(evidence)
+    for domain, check in found.items():
+        if domain in unjudged:
             continue
-        if own:
-            gain = forecast_gain(evidence.courses.get(domain, ()))
-            checks.append(progress_check(domain, change, gate=gate, forecast_gain=gain))
-        else:
-            checks.append(retention_check(domain, change, gate=gate))
-    return checks
+        pair = evidence.before[domain], evidence.after[domain]
+        try:
+            changes[domain] = relative_change(*pair, noise=noise[domain])
+        except ValueError as error:
+            unjudged[domain] = Check(check, domain, "fail", f"{domain}: {error}", "stop")
+    own = [
+        unjudged.get(domain)
+        or progress_check(
+            domain,
+            changes[domain],
+            gate=gate,
+            forecast_gain=forecast_gain(evidence.courses.get(domain, ())),
+            noise=noise[domain],
+        )
+        for domain in evidence.own_domains
+    ]
+    older = {domain: changes[domain] for domain in evidence.older_domains if domain in changes}
+    kept = {check.subject: check for check in retention_checks(older, gate=gate, noise=noise)}
+    return own + [unjudged.get(domain) or kept[domain] for domain in evidence.older_domains]
+
+
+def _domains(evidence: Evidence) -> dict[str, str]:
+    """Return {domain: the check that judges it}."""
+    own, older = evidence.own_domains, evidence.older_domains
+    return {**dict.fromkeys(own, "G2"), **dict.fromkeys(older, "G3")}
+
+
+def _unscored(evidence: Evidence) -> dict[str, Check]:
+    """Return {domain: check} of those without a score at the stage's end, whatever its entry had.
+
+    Weights that could not be scored are no ground to go on from: each asks for `stop`.
+    """
+    lost = {d: f"{d} has no score at the stage's end" for d in _domains(evidence)}
+    lost = {d: why for d, why in lost.items() if d not in evidence.after}
+    return {
+        domain: Check(check, domain, "not run", why, "stop")
+        for domain, check in _domains(evidence).items()
+        if (why := evidence.failures.get(domain) or lost.get(domain)) is not None
+    }
+
+
+def _noise(gate: GateConfig, evidence: Evidence, *, domain: str) -> float:
+    """Return the relative deviation of a change by training: between seeds, or between scores."""
+    if gate.training_noise is not None:
+        return gate.training_noise
+    return comparison_noise(evidence.noise.get(domain, 0.0))
+
+
+def _level_checks(gate: GateConfig, evidence: Evidence) -> list[Check]:
+    level, tokens = gate.level, evidence.tokens_seen
+    if level is None or tokens is None:
+        return [Check("G5", None, "not applicable", "the stage has no forecast (gate.level)")]
+    ends = {d: course[-1][1] for d, course in evidence.courses.items() if course}
+    known = [domain for domain in evidence.own_domains if domain in level.forecast]
+    return [
+        level_check(domain, ends[domain], tokens=tokens, level=level)
+        for domain in known
+        if domain in ends and domain not in evidence.failures
+    ] or [Check("G5", None, "not applicable", "no own domain has a forecast in gate.level")]
+
+
+def _plateau(gate: GateConfig, evidence: Evidence, *, is_end: bool) -> Check:
+    if is_end and evidence.plateau_asked:
+        why = "it was asked before the decay, which lowers the loss by itself"
+        return Check("G6", None, "not applicable", why)
+    most, reason = gate.extension.max_extensions, None
+    if evidence.extensions >= most:
+        reason = f"it was extended {evidence.extensions} times, and {most} is the limit"
+    elif evidence.spending is not None and not evidence.spending.is_left_to_extend:
+        reason = "the budget does not last for more"
+    return plateau_check(evidence.plateau, gate=gate, may_extend=reason)
 
 
 def _begun_again(check: Check) -> Check:
     """A stage whose loss broke down is begun again, not stopped for what it did not learn."""
-    if check.id == "G2" and check.action is not None:
+    if check.id in ("G2", "G5", "G6") and check.action is not None:
         return replace(check, action="rollback")
     return check
 
 
 def _second_warning(check: Check, warned: frozenset[tuple[str, str | None]]) -> Check:
-    """Turn a warning that the gate before gave too into a failure.
+    """Turn a warning that the gate before gave too into a failure, where training can mend it.
 
-    A retention whose value is within the margin only lacks documents, which no rollback brings.
+    A loss that is kept within its margin only lacks documents, which no rollback brings. What G2,
+    G5, G7 and G8 warn of, another attempt at the same stage would not change.
     """
     is_again = check.result == "warn" and (check.id, check.subject) in warned
-    if not is_again or check.id == "G2" or (check.value or 0.0) <= (check.margin or 0.0):
+    if not is_again or check.id not in ("G1", "G3", "G4") or not _is_over(check):
         return check
     why = f"{check.why}; the second such warning in a row counts as a failure"
     return replace(check, result="fail", action="rollback", why=why)
+
+
+def _is_over(check: Check) -> bool:
+    """Tell whether the value itself is beyond the margin; G4 counts what was gained."""
+    value, margin = check.value or 0.0, check.margin or 0.0
+    return value < margin if check.id == "G4" else value > margin
 
 
 def _within_limits(check: Check, gate: GateConfig, *, evidence: Evidence) -> Check:
@@ -143,7 +239,7 @@ def _within_limits(check: Check, gate: GateConfig, *, evidence: Evidence) -> Che
     word, times, most = done[check.action]
     if times < most:
         return check
-    why = f"{check.why}; {word} {times} times already, which is the limit"
+    why = f"{check.why}; it was {word} {times} times, and {most} is the limit"
     return replace(check, action="stop", why=why)
 
 
@@ -155,7 +251,7 @@ def _verdict(checks: tuple[Check, ...]) -> Decision:
     warnings = [check for check in checks if check.result == "warn"]
     if warnings:
         return Decision("warn", _told(warnings), checks)
-    unjudged = [check.why for check in checks if check.result == "not run"]
+    unjudged = [f"{check.id} {check.why}" for check in checks if check.result == "not run"]
     if unjudged:
         return Decision("not run", "; ".join(dict.fromkeys(unjudged)), checks)
     own = [check.why for check in checks if check.id == "G2"]

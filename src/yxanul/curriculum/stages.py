@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from yxanul.config.schema import RunConfig, StageConfig, TrainingConfig
 from yxanul.curriculum.changes import Segment, StageChanges
 
+_PLATEAU_FROM, _PLATEAU_TO = 0.8, 0.95
+_NOISE_SCORES = 5
+
 
 @dataclass(frozen=True)
 class StagePlan:
@@ -52,6 +55,14 @@ class StagePlan:
         if self.config.training.schedule != "wsd":
             return None
         return self.total_steps - wsd_decay_steps(self.config.training, self.base_steps)
+
+    @property
+    def plateau_asked_at(self) -> int | None:
+        """Stage step at which it is asked whether the stage still falls: where its decay begins.
+
+        None where that is asked at the stage's end, or never.
+        """
+        return self.decay_start if self.config.gate.extension.when == "falling" else None
 
     @property
     def extension_ends(self) -> tuple[int, ...]:
@@ -104,3 +115,38 @@ def seq_len_at(training: TrainingConfig, step: int, *, total_steps: int) -> int:
 def longest_seq_len(stages: Sequence[StageConfig]) -> int:
     """Return the longest sequence length of any stage, in tokens."""
     return max(phase.seq_len for stage in stages for phase in stage.training.seq_len_curriculum)
+
+
+def score_steps(plan: StagePlan) -> frozenset[int]:
+    """Return the stage steps after which the own domains are scored, the stage's end left out.
+
+    Those that a plateau is told by are among them, where a stage that still falls is lengthened.
+    """
+    fraction = plan.config.evaluation.every_fraction
+    if fraction is None:
+        return frozenset()
+    steps = {round(k * fraction * plan.total_steps) for k in range(1, int(1 / fraction) + 1)}
+    if plan.config.gate.extension.when == "falling":
+        steps.update(plateau_steps(plan))
+    return frozenset(step for step in steps if 0 < step < plan.total_steps)
+
+
+def plateau_steps(plan: StagePlan) -> tuple[int, int]:
+    """Return the stage steps from and to which a plateau is looked for, about the last fifth.
+
+    With a final decay, that is before it: a decay lowers the loss by itself. Without one, the
+    stage's end is left out: a worse end would look flatter, and so be better judged.
+    """
+    if plan.decay_start is not None:
+        return round(_PLATEAU_FROM * plan.decay_start), plan.decay_start
+    return round(_PLATEAU_FROM * plan.total_steps), round(_PLATEAU_TO * plan.total_steps)
+
+
+def noise_steps(plan: StagePlan) -> tuple[int, ...]:
+    """Return the stage steps whose scores tell how much a score wavers from one to the next.
+
+    The last five of the phase that the plateau is looked for in, the stage's end left out: scores
+    at a falling rate and at a steady one do not belong together.
+    """
+    end = plateau_steps(plan)[1]
+    return tuple(sorted(step for step in score_steps(plan) if step <= end)[-_NOISE_SCORES:])

@@ -13,6 +13,7 @@ OUT/<source>/<split>.documents.jsonl (one line per document), OUT/manifest.json.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -61,6 +62,11 @@ class SplitRecord:
     bytes: int
     files: tuple[ShardFile, ...]
     index: IndexFile
+
+    @property
+    def sha256(self) -> str:
+        """Hash over the hashes of its shards: equal for the same tokens in the same order."""
+        return hashlib.sha256("".join(file.sha256 for file in self.files).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

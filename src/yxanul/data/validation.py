@@ -54,3 +54,25 @@ def validation_documents(
         chosen.append(document)
         total += len(document)
     return chosen
+
+
+def domain_documents(
+    manifest: Manifest, root: Path, *, stage: str, tokens_per_domain: int
+) -> dict[str, list[npt.NDArray[np.uint16]]]:
+    """Return {domain: held-out documents} of a stage's own sources, a domain's in equal parts.
+
+    Documents and errors as in `validation_documents`.
+    """
+    own = {
+        name: source.domain for name, source in manifest.sources.items() if source.stage == stage
+    }
+    found = {}
+    for domain in dict.fromkeys(own.values()):
+        names = [name for name, itself in own.items() if itself == domain]
+        budget = tokens_per_domain // len(names)
+        found[domain] = [
+            document
+            for name in names
+            for document in validation_documents(manifest, root, source=name, max_tokens=budget)
+        ]
+    return found

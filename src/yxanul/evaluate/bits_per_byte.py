@@ -6,7 +6,7 @@ context, every token once. Sums are fp64.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,17 +62,36 @@ def score_documents(
     token_bytes (vocab,) holds each id's number of UTF-8 bytes. The model is read, not changed.
     """
     device = model.embed_tokens.weight.device
-    nats = np.zeros(len(documents), dtype=np.float64)
-    windows = [w for index, d in enumerate(documents) for w in _windows(index, d, seq_len=seq_len)]
-    for batch in _batches(windows, batch_tokens):
-        inputs, targets = _padded(batch)
-        rows = model.nats(inputs.to(device), targets.to(device)).double().sum(dim=1).cpu()
-        for window, value in zip(batch, rows.tolist(), strict=True):
-            nats[window.document] += value
+
+    def read(inputs: Tensor, targets: Tensor) -> Tensor:
+        return model.nats(inputs.to(device), targets.to(device))
+
+    nats = document_nats(documents, read=read, seq_len=seq_len, batch_tokens=batch_tokens)
     return [
         DocumentScore(float(cost), int(token_bytes[ids[1:]].sum()), len(ids) - 1)
         for cost, ids in zip(nats, documents, strict=True)
     ]
+
+
+def document_nats(
+    documents: Sequence[np.ndarray],
+    *,
+    read: Callable[[Tensor, Tensor], Tensor],
+    seq_len: int,
+    batch_tokens: int,
+) -> np.ndarray:
+    """Return the nats of each document, (documents,) fp64, whatever model reads it.
+
+    Documents are ids (1 + tokens,), the first of which is context. `read` takes inputs and targets
+    (rows, seq), where IGNORED is no target, and returns nats of that shape, 0 where there is none.
+    """
+    nats = np.zeros(len(documents), dtype=np.float64)
+    windows = [w for index, d in enumerate(documents) for w in _windows(index, d, seq_len=seq_len)]
+    for batch in _batches(windows, batch_tokens):
+        rows = read(*_padded(batch)).double().sum(dim=1).cpu()
+        for window, value in zip(batch, rows.tolist(), strict=True):
+            nats[window.document] += value
+    return nats
 
 
 def _windows(index: int, ids: np.ndarray, *, seq_len: int) -> Iterator[_Window]:

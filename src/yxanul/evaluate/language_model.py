@@ -79,9 +79,14 @@ def open_model(
     saved or trained in. Raises `UsageError` for what is no model, `HubUnreachableError`,
     `MissingExtraError` without transformers, `CorruptDataError` for damaged files.
     """
-    if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
+    if is_ours(Path(name)):
         return open_run(Path(name), opening=opening, precision=precision)
     return open_pretrained(name, opening=opening, precision=precision)
+
+
+def is_ours(place: Path) -> bool:
+    """Tell whether a path is to be read as a run folder or checkpoint, not by transformers."""
+    return place.is_dir() and not (place / "config.json").is_file()
 
 
 def with_opening(model: LanguageModel, ids: Sequence[int]) -> list[int]:

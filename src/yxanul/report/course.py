@@ -76,18 +76,62 @@ def last_row(run: Run) -> Record:
     return (own or run.metrics)[-1]
 
 
+def last_token(run: Run) -> int:
+    """Return the most tokens that a row has seen, of abandoned attempts too."""
+    return max(row.need_count("tokens_seen") for row in run.metrics)
+
+
+def tokens_at(run: Run, step: int, *, attempt: int, start: str) -> tuple[str, int] | None:
+    """Return the address and number of tokens seen at a step; None: no row tells.
+
+    start: the address of what says that the step is 0, where no token has been seen.
+    """
+    if step == 0:
+        return start, 0
+    at_step = [row for row in run.metrics if row.find("step") == step]
+    # A score at an attempt's very start stands at the last step of the attempt it came from.
+    for row in sorted(at_step, key=lambda row: row.find("attempt") != attempt):
+        return row.source("tokens_seen"), row.need_count("tokens_seen")
+    return None
+
+
 def stage_verdict(run: Run, stage: str) -> Record | None:
     """Return what the gate of a stage said last on the run's branch; None before it was asked."""
     said = [v for v in run.verdicts if v.find("stage") == stage and run.belongs(v)]
     return said[-1] if said else None
 
 
+def override_of(run: Run, verdict: Record) -> Record | None:
+    """Return what a person decided last after a verdict; None when the verdict stands."""
+    keys = ("stage", "attempt", "step")
+    after = [o for o in run.overrides if all(o.find(key) == verdict.find(key) for key in keys)]
+    return after[-1] if after else None
+
+
 def own_domains(run: Run, stage: str) -> tuple[str, ...]:
-    """Return the domains of a stage's own sources; empty without a manifest."""
+    """Return the domains of a stage's own sources; without a manifest, those its gate judged."""
     if run.manifest is None:
-        return ()
+        verdict = stage_verdict(run, stage)
+        return tuple(verdict.items("evidence", "own_domains")) if verdict is not None else ()
     sources = run.manifest.table("sources").values()
     return tuple(dict.fromkeys(s["domain"] for s in sources if s["stage"] == stage))
+
+
+def tokens_spent(run: Run) -> Traced | None:
+    """Return the tokens of all attempts, those left behind too; None when no row tells."""
+    if not run.attempts:
+        return None
+    start, now = run.attempts[-1], last_row(run)
+    spent, seen = start.number("tokens_spent"), now.number("tokens_seen")
+    at = CHECKPOINT_NAME.fullmatch(str(start.find("parent")))
+    if spent is None or seen is None or at is None:
+        return None
+    begun = [row for row in run.metrics if row.find("step") == int(at[1]) and run.belongs(row)]
+    before = begun[-1].number("tokens_seen") if begun else None
+    if before is None:
+        return None
+    total = int(spent.value) + int(seen.value) - int(before.value)
+    return Traced(total, (*spent.sources, *seen.sources, *before.sources), "spent tokens", "count")
 
 
 def trained_seconds(run: Run) -> Traced | None:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from yxanul.report.course import borders, segments, stage_indices, stage_names
+from yxanul.report.course import (
+    borders,
+    last_token,
+    segments,
+    stage_indices,
+    stage_names,
+    tokens_at,
+)
 from yxanul.report.figures import (
     ABANDONED,
     GLYPHS,
@@ -46,7 +53,7 @@ def loss_chart(run: Run) -> Chart:
         layout=layout(
             460,
             borders(run),
-            xaxis=token_axis(_last_token(run), anchor="y2"),
+            xaxis=token_axis(last_token(run), anchor="y2"),
             yaxis=axis(domain=[0.42, 1.0]),
             yaxis2=axis(domain=[0.0, 0.33], rangemode="tozero"),
             annotations=[panel_title("loss", 1.0), panel_title("learning rate", 0.33)],
@@ -70,7 +77,7 @@ def speed_chart(run: Run) -> Chart:
         layout=layout(
             400,
             borders(run),
-            xaxis=token_axis(_last_token(run), anchor="y2"),
+            xaxis=token_axis(last_token(run), anchor="y2"),
             yaxis=axis(domain=[0.42, 1.0], rangemode="tozero"),
             yaxis2=axis(domain=[0.0, 0.31], rangemode="tozero"),
             annotations=[panel_title("tokens/s", 1.0), panel_title("sequence length", 0.31)],
@@ -104,7 +111,7 @@ def bpb_chart(run: Run) -> Chart | None:
         layout=layout(
             430,
             borders(run),
-            xaxis=token_axis(_last_token(run)),
+            xaxis=token_axis(last_token(run)),
             yaxis=axis(rangemode="tozero"),
             annotations=[panel_title("bits per byte", 1.0)],
         ),
@@ -184,17 +191,7 @@ def _domain_curve(
 def _tokens_at(run: Run, score: Record) -> tuple[str, int] | None:
     """Return the address and number of tokens seen when a score was taken; None: no row tells."""
     step, attempt = score.need_count("step"), score.need_count("attempt")
-    if step == 0:
-        return score.source("step"), 0
-    at_step = [row for row in run.metrics if row.find("step") == step]
-    # A score at an attempt's very start stands at the last step of the attempt it came from.
-    for row in sorted(at_step, key=lambda row: row.find("attempt") != attempt):
-        return row.source("tokens_seen"), row.need_count("tokens_seen")
-    return None
-
-
-def _last_token(run: Run) -> int:
-    return max(row.need_count("tokens_seen") for row in run.metrics)
+    return tokens_at(run, step, attempt=attempt, start=score.source("step"))
 
 
 def _traced_domains(run: Run) -> list[Any]:

@@ -116,6 +116,15 @@ def token_axis(last: int, **more: Any) -> JsonObject:
     )
 
 
+def share_axis(highest: float, **more: Any) -> JsonObject:
+    """Return a y axis from 0 for shares of one, marked as the page writes them: "20 %"."""
+    step = _round_step(max(highest, 0.01) / 4)
+    marks = [step * i for i in range(math.ceil(highest / step) + 1)]
+    texts = [f"{100 * mark:.3g} %" for mark in marks]
+    top = max(marks[-1], step)
+    return axis(range=[-0.03 * top, 1.03 * top], tickvals=marks, ticktext=texts, **more)
+
+
 def layout(height: int, borders: Sequence[Border], **more: Any) -> JsonObject:
     """Return the layout that all charts share; `borders` are marked by their stage's number."""
     notes = [*more.pop("annotations", ()), *map(_number, borders)]

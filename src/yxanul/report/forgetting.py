@@ -1,42 +1,51 @@
-"""The forgetting matrix: what each stage did to every domain, against the best it had been."""
+"""The forgetting matrices: what each stage did to every domain and skill, against their best."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
+from yxanul.config.evaluation import TASKS
 from yxanul.report.course import own_domains, stage_names, stage_verdict
 from yxanul.report.gather import Run
+from yxanul.report.measures import GOLD, SkillScore
 from yxanul.report.records import Record
+from yxanul.report.skills import key_of, moment_title, scores_by_task
 from yxanul.report.traced import Story, Traced, change
 
 # Where a colour is full: learning halves a bpb, forgetting is a matter of percents.
 _FULL_LEARNED, _FULL_FORGOTTEN = 0.6, 0.25
+# Of a rate, in shares of the items.
+_FULL_WON, _FULL_LOST = 0.2, 0.1
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One domain at one time; `against_best` compares with the lowest value before, if any."""
+    """One domain or skill at one time; `against_best` compares with the best before, if any."""
 
-    bpb: Traced | None
+    value: Traced | None
     against_best: Traced | None
     is_own: bool
     """The domain was the stage's own."""
+    is_rate: bool = False
+    """Larger is better, and a change is a difference."""
 
     @property
     def tone(self) -> str:
-        """Whether the domain was learned, forgotten, or has nothing to compare with."""
+        """Whether it was learned, forgotten, or has nothing to compare with."""
         if self.against_best is None or self.against_best.number == 0:
             return "even"
-        return "learned" if self.against_best.number < 0 else "forgotten"
+        return "learned" if (self.against_best.number > 0) == self.is_rate else "forgotten"
 
     @property
     def strength(self) -> int:
         """How full the colour is, 0 to 100; a square root, so that small changes are seen."""
         if self.against_best is None:
             return 0
-        moved = self.against_best.number
-        full = _FULL_LEARNED if moved < 0 else _FULL_FORGOTTEN
+        moved, is_learned = self.against_best.number, self.tone == "learned"
+        full = _FULL_LEARNED if is_learned else _FULL_FORGOTTEN
+        if self.is_rate:
+            full = _FULL_WON if is_learned else _FULL_LOST
         return round(100 * math.sqrt(min(1.0, abs(moved) / full)))
 
 
@@ -50,9 +59,9 @@ class MatrixRow:
 
 @dataclass(frozen=True)
 class Matrix:
-    """Domains as columns, times as rows; values in bits per byte, lower is better."""
+    """Domains or skills as columns, times as rows."""
 
-    domains: tuple[Traced, ...]
+    columns: tuple[Story, ...]
     rows: tuple[MatrixRow, ...]
 
 
@@ -76,7 +85,56 @@ def forgetting_matrix(run: Run) -> Matrix | None:
         own = own_domains(run, str(name.value))
         title: Story = ("after ", name)
         rows.append(_row(title, verdict, key="bpb_after", domains=domains, best=best, own=own))
-    return Matrix(tuple(_domain(first, name) for name in domains), tuple(rows))
+    return Matrix(tuple((_domain(first, name),) for name in domains), tuple(rows))
+
+
+def skill_matrix(run: Run) -> Matrix | None:
+    """Return what every task is judged by at each moment; None with fewer than two moments."""
+    columns = [
+        (scores, measure)
+        for task, scores in scores_by_task(run).items()
+        for measure in _judged(task, scores)
+    ]
+    steps = sorted({one.step for scores, _ in columns for one in scores})
+    if len(steps) < 2:
+        return None
+    best: dict[int, SkillScore] = {}
+    rows = []
+    for step in steps:
+        cells = []
+        for number, (scores, measure) in enumerate(columns):
+            one = next((one for one in scores if one.step == step and one.value(measure)), None)
+            before = best.get(number)
+            cells.append(_skill_cell(one, before, measure=measure))
+            if one is not None and _is_better(one, before, measure=measure):
+                best[number] = one
+        at = next(one for scores, _ in columns for one in scores if one.step == step)
+        rows.append(MatrixRow(moment_title(run, at), tuple(cells)))
+    return Matrix(tuple(_skill_title(*column) for column in columns), tuple(rows))
+
+
+def _judged(task: str, scores: list[SkillScore]) -> list[str]:
+    """Return what the gate judges a task by, or for an unknown one all that was taken."""
+    taken = list(dict.fromkeys(measure for one in scores for measure in one.measures))
+    return [m for m in taken if task not in TASKS or m == TASKS[task].gates_by]
+
+
+def _skill_title(scores: list[SkillScore], measure: str) -> Story:
+    one = next(one for one in reversed(scores) if one.value(measure) is not None)
+    return (one.record.text("task") or one.task, " ", key_of(one, measure))
+
+
+def _skill_cell(one: SkillScore | None, best: SkillScore | None, *, measure: str) -> Cell:
+    moved = one.change(measure, best) if one is not None and best is not None else None
+    value = one.value(measure) if one is not None else None
+    return Cell(value, moved, False, is_rate=measure != GOLD)
+
+
+def _is_better(one: SkillScore, best: SkillScore | None, *, measure: str) -> bool:
+    now, then = one.value(measure), best.value(measure) if best is not None else None
+    if now is None or then is None:
+        return now is not None
+    return now.number < then.number if measure == GOLD else now.number > then.number
 
 
 def _row(
@@ -93,7 +151,8 @@ def _row(
     for domain in domains:
         now, before = verdict.number(key, domain), best.get(domain)
         moved = change(now, before) if now is not None and before is not None else None
-        cells.append(Cell(now, moved, domain in own))
+        shown = now.shown_as("bpb") if now is not None else None
+        cells.append(Cell(shown, moved, domain in own))
         if now is not None and (before is None or now.number < before.number):
             best[domain] = now
     return MatrixRow(title, tuple(cells))

@@ -14,7 +14,9 @@ from yxanul.config.schema import ModelConfig
 from yxanul.config.yamltext import Document, read_document
 from yxanul.data.manifest import MANIFEST_NAME, load_manifest
 from yxanul.errors import ConfigError, CorruptDataError, UsageError
+from yxanul.report.measures import SkillScore, read_skills
 from yxanul.report.records import Record, read_record, read_records, read_scores
+from yxanul.runfolder.contamination import read_contamination
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_branch, is_on
 
@@ -27,9 +29,15 @@ class Run:
     metrics: tuple[Record, ...]
     checks: tuple[Record, ...] = ()
     verdicts: tuple[Record, ...] = ()
+    plateaus: tuple[Record, ...] = ()
+    """Answers to whether a stage may begin its decay."""
+    overrides: tuple[Record, ...] = ()
+    """What a person decided after a verdict, in the order in which it was recorded."""
     attempts: tuple[Record, ...] = ()
     samples: tuple[Record, ...] = ()
     scores: tuple[Record, ...] = ()
+    skills: tuple[SkillScore, ...] = ()
+    contamination: Record | None = None
     config: Record | None = None
     config_text: str = ""
     model: ModelConfig | None = None
@@ -43,8 +51,11 @@ class Run:
 
     def belongs(self, record: Record) -> bool:
         """Tell whether a row's step belongs to the run, or to an attempt left behind."""
-        place = {key: record.need_count(key) for key in ("step", "attempt")}
-        return is_on(self.branch, place)
+        return self.has(record.need_count("step"), attempt=record.need_count("attempt"))
+
+    def has(self, step: int, *, attempt: int) -> bool:
+        """Tell whether a step of an attempt belongs to the run."""
+        return is_on(self.branch, {"step": step, "attempt": attempt})
 
 
 def gather(root: Path) -> Run:
@@ -73,9 +84,13 @@ def gather(root: Path) -> Run:
         checks=tuple(_gate_row(row) for row in gates if row.find("row") == "check"),
         # Rows of the first version have no kind: they are verdicts.
         verdicts=tuple(_gate_row(row) for row in gates if row.find("row") in (None, "verdict")),
+        plateaus=tuple(_gate_row(row) for row in gates if row.find("row") == "plateau"),
+        overrides=tuple(_override(row) for row in gates if row.find("row") == "override"),
         attempts=tuple(r for r in read_records(folder.lineage) if r.find("event") == "attempt"),
         samples=tuple(_sample(row) for row in read_records(root / "samples.jsonl")),
         scores=tuple(read_scores(folder.scores)),
+        skills=tuple(read_skills(folder.scores)),
+        contamination=_read_contamination(folder.contamination),
         config=config,
         config_text=text,
         model=_read_model(config),
@@ -101,6 +116,12 @@ def _gate_row(row: Record) -> Record:
     row.need_text("stage")
     row.need_count("step"), row.need_count("attempt")
     row.need_text("result" if row.find("row") == "check" else "verdict")
+    return row
+
+
+def _override(row: Record) -> Record:
+    row.need_text("stage"), row.need_text("verdict")
+    row.need_count("step"), row.need_count("attempt")
     return row
 
 
@@ -139,3 +160,9 @@ def _read_manifest(folder: RunFolder) -> Record | None:
     load_manifest(path)  # strict: a damaged one is an error that names the key
     own = path.parent == folder.data
     return read_record(path, f"{folder.data.name}/{path.name}" if own else str(path))
+
+
+def _read_contamination(path: Path) -> Record | None:
+    if path.is_file():
+        read_contamination(path)  # strict, likewise
+    return read_record(path)

@@ -38,8 +38,8 @@
   // Where hovering does not exist, a tap shows where a number stands.
   const origin = document.getElementById("origin");
   document.addEventListener("click", (event) => {
-    const number = event.target.closest(".n");
-    for (const marked of document.querySelectorAll(".n.shown")) marked.classList.remove("shown");
+    const number = event.target.closest(".n, .cited");
+    for (const marked of document.querySelectorAll(".shown")) marked.classList.remove("shown");
     origin.hidden = number === null;
     if (number === null) return;
     number.classList.add("shown");

@@ -12,12 +12,18 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from yxanul.report import curves, details
+from yxanul.report.contamination import contamination
+from yxanul.report.expected import expected_rows
 from yxanul.report.figures import Chart
-from yxanul.report.forgetting import forgetting_matrix
+from yxanul.report.forgetting import forgetting_matrix, skill_matrix
 from yxanul.report.gather import Run
+from yxanul.report.not_run import not_run
+from yxanul.report.skill_charts import skill_charts
+from yxanul.report.skills import skills
 from yxanul.report.summary import summary
 from yxanul.report.traced import Traced
-from yxanul.report.verdicts import cards
+from yxanul.report.transfer import transfer
+from yxanul.report.verdicts import SKILL_CHECKS, cards
 from yxanul.report.words import origin, show
 
 _HERE = Path(__file__).parent
@@ -25,8 +31,10 @@ _CONTENTS = (
     ("summary", "Summary"),
     ("loss", "Loss"),
     ("bpb", "Bits per byte"),
+    ("skills", "Skills"),
     ("forgetting", "Forgetting"),
     ("gates", "Gates"),
+    ("expected", "Promised"),
     ("history", "Attempts"),
     ("tokens", "Tokens"),
     ("speed", "Speed"),
@@ -42,14 +50,26 @@ def render(run: Run) -> str:
     template = _environment().get_template("report.html.j2")
     scripts = {"plotly": plotly_script(), "script": _own("page.js")}
     bpb = curves.bpb_chart(run)
+    tasks, missing = skills(run), not_run(run)
+    absent = {"bpb"} if bpb is None else set()
+    absent |= set() if tasks or missing else {"skills"}
     return template.render(
         run=run,
         summary=summary(run),
         loss=curves.loss_chart(run),
         bpb=bpb,
         speed=curves.speed_chart(run),
+        skills=tasks,
+        skill_charts=skill_charts(run),
+        not_run=missing,
+        contamination=contamination(run),
         matrix=forgetting_matrix(run),
+        skill_matrix=skill_matrix(run),
+        transfer=transfer(run),
+        expected=expected_rows(run),
+        vocabulary=run.config.number("model", "vocab_size") if run.config is not None else None,
         cards=cards(run),
+        has_skill_checks=any(check.find("id") in SKILL_CHECKS for check in run.checks),
         history=details.history(run),
         ledger=details.ledger(run),
         prompts=details.samples(run),
@@ -57,7 +77,7 @@ def render(run: Run) -> str:
         facts=details.facts(run),
         features=details.features(run),
         configuration=details.configuration(run),
-        contents=[(place, title) for place, title in _CONTENTS if bpb or place != "bpb"],
+        contents=[(place, title) for place, title in _CONTENTS if place not in absent],
         style=_own("style.css"),
         allowed=" ".join(map(_hash, scripts.values())),
         **scripts,

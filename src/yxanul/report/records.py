@@ -52,8 +52,7 @@ class Record:
         value: float | None = self.find(*keys)
         if value is None:
             return None
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value):
+        if not _is_number(value):
             raise self.wrong("a number", *keys)
         return value
 
@@ -94,6 +93,12 @@ class Record:
             raise self.wrong("a text", *keys)
         return value
 
+    def need_numbers(self, *keys: Key) -> None:
+        """Refuse a list, where there is one, that holds anything but finite numbers."""
+        for value in self.items(*keys):
+            if not _is_number(value):
+                raise self.wrong("a list of numbers", *keys)
+
     def source(self, *keys: Key) -> str:
         """Return the address of the value at a path of keys."""
         return source_of(self.file, *keys, line=self.line)
@@ -108,6 +113,11 @@ class Record:
             if self.line
             else f"{place}: {name} is missing or not {kind}; bring a good copy back, or delete it"
         )
+
+
+def _is_number(value: Any) -> bool:
+    is_real = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_real and math.isfinite(value)
 
 
 def read_records(path: Path) -> tuple[Record, ...]:
@@ -139,4 +149,6 @@ def read_scores(folder: Path) -> Iterator[Record]:
             record.need_text("domain")
             if record.number("bpb") is None:
                 raise record.wrong("a number", "bpb")
+            for key in ("nats", "tokens"):
+                record.need_numbers(key)
             yield record

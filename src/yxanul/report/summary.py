@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from yxanul.plan.parameters import parameter_count
-from yxanul.report.course import last_row, stage_names, stage_verdict, trained_seconds
+from yxanul.report.course import (
+    last_row,
+    override_of,
+    stage_names,
+    stage_verdict,
+    tokens_spent,
+    trained_seconds,
+)
 from yxanul.report.curves import score_domains
 from yxanul.report.gather import Run
 from yxanul.report.records import Record
@@ -69,6 +76,8 @@ class GateMark:
     attempt: Traced | None
     """None for the first attempt, of which nothing needs to be said."""
     tone: str
+    overridden: Traced | None = None
+    """What a person decided instead of the verdict."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +117,10 @@ def _mark(run: Run, name: Traced) -> GateMark:
         return GateMark(name, None, None, tone(None))
     verdict, attempt = row.text("verdict"), row.number("attempt")
     is_first = attempt is None or attempt.value == 0
-    return GateMark(name, verdict, None if is_first else attempt, tone(verdict))
+    decided = override_of(run, row)
+    overridden = decided.text("verdict") if decided is not None else None
+    holds = overridden if overridden is not None else verdict
+    return GateMark(name, verdict, None if is_first else attempt, tone(holds), overridden)
 
 
 def _lead(run: Run) -> Story:
@@ -140,13 +152,18 @@ def _domains(run: Run) -> list[Traced]:
 
 
 def _all_done(gates: tuple[GateMark, ...]) -> Story:
-    """Say that every stage is done, and which gates only warned."""
-    warned = [gate.stage for gate in gates if gate.tone == "warn"]
-    if not warned:
+    """Say that every stage is done, which gates only warned, and which were overridden."""
+    overridden = [gate.stage for gate in gates if gate.overridden is not None]
+    warned = [g.stage for g in gates if g.tone == "warn" and g.overridden is None]
+    if not warned and not overridden:
         return ("Every stage has passed its gate.",)
-    told: list[str | Traced] = ["Every stage is done; a warning came from the gate of "]
-    for index, name in enumerate(warned):
-        told += ["" if index == 0 else " and of ", name]
+    told: list[str | Traced] = ["Every stage is done"]
+    for start, names in (
+        ("; a warning came from the gate of ", warned),
+        ("; a person decided against the gate of ", overridden),
+    ):
+        for index, name in enumerate(names):
+            told += [start if index == 0 else " and of ", name]
     return (*told, ".")
 
 
@@ -196,7 +213,9 @@ def _tiles(run: Run) -> tuple[Tile, ...]:
         note = ("median; MFU ", mfu.shown_as("share")) if mfu is not None else ("median",)
         tiles.append(Tile("tokens per second", speed.shown_as("whole"), note))
     if len(run.attempts) > 1:
-        tiles.append(Tile("attempts", count([_need(a, "attempt") for a in run.attempts])))
+        spent = tokens_spent(run)
+        note = (spent, " tokens spent in all") if spent is not None else ()
+        tiles.append(Tile("attempts", count([_need(a, "attempt") for a in run.attempts]), note))
     return tuple(tiles)
 
 

@@ -41,17 +41,40 @@ Story = tuple["str | Traced", ...]
 """A sentence in pieces: words of ours, and values of the run."""
 
 
+@dataclass(frozen=True)
+class Cited:
+    """A fact that is not of this run: what is said, and who says so."""
+
+    text: str
+    source: str
+
+
 FORMULAS = {
+    "bits per byte": "the first list's sum, divided by the second's and by ln 2",
     "change": "the first divided by the second, minus one",
     "count": "how many there are",
     "date": "seconds since 1970, as a date",
+    "detectable": "2.8 standard errors, from the width of Wilson's 95 % interval",
+    "difference": "the mean of the first list minus that of the second",
+    "dirty": "how many different items of this task the findings name",
+    "distinct": "how many different entries the list has",
     "file": "the whole file",
+    "gain": "one minus the first divided by the second",
+    "gold change": "bits per byte of the first two lists divided by those of the last two, minus "
+    "one",
     "key": "the name of the value",
     "length": "how many entries the list has",
+    "mean": "the mean of the list",
+    "mean gain": "the mean, over pairs, of one minus the first divided by the second",
     "median": "the median of the column",
+    "named": "the step in the file's name",
     "parameters": "counted from the model's shape",
+    "perplexity": "e to the power of the first list's sum divided by the second's",
     "spent": "each row's step_s times the steps since the row before, summed",
+    "spent tokens": "spent before the attempt, plus tokens seen now, minus those seen at its start",
     "sum": "the sum",
+    "wilson high": "the upper end of Wilson's 95 % interval of the mean",
+    "wilson low": "the lower end of Wilson's 95 % interval of the mean",
 }
 """What the page says about a computed value, for every `how`."""
 
@@ -70,6 +93,20 @@ def change(later: Traced, earlier: Traced) -> Traced | None:
         return None
     ratio = later.number / earlier.number - 1
     return Traced(ratio, (*later.sources, *earlier.sources), "change", "change")
+
+
+def gain(later: Traced, earlier: Traced) -> Traced | None:
+    """Return 1 - later / earlier, a fall as a positive share; None where nothing can be divided."""
+    if earlier.number == 0:
+        return None
+    share = 1 - later.number / earlier.number
+    return Traced(share, (*later.sources, *earlier.sources), "gain", "change")
+
+
+def mean_gain(gains: Sequence[Traced]) -> Traced:
+    """Return the mean of several `gain`s."""
+    mean = statistics.fmean(part.number for part in gains)
+    return Traced(mean, _all_sources(gains), "mean gain", "change")
 
 
 def total(parts: Sequence[Traced]) -> Traced:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timezone
 
+from yxanul.config.evaluation import TASKS
 from yxanul.report.course import stage_names
 from yxanul.report.gather import Run
+from yxanul.report.measures import GOLD
 from yxanul.report.records import Record
 from yxanul.report.traced import Traced
 
@@ -30,7 +33,12 @@ NAMES = {
     "G7": "contamination",
     "G8": "budget",
 }
-_RELATIVE = ("G2", "G3", "G6")
+SKILL_CHECKS = ("G4", "G5", "G6", "G7", "G8")
+"""Checks that older runs do not have, and whose units need a word."""
+# How a check's figures are written: value and bounds, then margin, then what has no sign.
+_SHARES = {"G1": "small share", "G8": "share"}
+_CHANGES = {"G2": "change", "G3": "change", "G5": "change", "G6": "small change"}
+_SIZES = {"change": "share", "small change": "small share", "points": "points size"}
 _WIDTH = 100.0
 
 
@@ -64,11 +72,29 @@ class Check:
     why: Traced | None
     interval: Interval | None
     kind: str
+    size_kind: str
+    """The same without a sign, for the smallest change that could be shown."""
+    noise: Traced | None
+    """Standard deviation of training, between seeds, that widened the interval."""
+
+
+@dataclass(frozen=True)
+class Override:
+    """What a person decided instead of the gate."""
+
+    verdict: Traced | None
+    tone: str
+    by: Traced | None
+    at: Traced | None
+    reason: Traced | None
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a gate said about one attempt at a stage; `verdict` is None before it has spoken."""
+    """What a gate said about one attempt at a stage; `verdict` is None before it has spoken.
+
+    `asks_for_decay`: not the gate itself, but whether a stage under `wsd` may begin its decay.
+    """
 
     stage: Traced | None
     attempt: Traced | None
@@ -79,6 +105,9 @@ class Card:
     belongs: bool
     checks: tuple[Check, ...]
     gate_sha256: Traced | None
+    asks_for_decay: bool
+    overrides: tuple[Override, ...]
+    """In the order in which they were recorded; the verdict above stays what the gate said."""
 
 
 def cards(run: Run) -> tuple[Card, ...]:
@@ -87,12 +116,16 @@ def cards(run: Run) -> tuple[Card, ...]:
     asked: dict[tuple[str, int, int], list[Record]] = {}
     for row in run.checks:
         asked.setdefault(_place(row), []).append(row)
-    built = [_card(run, verdict, checks=asked.pop(_place(verdict), [])) for verdict in run.verdicts]
+    spoken = (*run.verdicts, *run.plateaus)
+    built = [_card(run, row, checks=asked.pop(_place(row), [])) for row in spoken]
     # Checks whose verdict is not written yet, or was lost with the process.
     built += [_card(run, rows[0], checks=rows, spoken=False) for rows in asked.values()]
-    return tuple(
-        card for _, card in sorted(built, key=lambda pair: order[pair[0].need_text("stage")])
-    )
+
+    def place(pair: tuple[Record, Card]) -> tuple[int, int]:
+        row, _ = pair
+        return order[row.need_text("stage")], row.line or 0
+
+    return tuple(card for _, card in sorted(built, key=place))
 
 
 def tone(word: Traced | None) -> str:
@@ -118,17 +151,36 @@ def _card(
         belongs=run.belongs(row),
         checks=tuple(_check(check) for check in checks),
         gate_sha256=row.text("gate_sha256") if spoken else None,
+        asks_for_decay=row.find("row") == "plateau",
+        overrides=tuple(_override(o) for o in run.overrides if _place(o) == _place(row)),
     )
     return row, card
 
 
+def _override(row: Record) -> Override:
+    verdict = row.text("verdict")
+    return Override(verdict, tone(verdict), row.text("by"), _moment(row), row.text("reason"))
+
+
+def _moment(row: Record) -> Traced | None:
+    """Return when a row was written: a date where it stands as seconds, else as it stands."""
+    if isinstance(row.find("at"), str):
+        return row.text("at")
+    seconds = row.number("at")
+    if seconds is None:
+        return None
+    moment = datetime.fromtimestamp(seconds.number, tz=timezone.utc)
+    return Traced(f"{moment:%Y-%m-%d %H:%M} UTC", seconds.sources, "date")
+
+
 def _check(row: Record) -> Check:
-    identity, result = row.text("id"), row.text("result")
+    identity, subject, result = row.text("id"), row.text("subject"), row.text("result")
     name = str(identity.value) if identity is not None else ""
+    kind, size_kind = kinds(name, str(subject.value) if subject is not None else "")
     return Check(
         id=identity,
         name=NAMES.get(name, ""),
-        subject=row.text("subject"),
+        subject=subject,
         value=row.number("value"),
         low=row.number("low"),
         high=row.number("high"),
@@ -140,8 +192,31 @@ def _check(row: Record) -> Check:
         action=row.text("action"),
         why=row.text("why"),
         interval=_interval(row),
-        kind="change" if name in _RELATIVE else "plain",
+        kind=kind,
+        size_kind=size_kind,
+        noise=row.number("noise"),
     )
+
+
+def kinds(check: str, subject: str) -> tuple[str, str]:
+    """Return how a check's figures are written, signed and unsigned (yxanul.report.words).
+
+    G4 and G7 name a task and its measure. A rate moves by percentage points; gold_bpb relatively in
+    G4, by nats per byte in G7. What does not gate is told in G4 as it stands, not as a change.
+    """
+    kind = _SHARES.get(check, _CHANGES.get(check, "plain"))
+    task, _, measure = subject.rpartition(" ")
+    if check in ("G4", "G7") and task:
+        kind = "points" if measure != GOLD else "change" if check == "G4" else "plain"
+        if check == "G4" and not gates(task, measure):
+            return "share", "points size"
+    return kind, _SIZES.get(kind, kind)
+
+
+def gates(task: str, measure: str) -> bool:
+    """Tell whether a measure is the one by which a task may stop a stage."""
+    facts = TASKS.get(task)
+    return facts is not None and facts.gates_by == measure
 
 
 def _interval(row: Record) -> Interval | None:

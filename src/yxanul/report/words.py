@@ -22,11 +22,29 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600:,} h {whole % 3600 // 60} min"
 
 
-def signed_percent(share: float) -> str:
+def signed_percent(share: float, digits: int = 1) -> str:
     """Return a relative change with its sign: -0.051 -> "−5.1 %"."""
-    percent = round(100 * share, 1)
-    sign = "+" if percent > 0 else MINUS if percent < 0 else ""
-    return f"{sign}{abs(percent):.1f} %"
+    return f"{_signed(100 * share, digits)} %"
+
+
+def signed_points(share: float) -> str:
+    """Return a difference of two rates in percentage points: 0.012 -> "+1.20 pp"."""
+    return f"{_signed(100 * share, 2)} pp"
+
+
+def sentence(text: str) -> str:
+    """Return a stored sentence with its figures written as the page writes its own.
+
+    "-48.46%" -> "−48.46 %": a true minus, and a space that does not break.
+    """
+    spaced = re.sub(r"(?<=\d)\s?%", "\N{NO-BREAK SPACE}%", text)
+    return re.sub(r"(?<![\w.)-])-(?=\d)", MINUS, spaced)
+
+
+def _signed(number: float, digits: int) -> str:
+    rounded = round(number, digits)
+    sign = "+" if rounded > 0 else MINUS if rounded < 0 else ""
+    return f"{sign}{abs(rounded):.{digits}f}"
 
 
 FORMATS: dict[str, Callable[[float], str]] = {
@@ -34,17 +52,26 @@ FORMATS: dict[str, Callable[[float], str]] = {
     "count": format_count,
     "bpb": lambda value: f"{value:.3f}",
     "change": signed_percent,
+    "small change": lambda value: signed_percent(value, 2),
     "share": lambda value: f"{100 * value:.1f} %",
-    "plain": lambda value: f"{value:.4g}",
+    "small share": lambda value: f"{100 * value:.2f} %",
+    "points": signed_points,
+    "points size": lambda value: f"{100 * value:.2f} pp",
+    "perplexity": lambda value: f"{value:,.1f}",
+    "plain": lambda value: f"{MINUS if value < 0 else ''}{abs(value):.4g}",
     "duration": duration,
 }
-"""How a kind of number is written; `bpb` in bits per byte, `change` and `share` as shares of 1."""
+"""How a kind of number is written; `bpb` in bits per byte, `change`, `share` and `points` as shares
+of 1."""
 
 
 def show(traced: Traced, kind: str = "") -> str:
-    """Return a value as the page shows it: as `kind` says, else its own kind, else its type."""
+    """Return a value as the page shows it: as `kind` says, else its own kind, else its type.
+
+    A text is shown as it stands; of the kind "sentence", with its figures in the page's writing.
+    """
     if isinstance(traced.value, str):
-        return traced.value
+        return sentence(traced.value) if "sentence" in (kind, traced.kind) else traced.value
     usual = "whole" if isinstance(traced.value, int) else "plain"
     return FORMATS[kind or traced.kind or usual](traced.number)
 

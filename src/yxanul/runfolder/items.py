@@ -39,6 +39,10 @@ class TaskScore:
     """What items have in common (a paragraph, a template), where they are not independent."""
     texts: list[str] | None = None
     """What the model wrote, where it wrote."""
+    max_new_tokens: int | None = None
+    """Tokens of a written answer at most, where one was written: fewer are another task."""
+    cut_prompts: int = 0
+    """Prompts that were longer than the model has positions for, and lost their beginning."""
     sandbox: str | None = None
     """Level of the sandbox in which written programs ran."""
     not_run: dict[str, str] = field(default_factory=dict)

@@ -1,8 +1,8 @@
 """Where everything of a run lies, and who may write there.
 
-A run is a folder (the contract is in docs: config.yaml, environment.json, data/, metrics.jsonl,
-gates.jsonl, scores/, samples.jsonl, lineage.jsonl, checkpoints/, exit.json). One process holds its
-lock; readers need none.
+A run is a folder (the contract is in docs: config.yaml, environment.json, data/, bench/,
+metrics.jsonl, gates.jsonl, scores/, samples.jsonl, lineage.jsonl, spending.jsonl, checkpoints/,
+exit.json). One process holds its lock; readers need none.
 """
 
 import fcntl
@@ -69,6 +69,21 @@ class RunFolder:
     def scores(self) -> Path:
         """Per-document records of every evaluation."""
         return self.root / "scores"
+
+    @property
+    def bench(self) -> Path:
+        """The items of every task that the run scores, as they were when it began."""
+        return self.root / "bench"
+
+    @property
+    def contamination(self) -> Path:
+        """Items of those tasks that were found in the training text."""
+        return self.root / "contamination.json"
+
+    @property
+    def spending(self) -> Path:
+        """Seconds of every process that worked on the run."""
+        return self.root / "spending.jsonl"
 
     @property
     def samples(self) -> Path:

@@ -1,8 +1,11 @@
 """What the gates have said: RUN/gates.jsonl, a row per check and one per verdict.
 
-The check rows of a decision stand before its verdict row, which alone makes it count.
+The check rows of a decision stand before its verdict row, which alone makes it count. A plateau row
+is the answer to whether a stage may begin its decay. An override row is a person's own decision on
+the verdict before it, which stays as it was written.
 """
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,66 +14,122 @@ from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_branch, is_on
 from yxanul.runfolder.rows import Row, append_row, cut_rows, read_rows
 
-CHECK, VERDICT = "check", "verdict"
+CHECK, VERDICT, PLATEAU, OVERRIDE = "check", "verdict", "plateau", "override"
 # The verdicts that let the next stage begin.
 CLOSING = ("pass", "warn", "not run")
 _WORDS = (*CLOSING, "extend", "rollback", "stop")
 _SCORES = (dict, type(None))
-_TYPES: dict[str, tuple[type, ...]] = {
-    "stage": (str,),
-    "attempt": (int,),
-    "step": (int,),
-    "verdict": (str,),
+_KINDS = (CHECK, VERDICT, PLATEAU, OVERRIDE)
+_PLACE_TYPES: dict[str, tuple[type, ...]] = {"stage": (str,), "attempt": (int,), "step": (int,)}
+_TYPES = _PLACE_TYPES | {
     "why": (str,),
     "bpb_before": _SCORES,
     "bpb_after": _SCORES,
 }
 
 
-def write_decision(folder: RunFolder, verdict: Row, *, checks: Sequence[Row]) -> None:
-    """Append a decision; each row carries the verdict's stage, attempt and step.
+def write_decision(
+    folder: RunFolder, verdict: Row, *, checks: Sequence[Row], kind: str = VERDICT
+) -> None:
+    """Append a decision, of kind VERDICT or PLATEAU; each row carries its stage, attempt and step.
 
     What a process that was killed in the middle left of the same decision is cut off first.
     """
-    place = {key: verdict[key] for key in ("stage", "attempt", "step")}
+    place = _place(verdict)
     cut_rows(folder.gates, lambda row: any(row.get(key) != place[key] for key in place))
     for check in checks:
         append_row(folder.gates, {"row": CHECK, **place, **check})
-    append_row(folder.gates, {"row": VERDICT, **verdict}, durable=True)
+    append_row(folder.gates, {"row": kind, **verdict}, durable=True)
+
+
+def write_override(folder: RunFolder, verdict: Row, *, decided: str, by: str, reason: str) -> None:
+    """Append a person's decision on a verdict row, which stays as it is."""
+    row = {"verdict": decided, "by": by, "reason": reason, "at": time.time()}
+    append_row(folder.gates, {"row": OVERRIDE, **_place(verdict), **row}, durable=True)
 
 
 def read_verdicts(folder: RunFolder) -> dict[str, Row]:
-    """Return {stage: its newest verdict row} on the branch that the run stands on.
+    """Return {stage: its newest verdict row} on the branch that the run stands on, as it counts.
 
-    What an abandoned attempt was told does not count. A row without its keys is a
+    What an abandoned attempt was told does not count. Where a person decided otherwise, `verdict`
+    and `why` are theirs, and `gate_verdict` is what the gate had said. A row without its keys is a
     `CorruptDataError`.
     """
     branch = current_branch(folder.lineage)
-    return {row["stage"]: row for row in all_verdicts(folder) if is_on(branch, row)}
+    overrides = _rows_of(folder, OVERRIDE)
+    return {
+        row["stage"]: _overridden(row, overrides)
+        for row in all_verdicts(folder)
+        if is_on(branch, row)
+    }
 
 
 def all_verdicts(folder: RunFolder) -> list[Row]:
-    """Return every verdict row of every attempt, in the order they were given."""
-    verdicts = []
-    for number, row in enumerate(read_rows(folder.gates), start=1):
-        if row.get("row") == CHECK:
-            continue
-        for key, types in _TYPES.items():
-            is_word = key != "verdict" or row.get(key) in _WORDS
-            if not isinstance(row.get(key, ...), types) or not is_word:
-                raise CorruptDataError(
-                    f"{folder.gates}, line {number}: {key} is missing or not what it should be; "
-                    "bring a good copy back, or delete that line and the gate is asked again"
-                )
-        verdicts.append(row)
-    return verdicts
+    """Return every verdict row of every attempt as it was written, in order."""
+    return _rows_of(folder, VERDICT)
+
+
+def all_plateaus(folder: RunFolder) -> list[Row]:
+    """Return every plateau row of every attempt, in order."""
+    return _rows_of(folder, PLATEAU)
+
+
+def find_override(folder: RunFolder, verdict: Row) -> Row | None:
+    """Return what a person decided last instead of a verdict; None = it stands."""
+    found = [row for row in _rows_of(folder, OVERRIDE) if _place(row) == _place(verdict)]
+    return found[-1] if found else None
+
+
+def find_plateau(folder: RunFolder, stage: str, *, attempt: int, step: int) -> Row | None:
+    """Return the plateau row of a stage at one step of an attempt; None before it was asked."""
+    place = {"stage": stage, "attempt": attempt, "step": step}
+    return next((row for row in all_plateaus(folder) if _place(row) == place), None)
 
 
 def read_checks(folder: RunFolder, verdict: Row) -> list[dict[str, Any]]:
-    """Return the check rows that belong to a verdict row."""
-    keys = ("stage", "attempt", "step")
-    return [
-        row
-        for row in read_rows(folder.gates)
-        if row.get("row") == CHECK and all(row.get(key) == verdict[key] for key in keys)
-    ]
+    """Return the check rows that belong to a verdict or plateau row."""
+    place = _place(verdict)
+    return [row for row in _rows_of(folder, CHECK) if _place(row) == place]
+
+
+def _place(row: Row) -> Row:
+    return {key: row[key] for key in _PLACE_TYPES}
+
+
+def _rows_of(folder: RunFolder, kind: str) -> list[Row]:
+    """Return the rows of one kind; any damaged row of the file is a `CorruptDataError`."""
+    found = []
+    for number, row in enumerate(read_rows(folder.gates), start=1):
+        _refuse_broken(folder, row, line=number)
+        if _kind(row) == kind:
+            found.append(row)
+    return found
+
+
+def _kind(row: Row) -> Any:
+    return row.get("row", VERDICT)  # the first version wrote verdicts only, and did not say so
+
+
+def _overridden(verdict: Row, overrides: Sequence[Row]) -> Row:
+    mine = [row for row in overrides if _place(row) == _place(verdict)]
+    if not mine:
+        return verdict
+    last, said = mine[-1], verdict["verdict"]
+    why = f"{last['by']} decided so: {last['reason']} (the gate had said {said}: {verdict['why']})"
+    return {**verdict, "verdict": last["verdict"], "why": why, "gate_verdict": said}
+
+
+def _refuse_broken(folder: RunFolder, row: Row, *, line: int) -> None:
+    """Raise unless a row is of a known kind and has the keys of its kind."""
+    kind = _kind(row)
+    types = _TYPES if kind == VERDICT else _PLACE_TYPES
+    wrong = [key for key, wanted in types.items() if not isinstance(row.get(key, ...), wanted)]
+    if kind not in _KINDS:
+        wrong = ["row"]
+    elif kind != CHECK and row.get("verdict") not in _WORDS:
+        wrong.append("verdict")
+    if wrong:
+        raise CorruptDataError(
+            f"{folder.gates}, line {line}: {wrong[0]} is missing or not what it should be; "
+            "bring a good copy back, or delete that line and the gate is asked again"
+        )

@@ -1,9 +1,7 @@
 """The run's data: prepared or found, verified, opened, and the held-out part of each domain."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from yxanul.config.schema import RunConfig, evaluation_seq_len
@@ -11,9 +9,9 @@ from yxanul.curriculum.stages import StagePlan
 from yxanul.data.manifest import MANIFEST_NAME, Manifest, load_manifest, require_stages
 from yxanul.data.prepare import prepare
 from yxanul.data.shards import TokenStream, open_stream
-from yxanul.data.validation import validation_documents
+from yxanul.data.validation import domain_documents
 from yxanul.data.verify import verify
-from yxanul.errors import StoppedOnRequest, UsageError
+from yxanul.errors import UsageError
 from yxanul.runfolder.durable import write_json
 from yxanul.runfolder.layout import RunFolder
 from yxanul.train.machine import Machine
@@ -31,12 +29,11 @@ class Corpus:
 
     def identity(self, stages: Sequence[str]) -> dict[str, str]:
         """Return {source: sha256 over its training shards' sha256} of these stages' sources."""
-        found = {}
-        for name, source in self.manifest.sources.items():
-            if source.stage in stages:
-                shards = "".join(file.sha256 for file in source.train.files)
-                found[name] = hashlib.sha256(shards.encode()).hexdigest()
-        return found
+        return {
+            name: source.train.sha256
+            for name, source in self.manifest.sources.items()
+            if source.stage in stages
+        }
 
 
 def prepare_corpus(config: RunConfig, folder: RunFolder, *, machine: Machine) -> Corpus:
@@ -58,7 +55,7 @@ def prepare_corpus(config: RunConfig, folder: RunFolder, *, machine: Machine) ->
     else:
         root = folder.data
         if machine.processes.is_main:
-            prepare(config.stages, root, progress=partial(_say_or_stop, machine))
+            prepare(config.stages, root, progress=machine.heard)
         machine.processes.barrier()
         manifest = load_manifest(root)
     require_stages(manifest, [stage.name for stage in config.stages])
@@ -70,33 +67,18 @@ def prepare_corpus(config: RunConfig, folder: RunFolder, *, machine: Machine) ->
     return Corpus(manifest, streams, root)
 
 
-def _say_or_stop(machine: Machine, text: str) -> None:
-    """Pass on a line of news of the preparation, which is where it can be stopped."""
-    machine.progress.say(text)
-    if machine.stop.asked:
-        raise StoppedOnRequest(
-            f"stopped by {machine.stop.signal_name} while the data was prepared; "
-            "start the same command again to go on"
-        )
-
-
 def held_out_documents(
     config: RunConfig, corpus: Corpus, *, stages: Sequence[StagePlan]
 ) -> dict[str, HeldOut]:
     """Read each domain's held-out documents, its sources in equal parts."""
     held_out: dict[str, HeldOut] = {}
-    sources = corpus.manifest.sources
     for plan in stages:
-        own = {name: source.domain for name, source in sources.items() if source.stage == plan.name}
-        for domain in dict.fromkeys(own.values()):
-            names = [name for name, itself in own.items() if itself == domain]
-            budget = plan.config.evaluation.tokens_per_domain // len(names)
-            documents = [
-                document
-                for name in names
-                for document in validation_documents(
-                    corpus.manifest, corpus.root, source=name, max_tokens=budget
-                )
-            ]
-            held_out[domain] = HeldOut(documents, evaluation_seq_len(config, plan.config))
+        seq_len = evaluation_seq_len(config, plan.config)
+        documents = domain_documents(
+            corpus.manifest,
+            corpus.root,
+            stage=plan.name,
+            tokens_per_domain=plan.config.evaluation.tokens_per_domain,
+        )
+        held_out |= {domain: HeldOut(found, seq_len) for domain, found in documents.items()}
     return held_out

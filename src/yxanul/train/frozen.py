@@ -18,8 +18,15 @@ from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.verdicts import read_verdicts
 from yxanul.train.machine import Machine
 
-# Settings that may differ on resume, because they change no weight and no verdict.
-_MAY_CHANGE = ("checkpoint.", "logging.trackers", "logging.prompt", "compute.keep_freed_memory")
+# Settings that may differ on resume, because they change no weight and no verdict that was given.
+_MAY_CHANGE = (
+    "budget.",
+    "checkpoint.",
+    "logging.trackers",
+    "logging.prompt",
+    "compute.keep_freed_memory",
+)
+_MAY_MOVE = ".evaluation.bench"  # the run keeps the items that it read there
 _FROZEN = ("precision", "attention", "threads", "micro_batch_tokens")
 # What `auto` looks like, so that a resume takes the choice that the run was begun with.
 _OPEN = ("auto", None)
@@ -98,7 +105,7 @@ def _continue_config(before: RunConfig, now: RunConfig, *, folder: RunFolder) ->
     changes = [
         f"{path}: {old} -> {new}"
         for path, old, new in diff_configs(*common)
-        if not path.startswith(_MAY_CHANGE)
+        if not path.startswith(_MAY_CHANGE) and not path.endswith(_MAY_MOVE)
     ]
     if changes:
         raise ConfigError(

@@ -1,18 +1,25 @@
 """The gate in a run: evidence is gathered, the verdict written once, and read by every rank."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
-from yxanul.curriculum.evidence import evidence_row, gather_evidence
-from yxanul.curriculum.gate import decide, gate_sha256
-from yxanul.curriculum.stages import StagePlan
+from yxanul.curriculum.changes import extension_steps
+from yxanul.curriculum.checks.budget import Spending
+from yxanul.curriculum.evidence import Asked, gather_evidence
+from yxanul.curriculum.gate import decide, decide_plateau, gate_sha256
+from yxanul.curriculum.stages import StagePlan, noise_steps
 from yxanul.errors import ConfigError, CorruptDataError, UsageError
 from yxanul.runfolder.lineage import first_step, register_gate
 from yxanul.runfolder.rows import Row
-from yxanul.runfolder.verdicts import read_verdicts, write_decision
+from yxanul.runfolder.spending import read_spending
+from yxanul.runfolder.verdicts import PLATEAU, find_plateau, read_verdicts, write_decision
+from yxanul.train.budget import limit_s
 from yxanul.train.integrity import measure_integrity
 from yxanul.train.reading import stage_ledger
 from yxanul.train.session import Session
 from yxanul.train.state import Position
+
+Failures = dict[str, str]
+"""{domain or task: why its score could not be taken}."""
 
 
 def fix_thresholds(session: Session, plan: StagePlan, *, attempt: int) -> None:
@@ -52,18 +59,17 @@ def recorded_verdict(session: Session, plan: StagePlan, *, position: Position) -
     return None
 
 
-def ask_gate(session: Session, plan: StagePlan, *, position: Position) -> None:
-    """Judge a stage whose end has been scored, and write the decision; the main rank does."""
-    own = session.own_domains(plan)
-    earlier = [session.own_domains(stage) for stage in session.stages[: plan.index]]
-    older = dict.fromkeys(domain for domains in earlier for domain in domains if domain not in own)
-    evidence = gather_evidence(
-        session.folder,
-        plan,
-        attempt=position.attempt,
-        domains=(own, tuple(older)),
+def ask_gate(session: Session, plan: StagePlan, *, position: Position, failures: Failures) -> None:
+    """Judge a stage whose end has been scored, and write the decision; the main rank does.
+
+    failures {domain or task: why its score could not be taken}.
+    """
+    asked = replace(
+        _asked(session, plan, position=position),
         integrity=measure_integrity(session, plan, position=position),
+        failures=failures,
     )
+    evidence = gather_evidence(session.folder, plan, asked=asked)
     decision = decide(plan.config.gate, evidence)
     scores = [
         session.stored_bpb(step) if has_scores else None
@@ -79,7 +85,70 @@ def ask_gate(session: Session, plan: StagePlan, *, position: Position) -> None:
         "bpb_after": scores[1],
         "gate_sha256": gate_sha256(plan.config),
         "ledger": stage_ledger(session, plan),
-        "evidence": evidence_row(evidence),
+        "evidence": asked.as_row(),
     }
     checks = [asdict(check) for check in decision.checks]
     write_decision(session.folder, verdict, checks=checks)
+
+
+def ask_plateau(session: Session, plan: StagePlan, *, position: Position) -> Row:
+    """Return the answer to whether a stage may begin its decay, asked once; all ranks read it."""
+    folder = session.folder
+    place = {"attempt": position.attempt, "step": position.step}
+    if session.engine.processes.is_main and find_plateau(folder, plan.name, **place) is None:
+        asked = _asked(session, plan, position=position)
+        decision = decide_plateau(plan.config.gate, gather_evidence(folder, plan, asked=asked))
+        row = {
+            "stage": plan.name,
+            **place,
+            "verdict": decision.verdict,
+            "why": decision.why,
+            "evidence": asked.as_row(),
+        }
+        checks = [asdict(check) for check in decision.checks]
+        write_decision(folder, row, checks=checks, kind=PLATEAU)
+    session.engine.processes.barrier()
+    found = find_plateau(folder, plan.name, **place)
+    if found is None:
+        raise CorruptDataError(f"{folder.gates} lost the row that was just written to it")
+    session.progress.say(f"plateau of {plan.name}: {found['verdict']} ({found['why']})")
+    return found
+
+
+def domains_to_score(session: Session, plan: StagePlan, *, stage_step: int) -> tuple[str, ...]:
+    """Return the domains that are scored in the middle of a stage: its own.
+
+    Where the noise between seeds was not measured, the last scores take the older domains too: how
+    much they waver is then the noise.
+    """
+    own = session.own_domains(plan)
+    if plan.config.gate.training_noise is not None or stage_step not in noise_steps(plan):
+        return own
+    return (*own, *session.older_domains(plan))
+
+
+def _asked(session: Session, plan: StagePlan, *, position: Position) -> Asked:
+    """Return what only the running session knows of a question to the gate."""
+    names = [stage.name for stage in session.stages[: plan.index + 1]]
+    return Asked(
+        attempt=position.attempt,
+        own_domains=session.own_domains(plan),
+        older_domains=session.older_domains(plan),
+        sources=tuple(session.corpus.identity(names)),
+        tokens_seen=position.tokens_seen,
+        spending=_spending(session, plan, position=position),
+    )
+
+
+def _spending(session: Session, plan: StagePlan, *, position: Position) -> Spending | None:
+    """Return what the stored rows tell of the run's cost; None where it has no budget."""
+    budget = session.config.optimization.budget
+    limit = limit_s(budget)
+    if limit is None:
+        return None
+    spent, batch = read_spending(session.folder.spending), plan.config.training.batch_tokens
+    left = sum(stage.tokens for stage in session.stages[plan.index + 1 :])
+    left += (plan.total_steps - position.stage_step) * batch
+    whole = spent.projected_s(left)
+    longer = spent.projected_s(left + extension_steps(plan.config.gate, plan.base_steps) * batch)
+    return Spending(spent.seconds, whole, limit, budget.usd_per_hour, longer - whole)

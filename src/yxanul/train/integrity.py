@@ -5,7 +5,7 @@ import math
 import numpy as np
 import torch
 
-from yxanul.curriculum.checks import Integrity
+from yxanul.curriculum.checks.integrity import Integrity
 from yxanul.curriculum.stages import StagePlan
 from yxanul.errors import CorruptCheckpointError
 from yxanul.model.transformer import Transformer

@@ -1,26 +1,23 @@
 """The loop: one step after another, in a visible order.
 
-Which stage? One step; score if due; write the row; save if due; asked to stop? At the stage's end
-the gate is asked, and its verdict acted on.
+Which stage? One step; score if due; write the row; save if due; asked to stop? Before a final decay
+it is asked whether the stage still falls; at its end the gate is asked, and its verdict acted on.
 """
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from yxanul.curriculum.checks import FIRST_STEPS
-from yxanul.curriculum.stages import StagePlan, seq_len_at
-from yxanul.errors import GateStopError, StoppedOnRequest
+from yxanul.curriculum.checks.stability import FIRST_STEPS
+from yxanul.curriculum.stages import StagePlan, score_steps, seq_len_at
 from yxanul.optim.optimizers import LearningRates
 from yxanul.optim.schedule import learning_rate_factor
-from yxanul.runfolder.lineage import current_branch
 from yxanul.runfolder.rows import Row, append_row
-from yxanul.runfolder.verdicts import read_verdicts
 from yxanul.train.attempts import act_on
+from yxanul.train.borders import close_stage, open_stage, score_domains, stopped
 from yxanul.train.clock import StepClock
-from yxanul.train.gatekeeping import ask_gate, fix_thresholds, recorded_verdict
+from yxanul.train.gatekeeping import ask_plateau, domains_to_score, fix_thresholds
 from yxanul.train.reading import stage_loader
 from yxanul.train.request import RunOutcome, StageOutcome
-from yxanul.train.samples import write_samples
 from yxanul.train.session import Session
 from yxanul.train.state import Position
 from yxanul.train.step import train_step
@@ -62,8 +59,12 @@ class TrainingLoop:
                 done += 1
         finally:
             session.progress.close()
+            if session.engine.processes.is_main:
+                # What was scored or saved since the last row of metrics was paid for as well.
+                session.budget.record(self.position.tokens_spent)
         outcome.steps, outcome.tokens_seen = self.position.step, self.position.tokens_seen
-        outcome.training_s, outcome.evaluation_s = self.clock.seconds, session.scorer.seconds
+        outcome.training_s = self.clock.seconds
+        outcome.evaluation_s = session.scorer.seconds + session.skills.seconds
         outcome.tokens_per_s = self.clock.tokens_per_s
         outcome.mfu = self.clock.mfu(session.peak_flops)
         return outcome
@@ -74,23 +75,32 @@ class TrainingLoop:
         fix_thresholds(self.session, plan, attempt=position.attempt)
         if position.step <= plan.first_step and position.stage != plan.name:
             position.enter(plan)
-        if position.step < plan.last_step and not self._train_stage(plan):
-            return None
-        return self._close_stage(plan)
+        if position.step < plan.last_step:
+            longer = self._train_stage(plan)
+            if longer is not None:
+                return longer
+            if position.step < plan.last_step:
+                return None
+        return close_stage(self.session, plan, position=position)
 
-    def _train_stage(self, plan: StagePlan) -> bool:
-        """Train one stage to its end; False when --max_steps ended it before."""
+    def _train_stage(self, plan: StagePlan) -> Row | None:
+        """Train one stage to its end, or to where --max_steps ends it.
+
+        Returns the plateau row that asks for a longer stage before its decay begins, else None.
+        """
         session, position = self.session, self.position
         limit = min(plan.last_step, session.step_limit)
         if limit == plan.last_step and position.stage_step == 0:
-            self._show(plan, self._score_all())
-            if position.step == session.active[0].first_step:
-                write_samples(session, position)
+            self._show(plan, open_stage(session, plan, position=position))
         loader, loader_starts = stage_loader(session, plan)
-        score_steps = _score_steps(plan)
+        steps_to_score = score_steps(plan)
         ranks = session.engine.processes
         session.progress.begin(plan.name, done=position.stage_step, total=plan.total_steps)
-        while position.step < limit and not session.asked_to_stop():
+        while position.step < limit and not self._must_leave():
+            if position.stage_step == plan.plateau_asked_at:
+                asked = ask_plateau(session, plan, position=position)
+                if asked["verdict"] == "extend":
+                    return asked
             self.clock.begin()
             seq_len = seq_len_at(
                 plan.config.training, position.stage_step, total_steps=plan.base_steps
@@ -102,8 +112,9 @@ class TrainingLoop:
             position.advance(plan.config.training.batch_tokens)
             self.clock.end(plan.config.training.batch_tokens, session.flops_per_token(seq_len))
             bpb = None
-            if position.stage_step in score_steps:
-                bpb = self._score(session.own_domains(plan))
+            if position.stage_step in steps_to_score:
+                domains = domains_to_score(session, plan, stage_step=position.stage_step)
+                bpb = score_domains(session, position, domains=domains)
                 self._show(plan, bpb)
             self._write_row(
                 plan,
@@ -120,8 +131,17 @@ class TrainingLoop:
             self._save_if_due(plan, limit)
         session.save(position, permanent=position.step == plan.last_step)
         if session.asked_to_stop():
-            raise self._stopped()
-        return limit == plan.last_step
+            raise stopped(session, position)
+        if position.step < limit:
+            raise session.budget.stop(f"step {position.step} of {plan.name}")
+        return None
+
+    def _must_leave(self) -> bool:
+        """Tell whether a person or the budget ends the run here; all ranks answer alike."""
+        session = self.session
+        if session.asked_to_stop():
+            return True
+        return session.budget.is_limited and session.agreed(session.budget.is_spent)
 
     def _save_if_due(self, plan: StagePlan, limit: float) -> None:
         """Save by the clock, and for good where a longer stage would leave this one."""
@@ -130,56 +150,6 @@ class TrainingLoop:
             session.save(position, permanent=True)
         elif position.step < limit and session.is_save_due(position):
             session.save(position, permanent=False)
-
-    def _close_stage(self, plan: StagePlan) -> Row:
-        """Score all domains, ask the gate once, and return its verdict; `stop` ends the run."""
-        session = self.session
-        verdict = recorded_verdict(session, plan, position=self.position)
-        if verdict is None:
-            self._score_all()
-            write_samples(session, self.position)
-            if session.engine.processes.is_main:
-                ask_gate(session, plan, position=self.position)
-            session.engine.processes.barrier()
-            verdict = read_verdicts(session.folder)[plan.name]
-        session.progress.say(f"gate of {plan.name}: {verdict['verdict']} ({verdict['why']})")
-        if verdict["verdict"] == "stop":
-            raise GateStopError(
-                f"the gate of {plan.name} says stop: {verdict['why']}. Everything is kept in "
-                f"{session.folder.root}; change the recipe and use another --out, or go on all the "
-                f"same with yxanul train --stage NEXT --init_from {session.folder.root} --out NEW"
-            )
-        return verdict
-
-    def _score_all(self) -> dict[str, float]:
-        """Score every domain at a stage's border; a request to stop is heard between two."""
-        scores: dict[str, float] = {}
-        for domain in self.session.scorer.domains:
-            if self.session.asked_to_stop():
-                plans = self.session.stages
-                at_end = any(self.position.step == plan.last_step for plan in plans)
-                self.session.save(self.position, permanent=at_end)
-                raise self._stopped()
-            scores.update(self._score((domain,)))
-        return scores
-
-    def _stopped(self) -> StoppedOnRequest:
-        return StoppedOnRequest(
-            f"stopped by {self.session.stop.signal_name or 'another rank'} at step "
-            f"{self.position.step}, and saved; start the same command again to go on"
-        )
-
-    def _score(self, domains: tuple[str, ...]) -> dict[str, float]:
-        """Score on the main rank; the others wait and get nothing."""
-        scores: dict[str, float] = {}
-        position = self.position
-        if self.session.engine.processes.is_main:
-            branch = current_branch(self.session.folder.lineage)
-            scores = self.session.scorer.score(
-                self.session.model, step=position.step, branch=branch, domains=domains
-            )
-        self.session.engine.processes.barrier()
-        return scores
 
     def _show(self, plan: StagePlan, bpb: dict[str, float]) -> None:
         """Let the following lines of progress carry the stage's own bits per byte."""
@@ -207,6 +177,7 @@ class TrainingLoop:
         due = done % session.config.optimization.logging.every_steps == 0 or done <= FIRST_STEPS
         if due or left == 0 or measured["bpb"] is not None:
             append_row(session.folder.metrics, row)
+            session.budget.record(position.tokens_spent)
             self.trackers.log(row)
 
 
@@ -219,13 +190,3 @@ def _rates(plan: StagePlan, stage_step: int) -> LearningRates:
     embedding = training.embedding_learning_rate or matrices
     norms = training.norm_learning_rate or matrices
     return LearningRates(matrices * factor, embedding * factor, norms * factor)
-
-
-def _score_steps(plan: StagePlan) -> frozenset[int]:
-    """Return the stage steps after which the own domains are scored, the stage's end left out."""
-    fraction = plan.config.evaluation.every_fraction
-    if fraction is None:
-        return frozenset()
-    count = int(1 / fraction)
-    steps = {round(k * fraction * plan.total_steps) for k in range(1, count + 1)}
-    return frozenset(step for step in steps if 0 < step < plan.total_steps)

@@ -3,8 +3,9 @@
 import json
 import platform
 import subprocess
+import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 
 import yxanul
 from yxanul.config.schema import RunConfig
+from yxanul.errors import StoppedOnRequest
 from yxanul.hardware.choices import DTYPES
 from yxanul.hardware.device import cpu_flags, device_name
 from yxanul.hardware.doctor import list_features, measure_rates
@@ -31,6 +33,17 @@ class Machine:
     device: torch.device
     progress: RunProgress
     stop: StopRequest
+    began: float = field(default_factory=time.monotonic)
+    """time.monotonic() when this process began to work on the run."""
+
+    def heard(self, text: str) -> None:
+        """Pass on a line of news of a long preparation, which is where it can be stopped."""
+        self.progress.say(text)
+        if self.stop.asked:
+            raise StoppedOnRequest(
+                f"stopped by {self.stop.signal_name} while the data was prepared; "
+                "start the same command again to go on"
+            )
 
 
 @dataclass(frozen=True)

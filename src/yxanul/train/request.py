@@ -16,6 +16,8 @@ class RunRequest:
     """A name in models/ or a file; None = model_config.yaml."""
     data: str | None = None
     """hub, embedded or a folder; None = as the stages say."""
+    bench_dir: Path | None = None
+    """Folder with a file per benchmark; None = evaluation.bench, as the stages say."""
     out: Path | None = None
     """The run folder; None = runs/<config>-<model>."""
     overrides: tuple[str, ...] = ()

@@ -18,6 +18,7 @@ from yxanul.runfolder.checkpoints import (
     remove_leftovers,
     set_aside,
 )
+from yxanul.runfolder.items import forget_skills
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import (
     AttemptStart,
@@ -177,3 +178,4 @@ def _forget_after(session: Session, position: Position) -> None:
     cut_rows(session.folder.samples, is_kept)
     scores = session.folder.scores
     forget_scores(scores, after_step=position.step, attempt=position.attempt)
+    forget_skills(scores, after_step=position.step, attempt=position.attempt)

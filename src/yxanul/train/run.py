@@ -59,7 +59,7 @@ def start_run(request: RunRequest) -> RunOutcome:
                 outcome.report = str(folder.report) if has_report else None
                 record["outcome"] = outcome.as_json()
         except GateStopError:
-            if processes.is_main:
+            if processes.is_main and read_rows(folder.metrics):
                 progress.say(f"report: {write_report(folder.root)}")
             raise
         # After exit.json, which the page tells of.

@@ -24,10 +24,12 @@ from yxanul.runfolder.checkpoints import (
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_branch
 from yxanul.runfolder.scores import scores_at
+from yxanul.train.budget import BudgetClock
 from yxanul.train.corpus import Corpus
 from yxanul.train.progress import RunProgress
 from yxanul.train.scoring import Scorer
 from yxanul.train.signals import StopRequest
+from yxanul.train.skills import SkillScorer
 from yxanul.train.state import Position, as_arrays, capture_state
 from yxanul.train.step import ADVICE, Engine
 
@@ -49,6 +51,8 @@ class Session:
     engine: Engine
     tokenizer: Tokenizer
     scorer: Scorer
+    skills: SkillScorer
+    budget: BudgetClock
     progress: RunProgress
     stop: StopRequest
     peak_flops: float | None
@@ -72,6 +76,12 @@ class Session:
         """Return the domains of the stage's own sources."""
         sources = self.corpus.manifest.sources.values()
         return tuple(dict.fromkeys(s.domain for s in sources if s.stage == plan.name))
+
+    def older_domains(self, plan: StagePlan) -> tuple[str, ...]:
+        """Return the domains of the stages before, without those that are the stage's own."""
+        own = self.own_domains(plan)
+        earlier = [self.own_domains(stage) for stage in self.stages[: plan.index]]
+        return tuple(dict.fromkeys(d for domains in earlier for d in domains if d not in own))
 
     def flops_per_token(self, seq_len: int) -> float:
         """Return forward and backward FLOPs of one token, PaLM convention."""

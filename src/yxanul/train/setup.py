@@ -2,12 +2,14 @@
 
 import json
 import math
+from collections.abc import Sequence
 
 import torch
 
 from yxanul.config.load import load_config, stage_names
 from yxanul.config.schema import RunConfig
 from yxanul.curriculum.course import read_course
+from yxanul.curriculum.stages import StagePlan
 from yxanul.data.tokenizer import load_tokenizer
 from yxanul.hardware.choices import DTYPES
 from yxanul.hardware.memory import keep_freed_memory
@@ -17,11 +19,14 @@ from yxanul.optim.optimizers import Optimizers
 from yxanul.parallel.wrapping import wrap_model
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt
+from yxanul.train.benchmarks import gather_benchmarks
+from yxanul.train.budget import BudgetClock
 from yxanul.train.corpus import Corpus, held_out_documents
 from yxanul.train.machine import Machine
 from yxanul.train.request import RunRequest
 from yxanul.train.scoring import Scorer
 from yxanul.train.session import Session
+from yxanul.train.skills import SkillScorer
 from yxanul.train.step import Engine
 
 
@@ -37,6 +42,8 @@ def read_config(request: RunRequest) -> RunConfig:
     overrides = list(request.overrides)
     if request.data is not None:
         overrides.append(f"data.source={json.dumps(request.data)}")
+    if request.bench_dir is not None:
+        overrides.append(f"evaluation.bench={json.dumps(str(request.bench_dir))}")
     return load_config(request.config_dir, stages=stages, model=request.model, overrides=overrides)
 
 
@@ -80,11 +87,35 @@ def build_session(
         engine=engine,
         tokenizer=tokenizer,
         scorer=Scorer(folder.scores, held_out, tokenizer=tokenizer),
+        skills=_skills(active, limit, corpus=corpus, folder=folder, machine=machine),
+        budget=BudgetClock(folder, config.optimization.budget, began=machine.began),
         progress=machine.progress,
         stop=machine.stop,
         peak_flops=peak_flops(machine.device, dtype),
         parent=None,
     )
+
+
+def _skills(
+    active: Sequence[StagePlan],
+    limit: float,
+    *,
+    corpus: Corpus,
+    folder: RunFolder,
+    machine: Machine,
+) -> SkillScorer:
+    """Read the items of the stages that reach their gates; other ranks score nothing."""
+    benchmarks = {}
+    if machine.processes.is_main:
+        benchmarks = gather_benchmarks(
+            [plan.config for plan in active if plan.last_step <= limit],
+            corpus,
+            folder=folder,
+            trained=list(corpus.manifest.stages),
+            say=machine.heard,
+        )
+    machine.processes.barrier()
+    return SkillScorer(folder, benchmarks=benchmarks, say=machine.progress.say)
 
 
 def prepare_process(config: RunConfig) -> str:

@@ -32,9 +32,10 @@ class AnswerItem:
     id: str
     prompt: str
     answer: str
-    """The right answer's text, as it stands after the prompt and one space."""
+    """The right answer's text, as it stands after the prompt, and after one space unless the prompt
+    ends in white space."""
     aliases: tuple[str, ...] = ()
-    """Other spellings that count as right."""
+    """Spellings that count as right; empty = the answer alone."""
     cluster: str | None = None
 
 
@@ -60,7 +61,7 @@ class Benchmark:
     task: str
     items: tuple[Item, ...]
     shots: tuple[Item, ...]
-    """Pool of worked examples; empty = there is none, or the items themselves are used."""
+    """Pool of worked examples, which may be the items themselves; empty = none were read."""
     origin: str
     """A hub id and revision, a file, or a package and its version."""
 

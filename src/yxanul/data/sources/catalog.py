@@ -24,6 +24,7 @@ from yxanul.data.sources import (
     reasoning,
     wikipedia,
 )
+from yxanul.data.sources.hub.part import HubPart
 from yxanul.data.sources.hub.patience import Line, Patience
 from yxanul.data.sources.hub.source import HubReader, reader_version, resolve_revision
 from yxanul.data.sources.packages import in_hash_order, package_version
@@ -143,7 +144,7 @@ def open_folder(path: Path, *, name: str, domain: str, column: str = "text") -> 
 
 def _open_hub(config: SourceConfig, opening: Opening) -> Source:
     line = Line(str(config.hub_id), opening.news, opening.patience)
-    version = f"{config.hub_id}@{resolve_revision(config, line)}"
+    version = f"{config.hub_id}@{resolve_revision(HubPart.of(config), line)}"
     if opening.begun not in (None, version):
         opening.news(f"{config.name}: goes on with {opening.begun}; the newest is {version}")
         version = str(opening.begun)

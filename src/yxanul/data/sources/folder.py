@@ -5,11 +5,11 @@ cannot be read is an error that names file and line: what to do with it is the u
 """
 
 import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from yxanul.data.document import Document
+from yxanul.data.lines import parse_line
 from yxanul.errors import CorruptDataError, MissingExtraError, UsageError
 
 TEXT_ENDINGS = (".txt", ".md")
@@ -83,28 +83,7 @@ def _read_json_lines(path: Path, column: str) -> Iterator[tuple[int, str]]:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
-            try:
-                row = json.loads(line.decode("utf-8"))
-            except UnicodeDecodeError as error:
-                raise CorruptDataError(
-                    f"{path}, line {number} is not UTF-8 (byte {error.start} of the line): correct "
-                    f"or remove the line."
-                ) from error
-            except json.JSONDecodeError as error:
-                raise CorruptDataError(
-                    f"{path}, line {number} is not valid JSON ({error.msg} at character "
-                    f"{error.pos + 1}): correct or remove the line."
-                ) from error
-            except RecursionError as error:
-                raise CorruptDataError(
-                    f"{path}, line {number} is not usable JSON (nested too deeply): correct or "
-                    f"remove the line."
-                ) from error
-            except ValueError as error:  # Python refuses to read integers of over 4,300 digits
-                raise CorruptDataError(
-                    f"{path}, line {number} is not usable JSON (a number of too many digits): "
-                    f"correct or remove the line."
-                ) from error
+            row = parse_line(line, f"{path}, line {number}")
             if not isinstance(row, dict) or not isinstance(row.get(column), str):
                 raise UsageError(
                     f"{path}, line {number} has no text in column {column!r}"

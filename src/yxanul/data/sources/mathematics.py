@@ -8,11 +8,13 @@ import re
 from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
+from typing import Any
 
 from yxanul.data.document import Document
 from yxanul.data.sources.traces import numerals, sums
 from yxanul.data.sources.traces.trace import (
     Family,
+    Item,
     Trace,
     count_drop,
     is_verified,
@@ -73,21 +75,31 @@ def read_gsm_symbolic(*, seed: int, count: int, dropped: dict[str, int]) -> Iter
     """
     dataset = open_family(GSM_NAME, seed=seed, size=count, settings={})
     for index in range(count):
-        item = dataset[index]
-        template = f"{GSM_NAME}/{dataset.task_indices[index]:02d}"
-        trace = gsm_trace(item["question"], item["metadata"]["answer_cot"])
-        if trace is None or not is_verified(trace, item, dataset=dataset):
-            count_drop(dropped, "not verified")
-            continue
-        if wrong_equations(trace.steps):
-            count_drop(dropped, "wrong equation in the solution")
-            continue
-        if _FLOAT_NOISE.search(trace.text()):
-            count_drop(dropped, "floating-point noise")
+        template = gsm_template(dataset.task_indices[index])
+        trace = sound_gsm_trace(dataset[index], dataset=dataset)
+        if isinstance(trace, str):
+            count_drop(dropped, trace)
             continue
         yield Document(
             text=trace.text(), source=GSM_NAME, id=f"{template}/{index}", split_key=template
         )
+
+
+def gsm_template(number: int) -> str:
+    """Return the name of a template, by which problems are held out."""
+    return f"{GSM_NAME}/{number:02d}"
+
+
+def sound_gsm_trace(item: Item, *, dataset: Any) -> Trace | str:
+    """Return the trace of a generated problem, or why it is dropped."""
+    trace = gsm_trace(item["question"], item["metadata"]["answer_cot"])
+    if trace is None or not is_verified(trace, item, dataset=dataset):
+        return "not verified"
+    if wrong_equations(trace.steps):
+        return "wrong equation in the solution"
+    if _FLOAT_NOISE.search(trace.text()):
+        return "floating-point noise"
+    return trace
 
 
 def gsm_trace(question: str, solution: str) -> Trace | None:

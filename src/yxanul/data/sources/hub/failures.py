@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from yxanul.config.schema import SourceConfig
+from yxanul.data.sources.hub.part import HubPart
 from yxanul.data.sources.hub.patience import GaveUp
 from yxanul.errors import (
     ConfigError,
@@ -27,38 +27,38 @@ _ABSENT = {
 _OFFLINE = "OfflineModeIsEnabled"
 
 
-def failure(config: SourceConfig, error: Exception) -> YxanulError:
+def failure(part: HubPart, error: Exception) -> YxanulError:
     """Return the error to raise for one of the libraries' errors."""
     causes = list(_causes(error))
     gave_up = next((one for one in causes if isinstance(one, GaveUp)), None)
     if gave_up is not None:
-        return unreachable(config, str(gave_up))
+        return unreachable(part, str(gave_up))
     if any(type(one).__name__ == _OFFLINE for one in causes):
         return UsageError(
-            f"HF_HUB_OFFLINE is set, so the data set {config.hub_id} is not asked for: unset it, "
-            "or use --data embedded to train offline or --data DIR for a folder of your own."
+            f"HF_HUB_OFFLINE is set, so the data set {part.hub_id} is not asked for: unset it, "
+            f"or use {part.without}."
         )
     status = _status(causes)
     reason = type(error).__name__ + (f", HTTP {status}" if status else "")
     refused = 400 <= status < 500 if status else any(type(e).__name__ in _ABSENT for e in causes)
-    return _refused(config, reason) if refused else unreachable(config, f"failed ({reason})")
+    return _refused(part, reason) if refused else unreachable(part, f"failed ({reason})")
 
 
-def unreachable(config: SourceConfig, reason: str) -> HubUnreachableError:
+def unreachable(part: HubPart, reason: str) -> HubUnreachableError:
     """Return the error for an outage; `reason` goes on a sentence that begins with "the hub"."""
+    later = "later, it goes on where it stopped" if part.is_resumed else "later"
     return HubUnreachableError(
-        f"The data set {config.hub_id} could not be reached: the hub {reason}. Start the same "
-        "command later, it goes on where it stopped; or use --data embedded to train offline, "
-        "--data DIR for a folder of your own, or a token in HF_TOKEN if the set is private."
+        f"The data set {part.hub_id} could not be reached: the hub {reason}. Start the same "
+        f"command {later}; or use {part.without}, or a token in HF_TOKEN if the set is private."
     )
 
 
-def wrong_part(config: SourceConfig, error: Exception) -> ConfigError:
+def wrong_part(part: HubPart, error: Exception) -> ConfigError:
     """Return the error for a hub_config or hub_split that the set does not have."""
     first_line = (str(error).splitlines() or [type(error).__name__])[0]
     return ConfigError(
-        f"Source {config.name}: hub_config {config.hub_config!r} or hub_split "
-        f"{config.hub_split!r} does not fit the data set {config.hub_id} ({first_line})."
+        f"{part.name}: hub_config {part.config!r} or hub_split {part.split!r} does not fit the "
+        f"data set {part.hub_id} ({first_line})."
     )
 
 
@@ -68,19 +68,19 @@ def has_status(error: Exception) -> bool:
     return bool(_status(causes)) or any(isinstance(one, GaveUp) for one in causes)
 
 
-def missing_package() -> MissingExtraError:
-    """Return the error for an installation without the extra."""
+def missing_package(without: str) -> MissingExtraError:
+    """Return the error for an installation without the extra; `without` is a part's."""
     return MissingExtraError(
         "Streaming from the hub needs the package datasets, which is not installed: "
-        'pip install "yxanul[hub]", or use --data embedded or --data DIR.'
+        f'pip install "yxanul[hub]", or use {without}.'
     )
 
 
-def _refused(config: SourceConfig, reason: str) -> UsageError:
+def _refused(part: HubPart, reason: str) -> UsageError:
     return UsageError(
-        f"The data set {config.hub_id} (or its hub_revision) does not exist, is private or is "
+        f"The data set {part.hub_id} (or its hub_revision) does not exist, is private or is "
         f"gated ({reason}): correct its name, set HF_TOKEN to a token that may read it, or use "
-        f"--data embedded to train offline or --data DIR for a folder of your own."
+        f"{part.without}."
     )
 
 

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from yxanul.config.schema import SourceConfig
 from yxanul.data.sources.hub.failures import (
     failure,
     has_status,
@@ -20,6 +19,7 @@ from yxanul.data.sources.hub.failures import (
     unreachable,
     wrong_part,
 )
+from yxanul.data.sources.hub.part import HubPart
 from yxanul.data.sources.hub.patience import Again, GaveUp, Line
 from yxanul.errors import CorruptDataError
 
@@ -29,14 +29,14 @@ Row = Mapping[str, Any]
 class RowStream:
     """A split of a data set at one revision; reading is inside `client.patient_client`."""
 
-    def __init__(self, config: SourceConfig, revision: str, *, line: Line) -> None:
+    def __init__(self, part: HubPart, revision: str, *, line: Line) -> None:
         """Find the split's files; raises what `failure` and `wrong_part` return."""
-        self._config = config
+        self._part = part
         self._line = line
         try:
-            self._stream = line.call(lambda: _open(config, revision))
+            self._stream = line.call(lambda: _open(part, revision))
         except GaveUp as gave_up:
-            raise unreachable(config, str(gave_up)) from gave_up
+            raise unreachable(part, str(gave_up)) from gave_up
         self.files: int = self._stream.num_shards
 
     def read(self, file: int, row: int) -> Iterator[tuple[int, int, Row | None]]:
@@ -77,42 +77,42 @@ class RowStream:
 
         place = f"file {file + 1} of {self.files}"
         if has_status(error):
-            raise failure(self._config, error) from error
+            raise failure(self._part, error) from error
         if isinstance(error, CastError):
             raise CorruptDataError(
-                f"The data set {self._config.hub_id} cannot be read on: {place} does not have the "
+                f"The data set {self._part.hub_id} cannot be read on: {place} does not have the "
                 "columns of the first; choose another hub_revision, or limit max_documents."
             ) from error
         again = Again(f"sent {place} damaged or not to its end ({type(error).__name__})")
         try:
             self._line.pause(again, failures=failures, started=started)
         except GaveUp as gave_up:
-            raise unreachable(self._config, str(gave_up)) from error
+            raise unreachable(self._part, str(gave_up)) from error
 
 
-def _open(config: SourceConfig, revision: str) -> Any:
+def _open(part: HubPart, revision: str) -> Any:
     try:
         import datasets  # an optional extra, and slow to import
         import pyarrow
     except ImportError as error:
-        raise missing_package() from error
+        raise missing_package(part.without) from error
     # What they would say stands in our own news and errors.
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     datasets.disable_progress_bars()
     try:
         return datasets.load_dataset(
-            config.hub_id,
-            config.hub_config,
-            split=config.hub_split,
+            part.hub_id,
+            part.config,
+            split=part.split,
             revision=revision,
             streaming=True,
         )
     except Exception as error:  # see _read_file
         if has_status(error):
-            raise failure(config, error) from error
+            raise failure(part, error) from error
         if isinstance(error, pyarrow.ArrowException):
             # The columns are read from the first file.
             raise Again(f"sent a file damaged ({type(error).__name__})") from error
         if isinstance(error, ValueError):
-            raise wrong_part(config, error) from error
-        raise failure(config, error) from error
+            raise wrong_part(part, error) from error
+        raise failure(part, error) from error

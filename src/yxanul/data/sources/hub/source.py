@@ -14,39 +14,39 @@ from yxanul.data.bookmark import Mark
 from yxanul.data.document import Document
 from yxanul.data.sources.hub.client import patient_client
 from yxanul.data.sources.hub.failures import failure, missing_package
+from yxanul.data.sources.hub.part import TRAIN_WITHOUT, HubPart
 from yxanul.data.sources.hub.patience import Line
 from yxanul.data.sources.hub.rows import Row, RowStream
 from yxanul.data.sources.hub.template import Template, UnfitRow
 from yxanul.data.strict import Fields
 from yxanul.data.tokenizer import load_tokenizer
-from yxanul.errors import ConfigError, UsageError
+from yxanul.errors import UsageError
 
 _MARK = ("file", "row", "number", "taken", "files", "dropped")
 # So many rows in a row, from the first on, that give no text are the template's fault.
 _MISFITS = 100
 
 
-def resolve_revision(config: SourceConfig, line: Line) -> str:
-    """Return the commit of the data set that `config` names; contacts the hub.
+def resolve_revision(part: HubPart, line: Line) -> str:
+    """Return the commit of the data set that `part` names; contacts the hub.
 
     Raises HubUnreachableError (an outage), UsageError (the set or the revision does not exist, or
-    may not be read), MissingExtraError (package datasets) or ConfigError (no hub_id).
+    may not be read) or MissingExtraError (package datasets).
     """
     try:
         from huggingface_hub import HfApi, get_token  # comes with the optional extra
     except ImportError as error:
-        raise missing_package() from error
-    hub_id = _hub_id(config)
-    if config.private and get_token() is None:
+        raise missing_package(part.without) from error
+    if part.private and get_token() is None:
         raise UsageError(
-            f"The data set {hub_id} is private and HF_TOKEN is not set: set it to a token that may "
-            f"read the set, or use --data embedded or --data DIR."
+            f"The data set {part.hub_id} is private and HF_TOKEN is not set: set it to a token "
+            f"that may read the set, or use {part.without}."
         )
     try:
         with patient_client(line):
-            found = HfApi().dataset_info(hub_id, revision=config.hub_revision)
+            found = HfApi().dataset_info(part.hub_id, revision=part.revision)
     except Exception as error:  # the client's errors have no common base; none is swallowed
-        raise failure(config, error) from error
+        raise failure(part, error) from error
     return str(found.sha)
 
 
@@ -55,7 +55,7 @@ def reader_version() -> str:
     try:
         import datasets
     except ImportError as error:
-        raise missing_package() from error
+        raise missing_package(TRAIN_WITHOUT) from error
     return f"datasets {datasets.__version__}"
 
 
@@ -120,7 +120,7 @@ class HubReader:
         self._place = place
         limit = self._config.max_documents
         with patient_client(self._line):
-            stream = RowStream(self._config, self._revision, line=self._line)
+            stream = RowStream(HubPart.of(self._config), self._revision, line=self._line)
             self._check_files(stream.files)
             for file, row, content in stream.read(place.file, place.row):
                 place.file, place.row = file, row + (content is not None)
@@ -181,12 +181,3 @@ class HubReader:
         if self._config.max_documents is None:
             return None
         return "too_short" if len(load_tokenizer().encode(text)) < least else None
-
-
-def _hub_id(config: SourceConfig) -> str:
-    if config.hub_id is None:
-        raise ConfigError(
-            f"Source {config.name} has no hub_id: a source of data.hub_sources must name its data "
-            f"set (owner/name)."
-        )
-    return config.hub_id

@@ -1,0 +1,81 @@
+"""Rows of G3: a family of four older domains, judged by the margins of two configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from benchmarks.planting import HeldOutText, trained_on, with_weight_noise
+from benchmarks.trials import Generator, Pair, Table, Trial, drawn, sizes_that_find, tossed
+from yxanul.config.schema import GateConfig
+from yxanul.curriculum.bootstrap import relative_change
+from yxanul.curriculum.checks.check import Check
+from yxanul.curriculum.checks.retention import retention_checks
+from yxanul.model.transformer import Transformer
+
+PLANTED, WRONG = "wikipedia", "code"
+DOCUMENTS = {"wikipedia": 124, "factbook": 47, "reasoning": 44, "math": 54}
+"""Older domains of the embedded run's last stage, and how many documents its gate has."""
+GATES = (GateConfig(), GateConfig(retention_margin=0.24, retention_limit=0.29))
+"""The default margins, and those of that stage."""
+
+
+def calibrate_retention(table: Table, text: HeldOutText, *, models: Sequence[Transformer]) -> None:
+    """Print the rows; the planted domain is one of four, the hardest to find."""
+    pools = {d: (text.nats(models[0], d), text.nats(models[1], d)) for d in DOCUMENTS}
+    before = pools[PLANTED][0]
+    for gate in GATES:
+        margin, limit = gate.retention_margin, gate.retention_limit
+        label = f"G3 {margin:.0%}, {limit:.0%}: "
+        table.row(f"{label}identical", _unchanged(pools, gate=gate, factor=1.0))
+        table.row(f"{label}all at the limit", _unchanged(pools, gate=gate, factor=1 + limit))
+        # Twice the margin is no more than the limit of the default gate: twice that as well.
+        for rise in (2 * margin, 2 * limit) if 2 * margin <= limit else (2 * margin,):
+            for how, after in _worse(text, models[0], before=before, rise=rise):
+                change = relative_change(before, after)
+                gap = change.value - limit
+                sizes = sizes_that_find(change, gap=gap, family=4, own=DOCUMENTS[PLANTED])
+                for n in sizes:
+                    told = f"{label}{PLANTED} {change.value:+.2%} by {how}, {n:,} documents"
+                    trial = _planted(pools, (before, after), gate=gate, documents=n)
+                    table.row(told, trial, items=n)
+
+
+def _worse(
+    text: HeldOutText, model: Transformer, *, before: np.ndarray, rise: float
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield (how, nats per document) of models whose bits per byte rose by `rise`."""
+
+    def risen(worse: Transformer) -> float:
+        return float(text.nats(worse, PLANTED).sum() / before.sum() - 1)
+
+    yield "noise", text.nats(with_weight_noise(model, risen, target=rise), PLANTED)
+    rows = text.training_rows(WRONG)
+    yield WRONG, text.nats(trained_on(model, risen, target=rise, rows=rows), PLANTED)
+
+
+def _unchanged(pools: Mapping[str, Pair], *, gate: GateConfig, factor: float) -> Trial:
+    def trial(generator: Generator) -> list[Check]:
+        pairs = tossed(pools, DOCUMENTS, generator=generator)
+        return _judged({d: (old, new * factor) for d, (old, new) in pairs.items()}, gate=gate)
+
+    return trial
+
+
+def _planted(
+    pools: Mapping[str, Pair], planted: Pair, *, gate: GateConfig, documents: int
+) -> Trial:
+    others = {domain: pool for domain, pool in pools.items() if domain != PLANTED}
+
+    def trial(generator: Generator) -> list[Check]:
+        pairs = tossed(others, DOCUMENTS, generator=generator)
+        pairs |= drawn({PLANTED: planted}, {PLANTED: documents}, generator=generator)
+        return _judged(pairs, gate=gate)
+
+    return trial
+
+
+def _judged(pairs: Mapping[str, Pair], *, gate: GateConfig) -> list[Check]:
+    changes = {domain: relative_change(*pair) for domain, pair in pairs.items()}
+    return retention_checks(changes, gate=gate, noise={})

@@ -1,0 +1,230 @@
+"""`evaluate`: score any model on held-out text and in the tasks of lm-evaluation-harness."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from yxanul.cli import options
+from yxanul.cli.output import print_json, say
+from yxanul.cli.watching import StderrWatcher
+from yxanul.evaluate.materials import (
+    PERPLEXITY,
+    SCORABLE,
+    Given,
+    Materials,
+    check_names,
+    find_materials,
+)
+from yxanul.evaluate.opened import OpenedModel, open_for_scoring
+from yxanul.evaluate.suite import Evaluation, evaluate_all
+from yxanul.evaluate.summary import Figure, domain_figures, figures, headline, pooled
+from yxanul.evaluate.tasks.definitions import DEFINITIONS
+from yxanul.evaluate.tasks.options import TaskOptions
+from yxanul.runfolder.items import TaskScore
+
+PERPLEXITY_VERSION = "1.0"
+
+AnyModel = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A run folder, one of its checkpoints, a Hugging Face folder, or owner/name on the "
+        "hub.",
+    ),
+]
+Tasks = Annotated[
+    str | None,
+    typer.Option(
+        "--tasks",
+        help=f"Names with commas between them: {','.join(SCORABLE)}. Default: all that can be "
+        "scored from what was given, without the hub.",
+    ),
+]
+BenchDir = Annotated[
+    str | None,
+    typer.Option(
+        "--bench_dir",
+        help="Folder with a file per benchmark, or hub, or embedded (humaneval only). Default: the "
+        "installed package for humaneval, the hub for the others if --tasks names them.",
+    ),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        "--limit", min=1, help="Score the first so many items of each task; not perplexity."
+    ),
+]
+Shots = Annotated[
+    int | None,
+    typer.Option(
+        "--shots",
+        min=0,
+        max=64,
+        help="Worked examples before each item; default: gsm8k 5, the others 0.",
+    ),
+]
+Prepared = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        help="Prepared folder whose held-out text is read; default: the run's own.",
+    ),
+]
+OutFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        help="Folder of the records; default: RUN/evaluation/CHECKPOINT, for other models "
+        "evaluation/NAME here.",
+    ),
+]
+Batch = Annotated[
+    int, typer.Option("--batch", min=1, help="Answers that are written at the same time.")
+]
+
+
+def evaluate(
+    model: AnyModel,
+    tasks: Tasks = None,
+    bench_dir: BenchDir = None,
+    limit: Limit = None,
+    shots: Shots = None,
+    data: Prepared = None,
+    out: OutFolder = None,
+    batch: Batch = TaskOptions.batch,
+    json: options.Json = False,
+) -> None:
+    """Score a model, item by item, on held-out text and in the tasks of lm-evaluation-harness.
+
+    Example: yxanul evaluate runs/first --tasks perplexity,humaneval --limit 50
+    """
+    given = Given(
+        tasks=None if tasks is None else _names(tasks),
+        bench=bench_dir,
+        prepared=data,
+        shots=shots,
+    )
+    check_names(given)
+    opened = open_for_scoring(model)
+    for note in opened.notes:
+        say(note)
+    given = replace(given, prepared=data or opened.prepared)
+    materials = find_materials(
+        given, config=opened.config, max_length=opened.model.max_length, news=say
+    )
+    watcher = StderrWatcher()
+    try:
+        done = evaluate_all(
+            opened,
+            materials,
+            options=TaskOptions(limit=limit, shots=shots, batch=batch),
+            folder=out or opened.records,
+            watcher=watcher,
+        )
+    finally:
+        watcher.close()
+    if json:
+        print_json(_as_json(opened, materials, done))
+    else:
+        _show(opened, done)
+    for task, why in materials.not_scored.items():
+        say(f"not scored: {task}: {why}")
+    say(f"records: {done.folder}")
+
+
+def _names(tasks: str) -> tuple[str, ...]:
+    return tuple(filter(None, (name.strip() for name in tasks.split(","))))
+
+
+def _as_json(opened: OpenedModel, materials: Materials, done: Evaluation) -> dict[str, Any]:
+    tasks: dict[str, dict[str, Any]] = {}
+    if done.domains:
+        tasks[PERPLEXITY] = {
+            **_figure("bpb", domain_figures(pooled(done.domains))["bpb"]),
+            "version": PERPLEXITY_VERSION,
+            "bpb": {name: domain.bpb for name, domain in done.domains.items()},
+            "loss": {name: domain.loss for name, domain in done.domains.items()},
+            "perplexity": {name: domain.perplexity for name, domain in done.domains.items()},
+        }
+    for task, score in done.scores.items():
+        found, first = figures(score), headline(score)
+        measures = {name: {"value": f.value, "stderr": f.stderr} for name, f in found.items()}
+        tasks[task] = {**_figure(first, found[first]), "measures": measures, **_origin(score)}
+    for task, told in tasks.items():
+        told |= {"seconds": done.seconds[task], "records": str(done.records[task])}
+    return {
+        "model": opened.model.name,
+        "checkpoint": opened.checkpoint,
+        "tasks": tasks,
+        "not_scored": materials.not_scored,
+        "records": str(done.folder),
+    }
+
+
+def _figure(metric: str, figure: Figure) -> dict[str, Any]:
+    return {"metric": metric, "value": figure.value, "stderr": figure.stderr, "n": figure.n}
+
+
+def _origin(score: TaskScore) -> dict[str, Any]:
+    """Return what of a score's record is not a list of items."""
+    left_out = ("task", "ids", "measures", "clusters", "texts")
+    return {name: value for name, value in vars(score).items() if name not in left_out}
+
+
+def _show(opened: OpenedModel, done: Evaluation) -> None:
+    console = Console()
+    title = opened.model.name + (f", {opened.checkpoint}" if opened.checkpoint else "")
+    if done.domains:
+        table = _table(title, "held-out text|bpb|95 % interval|loss|perplexity|documents")
+        for domain, cost in done.domains.items():
+            bpb = domain_figures(cost)["bpb"]
+            numbers = (f"{cost.loss:.3f}", f"{cost.perplexity:,.1f}", f"{bpb.n:,}")
+            table.add_row(domain, f"{bpb.value:.4f}", _interval(bpb), *numbers)
+        console.print(table)
+    if done.scores:
+        table = _table(title, "task|version|shots|measure|value|95 % interval|n")
+        for task, score in done.scores.items():
+            for number, (name, figure) in enumerate(figures(score).items()):
+                first = (task, score.version, str(score.shots)) if number == 0 else ("",) * 3
+                value = f"{figure.value:.4f}"
+                table.add_row(*first, name, value, _interval(figure), f"{figure.n:,}")
+        console.print(table)
+    for task, score in done.scores.items():
+        for news in _notes(score):
+            say(f"{task}: {news}")
+    spent = (f"{task} {seconds:.1f} s" for task, seconds in done.seconds.items())
+    say(f"time: {', '.join(spent)}")
+
+
+def _table(title: str, columns: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for name in columns.split("|"):
+        is_text = name in ("held-out text", "task", "measure")
+        table.add_column(name, justify="left" if is_text else "right", no_wrap=True)
+    return table
+
+
+def _interval(figure: Figure) -> str:
+    around = figure.interval
+    return "" if around is None else f"{around[0]:.3f} to {around[1]:.3f}"
+
+
+def _notes(score: TaskScore) -> Iterator[str]:
+    """Yield what the numbers of a score do not tell."""
+    for name, why in score.not_run.items():
+        yield f"{name} was not run: {why}"
+    if score.sandbox is not None:
+        yield f"the programs ran in the sandbox at level {score.sandbox}"
+    own = DEFINITIONS[score.task].max_new_tokens
+    if score.max_new_tokens is not None and score.max_new_tokens < own:
+        yield f"answers ended after {score.max_new_tokens} tokens, not the task's {own:,}"
+    if score.cut_prompts:
+        yield (
+            f"{score.cut_prompts:,} of {len(score.ids):,} prompts lost their beginning: the model "
+            "has no more positions"
+        )

@@ -1,0 +1,103 @@
+"""Every decision of a run, computed again from what is stored."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from yxanul.config.schema import GateConfig
+from yxanul.curriculum.course import read_course, read_frozen_config
+from yxanul.curriculum.evidence import Asked, gather_evidence
+from yxanul.curriculum.gate import Decision, Evidence, decide, decide_plateau
+from yxanul.curriculum.stages import StagePlan
+from yxanul.errors import CorruptDataError, UsageError
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.rows import Row
+from yxanul.runfolder.verdicts import all_plateaus, all_verdicts, find_override
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A stored decision beside the one that follows from the stored evidence now."""
+
+    stage: str
+    attempt: int
+    step: int
+    stored_verdict: str
+    decision: Decision
+    is_plateau: bool = False
+    """Whether it answered if the stage may begin its decay."""
+    override: Row | None = None
+    """What a person decided instead: verdict, by, reason."""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether what is stored is what follows."""
+        return self.stored_verdict == self.decision.verdict
+
+
+def judge_again(root: Path, *, stage: str | None = None) -> list[Judgement]:
+    """Compute every decision of a run again, of all attempts, in the order of their steps.
+
+    stage: only this one's. A folder without a verdict, or without the scores that it rests on, is
+    a `UsageError`, a damaged one a `CorruptDataError`.
+    """
+    folder = RunFolder(root)
+    if not folder.config.is_file():
+        raise UsageError(f"{root} is not a run folder: it has no config.yaml; name one of runs/")
+    verdicts, plateaus = all_verdicts(folder), all_plateaus(folder)
+    known = list(dict.fromkeys(row["stage"] for row in (*verdicts, *plateaus)))
+    if not known:
+        raise UsageError(f"{root}: no gate has been asked yet; it is when a stage ends")
+    if stage is not None and stage not in known:
+        names = ", ".join(known)
+        raise UsageError(f"{root}: the gate of {stage!r} has not been asked; judged were {names}")
+    judged = [
+        _judge(folder, row, decide=judge)
+        for rows, judge in ((verdicts, decide), (plateaus, decide_plateau))
+        for row in rows
+        if stage in (None, row["stage"])
+    ]
+    return sorted(judged, key=lambda one: (one.attempt, one.step))
+
+
+def _judge(
+    folder: RunFolder, row: Row, *, decide: Callable[[GateConfig, Evidence], Decision]
+) -> Judgement:
+    plan, asked = read_asked(folder, row)
+    evidence = gather_evidence(folder, plan, asked=asked)
+    is_plateau = decide is decide_plateau
+    if not is_plateau:
+        _refuse_lost_scores(folder, plan, asked=asked, evidence=evidence)
+    return Judgement(
+        stage=row["stage"],
+        attempt=row["attempt"],
+        step=row["step"],
+        stored_verdict=row["verdict"],
+        decision=decide(plan.config.gate, evidence),
+        is_plateau=is_plateau,
+        override=None if is_plateau else find_override(folder, row),
+    )
+
+
+def read_asked(folder: RunFolder, row: Row) -> tuple[StagePlan, Asked]:
+    """Return the stage that a decision's row is about, and what was asked; `CorruptDataError`."""
+    try:
+        plans = read_course(read_frozen_config(folder), folder, attempt=row["attempt"])
+        return next(plan for plan in plans if plan.name == row["stage"]), Asked.from_row(row)
+    except (KeyError, TypeError, StopIteration) as error:
+        raise CorruptDataError(
+            f"{folder.gates}: the verdict on {row['stage']} does not fit {folder.config} "
+            f"({error!r}); bring good copies back"
+        ) from error
+
+
+def _refuse_lost_scores(
+    folder: RunFolder, plan: StagePlan, *, asked: Asked, evidence: Evidence
+) -> None:
+    domains = (*asked.own_domains, *asked.older_domains)
+    absent = [d for d in domains if d not in evidence.after and d not in asked.failures]
+    if absent:
+        raise UsageError(
+            f"{folder.scores} has no score of {', '.join(absent)} at step {plan.last_step}, where "
+            f"{plan.name} ended, so its gate cannot be computed again; bring the files back"
+        )

@@ -1,0 +1,59 @@
+"""A model that was named on the command line, with the run it belongs to, if it is ours."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from yxanul.config.schema import RunConfig
+from yxanul.data.manifest import MANIFEST_NAME
+from yxanul.evaluate.huggingface import open_pretrained
+from yxanul.evaluate.language_model import LanguageModel, is_ours
+from yxanul.evaluate.loaded import load_model
+from yxanul.evaluate.ours import as_language_model
+from yxanul.model.transformer import Transformer
+from yxanul.runfolder.layout import RunFolder
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A model ready to be scored; `notes` are sentences that its user should see."""
+
+    model: LanguageModel
+    records: Path
+    """Where the records of its scores belong."""
+    notes: tuple[str, ...]
+    checkpoint: str | None = None
+    """Name of a checkpoint of ours."""
+    transformer: Transformer | None = None
+    """The model as a gate reads it, if it is ours: its matrices in fp32."""
+    config: RunConfig | None = None
+    """Of its run."""
+    prepared: Path | None = None
+    """Prepared data of its run, if it is still there."""
+
+
+def open_for_scoring(name: str) -> OpenedModel:
+    """Open a run folder, a checkpoint of it, a Hugging Face folder or a hub id; see `open_model`.
+
+    Records of a model that is not ours belong in evaluation/NAME below the working folder: nothing
+    is written beside somebody's weights.
+    """
+    place = Path(name)
+    if not is_ours(place):
+        found = open_pretrained(name)
+        label = re.sub(r"[^A-Za-z0-9._-]+", "_", place.resolve().name if place.is_dir() else name)
+        return OpenedModel(found, Path("evaluation") / label, found.notes)
+    loaded = load_model(place)
+    run = RunFolder(loaded.info.path.parents[1])
+    prepared = run.prepared_data()
+    return OpenedModel(
+        model=as_language_model(loaded.model, loaded.tokenizer, name=name),
+        records=run.root / "evaluation" / loaded.info.name,
+        notes=loaded.notes,
+        checkpoint=loaded.info.name,
+        transformer=loaded.model,
+        config=loaded.config,
+        prepared=prepared if (prepared / MANIFEST_NAME).is_file() else None,
+    )

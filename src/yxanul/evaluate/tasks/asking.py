@@ -1,0 +1,116 @@
+"""A model is asked about the items of a task, piece by piece, and no answer is taken that is none.
+
+The one idea: an item that the model answers with NaN or infinity is an error that names it. Any
+number in its place would be a score that nobody reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from yxanul.data.benchmarks.items import Item
+from yxanul.errors import NumericsError
+from yxanul.evaluate.language_model import LanguageModel
+from yxanul.evaluate.likelihood import likelihoods
+from yxanul.evaluate.requests import Continuations, WritingRequest
+from yxanul.evaluate.tasks.definitions import DEFINITIONS, before_answer
+from yxanul.evaluate.tasks.options import TaskOptions
+from yxanul.evaluate.watching import Watcher
+from yxanul.evaluate.writing import write
+
+# Items that are asked about between two signs of progress: enough that batches of like length
+# can be made of them.
+_PIECE = 512
+_BATCHES_PER_PIECE = 8
+Asking = TypeVar("Asking")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The items of a task that are scored, each with its prompt."""
+
+    task: str
+    items: tuple[Item, ...]
+    prompts: tuple[str, ...]
+
+    def after(self, index: int, *texts: str) -> Continuations:
+        """Return the request for texts that may follow an item's prompt."""
+        before = before_answer(self.task, self.items[index])
+        return Continuations(self.prompts[index], tuple(f"{before}{text}" for text in texts))
+
+
+@dataclass(frozen=True)
+class Interview:
+    """A model, how it is asked, and who watches."""
+
+    model: LanguageModel
+    options: TaskOptions
+    watcher: Watcher
+
+    def nats(self, asked: Asked, requests: Sequence[Continuations]) -> list[tuple[float, ...]]:
+        """Return the nats of each request's texts; a request is one item, in order.
+
+        Raises NumericsError for NaN and infinity.
+        """
+        self.watcher.begin(f"{asked.task}: likelihoods", total=len(requests))
+        found: list[tuple[float, ...]] = []
+        for piece in _pieces(requests, _PIECE):
+            try:
+                answers = likelihoods(self.model, piece, batch_tokens=self.options.batch_tokens)
+            except NumericsError as error:
+                raise self._named(asked, piece, first=len(found)) from error
+            found += [tuple(one.nats for one in texts) for texts in answers]
+            self.watcher.advance(len(piece))
+        return found
+
+    def write(self, asked: Asked) -> list[str]:
+        """Return what the model writes after each prompt."""
+        self.watcher.begin(f"{asked.task}: written answers", total=len(asked.items))
+        found: list[str] = []
+        longest = self.max_new_tokens(asked.task)
+        requests = [
+            WritingRequest(one, DEFINITIONS[asked.task].stop_texts, longest)
+            for one in asked.prompts
+        ]
+        for piece in _pieces(requests, self.options.batch * _BATCHES_PER_PIECE):
+            found += write(self.model, piece, batch=self.options.batch)
+            self.watcher.advance(len(piece))
+        return found
+
+    def max_new_tokens(self, task: str) -> int:
+        """Return the tokens of a written answer: the task's, or half of a short model's positions.
+
+        The harness refuses such a model. Its answers would be longer than what it can read.
+        """
+        if self.options.max_new_tokens is not None:
+            return self.options.max_new_tokens
+        return max(1, min(DEFINITIONS[task].max_new_tokens, self.model.max_length // 2))
+
+    def cut_prompts(self, asked: Asked, *, room: int) -> int:
+        """Return how many prompts do not fit in the model's positions when `room` are kept free."""
+        longest = self.model.max_length - room - len(self.model.opening)
+        return sum(len(ids) > longest for ids in self.model.encode(asked.prompts))
+
+    def _named(
+        self, asked: Asked, requests: Sequence[Continuations], *, first: int
+    ) -> NumericsError:
+        """Ask one by one, to name the item that a whole piece failed at."""
+        for number, request in enumerate(requests, start=first):
+            try:
+                likelihoods(self.model, [request], batch_tokens=self.options.batch_tokens)
+            except NumericsError:
+                return _not_finite(asked.task, f"item {asked.items[number].id}")
+        return _not_finite(asked.task, f"one of {len(requests)} items")
+
+
+def _not_finite(task: str, which: str) -> NumericsError:
+    return NumericsError(
+        f"{task}: the model's likelihood of {which} is not a finite number, so its weights are "
+        "not; score an older checkpoint"
+    )
+
+
+def _pieces(requests: Sequence[Asking], size: int) -> Iterator[Sequence[Asking]]:
+    return (requests[begin : begin + size] for begin in range(0, len(requests), size))

@@ -1,0 +1,88 @@
+"""The measures of a task: endings compared, right answers weighed, written answers judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from yxanul.config.evaluation import TASKS
+from yxanul.data.benchmarks.items import AnswerItem, ChoiceItem, ProgramItem
+from yxanul.evaluate.sandbox.level import sandbox_level
+from yxanul.evaluate.sandbox.programs import run_programs
+from yxanul.evaluate.tasks.asking import Asked, Interview
+from yxanul.evaluate.tasks.gold import gold_measures, right_answers
+from yxanul.evaluate.tasks.judging import WRITTEN, likeliest, likeliest_per_character
+
+PASS = "pass_at_1"
+_PASSED = "passed"
+_NOT_ASKED = "written answers were not asked for"
+Measures = dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What was measured, as in `runfolder.items.TaskScore`."""
+
+    measures: Measures
+    texts: list[str] | None = None
+    max_new_tokens: int | None = None
+    sandbox: str | None = None
+    not_run: dict[str, str] = field(default_factory=dict)
+
+
+def compare_endings(interview: Interview, asked: Asked, *, items: Sequence[ChoiceItem]) -> Taken:
+    """Measure whether the right ending is the likeliest: as it stands, and per character."""
+    requests = [asked.after(n, *item.choices) for n, item in enumerate(items)]
+    pairs = list(zip(items, interview.nats(asked, requests), strict=True))
+    right = [item.answer == likeliest(nats) for item, nats in pairs]
+    normed = [item.answer == likeliest_per_character(nats, item.choices) for item, nats in pairs]
+    gold = gold_measures([nats[item.answer] for item, nats in pairs], right_answers(asked))
+    return Taken({"acc": _as_numbers(right), "acc_norm": _as_numbers(normed), **gold})
+
+
+def judge_answers(interview: Interview, asked: Asked, *, items: Sequence[AnswerItem]) -> Taken:
+    """Weigh the right answers, let the model write its own and judge them."""
+    gold = weigh_right_answers(interview, asked)
+    judges = WRITTEN[asked.task]
+    if not interview.options.answers and TASKS[asked.task].gates_by not in judges:
+        return Taken(gold, not_run=dict.fromkeys(judges, _NOT_ASKED))
+    texts = interview.write(asked)
+    judged = {
+        measure: _as_numbers(is_right(*pair) for pair in zip(texts, items, strict=True))
+        for measure, is_right in judges.items()
+    }
+    longest = interview.max_new_tokens(asked.task)
+    return Taken({**judged, **gold}, texts=texts, max_new_tokens=longest)
+
+
+def run_answers(interview: Interview, asked: Asked, *, items: Sequence[ProgramItem]) -> Taken:
+    """Weigh the canonical solutions, let the model write its own and run them in the sandbox.
+
+    Where the sandbox is refused nothing is written, and pass_at_1 is not run with that reason.
+    """
+    gold = weigh_right_answers(interview, asked)
+    if not interview.options.answers:
+        return Taken(gold, not_run={PASS: _NOT_ASKED})
+    level = sandbox_level()
+    if not level.runs_programs:
+        return Taken(gold, not_run={PASS: level.why})
+    texts = interview.write(asked)
+    programs = [_program(item, text) for item, text in zip(items, texts, strict=True)]
+    passed = [outcome.result == _PASSED for outcome in run_programs(programs)]
+    longest = interview.max_new_tokens(asked.task)
+    measures = {PASS: _as_numbers(passed), **gold}
+    return Taken(measures, texts=texts, max_new_tokens=longest, sandbox=level.name)
+
+
+def weigh_right_answers(interview: Interview, asked: Asked) -> Measures:
+    """Measure the nats and bytes of the right answers."""
+    requests = right_answers(asked)
+    return gold_measures([nats[0] for nats in interview.nats(asked, requests)], requests)
+
+
+def _program(item: ProgramItem, written: str) -> str:
+    return f"{item.prompt}{written}\n{item.test}\ncheck({item.entry_point})"
+
+
+def _as_numbers(right: Iterable[bool]) -> list[float]:
+    return [float(one) for one in right]

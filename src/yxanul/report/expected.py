@@ -1,0 +1,122 @@
+"""Promised, published, realistic, reached: the facts of `yxanul.plan.expected` beside this run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from yxanul.config.evaluation import TASKS
+from yxanul.plan.expected import ESTIMATED, EXPECTATIONS, Expectation
+from yxanul.report.curves import score_domains
+from yxanul.report.gather import Run
+from yxanul.report.records import Record
+from yxanul.report.skills import Figure, headline, moment_title, scores_by_task
+from yxanul.report.traced import Cited, Story, Traced
+
+PROMISE = "the predecessor's public README of 21 August 2025"
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """One held-out domain: perplexity per token, and bits per byte, which need no vocabulary."""
+
+    domain: Traced | None
+    perplexity: Traced
+    bpb: Traced | None
+
+
+@dataclass(frozen=True)
+class Reached:
+    """What this run reached in a task, and with how many items and examples."""
+
+    figure: Figure
+    items: Traced
+    shots: Traced | None
+    title: Story
+
+
+@dataclass(frozen=True)
+class Row:
+    """One benchmark."""
+
+    name: Cited
+    reference: Cited | None
+    promised: Cited
+    realistic: Cited
+    perplexities: tuple[Perplexity, ...]
+    reached: Reached | None
+    why_not: Traced | None
+    """Why this run has no figure, where it says so."""
+    verdict: str
+    tone: str
+    why: Cited
+
+
+def expected_rows(run: Run) -> tuple[Row, ...]:
+    """Return the five benchmarks; what this run did not score says so."""
+    return tuple(_row(run, one) for one in EXPECTATIONS)
+
+
+def _row(run: Run, one: Expectation) -> Row:
+    reached = _reached(run, one.task) if one.task is not None else None
+    reference = None
+    if one.reference is not None:
+        told = f"{one.reference.value:.1f} % ({one.reference.tokens})"
+        reference = Cited(told, one.reference.source)
+    anchors = f"; public: {one.anchors}" if one.public else ""
+    verdict, tone = _verdict(one, reached)
+    return Row(
+        name=Cited(one.name, f"promised as “{one.claim}”"),
+        reference=reference,
+        promised=Cited(one.promised_text, PROMISE),
+        realistic=Cited(one.realistic, ESTIMATED + anchors),
+        perplexities=_perplexities(run) if one.task is None else (),
+        reached=reached,
+        why_not=_why_not(run, one.task) if one.task is not None and reached is None else None,
+        verdict=verdict,
+        tone=tone,
+        why=Cited(one.why, "; ".join(dict.fromkeys(p.source for p in one.public)) or PROMISE),
+    )
+
+
+def _verdict(one: Expectation, reached: Reached | None) -> tuple[str, str]:
+    """Return how the promise stands; only a run whose interval lies above it has kept it."""
+    low = reached.figure.low if reached is not None else None
+    if low is not None and 100 * low.number >= one.promised:
+        return "reached", "good"
+    return one.verdict, "quiet" if one.task is None else "warn"
+
+
+def _reached(run: Run, task: str) -> Reached | None:
+    found = headline(run, task)
+    if found is None:
+        return None
+    score, figure = found
+    shots = score.record.number("shots")
+    return Reached(figure, score.items(), shots, moment_title(run, score))
+
+
+def _why_not(run: Run, task: str) -> Traced | None:
+    """Return why the newest score of a task lacks what stands for it."""
+    scores = scores_by_task(run).get(task)
+    why = scores[-1].record.text("not_run", TASKS[task].headline) if scores else None
+    return why.shown_as("sentence") if why is not None else None
+
+
+def _perplexities(run: Run) -> tuple[Perplexity, ...]:
+    found = []
+    for domain in score_domains(run):
+        own = [s for s in run.scores if s.find("domain") == domain and run.belongs(s)]
+        value = _perplexity(own[-1]) if own else None
+        if value is not None:
+            bpb = own[-1].number("bpb")
+            found.append(Perplexity(own[-1].text("domain"), value, bpb))
+    return tuple(found)
+
+
+def _perplexity(score: Record) -> Traced | None:
+    nats, tokens = score.items("nats"), score.items("tokens")
+    if not nats or not sum(tokens):
+        return None
+    where = (score.source("nats"), score.source("tokens"))
+    return Traced(math.exp(math.fsum(nats) / sum(tokens)), where, "perplexity", "perplexity")

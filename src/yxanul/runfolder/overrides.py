@@ -1,0 +1,45 @@
+"""A person's own decision on a gate: recorded with its reason, and no score is touched.
+
+It counts until the run has gone on: what was trained after a verdict cannot be decided again.
+"""
+
+from yxanul.errors import UsageError
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.lineage import current_branch, is_on
+from yxanul.runfolder.rows import Row, read_rows
+from yxanul.runfolder.verdicts import read_verdicts, write_override
+
+DECISIONS = ("pass", "extend", "rollback")
+"""What a person may decide; to stop a run, it is simply not started again."""
+
+
+def override_verdict(folder: RunFolder, stage: str, *, decided: str, by: str, reason: str) -> Row:
+    """Record that the run goes on from the newest verdict on `stage` as if it were `decided`.
+
+    Returns the verdict row as it was. Another word, no reason, a stage that is not the last one
+    judged, or a run that is going on or has gone on is a `UsageError`.
+    """
+    if decided not in DECISIONS:
+        raise UsageError(f"--override {decided}: it takes {', '.join(DECISIONS)}")
+    if not reason.strip():
+        raise UsageError("--override needs --reason with a sentence that says why")
+    if folder.is_held_elsewhere():
+        raise UsageError(f"{folder.root} is being trained; stop the run first, with Ctrl-C")
+    verdicts = read_verdicts(folder)
+    if not verdicts:
+        raise UsageError(f"{folder.root}: no gate has been asked yet; it is when a stage ends")
+    last = max(verdicts.values(), key=lambda row: int(row["step"]))
+    if stage != last["stage"]:
+        raise UsageError(
+            f"--override: {folder.root} was last judged on {last['stage']}; only that verdict can "
+            f"be decided otherwise, with --stage {last['stage']}"
+        )
+    branch = current_branch(folder.lineage)
+    later = [r for r in read_rows(folder.metrics) if is_on(branch, r) and r["step"] > last["step"]]
+    if later or last["attempt"] != max(branch):
+        raise UsageError(
+            f"--override: the run has gone on since the gate of {stage}; begin another one from "
+            "that stage's checkpoint, with yxanul train --init_from"
+        )
+    write_override(folder, last, decided=decided, by=by, reason=reason.strip())
+    return last

@@ -1,0 +1,118 @@
+"""What is done where a stage begins and ends: scores, samples, the gate.
+
+What was scored, written or decided once at a step is not done again, so that a run that was killed
+here comes to the same end.
+"""
+
+from collections.abc import Sequence
+
+from yxanul.curriculum.stages import StagePlan
+from yxanul.errors import GateStopError, NumericsError, StoppedOnRequest
+from yxanul.runfolder.lineage import current_branch
+from yxanul.runfolder.rows import Row
+from yxanul.runfolder.verdicts import read_verdicts
+from yxanul.train.gatekeeping import Failures, ask_gate, recorded_verdict
+from yxanul.train.samples import write_samples
+from yxanul.train.session import Session
+from yxanul.train.state import Position
+
+
+def open_stage(session: Session, plan: StagePlan, *, position: Position) -> dict[str, float]:
+    """Score the weights that a stage begins with; return {domain: bits per byte}.
+
+    A score that cannot be taken raises: nothing has been trained yet.
+    """
+    scores: dict[str, float] = {}
+    for domain in session.scorer.domains:
+        _leave_if_asked(session, position)
+        scores.update(score_domains(session, position, domains=(domain,)))
+    for skill in plan.config.evaluation.skills:
+        _leave_if_asked(session, position)
+        if session.engine.processes.is_main:
+            session.skills.score(session.model, skill, position=position, is_end=False)
+        session.engine.processes.barrier()
+    if position.step == session.active[0].first_step:
+        write_samples(session, position)
+    return scores
+
+
+def close_stage(session: Session, plan: StagePlan, *, position: Position) -> Row:
+    """Score the weights that a stage ended with, ask its gate once, and return the verdict.
+
+    `stop` is a `GateStopError`. A score that could not be taken is evidence too: the verdict then
+    is `stop`, and the weights, which are saved, stay as they are.
+    """
+    verdict = recorded_verdict(session, plan, position=position)
+    if verdict is None:
+        failures = _score_end(session, plan, position=position)
+        write_samples(session, position)
+        if session.engine.processes.is_main:
+            ask_gate(session, plan, position=position, failures=failures)
+        session.engine.processes.barrier()
+        verdict = read_verdicts(session.folder)[plan.name]
+    session.progress.say(f"gate of {plan.name}: {verdict['verdict']} ({verdict['why']})")
+    if verdict["verdict"] == "stop":
+        root = session.folder.root
+        raise GateStopError(
+            f"the gate of {plan.name} says stop: {verdict['why']}. Everything is kept in {root}; "
+            "change the recipe and use another --out, or decide otherwise with yxanul gate "
+            f'{root} --stage {plan.name} --override pass --reason "..." and start again'
+        )
+    return verdict
+
+
+def score_domains(
+    session: Session,
+    position: Position,
+    *,
+    domains: Sequence[str],
+    failures: Failures | None = None,
+) -> dict[str, float]:
+    """Score on the main rank; the others wait and get nothing.
+
+    With `failures` {domain: why}, a score that is not finite is noted there and not raised.
+    """
+    scores: dict[str, float] = {}
+    if session.engine.processes.is_main:
+        branch = current_branch(session.folder.lineage)
+        try:
+            scores = session.scorer.score(
+                session.model, step=position.step, branch=branch, domains=domains
+            )
+        except NumericsError as error:
+            if failures is None:
+                raise
+            failures.update(dict.fromkeys(domains, str(error)))
+    session.engine.processes.barrier()
+    return scores
+
+
+def stopped(session: Session, position: Position) -> StoppedOnRequest:
+    """Return the error of a run that was asked to stop and is saved."""
+    return StoppedOnRequest(
+        f"stopped by {session.stop.signal_name or 'another rank'} at step {position.step}, and "
+        "saved; start the same command again to go on"
+    )
+
+
+def _score_end(session: Session, plan: StagePlan, *, position: Position) -> Failures:
+    """Score every domain and skill; return {domain or task: why it could not be scored}."""
+    failures: Failures = {}
+    for domain in session.scorer.domains:
+        _leave_if_asked(session, position)
+        score_domains(session, position, domains=(domain,), failures=failures)
+    for skill in plan.config.evaluation.skills:
+        _leave_if_asked(session, position)
+        if session.engine.processes.is_main:
+            why = session.skills.try_score(session.model, skill, position=position)
+            if why is not None:
+                failures[skill.task] = why
+        session.engine.processes.barrier()
+    return failures
+
+
+def _leave_if_asked(session: Session, position: Position) -> None:
+    if session.asked_to_stop():
+        at_end = any(position.step == plan.last_step for plan in session.stages)
+        session.save(position, permanent=at_end)
+        raise stopped(session, position)

@@ -1,0 +1,78 @@
+"""Skills of a run at a stage's borders: the same items every time, each score taken once."""
+
+import time
+import traceback
+from collections.abc import Callable, Mapping
+
+from yxanul.config.evaluation import SkillConfig
+from yxanul.data.benchmarks.items import Benchmark
+from yxanul.data.tokenizer import load_tokenizer
+from yxanul.evaluate.ours import as_language_model
+from yxanul.evaluate.tasks.options import TaskOptions
+from yxanul.evaluate.tasks.score import score_task
+from yxanul.model.transformer import Transformer
+from yxanul.runfolder.items import skill_path, skills_at, write_task_score
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.lineage import current_branch
+from yxanul.train.state import Position
+
+
+class SkillScorer:
+    """Scores tasks and remembers the answers in RUN/scores/skills."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        *,
+        benchmarks: Mapping[str, Benchmark],
+        say: Callable[[str], None],
+    ) -> None:
+        self._scores = folder.scores
+        self._lineage = folder.lineage
+        self._benchmarks = benchmarks
+        self._tokenizer = load_tokenizer()
+        self._say = say
+        self.seconds = 0.0
+        """Time spent scoring in this process."""
+
+    def score(
+        self, model: Transformer, skill: SkillConfig, *, position: Position, is_end: bool
+    ) -> None:
+        """Score a task at `position`, unless the run's branch has done so at this step.
+
+        At a stage's end answers are written and judged that gate nothing; what gates is scored at
+        both ends. A score that cannot be taken raises.
+        """
+        branch = current_branch(self._lineage)
+        if skill.task in skills_at(self._scores, position.step, branch=branch):
+            return
+        begin = time.perf_counter()
+        benchmark = self._benchmarks[skill.task]
+        options = TaskOptions(
+            limit=skill.items,
+            shots=skill.shots,
+            answers=is_end and skill.answers,
+            max_new_tokens=skill.max_new_tokens,
+        )
+        reader = as_language_model(model, self._tokenizer, name=f"step {position.step}")
+        score = score_task(reader, benchmark, options=options)
+        path = skill_path(
+            self._scores, step=position.step, attempt=position.attempt, task=skill.task
+        )
+        path.parent.mkdir(exist_ok=True)
+        write_task_score(path, score)
+        self.seconds += time.perf_counter() - begin
+
+    def try_score(
+        self, model: Transformer, skill: SkillConfig, *, position: Position
+    ) -> str | None:
+        """Score a task where a stage ended; return why it could not be scored, None = it was.
+
+        Whatever goes wrong in there must not cost the trained weights: the gate stops on it.
+        """
+        try:
+            self.score(model, skill, position=position, is_end=True)
+        except Exception as error:  # noqa: BLE001  (it is told here, and the gate says stop)
+            self._say("".join(traceback.format_exception(error)).rstrip())
+            return f"{skill.task} could not be scored ({type(error).__name__}: {error})"
+        return None

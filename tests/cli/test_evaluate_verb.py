@@ -1,0 +1,197 @@
+"""`yxanul evaluate` as a user starts it: a table or one JSON object, records item by item, and one
+clear sentence for what cannot be scored."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.data.bench_rows import write_bench_folder
+from tests.data.memory import MemorySource, plan, prepare_plans, sentences
+from tests.evaluate.runs import add_checkpoint, flip_bit, new_model, write_run
+from yxanul.cli.main import main
+from yxanul.runfolder.items import read_task_score
+from yxanul.runfolder.layout import RunFolder
+
+TASKS = ("hellaswag", "triviaqa", "gsm8k", "humaneval")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> RunFolder:
+    """A run of two stages with its data, and a checkpoint."""
+    folder = write_run(tmp_path_factory.mktemp("evaluate") / "run")
+    plans = [
+        plan(MemorySource("tales", sentences(120)), stage="stage1_tales"),
+        plan(MemorySource("sums", sentences(40, about="sum"), domain="sums"), stage="stage2_sums"),
+    ]
+    prepare_plans(folder.data, plans=plans)
+    add_checkpoint(folder, 6)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory) -> Path:
+    return write_bench_folder(tmp_path_factory.mktemp("bench") / "sets")
+
+
+@pytest.fixture
+def call(capsys, tmp_path, monkeypatch):
+    """Return a function that runs the verb here: words -> (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def start(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            main(["evaluate", *map(str, words)])
+        captured = capsys.readouterr()
+        return left.value.code, captured.out, captured.err
+
+    return start
+
+
+def told(call, *words: object) -> dict:
+    code, out, err = call(*words, "--json")
+    assert code == 0, err
+    return json.loads(out)
+
+
+def test_all_tasks_of_a_folder_are_scored_with_their_records(call, run, bench) -> None:
+    words = ("--tasks", ",".join(TASKS), "--bench_dir", bench, "--limit", 3, "--shots", 0)
+    found = told(call, run.root, *words)
+    assert list(found["tasks"]) == list(TASKS)
+    assert found["checkpoint"] == "step-00000006-a0"
+    assert found["records"] == str(run.root / "evaluation" / "step-00000006-a0")
+    headlines = {task: of["metric"] for task, of in found["tasks"].items()}
+    assert headlines == {
+        "hellaswag": "acc_norm",
+        "triviaqa": "exact_match",
+        "gsm8k": "exact_match",
+        "humaneval": "pass_at_1",
+    }
+    for task, of in found["tasks"].items():
+        record = read_task_score(Path(of["records"]))
+        assert (record.task, record.shots, len(record.ids)) == (task, 0, of["n"])
+        assert of["n"] == 3
+        assert of["value"] == record.value(of["metric"])
+        assert of["measures"]["gold_bpb"]["value"] == record.gold_bpb()
+        assert of["version"] == record.version
+        assert of["stderr"] >= 0
+        assert of["seconds"] > 0
+        assert of["cut_prompts"] >= 0
+
+
+def test_perplexity_reads_the_runs_own_held_out_text(call, run) -> None:
+    found = told(call, run.root, "--tasks", "perplexity")["tasks"]["perplexity"]
+    assert set(found["bpb"]) == set(found["loss"]) == set(found["perplexity"]) == {"tests", "sums"}
+    assert found["metric"] == "bpb"
+    assert found["perplexity"]["tests"] == pytest.approx(math.exp(found["loss"]["tests"]))
+    assert found["n"] > 1
+    records = json.loads(Path(found["records"]).read_text())
+    assert found["n"] == sum(len(domain["documents"]) for domain in records.values())
+    nats = math.fsum(one["nats"] for one in records["tests"]["documents"])
+    size = sum(one["bytes"] for one in records["tests"]["documents"])
+    assert found["bpb"]["tests"] == pytest.approx(nats / math.log(2) / size)
+
+
+def test_without_names_what_is_there_is_scored_and_the_rest_is_told(call, run, bench) -> None:
+    (bench / "gsm8k/test.jsonl").rename(bench / "gsm8k/hidden")
+    try:
+        code, out, err = call(run.root, "--bench_dir", bench, "--limit", 2, "--json")
+    finally:
+        (bench / "gsm8k/hidden").rename(bench / "gsm8k/test.jsonl")
+    found = json.loads(out)
+    assert code == 0
+    assert {"perplexity", "hellaswag", "triviaqa", "humaneval"} <= set(found["tasks"])
+    assert "is missing: --bench_dir takes a folder" in found["not_scored"]["gsm8k"]
+    assert "not scored: gsm8k: " in err
+    alone = told(call, run.root, "--limit", 2)
+    assert "--tasks hellaswag reads it from the hub" in alone["not_scored"]["hellaswag"]
+
+
+def test_a_table_shows_each_measure_with_its_interval(call, run, bench) -> None:
+    words = ("--tasks", "perplexity,humaneval", "--bench_dir", bench, "--limit", 2)
+    code, out, err = call(run.root, *words, "--out", "records")
+    assert code == 0
+    for part in ("tests", "bpb", "humaneval", "pass_at_1", "gold_bpb", "0.000 to 0.658"):
+        assert part in out
+    assert "answers ended after 32 tokens, not the task's 1,024" in err
+    assert "ran in the sandbox at level L" in err
+    assert "records: records" in err
+    assert sorted(path.name for path in Path("records").iterdir()) == [
+        "humaneval-0shot-first2.json",
+        "perplexity.json",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--tasks", "hellaswag,nothing"), 30, "there is no task nothing; the names are perplex"),
+        (("--tasks", " , "), 30, "--tasks names no task; the names are perplexity"),
+        (("--bench_dir", "nowhere"), 30, "--bench_dir: nowhere is no folder"),
+        (("--tasks", "gsm8k", "--bench_dir", "embedded"), 30, "gsm8k is not embedded"),
+        (("--tasks", "perplexity", "--data", "nowhere"), 30, "nowhere"),
+        (("--limit", "0"), 30, "--limit"),
+        (("--shots", "65"), 30, "--shots"),
+    ],
+)
+def test_what_cannot_be_scored_is_said_in_a_sentence(call, run, words, code, said) -> None:
+    left, out, err = call(run.root, *words)
+    assert left == code
+    assert said in err
+    assert out == ""
+    assert "Traceback" not in err
+
+
+def test_a_damaged_file_is_an_error_whether_or_not_its_task_was_named(call, run, tmp_path) -> None:
+    damaged = write_bench_folder(tmp_path / "damaged")
+    flip_bit(damaged / "hellaswag/hellaswag_val_full.txt.bz2")
+    code, _, err = call(run.root, "--bench_dir", damaged)
+    assert code == 31
+    assert "cannot be unpacked" in err
+
+
+def test_a_named_task_that_cannot_be_written_whole_is_an_error(call, run, bench) -> None:
+    code, _, err = call(run.root, "--tasks", "hellaswag", "--bench_dir", bench, "--shots", 12)
+    assert code == 30
+    assert "hellaswag has 12 worked examples, too few for 12" in err
+
+
+def test_another_place_is_no_model(call, tmp_path) -> None:
+    code, _, err = call(tmp_path / "nothing")
+    assert code == 30
+    assert "is no folder here, and no hub id" in err
+
+
+def test_scores_that_are_not_finite_are_an_error_with_the_item(call, tmp_path, bench) -> None:
+    folder = write_run(tmp_path / "run")
+    model = new_model(folder, seed=3)
+    with torch.no_grad():
+        model.norm.weight[:] = 3e38  # finite, as a checkpoint must be; its products are not
+    add_checkpoint(folder, 3, model=model)
+    code, _, err = call(folder.root, "--tasks", "hellaswag", "--bench_dir", bench)
+    assert code == 33
+    assert "hellaswag: the model's likelihood of item 0 is not a finite number" in err
+    assert not (folder.root / "evaluation/step-00000003-a0/hellaswag-0shot.json").exists()
+
+
+def test_a_hugging_face_folder_is_scored_like_a_run(call, tmp_path, bench, run) -> None:
+    from benchmarks.gemma import as_gemma, gpt2_tokenizer
+
+    place = tmp_path / "models/gemma"
+    as_gemma(new_model(run, seed=6)).save_pretrained(place)
+    gpt2_tokenizer().save_pretrained(place)
+    words = ("--tasks", "hellaswag,perplexity", "--bench_dir", bench, "--data", run.data)
+    found = told(call, place, *words)
+    assert found["records"] == "evaluation/gemma"
+    assert found["checkpoint"] is None
+    assert Path("evaluation/gemma/hellaswag-0shot.json").is_file()
+    ours = told(call, run.root, "--tasks", "perplexity")["tasks"]["perplexity"]
+    # The run computes in bf16, its copy in fp32.
+    assert found["tasks"]["perplexity"]["bpb"]["tests"] == pytest.approx(
+        ours["bpb"]["tests"], rel=0.02
+    )
+    code, _, err = call(place, "--tasks", "cloze")
+    assert code == 30
+    assert "give --data PREPARED" in err

@@ -1,0 +1,179 @@
+"""A task's score holds every item that was asked for, says of what it is, and has no number that
+nobody reached."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.data.bench_rows import humaneval_rows, write_bench_folder
+from tests.evaluate.uniform import UniformBytes
+from yxanul.data.benchmarks.items import AnswerItem, Benchmark, ChoiceItem
+from yxanul.data.benchmarks.read import read_benchmark
+from yxanul.errors import NumericsError, UsageError
+from yxanul.evaluate.summary import figures, headline
+from yxanul.evaluate.tasks.options import TaskOptions
+from yxanul.evaluate.tasks.score import ask, score_task
+from yxanul.runfolder.items import read_task_score, write_task_score
+
+SHORT = TaskOptions(max_new_tokens=4, batch=4)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_bench_folder(tmp_path_factory.mktemp("bench") / "sets")
+
+
+def read(folder: Path, task: str) -> Benchmark:
+    return read_benchmark(task, bench=str(folder), with_shots=True, news=print)
+
+
+def test_a_model_that_knows_nothing_pays_the_same_for_each_byte_of_the_answer(folder) -> None:
+    for task in ("hellaswag", "triviaqa", "gsm8k"):
+        score = score_task(UniformBytes(), read(folder, task), options=replace(SHORT, shots=0))
+        assert score.gold_bpb() == pytest.approx(math.log2(257))
+        assert len(score.ids) == 12
+
+
+def test_the_bytes_of_the_answer_are_those_that_were_paid_for() -> None:
+    items = (
+        AnswerItem("space", "Question: ä\nAnswer:", "Ö l"),
+        AnswerItem("line", "Reasoning:\n", "1 + 1 = 2\n\nAnswer: 2", ("2",)),
+    )
+    benchmark = Benchmark("gsm_symbolic", items, (), "made up")
+    score = score_task(UniformBytes(), benchmark, options=SHORT)
+    # A space before the one; the prompt's last line break before the other, which is scored too.
+    assert score.measures["gold_bytes"] == [len(" Ö l".encode()), len("\n1 + 1 = 2\n\nAnswer: 2")]
+    per_byte = np.array(score.measures["gold_nats"]) / np.array(score.measures["gold_bytes"])
+    assert per_byte == pytest.approx(math.log(257))
+
+
+def test_an_ending_is_chosen_as_it_stands_and_per_character() -> None:
+    item = ChoiceItem("one", "Once", ("aa", "bbbb", "c"), answer=2)
+    score = score_task(UniformBytes(), Benchmark("cloze", (item,), (), "made up"), options=SHORT)
+    # One byte fewer is likelier; per character the space before it weighs most on the shortest.
+    assert score.measures["acc"] == [1.0]
+    assert score.measures["acc_norm"] == [0.0]
+
+
+def test_the_limit_takes_the_first_items_with_the_same_prompts(folder) -> None:
+    benchmark = read(folder, "triviaqa")
+    few = ask(benchmark, TaskOptions(limit=4, shots=3))
+    every = ask(benchmark, TaskOptions(shots=3))
+    assert few.prompts == every.prompts[:4]
+    assert few.items == every.items[:4]
+
+
+def test_an_item_is_never_its_own_example_where_examples_are_the_items(folder) -> None:
+    benchmark = read(folder, "humaneval")
+    asked = ask(benchmark, TaskOptions(shots=11))
+    for item, prompt in zip(asked.items, asked.prompts, strict=True):
+        assert item.solution not in prompt
+        assert sum(other.solution in prompt for other in asked.items) == 11
+        assert prompt.endswith(item.prompt)
+
+
+def test_copies_of_an_item_are_no_examples_of_it_either(folder) -> None:
+    found = read(folder, "triviaqa").items[:4]
+    copies = tuple(replace(found[0], id=f"copy {n}") for n in range(20))
+    benchmark = Benchmark("triviaqa", found + copies, found + copies, "made up")
+    for prompt in ask(benchmark, TaskOptions(limit=1, shots=2)).prompts:
+        assert prompt.count(found[0].prompt) == 1
+
+
+def test_too_few_examples_are_refused(folder) -> None:
+    benchmark = read(folder, "hellaswag")
+    assert ask(benchmark, TaskOptions(shots=11))
+    with pytest.raises(UsageError, match="hellaswag has 12 worked examples, too few for 12"):
+        ask(benchmark, TaskOptions(shots=12))
+    with pytest.raises(UsageError, match="has 0 worked examples"):
+        ask(replace(benchmark, shots=()), TaskOptions(shots=1))
+    with pytest.raises(UsageError, match="has no items to score"):
+        ask(replace(benchmark, items=()), TaskOptions())
+
+
+def test_answers_that_gate_nothing_are_left_out_on_request(folder) -> None:
+    options = replace(SHORT, shots=0, answers=False)
+    score = score_task(UniformBytes(), read(folder, "gsm8k"), options=options)
+    assert set(score.measures) == {"gold_nats", "gold_bytes"}
+    assert set(score.not_run) == {"exact_match", "exact_match_flexible"}
+    assert (score.texts, score.max_new_tokens) == (None, None)
+    assert headline(score) == "gold_bpb"
+    gating = score_task(UniformBytes(), read(folder, "triviaqa"), options=options)
+    assert gating.measures["exact_match"] == [0.0] * 12
+    assert gating.texts is not None
+
+
+def test_a_likelihood_that_is_not_finite_names_its_item(folder) -> None:
+    benchmark = read(folder, "gsm8k")
+    items = list(benchmark.items)
+    items[7] = replace(items[7], answer=items[7].answer.replace("thousand", "~"))
+    poisoned = replace(benchmark, items=tuple(items))
+    with pytest.raises(NumericsError, match="gsm8k: the model's likelihood of item 7 is not"):
+        score_task(UniformBytes(poison="~"), poisoned, options=replace(SHORT, shots=0))
+
+
+def test_a_score_is_written_and_read_back_with_its_origin(folder, tmp_path) -> None:
+    benchmark = read(folder, "triviaqa")
+    score = score_task(UniformBytes(), benchmark, options=replace(SHORT, limit=3, shots=2))
+    write_task_score(tmp_path / "one.json", score)
+    assert read_task_score(tmp_path / "one.json") == score
+    assert (score.version, score.shots, score.origin) == ("3.0", 2, benchmark.origin)
+    assert score.ids == ["0", "1", "2"]
+    assert score.max_new_tokens == 4
+    other = score_task(UniformBytes(), benchmark, options=replace(SHORT, limit=3, shots=1))
+    assert other.items_sha256 == score.items_sha256
+    assert other.prompts_sha256 != score.prompts_sha256
+
+
+def test_the_standard_error_is_the_harness_own(folder) -> None:
+    from lm_eval.api.metrics import mean_stderr
+
+    score = score_task(UniformBytes(), read(folder, "hellaswag"), options=replace(SHORT, shots=0))
+    found = figures(score)["acc"]
+    assert 0 < found.value < 1
+    assert found.stderr == pytest.approx(mean_stderr(score.measures["acc"]))
+
+
+def test_programs_pass_in_the_sandbox_or_not(tmp_path) -> None:
+    # The model writes nothing but byte 0, so that only a program that is whole already passes.
+    rows = humaneval_rows(3)
+    rows[1]["prompt"] += rows[1]["canonical_solution"] + "#"
+    folder = write_bench_folder(tmp_path / "sets", programs=rows)
+    score = score_task(UniformBytes(), read(folder, "humaneval"), options=SHORT)
+    assert score.measures["pass_at_1"] == [0.0, 0.0, 0.0]
+    assert score.sandbox in ("L2", "L3")
+
+
+def test_without_a_sandbox_nothing_is_written_and_nothing_is_zero(folder) -> None:
+    """The level is found once in a process, so a machine without one takes another process."""
+    program = (
+        "import json, platform, sys\n"
+        "platform.machine = lambda: 's390x'\n"
+        "from tests.evaluate.uniform import UniformBytes\n"
+        "from yxanul.data.benchmarks.read import read_benchmark\n"
+        "from yxanul.evaluate.tasks.options import TaskOptions\n"
+        "from yxanul.evaluate.tasks.score import score_task\n"
+        "found = read_benchmark('humaneval', bench=sys.argv[1], news=print)\n"
+        "score = score_task(UniformBytes(), found, options=TaskOptions())\n"
+        "print(json.dumps([sorted(score.measures), score.not_run, score.texts, score.sandbox]))\n"
+    )
+    root = Path(__file__).parents[3]
+    said = subprocess.run(
+        [sys.executable, "-c", program, str(folder)],
+        env={**os.environ, "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    measures, not_run, texts, sandbox = json.loads(said.stdout)
+    assert measures == ["gold_bytes", "gold_nats"]
+    assert list(not_run) == ["pass_at_1"]
+    assert "s390x" in not_run["pass_at_1"]
+    assert (texts, sandbox) == (None, None)

@@ -1,0 +1,41 @@
+"""A language model that knows nothing: every byte of a text is as likely as any other."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from yxanul.model.cache import KeyValueCache
+
+
+class UniformBytes:
+    """A `LanguageModel` of bytes; text with `poison` in it makes its logits NaN."""
+
+    name = "uniform"
+    opening: tuple[int, ...] = ()
+    prefix_token: int | None = 256
+    end_tokens: tuple[int, ...] = (256,)
+    end_text = None
+    vocabulary = 257
+    max_length = 512
+
+    def __init__(self, *, poison: str | None = None) -> None:
+        self._poison = None if poison is None else ord(poison)
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return [list(text.encode()) for text in texts]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return bytes(token for token in ids if token < 256).decode(errors="replace")
+
+    def new_cache(self, rows: int, columns: int) -> KeyValueCache:
+        return KeyValueCache(1, rows=rows, columns=columns)
+
+    def logits(
+        self, tokens: Tensor, picks: Tensor, *, cache: KeyValueCache | None = None
+    ) -> Iterator[Tensor]:
+        if cache is not None:
+            cache.advance(tokens)
+        found = torch.zeros(len(picks), self.vocabulary)
+        found[tokens.flatten()[picks] == (self._poison or -1)] = float("nan")
+        yield found

@@ -1,0 +1,108 @@
+"""The formulas that the page names, computed again by other code than wrote them."""
+
+import json
+import math
+import re
+import statistics
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from tests.report.reading import Value, resolve
+
+Z = 1.959963984540054
+
+
+def recompute(root: Path, value: Value) -> Any:
+    """Compute a value again from what its addresses hold."""
+    if value.how == "file":
+        return (root / value.sources[0].rstrip("#")).read_text(encoding="utf-8")
+    if value.how == "spent":
+        return seconds_of_steps(root)
+    if value.how in OF_ADDRESSES:
+        return OF_ADDRESSES[value.how](*value.sources)
+    held = [resolve(root, source) for source in value.sources]
+    if value.how == "dirty":
+        task = last_key(value.sources[1])
+        return len({found["item"] for found in held[0] if found["task"] == task})
+    return (OF_VALUES | OF_LISTS)[value.how](*held)
+
+
+def last_key(source: str) -> str:
+    """Return the name of the value at an address."""
+    last = source.rpartition("/")[2]
+    return unquote(last).replace("~1", "/").replace("~0", "~")
+
+
+def mean_gain(*held: float) -> float:
+    """Average over pairs of (later, earlier)."""
+    pairs = list(zip(held[::2], held[1::2], strict=True))
+    return sum(1 - later / earlier for later, earlier in pairs) / len(pairs)
+
+
+def date(seconds: float) -> str:
+    """Write a moment as the page does."""
+    return datetime.fromtimestamp(seconds, tz=timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def wilson_ends(items: list[float]) -> tuple[float, float]:
+    """Solve (rate - p)^2 = z^2 p (1 - p) / n for p, which is what Wilson's interval is."""
+    rate, z2 = sum(items) / len(items), Z**2 / len(items)
+    a, b, c = 1 + z2, -(2 * rate + z2), rate * rate
+    root = math.sqrt(max(0.0, b * b - 4 * a * c))
+    return (-b - root) / (2 * a), (-b + root) / (2 * a)
+
+
+def parameters(model: dict) -> int:
+    """Count the Gemma block's learned numbers by hand: tied embedding, no biases."""
+    width = model["hidden_size"]
+    queries = model["num_attention_heads"] * model["head_dim"]
+    keys = model["num_key_value_heads"] * model["head_dim"]
+    layer = 2 * width * queries + 2 * width * keys + 3 * width * model["intermediate_size"]
+    layers = model["num_hidden_layers"] * (layer + 2 * width)
+    return model["vocab_size"] * width + layers + width
+
+
+def seconds_of_steps(root: Path) -> float:
+    """Give every step the seconds of the next logged row of its attempt, and sum."""
+    rows = [json.loads(line) for line in (root / "metrics.jsonl").read_text().splitlines()]
+    total = 0.0
+    for attempt in {row["attempt"] for row in rows}:
+        own = [row for row in rows if row["attempt"] == attempt]
+        first = own[0]["step"] - own[0]["stage_step"]
+        for step in range(first + 1, own[-1]["step"] + 1):
+            total += next(row["step_s"] for row in own if row["step"] >= step)
+    return total
+
+
+OF_ADDRESSES = {
+    "key": last_key,
+    "named": lambda source: int(re.search(r"/step-(\d+)-a\d+-", source)[1]),
+}
+OF_VALUES = {
+    "": lambda value: value,
+    "change": lambda later, earlier: later / earlier - 1,
+    "count": lambda *held: len(held),
+    "date": date,
+    "gain": lambda later, earlier: 1 - later / earlier,
+    "length": len,
+    "mean gain": mean_gain,
+    "median": lambda column: statistics.median(v for v in column if v is not None),
+    "parameters": parameters,
+    "spent tokens": lambda before, now, start: before + now - start,
+    "sum": lambda *held: sum(held),
+}
+OF_LISTS = {
+    "bits per byte": lambda nats, size: sum(nats) / sum(size) / math.log(2),
+    "detectable": lambda items: 2.8 * (max(ends := wilson_ends(items)) - min(ends)) / 2 / Z,
+    "difference": lambda now, then: sum(now) / len(now) - sum(then) / len(then),
+    "distinct": lambda names: len(set(names)),
+    "gold change": lambda nats, size, before, size_before: (
+        (sum(nats) / sum(size)) / (sum(before) / sum(size_before)) - 1
+    ),
+    "mean": lambda items: sum(items) / len(items),
+    "perplexity": lambda nats, tokens: math.exp(sum(nats) / sum(tokens)),
+    "wilson high": lambda items: max(wilson_ends(items)),
+    "wilson low": lambda items: max(0.0, min(wilson_ends(items))),
+}

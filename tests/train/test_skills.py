@@ -1,0 +1,203 @@
+"""Skills of a run: scored before and after a stage, judged, and never a danger to its weights."""
+
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.train.test_gate_acts import assert_same_end, rows, sets, verdicts
+from tests.train.world import STAGES, STEPS, World, fingerprint, wait_until
+from yxanul.cli.main import main
+from yxanul.runfolder.items import read_task_score
+
+SKILLS = [
+    {"task": "triviaqa", "margin": 0.5},
+    {"task": "gsm8k", "shots": 0, "margin": 5.0, "max_new_tokens": 8},
+]
+WITH_SKILLS = {"evaluation.skills": json.dumps(SKILLS)}
+
+
+def write_bench(folder: Path, items: int = 12) -> Path:
+    """Write two sets in the layout of --bench_dir: none of their items stands in a tale or sum."""
+    (folder / "triviaqa").mkdir(parents=True)
+    (folder / "gsm8k").mkdir()
+    trivia = (
+        {
+            "context": f"Question: Which harbour has {n} grey cranes and a lighthouse?\nAnswer:",
+            "answer": f"Port {n}",
+            "aliases": [f"Port {n}", f"Harbour {n}"],
+        }
+        for n in range(items)
+    )
+    problems = (
+        {
+            "question": f"Ida plants {n} rows of beans, twice as many rows of peas. How many rows?",
+            "answer": f"She plants {2 * n} rows of peas.\n{n} + {2 * n} = {3 * n}\n#### {3 * n}",
+        }
+        for n in range(1, items + 1)
+    )
+    _dump(folder / "triviaqa" / "triviaqa_sm_sub.jsonl", trivia)
+    for name in ("test", "train"):
+        _dump(folder / "gsm8k" / f"{name}.jsonl", problems if name == "test" else [])
+    return folder
+
+
+def _dump(path: Path, values) -> None:
+    path.write_text("".join(json.dumps(value) + "\n" for value in values))
+
+
+def words(bench: Path) -> list[str]:
+    return ["--bench_dir", str(bench), *sets(WITH_SKILLS)]
+
+
+@pytest.fixture(scope="module")
+def skilled(tmp_path_factory) -> World:
+    root = tmp_path_factory.mktemp("skilled")
+    world = World.create(root)
+    world.finish("run", "run", *words(write_bench(root / "bench")))
+    return world
+
+
+def test_skills_are_scored_at_every_border_and_judged(skilled):
+    run = skilled.root / "run"
+    assert [verdict for *_, verdict in verdicts(run)] == ["pass", "pass"]
+    names = {path.name for path in (run / "scores" / "skills").iterdir()}
+    steps = {name.partition("-a0-")[0] for name in names}
+    assert names == {f"{step}-a0-{task}.json" for step in steps for task in ("gsm8k", "triviaqa")}
+    assert len(steps) == 3  # the run's beginning, and both stages' ends
+    checks = [row for row in rows(run, "gates.jsonl") if row["row"] == "check"]
+    told = {row["subject"]: row for row in checks if row["id"] == "G4"}
+    assert told["triviaqa exact_match"]["result"] == "pass"
+    assert told["gsm8k gold_bpb"]["result"] == "pass"
+    assert told["gsm8k exact_match"]["result"] == "not applicable"
+    assert told["gsm8k exact_match"]["high"] > told["gsm8k exact_match"]["value"]
+    assert {row["result"] for row in checks if row["id"] == "G7"} == {"pass"}
+
+
+def test_answers_that_gate_nothing_are_written_at_a_stages_end_only(skilled):
+    folder = skilled.root / "run" / "scores" / "skills"
+    first, *ends = [read_task_score(path) for path in sorted(folder.glob("*-gsm8k.json"))]
+    assert not first.has("exact_match")
+    assert first.has("gold_bpb")
+    assert all(end.has("exact_match") and end.texts for end in ends)
+    assert len({score.prompts_sha256 for score in (first, *ends)}) == 1
+
+
+def test_every_verdict_with_skills_is_computed_again(skilled):
+    with pytest.raises(SystemExit) as left:
+        main(["gate", str(skilled.root / "run"), "--json"])
+    assert not left.value.code
+
+
+def test_the_sets_may_be_gone_when_the_run_goes_on(skilled, tmp_path):
+    world = World.create(tmp_path)
+    bench = write_bench(tmp_path / "bench")
+    world.finish("train", "run", "--stage", STAGES[0], *words(bench))
+    for path in bench.glob("*/*"):
+        path.write_text("gone\n")
+    world.finish("run", "run", *words(bench))
+    ends = [w.checkpoints("run")[-1] for w in (world, skilled)]
+    assert fingerprint(ends[0]) == fingerprint(ends[1])
+
+
+def test_a_kill_while_skills_are_scored_leads_to_the_same_end(skilled, tmp_path):
+    world = World.create(tmp_path)
+    bench = write_bench(tmp_path / "bench")
+    process = world.start("run", "run", *words(bench))
+    scored = tmp_path / "run" / "scores" / "skills"
+    wait_until(lambda: len(list(scored.glob("*-gsm8k.json"))) == 2, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    world.finish("run", "run", *words(bench))
+    assert_same_end(world, "run", skilled)
+
+
+def test_stages_with_skills_of_their_own_may_be_trained_one_by_one(tmp_path):
+    """The second command must not forget that the items of the first were looked for."""
+    world = World.create(tmp_path)
+    more = ["--bench_dir", str(write_bench(tmp_path / "bench"))]
+    for stage, skill in zip(STAGES, SKILLS, strict=True):
+        more += ["--set", f"{stage}.evaluation.skills={json.dumps([skill])}"]
+        world.finish("train", "run", "--stage", stage, *more)
+    with pytest.raises(SystemExit) as left:
+        main(["gate", str(tmp_path / "run")])
+    assert not left.value.code
+
+
+def test_a_start_that_trained_nothing_leaves_no_items_behind(skilled, tmp_path):
+    """Killed before its first step, a run may be begun again with other sets."""
+    world = World.create(tmp_path)
+    run, small = tmp_path / "run", write_bench(tmp_path / "small")
+    process = world.start("run", "run", *words(small))
+    wait_until((run / "bench" / "triviaqa.json").exists, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert not (run / "lineage.jsonl").exists()
+    large = write_bench(tmp_path / "large", items=20)
+    world.finish("train", "run", "--stage", STAGES[0], *words(large))
+    scores = [read_task_score(path) for path in (run / "scores" / "skills").iterdir()]
+    assert {len(score.ids) for score in scores} == {20}
+
+
+def test_max_steps_that_lie_behind_a_stages_end_do_not_spoil_its_gate(skilled):
+    """The run stands where it was killed: at the end of stage 1, which is not judged yet."""
+    run = shutil.copytree(skilled.root / "run", skilled.root / "behind")
+    for path in [*run.glob("checkpoints/*"), *run.glob("scores/**/*.json")]:
+        step = int(path.name.split("-")[1])
+        if step > STEPS or (step == STEPS and path.suffix):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (run / "gates.jsonl").unlink()
+    (run / "exit.json").unlink()
+    skilled.finish("run", "behind", "--max_steps", "2", *words(skilled.root / "bench"))
+    assert verdicts(run) == [(STAGES[0], 0, "pass")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "named", "code"),
+    [
+        ("gsm8k/test.jsonl", '{"question": "How many?"}\n', "answer", 31),
+        ("gsm8k/test.jsonl", "", "no item", 31),
+        ("triviaqa/triviaqa_sm_sub.jsonl", "{]\n", "line 1", 31),
+        ("triviaqa/triviaqa_sm_sub.jsonl", None, "is missing", 30),
+    ],
+)
+def test_a_set_that_cannot_be_read_is_named_before_anything_is_trained(
+    tmp_path, name, content, named, code
+):
+    world = World.create(tmp_path)
+    path = write_bench(tmp_path / "bench") / name
+    if content is None:
+        path.unlink()
+    else:
+        path.write_text(content)
+    finished = world.finish("run", "run", *words(tmp_path / "bench"), code=code)
+    assert named in finished.stderr
+    assert path.name in finished.stderr
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_a_score_that_cannot_be_taken_stops_the_run_and_leaves_its_weights(skilled, tmp_path):
+    """The folder of scores turns into a file while the first stage trains."""
+    world = World.create(tmp_path)
+    bench = write_bench(tmp_path / "bench")
+    process = world.start("run", "run", *words(bench))
+    metrics, scored = tmp_path / "run" / "metrics.jsonl", tmp_path / "run" / "scores" / "skills"
+    wait_until(lambda: metrics.exists() and metrics.stat().st_size > 0, process)
+    scored.rename(tmp_path / "entry")
+    scored.write_text("in the way")
+    _, stderr = process.communicate(timeout=90)
+    assert process.returncode == 20, stderr
+    assert "G4 triviaqa could not be scored" in stderr
+    assert verdicts(tmp_path / "run")[-1][2] == "stop"
+    last = world.checkpoints("run")[-1]
+    assert fingerprint(last) == fingerprint(skilled.root / "run" / "checkpoints" / last.name)
+
+
+def test_a_task_is_scored_in_one_way_in_a_whole_run(tmp_path):
+    world = World.create(tmp_path)
+    other = json.dumps([{"task": "gsm8k", "shots": 2}])
+    more = ["--set", f"stage2_sums.evaluation.skills={other}"]
+    finished = world.finish("run", "run", *words(write_bench(tmp_path / "b")), *more, code=30)
+    assert "gsm8k has shots 2 here and 0 in stage1_tales" in finished.stderr
