@@ -21,8 +21,8 @@ from yxanul.model.cache import KeyValueCache
 # tokens: HellaSwag's endings are then padded by 8 to 20 %, else by 23 to 80 %.
 _ALIKE = 0.85
 _ENOUGH_TOKENS = 256
-# Rows of logits that are normalised at once: 51 MB in fp32 at 50,257 ids.
-_BLOCK = 256
+# Rows of logits that are normalised at once: 26 MB in fp32 at 50,257 ids, which a CPU keeps near.
+_BLOCK = 128
 
 
 @dataclass(frozen=True)
@@ -171,10 +171,18 @@ def _token_costs(blocks: Iterator[Tensor], at: Tensor, *, ids: Tensor) -> tuple[
     for part in (part for block in blocks for part in torch.split(block, _BLOCK)):
         inside = ((at >= begin) & (at < begin + len(part))).nonzero().squeeze(1)
         rows, wanted = (at[inside] - begin).to(part.device), ids[inside].to(part.device)
-        is_greedy[inside] = (part.max(dim=1).indices[rows] == wanted).cpu()
+        is_greedy[inside] = _are_likeliest(part, rows, wanted=wanted).cpu()
         # Normalised in place where the logits are fp32: nobody reads them again.
         wide = part.float()
         torch.log_softmax(wide, dim=1, out=wide)
         nats[inside] = -wide[rows, wanted].cpu()
         begin += len(part)
     return nats, is_greedy
+
+
+def _are_likeliest(logits: Tensor, rows: Tensor, *, wanted: Tensor) -> Tensor:
+    """Return for each of `rows` whether `wanted` is the likeliest id; of equal ones, the first."""
+    found = logits[rows, wanted] == logits.amax(dim=1)[rows]
+    # Which id is the likeliest takes six times as long as how likely it is.
+    found[found.clone()] = logits[rows[found]].max(dim=1).indices == wanted[found]
+    return found
