@@ -29,6 +29,7 @@ def calibrate_retention(table: Table, text: HeldOutText, *, models: Sequence[Tra
         margin, limit = gate.retention_margin, gate.retention_limit
         label = f"G3 {margin:.0%}, {limit:.0%}: "
         table.row(f"{label}identical", _unchanged(pools, gate=gate, factor=1.0))
+        table.row(f"{label}all at the margin", _unchanged(pools, gate=gate, factor=1 + margin))
         table.row(f"{label}all at the limit", _unchanged(pools, gate=gate, factor=1 + limit))
         # Twice the margin is no more than the limit of the default gate: twice that as well.
         for rise in (2 * margin, 2 * limit) if 2 * margin <= limit else (2 * margin,):

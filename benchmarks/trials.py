@@ -109,6 +109,6 @@ def sizes_that_find(change: Change, *, gap: float, family: int, own: int) -> lis
 
 def _counts_twice(check: Check) -> bool:
     """Tell whether a second warning of this kind in a row is a failure (yxanul.curriculum.gate)."""
-    if check.result != "warn" or check.value is None or check.margin is None:
+    if check.result != "warn" or check.low is None or check.high is None or check.margin is None:
         return False
-    return check.value < check.margin if check.id == "G4" else check.value > check.margin
+    return check.high < check.margin if check.id == "G4" else check.low > check.margin
