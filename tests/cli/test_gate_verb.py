@@ -101,3 +101,19 @@ def test_damage_is_named(world, gate):
     run = copy_of(world, "damaged")
     (run / "config.yaml").write_text((run / "config.yaml").read_text().replace(STAGES[1], "other"))
     assert_one_sentence(gate(run), 31, "does not fit")
+
+
+def test_a_table_fits_80_columns_and_is_explained(world, gate, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = gate(world.root / "run")
+    assert code == 0
+    assert "…" not in out
+    assert "G0 integrity: pass, " in out
+    assert "[bounds]" in out
+    assert "less is better" in out
+
+
+def test_a_reason_without_a_decision_is_refused(world, gate):
+    code, out, err = gate(world.root / "run", "--stage", STAGES[1], "--reason", "because")
+    assert (code, out) == (30, "")
+    assert "give --override VERDICT too" in err

@@ -64,19 +64,29 @@ class Materials:
     not_scored: dict[str, str] = field(default_factory=dict)
 
 
+def named_tasks(text: str | None) -> tuple[str, ...] | None:
+    """Return the tasks that `--tasks` names, each once; None = none were named.
+
+    A name that is no task, or no name at all, is a `UsageError`.
+    """
+    if text is None:
+        return None
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    unknown = sorted(set(names) - set(SCORABLE))
+    if unknown or not names:
+        wrong = f"there is no task {', '.join(unknown)}" if unknown else "no task is named"
+        raise UsageError(f"--tasks: {wrong}; the names are {', '.join(SCORABLE)}")
+    return names
+
+
 def find_materials(
     given: Given, *, config: RunConfig | None, max_length: int, news: Callable[[str], None]
 ) -> Materials:
     """Read what can be scored; `config` is of a run of ours, `max_length` the model's in tokens.
 
-    Raises UsageError for an unknown task and for what a named task lacks, the errors of
-    `read_benchmark`, and CorruptDataError for damage whether or not its task was named.
+    Raises UsageError for what a named task lacks, the errors of `read_benchmark`, and
+    CorruptDataError for damage whether or not its task was named.
     """
-    unknown = sorted(set(given.tasks or ()) - set(SCORABLE))
-    if unknown:
-        raise UsageError(
-            f"--tasks: there is no task {', '.join(unknown)}; the names are {', '.join(SCORABLE)}"
-        )
     found = Materials()
     for task in given.tasks if given.tasks is not None else SCORABLE:
         try:
