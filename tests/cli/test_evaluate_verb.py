@@ -10,6 +10,7 @@ import torch
 
 from tests.data.bench_rows import write_bench_folder
 from tests.data.memory import MemorySource, plan, prepare_plans, sentences
+from tests.evaluate.pretrained import random_model
 from tests.evaluate.runs import add_checkpoint, flip_bit, new_model, write_run
 from yxanul.cli.main import main
 from yxanul.runfolder.items import read_task_score
@@ -77,6 +78,9 @@ def test_all_tasks_of_a_folder_are_scored_with_their_records(call, run, bench) -
         assert of["measures"]["gold_bpb"]["value"] == record.gold_bpb()
         assert of["version"] == record.version
         assert of["stderr"] >= 0
+        assert of["items"] >= of["n"]
+        low, high = of["measures"]["gold_bpb"]["interval"]
+        assert low < of["measures"]["gold_bpb"]["value"] < high
         assert of["seconds"] > 0
         assert of["cut_prompts"] >= 0
 
@@ -115,13 +119,34 @@ def test_a_table_shows_each_measure_with_its_interval(call, run, bench) -> None:
     assert code == 0
     for part in ("tests", "bpb", "humaneval", "pass_at_1", "gold_bpb", "0.000 to 0.658"):
         assert part in out
-    assert "answers ended after 32 tokens, not the task's 1,024" in err
+    assert (
+        "answers ended after 32 tokens, half of the model's positions, not the task's 1,024" in err
+    )
     assert "ran in the sandbox at level L" in err
     assert "records: records" in err
     assert sorted(path.name for path in Path("records").iterdir()) == [
         "humaneval-0shot-first2.json",
         "perplexity.json",
     ]
+
+
+def test_a_table_fits_80_columns_and_says_how_much_was_scored(call, run, bench, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    words = ("--tasks", ",".join(TASKS), "--bench_dir", bench, "--limit", 2, "--shots", 0)
+    code, out, err = call(run.root, *words)
+    assert code == 0
+    assert "…" not in out
+    assert "exact_match_flexible" in out
+    assert "v3.0, 0-shot" in out
+    assert "gsm8k: the first 2 of " in err
+
+
+def test_a_checkpoint_is_named_once_in_the_title(call, run) -> None:
+    place = run.root / "checkpoints/step-00000006-a0"
+    code, out, _ = call(place, "--tasks", "perplexity")
+    assert code == 0
+    # a long title is wrapped where the terminal ends
+    assert out.replace("\n", "").count("step-00000006-a0") == 1
 
 
 @pytest.mark.parametrize(
@@ -161,7 +186,21 @@ def test_a_named_task_that_cannot_be_written_whole_is_an_error(call, run, bench)
 def test_another_place_is_no_model(call, tmp_path) -> None:
     code, _, err = call(tmp_path / "nothing")
     assert code == 30
-    assert "is no folder here, and no hub id" in err
+    assert "is no folder here, and no hub id, which is owner/name" in err
+
+
+def test_a_wrong_task_is_told_before_a_model_is_opened(call, tmp_path) -> None:
+    code, _, err = call(tmp_path / "nothing", "--tasks", "nothing")
+    assert code == 30
+    assert "there is no task nothing" in err
+
+
+def test_a_hugging_face_folder_without_a_tokenizer_is_an_error(call, tmp_path) -> None:
+    random_model("GPT2").save_pretrained(tmp_path / "bare")
+    code, _, err = call(tmp_path / "bare", "--tasks", "gsm_symbolic", "--limit", 1)
+    assert code == 30
+    assert "bare has no tokenizer that makes ids of a text" in err
+    assert "Traceback" not in err
 
 
 def test_scores_that_are_not_finite_are_an_error_with_the_item(call, tmp_path, bench) -> None:

@@ -176,3 +176,13 @@ def test_a_user_without_a_name_may_decide_too(world, gate, monkeypatch):
     )
     assert code == 0
     assert json.loads(out)["override"]["by"] == "user 54321"
+
+
+def test_a_table_fits_80_columns_and_is_explained(world, gate, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = gate(world.root / "run")
+    assert code == 0
+    assert "…" not in out
+    assert "G0 integrity: pass, " in out
+    assert "[bounds]" in out
+    assert "less is better" in out

@@ -56,7 +56,9 @@ BenchDir = Annotated[
 Limit = Annotated[
     int | None,
     typer.Option(
-        "--limit", min=1, help="Score the first so many items of each task; not perplexity."
+        "--limit",
+        min=1,
+        help="Score the first so many items of each task; held-out text is always read whole.",
     ),
 ]
 Shots = Annotated[
@@ -131,7 +133,7 @@ def evaluate(
     if json:
         print_json(_as_json(opened, materials, done))
     else:
-        _show(opened, done)
+        _show(opened, materials, done)
     for task, why in materials.not_scored.items():
         say(f"not scored: {task}: {why}")
     say(f"records: {done.folder}")
@@ -153,8 +155,12 @@ def _as_json(opened: OpenedModel, materials: Materials, done: Evaluation) -> dic
         }
     for task, score in done.scores.items():
         found, first = figures(score), headline(score)
-        measures = {name: {"value": f.value, "stderr": f.stderr} for name, f in found.items()}
-        tasks[task] = {**_figure(first, found[first]), "measures": measures, **_origin(score)}
+        tasks[task] = {
+            **_figure(first, found[first]),
+            "items": len(materials.benchmarks[task].items),
+            "measures": {name: _numbers(figure) for name, figure in found.items()},
+            **_origin(score),
+        }
     for task, told in tasks.items():
         told |= {"seconds": done.seconds[task], "records": str(done.records[task])}
     return {
@@ -167,7 +173,11 @@ def _as_json(opened: OpenedModel, materials: Materials, done: Evaluation) -> dic
 
 
 def _figure(metric: str, figure: Figure) -> dict[str, Any]:
-    return {"metric": metric, "value": figure.value, "stderr": figure.stderr, "n": figure.n}
+    return {"metric": metric, **_numbers(figure), "n": figure.n}
+
+
+def _numbers(figure: Figure) -> dict[str, Any]:
+    return {"value": figure.value, "stderr": figure.stderr, "interval": figure.interval}
 
 
 def _origin(score: TaskScore) -> dict[str, Any]:
@@ -176,33 +186,50 @@ def _origin(score: TaskScore) -> dict[str, Any]:
     return {name: value for name, value in vars(score).items() if name not in left_out}
 
 
-def _show(opened: OpenedModel, done: Evaluation) -> None:
+def _show(opened: OpenedModel, materials: Materials, done: Evaluation) -> None:
     console = Console()
-    title = opened.model.name + (f", {opened.checkpoint}" if opened.checkpoint else "")
+    title, checkpoint = opened.model.name, opened.checkpoint
+    if checkpoint is not None and Path(title).name != checkpoint:
+        title += f", {checkpoint}"
     if done.domains:
-        table = _table(title, "held-out text|bpb|95 % interval|loss|perplexity|documents")
-        for domain, cost in done.domains.items():
-            bpb = domain_figures(cost)["bpb"]
-            numbers = (f"{cost.loss:.3f}", f"{cost.perplexity:,.1f}", f"{bpb.n:,}")
-            table.add_row(domain, f"{bpb.value:.4f}", _interval(bpb), *numbers)
-        console.print(table)
+        console.print(_domains_table(title, done))
     if done.scores:
-        table = _table(title, "task|version|shots|measure|value|95 % interval|n")
-        for task, score in done.scores.items():
-            for number, (name, figure) in enumerate(figures(score).items()):
-                first = (task, score.version, str(score.shots)) if number == 0 else ("",) * 3
-                value = f"{figure.value:.4f}"
-                table.add_row(*first, name, value, _interval(figure), f"{figure.n:,}")
-        console.print(table)
+        console.print(_tasks_table(title, done))
     for task, score in done.scores.items():
-        for news in _notes(score):
+        for news in _notes(score, of=len(materials.benchmarks[task].items)):
             say(f"{task}: {news}")
     spent = (f"{task} {seconds:.1f} s" for task, seconds in done.seconds.items())
     say(f"time: {', '.join(spent)}")
 
 
+def _domains_table(title: str, done: Evaluation) -> Table:
+    table = _table(title, "held-out text|bpb|95 % interval|loss|perplexity|documents")
+    table.caption = "bpb: bits per byte; loss: nats per token, perplexity: exp(loss)"
+    for domain, cost in done.domains.items():
+        bpb = domain_figures(cost)["bpb"]
+        numbers = (f"{cost.loss:.3f}", f"{cost.perplexity:,.1f}", f"{bpb.n:,}")
+        table.add_row(domain, f"{bpb.value:.4f}", _interval(bpb), *numbers)
+    return table
+
+
+def _tasks_table(title: str, done: Evaluation) -> Table:
+    """A row per task, its measures below one another, so that it fits 80 columns."""
+    table = _table(title, "task|measure|value|95 % interval|items")
+    table.caption = "gold_bpb: bits per byte of the right answers; others: share of the items"
+    for task, score in done.scores.items():
+        found = figures(score)
+        table.add_row(
+            f"{task}\nv{score.version}, {score.shots}-shot",
+            "\n".join(found),
+            "\n".join(f"{figure.value:.4f}" for figure in found.values()),
+            "\n".join(_interval(figure) for figure in found.values()),
+            f"{len(score.ids):,}",
+        )
+    return table
+
+
 def _table(title: str, columns: str) -> Table:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", caption_justify="left")
     for name in columns.split("|"):
         is_text = name in ("held-out text", "task", "measure")
         table.add_column(name, justify="left" if is_text else "right", no_wrap=True)
@@ -214,15 +241,20 @@ def _interval(figure: Figure) -> str:
     return "" if around is None else f"{around[0]:.3f} to {around[1]:.3f}"
 
 
-def _notes(score: TaskScore) -> Iterator[str]:
-    """Yield what the numbers of a score do not tell."""
+def _notes(score: TaskScore, *, of: int) -> Iterator[str]:
+    """Yield what the numbers of a score do not tell; `of` are the items that the task has."""
+    if len(score.ids) < of:
+        yield f"the first {len(score.ids):,} of {of:,} items"
     for name, why in score.not_run.items():
         yield f"{name} was not run: {why}"
     if score.sandbox is not None:
         yield f"the programs ran in the sandbox at level {score.sandbox}"
     own = DEFINITIONS[score.task].max_new_tokens
     if score.max_new_tokens is not None and score.max_new_tokens < own:
-        yield f"answers ended after {score.max_new_tokens} tokens, not the task's {own:,}"
+        yield (
+            f"answers ended after {score.max_new_tokens} tokens, half of the model's positions, "
+            f"not the task's {own:,}"
+        )
     if score.cut_prompts:
         yield (
             f"{score.cut_prompts:,} of {len(score.ids):,} prompts lost their beginning: the model "

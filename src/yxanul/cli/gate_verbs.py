@@ -30,6 +30,10 @@ _NAMES = {
     "G8": "budget",
 }
 _NUMBERS = ("margin", "n", "MDE")
+_LEGEND = (
+    "G2, G3: change of bits per byte, less is better. G4: change of a skill, more is better.\n"
+    "bounds: one-sided 95 %; n: documents, items or their clusters; MDE: minimal detectable effect"
+)
 Override = Annotated[
     str | None,
     typer.Option(
@@ -83,7 +87,8 @@ def gate(
         console = Console()
         for judgement in judgements:
             console.print(_table(judgement))
-            console.print(_unjudged(judgement), highlight=False)
+            console.print(_told(judgement), highlight=False)
+        console.print(_LEGEND, highlight=False)
     other = [judgement.stage for judgement in judgements if not judgement.agrees]
     if other:
         say(f"yxanul: the stored verdict on {', '.join(other)} does not follow from what is stored")
@@ -131,27 +136,28 @@ def _table(judgement: Judgement) -> Table:
     if judgement.override is not None:
         title += "\n{by} decided {verdict}: {reason}".format(**judgement.override)
     table = Table(title=title, title_justify="left")
-    for column in ("check", "result", "change, one-sided 95 % bounds", *_NUMBERS, "why"):
-        table.add_column(column, justify="right" if column in _NUMBERS else "left")
+    for column in ("check", "result", "change \\[bounds]", *_NUMBERS):
+        right = column in _NUMBERS
+        table.add_column(
+            column, justify="right" if right else "left", no_wrap=right, overflow="fold"
+        )
     for check in decision.checks:
-        if check.value is None and check.result == "not applicable":
+        if check.value is None:
             continue
         name = _name(check)
         n = "" if check.n is None else f"{check.n:,}"
         margin = "" if check.margin is None else f"{check.margin:+.2%}"
         mde = "" if check.mde is None or math.isinf(check.mde) else f"{check.mde:.2%}"
-        # What passed by its numbers is said by them.
-        why = "" if check.result == "pass" and check.low is not None else check.why
-        table.add_row(name, check.result, _interval(check), margin, n, mde, why)
+        table.add_row(name, check.result, _interval(check), margin, n, mde)
     return table
 
 
-def _unjudged(judgement: Judgement) -> str:
-    """Return a line for each check that had nothing to judge."""
+def _told(judgement: Judgement) -> str:
+    """Return a line for each check whose numbers do not tell all."""
     return "".join(
         f"{_name(check)}: {check.result}, {check.why}\n"
         for check in judgement.decision.checks
-        if check.value is None and check.result == "not applicable"
+        if check.result != "pass" or check.low is None
     )
 
 

@@ -110,6 +110,8 @@ def _leave_stdout(code: int) -> int:
 def _interrupted(words: list[str]) -> int:
     """Typer tells of a Ctrl-C by this exit code or by Abort, depending on its version."""
     reason = "interrupted; the same command goes on from what is finished"
+    if "evaluate" in words[:1]:
+        reason = "interrupted; records of finished tasks are kept, the same command scores all anew"
     return _refuse(words, reason, _INTERRUPTED)
 
 

@@ -29,6 +29,7 @@ _LENGTHS = ("n_positions", "max_position_embeddings", "n_ctx")
 _DEFAULT_LENGTH = 2048
 # Tokenizers without a limit say 10**30.
 _NO_LIMIT = 10**9
+_ANY_TEXT = "a"
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,8 @@ def wrap_pretrained(
     """Make a transformers model in memory ready for scoring; it is set to evaluate.
 
     `opening` None: what the tokenizer adds before a text by itself. A model without a head, with a
-    state instead of keys and values, or with fewer ids than its tokenizer is a `UsageError`.
+    state instead of keys and values, or with fewer ids than its tokenizer is a `UsageError`, and so
+    is a tokenizer without a vocabulary, which transformers makes for a folder that has none.
     """
     head = model.get_output_embeddings()
     if head is None or getattr(model, "_is_stateful", False):
@@ -151,6 +153,11 @@ def wrap_pretrained(
         raise UsageError(
             f"the tokenizer of {name} has {len(tokenizer):,} ids and the model {rows:,} rows: they "
             "do not belong together"
+        )
+    if not tokenizer.encode(_ANY_TEXT, add_special_tokens=False):
+        raise UsageError(
+            f"{name} has no tokenizer that makes ids of a text: put the files of its own beside "
+            "its weights (tokenizer.json, tokenizer_config.json)"
         )
     begin = _own_opening(tokenizer) if opening is None else opening
     return HuggingFaceModel(name, model.eval(), tokenizer, begin)
@@ -196,8 +203,8 @@ def _origin(name: str, commit: str | None) -> str:
 
 def _own_opening(tokenizer: Any) -> tuple[int, ...]:
     """Return the ids that a tokenizer sets before a text by itself."""
-    plain = tokenizer.encode("a", add_special_tokens=False)
-    full = tokenizer.encode("a")
+    plain = tokenizer.encode(_ANY_TEXT, add_special_tokens=False)
+    full = tokenizer.encode(_ANY_TEXT)
     return tuple(full[: full.index(plain[0])])
 
 

@@ -50,7 +50,7 @@ def evaluate_all(
     done = Evaluation(folder)
     if materials.domains:
         begun = time.perf_counter()
-        watcher.begin(PERPLEXITY, total=len(materials.domains))
+        watcher.begin(f"{PERPLEXITY}: domains", total=len(materials.domains))
         for domain, held_out in materials.domains.items():
             done.domains[domain] = score_domain(
                 opened.transformer or opened.model,
