@@ -85,3 +85,12 @@ def test_a_row_is_adopted_beside_rows_that_have_gone_on():
     assert difference(found[2], alone(model, [1, 2, 3, 4, 5, 10])[-1]) < 1e-5
     seen = [*prompts()[0].tolist(), *more[0].tolist(), 8]
     assert difference(found[0], alone(model, seen)[-1]) < 1e-5
+
+
+def test_a_row_longer_than_the_columns_in_use_is_not_adopted_beside_them():
+    model = model_with_norms(shape(), attention="plain")
+    cache = joined(model)
+    read = empty(model, batch=1, columns=12)
+    model.next_logits(rows(1, 12)[0], read)
+    with pytest.raises(ValueError, match="12 tokens do not fit beside rows of 9 columns"):
+        cache.adopt(read, [(0, 12)], first=2)

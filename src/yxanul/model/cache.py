@@ -125,10 +125,13 @@ class KeyValueCache:
     ) -> None:
         """Give rows from `first` on what rows of another cache, which begin at 0, have read.
 
-        `picks` are those rows and how many of their tokens to take. Rows that are in use here have
-        read at least as many.
+        `picks` are those rows and how many of their tokens to take. All rows end in one column, so
+        with rows in use before `first`, more tokens than there are columns used is a ValueError.
         """
-        self.used = max(self.used, *(length for _, length in picks))
+        longest = max(length for _, length in picks)
+        if first and longest > self.used:
+            raise ValueError(f"{longest} tokens do not fit beside rows of {self.used} columns")
+        self.used = max(self.used, longest)
         for place, (row, length) in enumerate(picks, first):
             self.starts[place] = self.used - length
             span = slice(self.used - length, self.used)
