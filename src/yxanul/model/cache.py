@@ -41,6 +41,13 @@ class Place:
         return columns - torch.tensor(self.starts, device=self.device).unsqueeze(1)
 
     @cached_property
+    def in_table(self) -> slice | Tensor:
+        """Where a table of positions holds those of the new tokens: a slice costs no copy."""
+        if self.is_even:
+            return slice(self.begin - self.first, self.end - self.first)
+        return self.positions
+
+    @cached_property
     def is_filled(self) -> Tensor:
         """Which columns from `first` to `end` belong to a row, (rows, seen) bool."""
         columns = torch.arange(self.first, self.end, device=self.device)

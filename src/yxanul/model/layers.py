@@ -57,10 +57,10 @@ class Rotary(nn.Module):
         self.register_buffer("cos", angle.cos(), persistent=False)
         self.register_buffer("sin", angle.sin(), persistent=False)
 
-    def forward(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, positions: slice | Tensor | None = None) -> Tensor:
         """Rotate (batch, seq, heads, head_dim) by position; a pair is (i, i + head_dim / 2).
 
-        positions are (batch, seq); None: 0 to seq - 1 in every row.
+        positions are a slice of seq, the same for every row, or (batch, seq); None: from 0 on.
         """
         at = slice(x.size(1)) if positions is None else positions
         cos = self.cos[at].unsqueeze(-2).to(x.dtype)
@@ -95,7 +95,7 @@ class SelfAttention(nn.Module):
             # of the 302.9M flagship in bf16 on a CPU.
             qkv = torch.cat([one(x) for one in projections], dim=-1)
         heads = qkv.view(batch, seq, self.heads + 2 * self.kv_heads, self.head_dim)
-        positions = None if cache is None else cache.place.positions
+        positions = None if cache is None else cache.place.in_table
         turned = self.rotary(heads[:, :, : self.heads + self.kv_heads], positions)
         q = turned[:, :, : self.heads].transpose(1, 2)
         k = turned[:, :, self.heads :].transpose(1, 2)
