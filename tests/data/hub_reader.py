@@ -25,32 +25,32 @@ QUICK = {"tries": 4, "first_wait_s": 0.001, "longest_wait_s": 0.01, "silence_s":
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Read a benchmark or a source."""
-    news: list[str] = []
+    """Read a benchmark or a source; what came before an error is told too."""
+    given: dict[str, Any] = {"news": []}
     try:
         read = answer_benchmark if "task" in request else answer_source
-        return {"news": news, **read(request, news)}
+        read(request, given)
     except YxanulError as error:
-        kind = type(error).__name__
-        return {"news": news, "error": str(error), "exit_code": error.exit_code, "kind": kind}
+        given |= {"error": str(error), "exit_code": error.exit_code, "kind": type(error).__name__}
+    return given
 
 
-def answer_benchmark(request: dict[str, Any], news: list[str]) -> dict[str, Any]:
+def answer_benchmark(request: dict[str, Any], given: dict[str, Any]) -> None:
     """Read the items of a task, and its worked examples if it is told to."""
     found = read_benchmark(
         request["task"],
         bench="hub",
         with_shots=request["with_shots"],
-        news=news.append,
+        news=given["news"].append,
         patience=Patience(**request["patience"]),
     )
-    return asdict(found)
+    given |= asdict(found)
 
 
-def answer_source(request: dict[str, Any], news: list[str]) -> dict[str, Any]:
+def answer_source(request: dict[str, Any], given: dict[str, Any]) -> None:
     """Read a source, stop after `stop_after` documents, go on from there if `go_on`."""
-    given: dict[str, Any] = {"ids": [], "texts": [], "urls": [], "dropped": {}}
-    opening = Opening(news.append, request["begun"], Patience(**request["patience"]))
+    given |= {"ids": [], "texts": [], "urls": [], "dropped": {}}
+    opening = Opening(given["news"].append, request["begun"], Patience(**request["patience"]))
     source = open_source(SourceConfig(**request["source"]), "hub", seed=1, opening=opening)
     given["version"] = source.version
     documents, left = source.documents(), request["stop_after"]
@@ -63,7 +63,6 @@ def answer_source(request: dict[str, Any], news: list[str]) -> dict[str, Any]:
             documents.close()
             documents = source.bookmark.resume(mark)
     given["dropped"] = source.dropped
-    return given
 
 
 class Reader:
