@@ -14,20 +14,17 @@ from yxanul.data.tokenizer import load_tokenizer
 from yxanul.hardware.choices import DTYPES
 from yxanul.hardware.memory import keep_freed_memory
 from yxanul.hardware.peak import peak_flops
-from yxanul.model.transformer import Transformer
-from yxanul.optim.optimizers import Optimizers
-from yxanul.parallel.wrapping import wrap_model
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt
 from yxanul.train.benchmarks import gather_benchmarks
 from yxanul.train.budget import BudgetClock
 from yxanul.train.corpus import Corpus, held_out_documents
+from yxanul.train.engine import build_engine
 from yxanul.train.machine import Machine
 from yxanul.train.request import RunRequest
 from yxanul.train.scoring import Scorer
 from yxanul.train.session import Session
 from yxanul.train.skills import SkillScorer
-from yxanul.train.step import Engine
 
 
 def read_config(request: RunRequest) -> RunConfig:
@@ -56,20 +53,11 @@ def build_session(
     torch.set_float32_matmul_precision(compute.float32_matmul_precision)
     torch.manual_seed(config.optimization.seed)
     dtype = DTYPES[compute.precision]
-    model = Transformer.initialised(
+    model, engine = build_engine(
         config.model,
-        seed=config.optimization.seed,
-        compute_dtype=dtype,
-        attention=compute.attention,
-        loss_chunk_tokens=compute.loss_chunk_tokens,
-        gradient_checkpointing=compute.gradient_checkpointing,
-    ).to(machine.device)
-    engine = Engine(
-        model=wrap_model(model, compute, processes=machine.processes, device=machine.device),
-        optimizers=Optimizers(model, config.optimization.optimizer, muon_dtype=dtype),
+        config.optimization,
         processes=machine.processes,
         device=machine.device,
-        micro_batch_tokens=compute.micro_batch_tokens or 1,
     )
     stages = read_course(config, folder, attempt=current_attempt(folder.lineage))
     active = tuple(plan for plan in stages if request.stage in (None, plan.name))

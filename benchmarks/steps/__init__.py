@@ -1,0 +1,1 @@
+"""Training steps timed side by side: our way and others', on one workload."""

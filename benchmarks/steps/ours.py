@@ -1,0 +1,52 @@
+"""Our own update, as a run does it: the same model, engine and optimizers."""
+
+from __future__ import annotations
+
+from benchmarks.steps.workload import Batch, StepRun, Workload, time_steps
+from yxanul.config.schema import ComputeConfig, OptimizationConfig
+from yxanul.hardware.choices import DTYPES, freeze_compute
+from yxanul.optim.optimizers import LearningRates
+from yxanul.parallel.processes import Processes
+from yxanul.plan.flops import flops_per_token
+from yxanul.plan.parameters import parameter_count
+from yxanul.train.engine import build_engine
+from yxanul.train.step import train_step
+
+_ALONE = Processes(rank=0, local_rank=0, world_size=1)
+_RATES = LearningRates(matrices=1e-3, embedding=1e-3, norms=1e-3)
+
+
+def ours(name: str, workload: Workload, *, optimization: OptimizationConfig) -> StepRun:
+    """Time updates under these settings; precision and micro-batch are the workload's."""
+    compute = settled(optimization.compute, workload)
+    _, engine = build_engine(
+        workload.model,
+        optimization.model_copy(update={"compute": compute}),
+        processes=_ALONE,
+        device=workload.device,
+    )
+
+    def step(batch: Batch) -> float:
+        return train_step(engine, batch, rates=_RATES).loss
+
+    run = StepRun(
+        name=name,
+        parameters=parameter_count(workload.model).total,
+        flops_per_token=flops_per_token(workload.model, workload.seq_len),
+    )
+    return time_steps(run, step, workload)
+
+
+def settled(compute: ComputeConfig, workload: Workload) -> ComputeConfig:
+    """Return the settings with every `auto` chosen as a run chooses it."""
+    precision = next(name for name, dtype in DTYPES.items() if dtype == workload.dtype)
+    wish = compute.model_copy(
+        update={"precision": precision, "micro_batch_tokens": workload.micro_tokens}
+    )
+    return freeze_compute(
+        wish,
+        workload.model,
+        parameters=parameter_count(workload.model).total,
+        device=workload.device,
+        longest_seq_len=workload.seq_len,
+    )

@@ -1,0 +1,106 @@
+"""What every contestant of a benchmark trains: one shape, one size of batch, one device."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from yxanul.config.load import load_config
+from yxanul.config.schema import ModelConfig
+
+Batch = tuple[np.ndarray, np.ndarray]
+"""Inputs and targets of one update, each (rows, seq_len) int64."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Updates of `rows` rows of `seq_len` tokens, cut into micro-batches of `micro_rows`."""
+
+    model: ModelConfig
+    seq_len: int
+    rows: int
+    micro_rows: int
+    device: torch.device
+    dtype: torch.dtype
+    steps: int = 20
+    warmup: int = 3
+    seed: int = 1
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one update."""
+        return self.rows * self.seq_len
+
+    @property
+    def micro_tokens(self) -> int:
+        """Tokens of one forward pass."""
+        return self.micro_rows * self.seq_len
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield random tokens, the same for every contestant, without an end."""
+        generator = np.random.default_rng(self.seed)
+        while True:
+            tokens = generator.integers(0, self.model.vocab_size, (self.rows, self.seq_len + 1))
+            yield tokens[:, :-1].copy(), tokens[:, 1:].copy()
+
+
+@dataclass
+class StepRun:
+    """What one contestant took."""
+
+    name: str
+    parameters: int
+    flops_per_token: int
+    """Forward and backward of its own shape, PaLM convention."""
+    first_s: float = 0.0
+    """The first update, with whatever it compiles."""
+    step_s: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    peak_bytes: int | None = None
+    """Most memory that the card's allocator held; None on a CPU."""
+
+    def tokens_per_s(self, workload: Workload) -> float:
+        """Tokens per second at the median update."""
+        return workload.tokens / statistics.median(self.step_s)
+
+    def mfu(self, workload: Workload, peak_flops: float) -> float:
+        """Its FLOP/s as a share of `peak_flops`."""
+        return self.tokens_per_s(workload) * self.flops_per_token / peak_flops
+
+
+def shape(name: str) -> ModelConfig:
+    """Return a shape of configs/models."""
+    return load_config(Path("configs"), model=name).model
+
+
+def time_steps(run: StepRun, step: Callable[[Batch], float], workload: Workload) -> StepRun:
+    """Fill `run` with the time of updates by `step`, which returns the loss once it is known."""
+    if workload.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(workload.device)
+    for number, batch in enumerate(
+        islice(workload.batches(), 1 + workload.warmup + workload.steps)
+    ):
+        begin = time.perf_counter()
+        run.losses.append(step(batch))
+        synchronise(workload.device)
+        seconds = time.perf_counter() - begin
+        if number == 0:
+            run.first_s = seconds
+        elif number > workload.warmup:
+            run.step_s.append(seconds)
+    if workload.device.type == "cuda":
+        run.peak_bytes = torch.cuda.max_memory_allocated(workload.device)
+    return run
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

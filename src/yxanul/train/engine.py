@@ -1,0 +1,39 @@
+"""From settings to what trains: a model with new weights, wrapped, and its optimizers."""
+
+import torch
+
+from yxanul.config.schema import ModelConfig, OptimizationConfig
+from yxanul.hardware.choices import DTYPES
+from yxanul.model.transformer import Transformer
+from yxanul.optim.optimizers import Optimizers
+from yxanul.parallel.processes import Processes
+from yxanul.parallel.wrapping import wrap_model
+from yxanul.train.step import Engine
+
+
+def build_engine(
+    shape: ModelConfig,
+    optimization: OptimizationConfig,
+    *,
+    processes: Processes,
+    device: torch.device,
+) -> tuple[Transformer, Engine]:
+    """Return the bare model and the engine around it; every `auto` must have been chosen."""
+    compute = optimization.compute
+    dtype = DTYPES[compute.precision]
+    model = Transformer.initialised(
+        shape,
+        seed=optimization.seed,
+        compute_dtype=dtype,
+        attention=compute.attention,
+        loss_chunk_tokens=compute.loss_chunk_tokens,
+        gradient_checkpointing=compute.gradient_checkpointing,
+    ).to(device)
+    engine = Engine(
+        model=wrap_model(model, compute, processes=processes, device=device),
+        optimizers=Optimizers(model, optimization.optimizer, muon_dtype=dtype),
+        processes=processes,
+        device=device,
+        micro_batch_tokens=compute.micro_batch_tokens or 1,
+    )
+    return model, engine
