@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 def start(arguments: Sequence[str] | None = None) -> None:
     """Run the program and leave with its exit code."""
-    # OpenMP threads that wait by spinning take the cores from whatever else runs on the machine:
-    # beside one other process a step on two cores took twice as long. The user's setting wins.
+    # OpenMP threads that spin while they wait take the cores from whatever else runs there, and
+    # threads that sleep at once are woken late (docs/log.md, 2026-11-26): GNU's spin a little.
+    # The user's settings win.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         from yxanul.cli.main import main
 

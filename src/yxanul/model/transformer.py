@@ -18,7 +18,7 @@ from yxanul.model.attention import attention_path
 from yxanul.model.cache import KeyValueCache
 from yxanul.model.initialisation import initialise
 from yxanul.model.layers import Block, RMSNorm, Rotary
-from yxanul.model.loss import chunked_cross_entropy, token_nats
+from yxanul.model.loss import IGNORED, chunked_cross_entropy, token_nats
 
 
 class Transformer(nn.Module):
@@ -132,9 +132,15 @@ class Transformer(nn.Module):
     @torch.no_grad()
     def nats(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """Return each target's nats, (batch, seq) fp32, no gradients; 0 where it is -100."""
-        hidden = self.hidden_states(tokens).flatten(0, 1)
-        weight = self.embed_tokens.weight
-        flat = token_nats(
-            hidden, weight, targets=targets.flatten(), chunk_tokens=self.loss_chunk_tokens
+        hidden = self.hidden_states(tokens)
+        # Padding and context are most of what is read of long documents, and the head over the
+        # whole vocabulary is most of the work.
+        scored = targets != IGNORED
+        nats = torch.zeros(targets.shape, dtype=torch.float32, device=hidden.device)
+        nats[scored] = token_nats(
+            hidden[scored],
+            self.embed_tokens.weight,
+            targets=targets[scored],
+            chunk_tokens=self.loss_chunk_tokens,
         )
-        return flat.view(targets.shape)
+        return nats
