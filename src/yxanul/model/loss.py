@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -17,6 +18,8 @@ IGNORED = -100
 
 # Rows of logits that a CPU works on at once: 26 MB in bf16 stay in its last cache between passes.
 _CPU_ROWS = 256
+# Rows of the head are a multiple of this on a card: 50,257 columns fit none of its fast products.
+_CUDA_ROWS = 128
 
 
 def chunked_cross_entropy(
@@ -34,10 +37,12 @@ def chunked_cross_entropy(
 @torch.no_grad()
 def token_nats(hidden: Tensor, weight: Tensor, *, targets: Tensor, chunk_tokens: int) -> Tensor:
     """Return the nats of every target, (tokens,) fp32, without gradients; 0 where `IGNORED`."""
-    head = weight.to(hidden.dtype)
-    logits = hidden.new_empty(min(chunk_tokens, hidden.size(0)), weight.size(0))
+    head = _head(weight, dtype=hidden.dtype)
+    logits = hidden.new_empty(min(chunk_tokens, hidden.size(0)), head.size(0))
     parts = [
-        _target_nats(rows, head, targets=wanted, logits=logits[: rows.size(0)])
+        _target_nats(
+            rows, head, targets=wanted, logits=logits[: rows.size(0)], vocab=weight.size(0)
+        )
         for rows, wanted in zip(
             torch.split(hidden, chunk_tokens), torch.split(targets, chunk_tokens), strict=True
         )
@@ -52,17 +57,19 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk_tokens: int
     ) -> Tensor:
-        head = weight.to(hidden.dtype)
+        head = _head(weight, dtype=hidden.dtype)
+        vocab = weight.size(0)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         wants_gradient = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         grad_hidden = torch.empty_like(hidden) if wants_gradient else None
         grad_weight = torch.zeros_like(weight) if wants_gradient else None
-        buffer = hidden.new_empty(min(chunk_tokens, hidden.size(0)), weight.size(0))
+        buffer = hidden.new_empty(min(chunk_tokens, hidden.size(0)), head.size(0))
         for start in range(0, hidden.size(0), chunk_tokens):
             span = slice(start, start + chunk_tokens)
             rows, wanted = hidden[span], targets[span]
             logits = buffer[: rows.size(0)]
-            total += _target_nats(rows, head, targets=wanted, logits=logits).sum()
+            nats = _target_nats(rows, head, targets=wanted, logits=logits, vocab=vocab)
+            total += nats.sum()
             if grad_hidden is not None and grad_weight is not None:
                 # The gradient of the logits is the probabilities less one at the targets. Written
                 # by index: scatter_add_ in bf16 copies the chunk, 20 % of a step on a CPU.
@@ -73,7 +80,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 keep = (wanted != IGNORED).unsqueeze(1)
                 torch.mm(logits, head, out=grad_hidden[span])
                 grad_hidden[span].mul_(keep)
-                grad_weight += logits.T @ (rows * keep)
+                grad_weight += (logits.T @ (rows * keep))[:vocab]
         ctx.save_for_backward(grad_hidden, grad_weight)
         return total
 
@@ -86,16 +93,28 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return scaled, grad_weight * grad_total, None, None
 
 
-def _target_nats(hidden: Tensor, head: Tensor, *, targets: Tensor, logits: Tensor) -> Tensor:
+def _head(weight: Tensor, *, dtype: torch.dtype) -> Tensor:
+    """Return the weight (vocab, hidden) in `dtype`, on a card with rows of zeros added."""
+    head = weight.to(dtype)
+    if weight.device.type == "cpu":
+        return head
+    return F.pad(head, (0, 0, 0, -weight.size(0) % _CUDA_ROWS))
+
+
+def _target_nats(
+    hidden: Tensor, head: Tensor, *, targets: Tensor, logits: Tensor, vocab: int
+) -> Tensor:
     """Return each target's nats, fp32, at most 87, where fp32 ends; 0 where `IGNORED`.
 
-    hidden (tokens, hidden), head (vocab, hidden); `logits` (tokens, vocab) is filled with the
-    probabilities. In bf16 they are rounded, by 0.4 % at most, less than bf16 logits are.
+    hidden (tokens, hidden), head (vocab or more, hidden); `logits` (tokens, rows of the head) is
+    filled with the probabilities, 0 beyond vocab. In bf16 they are rounded, by 0.4 % at most, less
+    than bf16 logits are.
     """
     block = _CPU_ROWS if hidden.device.type == "cpu" else hidden.size(0)
     for start in range(0, hidden.size(0), block):
         part = logits[start : start + block]
         torch.mm(hidden[start : start + block], head.T, out=part)
+        part[:, vocab:] = float("-inf")
         # One softmax kernel (fp32 inside) is the cheapest pass over the vocabulary that gives both
         # loss and gradient.
         torch.softmax(part, dim=1, out=part)

@@ -96,27 +96,28 @@ class Transformer(nn.Module):
             caches = cache.layers if cache is not None else [None] * len(self.layers)
             for block, layer_cache in zip(self.layers, caches, strict=True):
                 x = block.forward(x, layer_cache)
-        hidden: Tensor = self.norm(x)
-        return hidden
+            x = self.norm.forward(x)
+        return x
 
     def run_blocks(self, x: Tensor) -> Tensor:
-        """Pass (batch, seq, hidden) through all blocks, with or without gradient checkpointing."""
+        """Pass (batch, seq, hidden) through all blocks and the final norm."""
         for block in self.layers:
             if self.gradient_checkpointing:
                 x = checkpoint(block, x, use_reentrant=False)
             else:
                 x = block(x)
-        return x
+        hidden: Tensor = self.norm(x)
+        return hidden
 
     def compile_training(self, how: str) -> None:
-        """Compile each `block` (equal ones share a graph) or the whole `model`.
+        """Compile each `block` (equal ones share a graph) or all of them, the `model`.
 
         Names of parameters stay as they are. There is one graph per sequence length and number of
         rows, so shapes are static.
         """
         if how == "block":
-            for block in self.layers:
-                block.compile(dynamic=False)
+            for part in (*self.layers, self.norm):
+                part.compile(dynamic=False)
         elif how == "model":
             self.trunk = torch.compile(self.run_blocks, dynamic=False)
 

@@ -1,0 +1,162 @@
+"""Whole updates on the card: compilation, lengths, micro-batches, a small card's memory, peers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch._dynamo.utils import counters
+
+from benchmarks.card.section import Row, Work, forget
+from benchmarks.steps.ours import ours, settled
+from benchmarks.steps.workload import StepRun, Workload
+from yxanul.cards import card_of_device
+from yxanul.config.schema import (
+    ComputeConfig,
+    ModelConfig,
+    OptimizationConfig,
+    OptimizerConfig,
+)
+from yxanul.plan.flops import flops_per_token
+from yxanul.plan.memory import activation_bytes, optimizer_bytes
+from yxanul.plan.parameters import parameter_count
+
+MICRO_TOKENS = 32_768
+STEP_TOKENS = 65_536
+"""Tokens of an update on one card of eight, at the promised 524,288 in all."""
+Peer = Callable[[Workload], StepRun]
+
+
+def workload(
+    shape: ModelConfig,
+    seq_len: int,
+    device: torch.device,
+    *,
+    micro_tokens: int = MICRO_TOKENS,
+    steps: int = 12,
+) -> Workload:
+    """Return updates of `STEP_TOKENS` tokens in micro-batches."""
+    return Workload(
+        model=shape,
+        seq_len=seq_len,
+        rows=STEP_TOKENS // seq_len,
+        micro_rows=micro_tokens // seq_len,
+        device=device,
+        dtype=torch.bfloat16,
+        steps=steps,
+    )
+
+
+def settings(optimizer: str = "adamw", **compute: Any) -> OptimizationConfig:
+    """Return settings that differ from the defaults in `compute` and the optimizer's name."""
+    return OptimizationConfig(
+        compute=ComputeConfig(**compute), optimizer=OptimizerConfig(name=optimizer)
+    )
+
+
+def compilations(shape: ModelConfig, device: torch.device) -> Iterator[tuple[Row, Work]]:
+    """Yield updates at 2,048 tokens without torch.compile, per block and whole."""
+    load = workload(shape, 2048, device)
+    for how in ("off", "block", "model"):
+        yield {"compile": how}, lambda how=how: measured(load, settings(compile=how))
+    # Graphs are dropped and made again; what was compiled lies in the cache on disk.
+    yield {"compile": "block, warm cache"}, lambda: measured(load, settings(compile="block"))
+
+
+def lengths(shape: ModelConfig, device: torch.device, how: str) -> Iterator[tuple[Row, Work]]:
+    """Yield updates at every sequence length of the promised curriculum."""
+    for seq_len in (512, 1024, 2048, 4096):
+        load = workload(shape, seq_len, device)
+        yield {"seq_len": seq_len}, lambda load=load: measured(load, settings(compile=how))
+
+
+def micro_batches(shape: ModelConfig, device: torch.device, how: str) -> Iterator[tuple[Row, Work]]:
+    """Yield updates of equal size in micro-batches of several sizes, with memory as predicted."""
+    for tokens in (8192, 16_384, 32_768, 65_536):
+        load = workload(shape, 2048, device, micro_tokens=tokens, steps=6)
+        yield (
+            {"micro_batch_tokens": tokens},
+            lambda load=load: measured(load, settings(compile=how)),
+        )
+
+
+def small_card(shape: ModelConfig, device: torch.device) -> Iterator[tuple[Row, Work]]:
+    """Yield updates at 4,096 tokens under 24 GB, which the allocator is kept to."""
+    total = torch.cuda.get_device_properties(device).total_memory
+    for how, checkpointing in (("off", True), ("block", True), ("block", False)):
+
+        def work(how: str = how, checkpointing: bool = checkpointing) -> Row:
+            torch.cuda.set_per_process_memory_fraction(22.5e9 / total, device)
+            load = workload(shape, 4096, device, micro_tokens=8192, steps=4)
+            wish = settings(compile=how, gradient_checkpointing=checkpointing)
+            try:
+                return measured(load, wish)
+            finally:
+                torch.cuda.set_per_process_memory_fraction(1.0, device)
+
+        yield {"compile": how, "checkpointing": checkpointing}, work
+
+
+def optimizers(shape: ModelConfig, device: torch.device, how: str) -> Iterator[tuple[Row, Work]]:
+    """Yield updates with each optimizer."""
+    for name in ("adamw", "muon"):
+        load = workload(shape, 2048, device, steps=8)
+        yield (
+            {"optimizer": name},
+            lambda name=name, load=load: measured(load, settings(name, compile=how)),
+        )
+
+
+def peers(
+    shape: ModelConfig, device: torch.device, contestants: Sequence[Peer], how: str
+) -> Iterator[tuple[Row, Work]]:
+    """Yield other ways of training the same shape and batch, with ours first and last."""
+    load = workload(shape, 2048, device)
+    yield {"way": "ours"}, lambda: measured(load, settings(compile=how))
+    for peer in contestants:
+        yield {"way": peer.__name__}, lambda peer=peer: told(peer(load), load)
+    yield {"way": "ours again"}, lambda: measured(load, settings(compile=how))
+
+
+def measured(load: Workload, wish: OptimizationConfig) -> Row:
+    """Time our updates; count what was compiled after the first ones, and check the prediction."""
+    forget()
+    counters.clear()
+    run = ours("ours", load, optimization=wish)
+    compute = settled(wish.compute, load)
+    count = parameter_count(load.model)
+    predicted = (
+        4 * 2 * count.total
+        + optimizer_bytes(load.model, wish)
+        + 2 * (count.total - count.norms)
+        + activation_bytes(load.model, compute, tokens=load.micro_tokens, seq_len=load.seq_len)
+    )
+    return told(run, load) | {
+        "predicted GiB": predicted / 2**30,
+        "graphs": counters["stats"].get("unique_graphs", 0),
+    }
+
+
+def told(run: StepRun, load: Workload) -> Row:
+    """Return a run's row; both conventions of MFU are shares of the card's dense bf16 peak."""
+    card = card_of_device(torch.cuda.get_device_name(load.device))
+    causal = flops_per_token(load.model, load.seq_len, convention="causal")
+    palm = flops_per_token(load.model, load.seq_len)
+    row: Row = {
+        "M parameters": run.parameters / 1e6,
+        "tokens/s": run.tokens_per_s(load),
+        "ms": 1e3 * load.tokens / run.tokens_per_s(load),
+    }
+    if card is not None:
+        share = run.mfu(load, card.dense_bf16_flops)
+        row |= {"MFU palm %": 100 * share}
+        if run.flops_per_token == palm:
+            row |= {"MFU causal %": 100 * share * causal / palm}
+    spread = (max(run.step_s) - min(run.step_s)) / min(run.step_s)
+    return row | {
+        "spread %": 100 * spread,
+        "first s": run.first_s,
+        "peak GiB": (run.peak_bytes or 0) / 2**30,
+        "loss": run.losses[-1],
+    }
