@@ -64,7 +64,7 @@ optimizations = st.builds(
     compute=st.builds(
         ComputeConfig,
         precision=st.sampled_from(["auto", "bf16", "fp32"]),
-        compile=st.sampled_from(["off", "block", "model"]),
+        compile=st.sampled_from(["auto", "off", "block", "model"]),
         threads=maybe(counts),
     ),
     checkpoint=st.builds(

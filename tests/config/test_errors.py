@@ -76,7 +76,7 @@ def test_an_unknown_key_in_a_list_of_sources_names_the_entry(folder):
         ("optimizer.beta1=1", "it must be less than 1"),
         ("compute.fp8=e4m3", "only off is possible in this version"),
         ("compute.zero1=true", "only false is possible in this version"),
-        ("compute.compile=false", "choose off, block or model"),
+        ("compute.compile=false", "choose auto, off, block or model"),
         ("checkpoint.keep=1", "it must be at least 2"),
         ("data.replay_share=0.6", "it must be at most 0.5"),
         ("training=3", "it must be a block of keys"),

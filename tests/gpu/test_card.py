@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from tests.model.tiny import rows, shape
+from tests.model.tiny import difference, rows, shape
 from yxanul.config.schema import OptimizerConfig
 from yxanul.model.attention import attention_path, plain_attention
+from yxanul.model.loss import IGNORED, chunked_cross_entropy
 from yxanul.model.transformer import Transformer
 from yxanul.optim.optimizers import LearningRates, Optimizers
 from yxanul.parallel.processes import Processes
@@ -42,11 +43,32 @@ def losses(device: str, dtype: torch.dtype, *, attention: str, compile_how: str 
     return [train_step(engine, batch, rates=rates).loss for batch in batches]
 
 
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.filterwarnings("default")  # torch.compile warns about torch's own code
+def test_the_padded_head_has_the_loss_and_gradients_of_the_plain_one(fused):
+    hidden, weight = torch.randn(300, 64), torch.randn(1001, 64) / 4
+    targets = torch.randint(0, 1001, (300,))
+    targets[::5] = IGNORED
+
+    def found(device: str, dtype: torch.dtype, **options):
+        leaves = [t.to(device).requires_grad_() for t in (hidden.to(dtype), weight)]
+        loss = chunked_cross_entropy(
+            *leaves, targets=targets.to(device), chunk_tokens=128, **options
+        )
+        loss.backward()
+        return [t.float().cpu() for t in (loss.detach(), *(leaf.grad for leaf in leaves))]
+
+    wanted = found("cpu", torch.float32)
+    for ours, plain in zip(found("cuda", torch.bfloat16, fused=fused), wanted, strict=True):
+        assert difference(ours, plain) < 0.02
+
+
 def test_bf16_on_the_card_follows_fp32_on_the_cpu():
     wanted = losses("cpu", torch.float32, attention="plain")
     assert losses("cuda", torch.bfloat16, attention="sdpa") == pytest.approx(wanted, rel=0.02)
 
 
+@pytest.mark.filterwarnings("default")  # torch.compile warns about torch's own code
 @pytest.mark.parametrize("how", ["block", "model"])
 def test_compiled_training_follows_the_eager_one(how):
     eager = losses("cuda", torch.bfloat16, attention="sdpa")

@@ -37,6 +37,8 @@ def test_every_open_choice_is_made_and_every_made_one_kept(precision, attention)
     assert frozen.threads >= 1
     assert frozen.micro_batch_tokens is not None
     assert frozen.micro_batch_tokens >= 1
+    assert frozen.loss_chunk_tokens == 2048
+    assert frozen.compile == "off"
     if precision != "auto":
         assert frozen.precision == precision
     if attention != "auto":

@@ -58,17 +58,20 @@ class ComputeConfig(Section):
         description="Attention path: plain = matmul and softmax; sdpa = torch chooses; cudnn, "
         "flash, efficient = that kernel or an error; auto = by rule, frozen at first start.",
     )
-    compile: Literal["off", "block", "model"] = Field(
-        default="off", description="torch.compile on nothing, on each block, or on the whole model."
+    compile: Literal["auto", "off", "block", "model"] = Field(
+        default="auto",
+        description="torch.compile on nothing, on each block, or on the whole model; auto = block "
+        "on a CUDA card that has triton and a C compiler, else off, frozen at first start.",
     )
     gradient_checkpointing: bool = Field(
         default=False,
         description="Recompute each block in the backward pass: less memory, about a quarter more "
         "work.",
     )
-    loss_chunk_tokens: PositiveInt = Field(
-        default=2048,
-        description="Tokens per chunk of the loss; the logits of one chunk are all that exists.",
+    loss_chunk_tokens: PositiveInt | None = Field(
+        default=None,
+        description="Tokens per chunk of the loss; the logits of one chunk are all that exists. "
+        "null = 2,048 on a CPU, 8,192 on a card, frozen at first start.",
     )
     micro_batch_tokens: PositiveInt | None = Field(
         default=None,

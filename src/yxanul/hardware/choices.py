@@ -25,6 +25,8 @@ _CPU_MICRO_BATCH_TOKENS = 2048
 _ACTIVATION_BYTES = 41
 PLAIN_UP_TO = 1024
 """Tokens: the longest sequence for which plain attention is taken on a CPU."""
+# Longer chunks are faster on a card and hold more logits: 0.8 GB in bf16 (docs/performance.md).
+_LOSS_CHUNK_TOKENS = {"cpu": 2048, "cuda": 8192}
 
 
 def pick_device(local_rank: int = 0) -> torch.device:
@@ -71,9 +73,15 @@ def settle_compute(
     attention: str = compute.attention
     if attention == "auto":
         attention = attention_by_rule(device, precision, longest_seq_len=longest_seq_len)
-    threads = compute.threads or usable_cores()
+    chunk = compute.loss_chunk_tokens or _LOSS_CHUNK_TOKENS[device.type]
     return compute.model_copy(
-        update={"precision": precision, "attention": attention, "threads": threads}
+        update={
+            "precision": precision,
+            "attention": attention,
+            "compile": compile_by_rule(device) if compute.compile == "auto" else compute.compile,
+            "loss_chunk_tokens": chunk,
+            "threads": compute.threads or usable_cores(),
+        }
     )
 
 
@@ -102,11 +110,17 @@ def attention_by_rule(device: torch.device, precision: str, *, longest_seq_len: 
     return "cudnn" if torch.cuda.get_device_capability(device) >= (9, 0) else "flash"
 
 
+def compile_by_rule(device: torch.device) -> str:
+    """Each block on a card that can compile: as fast as the whole model, and ready far sooner."""
+    return "block" if device.type == "cuda" and compile_obstacle(device) is None else "off"
+
+
 def _refuse_impossible(compute: ComputeConfig, device: torch.device, *, precision: str) -> None:
     obstacle = attention_obstacle(compute.attention, device, precision=precision)
     if obstacle is not None:
         raise UsageError(f"compute.attention={compute.attention} {obstacle}")
-    obstacle = compile_obstacle(device) if compute.compile != "off" else None
+    wanted = compute.compile in ("block", "model")
+    obstacle = compile_obstacle(device) if wanted else None
     if obstacle is not None:
         raise UsageError(
             f"compute.compile={compute.compile} {obstacle}, or set compute.compile=off"

@@ -6,6 +6,7 @@ pass. Sums are fp32.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -23,15 +24,16 @@ _CUDA_ROWS = 128
 
 
 def chunked_cross_entropy(
-    hidden: Tensor, weight: Tensor, *, targets: Tensor, chunk_tokens: int
+    hidden: Tensor, weight: Tensor, *, targets: Tensor, chunk_tokens: int, fused: bool = False
 ) -> Tensor:
     """Return the sum of nats over all targets that are not `IGNORED`, a 0-D fp32 tensor.
 
     hidden (tokens, hidden) in the compute type, weight (vocab, hidden) in fp32, targets (tokens,)
-    int64. At most (chunk_tokens, vocab) logits are held.
+    int64. At most (chunk_tokens, vocab) logits are held. `fused` compiles the passes over them into
+    one kernel, which needs torch.compile.
     """
     apply: Callable[..., Tensor] = _ChunkedCrossEntropy.apply
-    return apply(hidden, weight, targets, chunk_tokens)
+    return apply(hidden, weight, targets, chunk_tokens, fused)
 
 
 @torch.no_grad()
@@ -55,7 +57,12 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk_tokens: int
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        chunk_tokens: int,
+        fused: bool,
     ) -> Tensor:
         head = _head(weight, dtype=hidden.dtype)
         vocab = weight.size(0)
@@ -68,13 +75,17 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             span = slice(start, start + chunk_tokens)
             rows, wanted = hidden[span], targets[span]
             logits = buffer[: rows.size(0)]
-            nats = _target_nats(rows, head, targets=wanted, logits=logits, vocab=vocab)
-            total += nats.sum()
-            if grad_hidden is not None and grad_weight is not None:
+            if fused:
+                torch.mm(rows, head.T, out=logits)
+                nats = _compiled_slopes()(logits, wanted, vocab)
+            else:
+                nats = _target_nats(rows, head, targets=wanted, logits=logits, vocab=vocab)
                 # The gradient of the logits is the probabilities less one at the targets. Written
                 # by index: scatter_add_ in bf16 copies the chunk, 20 % of a step on a CPU.
                 at = torch.arange(rows.size(0), device=rows.device), wanted.clamp(min=0)
                 logits[at] -= 1.0
+            total += nats.sum()
+            if grad_hidden is not None and grad_weight is not None:
                 # Ignored rows are zeroed in the hidden states, which are narrow, and not in the
                 # logits; asking whether there are any would make a GPU wait.
                 keep = (wanted != IGNORED).unsqueeze(1)
@@ -86,11 +97,31 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         grad_hidden, grad_weight = ctx.saved_tensors
         # In fp32, or a bf16 factor would scale the trunk's gradients otherwise than the head's.
         scaled = (grad_hidden.float() * grad_total).to(grad_hidden.dtype)
-        return scaled, grad_weight * grad_total, None, None
+        return scaled, grad_weight * grad_total, None, None, None
+
+
+@lru_cache(maxsize=1)
+def _compiled_slopes() -> Callable[[Tensor, Tensor, int], Tensor]:
+    return torch.compile(slopes_in_place, dynamic=False)
+
+
+def slopes_in_place(logits: Tensor, targets: Tensor, vocab: int) -> Tensor:
+    """Turn logits (tokens, vocab or more) into the loss' gradient; return the nats (tokens,).
+
+    Columns from `vocab` on are padding. Sums are fp32; where the target is `IGNORED` the nats are
+    0, and the gradient is not that of any target.
+    """
+    column = torch.arange(logits.size(1), device=logits.device)
+    wide = logits.float().masked_fill(column >= vocab, float("-inf"))
+    total = torch.logsumexp(wide, dim=1, keepdim=True)
+    target = targets.clamp(min=0).unsqueeze(1)
+    nats = (total - wide.gather(1, target)).squeeze(1) * (targets != IGNORED)
+    logits.copy_((wide - total).exp() - (column == target).float())
+    return nats
 
 
 def _head(weight: Tensor, *, dtype: torch.dtype) -> Tensor:

@@ -6,8 +6,9 @@ working precision, following the way of counting of Korthikanti et al. (arXiv 22
 keys and values after rotation, the attention's output, the residual's branch point, and gate, up
 and their product of the GEGLU (3 x intermediate_size; the activation is recomputed or fused). For
 the flagship in bf16 that is 30,720 bytes, the 31 KB per token and layer of the design notes. The
-loss holds one chunk of logits in fp32 and its gradient. Temporaries of kernels, fragments of the
-allocator and buffers of communication are left out, so a machine needs somewhat more.
+loss holds one chunk of logits, and their gradient in the same place. Temporaries of kernels,
+fragments of the allocator and buffers of communication are left out, so a machine needs somewhat
+more.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ FP32_BYTES = 4
 # Tokens of one forward pass when micro_batch_tokens is null: what an 80 GB card
 # holds without gradient checkpointing, with room to spare. A run chooses by its own device.
 ASSUMED_TOKENS = 32_768
+ASSUMED_LOSS_CHUNK = 8192  # what a run takes on a card
 MOST_TOKENS = 65_536  # more in one pass brings no speed; a run by rule takes no more either
 CARD_SHARE = 0.92  # of a card's memory may be planned: kernels and the allocator need the rest
 
@@ -105,6 +107,6 @@ def activation_bytes(
     kept = layers * per_token
     if compute.gradient_checkpointing:
         kept = layers * model.hidden_size + per_token  # every layer's input, one layer in full
-    chunk = min(compute.loss_chunk_tokens, tokens)
-    logits = 2 * FP32_BYTES * chunk * model.vocab_size
+    chunk = min(compute.loss_chunk_tokens or ASSUMED_LOSS_CHUNK, tokens)
+    logits = size * chunk * model.vocab_size  # whose gradient is written over them
     return tokens * size * (kept + 2 * model.hidden_size) + logits

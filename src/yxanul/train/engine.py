@@ -26,7 +26,7 @@ def build_engine(
         seed=optimization.seed,
         compute_dtype=dtype,
         attention=compute.attention,
-        loss_chunk_tokens=compute.loss_chunk_tokens,
+        loss_chunk_tokens=_chosen(compute.loss_chunk_tokens),
         gradient_checkpointing=compute.gradient_checkpointing,
     ).to(device)
     engine = Engine(
@@ -34,6 +34,12 @@ def build_engine(
         optimizers=Optimizers(model, optimization.optimizer, muon_dtype=dtype),
         processes=processes,
         device=device,
-        micro_batch_tokens=compute.micro_batch_tokens or 1,
+        micro_batch_tokens=_chosen(compute.micro_batch_tokens),
     )
     return model, engine
+
+
+def _chosen(tokens: int | None) -> int:
+    if tokens is None:
+        raise ValueError("`freeze_compute` must choose what the settings leave open")
+    return tokens

@@ -5,7 +5,7 @@ from __future__ import annotations
 from yxanul.cards import GB
 from yxanul.plan.claims.claim import TOLERANCE, Claim, Facts
 from yxanul.plan.flops import recomputed_share
-from yxanul.plan.memory import CARD_SHARE, activation_bytes, memory
+from yxanul.plan.memory import ASSUMED_LOSS_CHUNK, CARD_SHARE, activation_bytes, memory
 from yxanul.plan.storage import disk_bytes
 from yxanul.plan.tables import percent
 from yxanul.units import format_bytes
@@ -23,16 +23,18 @@ def memory_claims(facts: Facts) -> tuple[Claim, ...]:
 def _checkpointing(facts: Facts) -> Claim:
     """Compare the bytes that one more token keeps, without and with recomputing."""
     model, compute = facts.config.model, facts.config.optimization.compute
-    seq_len = model.max_position_embeddings
+    seq_len, chunk = model.max_position_embeddings, ASSUMED_LOSS_CHUNK
 
     def per_token(checkpointing: bool) -> float:
-        switched = compute.model_copy(update={"gradient_checkpointing": checkpointing})
+        switched = compute.model_copy(
+            update={"gradient_checkpointing": checkpointing, "loss_chunk_tokens": chunk}
+        )
         # Both counts hold a whole chunk of logits, which the difference leaves out.
         few, many = (
             activation_bytes(model, switched, tokens=tokens, seq_len=seq_len)
-            for tokens in (compute.loss_chunk_tokens, 2 * compute.loss_chunk_tokens)
+            for tokens in (chunk, 2 * chunk)
         )
-        return (many - few) / compute.loss_chunk_tokens
+        return (many - few) / chunk
 
     without, with_it = per_token(False), per_token(True)
     times = without / with_it
