@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from benchmarks.card.section import Row, Work
 from yxanul.config.schema import ModelConfig
-from yxanul.model.attention import attention_path
 from yxanul.model.loss import chunked_cross_entropy
+from yxanul.train.timing import TIMED_TOKENS, attention_ms, milliseconds
 
 _KERNELS = ("cudnn", "flash", "efficient", "plain")
-
-
-def milliseconds(work: Callable[[], object], *, repeats: int = 20, warmup: int = 3) -> float:
-    """Return the median time of `work` on the card, by its own clock."""
-    for _ in range(warmup):
-        work()
-    begins = [torch.cuda.Event(enable_timing=True) for _ in range(repeats)]
-    ends = [torch.cuda.Event(enable_timing=True) for _ in range(repeats)]
-    for begin, end in zip(begins, ends, strict=True):
-        begin.record()
-        work()
-        end.record()
-    torch.cuda.synchronize()
-    return statistics.median(b.elapsed_time(e) for b, e in zip(begins, ends, strict=True))
 
 
 def products(shape: ModelConfig, device: torch.device) -> Iterator[tuple[Row, Work]]:
@@ -67,33 +52,20 @@ def copies(device: torch.device) -> Iterator[tuple[Row, Work]]:
 
 
 def attention_kernels(shape: ModelConfig, device: torch.device) -> Iterator[tuple[Row, Work]]:
-    """Yield each kernel's time, forward and backward, over 32,768 tokens in rows of seq_len."""
+    """Yield each kernel's time, forward and backward, in rows of several lengths."""
     for seq_len in (512, 1024, 2048, 4096):
         for name in _KERNELS:
             if name == "plain" and seq_len > 1024:
                 continue  # its scores alone would fill the card
 
             def work(seq_len: int = seq_len, name: str = name) -> Row:
-                size = (32_768 // seq_len, seq_len, shape.num_attention_heads, shape.head_dim)
-                q, k, v = (
-                    torch.randn(size, device=device, dtype=torch.bfloat16, requires_grad=True)
-                    for _ in range(3)
-                )
-                path = attention_path(name)
-                slope = torch.randn(size, device=device, dtype=torch.bfloat16).transpose(1, 2)
-
-                def both() -> tuple[Tensor, ...]:
-                    out = path(*(t.transpose(1, 2) for t in (q, k, v)))
-                    return torch.autograd.grad(out, (q, k, v), slope)
-
-                forward_ms = milliseconds(lambda: path(*(t.transpose(1, 2) for t in (q, k, v))))
-                both_ms = milliseconds(both)
+                forward, both = attention_ms(name, shape, seq_len=seq_len, device=device)
                 width = shape.num_attention_heads * shape.head_dim
-                causal = 6 * width * seq_len * 32_768
+                causal = 6 * width * seq_len * TIMED_TOKENS
                 return {
-                    "forward ms": forward_ms,
-                    "both ms": both_ms,
-                    "TFLOP/s (causal)": causal / both_ms / 1e9,
+                    "forward ms": forward,
+                    "both ms": both,
+                    "TFLOP/s (causal)": causal / both / 1e9,
                 }
 
             yield {"seq_len": seq_len, "kernel": name}, work

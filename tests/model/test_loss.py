@@ -60,7 +60,7 @@ def test_the_card_s_one_pass_over_padded_logits_is_the_gradient_of_cross_entropy
     wanted.sum().backward()
     padded = torch.full((TOKENS, VOCAB + 19), 1e4)  # beyond the vocabulary anything may stand
     padded[:, :VOCAB] = logits.detach()
-    torch.testing.assert_close(slopes_in_place(padded, targets, VOCAB), wanted.detach())
+    torch.testing.assert_close(slopes_in_place(padded, targets, vocab=VOCAB), wanted.detach())
     kept = targets != IGNORED
     torch.testing.assert_close(padded[kept, :VOCAB], logits.grad[kept])
     assert not padded[:, VOCAB:].any()

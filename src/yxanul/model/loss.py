@@ -77,7 +77,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             logits = buffer[: rows.size(0)]
             if fused:
                 torch.mm(rows, head.T, out=logits)
-                nats = _compiled_slopes()(logits, wanted, vocab)
+                nats = _compiled_slopes()(logits, wanted, vocab=vocab)
             else:
                 nats = _target_nats(rows, head, targets=wanted, logits=logits, vocab=vocab)
                 # The gradient of the logits is the probabilities less one at the targets. Written
@@ -105,11 +105,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
 
 @lru_cache(maxsize=1)
-def _compiled_slopes() -> Callable[[Tensor, Tensor, int], Tensor]:
+def _compiled_slopes() -> Callable[..., Tensor]:
     return torch.compile(slopes_in_place, dynamic=False)
 
 
-def slopes_in_place(logits: Tensor, targets: Tensor, vocab: int) -> Tensor:
+def slopes_in_place(logits: Tensor, targets: Tensor, *, vocab: int) -> Tensor:
     """Turn logits (tokens, vocab or more) into the loss' gradient; return the nats (tokens,).
 
     Columns from `vocab` on are padding. Sums are fp32; where the target is `IGNORED` the nats are

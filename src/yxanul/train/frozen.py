@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 from yxanul.config.contradictions import check_config
 from yxanul.config.load import diff_configs, dump_config
-from yxanul.config.schema import RunConfig, StageConfig
+from yxanul.config.schema import ComputeConfig, RunConfig, StageConfig
 from yxanul.curriculum.course import read_frozen_config
 from yxanul.curriculum.stages import longest_seq_len
 from yxanul.data.manifest import Manifest
@@ -17,6 +17,7 @@ from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.verdicts import read_verdicts
 from yxanul.train.machine import Machine
+from yxanul.train.probes import probe_card
 
 # Settings that may differ on resume, because they change no weight and no verdict that was given.
 _MAY_CHANGE = (
@@ -27,7 +28,14 @@ _MAY_CHANGE = (
     "compute.keep_freed_memory",
 )
 _MAY_MOVE = ".evaluation.bench"  # the run keeps the items that it read there
-_FROZEN = ("precision", "attention", "threads", "micro_batch_tokens")
+_FROZEN = (
+    "precision",
+    "attention",
+    "compile",
+    "loss_chunk_tokens",
+    "threads",
+    "micro_batch_tokens",
+)
 # What `auto` looks like, so that a resume takes the choice that the run was begun with.
 _OPEN = ("auto", None)
 
@@ -55,26 +63,33 @@ def freeze_config(config: RunConfig, folder: RunFolder, *, machine: Machine) -> 
     RUN/config.yaml is written, or held against: other settings than the run's are a `ConfigError`.
     """
     before = _begun_with(folder)
-    compute = config.optimization.compute
+    wish, longest = config.optimization.compute, longest_seq_len(config.stages)
     if before is not None:
         chosen = before.optimization.compute
-        opened = {k: getattr(chosen, k) for k in _FROZEN if getattr(compute, k) in _OPEN}
-        compute = compute.model_copy(update=opened)
-    compute = freeze_compute(
-        compute,
+        opened = {k: getattr(chosen, k) for k in _FROZEN if getattr(wish, k) in _OPEN}
+        wish = wish.model_copy(update=opened)
+    ruled = freeze_compute(
+        wish,
         config.model,
         parameters=parameter_count(config.model).total,
         device=machine.device,
-        longest_seq_len=longest_seq_len(config.stages),
+        longest_seq_len=longest,
     )
-    optimization = config.optimization.model_copy(update={"compute": compute})
-    frozen = config.model_copy(update={"optimization": optimization})
-    if before is not None:
+    frozen = _with_compute(config, ruled)
+    if before is None:
+        found = probe_card(wish, frozen, seq_len=longest, machine=machine)
+        frozen = _with_compute(frozen, found)
+    else:
         frozen = _with_budgets(frozen, before, closed=read_verdicts(folder).keys())
         frozen = _continue_config(before, frozen, folder=folder)
     if machine.processes.is_main:
         write_atomic(folder.config, dump_config(frozen))
     return frozen
+
+
+def _with_compute(config: RunConfig, compute: ComputeConfig) -> RunConfig:
+    optimization = config.optimization.model_copy(update={"compute": compute})
+    return config.model_copy(update={"optimization": optimization})
 
 
 def _begun_with(folder: RunFolder) -> RunConfig | None:

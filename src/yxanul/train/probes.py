@@ -1,0 +1,157 @@
+"""What a run tries on a card before its first start: attention kernels, and the micro-batch.
+
+Rules say what should be fast and what should fit; a card is asked, once, because wheels and memory
+differ. What was found is frozen into RUN/config.yaml (docs/decisions.md, 13). On a CPU rules decide
+alone, so that the same machine always chooses the same.
+"""
+
+import gc
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from yxanul.config.schema import ComputeConfig, ModelConfig, OptimizationConfig, RunConfig
+from yxanul.errors import UsageError
+from yxanul.hardware.device import memory_bytes
+from yxanul.optim.optimizers import LearningRates
+from yxanul.parallel.processes import Processes
+from yxanul.plan.memory import CARD_SHARE
+from yxanul.train.engine import build_engine
+from yxanul.train.machine import Machine
+from yxanul.train.step import train_step
+from yxanul.train.timing import attention_ms
+
+Agree = Callable[[bool], bool]
+_KERNELS = ("cudnn", "flash")
+
+
+def probe_card(
+    wish: ComputeConfig, config: RunConfig, *, seq_len: int, machine: Machine
+) -> ComputeConfig:
+    """Return the settings of `config`, chosen by rule, with what `wish` left open as measured here.
+
+    seq_len is the run's longest. A card that not even one sequence fits is a `UsageError`.
+    """
+    found = config.optimization.compute
+    if machine.device.type != "cuda":
+        return found
+    if wish.attention == "auto" and found.precision == "bf16":
+        kernel = fastest_kernel(
+            config.model,
+            seq_len=seq_len,
+            device=machine.device,
+            processes=machine.processes,
+            say=machine.progress.say,
+        )
+        found = found.model_copy(update={"attention": kernel})
+    if wish.micro_batch_tokens is None:
+        tokens = _micro_batch(found, config, seq_len=seq_len, machine=machine)
+        found = found.model_copy(update={"micro_batch_tokens": tokens})
+    return found
+
+
+def fastest_kernel(
+    shape: ModelConfig,
+    *,
+    seq_len: int,
+    device: torch.device,
+    processes: Processes,
+    say: Callable[[str], None],
+) -> str:
+    """Return the attention kernel that is fastest, forward and backward, on the main process' card.
+
+    One that cannot run is told and left out; efficient is what runs everywhere.
+    """
+    times: dict[str, float] = {}
+    for name in _KERNELS:
+        try:
+            times[name] = attention_ms(name, shape, seq_len=seq_len, device=device)[1]
+        except RuntimeError as error:
+            say(f"attention kernel {name}: {str(error).splitlines()[0]}")
+    told = ", ".join(f"{name} {ms:.2f} ms" for name, ms in times.items())
+    say(f"attention over {seq_len:,} tokens, forward and backward: {told}")
+    # All processes must compute alike, and cards of one kind may differ by a hair.
+    best = _KERNELS.index(min(times, key=times.__getitem__)) if times else len(_KERNELS)
+    chosen = torch.tensor(best if processes.is_main else 0, device=device)
+    return (*_KERNELS, "efficient")[int(processes.total(chosen))]
+
+
+def largest_that_fits(
+    first: int, need: Callable[[int], float], *, limit: float, smallest: int, agree: Agree
+) -> int:
+    """Return the first of `first`, its half, its quarter, ... that needs at most `limit` bytes.
+
+    `agree` makes one answer of all processes': too much for one is too much. Where not even one
+    sequence fits, `smallest` tokens, it is a `UsageError`.
+    """
+    tokens = max(first, smallest)
+    while agree(need(tokens) > limit):
+        if tokens == smallest:
+            raise UsageError(
+                f"one sequence of {smallest:,} tokens does not fit this card with "
+                f"{1 - CARD_SHARE:.0%} to spare: set compute.gradient_checkpointing=true, shorten "
+                "training.seq_len_curriculum, or take a smaller model"
+            )
+        tokens = max(tokens // 2, smallest)
+    return tokens
+
+
+def trial_bytes(
+    shape: ModelConfig, optimization: OptimizationConfig, *, seq_len: int, device: torch.device
+) -> float:
+    """Return the most bytes that the card's allocator held in two updates of one micro-batch.
+
+    More than there is: infinity. The model is thrown away.
+    """
+    _free(device)
+    try:
+        _two_updates(shape, optimization, seq_len=seq_len, device=device)
+    except torch.cuda.OutOfMemoryError:
+        held = math.inf
+    else:
+        held = float(torch.cuda.max_memory_reserved(device))
+    _free(device)
+    return held
+
+
+def _micro_batch(
+    compute: ComputeConfig, config: RunConfig, *, seq_len: int, machine: Machine
+) -> int:
+    """Return the tokens of one forward pass, at most those of a process' whole step."""
+    device, processes = machine.device, machine.processes
+    step = max(s.training.batch_tokens for s in config.stages) // processes.world_size
+
+    def need(tokens: int) -> float:
+        tried = compute.model_copy(update={"micro_batch_tokens": tokens})
+        optimization = config.optimization.model_copy(update={"compute": tried})
+        return trial_bytes(config.model, optimization, seq_len=seq_len, device=device)
+
+    tokens = largest_that_fits(
+        min(compute.micro_batch_tokens or step, step),
+        need,
+        limit=CARD_SHARE * memory_bytes(device),
+        smallest=seq_len,
+        agree=lambda flag: processes.anyone(flag, device),
+    )
+    machine.progress.say(f"a forward pass of {tokens:,} tokens fits the card, as tried")
+    return tokens
+
+
+def _two_updates(
+    shape: ModelConfig, optimization: OptimizationConfig, *, seq_len: int, device: torch.device
+) -> None:
+    """Train on random tokens at a rate of 0; the second update finds the moments in place."""
+    rows = max(1, (optimization.compute.micro_batch_tokens or seq_len) // seq_len)
+    tokens = np.random.default_rng(0).integers(0, shape.vocab_size, (2, rows, seq_len))
+    _, engine = build_engine(shape, optimization, processes=Processes(0, 0, 1), device=device)
+    for _ in range(2):
+        train_step(engine, (tokens[0], tokens[1]), rates=LearningRates(0.0, 0.0, 0.0))
+
+
+def _free(device: torch.device) -> None:
+    torch.compiler.reset()
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)

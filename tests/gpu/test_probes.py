@@ -1,0 +1,50 @@
+"""What a run tries on a card before its first step: run with `pytest -m gpu`."""
+
+import math
+
+import pytest
+import torch
+
+from tests.model.tiny import shape
+from yxanul.config.schema import ComputeConfig, OptimizationConfig
+from yxanul.hardware.choices import freeze_compute
+from yxanul.parallel.processes import Processes
+from yxanul.train.probes import fastest_kernel, trial_bytes
+
+CARD = torch.device("cuda", 0)
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA card"),
+]
+
+
+def optimization(tokens: int) -> OptimizationConfig:
+    wish = ComputeConfig(micro_batch_tokens=tokens, compile="off")
+    chosen = freeze_compute(wish, shape(), parameters=10**6, device=CARD, longest_seq_len=32)
+    return OptimizationConfig(compute=chosen)
+
+
+def test_a_trial_tells_the_memory_it_took_and_leaves_none_behind():
+    few, many = (trial_bytes(shape(), optimization(n), seq_len=32, device=CARD) for n in (64, 8192))
+    assert 0 < few < many < math.inf
+    assert torch.cuda.memory_allocated(CARD) == 0
+
+
+def test_a_trial_beyond_the_card_is_infinite_and_leaves_none_behind():
+    total = torch.cuda.get_device_properties(CARD).total_memory
+    torch.cuda.set_per_process_memory_fraction(1e8 / total, CARD)
+    try:
+        assert trial_bytes(shape(), optimization(2**20), seq_len=32, device=CARD) == math.inf
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, CARD)
+    assert torch.cuda.memory_allocated(CARD) == 0
+
+
+def test_the_fastest_kernel_is_one_of_the_pinned_and_its_time_is_told():
+    told: list[str] = []
+    kernel = fastest_kernel(
+        shape(), seq_len=512, device=CARD, processes=Processes(0, 0, 1), say=told.append
+    )
+    assert kernel in ("cudnn", "flash", "efficient")
+    assert "ms" in told[-1]

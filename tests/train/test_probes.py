@@ -1,0 +1,44 @@
+"""A micro-batch is the largest that fits, for all processes alike."""
+
+import pytest
+
+from yxanul.errors import UsageError
+from yxanul.train.probes import largest_that_fits
+
+BYTES_PER_TOKEN = 1000
+
+
+def need(tokens: int) -> float:
+    return BYTES_PER_TOKEN * tokens
+
+
+def alone(flag: bool) -> bool:
+    return flag
+
+
+@pytest.mark.parametrize(
+    ("limit", "found"),
+    [(32768, 32768), (32767, 16384), (8192, 8192), (5000, 4096), (3000, 3000)],
+)
+def test_halves_are_tried_until_one_fits_and_one_sequence_is_the_last(limit, found):
+    tried = largest_that_fits(
+        32768, need, limit=limit * BYTES_PER_TOKEN, smallest=3000, agree=alone
+    )
+    assert tried == found
+
+
+def test_less_than_one_sequence_is_refused_in_one_sentence():
+    with pytest.raises(UsageError, match="one sequence of 4,096 tokens does not fit"):
+        largest_that_fits(32768, need, limit=4095 * BYTES_PER_TOKEN, smallest=4096, agree=alone)
+
+
+def test_too_much_for_another_process_is_too_much():
+    others = iter([True, True, False])
+    tried = largest_that_fits(
+        32768, need, limit=1e12, smallest=512, agree=lambda mine: mine or next(others)
+    )
+    assert tried == 8192
+
+
+def test_a_first_try_is_at_least_one_sequence():
+    assert largest_that_fits(1024, need, limit=1e12, smallest=4096, agree=alone) == 4096
