@@ -22,6 +22,7 @@ from yxanul.plan.memory import (
     CARD_SHARE,
     activation_bytes,
     largest_micro_batch,
+    layer_bytes,
     memory,
     optimizer_bytes,
 )
@@ -160,6 +161,55 @@ def test_torch_counts_the_same_work_done_again_by_gradient_checkpointing(kind):
     assert again - once == tokens * recomputed_flops_per_token(shape, seq_len)
 
 
+def bytes_kept(shape, *, rows, seq_len, precision, attention):
+    """Return the bytes of all tensors that one layer keeps for its backward pass."""
+    import torch
+
+    from yxanul.model.transformer import Transformer
+
+    dtype = getattr(torch, precision)
+    model = Transformer.initialised(shape, seed=1, compute_dtype=dtype, attention=attention)
+    storages = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage
+        return tensor
+
+    x = torch.randn(rows, seq_len, shape.hidden_size, dtype=dtype, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model.layers[0](x)
+    return sum(storage.nbytes() for storage in storages.values())
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "plain"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("keys", [4, 2])
+def test_an_eager_layer_keeps_the_bytes_that_are_planned(keys, precision, attention):
+    shape = ModelConfig(
+        name="small",
+        hidden_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=keys,
+        head_dim=16,
+        intermediate_size=96,
+        vocab_size=211,
+        max_position_embeddings=512,
+    )
+    # The difference leaves out what does not grow with the tokens: copies of weights.
+    few, many = (
+        bytes_kept(shape, rows=rows, seq_len=64, precision=precision, attention=attention)
+        for rows in (2, 5)
+    )
+    compute = ComputeConfig(
+        precision={"float32": "fp32", "bfloat16": "bf16"}[precision],
+        attention=attention,
+        compile="off",
+    )
+    assert (many - few) / (3 * 64) == layer_bytes(shape, compute, seq_len=64)
+
+
 @pytest.mark.parametrize(
     ("epochs", "worth"),
     [(1, 1), (2, 1.97), (4, 3.73), (8, 6.62), (15, 10.19), (20, 11.91), (40, 15.17), (100, 16.36)],
@@ -241,16 +291,19 @@ def test_weights_gradients_and_moments_take_sixteen_bytes_a_parameter():
     assert saved == 4 * parameter_count(config.model).matrices
 
 
-def test_a_layer_of_the_flagship_keeps_30_720_bytes_a_token_in_bf16():
-    model, compute = load_config(CONFIGS).model, ComputeConfig(precision="bf16")
-
-    def kept(shape):
-        return activation_bytes(shape, compute, tokens=100, seq_len=512)
-
-    one = model.model_copy(update={"num_hidden_layers": 1})
-    two = model.model_copy(update={"num_hidden_layers": 2})
-    grown = kept(two) - kept(one)
-    assert grown == 100 * 30_720
+# An H200 on 2026-11-26, torch 2.11: the most that its allocator held in whole updates of the
+# flagship in micro-batches of 16 x 2,048 tokens, the loss in chunks of 2,048.
+@pytest.mark.parametrize(("how", "measured_gib"), [("block", 34.6), ("off", 47.9)])
+def test_the_memory_of_the_flagship_is_within_a_tenth_of_what_a_card_held(how, measured_gib):
+    config = load_config(
+        CONFIGS,
+        overrides=[
+            f"compute.compile={how}",
+            "compute.micro_batch_tokens=32768",
+            "compute.loss_chunk_tokens=2048",
+        ],
+    )
+    assert memory(config).total / 2**30 == pytest.approx(measured_gib, rel=0.1)
 
 
 def test_switches_move_the_memory_the_right_way():
@@ -272,7 +325,6 @@ def test_one_row_is_counted_even_when_it_is_longer_than_assumed():
     assert memory(fixed).micro_batch_tokens == 8192
     small = load_config(CONFIGS, overrides=["training.batch_tokens=4096"])
     assert memory(small).micro_batch_tokens == 4096
-    assert math.isclose(memory(load_config(CONFIGS)).activations, 28e9, rel_tol=0.05)
 
 
 def test_the_largest_micro_batch_fits_and_its_double_does_not():

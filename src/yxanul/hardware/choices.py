@@ -20,9 +20,9 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 # Bounds the activations of the 303M-parameter flagship on a CPU to about 2 GiB in bf16.
 _CPU_MICRO_BATCH_TOKENS = 2048
-# Bytes of activations per token, layer and channel of hidden_size, from 31 KB at 768 (bf16, no
-# checkpointing).
-_ACTIVATION_BYTES = 41
+# Bytes of activations per token, layer and channel of hidden_size, from 33,840 at 768 (bf16,
+# compiled, no checkpointing: yxanul.plan.memory). A card is then tried (yxanul.train.probes).
+_ACTIVATION_BYTES = 44
 PLAIN_UP_TO = 1024
 """Tokens: the longest sequence for which plain attention is taken on a CPU."""
 # Longer chunks are faster on a card and hold more logits: 0.8 GB in bf16 (docs/performance.md).
