@@ -1,6 +1,5 @@
 """Parameters, FLOPs, epochs and memory equal what can be derived another way."""
 
-import math
 from pathlib import Path
 
 import pytest
