@@ -51,7 +51,7 @@ def test_the_padded_head_has_the_loss_and_gradients_of_the_plain_one(fused):
     targets[::5] = IGNORED
 
     def found(device: str, dtype: torch.dtype, **options):
-        leaves = [t.to(device).requires_grad_() for t in (hidden.to(dtype), weight)]
+        leaves = [t.to(device, copy=True).requires_grad_() for t in (hidden.to(dtype), weight)]
         loss = chunked_cross_entropy(
             *leaves, targets=targets.to(device), chunk_tokens=128, **options
         )

@@ -12,8 +12,11 @@ from yxanul.parallel.processes import Processes
 from yxanul.train.probes import fastest_kernel, trial_bytes
 
 CARD = torch.device("cuda", 0)
+WORKSPACE = 2**27
+"""Bytes that cuBLAS keeps for itself once it was called."""
 
 pytestmark = [
+    pytest.mark.filterwarnings("default"),  # torch.compile warns about torch's own code
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA card"),
 ]
@@ -28,7 +31,7 @@ def optimization(tokens: int) -> OptimizationConfig:
 def test_a_trial_tells_the_memory_it_took_and_leaves_none_behind():
     few, many = (trial_bytes(shape(), optimization(n), seq_len=32, device=CARD) for n in (64, 8192))
     assert 0 < few < many < math.inf
-    assert torch.cuda.memory_allocated(CARD) == 0
+    assert torch.cuda.memory_allocated(CARD) < WORKSPACE
 
 
 def test_a_trial_beyond_the_card_is_infinite_and_leaves_none_behind():
@@ -38,7 +41,7 @@ def test_a_trial_beyond_the_card_is_infinite_and_leaves_none_behind():
         assert trial_bytes(shape(), optimization(2**20), seq_len=32, device=CARD) == math.inf
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, CARD)
-    assert torch.cuda.memory_allocated(CARD) == 0
+    assert torch.cuda.memory_allocated(CARD) < WORKSPACE
 
 
 def test_the_fastest_kernel_is_one_of_the_pinned_and_its_time_is_told():
