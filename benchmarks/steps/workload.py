@@ -39,6 +39,11 @@ class Workload:
         return self.rows * self.seq_len
 
     @property
+    def updates(self) -> int:
+        """Updates of one contestant: the first, those that warm up, those that count."""
+        return 1 + self.warmup + self.steps
+
+    @property
     def micro_tokens(self) -> int:
         """Tokens of one forward pass."""
         return self.micro_rows * self.seq_len
@@ -82,22 +87,32 @@ def shape(name: str) -> ModelConfig:
 
 def time_steps(run: StepRun, step: Callable[[Batch], float], workload: Workload) -> StepRun:
     """Fill `run` with the time of updates by `step`, which returns the loss once it is known."""
-    if workload.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(workload.device)
-    for number, batch in enumerate(
-        islice(workload.batches(), 1 + workload.warmup + workload.steps)
-    ):
+    forget_peak(workload.device)
+    seconds, losses = [], []
+    for batch in islice(workload.batches(), workload.updates):
         begin = time.perf_counter()
-        run.losses.append(step(batch))
+        losses.append(step(batch))
         synchronise(workload.device)
-        seconds = time.perf_counter() - begin
-        if number == 0:
-            run.first_s = seconds
-        elif number > workload.warmup:
-            run.step_s.append(seconds)
+        seconds.append(time.perf_counter() - begin)
+    return filled(run, seconds, losses, workload=workload)
+
+
+def filled(
+    run: StepRun, seconds: list[float], losses: list[float], *, workload: Workload
+) -> StepRun:
+    """Return `run` with the time and loss of each of `workload.updates`, from the first on."""
+    run.first_s = seconds[0]
+    run.step_s = seconds[1 + workload.warmup :]
+    run.losses = losses
     if workload.device.type == "cuda":
         run.peak_bytes = torch.cuda.max_memory_allocated(workload.device)
     return run
+
+
+def forget_peak(device: torch.device) -> None:
+    """Begin to watch the most memory held anew; nothing on a CPU."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def synchronise(device: torch.device) -> None:

@@ -1,0 +1,85 @@
+"""Every contestant of the step benchmark trains the workload that it was given."""
+
+import importlib.util
+import math
+
+import pytest
+import torch
+
+from benchmarks.steps.nanochat import nanochat
+from benchmarks.steps.nanogpt import nanogpt
+from benchmarks.steps.ours import ours
+from benchmarks.steps.workload import Workload
+from tests.model.tiny import shape
+from yxanul.config.schema import OptimizationConfig
+from yxanul.plan.flops import flops_per_token
+from yxanul.plan.parameters import parameter_count
+
+TINY = shape(head_dim=8, intermediate_size=64, vocab_size=192)
+
+
+class OneBatch(Workload):
+    """A workload that has a single batch: what learns at all learns it."""
+
+    def batches(self):
+        batch = next(super().batches())
+        while True:
+            yield batch
+
+
+def work(**changes):
+    values = {"rows": 4, "micro_rows": 2, "dtype": torch.float32, "steps": 2, "warmup": 0}
+    device = torch.device("cpu")
+    return OneBatch(**{"model": TINY, "seq_len": 16, "device": device, **values, **changes})
+
+
+def trainer(workload):
+    for package in ("transformers", "accelerate"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    from benchmarks.steps.trainer import trainer
+
+    return trainer(workload)
+
+
+def our_way(workload):
+    return ours("ours", workload, optimization=OptimizationConfig())
+
+
+@pytest.mark.filterwarnings("ignore")  # what transformers and accelerate have to say
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("contestant", [our_way, trainer, nanogpt, nanochat])
+def test_a_contestant_learns_and_is_timed(contestant, dtype):
+    run = contestant(work(dtype=dtype, steps=6))
+    assert len(run.losses) == 7
+    assert len(run.step_s) == 6
+    assert all(math.isfinite(loss) for loss in run.losses)
+    assert run.losses[0] == pytest.approx(math.log(TINY.vocab_size), abs=0.2)
+    assert run.losses[-1] < run.losses[0]
+    assert min(run.first_s, *run.step_s) > 0
+    assert run.peak_bytes is None
+
+
+def test_the_trainer_has_our_loss_of_the_same_weights():
+    # The trainer draws its weights from the workload's seed, we from the settings'.
+    load = work(seed=OptimizationConfig().seed)
+    assert trainer(load).losses == pytest.approx(our_way(load).losses, rel=1e-4)
+
+
+def test_micro_batches_do_not_change_an_update():
+    for contestant in (nanogpt, nanochat):
+        whole, parts = contestant(work(micro_rows=4)), contestant(work(micro_rows=2))
+        assert whole.losses == pytest.approx(parts.losses, rel=1e-4)
+
+
+def test_nanogpt_is_of_our_size_and_each_counts_its_own_work():
+    load = work()
+    own, palm = parameter_count(TINY).total, flops_per_token(TINY, load.seq_len)
+    gpt, chat = nanogpt(load), nanochat(load)
+    assert gpt.parameters == pytest.approx(own, rel=0.02)  # positions weigh more in a tiny model
+    assert gpt.flops_per_token == palm
+    matrices = TINY.num_hidden_layers * 12 * TINY.hidden_size**2
+    head = TINY.vocab_size * TINY.hidden_size
+    attention = 12 * TINY.num_hidden_layers * TINY.hidden_size * load.seq_len
+    assert chat.parameters == matrices + 2 * head + 2 * TINY.num_hidden_layers
+    assert chat.flops_per_token == 6 * (matrices + head) + attention
