@@ -17,6 +17,8 @@ from yxanul.curriculum.checks.check import Check
 from yxanul.curriculum.forecasts import forecast_levels, levels_yaml
 from yxanul.curriculum.recompute import Judgement, judge_again
 from yxanul.errors import CorruptDataError, UsageError
+from yxanul.report.verdicts import kinds
+from yxanul.report.words import FORMATS
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.overrides import override_verdict
 from yxanul.runfolder.rows import finite
@@ -31,7 +33,8 @@ _NAMES = {
 }
 _NUMBERS = ("margin", "n", "MDE")
 _LEGEND = (
-    "G2, G3: change of bits per byte, less is better. G4: change of a skill, more is better.\n"
+    "G2, G3: change of bits per byte, less is better.\n"
+    "G4: change of a skill, more is better, in percentage points (pp) where it is a rate.\n"
     "bounds: one-sided 95 %; n: documents, items or their clusters; MDE: minimal detectable effect"
 )
 Override = Annotated[
@@ -146,8 +149,9 @@ def _table(judgement: Judgement) -> Table:
             continue
         name = _name(check)
         n = "" if check.n is None else f"{check.n:,}"
-        margin = "" if check.margin is None else f"{check.margin:+.2%}"
-        mde = "" if check.mde is None or math.isinf(check.mde) else f"{check.mde:.2%}"
+        signed, unsigned = (FORMATS[kind] for kind in kinds(check.id, check.subject or ""))
+        margin = "" if check.margin is None else signed(check.margin)
+        mde = "" if check.mde is None or math.isinf(check.mde) else unsigned(check.mde)
         table.add_row(name, check.result, _interval(check), margin, n, mde)
     return table
 
@@ -168,6 +172,8 @@ def _name(check: Check) -> str:
 def _interval(check: Check) -> str:
     if check.value is None:
         return ""
+    kind, _ = kinds(check.id, check.subject or "")
+    written = FORMATS[kind]
     if check.low is None or check.high is None:
-        return f"{check.value:.2%}"
-    return f"{check.value:+.2%} [{check.low:+.2%}, {check.high:+.2%}]"
+        return written(check.value)
+    return f"{written(check.value)} [{written(check.low)}, {written(check.high)}]"
