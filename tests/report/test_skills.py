@@ -11,12 +11,12 @@ from tests.report.formulas import OF_LISTS, wilson_ends
 from tests.report.reading import Page, resolve
 from tests.report.recorded import Recorder
 from tests.report.recorded_skills import CLOZE, ITEMS, OVERRIDE, REASON
+from yxanul.curriculum.checks.kinds import kinds
 from yxanul.curriculum.intervals import wilson
 from yxanul.errors import CorruptDataError
 from yxanul.plan.expected import EXPECTATIONS
 from yxanul.report.gather import gather
 from yxanul.report.transfer import transfer
-from yxanul.report.verdicts import kinds
 from yxanul.report.write import write_report
 from yxanul.runfolder.rows import append_row
 

@@ -14,27 +14,22 @@ from rich.table import Table
 from yxanul.cli import options
 from yxanul.cli.output import print_json, say
 from yxanul.curriculum.checks.check import Check
+from yxanul.curriculum.checks.kinds import NAMES, kinds
 from yxanul.curriculum.forecasts import forecast_levels, levels_yaml
 from yxanul.curriculum.recompute import Judgement, judge_again
 from yxanul.errors import CorruptDataError, UsageError
-from yxanul.report.verdicts import kinds
-from yxanul.report.words import FORMATS
+from yxanul.report.words import FORMATS, MINUS
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.overrides import override_verdict
 from yxanul.runfolder.rows import finite
 
-_NAMES = {
-    "G0": "integrity",
-    "G1": "stability",
-    "G5": "level",
-    "G6": "plateau",
-    "G7": "contamination",
-    "G8": "budget",
-}
 _NUMBERS = ("margin", "n", "MDE")
+# What the kinds of the page have too few digits for in a table without a note beside it.
+_FINER = {"change": "small change", "share": "small share"}
 _LEGEND = (
-    "G2, G3: change of bits per byte, less is better.\n"
-    "G4: change of a skill, more is better, in percentage points (pp) where it is a rate.\n"
+    "G2, G3: change of bits per byte, less is better. G4: change of a skill, more is better.\n"
+    "%: a relative change, or a share; pp: percentage points, of a rate of right items;\n"
+    "G7 of gold_bpb: nats per byte. What G4 only reports is told as it stands.\n"
     "bounds: one-sided 95 %; n: documents, items or their clusters; MDE: minimal detectable effect"
 )
 Override = Annotated[
@@ -139,7 +134,7 @@ def _table(judgement: Judgement) -> Table:
     if judgement.override is not None:
         title += "\n{by} decided {verdict}: {reason}".format(**judgement.override)
     table = Table(title=title, title_justify="left")
-    for column in ("check", "result", "change \\[bounds]", *_NUMBERS):
+    for column in ("check", "result", "value \\[bounds]", *_NUMBERS):
         right = column in _NUMBERS
         table.add_column(
             column, justify="right" if right else "left", no_wrap=right, overflow="fold"
@@ -147,12 +142,12 @@ def _table(judgement: Judgement) -> Table:
     for check in decision.checks:
         if check.value is None:
             continue
-        name = _name(check)
+        kind, size = kinds(check.id, check.subject or "")
         n = "" if check.n is None else f"{check.n:,}"
-        signed, unsigned = (FORMATS[kind] for kind in kinds(check.id, check.subject or ""))
-        margin = "" if check.margin is None else signed(check.margin)
-        mde = "" if check.mde is None or math.isinf(check.mde) else unsigned(check.mde)
-        table.add_row(name, check.result, _interval(check), margin, n, mde)
+        margin = _written(check.margin, kind)
+        table.add_row(
+            _name(check), check.result, _interval(check), margin, n, _written(check.mde, size)
+        )
     return table
 
 
@@ -166,14 +161,18 @@ def _told(judgement: Judgement) -> str:
 
 
 def _name(check: Check) -> str:
-    return f"{check.id} {check.subject or _NAMES.get(check.id, '')}".strip()
+    return f"{check.id} {check.subject or NAMES.get(check.id, '')}".strip()
 
 
 def _interval(check: Check) -> str:
-    if check.value is None:
-        return ""
     kind, _ = kinds(check.id, check.subject or "")
-    written = FORMATS[kind]
-    if check.low is None or check.high is None:
-        return written(check.value)
-    return f"{written(check.value)} [{written(check.low)}, {written(check.high)}]"
+    bounds = (_written(check.low, kind), _written(check.high, kind))
+    value = _written(check.value, kind)
+    return f"{value} [{', '.join(bounds)}]" if all(bounds) else value
+
+
+def _written(value: float | None, kind: str) -> str:
+    """Return a figure in the unit that the page gives it, with a minus that a keyboard has."""
+    if value is None or math.isinf(value):
+        return ""
+    return FORMATS[_FINER.get(kind, kind)](value).replace(MINUS, "-")

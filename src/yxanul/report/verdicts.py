@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from yxanul.config.evaluation import TASKS
+from yxanul.curriculum.checks.kinds import NAMES, kinds
 from yxanul.report.course import stage_names
 from yxanul.report.gather import Run
-from yxanul.report.measures import GOLD
 from yxanul.report.records import Record
 from yxanul.report.traced import Traced
 
@@ -22,23 +21,8 @@ TONES = {
 }
 """How a verdict or a result looks; what is not here (not run, not applicable) looks quiet."""
 
-NAMES = {
-    "G0": "integrity",
-    "G1": "stability",
-    "G2": "progress",
-    "G3": "retention",
-    "G4": "skills",
-    "G5": "level",
-    "G6": "plateau",
-    "G7": "contamination",
-    "G8": "budget",
-}
 SKILL_CHECKS = ("G4", "G5", "G6", "G7", "G8")
 """Checks that older runs do not have, and whose units need a word."""
-# How a check's figures are written: value and bounds, then margin, then what has no sign.
-_SHARES = {"G1": "small share", "G8": "share"}
-_CHANGES = {"G2": "change", "G3": "change", "G5": "change", "G6": "small change"}
-_SIZES = {"change": "share", "small change": "small share", "points": "points size"}
 _WIDTH = 100.0
 
 
@@ -196,27 +180,6 @@ def _check(row: Record) -> Check:
         size_kind=size_kind,
         noise=row.number("noise"),
     )
-
-
-def kinds(check: str, subject: str) -> tuple[str, str]:
-    """Return how a check's figures are written, signed and unsigned (yxanul.report.words).
-
-    G4 and G7 name a task and its measure. A rate moves by percentage points; gold_bpb relatively in
-    G4, by nats per byte in G7. What does not gate is told in G4 as it stands, not as a change.
-    """
-    kind = _SHARES.get(check, _CHANGES.get(check, "plain"))
-    task, _, measure = subject.rpartition(" ")
-    if check in ("G4", "G7") and task:
-        kind = "points" if measure != GOLD else "change" if check == "G4" else "plain"
-        if check == "G4" and not gates(task, measure):
-            return "share", "points size"
-    return kind, _SIZES.get(kind, kind)
-
-
-def gates(task: str, measure: str) -> bool:
-    """Tell whether a measure is the one by which a task may stop a stage."""
-    facts = TASKS.get(task)
-    return facts is not None and facts.gates_by == measure
 
 
 def _interval(row: Record) -> Interval | None:

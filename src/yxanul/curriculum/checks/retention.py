@@ -33,10 +33,12 @@ def _check(
     columns = figures(change, margin, noise=noise)
     if not change.is_known:
         return Check("G3", domain, "not applicable", too_few(domain, change), **columns)
+    at_most = f"{told}, at most {change.high:+.2%}"
     if change.high <= margin:
-        return Check("G3", domain, "pass", f"{told}, at most {margin:+.2%}", **columns)
+        return Check("G3", domain, "pass", f"{at_most}, where {margin:+.2%} is allowed", **columns)
     if is_forgotten:
-        why = f"{told}, forgotten: over {limit:+.2%} with 95 % confidence"
+        at_least = f"{told}, at least {change.low:+.2%}"
+        why = f"{at_least}: forgotten, over {limit:+.2%} with 95 % confidence"
         return Check("G3", domain, "fail", why, "rollback", **columns)
-    why = f"{told}, not surely within {margin:+.2%} and not surely over {limit:+.2%}"
+    why = f"{at_most}: not surely within {margin:+.2%} and not surely over {limit:+.2%}"
     return Check("G3", domain, "warn", why, **columns)

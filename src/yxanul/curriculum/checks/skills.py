@@ -90,12 +90,15 @@ def _check(skill: SkillEvidence, change: Change | None, *, is_lost: bool) -> Che
         why = f"{told} over {change.documents} items or clusters, which prove nothing"
         return Check("G4", subject, "not applicable", why, **columns)
     allowed = _told(skill, -skill.margin)
+    told += f", at worst {_told(skill, change.low)}"
     if change.low >= -skill.margin:
-        return Check("G4", subject, "pass", f"{told}, at worst {allowed}", **columns)
+        return Check("G4", subject, "pass", f"{told}, where {allowed} is allowed", **columns)
     if is_lost:
-        why = f"{told}, lost: below {allowed} with 95 % confidence"
+        told += f", at best {_told(skill, change.high)}"
+        why = f"{told}: lost, below the {allowed} that is allowed with 95 % confidence"
         return Check("G4", subject, "fail", why, "rollback", **columns)
-    return Check("G4", subject, "warn", f"{told}, not surely above {allowed}", **columns)
+    why = f"{told}: not surely above the {allowed} that is allowed"
+    return Check("G4", subject, "warn", why, **columns)
 
 
 def _reported(skill: SkillEvidence) -> Check:
