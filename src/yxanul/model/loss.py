@@ -6,7 +6,6 @@ pass. Sums are fp32.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -24,16 +23,15 @@ _CUDA_ROWS = 128
 
 
 def chunked_cross_entropy(
-    hidden: Tensor, weight: Tensor, *, targets: Tensor, chunk_tokens: int, fused: bool = False
+    hidden: Tensor, weight: Tensor, *, targets: Tensor, chunk_tokens: int
 ) -> Tensor:
     """Return the sum of nats over all targets that are not `IGNORED`, a 0-D fp32 tensor.
 
     hidden (tokens, hidden) in the compute type, weight (vocab, hidden) in fp32, targets (tokens,)
-    int64. At most (chunk_tokens, vocab) logits are held. `fused` compiles the passes over them into
-    one kernel, which needs torch.compile.
+    int64. At most (chunk_tokens, vocab) logits are held.
     """
     apply: Callable[..., Tensor] = _ChunkedCrossEntropy.apply
-    return apply(hidden, weight, targets, chunk_tokens, fused)
+    return apply(hidden, weight, targets, chunk_tokens)
 
 
 @torch.no_grad()
@@ -57,12 +55,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        hidden: Tensor,
-        weight: Tensor,
-        targets: Tensor,
-        chunk_tokens: int,
-        fused: bool,
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk_tokens: int
     ) -> Tensor:
         head = _head(weight, dtype=hidden.dtype)
         vocab = weight.size(0)
@@ -75,17 +68,13 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             span = slice(start, start + chunk_tokens)
             rows, wanted = hidden[span], targets[span]
             logits = buffer[: rows.size(0)]
-            if fused:
-                torch.mm(rows, head.T, out=logits)
-                nats = _compiled_slopes()(logits, wanted, vocab=vocab)
-            else:
-                nats = _target_nats(rows, head, targets=wanted, logits=logits, vocab=vocab)
+            nats = _target_nats(rows, head, targets=wanted, logits=logits, vocab=vocab)
+            total += nats.sum()
+            if grad_hidden is not None and grad_weight is not None:
                 # The gradient of the logits is the probabilities less one at the targets. Written
                 # by index: scatter_add_ in bf16 copies the chunk, 20 % of a step on a CPU.
                 at = torch.arange(rows.size(0), device=rows.device), wanted.clamp(min=0)
                 logits[at] -= 1.0
-            total += nats.sum()
-            if grad_hidden is not None and grad_weight is not None:
                 # Ignored rows are zeroed in the hidden states, which are narrow, and not in the
                 # logits; asking whether there are any would make a GPU wait.
                 keep = (wanted != IGNORED).unsqueeze(1)
@@ -97,31 +86,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor, Tensor, None, None]:
         grad_hidden, grad_weight = ctx.saved_tensors
         # In fp32, or a bf16 factor would scale the trunk's gradients otherwise than the head's.
         scaled = (grad_hidden.float() * grad_total).to(grad_hidden.dtype)
-        return scaled, grad_weight * grad_total, None, None, None
-
-
-@lru_cache(maxsize=1)
-def _compiled_slopes() -> Callable[..., Tensor]:
-    return torch.compile(slopes_in_place, dynamic=False)
-
-
-def slopes_in_place(logits: Tensor, targets: Tensor, *, vocab: int) -> Tensor:
-    """Turn logits (tokens, vocab or more) into the loss' gradient; return the nats (tokens,).
-
-    Columns from `vocab` on are padding. Sums are fp32; where the target is `IGNORED` the nats are
-    0, and the gradient is not that of any target.
-    """
-    column = torch.arange(logits.size(1), device=logits.device)
-    wide = logits.float().masked_fill(column >= vocab, float("-inf"))
-    total = torch.logsumexp(wide, dim=1, keepdim=True)
-    target = targets.clamp(min=0).unsqueeze(1)
-    nats = (total - wide.gather(1, target)).squeeze(1) * (targets != IGNORED)
-    logits.copy_((wide - total).exp() - (column == target).float())
-    return nats
+        return scaled, grad_weight * grad_total, None, None
 
 
 def _head(weight: Tensor, *, dtype: torch.dtype) -> Tensor:
@@ -141,7 +110,7 @@ def _target_nats(
     filled with the probabilities, 0 beyond vocab. In bf16 they are rounded, by 0.4 % at most, less
     than bf16 logits are.
     """
-    block = _CPU_ROWS if hidden.device.type == "cpu" else hidden.size(0)
+    block = _CPU_ROWS if hidden.device.type == "cpu" else max(1, hidden.size(0))
     for start in range(0, hidden.size(0), block):
         part = logits[start : start + block]
         torch.mm(hidden[start : start + block], head.T, out=part)

@@ -38,7 +38,6 @@ class Transformer(nn.Module):
         self.compute_dtype = compute_dtype
         self.loss_chunk_tokens = loss_chunk_tokens
         self.gradient_checkpointing = gradient_checkpointing
-        self.fused_loss = False
         rotary = Rotary(config.head_dim, config.max_position_embeddings, theta=config.rope_theta)
         path = attention_path(attention)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
@@ -78,7 +77,6 @@ class Transformer(nn.Module):
             self.embed_tokens.weight,
             targets=targets.flatten(),
             chunk_tokens=self.loss_chunk_tokens,
-            fused=self.fused_loss,
         )
 
     def hidden_states(self, tokens: Tensor, cache: KeyValueCache | None = None) -> Tensor:
@@ -122,8 +120,6 @@ class Transformer(nn.Module):
                 part.compile(dynamic=False)
         elif how == "model":
             self.trunk = torch.compile(self.run_blocks, dynamic=False)
-        # On a CPU the plain passes over 256 rows of logits are as fast: they stay in its cache.
-        self.fused_loss = how != "off" and self.embed_tokens.weight.is_cuda
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., hidden) -> (..., vocab): for generation and tests, never in training."""
