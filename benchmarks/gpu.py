@@ -33,6 +33,10 @@ def main() -> None:
         sys.exit(30)
     torch.set_float32_matmul_precision("high")
     known = {section.name: section for section in _sections(asked.shape, asked.compile)}
+    unknown = [name for name in asked.sections or () if name not in known]
+    if unknown:
+        print(f"--sections {unknown[0]}: choose from {', '.join(known)}", file=sys.stderr)
+        sys.exit(30)
     report = Report(deadline=time.monotonic() + asked.seconds)
     text = io.StringIO()
     with contextlib.redirect_stdout(_Both(sys.stdout, text)):
@@ -82,6 +86,11 @@ def _sections(name: str, how: str) -> list[Section]:
             "lengths",
             "How fast is an update at each sequence length?",
             lambda: updates.lengths(shape, device, how),
+        ),
+        Section(
+            "peers",
+            "How fast do others train this shape on this card?",
+            lambda: updates.peers(shape, device, how),
         ),
         Section(
             "loss",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch._dynamo.utils import counters
 
 from benchmarks.card.section import Row, Work, forget
+from benchmarks.steps.nanochat import nanochat
+from benchmarks.steps.nanogpt import nanogpt
 from benchmarks.steps.ours import ours, settled
 from benchmarks.steps.workload import StepRun, Workload
 from yxanul.cards import card_of_device
@@ -19,13 +21,11 @@ from yxanul.config.schema import (
     OptimizerConfig,
 )
 from yxanul.plan.flops import flops_per_token
-from yxanul.plan.memory import activation_bytes, optimizer_bytes
-from yxanul.plan.parameters import parameter_count
+from yxanul.plan.memory import pass_memory
 
 MICRO_TOKENS = 32_768
 STEP_TOKENS = 65_536
 """Tokens of an update on one card of eight, at the promised 524,288 in all."""
-Peer = Callable[[Workload], StepRun]
 
 
 def workload(
@@ -108,32 +108,27 @@ def optimizers(shape: ModelConfig, device: torch.device, how: str) -> Iterator[t
         )
 
 
-def peers(
-    shape: ModelConfig, device: torch.device, contestants: Sequence[Peer], how: str
-) -> Iterator[tuple[Row, Work]]:
+def peers(shape: ModelConfig, device: torch.device, how: str) -> Iterator[tuple[Row, Work]]:
     """Yield other ways of training the same shape and batch, with ours first and last."""
+    # Imported late: the rest of the table needs no transformers.
+    from benchmarks.steps.trainer import trainer, trainer_compiled
+
     load = workload(shape, 2048, device)
     yield {"way": "ours"}, lambda: measured(load, settings(compile=how))
-    for peer in contestants:
+    for peer in (trainer, trainer_compiled, nanogpt, nanochat):
         yield {"way": peer.__name__}, lambda peer=peer: told(peer(load), load)
     yield {"way": "ours again"}, lambda: measured(load, settings(compile=how))
 
 
 def measured(load: Workload, wish: OptimizationConfig) -> Row:
-    """Time our updates; count what was compiled after the first ones, and check the prediction."""
+    """Time our updates; count the graphs that were compiled, and say what memory was predicted."""
     forget()
     counters.clear()
     run = ours("ours", load, optimization=wish)
-    compute = settled(wish.compute, load)
-    count = parameter_count(load.model)
-    predicted = (
-        4 * 2 * count.total
-        + optimizer_bytes(load.model, wish)
-        + 2 * (count.total - count.norms)
-        + activation_bytes(load.model, compute, tokens=load.micro_tokens, seq_len=load.seq_len)
-    )
+    chosen = wish.model_copy(update={"compute": settled(wish.compute, load)})
+    predicted = pass_memory(load.model, chosen, tokens=load.micro_tokens, seq_len=load.seq_len)
     return told(run, load) | {
-        "predicted GiB": predicted / 2**30,
+        "predicted GiB": predicted.total / 2**30,
         "graphs": counters["stats"].get("unique_graphs", 0),
     }
 

@@ -50,22 +50,32 @@ def memory(config: RunConfig, *, micro_batch_tokens: int | None = None) -> Memor
 
     `micro_batch_tokens` stands in for the configuration's; a pass holds at least one sequence.
     """
-    compute, count = config.optimization.compute, parameter_count(config.model)
-    asked = micro_batch_tokens or compute.micro_batch_tokens or ASSUMED_TOKENS
-    needs = []
-    for stage in config.stages:
-        for phase in stage.training.seq_len_curriculum:
-            tokens = min(stage.training.batch_tokens, max(asked, phase.seq_len))
-            kept = activation_bytes(config.model, compute, tokens=tokens, seq_len=phase.seq_len)
-            needs.append((kept, tokens))
-    most, tokens = max(needs)
+    asked = micro_batch_tokens or config.optimization.compute.micro_batch_tokens or ASSUMED_TOKENS
+    passes = (
+        pass_memory(
+            config.model,
+            config.optimization,
+            tokens=min(stage.training.batch_tokens, max(asked, phase.seq_len)),
+            seq_len=phase.seq_len,
+        )
+        for stage in config.stages
+        for phase in stage.training.seq_len_curriculum
+    )
+    return max(passes, key=lambda need: (need.activations, need.micro_batch_tokens))
+
+
+def pass_memory(
+    model: ModelConfig, optimization: OptimizationConfig, *, tokens: int, seq_len: int
+) -> Memory:
+    """Return the memory of an update whose forward passes hold `tokens` in rows of `seq_len`."""
+    compute, count = optimization.compute, parameter_count(model)
     return Memory(
         weights=FP32_BYTES * count.total,
         gradients=FP32_BYTES * count.total,
-        optimizer=optimizer_bytes(config.model, config.optimization),
-        # autocast keeps a bf16 copy of every matrix until the backward pass has used it
+        optimizer=optimizer_bytes(model, optimization),
+        # a bf16 copy of every matrix is kept until the backward pass has used it
         working_copies=0 if compute.precision == "fp32" else 2 * (count.total - count.norms),
-        activations=most,
+        activations=activation_bytes(model, compute, tokens=tokens, seq_len=seq_len),
         micro_batch_tokens=tokens,
     )
 
