@@ -53,7 +53,9 @@ def _worse(
 
     yield "noise", text.nats(with_weight_noise(model, risen, target=rise), PLANTED)
     rows = text.training_rows(WRONG)
-    yield WRONG, text.nats(trained_on(model, risen, target=rise, rows=rows), PLANTED)
+    pupil = trained_on(model, risen, target=rise, rows=rows)
+    if pupil is not None:
+        yield WRONG, text.nats(pupil, PLANTED)
 
 
 def _unchanged(pools: Mapping[str, Pair], *, gate: GateConfig, factor: float) -> Trial:

@@ -86,7 +86,9 @@ def _worse(
     target = 2 * MARGINS[task]
     yield "noise", skills.scores(with_weight_noise(model, lost, target=target), task)
     rows = text.training_rows(WRONG)
-    yield WRONG, skills.scores(trained_on(model, lost, target=target, rows=rows), task)
+    pupil = trained_on(model, lost, target=target, rows=rows)
+    if pupil is not None:
+        yield WRONG, skills.scores(pupil, task)
 
 
 def _loss(before: np.ndarray, after: np.ndarray, *, task: str) -> float:

@@ -98,8 +98,11 @@ def trained_on(
     *,
     target: float,
     rows: torch.Tensor,
-) -> Transformer:
-    """Return a copy whose `measure` is `target`, by training on rows (count, seq + 1) of text."""
+) -> Transformer | None:
+    """Return a copy whose `measure` is `target`, by training on rows (count, seq + 1) of text.
+
+    None, and a line that says so, when the most steps do not reach it.
+    """
     pupil = copy.deepcopy(model)
     optimizer = torch.optim.AdamW(pupil.parameters(), lr=_RATE)
     before = _weights(pupil)
@@ -114,7 +117,8 @@ def trained_on(
         if measure(pupil) >= target:
             return _between(model, before, _weights(pupil), reached=(measure, target))
         before = _weights(pupil)
-    raise RuntimeError(f"{_MOST_STEPS} steps on other text did not make the model {target} worse")
+    print(f"not planted: {_MOST_STEPS} steps on other text make the model less than {target} worse")
+    return None
 
 
 def _weights(model: Transformer) -> Weights:
