@@ -13,6 +13,9 @@ from pydantic import Field, model_validator
 
 from yxanul.config.base import PositiveFloat, PositiveInt, Section, refuse
 
+GOLD = "gold_bpb"
+"""The name of the bits per byte of right answers among a task's measures."""
+
 
 @dataclass(frozen=True)
 class TaskFacts:
@@ -27,22 +30,20 @@ class TaskFacts:
     """The measure that stands for the task in a table."""
     shots: int
     """Worked examples before each item, as lm-evaluation-harness has them by default."""
-    embedded: bool
-    """Whether its items come from held-out text or installed packages, offline."""
 
     @property
     def is_rate(self) -> bool:
         """Whether the gating measure is a share of items, larger is better."""
-        return self.gates_by != "gold_bpb"
+        return self.gates_by != GOLD
 
 
 TASKS = {
-    "hellaswag": TaskFacts("acc_norm", 0.01, "acc_norm", 0, False),
-    "triviaqa": TaskFacts("exact_match", 0.005, "exact_match", 0, False),
-    "gsm8k": TaskFacts("gold_bpb", 0.02, "exact_match", 5, False),
-    "humaneval": TaskFacts("gold_bpb", 0.02, "pass_at_1", 0, True),
-    "cloze": TaskFacts("acc", 0.02, "acc", 0, True),
-    "gsm_symbolic": TaskFacts("gold_bpb", 0.02, "exact_match", 0, True),
+    "hellaswag": TaskFacts("acc_norm", 0.01, "acc_norm", 0),
+    "triviaqa": TaskFacts("exact_match", 0.005, "exact_match", 0),
+    "gsm8k": TaskFacts(GOLD, 0.02, "exact_match", 5),
+    "humaneval": TaskFacts(GOLD, 0.02, "pass_at_1", 0),
+    "cloze": TaskFacts("acc", 0.02, "acc", 0),
+    "gsm_symbolic": TaskFacts(GOLD, 0.02, "exact_match", 0),
 }
 
 TaskName = Literal["hellaswag", "triviaqa", "gsm8k", "humaneval", "cloze", "gsm_symbolic"]

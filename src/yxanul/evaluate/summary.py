@@ -10,13 +10,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from yxanul.config.evaluation import TASKS
+from yxanul.config.evaluation import GOLD, TASKS
 from yxanul.curriculum.intervals import Z_95, wilson
 from yxanul.evaluate.perplexity import DomainPerplexity
 from yxanul.evaluate.ratio import ratio_stderr
 from yxanul.runfolder.items import BYTES, NATS, TaskScore
-
-GOLD = "gold_bpb"
 
 
 @dataclass(frozen=True)

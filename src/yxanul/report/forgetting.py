@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from yxanul.config.evaluation import TASKS
+from yxanul.config.evaluation import GOLD, TASKS
 from yxanul.report.course import own_domains, stage_names, stage_verdict
 from yxanul.report.gather import Run
-from yxanul.report.measures import GOLD, SkillScore
+from yxanul.report.measures import SkillScore
 from yxanul.report.records import Record
 from yxanul.report.skills import key_of, moment_title, scores_by_task
 from yxanul.report.traced import Story, Traced, change

@@ -12,13 +12,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from yxanul.config.evaluation import GOLD
 from yxanul.curriculum.bootstrap import MDE_FACTOR
 from yxanul.curriculum.intervals import Z_95, wilson
 from yxanul.report.records import Record, read_record
 from yxanul.report.traced import Traced
 from yxanul.runfolder.items import BYTES, NATS, TaskScore, read_task_score
 
-GOLD = "gold_bpb"
 _NAME = re.compile(r"step-(\d{8,})-a(\d+)-.+\.json")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from yxanul.config.evaluation import TASKS
+from yxanul.config.evaluation import GOLD, TASKS
 from yxanul.report.course import borders, last_token, tokens_at
 from yxanul.report.figures import (
     ABANDONED,
@@ -21,7 +21,7 @@ from yxanul.report.figures import (
     token_axis,
 )
 from yxanul.report.gather import Run
-from yxanul.report.measures import GOLD, SkillScore
+from yxanul.report.measures import SkillScore
 from yxanul.report.skills import CHANCES, key_of
 from yxanul.report.traced import Traced
 from yxanul.report.words import show

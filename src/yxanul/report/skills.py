@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from yxanul.config.evaluation import TASKS
+from yxanul.config.evaluation import GOLD, TASKS
 from yxanul.curriculum.checks.kinds import gates, kinds
 from yxanul.report.gather import Run
-from yxanul.report.measures import GOLD, SkillScore
+from yxanul.report.measures import SkillScore
 from yxanul.report.records import Record
 from yxanul.report.traced import Cited, Story, Traced
 from yxanul.report.verdicts import tone

@@ -9,8 +9,7 @@ from yxanul.config.schema import BudgetConfig
 from yxanul.errors import GateStopError
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.spending import next_process, read_spending, record_spending
-
-_HOUR_S = 3600.0
+from yxanul.units import HOUR_S
 
 
 class BudgetClock:
@@ -58,7 +57,7 @@ class BudgetClock:
 
 def limit_s(budget: BudgetConfig) -> float | None:
     """Return the seconds that the tighter limit allows; None without one."""
-    limits = [] if budget.hours is None else [budget.hours * _HOUR_S]
+    limits = [] if budget.hours is None else [budget.hours * HOUR_S]
     if budget.usd is not None and budget.usd_per_hour is not None:
-        limits.append(budget.usd / budget.usd_per_hour * _HOUR_S)
+        limits.append(budget.usd / budget.usd_per_hour * HOUR_S)
     return min(limits, default=None)

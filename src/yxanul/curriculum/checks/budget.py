@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from yxanul.curriculum.checks.check import Check
+from yxanul.units import HOUR_S
 
 _WARN, _STOP = 1.0, 1.15
-_HOUR_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def budget_check(spending: Spending | None) -> Check:
 
 
 def _told(spending: Spending, seconds: float) -> str:
-    hours = seconds / _HOUR_S
+    hours = seconds / HOUR_S
     if spending.usd_per_hour is None:
         return f"{hours:.3g} h"
     return f"{hours:.3g} h (${hours * spending.usd_per_hour:.2f})"

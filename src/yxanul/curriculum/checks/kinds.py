@@ -5,7 +5,7 @@ How a kind of number is written is `yxanul.report.words`.
 
 from __future__ import annotations
 
-from yxanul.config.evaluation import TASKS
+from yxanul.config.evaluation import GOLD, TASKS
 
 NAMES = {
     "G0": "integrity",
@@ -21,7 +21,6 @@ NAMES = {
 _SHARES = {"G1": "small share", "G8": "share"}
 _CHANGES = {"G2": "change", "G3": "change", "G5": "change", "G6": "small change"}
 _SIZES = {"change": "share", "small change": "small share", "points": "points size"}
-_RELATIVE = "gold_bpb"
 
 
 def kinds(check: str, subject: str) -> tuple[str, str]:
@@ -33,7 +32,7 @@ def kinds(check: str, subject: str) -> tuple[str, str]:
     kind = _SHARES.get(check, _CHANGES.get(check, "plain"))
     task, _, measure = subject.rpartition(" ")
     if check in ("G4", "G7") and task:
-        kind = "points" if measure != _RELATIVE else "change" if check == "G4" else "plain"
+        kind = "points" if measure != GOLD else "change" if check == "G4" else "plain"
         if check == "G4" and not gates(task, measure):
             return "share", "points size"
     return kind, _SIZES.get(kind, kind)
