@@ -131,14 +131,14 @@ def test_assumed_figures_lie_in_their_ranges_and_name_a_source():
 
 
 def test_what_no_source_gives_is_unknown_and_says_what_to_give():
-    unknown = machine(CONFIG, "H200")
+    unknown = machine(CONFIG, "L40S")
     assert unknown.mfu is unknown.usd_per_gpu_hour is None
     assert "--mfu" in unknown.why_unknown
     no_rent = machine(CONFIG, "8xA100-40GB")
     assert cost(1e20, no_rent).hours is not None
     assert cost(1e20, no_rent).usd is None
     assert "--usd_per_gpu_hour" in no_rent.why_unknown
-    whole = machine(CONFIG, "H200", wishes=Wishes(gpus="H200", mfu=0.4, usd_per_gpu_hour=3.0))
+    whole = machine(CONFIG, "L40S", wishes=Wishes(gpus="L40S", mfu=0.4, usd_per_gpu_hour=3.0))
     assert whole.why_unknown is None
 
 
