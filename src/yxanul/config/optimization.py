@@ -56,7 +56,8 @@ class ComputeConfig(Section):
     attention: Literal["auto", "plain", "sdpa", "cudnn", "flash", "efficient"] = Field(
         default="auto",
         description="Attention path: plain = matmul and softmax; sdpa = torch chooses; cudnn, "
-        "flash, efficient = that kernel or an error; auto = by rule, frozen at first start.",
+        "flash, efficient = that kernel or an error; auto = by rule on a CPU, the faster one of "
+        "cudnn and flash as timed on a card, frozen at first start.",
     )
     compile: Literal["auto", "off", "block", "model"] = Field(
         default="auto",
@@ -76,7 +77,7 @@ class ComputeConfig(Section):
     micro_batch_tokens: PositiveInt | None = Field(
         default=None,
         description="Tokens in one forward pass on one rank, whatever the sequence length; null = "
-        "by rule from the device's memory, frozen at the run's first start.",
+        "by rule on a CPU, what fits as tried on a card, frozen at the run's first start.",
     )
     threads: PositiveInt | None = Field(
         default=None,

@@ -70,7 +70,7 @@ def fastest_kernel(
             times[name] = attention_ms(name, shape, seq_len=seq_len, device=device)[1]
         except RuntimeError as error:
             say(f"attention kernel {name}: {str(error).splitlines()[0]}")
-    told = ", ".join(f"{name} {ms:.2f} ms" for name, ms in times.items())
+    told = ", ".join(f"{name} {ms:.2f} ms" for name, ms in times.items()) or "efficient is taken"
     say(f"attention over {seq_len:,} tokens, forward and backward: {told}")
     # All processes must compute alike, and cards of one kind may differ by a hair.
     best = _KERNELS.index(min(times, key=times.__getitem__)) if times else len(_KERNELS)
