@@ -93,6 +93,11 @@ def _sections(name: str, how: str) -> list[Section]:
             lambda: updates.peers(shape, device, how),
         ),
         Section(
+            "fp8",
+            "Are 8-bit products worth their rounding at this width, and at twice the width?",
+            lambda: updates.eight_bit(shape, device),
+        ),
+        Section(
             "loss",
             "How many tokens' logits at a time?",
             lambda: rates.losses(shape, device),

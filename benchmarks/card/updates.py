@@ -13,6 +13,7 @@ from benchmarks.steps.nanochat import nanochat
 from benchmarks.steps.nanogpt import nanogpt
 from benchmarks.steps.ours import ours, settled
 from benchmarks.steps.workload import StepRun, Workload
+from benchmarks.steps.workload import shape as named_shape
 from yxanul.cards import card_of_device
 from yxanul.config.schema import (
     ComputeConfig,
@@ -108,6 +109,20 @@ def optimizers(shape: ModelConfig, device: torch.device, how: str) -> Iterator[t
         )
 
 
+def eight_bit(shape: ModelConfig, device: torch.device) -> Iterator[tuple[Row, Work]]:
+    """Yield updates with FP8 products in more and more of the model; at twice the width as well."""
+    wide = named_shape("12x1536-2048")
+    ways = [("off", "tensorwise"), ("ffn", "tensorwise"), ("blocks", "tensorwise")]
+    for model in (shape, wide):
+        load = workload(model, 2048, device, steps=8)
+        for part, recipe in (*ways, ("blocks", "rowwise")):
+            wish = settings(compile="block", fp8=part, fp8_recipe=recipe)
+            yield (
+                {"width": model.hidden_size, "fp8": part, "recipe": recipe},
+                lambda load=load, wish=wish: measured(load, wish),
+            )
+
+
 def peers(shape: ModelConfig, device: torch.device, how: str) -> Iterator[tuple[Row, Work]]:
     """Yield other ways of training the same shape and batch, with ours first and last."""
     # Imported late: the rest of the table needs no transformers.
@@ -115,7 +130,8 @@ def peers(shape: ModelConfig, device: torch.device, how: str) -> Iterator[tuple[
 
     load = workload(shape, 2048, device)
     yield {"way": "ours"}, lambda: measured(load, settings(compile=how))
-    for peer in (trainer, trainer_compiled, nanogpt, nanochat):
+    # Liger's kernels last: they stay in transformers' classes, and torch.compile stumbles on them.
+    for peer in (nanogpt, nanochat, trainer_compiled, trainer):
         yield {"way": peer.__name__}, lambda peer=peer: told(peer(load), load)
     yield {"way": "ours again"}, lambda: measured(load, settings(compile=how))
 

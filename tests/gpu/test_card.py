@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from tests.model.tiny import difference, rows, shape
-from yxanul.config.schema import OptimizerConfig
+from yxanul.config.schema import ComputeConfig, OptimizerConfig
+from yxanul.hardware.choices import fp8_obstacle
 from yxanul.model.attention import attention_path, plain_attention
+from yxanul.model.fp8 import use_fp8
 from yxanul.model.loss import IGNORED, chunked_cross_entropy
 from yxanul.model.transformer import Transformer
 from yxanul.optim.optimizers import LearningRates, Optimizers
@@ -26,10 +28,20 @@ def test_each_pinned_kernel_agrees_with_plain_attention(name):
     assert (found - wanted).abs().max() < 0.03 * wanted.abs().max()
 
 
-def losses(device: str, dtype: torch.dtype, *, attention: str, compile_how: str = "off"):
+def losses(
+    device: str,
+    dtype: torch.dtype,
+    *,
+    attention: str,
+    compile_how: str = "off",
+    fp8: str = "off",
+    steps: int = 20,
+):
     model = Transformer.initialised(
         shape(), seed=5, compute_dtype=dtype, attention=attention, loss_chunk_tokens=64
     ).to(device)
+    if fp8 != "off":
+        use_fp8(model.layers, "blocks", recipe=fp8)
     model.compile_training(compile_how)
     engine = Engine(
         model=model,
@@ -39,7 +51,7 @@ def losses(device: str, dtype: torch.dtype, *, attention: str, compile_how: str 
         micro_batch_tokens=1024,
     )
     rates = LearningRates(1e-3, 1e-3, 1e-3)
-    batches = [tuple(part.numpy() for part in rows(8, 32, seed=seed)) for seed in range(20)]
+    batches = [tuple(part.numpy() for part in rows(8, 32, seed=seed)) for seed in range(steps)]
     return [train_step(engine, batch, rates=rates).loss for batch in batches]
 
 
@@ -70,3 +82,16 @@ def test_compiled_training_follows_the_eager_one(how):
     eager = losses("cuda", torch.bfloat16, attention="sdpa")
     compiled = losses("cuda", torch.bfloat16, attention="sdpa", compile_how=how)
     assert compiled == pytest.approx(eager, rel=0.01)
+
+
+@pytest.mark.filterwarnings("default")  # torch.compile warns about torch's own code
+@pytest.mark.parametrize("how", ["off", "block"])
+@pytest.mark.parametrize("recipe", ["tensorwise", "rowwise"])
+def test_eight_bit_products_follow_bf16_over_50_steps(recipe, how):
+    obstacle = fp8_obstacle(ComputeConfig(fp8="blocks"), torch.device("cuda", 0))
+    if obstacle is not None:
+        pytest.skip(f"FP8 {obstacle}")
+    wanted = losses("cuda", torch.bfloat16, attention="sdpa", steps=50)
+    found = losses("cuda", torch.bfloat16, attention="sdpa", compile_how=how, fp8=recipe, steps=50)
+    assert found == pytest.approx(wanted, rel=0.02)
+    assert found != wanted

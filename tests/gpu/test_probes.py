@@ -7,9 +7,9 @@ import torch
 
 from tests.model.tiny import shape
 from yxanul.config.schema import ComputeConfig, OptimizationConfig
-from yxanul.hardware.choices import freeze_compute
+from yxanul.hardware.choices import fp8_obstacle, freeze_compute
 from yxanul.parallel.processes import Processes
-from yxanul.train.probes import fastest_kernel, trial_bytes
+from yxanul.train.probes import fastest_kernel, trial_bytes, update_ms
 
 CARD = torch.device("cuda", 0)
 WORKSPACE = 2**27
@@ -51,3 +51,14 @@ def test_the_fastest_kernel_is_one_of_the_pinned_and_its_time_is_told():
     )
     assert kernel in ("cudnn", "flash", "efficient")
     assert "ms" in told[-1]
+
+
+@pytest.mark.parametrize("part", ["off", "ffn", "blocks"])
+def test_an_update_is_timed_with_products_of_eight_bits(part):
+    wish = ComputeConfig(fp8=part)
+    if part != "off" and fp8_obstacle(wish, CARD) is not None:
+        pytest.skip(f"FP8 {fp8_obstacle(wish, CARD)}")
+    chosen = optimization(1024)
+    chosen = chosen.model_copy(update={"compute": chosen.compute.model_copy(update={"fp8": part})})
+    assert 0 < update_ms(shape(), chosen, seq_len=32, device=CARD) < math.inf
+    assert torch.cuda.memory_allocated(CARD) < WORKSPACE

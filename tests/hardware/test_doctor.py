@@ -224,8 +224,8 @@ def test_a_mistake_is_one_sentence(call, words):
 def test_an_optional_package_is_known_by_its_metadata_and_never_imported(
     configs, monkeypatch, tmp_path
 ):
-    names = {"liger-kernel": "Liger kernels", "torchao": "FP8", "deepspeed": "DeepSpeed"}
-    for package in names:
+    names = {"liger-kernel": "Liger kernels", "deepspeed": "DeepSpeed"}
+    for package in (*names, "torchao"):
         metadata = tmp_path / f"{package.replace('-', '_')}-9.8.7.dist-info" / "METADATA"
         metadata.parent.mkdir()
         metadata.write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 9.8.7\n")

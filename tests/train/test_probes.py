@@ -3,7 +3,7 @@
 import pytest
 
 from yxanul.errors import UsageError
-from yxanul.train.probes import largest_that_fits
+from yxanul.train.probes import largest_that_fits, worth_rounding
 
 BYTES_PER_TOKEN = 1000
 
@@ -42,3 +42,11 @@ def test_too_much_for_another_process_is_too_much():
 
 def test_a_first_try_is_at_least_one_sequence():
     assert largest_that_fits(1024, need, limit=1e12, smallest=4096, agree=alone) == 4096
+
+
+@pytest.mark.parametrize(
+    ("ffn", "blocks", "best"),
+    [(90.0, 80.0, "blocks"), (85.0, 88.0, "ffn"), (98.0, 99.0, "off"), (110.0, 120.0, "off")],
+)
+def test_fp8_is_taken_where_it_is_faster_by_more_than_noise(ffn, blocks, best):
+    assert worth_rounding({"off": 100.0, "ffn": ffn, "blocks": blocks}) == best

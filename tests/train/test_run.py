@@ -230,3 +230,32 @@ def test_weights_that_explode_are_an_error_of_numerics_and_not_kept(world):
     assert "not finite" in finished.stderr
     assert "--init_from" in finished.stderr
     assert world.exit_record("run")["code"] == 33
+
+
+def test_products_of_eight_bits_train_and_are_told(world):
+    """Emulated: this machine multiplies no FP8, but rounds to it as a card would."""
+    eight = ("--set", "compute.fp8=blocks", "--set", "compute.fp8_emulate=true")
+    finished = world.finish("run", "run", *eight, "--max_steps", "3", "--strict")
+    active = next(line for line in finished.stderr.splitlines() if line.startswith("active: "))
+    assert "FP8 blocks" in active
+    world.finish("run", "plain", "--max_steps", "3")
+    wanted, found = (
+        [row["loss"] for row in deterministic_rows(world.root / name)] for name in ("plain", "run")
+    )
+    assert found == pytest.approx(wanted, rel=0.02)
+    assert found != wanted
+
+
+def test_eight_bits_without_a_card_for_them_are_one_sentence(world):
+    refused = world.finish("run", "run", "--set", "compute.fp8=ffn", code=30)
+    assert "compute.fp8=ffn needs a card of compute capability 8.9" in refused.stderr
+    assert not (world.root / "run" / "metrics.jsonl").exists()
+
+
+def test_strict_refuses_what_was_asked_for_and_is_not_active(world, monkeypatch):
+    monkeypatch.setattr("platform.libc_ver", lambda: ("", ""))  # as on macOS
+    words = ("--set", "compute.keep_freed_memory=true", "--max_steps", "1")
+    assert "freed memory" in world.finish("run", "run", *words).stderr
+    refused = world.finish("run", "strict", *words, "--strict", code=30)
+    assert "asked for and not active: freed memory kept" in refused.stderr
+    assert not (world.root / "strict" / "metrics.jsonl").exists()

@@ -76,6 +76,17 @@ def test_skills_are_scored_at_every_border_and_judged(skilled):
     assert {row["result"] for row in checks if row["id"] == "G7"} == {"pass"}
 
 
+def test_the_end_of_a_run_tells_what_became_of_its_skills(skilled):
+    again = skilled.finish("run", "run", *words(skilled.root / "bench"))
+    for stage in STAGES:
+        told = [line for line in again.stdout.splitlines() if line.startswith(f"{stage}: ")]
+        assert len(told) == 3  # a measure that gates in each task, and one that is reported
+        assert any("triviaqa exact_match" in line for line in told)
+        assert any("reported, no gate" in line for line in told)
+    as_json = skilled.finish("run", "run", *words(skilled.root / "bench"), "--json").stdout
+    assert [len(stage["skills"]) for stage in json.loads(as_json)["stages"]] == [3, 3]
+
+
 def test_answers_that_gate_nothing_are_written_at_a_stages_end_only(skilled):
     folder = skilled.root / "run" / "scores" / "skills"
     first, *ends = [read_task_score(path) for path in sorted(folder.glob("*-gsm8k.json"))]

@@ -29,10 +29,7 @@ def doctor(
         typer.Option("--config_dir", help="Judge this folder's settings instead of the defaults."),
     ] = None,
     overrides: options.Overrides = None,
-    strict: Annotated[
-        bool,
-        typer.Option("--strict", help="Leave with 30 if something asked for is not active."),
-    ] = False,
+    strict: options.Strict = False,
     json: options.Json = False,
 ) -> None:
     """List every optimisation: active, available or unavailable on this machine, and why.

@@ -55,6 +55,10 @@ Overrides = Annotated[
 ]
 Resume = Annotated[str, typer.Option("--resume", help="auto, never, or the name of a checkpoint.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Refuse a run folder that is not empty.")]
+Strict = Annotated[
+    bool,
+    typer.Option("--strict", help="Leave with 30 if an optimisation asked for is not active."),
+]
 MaxSteps = Annotated[
     int | None,
     typer.Option(

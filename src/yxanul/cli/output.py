@@ -32,6 +32,9 @@ def print_outcome(outcome: RunOutcome) -> None:
     for stage in outcome.stages:
         table.add_row(stage.name, stage.verdict, _changes(stage.bpb_before, stage.bpb_after))
     console.print(table)
+    for stage in outcome.stages:
+        for words in stage.skills:
+            console.print(f"{stage.name}: {words}", highlight=False, markup=False, soft_wrap=True)
     if outcome.tokens_per_s is not None:
         mfu = f", MFU {outcome.mfu:.1%}" if outcome.mfu is not None else ""
         console.print(

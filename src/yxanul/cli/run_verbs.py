@@ -23,6 +23,7 @@ def run(
     resume: options.Resume = "auto",
     fresh: options.Fresh = False,
     max_steps: options.MaxSteps = None,
+    strict: options.Strict = False,
     json: options.Json = False,
 ) -> None:
     """Train every stage in order, with a gate after each.
@@ -40,6 +41,7 @@ def run(
             resume=resume,
             fresh=fresh,
             max_steps=max_steps,
+            strict=strict,
             command=_command(),
         ),
         json,
@@ -60,6 +62,7 @@ def train(
     resume: options.Resume = "auto",
     fresh: options.Fresh = False,
     max_steps: options.MaxSteps = None,
+    strict: options.Strict = False,
     json: options.Json = False,
     local_rank: Annotated[
         int | None, typer.Option("--local_rank", hidden=True, help="Set by the deepspeed launcher.")
@@ -84,6 +87,7 @@ def train(
             max_steps=max_steps,
             num_epochs=num_epochs,
             init_from=init_from,
+            strict=strict,
             command=_command(),
         ),
         json,

@@ -95,8 +95,20 @@ class ComputeConfig(Section):
         description="What runs the processes; this version plans "
         "with deepspeed but refuses to train with it.",
     )
-    fp8: Literal["off"] = Field(
-        default="off", description="8-bit matrix products; only off exists in this version."
+    fp8: Literal["off", "auto", "ffn", "blocks"] = Field(
+        default="off",
+        description="8-bit matrix products (torchao, the extra yxanul[fp8]) in the feed-forward "
+        "layers or in all of the blocks; auto = what a card is fastest with, as timed at the first "
+        "start and frozen, off on a CPU.",
+    )
+    fp8_recipe: Literal["tensorwise", "rowwise"] = Field(
+        default="tensorwise",
+        description="One FP8 scale for a tensor, or one for each row: more exact and slower.",
+    )
+    fp8_emulate: bool = Field(
+        default=False,
+        description="Round to FP8 and multiply in the type of `precision`, on any device: slow, to "
+        "try what the rounding does to a loss.",
     )
     flash_attention_3: Literal[False] = Field(
         default=False, description="FlashAttention 3's own package; only false in this version."

@@ -54,7 +54,7 @@ def score_documents(
     *,
     token_bytes: np.ndarray,
     seq_len: int,
-    batch_tokens: int = 4096,
+    batch_tokens: int = 8192,
 ) -> list[DocumentScore]:
     """Score documents, each (1 + tokens,) and beginning with `<|endoftext|>`.
 

@@ -5,6 +5,8 @@ computes what the unbroken one would have. Nothing here is timed: the same machi
 the same.
 """
 
+from importlib.util import find_spec
+
 import torch
 
 from yxanul.config.schema import ComputeConfig, ModelConfig
@@ -23,6 +25,7 @@ _CPU_MICRO_BATCH_TOKENS = 2048
 # Bytes of activations per token, layer and channel of hidden_size, from 33,840 at 768 (bf16,
 # compiled, no checkpointing: yxanul.plan.memory). A card is then tried (yxanul.train.probes).
 _ACTIVATION_BYTES = 44
+_FP8_CAPABILITY = (8, 9)
 PLAIN_UP_TO = 1024
 """Tokens: the longest sequence for which plain attention is taken on a CPU."""
 # Longer chunks are faster on a card and hold more logits: 0.8 GB in bf16 (docs/performance.md).
@@ -81,6 +84,7 @@ def settle_compute(
             "compile": compile_by_rule(device) if compute.compile == "auto" else compute.compile,
             "loss_chunk_tokens": chunk,
             "threads": compute.threads or usable_cores(),
+            "fp8": "off" if compute.fp8 == "auto" else compute.fp8,
         }
     )
 
@@ -91,6 +95,20 @@ def attention_obstacle(attention: str, device: torch.device, *, precision: str) 
         return "needs a CUDA card, and this machine has none; set compute.attention=auto"
     if attention in ("cudnn", "flash") and precision == "fp32":
         return "has no fp32 form; set compute.attention=auto or compute.precision=bf16"
+    return None
+
+
+def fp8_obstacle(compute: ComputeConfig, device: torch.device) -> str | None:
+    """Return why FP8 cannot run here, and what to do; None: it can."""
+    if find_spec("torchao") is None:
+        return "needs the package torchao: pip install 'yxanul[fp8]', or set compute.fp8=off"
+    if compute.fp8_emulate:
+        return None
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < _FP8_CAPABILITY:
+        return (
+            "needs a card of compute capability 8.9 or higher (RTX 4090, L40S, H100), and this "
+            "machine has none; set compute.fp8=off, or compute.fp8_emulate=true to try its rounding"
+        )
     return None
 
 
@@ -119,6 +137,10 @@ def _refuse_impossible(compute: ComputeConfig, device: torch.device, *, precisio
     obstacle = attention_obstacle(compute.attention, device, precision=precision)
     if obstacle is not None:
         raise UsageError(f"compute.attention={compute.attention} {obstacle}")
+    if compute.fp8 in ("ffn", "blocks"):
+        obstacle = fp8_obstacle(compute, device)
+        if obstacle is not None:
+            raise UsageError(f"compute.fp8={compute.fp8} {obstacle}")
     wanted = compute.compile in ("block", "model")
     obstacle = compile_obstacle(device) if wanted else None
     if obstacle is not None:

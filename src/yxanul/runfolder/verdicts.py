@@ -76,8 +76,7 @@ def all_plateaus(folder: RunFolder) -> list[Row]:
 
 def find_override(folder: RunFolder, verdict: Row) -> Row | None:
     """Return what a person decided last instead of a verdict; None = it stands."""
-    found = [row for row in _rows_of(folder, OVERRIDE) if _place(row) == _place(verdict)]
-    return found[-1] if found else None
+    return _last_of(_rows_of(folder, OVERRIDE), verdict)
 
 
 def find_plateau(folder: RunFolder, stage: str, *, attempt: int, step: int) -> Row | None:
@@ -111,12 +110,15 @@ def _kind(row: Row) -> Any:
 
 
 def _overridden(verdict: Row, overrides: Sequence[Row]) -> Row:
-    mine = [row for row in overrides if _place(row) == _place(verdict)]
-    if not mine:
+    last, said = _last_of(overrides, verdict), verdict["verdict"]
+    if last is None:
         return verdict
-    last, said = mine[-1], verdict["verdict"]
     why = f"{last['by']} decided so: {last['reason']} (the gate had said {said}: {verdict['why']})"
     return {**verdict, "verdict": last["verdict"], "why": why, "gate_verdict": said}
+
+
+def _last_of(overrides: Sequence[Row], verdict: Row) -> Row | None:
+    return next((row for row in reversed(overrides) if _place(row) == _place(verdict)), None)
 
 
 def _refuse_broken(folder: RunFolder, row: Row, *, line: int) -> None:

@@ -35,6 +35,7 @@ _FROZEN = (
     "loss_chunk_tokens",
     "threads",
     "micro_batch_tokens",
+    "fp8",
 )
 # What `auto` looks like, so that a resume takes the choice that the run was begun with.
 _OPEN = ("auto", None)

@@ -12,6 +12,7 @@ from yxanul.curriculum.stages import StagePlan, score_steps, seq_len_at
 from yxanul.optim.optimizers import LearningRates
 from yxanul.optim.schedule import learning_rate_factor
 from yxanul.runfolder.rows import Row, append_row
+from yxanul.runfolder.verdicts import read_checks
 from yxanul.train.attempts import act_on
 from yxanul.train.borders import close_stage, open_stage, score_domains, stopped
 from yxanul.train.clock import StepClock
@@ -55,7 +56,9 @@ class TrainingLoop:
                     self.position = act_on(session, self.position, plan=plan, verdict=ended)
                     self.trackers.forget_after(self.position.step)
                     continue
-                outcome.stages.append(StageOutcome.from_row(ended))
+                outcome.stages.append(
+                    StageOutcome.from_row(ended, checks=read_checks(session.folder, ended))
+                )
                 done += 1
         finally:
             session.progress.close()

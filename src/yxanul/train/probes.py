@@ -1,4 +1,4 @@
-"""What a run tries on a card before its first start: attention kernels, and the micro-batch.
+"""What a run tries on a card before its first start: attention kernels, micro-batch and FP8.
 
 Rules say what should be fast and what should fit; a card is asked, once, because wheels and memory
 differ. What was found is frozen into RUN/config.yaml (docs/decisions.md, 13). On a CPU rules decide
@@ -7,13 +7,14 @@ alone, so that the same machine always chooses the same.
 
 import gc
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
 from yxanul.config.schema import ComputeConfig, ModelConfig, OptimizationConfig, RunConfig
 from yxanul.errors import UsageError
+from yxanul.hardware.choices import fp8_obstacle
 from yxanul.hardware.device import memory_bytes
 from yxanul.optim.optimizers import LearningRates
 from yxanul.parallel.processes import Processes
@@ -21,10 +22,12 @@ from yxanul.plan.memory import CARD_SHARE
 from yxanul.train.engine import build_engine
 from yxanul.train.machine import Machine
 from yxanul.train.step import train_step
-from yxanul.train.timing import attention_ms
+from yxanul.train.timing import attention_ms, milliseconds
 
 Agree = Callable[[bool], bool]
 _KERNELS = ("cudnn", "flash")
+_FP8_PARTS = ("off", "ffn", "blocks")
+_WORTH = 1.03  # FP8 rounds every product: less than 3 % of speed is not worth it
 
 
 def probe_card(
@@ -49,6 +52,9 @@ def probe_card(
     if wish.micro_batch_tokens is None:
         tokens = _micro_batch(found, config, seq_len=seq_len, machine=machine)
         found = found.model_copy(update={"micro_batch_tokens": tokens})
+    if wish.fp8 == "auto":
+        part = _fastest_fp8(found, config, seq_len=seq_len, machine=machine)
+        found = found.model_copy(update={"fp8": part})
     return found
 
 
@@ -72,10 +78,8 @@ def fastest_kernel(
             say(f"attention kernel {name}: {str(error).splitlines()[0]}")
     told = ", ".join(f"{name} {ms:.2f} ms" for name, ms in times.items()) or "efficient is taken"
     say(f"attention over {seq_len:,} tokens, forward and backward: {told}")
-    # All processes must compute alike, and cards of one kind may differ by a hair.
-    best = _KERNELS.index(min(times, key=times.__getitem__)) if times else len(_KERNELS)
-    chosen = torch.tensor(best if processes.is_main else 0, device=device)
-    return (*_KERNELS, "efficient")[int(processes.total(chosen))]
+    best = min(times, key=times.__getitem__) if times else "efficient"
+    return _of_main(best, (*_KERNELS, "efficient"), processes=processes, device=device)
 
 
 def largest_that_fits(
@@ -139,15 +143,70 @@ def _micro_batch(
     return tokens
 
 
+def _fastest_fp8(
+    compute: ComputeConfig, config: RunConfig, *, seq_len: int, machine: Machine
+) -> str:
+    """Return the part of the model whose products are worth rounding to FP8 here, or off."""
+    device, say = machine.device, machine.progress.say
+    obstacle = fp8_obstacle(compute, device)
+    if obstacle is not None:
+        say(f"FP8 is off: it {obstacle}")
+        return "off"
+    times: dict[str, float] = {}
+    for part in _FP8_PARTS:
+        tried = compute.model_copy(update={"fp8": part})
+        optimization = config.optimization.model_copy(update={"compute": tried})
+        try:
+            times[part] = update_ms(config.model, optimization, seq_len=seq_len, device=device)
+        except UsageError as error:
+            say(f"FP8 in {part}: {error}")
+    told = ", ".join(f"{part} {ms:.1f} ms" for part, ms in times.items())
+    say(f"FP8 ({compute.fp8_recipe}), one micro-batch forward and backward and its update: {told}")
+    best = worth_rounding(times)
+    return _of_main(best, _FP8_PARTS, processes=machine.processes, device=device)
+
+
+def worth_rounding(times: dict[str, float]) -> str:
+    """Return the fastest part {part: ms}, or off where the gain would not pay for the rounding."""
+    best = min(times, key=times.__getitem__)
+    return best if times["off"] / times[best] >= _WORTH else "off"
+
+
+def update_ms(
+    shape: ModelConfig, optimization: OptimizationConfig, *, seq_len: int, device: torch.device
+) -> float:
+    """Return the median milliseconds of an update of one micro-batch; the model is thrown away."""
+    _free(device)
+    update = _updates(shape, optimization, seq_len=seq_len, device=device)
+    ms = milliseconds(update, repeats=8)
+    _free(device)
+    return ms
+
+
+def _of_main(best: str, names: Sequence[str], *, processes: Processes, device: torch.device) -> str:
+    """Return the main process' choice: all must compute alike, and cards differ by a hair."""
+    chosen = torch.tensor(names.index(best) if processes.is_main else 0, device=device)
+    return names[int(processes.total(chosen))]
+
+
 def _two_updates(
     shape: ModelConfig, optimization: OptimizationConfig, *, seq_len: int, device: torch.device
 ) -> None:
-    """Train on random tokens at a rate of 0; the second update finds the moments in place."""
+    """Train twice; the second update finds the moments in place."""
+    update = _updates(shape, optimization, seq_len=seq_len, device=device)
+    for _ in range(2):
+        update()
+
+
+def _updates(
+    shape: ModelConfig, optimization: OptimizationConfig, *, seq_len: int, device: torch.device
+) -> Callable[[], object]:
+    """Return what trains a new model on one micro-batch of random tokens, at a rate of 0."""
     rows = max(1, (optimization.compute.micro_batch_tokens or seq_len) // seq_len)
     tokens = np.random.default_rng(0).integers(0, shape.vocab_size, (2, rows, seq_len))
     _, engine = build_engine(shape, optimization, processes=Processes(0, 0, 1), device=device)
-    for _ in range(2):
-        train_step(engine, (tokens[0], tokens[1]), rates=LearningRates(0.0, 0.0, 0.0))
+    rates = LearningRates(0.0, 0.0, 0.0)
+    return lambda: train_step(engine, (tokens[0], tokens[1]), rates=rates)
 
 
 def _free(device: torch.device) -> None:

@@ -1,5 +1,6 @@
 """What was asked for on the command line, and what came of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ class RunRequest:
     max_steps: int | None = None
     num_epochs: float | None = None
     init_from: Path | None = None
+    strict: bool = False
+    """Whether something that was asked for and is not active is an error."""
     command: str = ""
     """The command line, for RUN/environment.json."""
 
@@ -42,12 +45,16 @@ class StageOutcome:
     bpb_after: dict[str, float] | None
     attempt: int
     """The attempt of the run that the verdict was given in."""
+    skills: tuple[str, ...] = ()
+    """What the gate said of each skill, and of items that stand in the training text."""
 
     @classmethod
-    def from_row(cls, row: dict[str, Any]) -> "StageOutcome":
-        """Return what a verdict row of RUN/gates.jsonl says."""
+    def from_row(cls, row: dict[str, Any], *, checks: Sequence[dict[str, Any]]) -> "StageOutcome":
+        """Return what a verdict row of RUN/gates.jsonl and its rows of checks say."""
         keys = ("verdict", "why", "bpb_before", "bpb_after", "attempt")
-        return cls(row["stage"], **{key: row[key] for key in keys})
+        told = [c for c in checks if c["id"] == "G4" or (c["id"] == "G7" and c["result"] == "warn")]
+        skills = tuple(check["why"] for check in told if check["subject"] is not None)
+        return cls(row["stage"], **{key: row[key] for key in keys}, skills=skills)
 
 
 @dataclass
@@ -81,6 +88,7 @@ class RunOutcome:
                     "bpb_before": stage.bpb_before,
                     "bpb_after": stage.bpb_after,
                     "attempt": stage.attempt,
+                    "skills": list(stage.skills),
                 }
                 for stage in self.stages
             ],

@@ -12,7 +12,7 @@ from yxanul.config.schema import RunConfig
 from yxanul.curriculum.stages import plan_stages
 from yxanul.errors import CorruptDataError, GateStopError, UsageError, YxanulError
 from yxanul.hardware.choices import pick_device
-from yxanul.hardware.doctor import summarise
+from yxanul.hardware.doctor import refuse_inactive, summarise
 from yxanul.parallel.processes import Processes, joined_processes, local_rank
 from yxanul.parallel.wrapping import refuse_missing_engine
 from yxanul.report.write import write_report
@@ -21,7 +21,7 @@ from yxanul.runfolder.durable import write_json
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt
 from yxanul.runfolder.rows import read_rows
-from yxanul.runfolder.verdicts import CLOSING, read_verdicts
+from yxanul.runfolder.verdicts import CLOSING, read_checks, read_verdicts
 from yxanul.train.corpus import prepare_corpus
 from yxanul.train.frozen import freeze_config, replan_epochs
 from yxanul.train.loop import TrainingLoop
@@ -94,6 +94,8 @@ def _train(
             machine.progress.say(f"this start differs from the run's last one: {change}")
         for line in summarise(features):
             machine.progress.say(line)
+        if request.strict:
+            refuse_inactive(features)
     position = find_position(session, request)
     machine.progress.say(
         f"{config.model.name}: {sum(p.numel() for p in session.model.parameters()):,} parameters"
@@ -138,7 +140,11 @@ def _finished_outcome(
     if before is None or not wanted <= closed.keys():
         return None
     outcome = RunOutcome(folder.root, **before, already_complete=True)
-    outcome.stages = [StageOutcome.from_row(row) for n, row in closed.items() if n in wanted]
+    outcome.stages = [
+        StageOutcome.from_row(row, checks=read_checks(folder, row))
+        for name, row in closed.items()
+        if name in wanted
+    ]
     return outcome
 
 

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 
 import torch
 
+from yxanul.hardware.choices import fp8_obstacle
 from yxanul.hardware.feature import Case, Feature
 
 
@@ -21,10 +22,17 @@ def installed(package: str) -> str:
 
 def fp8(case: Case) -> Feature:
     """8-bit matrix products."""
-    able = _capability(case.device) >= (8, 9)
-    card = "the card could" if able else "there is no card of compute capability 8.9 or higher"
-    why = f"compute.fp8 only knows off in this version; {installed('torchao')}, and {card}"
-    return Feature("FP8", "unavailable", why)
+    compute = case.optimization.compute
+    asked = compute.fp8 not in ("off", "auto")
+    obstacle = fp8_obstacle(compute, case.device)
+    if obstacle is not None:
+        return Feature("FP8", "unavailable", f"compute.fp8 {obstacle}", asked=asked)
+    if asked:
+        how = "emulated, slow" if compute.fp8_emulate else "as fast as the card"
+        why = f"products of that part in training, {compute.fp8_recipe} scales, {how}"
+        return Feature("FP8", "active", why, compute.fp8, asked=True)
+    why = "compute.fp8=auto times it at the first start; below width 1,024 it seldom pays"
+    return Feature("FP8", "available", why)
 
 
 def flash_attention_3(case: Case) -> Feature:

@@ -1,0 +1,98 @@
+"""8-bit products round what is multiplied in training, and nothing else."""
+
+import pytest
+import torch
+
+from tests.model.tiny import difference, gradients, model_with_norms, rows, shape
+from yxanul.config.schema import OptimizerConfig
+from yxanul.errors import UsageError
+from yxanul.model.fp8 import use_fp8
+from yxanul.model.transformer import Transformer
+from yxanul.optim.optimizers import LearningRates, Optimizers
+from yxanul.parallel.processes import Processes
+from yxanul.train.step import Engine, train_step
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning:torchao")
+RECIPES = ["tensorwise", "rowwise"]
+
+
+def eight_bit(part: str, recipe: str, **options) -> Transformer:
+    model = model_with_norms(shape(), attention="plain", **options)
+    use_fp8(model.layers, part, recipe=recipe, emulate=True)
+    return model
+
+
+def losses(model: Transformer, *, steps: int) -> list[float]:
+    engine = Engine(
+        model=model,
+        optimizers=Optimizers(model, OptimizerConfig(name="adamw"), muon_dtype=torch.float32),
+        processes=Processes(0, 0, 1),
+        device=torch.device("cpu"),
+        micro_batch_tokens=4 * 32,
+    )
+    rates = LearningRates(3e-3, 3e-3, 3e-3)
+    inputs, targets = (part.numpy() for part in rows(4, 32))
+    return [train_step(engine, (inputs, targets), rates=rates).loss for _ in range(steps)]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("part", ["ffn", "blocks"])
+def test_a_batch_is_learned_as_without_rounding(part, recipe):
+    wanted = losses(model_with_norms(shape(), attention="plain"), steps=50)
+    found = losses(eight_bit(part, recipe), steps=50)
+    assert wanted[-1] < 0.5 * wanted[0]
+    assert found == pytest.approx(wanted, rel=0.02)
+    assert found != wanted  # something was rounded
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_gradients_are_rounded_to_eight_bits_and_stay_fp32(recipe):
+    inputs, targets = rows(4, 32)
+    plain, rounded = model_with_norms(shape(), attention="plain"), eight_bit("blocks", recipe)
+    for model in (plain, rounded):
+        model(inputs, targets).backward()
+    wanted = gradients(plain)
+    for name, gradient in gradients(rounded).items():
+        assert gradient.dtype == torch.float32
+        assert difference(gradient, wanted[name]) < 0.2, name
+        if name.endswith("q_proj.weight"):
+            assert difference(gradient, wanted[name]) > 1e-4, name
+
+
+def test_scores_are_those_of_the_weights_as_they_are():
+    inputs, targets = rows(2, 24)
+    plain = model_with_norms(shape(), attention="plain")
+    assert torch.equal(
+        eight_bit("blocks", "tensorwise").nats(inputs, targets), plain.nats(inputs, targets)
+    )
+
+
+def test_the_feed_forward_part_leaves_attention_alone():
+    found = eight_bit("ffn", "tensorwise")
+    attention, mlp = found.layers[0].self_attn, found.layers[0].mlp
+    plain = torch.nn.functional.linear
+    assert attention.product is plain
+    assert attention.o_proj.product is plain
+    assert all(m.product is not plain for m in (mlp.gate_proj, mlp.up_proj, mlp.down_proj))
+
+
+def test_names_of_parameters_stay():
+    plain = model_with_norms(shape()).state_dict()
+    assert eight_bit("blocks", "rowwise").state_dict().keys() == plain.keys()
+
+
+def test_recomputed_blocks_are_rounded_alike():
+    inputs, targets = rows(2, 32)
+    found = []
+    for checkpointing in (False, True):
+        model = eight_bit("blocks", "tensorwise", gradient_checkpointing=checkpointing)
+        model(inputs, targets).backward()
+        found.append(gradients(model))
+    for name, gradient in found[0].items():
+        assert torch.equal(gradient, found[1][name]), name
+
+
+def test_a_side_that_eight_bits_cannot_multiply_is_refused():
+    model = model_with_norms(shape(intermediate_size=72))
+    with pytest.raises(UsageError, match="multiples of 16, and one has 72 x 32"):
+        use_fp8(model.layers, "ffn", recipe="tensorwise", emulate=True)
