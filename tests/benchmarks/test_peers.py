@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from benchmarks.step import measure
 from benchmarks.steps.nanochat import nanochat
 from benchmarks.steps.nanogpt import nanogpt
 from benchmarks.steps.ours import ours
@@ -83,3 +84,13 @@ def test_nanogpt_is_of_our_size_and_each_counts_its_own_work():
     attention = 12 * TINY.num_hidden_layers * TINY.hidden_size * load.seq_len
     assert chat.parameters == matrices + 2 * head + 2 * TINY.num_hidden_layers
     assert chat.flops_per_token == 6 * (matrices + head) + attention
+
+
+def test_every_way_is_compared_with_ours_in_its_own_round():
+    tallies, rates = measure(work(steps=3), {"ours": our_way, "nanogpt": nanogpt}, rounds=2)
+    assert len(rates) == 2
+    ours_, peer = tallies["ours"], tallies["nanogpt"]
+    assert ours_.to_ours == [1.0, 1.0]
+    for mine, other, ratio in zip(ours_.tokens_per_s, peer.tokens_per_s, peer.to_ours, strict=True):
+        assert ratio == pytest.approx(mine / other)
+    assert all(0 < share < 1 for share in (*ours_.share, *peer.share))

@@ -1,5 +1,8 @@
 """8-bit products round what is multiplied in training, and nothing else."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -96,3 +99,15 @@ def test_a_side_that_eight_bits_cannot_multiply_is_refused():
     model = model_with_norms(shape(intermediate_size=72))
     with pytest.raises(UsageError, match="multiples of 16, and one has 72 x 32"):
         use_fp8(model.layers, "ffn", recipe="tensorwise", emulate=True)
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        "from yxanul.model.fp8 import use_fp8; use_fp8([], 'ffn', recipe='tensorwise')",
+        "from yxanul.evaluate.hub import transformers; transformers().PreTrainedModel",
+    ],
+)
+def test_torchao_is_loaded_without_a_word(work):
+    told = subprocess.run([sys.executable, "-c", work], capture_output=True, text=True, check=True)
+    assert (told.stdout, told.stderr) == ("", "")

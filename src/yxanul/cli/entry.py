@@ -7,14 +7,19 @@ from collections.abc import Sequence
 
 def start(arguments: Sequence[str] | None = None) -> None:
     """Run the program and leave with its exit code."""
-    # OpenMP threads that spin while they wait take the cores from whatever else runs there, and
-    # threads that sleep at once are woken late (docs/log.md, 2026-11-26): GNU's spin a little.
-    # The user's settings win.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    settle_openmp()
     try:
         from yxanul.cli.main import main
 
         main(arguments)
     except KeyboardInterrupt:  # while torch is loaded, which takes seconds
         sys.exit(130)
+
+
+def settle_openmp() -> None:
+    """Say how threads wait; torch reads it once, when it is loaded."""
+    # OpenMP threads that spin while they wait take the cores from whatever else runs there, and
+    # threads that sleep at once are woken late (docs/log.md, 2026-11-26): GNU's spin a little.
+    # The user's settings win.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")

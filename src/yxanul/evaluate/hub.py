@@ -16,6 +16,7 @@ from yxanul.errors import (
     UsageError,
     YxanulError,
 )
+from yxanul.model.fp8 import hush_torchao
 
 _ASKED_S = 15.0
 # By name, since their packages are optional; HfHubHTTPError is an answer, the others are none.
@@ -25,6 +26,7 @@ _OUTAGES = {"TransportError", "OfflineModeIsEnabled", "LocalEntryNotFoundError",
 
 def transformers() -> Any:
     """Return the package; without it this is a `MissingExtraError`."""
+    hush_torchao()  # which it loads where it is installed
     try:
         import transformers  # an optional extra
     except ImportError as error:

@@ -8,6 +8,7 @@ samples are those of the weights as they are. The head is not rounded: its produ
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterable
 
 import torch
@@ -38,6 +39,12 @@ def use_fp8(blocks: Iterable[nn.Module], part: str, *, recipe: str, emulate: boo
                 matrix.product = product
 
 
+def hush_torchao() -> None:
+    """Let torchao be loaded without a word about kernels of its own that nobody here calls."""
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
 def _refuse_odd(matrix: Linear) -> None:
     if any(side % MULTIPLE for side in matrix.weight.shape):
         rows, columns = matrix.weight.shape
@@ -49,6 +56,7 @@ def _refuse_odd(matrix: Linear) -> None:
 
 def _fp8_product(recipe: str, *, emulate: bool) -> Product:
     """Return x, weight -> x @ weight.T in FP8 under gradients, in the type of x otherwise."""
+    hush_torchao()
     try:
         from torchao.float8.config import Float8LinearConfig
         from torchao.float8.float8_linear import matmul_with_hp_or_float8_args

@@ -1,0 +1,166 @@
+"""How fast is an update on a CPU, beside other ways of training the same shape and batch?
+
+    python -m benchmarks.step [--rounds 3] [--threads 2] [--out FOLDER]
+
+Every way is timed once a round, in turn, all in one process with freed memory kept; the rate of
+bf16 matrix products is taken between them, so that a busy machine shows. Prints Markdown, medians
+of the rounds; --out keeps it as results of that day.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import statistics
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from yxanul.cli.entry import settle_openmp
+
+settle_openmp()  # before torch is loaded, as the program does
+
+import torch  # noqa: E402
+
+from benchmarks.steps.nanochat import nanochat  # noqa: E402
+from benchmarks.steps.nanogpt import nanogpt  # noqa: E402
+from benchmarks.steps.ours import ours  # noqa: E402
+from benchmarks.steps.trainer import trainer  # noqa: E402
+from benchmarks.steps.workload import StepRun, Workload, shape  # noqa: E402
+from yxanul.config.schema import ComputeConfig, OptimizationConfig, OptimizerConfig  # noqa: E402
+from yxanul.hardware.compiler import compile_obstacle  # noqa: E402
+from yxanul.hardware.device import device_name  # noqa: E402
+from yxanul.hardware.memory import keep_freed_memory  # noqa: E402
+from yxanul.hardware.peak import gemm_flops  # noqa: E402
+from yxanul.plan.flops import flops_per_token  # noqa: E402
+
+Way = Callable[[Workload], StepRun]
+CPU = torch.device("cpu")
+
+
+@dataclass
+class Tally:
+    """What one way reached, a value per round."""
+
+    tokens_per_s: list[float] = field(default_factory=list)
+    share: list[float] = field(default_factory=list)
+    """FLOP/s of its own work, PaLM convention, over the rate of bf16 products of the round."""
+    to_ours: list[float] = field(default_factory=list)
+    """Our tokens/s over its own, in the same round."""
+
+
+def main() -> None:
+    """Time every way on both shapes."""
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=8, help="updates that count, a round")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="folder for results")
+    asked = parser.parse_args()
+    warnings.filterwarnings("ignore")  # what transformers has to say of its own settings
+    torch.set_num_threads(asked.threads)
+    kept = keep_freed_memory()
+    loads = workloads(asked.steps)
+    head = (
+        f"# {device_name(torch.device('cpu'))}, {datetime.date.today().isoformat()}\n\n"
+        f"torch {torch.__version__}, {asked.threads} threads, freed memory kept: {kept}; "
+        f"`python -m benchmarks.step --rounds {asked.rounds} --steps {asked.steps}`; updates of "
+        "2,048 random tokens, medians of the rounds."
+    )
+    print(head, flush=True)
+    sections, lines = [], [head]
+    for title, load in loads.items():
+        tallies, rates = measure(load, all_ways(), rounds=asked.rounds)
+        table = "\n".join(_table(title, load, tallies, rates))
+        print(table, flush=True)
+        lines.append(table)
+        ways = {name: vars(tally) for name, tally in tallies.items()}
+        sections.append({"name": title, "gemm_flops": rates, "ways": ways})
+    if asked.out is not None:
+        asked.out.mkdir(parents=True, exist_ok=True)
+        base = asked.out / f"{datetime.date.today().isoformat()}-cpu-step"
+        base.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        base.with_suffix(".json").write_text(json.dumps(sections, indent=1) + "\n", "utf-8")
+
+
+def workloads(steps: int) -> dict[str, Workload]:
+    """Return what is trained, by title: updates of 2,048 tokens, at once."""
+    nano, bf16 = shape("nano"), torch.bfloat16
+    deep = nano.model_copy(update={"num_hidden_layers": 12})
+    return {
+        "nano, 8 x 256, seq 256": Workload(nano, 256, 8, 8, CPU, bf16, steps, warmup=2),
+        "12 x 256, seq 512": Workload(deep, 512, 4, 4, CPU, bf16, steps, warmup=2),
+    }
+
+
+def all_ways() -> dict[str, Way]:
+    """Return the contestants by name; ours, in its default settings on a CPU, comes first."""
+
+    def our_way(optimizer: str = "adamw", **compute: Any) -> Way:
+        wish = OptimizationConfig(
+            compute=ComputeConfig(**compute), optimizer=OptimizerConfig(name=optimizer)
+        )
+        return lambda load: ours("ours", load, optimization=wish)
+
+    found = {"ours": our_way()}
+    obstacle = compile_obstacle(CPU)
+    if obstacle is None:
+        found["ours, each block compiled"] = our_way(compile="block")
+    else:
+        print(f"not compiled: {obstacle}", file=sys.stderr)
+    found["ours, Muon"] = our_way("muon")
+    found["ours, fp32"] = lambda load: our_way()(replace(load, dtype=torch.float32))
+    found["Hugging Face Trainer, bf16"] = trainer
+    found["nanochat, bf16"] = nanochat
+    found["nanoGPT, fp32"] = nanogpt
+    return found
+
+
+def measure(
+    load: Workload, contestants: dict[str, Way], *, rounds: int
+) -> tuple[dict[str, Tally], list[float]]:
+    """Time every way in turn, `rounds` times; return what each reached, and bf16 products' FLOP/s.
+
+    `contestants` hold one named ours.
+    """
+    tallies = {name: Tally() for name in contestants}
+    rates: list[float] = []
+    for _ in range(rounds):
+        runs, around = {}, [gemm_flops(torch.bfloat16)]
+        for name, way in contestants.items():
+            runs[name] = way(load)
+            around.append(gemm_flops(torch.bfloat16))
+        rate = statistics.median(around)
+        rates.append(rate)
+        for name, run in runs.items():
+            speed, tally = run.tokens_per_s(load), tallies[name]
+            tally.tokens_per_s.append(speed)
+            tally.share.append(speed * run.flops_per_token / rate)
+            tally.to_ours.append(runs["ours"].tokens_per_s(load) / speed)
+    return tallies, rates
+
+
+def _table(title: str, load: Workload, tallies: dict[str, Tally], rates: list[float]) -> list[str]:
+    causal = flops_per_token(load.model, load.seq_len, convention="causal")
+    palm = flops_per_token(load.model, load.seq_len)
+    told = ", ".join(f"{rate / 1e9:,.0f}" for rate in rates)
+    return [
+        f"\n## {title}\n",
+        f"bf16 products: {told} GFLOP/s. The causal count of our work is {causal / palm:.0%} of "
+        "the PaLM one.\n",
+        "| way | tokens/s | share of bf16 products, PaLM | ours is so many times as fast |",
+        "|---|---|---|---|",
+        *(
+            f"| {name} | {statistics.median(tally.tokens_per_s):,.0f} | "
+            f"{statistics.median(tally.share):.0%} | {statistics.median(tally.to_ours):.2f} |"
+            for name, tally in tallies.items()
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    main()
