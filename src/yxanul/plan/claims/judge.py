@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from yxanul.config.schema import RunConfig
 from yxanul.plan.claims.claim import Claim, Facts
+from yxanul.plan.claims.measured import measured_claims
 from yxanul.plan.claims.memory import memory_claims
 from yxanul.plan.claims.size import size_claims
 from yxanul.plan.claims.speed import speed_claims
@@ -28,5 +29,6 @@ def claims(config: RunConfig, machines: tuple[Machine, ...] = ()) -> tuple[Claim
         *size_claims(facts),
         *speed_claims(facts),
         *memory_claims(facts),
+        *measured_claims(config.model),
         *unmeasured_claims(),
     )

@@ -37,25 +37,11 @@ def _of_scores(one: Expectation) -> _Promise:
 
 _OF_KERNELS: tuple[_Promise, ...] = (
     (
-        "FP8: 2x throughput on H100 and H200",
-        2.0,
-        "x",
-        "must be measured on the card; public runs: slower at width 768 (nanochat d12), +17 % at "
-        "width 1,664, +25-28 % for 8B models; an A100 has no FP8",
-    ),
-    (
         "FlashAttention 3: 2.5x faster attention",
         2.5,
         "x",
         "must be measured on the card; its own figure for head_dim 64 has 1.2-1.5x over "
         "FlashAttention 2 on an H100, forward pass; it does not run on an A100",
-    ),
-    (
-        "torch.compile: 1.3x overall",
-        1.3,
-        "x",
-        "must be measured on the machine; torchtitan reports 1.16x for an 8B model, and a deep, "
-        "narrow one should gain more",
     ),
     (
         "linear decay to zero: 60 % of compute saved",
