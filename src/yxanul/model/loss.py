@@ -62,7 +62,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         wants_gradient = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         grad_hidden = torch.empty_like(hidden) if wants_gradient else None
-        grad_weight = torch.zeros_like(weight) if wants_gradient else None
+        grad_weight: Tensor | None = None
         buffer = hidden.new_empty(min(chunk_tokens, hidden.size(0)), head.size(0))
         for start in range(0, hidden.size(0), chunk_tokens):
             span = slice(start, start + chunk_tokens)
@@ -70,7 +70,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             logits = buffer[: rows.size(0)]
             nats = _target_nats(rows, head, targets=wanted, logits=logits, vocab=vocab)
             total += nats.sum()
-            if grad_hidden is not None and grad_weight is not None:
+            if grad_hidden is not None:
                 # The gradient of the logits is the probabilities less one at the targets. Written
                 # by index: scatter_add_ in bf16 copies the chunk, 20 % of a step on a CPU.
                 at = torch.arange(rows.size(0), device=rows.device), wanted.clamp(min=0)
@@ -80,7 +80,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 keep = (wanted != IGNORED).unsqueeze(1)
                 torch.mm(logits, head, out=grad_hidden[span])
                 grad_hidden[span].mul_(keep)
-                grad_weight += (logits.T @ (rows * keep))[:vocab]
+                part = (logits.T @ (rows * keep))[:vocab]
+                # Not added to zeros: the weight's gradient is the largest tensor of a step.
+                grad_weight = part.float() if grad_weight is None else grad_weight.add_(part)
         ctx.save_for_backward(grad_hidden, grad_weight)
         return total
 
