@@ -7,26 +7,24 @@ there is an error; of what was not named, the reason is told.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from yxanul.config.evaluation import TASKS
 from yxanul.config.schema import RunConfig, evaluation_seq_len
-from yxanul.data.benchmarks.cloze import cloze
-from yxanul.data.benchmarks.gsm_symbolic import gsm_symbolic
-from yxanul.data.benchmarks.human_eval import human_eval
+from yxanul.data.benchmarks.find import EMBEDDED, NO_TEXT, Prepared, find_benchmark
 from yxanul.data.benchmarks.items import Benchmark
-from yxanul.data.benchmarks.read import HUB, read_benchmark
-from yxanul.data.manifest import Manifest, load_manifest
+from yxanul.data.benchmarks.read import HUB
+from yxanul.data.benchmarks.sets import SETS
+from yxanul.data.manifest import load_manifest
 from yxanul.data.validation import domain_documents
 from yxanul.data.verify import check_files
 from yxanul.errors import InfrastructureError, UsageError
 
 PERPLEXITY = "perplexity"
 SCORABLE = (PERPLEXITY, *TASKS)
-_EMBEDDED = "embedded"
 _TOKENS_PER_DOMAIN = 100_000
 _SEQ_LEN = 1024
 
@@ -97,7 +95,7 @@ def check_names(given: Given) -> None:
     unknown = ", ".join(sorted(set(given.tasks or ()) - set(SCORABLE)))
     if unknown:
         raise UsageError(f"--tasks: there is no task {unknown}; the names are {names}")
-    if given.bench not in (None, HUB, _EMBEDDED) and not Path(given.bench).is_dir():
+    if given.bench not in (None, HUB, EMBEDDED) and not Path(given.bench).is_dir():
         raise UsageError(
             f"--bench_dir: {given.bench} is no folder; give one with a file per benchmark, hub or "
             "embedded"
@@ -105,46 +103,37 @@ def check_names(given: Given) -> None:
 
 
 def _benchmark(task: str, given: Given, *, news: Callable[[str], None]) -> Benchmark:
-    with_shots = bool(TASKS[task].shots if given.shots is None else given.shots)
-    if task == "cloze":
-        benchmark = cloze(*_prepared(given.prepared))
-    elif task == "gsm_symbolic":
-        # Without prepared data no template was trained on.
-        found = (None, Path()) if given.prepared is None else _prepared(given.prepared)
-        benchmark = gsm_symbolic(*found)
-    elif task == "humaneval" and given.bench in (None, _EMBEDDED):
-        benchmark = human_eval()
-    elif given.bench == _EMBEDDED:
-        raise UsageError(
-            f"{task} is not embedded: give --bench_dir DIR with a file per benchmark, or "
-            "--bench_dir hub"
-        )
-    elif given.bench is None and given.tasks is None:
-        raise UsageError(
-            f"neither named nor given: --tasks {task} reads it from the hub, --bench_dir DIR from "
-            "a folder"
-        )
-    else:
-        return read_benchmark(task, bench=given.bench or HUB, with_shots=with_shots, news=news)
-    return replace(benchmark, shots=benchmark.items) if with_shots else benchmark
+    bench = given.bench
+    if bench is None:
+        if task in SETS and task != "humaneval" and given.tasks is None:
+            raise UsageError(
+                f"neither named nor given: --tasks {task} reads it from the hub, --bench_dir DIR "
+                "from a folder"
+            )
+        bench = EMBEDDED if task == "humaneval" else HUB
+    needs_text = task not in SETS
+    return find_benchmark(
+        task,
+        bench=bench,
+        prepared=_prepared(given.prepared) if needs_text and given.prepared is not None else None,
+        with_shots=bool(TASKS[task].shots if given.shots is None else given.shots),
+        news=news,
+    )
 
 
-def _prepared(root: Path | None) -> tuple[Manifest, Path]:
-    if root is None:
-        raise UsageError(
-            "there is no held-out text: the model is not a run of ours, so give --data PREPARED, a "
-            "folder that `yxanul prepare` wrote"
-        )
+def _prepared(root: Path) -> Prepared:
     manifest = load_manifest(root)
     check_files(manifest, root)
-    return manifest, root
+    return Prepared(manifest, root)
 
 
 def _domains(
     prepared: Path | None, *, config: RunConfig | None, max_length: int
 ) -> dict[str, HeldOutDomain]:
     """Return every domain, of all stages that were prepared, by its run's own settings."""
-    manifest, root = _prepared(prepared)
+    if prepared is None:
+        raise UsageError(NO_TEXT)
+    manifest = _prepared(prepared).manifest
     stages = {stage.name: stage for stage in config.stages} if config is not None else {}
     domains: dict[str, HeldOutDomain] = {}
     for name in manifest.stages:
@@ -152,6 +141,6 @@ def _domains(
         if config is not None and name in stages:
             tokens = stages[name].evaluation.tokens_per_domain
             seq_len = evaluation_seq_len(config, stages[name])
-        documents = domain_documents(manifest, root, stage=name, tokens_per_domain=tokens)
+        documents = domain_documents(manifest, prepared, stage=name, tokens_per_domain=tokens)
         domains |= {domain: HeldOutDomain(of, seq_len) for domain, of in documents.items()}
     return domains

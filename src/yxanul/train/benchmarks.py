@@ -4,19 +4,13 @@ from collections.abc import Callable, Sequence
 
 from yxanul.config.evaluation import SkillConfig
 from yxanul.config.schema import StageConfig
-from yxanul.data.benchmarks.cloze import cloze
+from yxanul.data.benchmarks.find import Prepared, find_benchmark
 from yxanul.data.benchmarks.frozen import forget_kept, keep_benchmark, load_all_kept
-from yxanul.data.benchmarks.gsm_symbolic import gsm_symbolic
-from yxanul.data.benchmarks.human_eval import human_eval
 from yxanul.data.benchmarks.items import Benchmark
-from yxanul.data.benchmarks.read import read_benchmark
 from yxanul.data.contamination.scan import scan_once
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.rows import read_rows
 from yxanul.train.corpus import Corpus
-
-EMBEDDED = "embedded"
-"""Value of evaluation.bench: only what is installed or held out."""
 
 
 def gather_benchmarks(
@@ -42,7 +36,13 @@ def gather_benchmarks(
                 bench = stage.evaluation.bench
 
                 def read(skill: SkillConfig = skill, bench: str = bench) -> Benchmark:
-                    return read_items(skill, corpus, bench=bench, say=say)
+                    return find_benchmark(
+                        skill.task,
+                        bench=bench,
+                        prepared=Prepared(corpus.manifest, corpus.root),
+                        with_shots=bool(skill.shots_used),
+                        news=say,
+                    )
 
                 benchmarks[skill.task] = keep_benchmark(folder.bench, skill.task, read=read)
                 found = benchmarks[skill.task]
@@ -57,16 +57,3 @@ def gather_benchmarks(
             say=say,
         )
     return benchmarks
-
-
-def read_items(
-    skill: SkillConfig, corpus: Corpus, *, bench: str, say: Callable[[str], None]
-) -> Benchmark:
-    """Read the items of one skill from held-out text, a package, a folder or the hub."""
-    if skill.task == "cloze":
-        return cloze(corpus.manifest, corpus.root)
-    if skill.task == "gsm_symbolic":
-        return gsm_symbolic(corpus.manifest, corpus.root)
-    if skill.task == "humaneval" and bench == EMBEDDED:
-        return human_eval()
-    return read_benchmark(skill.task, bench=bench, with_shots=bool(skill.shots_used), news=say)

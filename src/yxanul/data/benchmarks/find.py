@@ -1,0 +1,69 @@
+"""The items of a task, wherever they come from: held-out text, a package, a folder or the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from yxanul.data.benchmarks.cloze import cloze
+from yxanul.data.benchmarks.gsm_symbolic import gsm_symbolic
+from yxanul.data.benchmarks.human_eval import human_eval
+from yxanul.data.benchmarks.items import Benchmark
+from yxanul.data.benchmarks.read import read_benchmark
+from yxanul.data.manifest import Manifest
+from yxanul.errors import UsageError
+
+EMBEDDED = "embedded"
+"""Instead of the hub or a folder: only what is installed or held out."""
+
+NO_TEXT = (
+    "there is no held-out text: the model is not a run of ours, so give --data PREPARED, a "
+    "folder that `yxanul prepare` wrote"
+)
+"""What a user reads who asks for held-out text where none was prepared."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Prepared data whose files were checked."""
+
+    manifest: Manifest
+    root: Path
+
+
+def find_benchmark(
+    task: str,
+    *,
+    bench: str,
+    prepared: Prepared | None,
+    with_shots: bool,
+    news: Callable[[str], None],
+) -> Benchmark:
+    """Return a task's items; `bench` is hub, embedded or a folder.
+
+    A task without worked examples of its own takes them from its items. Raises UsageError for what
+    is not there, and what `read_benchmark` does.
+    """
+    if task == "cloze":
+        found = cloze(*_held_out(prepared))
+    elif task == "gsm_symbolic":
+        # Without prepared data no template was trained on.
+        manifest, root = (None, Path()) if prepared is None else _held_out(prepared)
+        found = gsm_symbolic(manifest, root)
+    elif bench != EMBEDDED:
+        return read_benchmark(task, bench=bench, with_shots=with_shots, news=news)
+    elif task == "humaneval":
+        found = human_eval()
+    else:
+        raise UsageError(
+            f"{task} is not embedded: give --bench_dir DIR with a file per benchmark, or "
+            "--bench_dir hub"
+        )
+    return replace(found, shots=found.items) if with_shots else found
+
+
+def _held_out(prepared: Prepared | None) -> tuple[Manifest, Path]:
+    if prepared is None:
+        raise UsageError(NO_TEXT)
+    return prepared.manifest, prepared.root
