@@ -18,7 +18,7 @@ from yxanul.data.benchmarks.cloze import cloze
 from yxanul.data.benchmarks.gsm_symbolic import gsm_symbolic
 from yxanul.data.benchmarks.items import Benchmark
 from yxanul.data.tokenizer import load_tokenizer
-from yxanul.evaluate.ours import as_language_model
+from yxanul.evaluate.models.ours import as_language_model
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.evaluate.tasks.score import score_task
 from yxanul.model.transformer import Transformer

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.harness import HarnessItem, likelihood, run_task
 from yxanul.data.benchmarks.items import Benchmark, ChoiceItem
-from yxanul.evaluate.language_model import LanguageModel
+from yxanul.evaluate.models.language_model import LanguageModel
 from yxanul.evaluate.tasks.asking import Asked, Interview
 from yxanul.evaluate.tasks.gold import right_answers
 from yxanul.evaluate.tasks.options import TaskOptions

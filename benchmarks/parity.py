@@ -32,9 +32,9 @@ from benchmarks.harness import write_json_lines, write_task
 from yxanul.data.benchmarks.read import read_benchmark
 from yxanul.data.benchmarks.sets import SETS
 from yxanul.data.tokenizer import load_tokenizer
-from yxanul.evaluate.language_model import LanguageModel
-from yxanul.evaluate.loaded import load_model
-from yxanul.evaluate.ours import as_language_model
+from yxanul.evaluate.models.language_model import LanguageModel
+from yxanul.evaluate.models.loaded import load_model
+from yxanul.evaluate.models.ours import as_language_model
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.model.transformer import Transformer
 from yxanul.runfolder.durable import sha256_of

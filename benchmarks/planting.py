@@ -19,7 +19,7 @@ from yxanul.data.shards import open_stream
 from yxanul.data.tokenizer import load_tokenizer
 from yxanul.data.validation import validation_documents
 from yxanul.evaluate.bits_per_byte import score_documents
-from yxanul.evaluate.loaded import load_model
+from yxanul.evaluate.models.loaded import load_model
 from yxanul.model.transformer import Transformer
 
 _LONGEST = 1500  # tokens of a document, as the embedded gates cut them

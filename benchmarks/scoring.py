@@ -26,18 +26,18 @@ from benchmarks.gemma import as_gemma, gpt2_tokenizer
 from yxanul.config.load import load_config
 from yxanul.data.benchmarks.read import read_benchmark
 from yxanul.data.tokenizer import load_tokenizer
-from yxanul.evaluate.huggingface import wrap_pretrained
-from yxanul.evaluate.language_model import LanguageModel
-from yxanul.evaluate.likelihood import likelihoods
-from yxanul.evaluate.loaded import load_model
-from yxanul.evaluate.ours import as_language_model
-from yxanul.evaluate.requests import Continuations, WritingRequest
+from yxanul.evaluate.answers.likelihood import likelihoods
+from yxanul.evaluate.answers.requests import Continuations, WritingRequest
+from yxanul.evaluate.answers.writing import write
+from yxanul.evaluate.models.huggingface import wrap_pretrained
+from yxanul.evaluate.models.language_model import LanguageModel
+from yxanul.evaluate.models.loaded import load_model
+from yxanul.evaluate.models.ours import as_language_model
 from yxanul.evaluate.tasks.asking import Asked
 from yxanul.evaluate.tasks.definitions import DEFINITIONS
 from yxanul.evaluate.tasks.gold import right_answers
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.evaluate.tasks.score import ask
-from yxanul.evaluate.writing import write
 from yxanul.hardware.choices import DTYPES
 from yxanul.model.transformer import Transformer
 

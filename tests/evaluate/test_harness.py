@@ -5,6 +5,9 @@ import sys
 
 import pytest
 
+from tests.evaluate.answers.test_likelihood import language_model
+from tests.evaluate.answers.test_likelihood import requests as continuations
+from tests.evaluate.answers.test_writing import requests as prompts
 from tests.evaluate.pretrained import (
     KINDS,
     asked,
@@ -13,19 +16,16 @@ from tests.evaluate.pretrained import (
     phrase,
     random_model,
 )
-from tests.evaluate.test_likelihood import language_model
-from tests.evaluate.test_likelihood import requests as continuations
-from tests.evaluate.test_writing import requests as prompts
 from tests.model.test_parity import theirs_like
 from tests.model.tiny import model_with_norms, shape
 from yxanul.data.tokenizer import load_tokenizer
 from yxanul.errors import MissingExtraError, UsageError
+from yxanul.evaluate.answers.likelihood import likelihoods
+from yxanul.evaluate.answers.requests import Continuations, WritingRequest
+from yxanul.evaluate.answers.writing import write
 from yxanul.evaluate.harness import harness_model, writing_request
-from yxanul.evaluate.huggingface import wrap_pretrained
-from yxanul.evaluate.likelihood import likelihoods
-from yxanul.evaluate.ours import as_language_model
-from yxanul.evaluate.requests import Continuations, WritingRequest
-from yxanul.evaluate.writing import write
+from yxanul.evaluate.models.huggingface import wrap_pretrained
+from yxanul.evaluate.models.ours import as_language_model
 
 pytest.importorskip("lm_eval", reason='needs the extra: pip install "yxanul[eval]"')
 pytest.importorskip("accelerate", reason="lm-evaluation-harness' own class needs accelerate")

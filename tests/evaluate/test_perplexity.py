@@ -12,7 +12,7 @@ from tests.model.tiny import model_with_norms, shape
 from yxanul.data.tokenizer import EOT, VOCAB_SIZE, load_tokenizer
 from yxanul.errors import NumericsError, UsageError
 from yxanul.evaluate.bits_per_byte import bits_per_byte, score_documents
-from yxanul.evaluate.ours import as_language_model
+from yxanul.evaluate.models.ours import as_language_model
 from yxanul.evaluate.perplexity import score_domain
 from yxanul.evaluate.summary import domain_figures, pooled
 

@@ -20,7 +20,7 @@ from yxanul.evaluate.materials import (
     check_names,
     find_materials,
 )
-from yxanul.evaluate.opened import OpenedModel, open_for_scoring
+from yxanul.evaluate.models.opened import OpenedModel, open_for_scoring
 from yxanul.evaluate.suite import Evaluation, evaluate_all
 from yxanul.evaluate.summary import Figure, domain_figures, figures, headline, pooled
 from yxanul.evaluate.tasks.definitions import DEFINITIONS

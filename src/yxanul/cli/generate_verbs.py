@@ -8,8 +8,8 @@ import typer
 from yxanul.cli import options
 from yxanul.cli.output import print_json, say
 from yxanul.errors import UsageError
-from yxanul.evaluate.completion import Completion, complete
-from yxanul.evaluate.loaded import load_model
+from yxanul.evaluate.answers.completion import Completion, complete
+from yxanul.evaluate.models.loaded import load_model
 from yxanul.model.generation import GenerationOptions
 
 Prompt = Annotated[

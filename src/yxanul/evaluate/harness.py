@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from yxanul.errors import MissingExtraError, UsageError
-from yxanul.evaluate.language_model import LanguageModel
-from yxanul.evaluate.likelihood import likelihoods, score_pairs
-from yxanul.evaluate.pairs import rolling_pairs
-from yxanul.evaluate.requests import Continuations, WritingRequest
-from yxanul.evaluate.writing import write
+from yxanul.evaluate.answers.likelihood import likelihoods, score_pairs
+from yxanul.evaluate.answers.pairs import rolling_pairs
+from yxanul.evaluate.answers.requests import Continuations, WritingRequest
+from yxanul.evaluate.answers.writing import write
+from yxanul.evaluate.models.language_model import LanguageModel
 
 # lm-evaluation-harness' own default.
 _MAX_NEW_TOKENS = 256

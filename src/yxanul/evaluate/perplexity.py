@@ -24,7 +24,7 @@ from yxanul.evaluate.bits_per_byte import (
     document_nats,
     score_documents,
 )
-from yxanul.evaluate.language_model import LanguageModel
+from yxanul.evaluate.models.language_model import LanguageModel
 from yxanul.evaluate.ratio import ratio_stderr
 from yxanul.model.loss import IGNORED
 from yxanul.model.transformer import Transformer

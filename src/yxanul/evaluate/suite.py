@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from yxanul.evaluate.materials import PERPLEXITY, Materials
-from yxanul.evaluate.opened import OpenedModel
+from yxanul.evaluate.models.opened import OpenedModel
 from yxanul.evaluate.perplexity import DomainPerplexity, score_domain
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.evaluate.tasks.score import score_task

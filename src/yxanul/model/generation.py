@@ -3,7 +3,7 @@
 The prompt is read in one go into a cache of keys and values, then each token costs one position.
 Sampling divides by the temperature, keeps the `top_k` likeliest, of these the nucleus of `top_p`
 (arXiv 1904.09751), and draws with a generator of its own: torch's is not touched, nor is the model.
-Text, and where a stop text ends it, is `yxanul.evaluate.completion`.
+Text, and where a stop text ends it, is `yxanul.evaluate.answers.completion`.
 """
 
 import math

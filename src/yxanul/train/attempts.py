@@ -17,7 +17,7 @@ from yxanul.curriculum.changes import (
 )
 from yxanul.curriculum.stages import StagePlan
 from yxanul.errors import CorruptCheckpointError, CorruptDataError, UsageError
-from yxanul.evaluate.loaded import copy_weights
+from yxanul.evaluate.models.loaded import copy_weights
 from yxanul.model.initialisation import initialise
 from yxanul.runfolder.checkpoints import (
     Checkpoint,

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from yxanul.errors import CorruptCheckpointError, CorruptDataError, UsageError, YxanulError
-from yxanul.evaluate.loaded import copy_weights
+from yxanul.evaluate.models.loaded import copy_weights
 from yxanul.runfolder.checkpoints import (
     CHECKPOINT_NAME,
     Checkpoint,

@@ -1,6 +1,6 @@
 """What the model writes over time: the same prompts continued at every border of the run."""
 
-from yxanul.evaluate.completion import complete
+from yxanul.evaluate.answers.completion import complete
 from yxanul.model.generation import GenerationOptions
 from yxanul.runfolder.rows import append_row, read_rows
 from yxanul.train.session import Session

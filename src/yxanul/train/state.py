@@ -12,7 +12,7 @@ from torch import Tensor
 import yxanul
 from yxanul.curriculum.stages import StagePlan
 from yxanul.errors import CorruptCheckpointError, CorruptDataError
-from yxanul.evaluate.loaded import copy_weights
+from yxanul.evaluate.models.loaded import copy_weights
 from yxanul.model.transformer import Transformer
 from yxanul.optim.optimizers import Optimizers
 from yxanul.runfolder.checkpoints import Checkpoint

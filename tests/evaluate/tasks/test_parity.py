@@ -16,7 +16,7 @@ from yxanul.data.benchmarks import gsm8k, hellaswag, human_eval, triviaqa
 from yxanul.data.benchmarks.fields import Fields
 from yxanul.data.benchmarks.items import Benchmark, Item
 from yxanul.data.tokenizer import VOCAB_SIZE, load_tokenizer
-from yxanul.evaluate.ours import as_language_model
+from yxanul.evaluate.models.ours import as_language_model
 from yxanul.evaluate.tasks.options import TaskOptions
 
 ITEMS, NEW_TOKENS = 8, 24

@@ -12,13 +12,13 @@ from typing import TypeVar
 
 from yxanul.data.benchmarks.items import Item
 from yxanul.errors import NumericsError
-from yxanul.evaluate.language_model import LanguageModel
-from yxanul.evaluate.likelihood import likelihoods
-from yxanul.evaluate.requests import Continuations, WritingRequest
+from yxanul.evaluate.answers.likelihood import likelihoods
+from yxanul.evaluate.answers.requests import Continuations, WritingRequest
+from yxanul.evaluate.answers.writing import write
+from yxanul.evaluate.models.language_model import LanguageModel
 from yxanul.evaluate.tasks.definitions import DEFINITIONS, before_answer
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.evaluate.watching import Watcher
-from yxanul.evaluate.writing import write
 
 # Items that are asked about between two signs of progress: enough that batches of like length
 # can be made of them.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from yxanul.evaluate.requests import Continuations
+from yxanul.evaluate.answers.requests import Continuations
 from yxanul.evaluate.tasks.asking import Asked
 from yxanul.evaluate.tasks.definitions import right_answer
 from yxanul.runfolder.items import BYTES, NATS
@@ -25,7 +25,7 @@ def gold_measures(
     """Return the nats of the right answers, and the UTF-8 bytes of what they were paid for.
 
     That is the answer, the space before it, and the white space at the prompt's end, which is
-    scored with the answer (see `yxanul.evaluate.requests`).
+    scored with the answer (see `yxanul.evaluate.answers.requests`).
     """
     return {NATS: list(nats), BYTES: [float(_scored_bytes(request)) for request in requests]}
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from yxanul.config.evaluation import TASKS
 from yxanul.data.benchmarks.items import AnswerItem, Benchmark, ChoiceItem, ProgramItem
 from yxanul.errors import UsageError
-from yxanul.evaluate.language_model import LanguageModel
+from yxanul.evaluate.models.language_model import LanguageModel
 from yxanul.evaluate.tasks.asking import Asked, Interview
 from yxanul.evaluate.tasks.definitions import DEFINITIONS
 from yxanul.evaluate.tasks.measuring import Taken, compare_endings, judge_answers, run_answers

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from yxanul.config.schema import RunConfig
 from yxanul.data.manifest import MANIFEST_NAME
-from yxanul.evaluate.huggingface import open_pretrained
-from yxanul.evaluate.language_model import LanguageModel, is_ours
-from yxanul.evaluate.loaded import load_model
-from yxanul.evaluate.ours import as_language_model
+from yxanul.evaluate.models.huggingface import open_pretrained
+from yxanul.evaluate.models.language_model import LanguageModel, is_ours
+from yxanul.evaluate.models.loaded import load_model
+from yxanul.evaluate.models.ours import as_language_model
 from yxanul.model.transformer import Transformer
 from yxanul.runfolder.layout import RunFolder
 

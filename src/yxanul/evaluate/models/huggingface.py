@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from yxanul.errors import UsageError
-from yxanul.evaluate.hub import failure, newest_commit, transformers
+from yxanul.evaluate.models.hub import failure, newest_commit, transformers
 from yxanul.hardware.choices import DTYPES, pick_device
 from yxanul.model.cache import KeyValueCache, LayerCache, Place
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from yxanul.errors import NumericsError, UsageError
-from yxanul.evaluate.language_model import LanguageModel, with_opening
-from yxanul.evaluate.requests import WritingRequest
-from yxanul.evaluate.stops import Stops
+from yxanul.evaluate.answers.requests import WritingRequest
+from yxanul.evaluate.answers.stops import Stops
+from yxanul.evaluate.models.language_model import LanguageModel, with_opening
 from yxanul.model.cache import KeyValueCache
 
 # Tokens of prompts, padding counted, that are read at once.

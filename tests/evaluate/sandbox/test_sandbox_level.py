@@ -5,7 +5,7 @@ import platform
 import subprocess
 import sys
 
-from tests.evaluate.sandboxes import need
+from tests.evaluate.sandbox.sandboxes import need
 from yxanul.errors import SandboxUnavailableError, UsageError
 from yxanul.evaluate.sandbox.level import sandbox_level
 

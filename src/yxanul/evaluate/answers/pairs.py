@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from yxanul.errors import UsageError
-from yxanul.evaluate.language_model import LanguageModel, with_opening
-from yxanul.evaluate.requests import Continuations
+from yxanul.evaluate.answers.requests import Continuations
+from yxanul.evaluate.models.language_model import LanguageModel, with_opening
 
 Ids = tuple[int, ...]
 

@@ -1,9 +1,8 @@
 """What a task asks of a model, whatever model it is: the interface between tasks and models.
 
-A task makes texts; `yxanul.evaluate.likelihood` and `yxanul.evaluate.writing` turn them into
-batches; a `LanguageModel` computes. Tokens of a pair are split as lm-evaluation-harness splits
-them: context and continuation are encoded together, and a context's trailing spaces belong to the
-continuation.
+A task makes texts; `likelihood` and `writing` turn them into batches; a `LanguageModel` computes.
+Tokens of a pair are split as lm-evaluation-harness splits them: context and continuation are
+encoded together, and a context's trailing spaces belong to the continuation.
 """
 
 from dataclasses import dataclass

@@ -9,11 +9,11 @@ from tests.evaluate.pretrained import KINDS, POSITIONS, byte_tokenizer, phrase, 
 from tests.model.tiny import model_with_norms, shape
 from yxanul.data.tokenizer import load_tokenizer
 from yxanul.errors import NumericsError, UsageError
-from yxanul.evaluate.huggingface import wrap_pretrained
-from yxanul.evaluate.likelihood import likelihoods
-from yxanul.evaluate.ours import as_language_model
-from yxanul.evaluate.pairs import encode_pairs
-from yxanul.evaluate.requests import Continuations
+from yxanul.evaluate.answers.likelihood import likelihoods
+from yxanul.evaluate.answers.pairs import encode_pairs
+from yxanul.evaluate.answers.requests import Continuations
+from yxanul.evaluate.models.huggingface import wrap_pretrained
+from yxanul.evaluate.models.ours import as_language_model
 
 CASES = ["ours", *KINDS]
 

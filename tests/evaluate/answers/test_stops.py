@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from yxanul.errors import UsageError
-from yxanul.evaluate.stops import Stops
+from yxanul.evaluate.answers.stops import Stops
 
 PIECES = st.lists(st.text("ab\n", min_size=1, max_size=3), max_size=12)
 STOPS = st.lists(st.text("ab\n", min_size=1, max_size=4), min_size=1, max_size=3)

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from yxanul.evaluate.huggingface import open_pretrained
-from yxanul.evaluate.ours import open_run
+from yxanul.evaluate.models.huggingface import open_pretrained
+from yxanul.evaluate.models.ours import open_run
 from yxanul.model.cache import KeyValueCache
 
 

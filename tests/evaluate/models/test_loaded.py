@@ -5,7 +5,7 @@ import torch
 
 from tests.evaluate.runs import add_checkpoint, flip_bit, new_model, write_run
 from yxanul.errors import CorruptCheckpointError, CorruptDataError, UsageError
-from yxanul.evaluate.loaded import _precision, load_model
+from yxanul.evaluate.models.loaded import _precision, load_model
 
 
 @pytest.fixture

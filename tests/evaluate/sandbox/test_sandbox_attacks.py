@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from tests.evaluate.sandboxes import LEVELS, run_at
+from tests.evaluate.sandbox.sandboxes import LEVELS, run_at
 from yxanul.evaluate.sandbox.attacks import on_files
 from yxanul.evaluate.sandbox.attacks.attack import SECRET
 from yxanul.evaluate.sandbox.attacks.every import ATTACKS

@@ -5,16 +5,16 @@ import math
 import pytest
 import torch
 
+from tests.evaluate.answers.test_likelihood import CASES, language_model
 from tests.evaluate.pretrained import KINDS, POSITIONS, byte_tokenizer, phrase, random_model
-from tests.evaluate.test_likelihood import CASES, language_model
 from tests.model.tiny import model_with_norms, shape
 from yxanul.data.tokenizer import load_tokenizer
 from yxanul.errors import NumericsError, UsageError
-from yxanul.evaluate.completion import complete
-from yxanul.evaluate.huggingface import wrap_pretrained
-from yxanul.evaluate.ours import as_language_model
-from yxanul.evaluate.requests import WritingRequest
-from yxanul.evaluate.writing import write
+from yxanul.evaluate.answers.completion import complete
+from yxanul.evaluate.answers.requests import WritingRequest
+from yxanul.evaluate.answers.writing import write
+from yxanul.evaluate.models.huggingface import wrap_pretrained
+from yxanul.evaluate.models.ours import as_language_model
 from yxanul.model.generation import GenerationOptions
 
 

@@ -20,11 +20,11 @@ from yxanul.errors import (
     MissingExtraError,
     UsageError,
 )
-from yxanul.evaluate.huggingface import wrap_pretrained
-from yxanul.evaluate.language_model import open_model, with_opening
-from yxanul.evaluate.ours import as_language_model
-from yxanul.evaluate.requests import WritingRequest
-from yxanul.evaluate.writing import write
+from yxanul.evaluate.answers.requests import WritingRequest
+from yxanul.evaluate.answers.writing import write
+from yxanul.evaluate.models.huggingface import wrap_pretrained
+from yxanul.evaluate.models.language_model import open_model, with_opening
+from yxanul.evaluate.models.ours import as_language_model
 
 REQUEST = [WritingRequest("kcat", (), 8)]
 
@@ -194,7 +194,7 @@ def test_what_the_hub_answers_is_told(monkeypatch, tmp_path):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
     Thread(target=server.serve_forever, daemon=True).start()
     program = (
-        "from yxanul.evaluate.language_model import open_model\n"
+        "from yxanul.evaluate.models.language_model import open_model\n"
         "for name in ('nobody/missing', 'nobody/broken'):\n"
         "    try: open_model(name)\n"
         "    except Exception as error: print(type(error).__name__, error)\n"

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from yxanul.errors import NumericsError
-from yxanul.evaluate.language_model import LanguageModel
-from yxanul.evaluate.pairs import Ids, Pair, encode_pairs, in_windows, share_contexts
-from yxanul.evaluate.requests import Continuations, Likelihood
+from yxanul.evaluate.answers.pairs import Ids, Pair, encode_pairs, in_windows, share_contexts
+from yxanul.evaluate.answers.requests import Continuations, Likelihood
+from yxanul.evaluate.models.language_model import LanguageModel
 from yxanul.model.cache import KeyValueCache
 
 # A row this much shorter than its batch's longest opens a batch of its own, once the batch has some

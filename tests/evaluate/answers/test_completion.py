@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.model.tiny import model_with_norms, shape
 from yxanul.data.tokenizer import VOCAB_SIZE, load_tokenizer
 from yxanul.errors import UsageError
-from yxanul.evaluate.completion import TextStream, complete
+from yxanul.evaluate.answers.completion import TextStream, complete
 from yxanul.model.generation import GenerationOptions
 
 TOKENIZER = load_tokenizer()

@@ -1,0 +1,1 @@
+"""What a model answers: likelihoods of given texts, and texts of its own, in batches."""
