@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 
 from tests.model.tiny import model_with_norms, shape
 from tests.parallel.ranks import CPU, answers, one_update
+from tests.train.world import World
 from yxanul.config.schema import ComputeConfig
 from yxanul.errors import MissingExtraError
 from yxanul.parallel.processes import Processes, joined_processes, local_rank
@@ -112,3 +113,23 @@ def test_an_engine_that_is_not_there_is_named_with_its_extra():
     refuse_missing_engine(ComputeConfig())
     with pytest.raises(MissingExtraError, match=r"yxanul\[deepspeed\]"):
         refuse_missing_engine(ComputeConfig(engine="deepspeed"))
+
+
+def test_a_rank_whose_main_one_refuses_says_so_in_one_sentence(tmp_path):
+    """The main rank alone reads the sets of skills, and one is not there."""
+    world = World.create(tmp_path)
+    skills = 'evaluation.skills=[{"task": "triviaqa", "margin": 0.5}]'
+    told = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    ranks = [
+        world.start("run", "run", *words, **told, RANK=str(rank), LOCAL_RANK=str(rank))
+        for rank, words in enumerate(2 * [("--bench_dir", str(tmp_path), "--set", skills)])
+    ]
+    try:
+        ends = [process.communicate(timeout=120)[1].strip().splitlines() for process in ranks]
+    finally:
+        for process in ranks:
+            process.kill()
+    assert [process.returncode for process in ranks] == [30, 11]
+    assert "triviaqa" in ends[0][-1]
+    assert "process 2 of 2 lost another one of this run" in ends[1][-1]
+    assert not any("Traceback" in line for line in ends[1])

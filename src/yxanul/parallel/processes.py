@@ -9,8 +9,11 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from yxanul.errors import InfrastructureError
+
 # Rank 0 may prepare data while the others wait.
 _TIMEOUT = timedelta(hours=2)
+_GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")
 
 
 @dataclass(frozen=True)
@@ -64,5 +67,17 @@ def joined_processes(device: torch.device) -> Iterator[Processes]:
     dist.init_process_group(backend, timeout=_TIMEOUT, device_id=card)
     try:
         yield me
+    except RuntimeError as error:
+        if not _is_lost_connection(error):
+            raise
+        raise InfrastructureError(
+            f"process {me.rank + 1} of {world_size} lost another one of this run, which says "
+            "itself why it left; start the run again once that is mended"
+        ) from error
     finally:
         dist.destroy_process_group()
+
+
+def _is_lost_connection(error: RuntimeError) -> bool:
+    """Tell whether another rank is gone; gloo has no class of its own for it."""
+    return isinstance(error, dist.DistError) or any(words in str(error) for words in _GONE)
