@@ -100,15 +100,14 @@ def attention_obstacle(attention: str, device: torch.device, *, precision: str) 
 
 def fp8_obstacle(compute: ComputeConfig, device: torch.device) -> str | None:
     """Return why FP8 cannot run here, and what to do; None: it can."""
-    if find_spec("torchao") is None:
-        return "needs the package torchao: pip install 'yxanul[fp8]', or set compute.fp8=off"
-    if compute.fp8_emulate:
-        return None
-    if device.type != "cuda" or torch.cuda.get_device_capability(device) < _FP8_CAPABILITY:
+    able = device.type == "cuda" and torch.cuda.get_device_capability(device) >= _FP8_CAPABILITY
+    if not able and not compute.fp8_emulate:
         return (
             "needs a card of compute capability 8.9 or higher (RTX 4090, L40S, H100), and this "
             "machine has none; set compute.fp8=off, or compute.fp8_emulate=true to try its rounding"
         )
+    if find_spec("torchao") is None:
+        return "needs the package torchao: pip install 'yxanul[fp8]', or set compute.fp8=off"
     return None
 
 

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from yxanul.config.schema import ModelConfig
 from yxanul.model.attention import attention_path
 from yxanul.model.cache import KeyValueCache
+from yxanul.model.fp8 import use_fp8
 from yxanul.model.initialisation import initialise
 from yxanul.model.layers import Block, RMSNorm, Rotary
 from yxanul.model.loss import IGNORED, chunked_cross_entropy, token_nats
@@ -108,6 +109,10 @@ class Transformer(nn.Module):
                 x = block(x)
         hidden: Tensor = self.norm(x)
         return hidden
+
+    def round_products(self, part: str, *, recipe: str, emulate: bool) -> None:
+        """Multiply in FP8 in the `ffn` or all of the `blocks`; see `yxanul.model.fp8.use_fp8`."""
+        use_fp8(self.layers, part, recipe=recipe, emulate=emulate)
 
     def compile_training(self, how: str) -> None:
         """Compile each `block` (equal ones share a graph) or all of them, the `model`.

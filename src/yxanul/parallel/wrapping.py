@@ -1,4 +1,4 @@
-"""The one place that fixes the order in which a model is wrapped: compile, then parallel.
+"""The one place that fixes the order in which a model is wrapped: FP8, compile, parallel.
 
 Whatever the order wraps, names of parameters in checkpoints are those of the bare model.
 """
@@ -24,8 +24,11 @@ def refuse_missing_engine(compute: ComputeConfig) -> None:
         )
 
 
-class Compilable(Protocol):
-    """A model that knows how to compile its own training pass."""
+class Wrappable(Protocol):
+    """A model that knows how to round and compile its own training pass."""
+
+    def round_products(self, part: str, *, recipe: str, emulate: bool) -> None:
+        """Multiply in FP8 in a part, compute.fp8's value."""
 
     def compile_training(self, how: str) -> None:
         """Compile by `how`, one of compute.compile's values."""
@@ -35,7 +38,10 @@ def wrap_model(
     model: nn.Module, compute: ComputeConfig, *, processes: Processes, device: torch.device
 ) -> nn.Module:
     """Return the model itself for one process, else the wrapper that averages gradients."""
-    cast("Compilable", model).compile_training(compute.compile)
+    bare = cast("Wrappable", model)
+    if compute.fp8 != "off":
+        bare.round_products(compute.fp8, recipe=compute.fp8_recipe, emulate=compute.fp8_emulate)
+    bare.compile_training(compute.compile)
     if processes.world_size == 1:
         return model
     ids = [device.index] if device.type == "cuda" else None

@@ -4,7 +4,6 @@ import torch
 
 from yxanul.config.schema import ModelConfig, OptimizationConfig
 from yxanul.hardware.choices import DTYPES
-from yxanul.model.fp8 import use_fp8
 from yxanul.model.transformer import Transformer
 from yxanul.optim.optimizers import Optimizers
 from yxanul.parallel.processes import Processes
@@ -20,7 +19,6 @@ def build_engine(
     device: torch.device,
 ) -> tuple[Transformer, Engine]:
     """Return the bare model and the engine around it; every `auto` must have been chosen."""
-    # In this order: FP8, then compile, then parallel (yxanul.parallel.wrapping).
     compute = optimization.compute
     dtype = DTYPES[compute.precision]
     model = Transformer.initialised(
@@ -31,9 +29,6 @@ def build_engine(
         loss_chunk_tokens=_chosen(compute.loss_chunk_tokens),
         gradient_checkpointing=compute.gradient_checkpointing,
     ).to(device)
-    if compute.fp8 != "off":
-        part, emulate = compute.fp8, compute.fp8_emulate
-        use_fp8(model.layers, part, recipe=compute.fp8_recipe, emulate=emulate)
     engine = Engine(
         model=wrap_model(model, compute, processes=processes, device=device),
         optimizers=Optimizers(model, optimization.optimizer, muon_dtype=dtype),

@@ -31,7 +31,7 @@ def fp8(case: Case) -> Feature:
         how = "emulated, slow" if compute.fp8_emulate else "as fast as the card"
         why = f"products of that part in training, {compute.fp8_recipe} scales, {how}"
         return Feature("FP8", "active", why, compute.fp8, asked=True)
-    why = "compute.fp8=auto times it at the first start; below width 1,024 it seldom pays"
+    why = "compute.fp8=auto times it at the first start; it did not pay at width 768"
     return Feature("FP8", "available", why)
 
 
