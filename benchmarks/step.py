@@ -66,7 +66,7 @@ def main() -> None:
     kept = keep_freed_memory()
     loads = workloads(asked.steps)
     head = (
-        f"# {device_name(torch.device('cpu'))}, {datetime.date.today().isoformat()}\n\n"
+        f"# {device_name(CPU)}, {datetime.date.today().isoformat()}\n\n"
         f"torch {torch.__version__}, {asked.threads} threads, freed memory kept: {kept}; "
         f"`python -m benchmarks.step --rounds {asked.rounds} --steps {asked.steps}`; updates of "
         "2,048 random tokens, medians of the rounds."

@@ -107,8 +107,8 @@ class ComputeConfig(Section):
     )
     fp8_emulate: bool = Field(
         default=False,
-        description="Round to FP8 and multiply in the type of `precision`, on any device: slow, to "
-        "try what the rounding does to a loss.",
+        description="Round to FP8 and multiply in fp32, on any device: slow, to try what the "
+        "rounding does to a loss.",
     )
     flash_attention_3: Literal[False] = Field(
         default=False, description="FlashAttention 3's own package; only false in this version."

@@ -1,1 +1,1 @@
-"""Scores a model and decides nothing: bits per byte, per document and per domain."""
+"""Scores a model and decides nothing: bits per byte, tasks, programs in a sandbox."""

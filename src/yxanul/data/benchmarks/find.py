@@ -46,11 +46,13 @@ def find_benchmark(
     is not there, and what `read_benchmark` does.
     """
     if task == "cloze":
-        found = cloze(*_held_out(prepared))
+        if prepared is None:
+            raise UsageError(NO_TEXT)
+        found = cloze(prepared.manifest, prepared.root)
     elif task == "gsm_symbolic":
         # Without prepared data no template was trained on.
-        manifest, root = (None, Path()) if prepared is None else _held_out(prepared)
-        found = gsm_symbolic(manifest, root)
+        text = (prepared.manifest, prepared.root) if prepared is not None else (None, Path())
+        found = gsm_symbolic(*text)
     elif bench != EMBEDDED:
         return read_benchmark(task, bench=bench, with_shots=with_shots, news=news)
     elif task == "humaneval":
@@ -61,9 +63,3 @@ def find_benchmark(
             "--bench_dir hub"
         )
     return replace(found, shots=found.items) if with_shots else found
-
-
-def _held_out(prepared: Prepared | None) -> tuple[Manifest, Path]:
-    if prepared is None:
-        raise UsageError(NO_TEXT)
-    return prepared.manifest, prepared.root
