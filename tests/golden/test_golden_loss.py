@@ -19,7 +19,7 @@ from yxanul.hardware.choices import cpu_flags
 from yxanul.model.transformer import Transformer
 from yxanul.optim.optimizers import LearningRates, Optimizers
 from yxanul.optim.schedule import learning_rate_factor
-from yxanul.parallel.processes import Processes
+from yxanul.parallel.processes import ALONE
 from yxanul.train.step import Engine, train_step
 
 STEPS, ROWS, SEQ_LEN = 20, 8, 32
@@ -45,7 +45,7 @@ def engine(optimizer: OptimizerConfig) -> Engine:
     return Engine(
         model=model,
         optimizers=Optimizers(model, optimizer, muon_dtype=torch.float32),
-        processes=Processes(0, 0, 1),
+        processes=ALONE,
         device=torch.device("cpu"),
         micro_batch_tokens=4 * SEQ_LEN,
     )

@@ -11,7 +11,7 @@ from yxanul.model.fp8 import use_fp8
 from yxanul.model.loss import IGNORED, chunked_cross_entropy
 from yxanul.model.transformer import Transformer
 from yxanul.optim.optimizers import LearningRates, Optimizers
-from yxanul.parallel.processes import Processes
+from yxanul.parallel.processes import ALONE
 from yxanul.train.step import Engine, train_step
 
 pytestmark = [
@@ -46,7 +46,7 @@ def losses(
     engine = Engine(
         model=model,
         optimizers=Optimizers(model, OptimizerConfig(name="adamw"), muon_dtype=dtype),
-        processes=Processes(0, 0, 1),
+        processes=ALONE,
         device=torch.device(device),
         micro_batch_tokens=1024,
     )

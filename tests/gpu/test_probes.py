@@ -8,7 +8,7 @@ import torch
 from tests.model.tiny import shape
 from yxanul.config.schema import ComputeConfig, OptimizationConfig
 from yxanul.hardware.choices import fp8_obstacle, freeze_compute
-from yxanul.parallel.processes import Processes
+from yxanul.parallel.processes import ALONE
 from yxanul.train.probes import fastest_kernel, trial_bytes, update_ms
 
 CARD = torch.device("cuda", 0)
@@ -46,9 +46,7 @@ def test_a_trial_beyond_the_card_is_infinite_and_leaves_none_behind():
 
 def test_the_fastest_kernel_is_one_of_the_pinned_and_its_time_is_told():
     told: list[str] = []
-    kernel = fastest_kernel(
-        shape(), seq_len=512, device=CARD, processes=Processes(0, 0, 1), say=told.append
-    )
+    kernel = fastest_kernel(shape(), seq_len=512, device=CARD, processes=ALONE, say=told.append)
     assert kernel in ("cudnn", "flash", "efficient")
     assert "ms" in told[-1]
 

@@ -12,7 +12,7 @@ from yxanul.errors import UsageError
 from yxanul.model.fp8 import use_fp8
 from yxanul.model.transformer import Transformer
 from yxanul.optim.optimizers import LearningRates, Optimizers
-from yxanul.parallel.processes import Processes
+from yxanul.parallel.processes import ALONE
 from yxanul.train.step import Engine, train_step
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning:torchao")
@@ -29,7 +29,7 @@ def losses(model: Transformer, *, steps: int) -> list[float]:
     engine = Engine(
         model=model,
         optimizers=Optimizers(model, OptimizerConfig(name="adamw"), muon_dtype=torch.float32),
-        processes=Processes(0, 0, 1),
+        processes=ALONE,
         device=torch.device("cpu"),
         micro_batch_tokens=4 * 32,
     )

@@ -17,11 +17,10 @@ from tests.parallel.ranks import CPU, answers, one_update
 from tests.train.world import World
 from yxanul.config.schema import ComputeConfig
 from yxanul.errors import MissingExtraError
-from yxanul.parallel.processes import Processes, joined_processes, local_rank
+from yxanul.parallel.processes import ALONE, joined_processes, local_rank
 from yxanul.parallel.wrapping import refuse_missing_engine, wrap_model
 
 ROOT = Path(__file__).parents[2]
-ALONE = Processes(0, 0, 1)
 
 
 def free_port() -> int:

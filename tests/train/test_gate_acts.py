@@ -296,17 +296,7 @@ def test_thresholds_may_not_change_after_the_stage_has_started(tmp_path):
 
 def test_two_ranks_roll_back_alike(tmp_path):
     world = World.create(tmp_path / "world")
-    command = world.command("run", "run", *sets(FORGETFUL))
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    done = subprocess.run(
-        [*launcher, "--nproc_per_node", "2", "-m", *command[2:]],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-        env={**os.environ, "PYTHONPATH": "src"},
-    )
-    assert done.returncode == 0, done.stderr
+    world.launch("run", "run", *sets(FORGETFUL))
     assert [v for *_, v in verdicts(world.root / "run")] == ["pass", "rollback", "pass"]
 
 

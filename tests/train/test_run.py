@@ -184,18 +184,7 @@ def test_a_flipped_bit_in_a_shard_stops_the_run_before_it_trains(world):
 
 def test_two_ranks_train_the_same_steps_as_one(world):
     world.finish("run", "one", "--max_steps", "3")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command = world.command("run", "two", "--max_steps", "3")
-    launched = [*launcher, "--nproc_per_node", "2", "-m", *command[2:]]
-    done = subprocess.run(
-        launched,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env={**os.environ, "PYTHONPATH": "src"},
-    )
-    assert done.returncode == 0, done.stderr
+    world.launch("run", "two", "--max_steps", "3")
     losses = [
         [row["loss"] for row in deterministic_rows(world.root / out)] for out in ("one", "two")
     ]

@@ -9,7 +9,7 @@ from tests.model.tiny import difference, model_with_norms, rows, shape
 from yxanul.config.schema import OptimizerConfig
 from yxanul.errors import NumericsError
 from yxanul.optim.optimizers import LearningRates, Optimizers
-from yxanul.parallel.processes import Processes
+from yxanul.parallel.processes import ALONE
 from yxanul.train.step import Engine, train_step
 
 ROWS, SEQ_LEN = 4, 24
@@ -23,7 +23,7 @@ def engine(*, micro_batch: int = ROWS) -> Engine:
     return Engine(
         model=model,
         optimizers=Optimizers(model, config, muon_dtype=torch.float32),
-        processes=Processes(0, 0, 1),
+        processes=ALONE,
         device=torch.device("cpu"),
         micro_batch_tokens=micro_batch * SEQ_LEN,
     )

@@ -153,6 +153,21 @@ class World:
         assert left.value.code == code, f"left with {left.value.code}:\n{found.stderr}"
         return found
 
+    def launch(self, verb: str, out: str, *more: str, ranks: int = 2) -> "Finished":
+        """Run the program to its end in processes of torchrun's; they must all end well."""
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        program = self.command(verb, out, *more)[1:]
+        done = subprocess.run(
+            [*launcher, "--nproc_per_node", str(ranks), *program],
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+            env={**os.environ, "PYTHONPATH": "src"},
+        )
+        assert done.returncode == 0, done.stderr
+        return Finished(done.stdout, done.stderr)
+
     def interrupt(self, out: str, *, after_step: int, signals: list[int]) -> int:
         """Start a run, send the signals once the step is logged, and return the exit code."""
         process = self.start("run", out)

@@ -113,9 +113,10 @@ class ComputeConfig(Section):
     flash_attention_3: Literal[False] = Field(
         default=False, description="FlashAttention 3's own package; only false in this version."
     )
-    zero1: Literal[False] = Field(
+    zero1: bool = Field(
         default=False,
-        description="Share optimizer state between ranks; only false in this version.",
+        description="Share the optimizer's state and work out among torchrun's processes (ZeRO-1): "
+        "each holds and moves its part.",
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import ParamsT
 
 # The quintic of Jordan's Muon: it lifts small singular values fast and ends between 0.7 and 1.2,
 # which is near enough.
@@ -37,7 +38,7 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(
         self,
-        parameters: list[nn.Parameter],
+        parameters: ParamsT,
         *,
         lr: float,
         momentum: float,

@@ -47,6 +47,10 @@ class Processes:
         return bool(self.total(torch.tensor(int(flag), device=device)).item())
 
 
+ALONE = Processes(rank=0, local_rank=0, world_size=1)
+"""A process that shares nothing with another."""
+
+
 def local_rank() -> int:
     """Return the number of this process on its machine; 0 outside torchrun."""
     return int(os.environ.get("LOCAL_RANK", "0"))

@@ -6,7 +6,7 @@ from yxanul.config.schema import ModelConfig, OptimizationConfig
 from yxanul.hardware.choices import DTYPES
 from yxanul.model.transformer import Transformer
 from yxanul.optim.optimizers import Optimizers
-from yxanul.parallel.processes import Processes
+from yxanul.parallel.processes import ALONE, Processes
 from yxanul.parallel.wrapping import wrap_model
 from yxanul.train.step import Engine
 
@@ -31,7 +31,12 @@ def build_engine(
     ).to(device)
     engine = Engine(
         model=wrap_model(model, compute, processes=processes, device=device),
-        optimizers=Optimizers(model, optimization.optimizer, muon_dtype=dtype),
+        optimizers=Optimizers(
+            model,
+            optimization.optimizer,
+            muon_dtype=dtype,
+            sharing=processes if compute.zero1 else ALONE,
+        ),
         processes=processes,
         device=device,
         micro_batch_tokens=_chosen(compute.micro_batch_tokens),

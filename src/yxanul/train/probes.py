@@ -17,7 +17,7 @@ from yxanul.errors import UsageError
 from yxanul.hardware.choices import fp8_obstacle
 from yxanul.hardware.device import memory_bytes
 from yxanul.optim.optimizers import LearningRates
-from yxanul.parallel.processes import Processes
+from yxanul.parallel.processes import ALONE, Processes
 from yxanul.plan.memory import CARD_SHARE
 from yxanul.train.engine import build_engine
 from yxanul.train.machine import Machine
@@ -204,7 +204,7 @@ def _updates(
     """Return what trains a new model on one micro-batch of random tokens, at a rate of 0."""
     rows = max(1, (optimization.compute.micro_batch_tokens or seq_len) // seq_len)
     tokens = np.random.default_rng(0).integers(0, shape.vocab_size, (2, rows, seq_len))
-    _, engine = build_engine(shape, optimization, processes=Processes(0, 0, 1), device=device)
+    _, engine = build_engine(shape, optimization, processes=ALONE, device=device)
     rates = LearningRates(0.0, 0.0, 0.0)
     return lambda: train_step(engine, (tokens[0], tokens[1]), rates=rates)
 

@@ -115,7 +115,13 @@ class Session:
     def save(self, position: Position, *, permanent: bool) -> None:
         """Write a checkpoint unless the run already stands on it; drop old ones."""
         name = checkpoint_name(position.step, position.attempt)
-        if self.engine.processes.is_main and not (self.folder.checkpoints / name).exists():
+        is_missing = not (self.folder.checkpoints / name).exists()
+        if not self.agreed(self.engine.processes.is_main and is_missing):
+            self._saved(name)
+            return
+        # Every rank has a part of the moments.
+        moments = self.engine.optimizers.state_tensors()
+        if self.engine.processes.is_main:
             self._refuse_unusable_weights()
             info = CheckpointInfo(
                 path=self.folder.checkpoints / name,
@@ -130,11 +136,14 @@ class Session:
                 self.folder.checkpoints,
                 info,
                 model=as_arrays(self.model.state_dict()),
-                optimizer=as_arrays(self.engine.optimizers.state_tensors()),
+                optimizer=as_arrays(moments),
                 state=capture_state(position, data=self.data_identity(position.stage)),
             )
             keep = self.config.optimization.checkpoint.keep
             purge_checkpoints(self.folder.checkpoints, attempt=position.attempt, keep=keep)
+        self._saved(name)
+
+    def _saved(self, name: str) -> None:
         self.parent = name
         self._saved_at = time.monotonic()
         self.engine.processes.barrier()

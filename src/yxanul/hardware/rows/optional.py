@@ -69,10 +69,17 @@ def deepspeed(case: Case) -> Feature:
     return Feature("DeepSpeed", "unavailable", why, asked=asked)
 
 
-def zero1(_case: Case) -> Feature:
+def zero1(case: Case) -> Feature:
     """Optimizer state shared between ranks."""
-    why = "compute.zero1 only knows false in this version; every process keeps the whole state"
-    return Feature("ZeRO-1", "unavailable", why)
+    asked = case.optimization.compute.zero1
+    if case.world_size == 1:
+        why = "one process, which keeps the whole state"
+        return Feature("ZeRO-1", "unavailable", why, asked=asked)
+    if not asked:
+        why = "compute.zero1=true shares the optimizer's state and work among the processes"
+        return Feature("ZeRO-1", "available", why)
+    why = "each process holds and moves its part of the parameters"
+    return Feature("ZeRO-1", "active", why, choice=f"over {case.world_size}", asked=True)
 
 
 def liger(_case: Case) -> Feature:
