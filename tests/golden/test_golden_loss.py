@@ -20,6 +20,7 @@ from yxanul.model.transformer import Transformer
 from yxanul.optim.optimizers import LearningRates, Optimizers
 from yxanul.optim.schedule import learning_rate_factor
 from yxanul.parallel.processes import ALONE
+from yxanul.parallel.replica import TorchReplica
 from yxanul.train.step import Engine, train_step
 
 STEPS, ROWS, SEQ_LEN = 20, 8, 32
@@ -43,7 +44,7 @@ def engine(optimizer: OptimizerConfig) -> Engine:
         shape(num_key_value_heads=2), seed=11, attention="plain", loss_chunk_tokens=50
     )
     return Engine(
-        model=model,
+        replica=TorchReplica(model),
         optimizers=Optimizers(model, optimizer, muon_dtype=torch.float32),
         processes=ALONE,
         device=torch.device("cpu"),

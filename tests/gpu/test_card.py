@@ -12,6 +12,7 @@ from yxanul.model.loss import IGNORED, chunked_cross_entropy
 from yxanul.model.transformer import Transformer
 from yxanul.optim.optimizers import LearningRates, Optimizers
 from yxanul.parallel.processes import ALONE
+from yxanul.parallel.replica import TorchReplica
 from yxanul.train.step import Engine, train_step
 
 pytestmark = [
@@ -44,7 +45,7 @@ def losses(
         use_fp8(model.layers, "blocks", recipe=fp8)
     model.compile_training(compile_how)
     engine = Engine(
-        model=model,
+        replica=TorchReplica(model),
         optimizers=Optimizers(model, OptimizerConfig(name="adamw"), muon_dtype=dtype),
         processes=ALONE,
         device=torch.device(device),

@@ -124,7 +124,6 @@ def test_the_faster_type_is_named_when_it_was_not_chosen(configs):
         ),
         ("compute.attention=flash", "attention", "unavailable"),
         ("compute.attention=plain", "attention", "active"),
-        ("compute.engine=deepspeed", "DeepSpeed", "unavailable"),
     ],
 )
 def test_each_switch_of_the_configuration_shows(
@@ -152,6 +151,25 @@ def test_what_came_of_keeping_freed_memory_is_said(configs, malloc, state):
 def test_several_processes_are_active_and_counted(configs):
     row = judge(configs, world_size=3)["data parallel (DDP)"]
     assert (row.state, row.choice) == ("active", "3 processes")
+
+
+def test_the_optimizers_state_is_shared_among_several_that_ask_for_it(configs):
+    asked = "compute.zero1=true"
+    alone, three = judge(configs, asked)["ZeRO-1"], judge(configs, asked, world_size=3)["ZeRO-1"]
+    assert (alone.state, alone.asked) == ("unavailable", True)
+    assert (three.state, three.choice) == ("active", "over 3")
+    assert judge(configs, world_size=3)["ZeRO-1"].state == "available"
+
+
+def test_deepspeed_is_active_when_asked_for_and_named_when_absent(configs, monkeypatch):
+    asked = ("compute.engine=deepspeed", "optimizer.name=adamw")
+    monkeypatch.setattr("yxanul.hardware.rows.optional.find_spec", lambda name: None)
+    absent = judge(configs, *asked)["DeepSpeed"]
+    assert (absent.state, absent.asked) == ("unavailable", True)
+    assert "pip install 'yxanul[deepspeed]'" in absent.reason
+    monkeypatch.setattr("yxanul.hardware.rows.optional.find_spec", lambda name: name)
+    assert judge(configs, *asked)["DeepSpeed"].state == "active"
+    assert judge(configs, *asked, world_size=2)["ZeRO-1"].state == "active"
 
 
 def test_a_compiler_is_found_by_the_name_that_torch_calls(configs, monkeypatch, tmp_path):
@@ -224,6 +242,7 @@ def test_a_mistake_is_one_sentence(call, words):
 def test_an_optional_package_is_known_by_its_metadata_and_never_imported(
     configs, monkeypatch, tmp_path
 ):
+    states = {"Liger kernels": "unavailable", "DeepSpeed": "available"}
     names = {"liger-kernel": "Liger kernels", "deepspeed": "DeepSpeed"}
     for package in (*names, "torchao"):
         metadata = tmp_path / f"{package.replace('-', '_')}-9.8.7.dist-info" / "METADATA"
@@ -231,14 +250,12 @@ def test_an_optional_package_is_known_by_its_metadata_and_never_imported(
         metadata.write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 9.8.7\n")
         (tmp_path / f"{package.replace('-', '_')}.py").write_text("raise RuntimeError('loaded')\n")
     (tmp_path / "flash_attn_interface.py").write_text("raise RuntimeError('loaded')\n")
-    before = judge(configs)
     monkeypatch.syspath_prepend(str(tmp_path))
     loaded = set(sys.modules)  # transformers may have imported some, for another test
     after = judge(configs)
     for package, name in names.items():
         assert f"{package} 9.8.7 is installed" in after[name].reason
-        # No package makes this version call it.
-        assert (before[name].state, after[name].state) == ("unavailable", "unavailable")
+        assert after[name].state == states[name]
     assert "flash_attn_interface is installed" in after["FlashAttention 3"].reason
     imported = sys.modules.keys() - loaded
     assert not {"liger_kernel", "torchao", "flash_attn_interface"} & imported

@@ -13,6 +13,7 @@ from yxanul.model.fp8 import use_fp8
 from yxanul.model.transformer import Transformer
 from yxanul.optim.optimizers import LearningRates, Optimizers
 from yxanul.parallel.processes import ALONE
+from yxanul.parallel.replica import TorchReplica
 from yxanul.train.step import Engine, train_step
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning:torchao")
@@ -27,7 +28,7 @@ def eight_bit(part: str, recipe: str, **options) -> Transformer:
 
 def losses(model: Transformer, *, steps: int) -> list[float]:
     engine = Engine(
-        model=model,
+        replica=TorchReplica(model),
         optimizers=Optimizers(model, OptimizerConfig(name="adamw"), muon_dtype=torch.float32),
         processes=ALONE,
         device=torch.device("cpu"),

@@ -23,7 +23,7 @@ def one_update(processes: Processes, *, micro_batch: int) -> tuple[dict, dict]:
     model = model_with_norms(shape())
     config = OptimizerConfig(max_grad_norm=1e9, weight_decay=0.0)
     engine = Engine(
-        model=wrap_model(model, ComputeConfig(), processes=processes, device=CPU),
+        replica=wrap_model(model, ComputeConfig(), processes=processes, device=CPU),
         optimizers=Optimizers(model, config, muon_dtype=torch.float32),
         processes=processes,
         device=CPU,

@@ -104,11 +104,12 @@ def test_a_process_alone_joins_nothing_and_is_wrapped_in_nothing(monkeypatch):
         assert answers(me)["last_says_yes"] is True
         me.barrier()
         model = model_with_norms(shape())
-        assert wrap_model(model, ComputeConfig(), processes=me, device=CPU) is model
+        assert wrap_model(model, ComputeConfig(), processes=me, device=CPU).module is model
     assert local_rank() == 0
 
 
-def test_an_engine_that_is_not_there_is_named_with_its_extra():
+def test_an_engine_that_is_not_there_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setattr("yxanul.parallel.wrapping.find_spec", lambda name: None)
     refuse_missing_engine(ComputeConfig())
     with pytest.raises(MissingExtraError, match=r"yxanul\[deepspeed\]"):
         refuse_missing_engine(ComputeConfig(engine="deepspeed"))

@@ -1,19 +1,44 @@
-"""However the work is spread over processes, a run trains to the same losses and can be taken up."""
+"""However the work is spread over processes, a run trains to the same losses."""
 
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tests.train.world import World, deterministic_rows
+from tests.train.world import STAGES, World, deterministic_rows
 
 SHARED = ("--set", "compute.zero1=true")
+ADAMW = ("--set", "optimizer.name=adamw")
+STAGE = ("--stage", STAGES[0], *ADAMW)
+DEEPSPEED = pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed")
 
 
 @pytest.fixture
 def world(tmp_path) -> World:
     return World.create(tmp_path)
+
+
+def deepspeed_json(world: World, **settings) -> tuple[str, str]:
+    """Write a DeepSpeed file that agrees with the world's YAML, and more; return the flag."""
+    path = world.root / "deepspeed.json"
+    path.write_text(
+        json.dumps(
+            {
+                "train_batch_size": "auto",
+                "bf16": {"enabled": "auto"},
+                "zero_optimization": {"stage": 1, "reduce_bucket_size": 50_000},
+                "gradient_clipping": 1.0,
+                **settings,
+            }
+        )
+    )
+    return "--deepspeed", str(path)
 
 
 def losses(run: Path) -> list[float]:
@@ -65,3 +90,79 @@ def test_one_process_has_nobody_to_share_with_which_strict_refuses(world):
     assert "ZeRO-1" in world.finish("run", "run", *SHARED, "--max_steps", "1").stderr
     refused = world.finish("run", "strict", *SHARED, "--max_steps", "1", "--strict", code=30)
     assert "asked for and not active: ZeRO-1 (one process" in refused.stderr
+
+
+@DEEPSPEED
+def test_deepspeed_trains_as_torch_does_and_one_process_takes_it_up(world):
+    world.launch("train", "torch", *STAGE, "--max_steps", "6")
+    flag = deepspeed_json(world)
+    told = world.launch("train", "deepspeed", *STAGE, *flag, "--max_steps", "4", "--strict").stderr
+    assert "DeepSpeed" in next(line for line in told.splitlines() if line.startswith("active: "))
+    # One process with torch's engine, then two with DeepSpeed's, which finds the moments again.
+    world.finish("train", "deepspeed", *STAGE, "--max_steps", "5")
+    world.launch("train", "deepspeed", *STAGE, *flag, "--max_steps", "6")
+    torchs, deepspeeds = (world.root / name for name in ("torch", "deepspeed"))
+    assert losses(deepspeeds) == pytest.approx(losses(torchs), rel=1e-5)
+    assert apart(world.checkpoints("deepspeed")[-1], world.checkpoints("torch")[-1]) < 1e-3
+
+
+@DEEPSPEED
+def test_the_promised_deepspeed_command_trains_a_stage(world):
+    """As in the README: the launcher of DeepSpeed, the older door, and the JSON in configs."""
+    out, launcher = world.root / "run", Path(sys.executable).parent / "deepspeed"
+    words = world.command("train", "run", *STAGE, *deepspeed_json(world), "--json")[4:]
+    done = subprocess.run(
+        [str(launcher), "--num_gpus=2", "src/trainer.py", *words],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, "PATH": f"{launcher.parent}{os.pathsep}{os.environ['PATH']}"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert [row["stage"] for row in deterministic_rows(out)] == [STAGES[0]] * 8
+    # and alone, still with DeepSpeed: it goes on with the next stage
+    flag = deepspeed_json(world)
+    more = ("--stage", STAGES[1], *ADAMW, *flag)
+    alone = subprocess.run(
+        world.command("train", "run", *more),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, "PYTHONPATH": "src"},
+    )
+    assert alone.returncode == 0, alone.stderr
+    assert len(deterministic_rows(out)) == 16
+
+
+@DEEPSPEED
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"gradient_clipping": 0.5}, "gradient_clipping is 0.5 and must be 1.0"),
+        ({"bf16": {"enabled": True}}, "bf16.enabled is true and must be false"),
+        ({"zero_optimization": {"stage": 3}}, "zero_optimization.stage is 3 and must be 1"),
+        ({"train_batch_size": 64}, "a batch is counted in tokens (training.batch_tokens)"),
+        ({"scheduler": {"type": "WarmupLR"}}, "rates and schedule are the stage's"),
+        ({"amp": {"enabled": True}}, "does not hand that on to DeepSpeed"),
+    ],
+)
+def test_a_json_that_contradicts_the_yaml_is_one_sentence(world, settings, said):
+    flag = deepspeed_json(world, **settings)
+    refused = world.finish("train", "run", *STAGE, *flag, code=30).stderr
+    assert said in refused
+    assert "Traceback" not in refused
+    assert not (world.root / "run").exists()
+
+
+@DEEPSPEED
+def test_two_engines_at_once_are_one_sentence(world):
+    flag = deepspeed_json(world)
+    both = world.finish("train", "run", *STAGE, *flag, *SHARED, code=30).stderr
+    assert "compute.zero1 shares the optimizer's state in torch's engine" in both
+    other = ("--set", "compute.engine=torch")
+    named = world.finish("train", "run", *STAGE, *flag, *other, code=30).stderr
+    assert "--deepspeed and compute.engine=torch name two engines" in named
+    muon = world.finish("train", "run", "--stage", STAGES[0], *flag, code=30).stderr
+    assert "compute.engine=deepspeed drives adamw" in muon

@@ -4,11 +4,8 @@ Kills at the gate and just after its verdict lead to the same end.
 """
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 

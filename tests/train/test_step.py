@@ -10,6 +10,7 @@ from yxanul.config.schema import OptimizerConfig
 from yxanul.errors import NumericsError
 from yxanul.optim.optimizers import LearningRates, Optimizers
 from yxanul.parallel.processes import ALONE
+from yxanul.parallel.replica import TorchReplica
 from yxanul.train.step import Engine, train_step
 
 ROWS, SEQ_LEN = 4, 24
@@ -21,7 +22,7 @@ def engine(*, micro_batch: int = ROWS) -> Engine:
     model = model_with_norms(shape())
     config = OptimizerConfig(max_grad_norm=1e9, weight_decay=0.0)
     return Engine(
-        model=model,
+        replica=TorchReplica(model),
         optimizers=Optimizers(model, config, muon_dtype=torch.float32),
         processes=ALONE,
         device=torch.device("cpu"),
@@ -55,10 +56,10 @@ def test_accumulating_small_micro_batches_equals_one_large_one(micro_batch):
 def test_the_loss_is_the_mean_of_nats_before_the_update():
     found = engine()
     inputs, targets = rows(ROWS, SEQ_LEN)
-    before = found.model.nats(inputs, targets).mean().item()
+    before = found.replica.module.nats(inputs, targets).mean().item()
     result = train_step(found, batch(), rates=RATES)
     assert result.loss == pytest.approx(before, rel=1e-6)
-    assert found.model.nats(inputs, targets).mean().item() < before
+    assert found.replica.module.nats(inputs, targets).mean().item() < before
 
 
 def test_the_same_update_twice_is_the_same_bitwise():
@@ -66,18 +67,18 @@ def test_the_same_update_twice_is_the_same_bitwise():
     for found in (first, second):
         for _ in range(3):
             train_step(found, batch(), rates=RATES)
-    for name, tensor in first.model.state_dict().items():
-        assert torch.equal(tensor, second.model.state_dict()[name]), name
+    for name, tensor in first.replica.module.state_dict().items():
+        assert torch.equal(tensor, second.replica.module.state_dict()[name]), name
 
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf])
 def test_what_is_not_finite_is_an_error_and_no_weight_moves(poison):
     found = engine()
     with torch.no_grad():
-        found.model.norm.weight[0] = poison
-    before = {name: t.clone() for name, t in found.model.state_dict().items()}
+        found.replica.module.norm.weight[0] = poison
+    before = {name: t.clone() for name, t in found.replica.module.state_dict().items()}
     with pytest.raises(NumericsError, match="not finite"):
         train_step(found, batch(), rates=RATES)
-    for name, tensor in found.model.state_dict().items():
+    for name, tensor in found.replica.module.state_dict().items():
         assert torch.equal(tensor.nan_to_num(), before[name].nan_to_num()), name
     assert int(found.optimizers.state_tensors()["updates"]) == 0

@@ -85,7 +85,7 @@ InitFrom = Annotated[
 DeepSpeed = Annotated[
     Path | None,
     typer.Option(
-        "--deepspeed", help="A DeepSpeed JSON file (the engine comes with a later version)."
+        "--deepspeed", help="Train with DeepSpeed's ZeRO-1 and this JSON file of its settings."
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on stdout.")]

@@ -1,7 +1,9 @@
 """`run` and `train`: hand the request to the train room and print what came of it."""
 
+import json as jsons
 import shlex
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +11,7 @@ import typer
 
 from yxanul.cli import options
 from yxanul.cli.output import print_json, print_outcome
+from yxanul.errors import UsageError
 from yxanul.train.request import RunRequest
 from yxanul.train.run import start_run
 
@@ -72,7 +75,6 @@ def train(
 
     Example: yxanul train --config_dir configs --stage stage1_wikipedia --num_epochs 1
     """
-    engine = ["compute.engine=deepspeed"] if deepspeed is not None or local_rank is not None else []
     _start(
         RunRequest(
             config_dir=config_dir,
@@ -81,7 +83,10 @@ def train(
             data=data,
             bench_dir=bench_dir,
             out=out,
-            overrides=(*(overrides or ()), *engine),
+            overrides=(
+                *(overrides or ()),
+                *_engine(deepspeed, overrides or (), launched=local_rank is not None),
+            ),
             resume=resume,
             fresh=fresh,
             max_steps=max_steps,
@@ -92,6 +97,19 @@ def train(
         ),
         json,
     )
+
+
+def _engine(deepspeed: Path | None, overrides: Sequence[str], *, launched: bool) -> Iterator[str]:
+    """Yield the settings of DeepSpeed's engine, if the flag or its launcher asks for it."""
+    if deepspeed is None and not launched:
+        return
+    other = [word for word in overrides if word.startswith("compute.engine=")]
+    if any(word != "compute.engine=deepspeed" for word in other):
+        door = "--deepspeed" if deepspeed is not None else "the deepspeed launcher"
+        raise UsageError(f"{door} and {other[0]} name two engines; leave one of them out")
+    yield "compute.engine=deepspeed"
+    if deepspeed is not None:
+        yield f"compute.deepspeed_config={jsons.dumps(str(deepspeed))}"
 
 
 def _command() -> str:

@@ -92,8 +92,13 @@ class ComputeConfig(Section):
     )
     engine: Literal["torch", "deepspeed"] = Field(
         default="torch",
-        description="What runs the processes; this version plans "
-        "with deepspeed but refuses to train with it.",
+        description="What averages gradients over processes and drives the optimizer: torch's DDP, "
+        "or DeepSpeed's ZeRO-1 (the extra yxanul[deepspeed]), which --deepspeed FILE asks for.",
+    )
+    deepspeed_config: str | None = Field(
+        default=None,
+        description="DeepSpeed's JSON file, as --deepspeed names it; what it leaves auto is filled "
+        "from here, what contradicts is refused. null = everything from here.",
     )
     fp8: Literal["off", "auto", "ffn", "blocks"] = Field(
         default="off",
@@ -196,3 +201,23 @@ class OptimizationConfig(Section):
         default=LoggingConfig(), description="Metric rows and live curves."
     )
     budget: BudgetConfig = Field(default=BudgetConfig(), description="What the run may cost.")
+
+    @model_validator(mode="after")
+    def _one_engine(self) -> OptimizationConfig:
+        compute, problems = self.compute, []
+        if compute.engine == "deepspeed":
+            if compute.zero1:
+                problems.append(
+                    "compute.zero1 shares the optimizer's state in torch's engine, and "
+                    "compute.engine=deepspeed does so by itself; leave one of the two out"
+                )
+            if self.optimizer.name != "adamw":
+                problems.append(
+                    f"compute.engine=deepspeed drives adamw, not optimizer.name="
+                    f"{self.optimizer.name}; take torch's engine, whose compute.zero1 shares it"
+                )
+        elif compute.deepspeed_config is not None:
+            problems.append("compute.deepspeed_config needs compute.engine=deepspeed")
+        if problems:
+            refuse(problems)
+        return self

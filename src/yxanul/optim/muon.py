@@ -16,6 +16,8 @@ from torch.optim.optimizer import ParamsT
 # which is near enough.
 _QUINTIC = (3.4445, -4.7750, 2.0315)
 
+MUON_MOMENTS = ("momentum",)
+
 
 def orthogonalise(stack: Tensor, *, steps: int = 5) -> Tensor:
     """Return about U V^T for each matrix U S V^T of (count, rows, columns).

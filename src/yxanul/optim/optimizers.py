@@ -1,24 +1,23 @@
 """The optimizers of one model behind one face: rates per group, one step, state as named tensors.
 
 AdamW (torch's, fused) holds all groups, or Muon takes the matrices and AdamW the rest. Ranks may
-share the work and the state out among them. State is read and written as {"exp_avg.<parameter>":
-tensor, ...}, free of any engine's format and number of ranks, so a checkpoint needs no pickle.
+share the work and the state out among them.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from yxanul.config.schema import OptimizerConfig
-from yxanul.optim.groups import GROUPS, grouped_parameters
-from yxanul.optim.muon import Muon
+from yxanul.optim.adamw import ADAMW_MOMENTS, adamw
+from yxanul.optim.groups import grouped_parameters
+from yxanul.optim.moments import checked_updates, count_of, key_of
+from yxanul.optim.muon import MUON_MOMENTS, Muon
 from yxanul.optim.shares import Shares
 from yxanul.parallel.processes import ALONE, Processes
-
-_ADAMW_MOMENTS = ("exp_avg", "exp_avg_sq")
-_MUON_MOMENTS = ("momentum",)
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,31 @@ class LearningRates:
     matrices: float
     embedding: float
     norms: float
+
+
+class ModelOptimizer(Protocol):
+    """What moves a model's weights, whoever drives it; every rank calls every method."""
+
+    def clip_gradients(self) -> Tensor:
+        """See that this step's gradients have a joint norm of at most max_grad_norm.
+
+        Returns the norm that they had, 0-D.
+        """
+
+    def step(self, rates: LearningRates) -> None:
+        """Do one update at these learning rates and drop the gradients."""
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """Return all moments by name and the number of updates; whole on the main rank only."""
+
+    def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Set all moments from the main rank's `state_tensors()` of the same shapes.
+
+        Raises ValueError, and changes nothing, when any is missing, extra or misshapen.
+        """
+
+    def forget(self) -> None:
+        """Drop all moments: the next update is the first."""
 
 
 class Optimizers:
@@ -46,50 +70,36 @@ class Optimizers:
         self._shares = Shares(groups.values(), sharing)
         self._max_grad_norm = config.max_grad_norm
         self._updates = 0
+        moved_by_muon = groups["matrices"] if config.name == "muon" else {}
+        # In the order of groups, which is every rank's.
+        self._moments = [
+            (name, moment)
+            for name in self._parameters
+            for moment in (MUON_MOMENTS if name in moved_by_muon else ADAMW_MOMENTS)
+        ]
         mine = {
             group: [p for name, p in members.items() if self._shares.is_mine(name)]
             for group, members in groups.items()
         }
-        adam_groups = ["embedding", "norms"] if config.name == "muon" else list(GROUPS)
-        self._adamw = torch.optim.AdamW(
-            [
-                {
-                    "params": mine[group],
-                    "name": group,
-                    "weight_decay": config.weight_decay if group == "matrices" else 0.0,
-                }
-                for group in adam_groups
-            ],
-            lr=0.0,
-            betas=(config.beta1, config.beta2),
-            eps=config.eps,
-            fused=config.fused,
-        )
-        self._all: list[torch.optim.Optimizer] = [self._adamw]
-        moved_by_muon: dict[str, nn.Parameter] = {}
+        self._all: list[torch.optim.Optimizer] = []
         if config.name == "muon":
-            moved_by_muon = groups["matrices"]
             muon = Muon(
-                [{"params": mine["matrices"], "name": "matrices"}],
+                [{"params": mine.pop("matrices"), "name": "matrices"}],
                 lr=0.0,
                 momentum=config.muon_momentum,
                 weight_decay=config.weight_decay,
                 iterate_dtype=muon_dtype,
             )
             self._all.append(muon)
-        # In the order of groups, which is every rank's.
-        self._moments = [
-            (name, moment)
-            for name in self._parameters
-            for moment in (_MUON_MOMENTS if name in moved_by_muon else _ADAMW_MOMENTS)
-        ]
+        self._adamw = adamw(mine, config)
+        self._all.append(self._adamw)
 
     def clip_gradients(self) -> Tensor:
         """Scale the gradients to a joint norm of at most max_grad_norm; return the old one, 0-D."""
         return nn.utils.clip_grad_norm_(self._parameters.values(), self._max_grad_norm)
 
     def step(self, rates: LearningRates) -> None:
-        """Do one update at these learning rates and drop the gradients; all ranks do."""
+        """Do one update at these learning rates and drop the gradients."""
         for optimizer in self._all:
             for group in optimizer.param_groups:
                 group["lr"] = getattr(rates, group["name"])
@@ -100,43 +110,33 @@ class Optimizers:
         self._shares.publish(self._parameters)
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """Return all moments by name, as references, and the number of updates; all ranks call it.
+        """Return all moments by name, as references, and the number of updates.
 
         Where the state is shared out the main rank gets copies of what others hold, and they return
         what they hold.
         """
-        tensors = {"updates": torch.tensor(self._updates, dtype=torch.int64)}
+        tensors = count_of(self._updates)
         states = {p: state for optimizer in self._all for p, state in optimizer.state.items()}
         for name, moment in self._moments if self._updates else ():
             parameter = self._parameters[name]
             held = states.get(parameter, {}).get(moment)
             found = self._shares.at_main(name, held, like=parameter)
             if found is not None:
-                tensors[f"{moment}.{name}"] = found
+                tensors[key_of((name, moment))] = found
         return tensors
 
     @torch.no_grad()
     def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Set all moments from the main rank's `state_tensors()` of the same optimizers and shapes.
-
-        Raises ValueError, and changes nothing, when any is missing, extra or misshapen.
-        """
-        updates = _updates_in(tensors)
-        wanted = {f"{m}.{name}": self._parameters[name] for name, m in self._moments}
-        if not updates:
-            wanted = {}
-        other = sorted(wanted.keys() ^ (tensors.keys() - {"updates"}))
-        for key, parameter in wanted.items():
-            found = tensors.get(key, parameter)
-            if found.shape != parameter.shape or found.dtype != torch.float32:
-                other.append(key)
-        if other:
-            raise ValueError(f"the optimizer state {other[0]} is missing, extra or misshapen")
-        self._updates = updates
+        """Set all moments from the main rank's `state_tensors()` of the same shapes."""
+        self._updates = checked_updates(tensors, self._moments, parameters=self._parameters)
         for optimizer in self._all:
             optimizer.state.clear()
-        if updates:
+        if self._updates:
             self._take(tensors)
+
+    def forget(self) -> None:
+        """Drop all moments: the next update is the first."""
+        self.load_state_tensors(count_of(0))
 
     def _take(self, tensors: Mapping[str, Tensor]) -> None:
         """Copy this rank's share of the moments into its optimizers."""
@@ -152,21 +152,10 @@ class Optimizers:
             parameter = self._parameters[name]
             optimizer = movers[parameter]
             state = optimizer.state[parameter]
-            state[moment] = tensors[f"{moment}.{name}"].to(
+            state[moment] = tensors[key_of((name, moment))].to(
                 parameter.device, torch.float32, copy=True
             )
             if optimizer is self._adamw:
                 # Only the fused kernel reads its count on the device.
                 place = parameter.device if optimizer.defaults["fused"] else torch.device("cpu")
                 state["step"] = torch.tensor(float(self._updates), device=place)
-
-    def forget(self) -> None:
-        """Drop all moments: the next update is the first."""
-        self.load_state_tensors({"updates": torch.tensor(0, dtype=torch.int64)})
-
-
-def _updates_in(tensors: Mapping[str, Tensor]) -> int:
-    updates = tensors.get("updates")
-    if updates is None or updates.dtype != torch.int64 or updates.dim() != 0 or updates < 0:
-        raise ValueError("the optimizer state holds no number of updates")
-    return int(updates)

@@ -57,18 +57,25 @@ def local_rank() -> int:
 
 
 @contextmanager
-def joined_processes(device: torch.device) -> Iterator[Processes]:
-    """Join the group that torchrun describes in the environment; without one, stay alone."""
+def joined_processes(device: torch.device, *, even_alone: bool = False) -> Iterator[Processes]:
+    """Join the group that torchrun describes in the environment; without one, stay alone.
+
+    `even_alone` makes a group of one process for an engine that needs a group.
+    """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     me = Processes(int(os.environ.get("RANK", "0")), local_rank(), world_size)
-    if world_size == 1:
+    if world_size == 1 and not even_alone:
         yield me
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
     card = device if device.type == "cuda" else None
-    dist.init_process_group(backend, timeout=_TIMEOUT, device_id=card)
+    if world_size == 1:
+        store = dist.HashStore()  # type: ignore[attr-defined]
+        dist.init_process_group(backend, store=store, rank=0, world_size=1, device_id=card)
+    else:
+        dist.init_process_group(backend, timeout=_TIMEOUT, device_id=card)
     try:
         yield me
     except RuntimeError as error:

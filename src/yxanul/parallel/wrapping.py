@@ -3,7 +3,9 @@
 Whatever the order wraps, names of parameters in checkpoints are those of the bare model.
 """
 
-from typing import Protocol, cast
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Any, Protocol, cast
 
 import torch
 from torch import nn
@@ -11,16 +13,18 @@ from torch.nn.parallel import DistributedDataParallel
 
 from yxanul.config.schema import ComputeConfig
 from yxanul.errors import MissingExtraError
+from yxanul.parallel.deepspeed import DeepSpeedReplica
 from yxanul.parallel.processes import Processes
+from yxanul.parallel.replica import TorchReplica
 
 
 def refuse_missing_engine(compute: ComputeConfig) -> None:
-    """Raise for an engine that this version does not drive."""
-    if compute.engine == "deepspeed":
+    """Raise for an engine whose package is not installed."""
+    if compute.engine == "deepspeed" and find_spec("deepspeed") is None:
         raise MissingExtraError(
-            "the DeepSpeed engine is not part of this version; its extra will be "
-            "yxanul[deepspeed]. Start the same stage with torchrun (scripts/train_stage1.sh) or "
-            "set compute.engine=torch"
+            "the DeepSpeed engine needs the package deepspeed: pip install 'yxanul[deepspeed]', or "
+            "start the same stage with torchrun and without --deepspeed, whose --set "
+            "compute.zero1=true shares the optimizer's state as well"
         )
 
 
@@ -36,13 +40,32 @@ class Wrappable(Protocol):
 
 def wrap_model(
     model: nn.Module, compute: ComputeConfig, *, processes: Processes, device: torch.device
-) -> nn.Module:
-    """Return the model itself for one process, else the wrapper that averages gradients."""
+) -> TorchReplica:
+    """Return the model in torch's engine: itself alone, else with gradients averaged over ranks."""
+    _transform(model, compute)
+    if processes.world_size == 1:
+        return TorchReplica(model)
+    ids = [device.index] if device.type == "cuda" else None
+    return TorchReplica(
+        DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
+    )
+
+
+def wrap_in_deepspeed(
+    model: nn.Module,
+    compute: ComputeConfig,
+    *,
+    adamw: torch.optim.AdamW,
+    settings: Mapping[str, Any],
+    device: torch.device,
+) -> DeepSpeedReplica:
+    """Return the model in DeepSpeed's engine, which from then on drives `adamw`."""
+    _transform(model, compute)
+    return DeepSpeedReplica(model, adamw, settings=settings, device=device)
+
+
+def _transform(model: nn.Module, compute: ComputeConfig) -> None:
     bare = cast("Wrappable", model)
     if compute.fp8 != "off":
         bare.round_products(compute.fp8, recipe=compute.fp8_recipe, emulate=compute.fp8_emulate)
     bare.compile_training(compute.compile)
-    if processes.world_size == 1:
-        return model
-    ids = [device.index] if device.type == "cuda" else None
-    return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)

@@ -2,12 +2,16 @@
 
 import torch
 
+from yxanul.config.deepspeed import read_deepspeed
 from yxanul.config.schema import ModelConfig, OptimizationConfig
 from yxanul.hardware.choices import DTYPES
 from yxanul.model.transformer import Transformer
+from yxanul.optim.adamw import adamw
+from yxanul.optim.driven import DrivenOptimizer
+from yxanul.optim.groups import grouped_parameters
 from yxanul.optim.optimizers import Optimizers
 from yxanul.parallel.processes import ALONE, Processes
-from yxanul.parallel.wrapping import wrap_model
+from yxanul.parallel.wrapping import wrap_in_deepspeed, wrap_model
 from yxanul.train.step import Engine
 
 
@@ -20,28 +24,66 @@ def build_engine(
 ) -> tuple[Transformer, Engine]:
     """Return the bare model and the engine around it; every `auto` must have been chosen."""
     compute = optimization.compute
-    dtype = DTYPES[compute.precision]
     model = Transformer.initialised(
         shape,
         seed=optimization.seed,
-        compute_dtype=dtype,
+        compute_dtype=DTYPES[compute.precision],
         attention=compute.attention,
         loss_chunk_tokens=_chosen(compute.loss_chunk_tokens),
         gradient_checkpointing=compute.gradient_checkpointing,
     ).to(device)
-    engine = Engine(
-        model=wrap_model(model, compute, processes=processes, device=device),
+    build = _deepspeed_engine if compute.engine == "deepspeed" else _torch_engine
+    return model, build(model, optimization, processes=processes, device=device)
+
+
+def _torch_engine(
+    model: Transformer,
+    optimization: OptimizationConfig,
+    *,
+    processes: Processes,
+    device: torch.device,
+) -> Engine:
+    compute = optimization.compute
+    return Engine(
+        replica=wrap_model(model, compute, processes=processes, device=device),
         optimizers=Optimizers(
             model,
             optimization.optimizer,
-            muon_dtype=dtype,
+            muon_dtype=DTYPES[compute.precision],
             sharing=processes if compute.zero1 else ALONE,
         ),
         processes=processes,
         device=device,
         micro_batch_tokens=_chosen(compute.micro_batch_tokens),
     )
-    return model, engine
+
+
+def _deepspeed_engine(
+    model: Transformer,
+    optimization: OptimizationConfig,
+    *,
+    processes: Processes,
+    device: torch.device,
+) -> Engine:
+    compute = optimization.compute
+    groups = grouped_parameters(model.named_parameters())
+    replica = wrap_in_deepspeed(
+        model,
+        compute,
+        adamw=adamw(
+            {g: list(members.values()) for g, members in groups.items()}, optimization.optimizer
+        ),
+        settings=read_deepspeed(optimization, precision=compute.precision),
+        device=device,
+    )
+    parameters = {name: p for members in groups.values() for name, p in members.items()}
+    return Engine(
+        replica=replica,
+        optimizers=DrivenOptimizer(replica, parameters),
+        processes=processes,
+        device=device,
+        micro_batch_tokens=_chosen(compute.micro_batch_tokens),
+    )
 
 
 def _chosen(tokens: int | None) -> int:

@@ -26,6 +26,10 @@ _MAY_CHANGE = (
     "logging.trackers",
     "logging.prompt",
     "compute.keep_freed_memory",
+    # Who averages and who holds moments may change as the number of processes may.
+    "compute.engine",
+    "compute.deepspeed_config",
+    "compute.zero1",
 )
 _MAY_MOVE = ".evaluation.bench"  # the run keeps the items that it read there
 _FROZEN = (

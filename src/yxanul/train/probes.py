@@ -204,7 +204,10 @@ def _updates(
     """Return what trains a new model on one micro-batch of random tokens, at a rate of 0."""
     rows = max(1, (optimization.compute.micro_batch_tokens or seq_len) // seq_len)
     tokens = np.random.default_rng(0).integers(0, shape.vocab_size, (2, rows, seq_len))
-    _, engine = build_engine(shape, optimization, processes=ALONE, device=device)
+    # Alone, a process holds the whole optimizer's state: what fits so fits when ranks share it.
+    alone = optimization.compute.model_copy(update={"engine": "torch", "zero1": False})
+    settings = optimization.model_copy(update={"compute": alone})
+    _, engine = build_engine(shape, settings, processes=ALONE, device=device)
     rates = LearningRates(0.0, 0.0, 0.0)
     return lambda: train_step(engine, (tokens[0], tokens[1]), rates=rates)
 

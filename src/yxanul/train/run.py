@@ -8,10 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from yxanul.config.deepspeed import read_deepspeed
 from yxanul.config.schema import RunConfig
-from yxanul.curriculum.stages import plan_stages
+from yxanul.curriculum.stages import longest_seq_len, plan_stages
 from yxanul.errors import CorruptDataError, GateStopError, UsageError, YxanulError
-from yxanul.hardware.choices import pick_device
+from yxanul.hardware.choices import pick_device, settle_compute
 from yxanul.hardware.doctor import refuse_inactive, summarise
 from yxanul.parallel.processes import Processes, joined_processes, local_rank
 from yxanul.parallel.wrapping import refuse_missing_engine
@@ -41,11 +44,12 @@ def start_run(request: RunRequest) -> RunOutcome:
     anything else is a bug.
     """
     config = read_config(request)
-    refuse_missing_engine(config.optimization.compute)
+    device = pick_device(local_rank())
+    _refuse_engine(config, device)
     refuse_missing_trackers(config.optimization.logging.trackers)
     folder = RunFolder(request.out or default_out(request, config))
-    device = pick_device(local_rank())
-    with joined_processes(device) as processes:
+    by_deepspeed = config.optimization.compute.engine == "deepspeed"
+    with joined_processes(device, even_alone=by_deepspeed) as processes:
         if processes.is_main:
             _check_folder(config, folder, request=request)
             folder.create()
@@ -71,6 +75,16 @@ def start_run(request: RunRequest) -> RunOutcome:
 def default_out(request: RunRequest, config: RunConfig) -> Path:
     """Return runs/<config>-<model>."""
     return Path("runs") / f"{request.config_dir.resolve().name}-{config.model.name}"
+
+
+def _refuse_engine(config: RunConfig, device: torch.device) -> None:
+    """Refuse an engine that is not there, or whose own settings contradict the run's."""
+    optimization = config.optimization
+    refuse_missing_engine(optimization.compute)
+    if optimization.compute.engine == "deepspeed":
+        longest = longest_seq_len(config.stages)
+        settled = settle_compute(optimization.compute, device, longest_seq_len=longest)
+        read_deepspeed(optimization, precision=settled.precision)
 
 
 def _train(

@@ -14,7 +14,7 @@ from yxanul.curriculum.stages import StagePlan
 from yxanul.errors import CorruptCheckpointError, CorruptDataError
 from yxanul.evaluate.models.loaded import copy_weights
 from yxanul.model.transformer import Transformer
-from yxanul.optim.optimizers import Optimizers
+from yxanul.optim.optimizers import ModelOptimizer
 from yxanul.runfolder.checkpoints import Checkpoint
 
 
@@ -105,7 +105,7 @@ def refuse_other_data(checkpoint: Checkpoint, data: Mapping[str, str]) -> None:
 
 
 def restore_state(
-    checkpoint: Checkpoint, model: Transformer, *, optimizers: Optimizers
+    checkpoint: Checkpoint, model: Transformer, *, optimizers: ModelOptimizer
 ) -> Position:
     """Load weights, moments and random state in place; return where the run stood."""
     copy_weights(checkpoint, model)

@@ -1,16 +1,14 @@
 """One update: micro-batches, gradients, clipping, optimizer."""
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from yxanul.errors import NumericsError
-from yxanul.optim.optimizers import LearningRates, Optimizers
+from yxanul.optim.optimizers import LearningRates, ModelOptimizer
 from yxanul.parallel.processes import Processes
+from yxanul.parallel.replica import Replica
 
 ADVICE = "--out NEW --init_from RUN/checkpoints/NAME begins a new run from a run's weights"
 
@@ -29,8 +27,8 @@ class StepResult:
 class Engine:
     """What turns rows into an update: the wrapped model, its optimizers, the ranks, the device."""
 
-    model: nn.Module
-    optimizers: Optimizers
+    replica: Replica
+    optimizers: ModelOptimizer
     processes: Processes
     device: torch.device
     micro_batch_tokens: int
@@ -49,19 +47,15 @@ def train_step(
     micro_batch = max(1, engine.micro_batch_tokens // seq_len)
     starts = range(0, rows, micro_batch)
     world_size = engine.processes.world_size
-    # Ranks have equal rows, and the wrapper averages their gradients: so the sum here is over this
+    # Ranks have equal rows, and the replica averages their gradients: so the sum here is over this
     # rank's tokens only.
     scale = 1.0 / inputs.size
     total = torch.zeros((), dtype=torch.float64, device=engine.device)
     for start in starts:
         span = slice(start, start + micro_batch)
-        last = start == starts[-1]
-        with nullcontext() if last else _without_exchange(engine.model):
-            tokens = torch.from_numpy(inputs[span]).to(engine.device, non_blocking=True)
-            wanted = torch.from_numpy(targets[span]).to(engine.device, non_blocking=True)
-            nats = engine.model(tokens, wanted)
-            (nats * scale).backward()
-        total += nats.detach()
+        tokens = torch.from_numpy(inputs[span]).to(engine.device, non_blocking=True)
+        wanted = torch.from_numpy(targets[span]).to(engine.device, non_blocking=True)
+        total += engine.replica.accumulate(tokens, wanted, scale=scale, last=start == starts[-1])
     loss = float(engine.processes.total(total * scale)) / world_size
     grad_norm = float(engine.optimizers.clip_gradients())
     if not (np.isfinite(loss) and np.isfinite(grad_norm)):
@@ -71,10 +65,3 @@ def train_step(
         )
     engine.optimizers.step(rates)
     return StepResult(loss, grad_norm)
-
-
-def _without_exchange(model: nn.Module) -> AbstractContextManager[None]:
-    if not isinstance(model, DistributedDataParallel):
-        return nullcontext()
-    quiet: AbstractContextManager[None] = model.no_sync()
-    return quiet

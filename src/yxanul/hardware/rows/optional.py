@@ -59,19 +59,21 @@ def apex(_case: Case) -> Feature:
 
 def deepspeed(case: Case) -> Feature:
     """The DeepSpeed engine."""
-    why = (
-        f"this version trains with torch's own engine, several processes through torchrun "
-        f"({installed('deepspeed')})"
-    )
-    asked = case.optimization.compute.engine == "deepspeed"
-    if asked:
-        why += "; set compute.engine=torch"
-    return Feature("DeepSpeed", "unavailable", why, asked=asked)
+    asked, found = case.optimization.compute.engine == "deepspeed", installed("deepspeed")
+    if find_spec("deepspeed") is None:
+        why = f"{found}: pip install 'yxanul[deepspeed]'; torch's own engine does without"
+        return Feature("DeepSpeed", "unavailable", why, asked=asked)
+    if not asked:
+        why = f"{found}; --deepspeed FILE trains with its ZeRO-1, torch's own engine does without"
+        return Feature("DeepSpeed", "available", why)
+    why = f"{found}; it averages gradients and drives AdamW"
+    return Feature("DeepSpeed", "active", why, asked=True)
 
 
 def zero1(case: Case) -> Feature:
     """Optimizer state shared between ranks."""
-    asked = case.optimization.compute.zero1
+    compute = case.optimization.compute
+    asked = compute.zero1 or compute.engine == "deepspeed"
     if case.world_size == 1:
         why = "one process, which keeps the whole state"
         return Feature("ZeRO-1", "unavailable", why, asked=asked)

@@ -1,0 +1,54 @@
+"""AdamW as DeepSpeed drives it, behind the face of our own optimizers."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from yxanul.optim.adamw import ADAMW_MOMENTS
+from yxanul.optim.moments import checked_updates, count_of, key_of
+from yxanul.optim.optimizers import LearningRates
+from yxanul.parallel.deepspeed import DeepSpeedReplica
+
+
+class DrivenOptimizer:
+    """The AdamW of a `DeepSpeedReplica`; a `ModelOptimizer`.
+
+    `parameters` are the model's {name: parameter} in the order of its groups.
+    """
+
+    def __init__(self, replica: DeepSpeedReplica, parameters: Mapping[str, nn.Parameter]) -> None:
+        self._replica = replica
+        self._parameters = dict(parameters)
+        self._moments = [(name, moment) for name in parameters for moment in ADAMW_MOMENTS]
+        self._updates = 0
+
+    def clip_gradients(self) -> Tensor:
+        """Return the gradients' joint norm, 0-D; they are clipped within the step."""
+        return self._replica.grad_norm()
+
+    def step(self, rates: LearningRates) -> None:
+        """Do one update at these learning rates and drop the gradients."""
+        for group in self._replica.adamw.param_groups:
+            group["lr"] = getattr(rates, group["name"])
+        self._replica.update()
+        self._updates += 1
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """Return all moments by name, as copies on the host, and the number of updates."""
+        tensors = count_of(self._updates)
+        for name, moment in self._moments if self._updates else ():
+            whole = self._replica.moment(self._parameters[name], moment)
+            tensors[key_of((name, moment))] = whole.cpu()
+        return tensors
+
+    def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Set all moments from the main rank's `state_tensors()` of the same shapes."""
+        self._updates = checked_updates(tensors, self._moments, parameters=self._parameters)
+        self._replica.begin_moments(self._updates)
+        for name, moment in self._moments if self._updates else ():
+            parameter = self._parameters[name]
+            self._replica.set_moment(parameter, moment, whole=tensors[key_of((name, moment))])
+
+    def forget(self) -> None:
+        """Drop all moments: the next update is the first."""
+        self.load_state_tensors(count_of(0))
