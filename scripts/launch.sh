@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Trains one stage on every GPU of this machine: scripts/launch.sh STAGE [options of src/trainer.py]
-# NPROC=n sets the number of processes; without a GPU it is one.
+# Trains on every GPU of this machine, supervised: scripts/launch.sh run|train [options of that verb]
+#   NPROC=n          number of processes; without a GPU it is one
+#   TORCHRUN_ARGS=   torchrun's own words in place of --standalone, for several machines that see one
+#                    run folder: "--nnodes 2 --node_rank 0 --rdzv_backend c10d --rdzv_endpoint HOST:29500"
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-stage=${1:?usage: scripts/launch.sh STAGE [options of src/trainer.py]}
+verb=${1:?usage: scripts/launch.sh run|train [options of that verb]}
 shift
 
 python="$root/.venv/bin/python"
@@ -15,9 +17,12 @@ if command -v nvidia-smi >/dev/null; then
 fi
 nproc=${NPROC:-$((gpus > 0 ? gpus : 1))}
 
-# torchrun turns every exit code into 1, so a single process goes without it.
 launcher=("$python")
-if [ "$nproc" -gt 1 ]; then
-    launcher=("$python" -m torch.distributed.run --standalone --nproc_per_node "$nproc")
+if [ "$nproc" -gt 1 ] || [ -n "${TORCHRUN_ARGS:-}" ]; then
+    # shellcheck disable=SC2206  (words, not one argument)
+    launcher=("$python" -m torch.distributed.run ${TORCHRUN_ARGS:---standalone} --nproc_per_node "$nproc")
 fi
-exec "${launcher[@]}" "$root/src/trainer.py" --config_dir "$root/configs" --stage "$stage" "$@"
+# A checkout works without being installed.
+export PYTHONPATH="$root/src${PYTHONPATH:+:$PYTHONPATH}"
+exec "$python" -m yxanul supervise -- \
+    "${launcher[@]}" -m yxanul "$verb" --config_dir "$root/configs" "$@"

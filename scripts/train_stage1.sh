@@ -1,4 +1,4 @@
 #!/usr/bin/env bash
-# Trains stage 1 of configs/; the options of src/trainer.py may follow.
+# Trains stage 1 of configs/ on every GPU of this machine, supervised; options of `yxanul train` follow.
 set -euo pipefail
-exec "$(dirname "${BASH_SOURCE[0]}")/launch.sh" stage1_wikipedia "$@"
+exec "$(dirname "${BASH_SOURCE[0]}")/launch.sh" train --stage stage1_wikipedia "$@"

@@ -77,7 +77,7 @@ def wrong_with(words: list[str]) -> str:
             return f"yxanul has no verb {words[1]}"
         return unknown_flags(words[1], words[2:])
     if re.fullmatch(r"\./?scripts/\S+", program) and "train_" in program:
-        return unknown_flags("train", words[1:])
+        return unknown_flags("run" if "train_all" in program else "train", words[1:])
     return ""
 
 
@@ -156,6 +156,7 @@ def test_scripts_are_executable_and_parse():
         "`NPROC=2 python -m yxanul run --no_such_flag=1`",
         "`python src/trainer.py --no_such_flag`",
         "`./scripts/train_stage1.sh --no_such_flag`",
+        "`./scripts/train_all.sh --num_epochs 1`",
     ],
 )
 def test_a_command_that_does_not_exist_is_found(text):

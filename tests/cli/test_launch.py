@@ -1,4 +1,4 @@
-"""scripts/launch.sh counts the GPUs and starts the trainer, whatever nvidia-smi says."""
+"""scripts/launch.sh counts the GPUs and starts a supervised run, whatever nvidia-smi says."""
 
 import os
 import shutil
@@ -16,6 +16,27 @@ def program(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
+def launched(tmp_path: Path, *words: str, nvidia_smi: str = "exit 9", **env: str) -> str:
+    """Return the command that the script would start."""
+    (tmp_path / "scripts").mkdir()
+    script = Path(shutil.copy(ROOT / "scripts" / "launch.sh", tmp_path / "scripts"))
+    program(tmp_path / "bin" / "nvidia-smi", nvidia_smi)
+    program(tmp_path / "bin" / "python3", 'echo "$@"')
+    mine = ("NPROC", "TORCHRUN_ARGS")
+    environment = {name: value for name, value in os.environ.items() if name not in mine} | env
+    environment["PATH"] = f"{tmp_path / 'bin'}{os.pathsep}{environment['PATH']}"
+    done = subprocess.run(
+        ["bash", script, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
 @pytest.mark.parametrize(
     ("nvidia_smi", "launcher"),
     [
@@ -26,21 +47,23 @@ def program(path: Path, text: str) -> None:
     ids=["broken driver", "one", "two"],
 )
 def test_one_process_per_gpu_that_answers(tmp_path: Path, nvidia_smi: str, launcher: str) -> None:
-    (tmp_path / "scripts").mkdir()
-    script = Path(shutil.copy(ROOT / "scripts" / "launch.sh", tmp_path / "scripts"))
-    program(tmp_path / "bin" / "nvidia-smi", nvidia_smi)
-    program(tmp_path / "bin" / "python3", 'echo "$@"')
-    environment = {name: value for name, value in os.environ.items() if name != "NPROC"}
-    environment["PATH"] = f"{tmp_path / 'bin'}{os.pathsep}{environment['PATH']}"
-    done = subprocess.run(
-        ["bash", script, "stage1_wikipedia"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        env=environment,
-    )
-    assert done.returncode == 0, done.stderr
-    started = f"{tmp_path}/src/trainer.py --config_dir {tmp_path}/configs --stage stage1_wikipedia"
-    assert done.stdout.strip().endswith(launcher + started)
-    assert ("nproc_per_node" in done.stdout) == bool(launcher)
+    words = ("train", "--stage", "stage1_wikipedia")
+    command = launched(tmp_path, *words, nvidia_smi=nvidia_smi)
+    assert command.startswith("-m yxanul supervise -- ")
+    started = f"-m yxanul train --config_dir {tmp_path}/configs --stage stage1_wikipedia"
+    assert command.endswith(launcher + started)
+    assert ("nproc_per_node" in command) == bool(launcher)
+
+
+def test_several_machines_are_torchruns_own_words(tmp_path: Path) -> None:
+    more = "--nnodes 2 --node_rank 1 --rdzv_backend c10d --rdzv_endpoint one:29500"
+    command = launched(tmp_path, "run", nvidia_smi="echo 'GPU 0: H200'", TORCHRUN_ARGS=more)
+    wanted = f"-m torch.distributed.run {more} --nproc_per_node 1 -m yxanul run --config_dir "
+    assert wanted in command
+    assert "--standalone" not in command
+
+
+def test_every_script_of_a_stage_names_a_stage_that_there_is() -> None:
+    for script in ROOT.glob("scripts/train_stage*.sh"):
+        stage = script.read_text().split("--stage ")[1].split()[0]
+        assert (ROOT / "configs" / f"{stage}.yaml").exists(), script

@@ -19,9 +19,11 @@ from yxanul.cli import (
     plan_verbs,
     report_verbs,
     run_verbs,
+    supervise_verbs,
 )
 from yxanul.cli.output import print_json, say
 from yxanul.errors import DiskError, UsageError, YxanulError
+from yxanul.runfolder.supervised import tell_supervisor
 
 app = typer.Typer(
     name="yxanul",
@@ -60,6 +62,7 @@ app.command("gate")(gate_verbs.gate)
 app.command("report")(report_verbs.report)
 app.command("doctor")(doctor_verbs.doctor)
 app.command("generate")(generate_verbs.generate)
+app.command("supervise")(supervise_verbs.supervise)
 
 _INTERRUPTED = 130
 
@@ -117,6 +120,7 @@ def _interrupted(words: list[str]) -> int:
 
 def _refuse(words: list[str], reason: str, code: int) -> int:
     say(f"yxanul: {reason}")
+    tell_supervisor(code=code, reason=reason)
     if "--json" in words:
         print_json({"error": reason, "exit_code": code})
     return code

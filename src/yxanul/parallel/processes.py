@@ -77,16 +77,24 @@ def joined_processes(device: torch.device, *, even_alone: bool = False) -> Itera
     else:
         dist.init_process_group(backend, timeout=_TIMEOUT, device_id=card)
     try:
-        yield me
+        with naming_lost_ranks(me):
+            yield me
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def naming_lost_ranks(me: Processes) -> Iterator[None]:
+    """Turn a broken connection to another rank into an `InfrastructureError` that says so."""
+    try:
+        yield
     except RuntimeError as error:
         if not _is_lost_connection(error):
             raise
         raise InfrastructureError(
-            f"process {me.rank + 1} of {world_size} lost another one of this run, which says "
+            f"process {me.rank + 1} of {me.world_size} lost another one of this run, which says "
             "itself why it left; start the run again once that is mended"
         ) from error
-    finally:
-        dist.destroy_process_group()
 
 
 def _is_lost_connection(error: RuntimeError) -> bool:

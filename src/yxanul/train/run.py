@@ -16,7 +16,12 @@ from yxanul.curriculum.stages import longest_seq_len, plan_stages
 from yxanul.errors import CorruptDataError, GateStopError, UsageError, YxanulError
 from yxanul.hardware.choices import pick_device, settle_compute
 from yxanul.hardware.doctor import refuse_inactive, summarise
-from yxanul.parallel.processes import Processes, joined_processes, local_rank
+from yxanul.parallel.processes import (
+    Processes,
+    joined_processes,
+    local_rank,
+    naming_lost_ranks,
+)
 from yxanul.parallel.wrapping import refuse_missing_engine
 from yxanul.report.write import write_report
 from yxanul.runfolder.checkpoints import list_checkpoints
@@ -24,6 +29,7 @@ from yxanul.runfolder.durable import write_json
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt
 from yxanul.runfolder.rows import read_rows
+from yxanul.runfolder.supervised import tell_supervisor
 from yxanul.runfolder.verdicts import CLOSING, read_checks, read_verdicts
 from yxanul.train.corpus import prepare_corpus
 from yxanul.train.frozen import freeze_config, replan_epochs
@@ -52,11 +58,16 @@ def start_run(request: RunRequest) -> RunOutcome:
     with joined_processes(device, even_alone=by_deepspeed) as processes:
         if processes.is_main:
             _check_folder(config, folder, request=request)
+            tell_supervisor(run_folder=str(folder.root.resolve()))
             folder.create()
         processes.barrier()
         progress = RunProgress(visible=processes.is_main)
         try:
-            with _owned(folder, processes) as record, stop_on_signals() as stop:
+            with (
+                _owned(folder, processes) as record,
+                naming_lost_ranks(processes),  # before it is recorded how the run ended
+                stop_on_signals() as stop,
+            ):
                 machine = Machine(processes, device, progress, stop)
                 outcome = _train(config, folder, request=request, machine=machine)
                 has_report = processes.is_main and bool(read_rows(folder.metrics))

@@ -1,0 +1,35 @@
+"""`supervise`: start a command again where that may help."""
+
+from typing import Annotated
+
+import typer
+
+from yxanul.cli.output import say
+from yxanul.errors import UsageError
+from yxanul.supervise.supervisor import supervise as supervise_command
+
+
+def supervise(
+    command: Annotated[
+        list[str],
+        typer.Argument(metavar="-- COMMAND", help="What to start: yxanul run, torchrun, a script."),
+    ],
+    backoff_s: Annotated[
+        float,
+        typer.Option(
+            "--backoff_s",
+            min=0.0,
+            help="Seconds before a start after a failure; doubled at each more at one step.",
+        ),
+    ] = 5.0,
+) -> None:
+    """Start a command, and start it again when it was stopped, killed or failed from outside.
+
+    A gate's stop, a wrong setting, damaged data, a full disk or diverged numbers end it at once.
+    Ctrl-C stops the run, saved, and nothing is started again.
+
+    Example: yxanul supervise -- yxanul run --config_dir configs --out runs/first
+    """
+    if not command:
+        raise UsageError("name a command after --: yxanul supervise -- yxanul run ...")
+    raise typer.Exit(supervise_command(command, backoff_s=backoff_s, say=say))

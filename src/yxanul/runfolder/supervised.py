@@ -1,0 +1,33 @@
+"""What a supervised program tells its supervisor, in a file that it is named.
+
+Any command can be supervised, torchrun and scripts among them. They do not hand on where the run
+folder is, nor the exit code of what they launched, so the program itself says both.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+VARIABLE = "YXANUL_RUN_NOTE"
+"""The environment variable that names the file."""
+
+
+def tell_supervisor(**news: Any) -> None:
+    """Add to what the supervisor is told: run_folder, or code and reason of an end.
+
+    Only the main rank speaks; without a supervisor nothing is done.
+    """
+    note = os.environ.get(VARIABLE)
+    if note and os.environ.get("RANK", "0") == "0":
+        with Path(note).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(news) + "\n")
+
+
+def read_note(note: Path) -> dict[str, Any]:
+    """Return all that the supervised program has told; nothing is an empty one."""
+    told: dict[str, Any] = {}
+    if note.exists():
+        for line in note.read_text(encoding="utf-8").splitlines():
+            told |= json.loads(line)
+    return told

@@ -1,0 +1,61 @@
+"""How a supervised process ended: by what it wrote down, else by its own code.
+
+torchrun turns every exit code into 1, so RUN/exit.json is believed before the code, if this start
+wrote it, and so is what the program told its supervisor when it refused to begin.
+"""
+
+import json
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.rows import read_rows
+from yxanul.runfolder.supervised import read_note
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The end of one start of the command."""
+
+    code: int
+    """The program's exit code; of a process that a signal ended 128 + the signal."""
+    reason: str
+    is_recorded: bool
+    """Whether the program itself wrote down that it ended, and why."""
+    step: int | None
+    """The run's last step in metrics.jsonl; None before there is one."""
+
+
+def read_ending(returncode: int, note: Path, *, started_at: float) -> Ending:
+    """Return how the process that was started at `started_at` (time.time()) ended."""
+    told = read_note(note)
+    folder = RunFolder(Path(told["run_folder"])) if "run_folder" in told else None
+    step = _last_step(folder)
+    record = (None if folder is None else _record(folder, started_at)) or told
+    if "code" in record:
+        return Ending(record["code"], record["reason"], is_recorded=True, step=step)
+    if returncode < 0:
+        code, name = 128 - returncode, signal.Signals(-returncode).name
+        return Ending(code, f"ended by {name}, without a record", is_recorded=False, step=step)
+    reason = f"left with {returncode}, without a record"
+    return Ending(returncode, reason, is_recorded=False, step=step)
+
+
+def _record(folder: RunFolder, started_at: float) -> dict[str, Any] | None:
+    """Return RUN/exit.json if this start wrote it; a damaged one counts as none."""
+    try:
+        record = json.loads(folder.exit_record.read_text(encoding="utf-8"))
+        belongs = record["ended_at"] >= started_at
+        whole = isinstance(record["code"], int) and isinstance(record["reason"], str)
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None
+    return record if belongs and whole else None
+
+
+def _last_step(folder: RunFolder | None) -> int | None:
+    if folder is None or not folder.metrics.exists():
+        return None
+    rows = read_rows(folder.metrics)
+    return rows[-1].get("step") if rows else None

@@ -1,0 +1,105 @@
+"""Starts a command, waits for its end, and starts it again where that may help.
+
+The command runs in a session of its own, so that Ctrl-C reaches it once, through here: whoever asks
+the supervisor to stop asks the run, which saves, and nothing is started again.
+"""
+
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from yxanul.errors import UsageError
+from yxanul.runfolder.supervised import VARIABLE
+from yxanul.supervise.ending import Ending, read_ending
+from yxanul.supervise.policy import Policy
+
+Say = Callable[[str], None]
+
+
+def supervise(command: Sequence[str], *, backoff_s: float, say: Say) -> int:
+    """Run the command until it ends for good; return the exit code of its last start.
+
+    A command that cannot be started is a `UsageError`.
+    """
+    policy, stop = Policy(backoff_s=backoff_s), _Stop()
+    with tempfile.TemporaryDirectory(prefix="yxanul-") as folder, stop.receiving():
+        while True:
+            ending = _start_once(command, Path(folder) / "run", stop=stop)
+            if stop.asked:
+                say(f"supervise: asked to stop; the run ended with {ending.code} ({ending.reason})")
+                return ending.code
+            decision = policy.after(ending)
+            told = f"supervise: it ended with {ending.code} ({ending.reason})"
+            if decision.wait_s is None:
+                if ending.code != 0:
+                    say(f"{told}; not started again: {decision.why}")
+                return ending.code
+            say(f"{told}; {decision.why}, started again in {decision.wait_s:.0f} s")
+            if stop.wait(decision.wait_s):
+                say("supervise: asked to stop; nothing was started again")
+                return ending.code
+
+
+def _start_once(command: Sequence[str], note: Path, *, stop: "_Stop") -> Ending:
+    note.unlink(missing_ok=True)
+    started_at = time.time()
+    try:
+        process = subprocess.Popen(
+            command, env={**os.environ, VARIABLE: str(note)}, start_new_session=True
+        )
+    except OSError as error:
+        raise UsageError(f"{command[0]} cannot be started: {error.strerror}") from error
+    with stop.passing_on_to(process):
+        returncode = process.wait()
+    return read_ending(returncode, note, started_at=started_at)
+
+
+class _Stop:
+    """A wish to stop, and the process that it concerns."""
+
+    def __init__(self) -> None:
+        self._wish = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def asked(self) -> bool:
+        return self._wish.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for so long, or until a stop is asked for; tell whether it was."""
+        return self._wish.wait(seconds)
+
+    @contextmanager
+    def receiving(self) -> Iterator[None]:
+        """Take SIGINT and SIGTERM inside the block; a dropped ssh is ignored."""
+        numbers = {signal.SIGINT: self._receive, signal.SIGTERM: self._receive}
+        before = {number: signal.signal(number, receiver) for number, receiver in numbers.items()}
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            yield
+        finally:
+            for number, receiver in before.items():
+                signal.signal(number, receiver)
+
+    @contextmanager
+    def passing_on_to(self, process: "subprocess.Popen[bytes]") -> Iterator[None]:
+        """Send every signal that is received inside the block on to the process."""
+        self._process = process
+        if self.asked:  # between two starts
+            process.send_signal(signal.SIGTERM)
+        try:
+            yield
+        finally:
+            self._process = None
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        self._wish.set()
+        if self._process is not None:
+            self._process.send_signal(number)

@@ -1,0 +1,50 @@
+"""Another start where it may help, a limit where it does not."""
+
+import pytest
+
+from yxanul.supervise.ending import Ending
+from yxanul.supervise.policy import SAME_STEP_FAILURES, STARTS_WITHOUT_PROGRESS, Policy
+
+
+def recorded(code: int, step: int | None = 5) -> Ending:
+    return Ending(code, "because", is_recorded=True, step=step)
+
+
+def killed(step: int | None, code: int = 137) -> Ending:
+    return Ending(code, "gone", is_recorded=False, step=step)
+
+
+@pytest.mark.parametrize("code", [0, 1, 20, 30, 31, 32, 33, 130, 143])
+def test_what_would_end_the_same_way_is_not_started_again(code):
+    assert Policy(backoff_s=1.0).after(recorded(code)).wait_s is None
+
+
+def test_a_stop_that_was_saved_is_started_again_at_once_however_often():
+    policy = Policy(backoff_s=7.0)
+    assert [policy.after(recorded(10)).wait_s for _ in range(50)] == [0.0] * 50
+
+
+def test_failures_at_one_step_wait_longer_and_end_and_progress_forgives_them():
+    policy = Policy(backoff_s=2.0)
+    assert [policy.after(recorded(11)).wait_s for _ in range(2)] == [2.0, 4.0]
+    assert policy.after(recorded(11, step=6)).wait_s == 2.0
+    assert policy.after(recorded(11, step=6)).wait_s == 4.0
+    last = policy.after(recorded(11, step=6))
+    assert last.wait_s is None
+    assert f"failed {SAME_STEP_FAILURES} times at step 6" in last.why
+
+
+@pytest.mark.parametrize("code", [137, 1])
+def test_kills_are_no_failures_unless_nothing_ever_comes_of_a_start(code):
+    policy = Policy(backoff_s=1.0)
+    for step in range(100):
+        assert policy.after(killed(step, code)).wait_s == 1.0
+    waits = [policy.after(killed(None, code)).wait_s for _ in range(STARTS_WITHOUT_PROGRESS)]
+    assert waits[-1] is None
+    assert waits[-2] == 256.0
+    assert all(wait is not None for wait in waits[:-1])
+
+
+@pytest.mark.parametrize("code", [2, 139, 143])
+def test_other_ends_without_a_record_are_left_to_a_person(code):
+    assert Policy(backoff_s=1.0).after(killed(3, code)).wait_s is None
