@@ -63,6 +63,9 @@ def make_targets() -> set[str]:
 
 def wrong_with(words: list[str]) -> str:
     """Say what does not exist in a command, or nothing; commands of other programs pass."""
+    if "--" in words[:-1]:  # what is supervised is a command as well
+        cut = words.index("--")
+        return wrong_with(words[:cut]) or wrong_with(words[cut + 1 :])
     program = words[0].removeprefix(".venv/bin/")
     if program == "make":
         targets = [word for word in words[1:] if "=" not in word and not word.startswith("-")]
@@ -157,6 +160,7 @@ def test_scripts_are_executable_and_parse():
         "`python src/trainer.py --no_such_flag`",
         "`./scripts/train_stage1.sh --no_such_flag`",
         "`./scripts/train_all.sh --num_epochs 1`",
+        "`yxanul supervise -- yxanul run --no_such_flag`",
     ],
 )
 def test_a_command_that_does_not_exist_is_found(text):
