@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.card import rates, updates
 from benchmarks.card.section import Report, Section
-from benchmarks.steps.workload import shape as named_shape
+from yxanul.bench.workload import shape as named_shape
 
 
 def main() -> None:

@@ -28,9 +28,9 @@ import torch  # noqa: E402
 
 from benchmarks.steps.nanochat import nanochat  # noqa: E402
 from benchmarks.steps.nanogpt import nanogpt  # noqa: E402
-from benchmarks.steps.ours import ours  # noqa: E402
 from benchmarks.steps.trainer import trainer  # noqa: E402
-from benchmarks.steps.workload import StepRun, Workload, shape  # noqa: E402
+from yxanul.bench.updates import time_updates  # noqa: E402
+from yxanul.bench.workload import StepRun, Workload, shape  # noqa: E402
 from yxanul.config.schema import ComputeConfig, OptimizationConfig, OptimizerConfig  # noqa: E402
 from yxanul.hardware.compiler import compile_obstacle  # noqa: E402
 from yxanul.hardware.device import device_name  # noqa: E402
@@ -104,7 +104,7 @@ def all_ways() -> dict[str, Way]:
         wish = OptimizationConfig(
             compute=ComputeConfig(**compute), optimizer=OptimizerConfig(name=optimizer)
         )
-        return lambda load: ours("ours", load, optimization=wish)
+        return lambda load: time_updates("ours", load, optimization=wish)
 
     found = {"ours": our_way()}
     obstacle = compile_obstacle(CPU)

@@ -47,9 +47,13 @@ def commands(text: str) -> Iterator[list[str]]:
 @cache
 def verbs() -> dict[str, set[str]]:
     """The verbs of the program, each with its flags."""
+    found = {}
+    for name, verb in get_command(app).commands.items():
+        parts = {f"{name} {part}": one for part, one in getattr(verb, "commands", {}).items()}
+        found |= parts or {name: verb}
     return {
         name: {option for parameter in verb.params for option in parameter.opts} | {"--help"}
-        for name, verb in get_command(app).commands.items()
+        for name, verb in found.items()
     }
 
 
@@ -76,9 +80,11 @@ def wrong_with(words: list[str]) -> str:
     if words[:3] == ["python", "-m", "yxanul"]:
         program, words = "yxanul", words[2:]
     if program == "yxanul" and len(words) > 1 and not words[1].startswith("--"):
-        if words[1] not in verbs():
-            return f"yxanul has no verb {words[1]}"
-        return unknown_flags(words[1], words[2:])
+        for length in (2, 1):  # `bench step` before `bench`
+            verb = " ".join(words[1 : 1 + length])
+            if verb in verbs():
+                return unknown_flags(verb, words[1 + length :])
+        return f"yxanul has no verb {words[1]}"
     if re.fullmatch(r"\./?scripts/\S+", program) and "train_" in program:
         return unknown_flags("run" if "train_all" in program else "train", words[1:])
     return ""
@@ -154,6 +160,8 @@ def test_scripts_are_executable_and_parse():
         "`make tea`",
         "```\nmake train tea\n```",
         "`yxanul brew --out DIR`",
+        "`yxanul bench tea`",
+        "`yxanul bench step --no_such_flag`",
         "```\n$ yxanul run \\\n    --no_such_flag 1\n```",
         "`yxanul train [--no_such_flag]`",
         "`NPROC=2 python -m yxanul run --no_such_flag=1`",

@@ -11,9 +11,9 @@ from torch._dynamo.utils import counters
 from benchmarks.card.section import Row, Work, forget
 from benchmarks.steps.nanochat import nanochat
 from benchmarks.steps.nanogpt import nanogpt
-from benchmarks.steps.ours import ours, settled
-from benchmarks.steps.workload import StepRun, Workload
-from benchmarks.steps.workload import shape as named_shape
+from yxanul.bench.updates import settled, time_updates
+from yxanul.bench.workload import StepRun, Workload
+from yxanul.bench.workload import shape as named_shape
 from yxanul.cards import card_of_device
 from yxanul.config.schema import (
     ComputeConfig,
@@ -140,7 +140,7 @@ def measured(load: Workload, wish: OptimizationConfig) -> Row:
     """Time our updates; count the graphs that were compiled, and say what memory was predicted."""
     forget()
     counters.clear()
-    run = ours("ours", load, optimization=wish)
+    run = time_updates("ours", load, optimization=wish)
     chosen = wish.model_copy(update={"compute": settled(wish.compute, load)})
     predicted = pass_memory(load.model, chosen, tokens=load.micro_tokens, seq_len=load.seq_len)
     return told(run, load) | {

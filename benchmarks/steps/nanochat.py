@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.steps.peer import accumulate, described
-from benchmarks.steps.workload import Batch, StepRun, Workload, time_steps
+from yxanul.bench.workload import Batch, StepRun, Workload, time_steps
 from yxanul.config.schema import ModelConfig
 from yxanul.optim.muon import orthogonalise
 
@@ -217,4 +217,4 @@ def nanochat(workload: Workload) -> StepRun:
         return loss.item()
 
     name = "nanochat, compiled" if compiled else "nanochat"
-    return time_steps(described(name, model, workload), step, workload)
+    return time_steps(described(name, model, workload), step, workload=workload)

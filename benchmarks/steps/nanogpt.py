@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.steps.peer import accumulate, described
-from benchmarks.steps.workload import Batch, StepRun, Workload, time_steps
+from yxanul.bench.workload import Batch, StepRun, Workload, time_steps
 from yxanul.config.schema import ModelConfig
 
 _VOCAB_MULTIPLE = 64
@@ -117,7 +117,7 @@ def nanogpt(workload: Workload) -> StepRun:
         return loss.item()
 
     name = "nanoGPT, compiled" if on_card else "nanoGPT, fp32"
-    return time_steps(described(name, model, workload), step, workload)
+    return time_steps(described(name, model, workload), step, workload=workload)
 
 
 def _precision(workload: Workload) -> AbstractContextManager[object]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from benchmarks.steps.workload import Batch, StepRun, Workload
+from yxanul.bench.workload import Batch, StepRun, Workload
 
 LossOf = Callable[[Tensor, Tensor], Tensor]
 """(rows, seq_len) tokens and targets -> the mean loss, 0-D."""

@@ -15,7 +15,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from benchmarks.gemma import as_gemma
-from benchmarks.steps.workload import StepRun, Workload, filled, forget_peak, synchronise
+from yxanul.bench.workload import StepRun, Workload, filled, forget_peak, synchronise
 from yxanul.config.schema import OptimizerConfig
 from yxanul.model.transformer import Transformer
 from yxanul.plan.flops import flops_per_token
@@ -59,7 +59,7 @@ def timed_trainer(workload: Workload, *, liger: bool = False, compiled: bool = F
         parameters=parameter_count(workload.model).total,
         flops_per_token=flops_per_token(workload.model, workload.seq_len),
     )
-    return filled(run, watch.seconds, watch.losses, workload=workload)
+    return filled(run, watch.seconds, losses=watch.losses, workload=workload)
 
 
 def _arguments(

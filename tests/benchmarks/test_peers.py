@@ -9,9 +9,9 @@ import torch
 from benchmarks.step import measure
 from benchmarks.steps.nanochat import nanochat
 from benchmarks.steps.nanogpt import nanogpt
-from benchmarks.steps.ours import ours
-from benchmarks.steps.workload import Workload
 from tests.model.tiny import shape
+from yxanul.bench.updates import time_updates
+from yxanul.bench.workload import Workload
 from yxanul.config.schema import OptimizationConfig
 from yxanul.plan.flops import flops_per_token
 from yxanul.plan.parameters import parameter_count
@@ -44,7 +44,7 @@ def trainer(workload):
 
 
 def our_way(workload):
-    return ours("ours", workload, optimization=OptimizationConfig())
+    return time_updates("ours", workload, optimization=OptimizationConfig())
 
 
 @pytest.mark.filterwarnings("ignore")  # what transformers and accelerate have to say

@@ -11,6 +11,7 @@ import typer
 
 import yxanul
 from yxanul.cli import (
+    bench_verbs,
     data_verbs,
     doctor_verbs,
     evaluate_verbs,
@@ -62,6 +63,7 @@ app.command("gate")(gate_verbs.gate)
 app.command("report")(report_verbs.report)
 app.command("doctor")(doctor_verbs.doctor)
 app.command("generate")(generate_verbs.generate)
+app.add_typer(bench_verbs.app, name="bench")
 app.command("supervise")(supervise_verbs.supervise)
 
 _INTERRUPTED = 130

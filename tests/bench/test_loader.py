@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from benchmarks.loader import open_loader, read_s
 from tests.train.world import STAGES, World
+from yxanul.bench.loader import open_loader, read_s
 from yxanul.config.load import load_config
 
 

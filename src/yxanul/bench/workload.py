@@ -85,7 +85,7 @@ def shape(name: str) -> ModelConfig:
     return load_config(Path("configs"), model=name).model
 
 
-def time_steps(run: StepRun, step: Callable[[Batch], float], workload: Workload) -> StepRun:
+def time_steps(run: StepRun, step: Callable[[Batch], float], *, workload: Workload) -> StepRun:
     """Fill `run` with the time of updates by `step`, which returns the loss once it is known."""
     forget_peak(workload.device)
     seconds, losses = [], []
@@ -94,11 +94,11 @@ def time_steps(run: StepRun, step: Callable[[Batch], float], workload: Workload)
         losses.append(step(batch))
         synchronise(workload.device)
         seconds.append(time.perf_counter() - begin)
-    return filled(run, seconds, losses, workload=workload)
+    return filled(run, seconds, losses=losses, workload=workload)
 
 
 def filled(
-    run: StepRun, seconds: list[float], losses: list[float], *, workload: Workload
+    run: StepRun, seconds: list[float], *, losses: list[float], workload: Workload
 ) -> StepRun:
     """Return `run` with the time and loss of each of `workload.updates`, from the first on."""
     run.first_s = seconds[0]

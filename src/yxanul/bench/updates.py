@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from benchmarks.steps.workload import Batch, StepRun, Workload, time_steps
+from yxanul.bench.workload import Batch, StepRun, Workload, time_steps
 from yxanul.config.schema import ComputeConfig, OptimizationConfig
 from yxanul.hardware.choices import DTYPES, freeze_compute
 from yxanul.optim.optimizers import LearningRates
-from yxanul.parallel.processes import Processes
+from yxanul.parallel.processes import ALONE
 from yxanul.plan.flops import flops_per_token
 from yxanul.plan.parameters import parameter_count
 from yxanul.train.engine import build_engine
 from yxanul.train.step import train_step
 
-_ALONE = Processes(rank=0, local_rank=0, world_size=1)
 _RATES = LearningRates(matrices=1e-3, embedding=1e-3, norms=1e-3)
 
 
-def ours(name: str, workload: Workload, *, optimization: OptimizationConfig) -> StepRun:
+def time_updates(name: str, workload: Workload, *, optimization: OptimizationConfig) -> StepRun:
     """Time updates under these settings; precision and micro-batch are the workload's."""
     compute = settled(optimization.compute, workload)
     _, engine = build_engine(
         workload.model,
         optimization.model_copy(update={"compute": compute}),
-        processes=_ALONE,
+        processes=ALONE,
         device=workload.device,
     )
 
@@ -34,7 +33,7 @@ def ours(name: str, workload: Workload, *, optimization: OptimizationConfig) -> 
         parameters=parameter_count(workload.model).total,
         flops_per_token=flops_per_token(workload.model, workload.seq_len),
     )
-    return time_steps(run, step, workload)
+    return time_steps(run, step, workload=workload)
 
 
 def settled(compute: ComputeConfig, workload: Workload) -> ComputeConfig:

@@ -1,0 +1,1 @@
+"""Measurements of this program on this machine; comparisons with others are in benchmarks/."""

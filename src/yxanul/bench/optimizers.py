@@ -1,0 +1,69 @@
+"""What an update costs beside its gradients: clipping, and each optimizer's step."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from yxanul.bench.workload import synchronise
+from yxanul.config.schema import ModelConfig, OptimizerConfig
+from yxanul.model.transformer import Transformer
+from yxanul.optim.optimizers import LearningRates, Optimizers
+
+_WAYS = {
+    "adamw": OptimizerConfig(name="adamw"),
+    "adamw, not fused": OptimizerConfig(name="adamw", fused=False),
+    "muon": OptimizerConfig(name="muon"),
+}
+_RATES = LearningRates(matrices=1e-3, embedding=1e-3, norms=1e-3)
+_WARMUP = 2
+
+
+@dataclass(frozen=True)
+class OptimizerFigures:
+    """What one optimizer took on one shape."""
+
+    optimizer: str
+    ms: float
+    """Median of clipping and step together."""
+    state_bytes: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the figures by name."""
+        return asdict(self)
+
+
+def measure_optimizers(
+    shape: ModelConfig, *, steps: int, device: torch.device, dtype: torch.dtype
+) -> Iterator[OptimizerFigures]:
+    """Yield the figures of every optimizer; dtype is the type that Muon iterates in."""
+    for name, config in _WAYS.items():
+        model = Transformer.initialised(shape, seed=0).to(device)
+        optimizers = Optimizers(model, config, muon_dtype=dtype)
+        seconds = list(_update_s(model, optimizers, steps=_WARMUP + steps, device=device))
+        state = optimizers.state_tensors().values()
+        yield OptimizerFigures(
+            optimizer=name,
+            ms=1e3 * statistics.median(seconds[_WARMUP:]),
+            state_bytes=sum(t.numel() * t.element_size() for t in state),
+        )
+
+
+def _update_s(
+    model: Transformer, optimizers: Optimizers, *, steps: int, device: torch.device
+) -> Iterator[float]:
+    """Yield the seconds of updates whose gradients are random numbers."""
+    for _ in range(steps):
+        for parameter in model.parameters():
+            parameter.grad = torch.randn_like(parameter)
+        synchronise(device)
+        begin = time.perf_counter()
+        optimizers.clip_gradients()
+        optimizers.step(_RATES)
+        synchronise(device)
+        yield time.perf_counter() - begin

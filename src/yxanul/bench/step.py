@@ -1,0 +1,108 @@
+"""How fast this machine trains a shape: whole updates, beside the products that it can do."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from yxanul.bench.updates import settled, time_updates
+from yxanul.bench.workload import Workload
+from yxanul.config.schema import ModelConfig, OptimizationConfig
+from yxanul.errors import UsageError
+from yxanul.hardware.choices import DTYPES, settle_compute
+from yxanul.hardware.device import device_name
+from yxanul.hardware.peak import gemm_flops, peak_flops
+from yxanul.train.timing import milliseconds
+
+_CPU_TOKENS, _CARD_TOKENS = 2048, 32_768
+_CARD_PRODUCT = (32_768, 768, 3072)
+
+
+@dataclass(frozen=True)
+class StepFigures:
+    """What updates of one shape took, and in which settings."""
+
+    model: str
+    parameters: int
+    device: str
+    seq_len: int
+    micro_batch: int
+    """Rows of a forward pass, which is a whole update here."""
+    precision: str
+    attention: str
+    compiled: str
+    optimizer: str
+    first_s: float
+    """The first update, with whatever it compiles."""
+    tokens_per_s: float
+    flops_per_token: int
+    """Forward and backward, PaLM convention."""
+    gemm_flops: float
+    """FLOP/s of matrix products in that precision, measured in the same process."""
+    mfu: float | None
+    """Of gemm_flops on a CPU, of a card's dense bf16 peak; null on an unknown card."""
+    peak_bytes: int | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the figures by name."""
+        return asdict(self)
+
+
+def measure_step(
+    shape: ModelConfig,
+    optimization: OptimizationConfig,
+    *,
+    seq_len: int,
+    micro_batch: int | None,
+    steps: int,
+    device: torch.device,
+) -> StepFigures:
+    """Time `steps` updates after three that warm up; without a micro-batch, by rule of the device.
+
+    The product's rate is taken before and after, and the better one counts: a busy moment must not
+    make the updates look better. A length over the model's context is a `UsageError`.
+    """
+    longest = shape.max_position_embeddings
+    if seq_len > longest:
+        raise UsageError(
+            f"--seq_len {seq_len:,} is over max_position_embeddings {longest:,} of {shape.name}"
+        )
+    choices = settle_compute(optimization.compute, device, longest_seq_len=seq_len)
+    dtype = DTYPES[choices.precision]
+    tokens = _CPU_TOKENS if device.type == "cpu" else _CARD_TOKENS
+    rows = micro_batch or max(1, tokens // seq_len)
+    torch.set_num_threads(choices.threads or 1)
+    load = Workload(shape, seq_len, rows, rows, device, dtype, steps=steps)
+    before = _product_rate(device, dtype)
+    run = time_updates("ours", load, optimization=optimization)
+    products = max(before, _product_rate(device, dtype))
+    peak = products if device.type == "cpu" else peak_flops(device, dtype)
+    compute = settled(optimization.compute, load)
+    return StepFigures(
+        model=shape.name,
+        parameters=run.parameters,
+        device=device_name(device),
+        seq_len=seq_len,
+        micro_batch=rows,
+        precision=compute.precision,
+        attention=compute.attention,
+        compiled=compute.compile,
+        optimizer=optimization.optimizer.name,
+        first_s=run.first_s,
+        tokens_per_s=run.tokens_per_s(load),
+        flops_per_token=run.flops_per_token,
+        gemm_flops=products,
+        mfu=None if peak is None else run.mfu(load, peak),
+        peak_bytes=run.peak_bytes,
+    )
+
+
+def _product_rate(device: torch.device, dtype: torch.dtype) -> float:
+    if device.type == "cpu":
+        return gemm_flops(dtype)
+    rows, inside, columns = _CARD_PRODUCT
+    left = torch.randn(rows, inside, device=device, dtype=dtype)
+    right = torch.randn(inside, columns, device=device, dtype=dtype)
+    return 2e3 * rows * inside * columns / milliseconds(lambda: left @ right)
