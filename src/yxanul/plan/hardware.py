@@ -1,7 +1,7 @@
 """Rented machines: how many of which card, how much of its peak a run reaches, and its rent.
 
-The MFU figures are estimates from public runs, but for the H200's, which this project measured;
-the rents were read on providers' pages. Every one carries its source. Where no source was found
+The MFU figures are estimates from public runs, but for the H100's and H200's, which this project
+measured on one card; the rents were read on providers' pages. Every one carries its source. Where no source was found
 there is no figure, and the hours or dollars that need it are None.
 """
 
@@ -56,7 +56,10 @@ class Machine:
 
 
 _HOW_A100 = "estimate from llm.c's 350M (62 %) and 124M (60 %) on 8xA100"
-_HOW_H100 = "estimate from nanochat d12 (41 %, as wide) and llm.c's 124M (41 %) on 8xH100"
+_HOW_H100 = (
+    "measured on one H100 SXM, 27 Nov 2026 (docs/performance.md): 41.9 % at 512 tokens, 45.7 % at "
+    "2,048, 49.1 % at 4,096; eight cards were not"
+)
 _HOW_H200 = (
     "measured on one H200, 26 Nov 2026 (docs/performance.md): 45.3 % at 512 tokens, 48.6 % at "
     "2,048, 52.1 % at 4,096"
@@ -64,7 +67,7 @@ _HOW_H200 = (
 _MFU = {
     "A100-40GB": Assumption(0.55, 0.52, 0.60, _HOW_A100),
     "A100-80GB": Assumption(0.55, 0.52, 0.60, _HOW_A100),
-    "H100": Assumption(0.40, 0.38, 0.43, _HOW_H100),
+    "H100": Assumption(0.46, 0.40, 0.49, _HOW_H100),
     "H200": Assumption(0.49, 0.45, 0.52, _HOW_H200),
 }
 # The likely rent is the middle of the ordinary offers; the low end is interruptible.

@@ -1,4 +1,4 @@
-"""Promises of speed that a card has judged: one H200, the flagship's shape (docs/performance.md).
+"""Promises of speed that cards have judged, at the flagship's shape (docs/performance.md).
 
 Another shape gets the same sentence and no verdict: what a kernel is worth depends on the width.
 """
@@ -17,9 +17,10 @@ _FP8 = Claim(
     unit="x",
     computed=0.96,
     holds=False,
-    why="on one H200 the flagship is slower with it: 0.96x in the feed-forward layers, 0.93x in "
-    "whole blocks (2026-11-27); public runs: slower at width 768 (nanochat d12), +17 % at width "
-    "1,664, +25-28 % for 8B models; an A100 has no FP8",
+    why="the flagship is slower with it (2026-11-27): 0.96x in the feed-forward layers and 0.93x in "
+    "whole blocks on one H200, 0.94x and 0.92x on one H100, where blocks of width 1,536 reach "
+    "1.04x; public runs: slower at width 768 (nanochat d12), +17 % at width 1,664, +25-28 % for 8B "
+    "models; an A100 has no FP8",
 )
 _COMPILE = Claim(
     claim="torch.compile: 1.3x overall",
