@@ -1,8 +1,8 @@
 """Rented machines: how many of which card, how much of its peak a run reaches, and its rent.
 
 The MFU figures are estimates from public runs, but for the H100's and H200's, which this project
-measured on one card; the rents were read on providers' pages. Every one carries its source. Where no source was found
-there is no figure, and the hours or dollars that need it are None.
+measured on one card; the rents were read on providers' pages. Every one carries its source. Where
+no source was found there is no figure, and the hours or dollars that need it are None.
 """
 
 from __future__ import annotations

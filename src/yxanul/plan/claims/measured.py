@@ -17,7 +17,7 @@ _FP8 = Claim(
     unit="x",
     computed=0.96,
     holds=False,
-    why="the flagship is slower with it (2026-11-27): 0.96x in the feed-forward layers and 0.93x in "
+    why="the flagship is slower with it (2026-11-27): 0.96x in the feed-forward layers, 0.93x in "
     "whole blocks on one H200, 0.94x and 0.92x on one H100, where blocks of width 1,536 reach "
     "1.04x; public runs: slower at width 768 (nanochat d12), +17 % at width 1,664, +25-28 % for 8B "
     "models; an A100 has no FP8",
