@@ -115,13 +115,17 @@ class Chat(nn.Module):
 
     def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of (rows, seq_len) targets, 0-D."""
+        return F.cross_entropy(self.logits(tokens).flatten(0, 1), targets.flatten())
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """(rows, seq_len) -> (rows, seq_len, vocab) fp32."""
+        cos, sin = (table[: tokens.size(1)] for table in (self.cos, self.sin))
         x = first = _norm(self.tokens(tokens))
         for number, block in enumerate(self.blocks):
             x = self.residual[number].to(x.dtype) * x + self.embedded[number].to(x.dtype) * first
-            x = block(x, self.cos, self.sin)
+            x = block(x, cos, sin)
         logits = self.head(_norm(x))[..., : self.vocab].float()
-        logits = _SOFT_CAP * torch.tanh(logits / _SOFT_CAP)
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        return _SOFT_CAP * torch.tanh(logits / _SOFT_CAP)
 
 
 class Muon(torch.optim.Optimizer):

@@ -71,12 +71,16 @@ class GPT(nn.Module):
 
     def forward(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of (rows, seq_len) targets, 0-D."""
+        return F.cross_entropy(self.logits(tokens).flatten(0, 1), targets.flatten())
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """(rows, seq_len) -> (rows, seq_len, vocab)."""
         places = torch.arange(tokens.size(1), device=tokens.device)
         x = self.tokens(tokens) + self.positions(places)
         for block in self.blocks:
             x = block(x)
-        logits = self.head(self.norm(x))
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        logits: Tensor = self.head(self.norm(x))
+        return logits
 
 
 def mlp_size(shape: ModelConfig) -> int:

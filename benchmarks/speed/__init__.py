@@ -1,0 +1,1 @@
+"""Ways of training that race against the clock on the same text."""

@@ -1,0 +1,131 @@
+"""How good does a model become in so many seconds? The same text, machine and shape for all ways.
+
+    python -m benchmarks.speedrun --data RUN/data [--seconds 150 300] [--ways ours nanochat nanoGPT]
+
+Trains on the embedded Wikipedia text of a prepared folder and scores held-out documents on the way.
+The clock stands while it scores. Prints bits per byte (lower is better) as Markdown; --out keeps
+every point.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from yxanul.cli.entry import settle_openmp
+
+settle_openmp()  # before torch is loaded, as the program does
+
+import torch  # noqa: E402
+
+from benchmarks.speed.racer import CHUNK, Racer, Text, open_text  # noqa: E402
+from benchmarks.speed.racers import CPU, RACERS  # noqa: E402
+from yxanul.config.load import load_config  # noqa: E402
+from yxanul.config.schema import RunConfig  # noqa: E402
+from yxanul.data.tokenizer import load_tokenizer  # noqa: E402
+from yxanul.evaluate.bits_per_byte import (  # noqa: E402
+    DocumentScore,
+    bits_per_byte,
+    document_nats,
+)
+from yxanul.hardware.choices import freeze_compute  # noqa: E402
+from yxanul.hardware.device import device_name  # noqa: E402
+from yxanul.hardware.memory import keep_freed_memory  # noqa: E402
+from yxanul.plan.parameters import parameter_count  # noqa: E402
+
+SOURCE, SEQ_LEN = "wikipedia_leads", 256
+Point = dict[str, float]
+
+
+def main() -> None:
+    """Race every way over every distance."""
+    asked = _arguments()
+    keep_freed_memory()
+    config = _config(asked.config_dir, asked.overrides)
+    torch.set_num_threads(config.optimization.compute.threads or 1)
+    text = open_text(asked.data, SOURCE, held_out_tokens=asked.held_out_tokens)
+    print(f"# {device_name(CPU)}, {datetime.date.today().isoformat()}\n")
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads; {len(text.stream):,} "
+        f"tokens to learn from, {len(text.documents)} held-out documents; {config.model.name}, "
+        f"{parameter_count(config.model).total:,} parameters, seed {asked.seed}.\n"
+    )
+    print("| seconds | way | bits per byte | on the way | updates | tokens/s |")
+    print("|---|---|---|---|---|---|", flush=True)
+    results: list[dict[str, Any]] = []
+    for seconds in asked.seconds:
+        for way in asked.ways:
+            course = race(RACERS[way](config, asked.seed), text, seconds=seconds, seed=asked.seed)
+            results.append({"way": way, "seconds": seconds, "course": course})
+            *passed, end = course
+            told = ", ".join(f"{point['bpb']:.3f}" for point in passed)
+            rate = end["updates"] * CHUNK / end["seconds"]
+            print(
+                f"| {seconds:.0f} | {way} | {end['bpb']:.4f} | {told} | {end['updates']:,.0f} | "
+                f"{rate:,.0f} |",
+                flush=True,
+            )
+    if asked.out is not None:
+        asked.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+def race(racer: Racer, text: Text, *, seconds: float, seed: int, marks: int = 5) -> list[Point]:
+    """Train for so many seconds; return the points at `marks` equal parts of them."""
+    course: list[Point] = []
+    trained = 0.0
+    for updates, chunk in enumerate(text.chunks(seed), start=1):
+        begin = time.perf_counter()
+        racer.learn(chunk, min(trained / seconds, 1.0))
+        trained += time.perf_counter() - begin
+        if trained >= seconds * (len(course) + 1) / marks:
+            point = {"seconds": trained, "updates": updates, "bpb": score(racer, text)}
+            course.append(point)
+            if len(course) == marks:
+                break
+    return course
+
+
+def score(racer: Racer, text: Text) -> float:
+    """Return the bits per byte of the held-out documents."""
+    nats = document_nats(text.documents, read=racer.read, seq_len=SEQ_LEN, batch_tokens=CHUNK)
+    sizes = load_tokenizer().token_bytes
+    return bits_per_byte(
+        [
+            DocumentScore(float(cost), int(sizes[ids[1:]].sum()), len(ids) - 1)
+            for cost, ids in zip(nats, text.documents, strict=True)
+        ]
+    )
+
+
+def _config(folder: Path, overrides: list[str]) -> RunConfig:
+    config = load_config(folder, overrides=["data.source=embedded", *overrides])
+    compute = freeze_compute(
+        config.optimization.compute,
+        config.model,
+        parameters=parameter_count(config.model).total,
+        device=CPU,
+        longest_seq_len=SEQ_LEN,
+    )
+    optimization = config.optimization.model_copy(update={"compute": compute})
+    return config.model_copy(update={"optimization": optimization})
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="a prepared folder")
+    parser.add_argument("--config_dir", type=Path, default=Path("configs/embedded"))
+    parser.add_argument("--set", dest="overrides", action="append", default=[])
+    parser.add_argument("--seconds", type=float, nargs="+", default=[150.0, 300.0])
+    parser.add_argument("--ways", nargs="+", choices=list(RACERS), default=list(RACERS))
+    parser.add_argument("--held_out_tokens", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--out", type=Path, help="file for every point, as JSON")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
