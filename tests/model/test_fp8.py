@@ -89,7 +89,7 @@ def test_recomputed_blocks_are_rounded_alike():
     inputs, targets = rows(2, 32)
     found = []
     for checkpointing in (False, True):
-        model = eight_bit("blocks", "tensorwise", gradient_checkpointing=checkpointing)
+        model = eight_bit("blocks", "tensorwise", checkpointed_blocks=2 * checkpointing)
         model(inputs, targets).backward()
         found.append(gradients(model))
     for name, gradient in found[0].items():

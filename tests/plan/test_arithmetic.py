@@ -156,8 +156,11 @@ def test_torch_counts_the_same_parameters_and_flops_in_the_real_model_and_loss(k
 @pytest.mark.parametrize("kind", COUNTED)
 def test_torch_counts_the_same_work_done_again_by_gradient_checkpointing(kind):
     shape, seq_len, tokens, once = counted_flops(kind)
-    *_, again = counted_flops(kind, gradient_checkpointing=True)
-    assert again - once == tokens * recomputed_flops_per_token(shape, seq_len)
+    layers = shape.num_hidden_layers
+    for blocks in (1, layers):
+        *_, again = counted_flops(kind, checkpointed_blocks=blocks)
+        wanted = tokens * recomputed_flops_per_token(shape, seq_len) * blocks / layers
+        assert again - once == pytest.approx(wanted)
 
 
 def bytes_kept(shape, *, rows, seq_len, precision, attention):
@@ -312,9 +315,22 @@ def test_switches_move_the_memory_the_right_way():
         return activation_bytes(model, ComputeConfig(**switches), tokens=4096, seq_len=seq_len)
 
     assert need(gradient_checkpointing=True) < need() < need(precision="fp32")
+    half = need(gradient_checkpointing=True, checkpointed_share=0.5)
+    assert need(gradient_checkpointing=True) < half < need()
     assert need(attention="plain", seq_len=512) < need(attention="plain", seq_len=1024)
     assert need(loss_chunk_tokens=256) < need(loss_chunk_tokens=4096)
     assert need(seq_len=256) == need(seq_len=4096)
+
+
+def test_a_share_of_blocks_is_a_whole_number_of_them():
+    def blocks(share, **switches):
+        switched = ComputeConfig(checkpointed_share=share, **switches)
+        return switched.checkpointed_blocks(28)
+
+    on = {"gradient_checkpointing": True}
+    assert [blocks(count / 28, **on) for count in range(1, 29)] == list(range(1, 29))
+    assert (blocks(0.001, **on), blocks(0.5, **on), blocks(None, **on)) == (1, 14, 28)
+    assert blocks(1.0) == 0
 
 
 def test_one_row_is_counted_even_when_it_is_longer_than_assumed():

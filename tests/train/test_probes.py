@@ -3,7 +3,7 @@
 import pytest
 
 from yxanul.errors import UsageError
-from yxanul.train.probes import largest_that_fits, worth_rounding
+from yxanul.train.probes import largest_that_fits, least_that_fits, worth_rounding
 
 BYTES_PER_TOKEN = 1000
 
@@ -50,3 +50,16 @@ def test_a_first_try_is_at_least_one_sequence():
 )
 def test_fp8_is_taken_where_it_is_faster_by_more_than_noise(ffn, blocks, best):
     assert worth_rounding({"off": 100.0, "ffn": ffn, "blocks": blocks}) == best
+
+
+@pytest.mark.parametrize(("spare", "found"), [(27, 1), (20, 8), (1, 27), (0, 28), (-1, 28)])
+def test_as_few_blocks_are_recomputed_as_make_it_fit(spare, found):
+    """28 blocks of which each that is recomputed frees one part of memory."""
+    tried = []
+
+    def need(blocks: int) -> float:
+        tried.append(blocks)
+        return 28.0 - blocks
+
+    assert least_that_fits(28, need, limit=spare, agree=alone) == found
+    assert len(tried) <= 5

@@ -6,6 +6,7 @@ a given machine; the train room does, once, at a run's first start.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -66,8 +67,16 @@ class ComputeConfig(Section):
     )
     gradient_checkpointing: bool = Field(
         default=False,
-        description="Recompute each block in the backward pass: less memory, about a quarter more "
-        "work.",
+        description="Recompute blocks in the backward pass: less memory, about a quarter more work "
+        "if it is all of them.",
+    )
+    checkpointed_share: float | None = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Which share of the blocks gradient_checkpointing recomputes (0 to 1), the "
+        "first ones; null = as few as leave room on a card, as tried at the first start and "
+        "frozen, all on a CPU.",
     )
     loss_chunk_tokens: PositiveInt | None = Field(
         default=None,
@@ -123,6 +132,12 @@ class ComputeConfig(Section):
         description="Share the optimizer's state and work out among torchrun's processes (ZeRO-1): "
         "each holds and moves its part.",
     )
+
+    def checkpointed_blocks(self, layers: int) -> int:
+        """Return how many of a model's blocks are recomputed; an open share is all of them."""
+        share = 1.0 if self.checkpointed_share is None else self.checkpointed_share
+        # 3 / 28 * 28 is a little over 3.
+        return math.ceil(round(share * layers, 6)) if self.gradient_checkpointing else 0
 
 
 class CheckpointConfig(Section):

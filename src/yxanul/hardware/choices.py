@@ -85,6 +85,7 @@ def settle_compute(
             "loss_chunk_tokens": chunk,
             "threads": compute.threads or usable_cores(),
             "fp8": "off" if compute.fp8 == "auto" else compute.fp8,
+            "checkpointed_share": compute.checkpointed_share or 1.0,
         }
     )
 

@@ -32,13 +32,13 @@ class Transformer(nn.Module):
         compute_dtype: torch.dtype = torch.float32,
         attention: str = "sdpa",
         loss_chunk_tokens: int = 1024,
-        gradient_checkpointing: bool = False,
+        checkpointed_blocks: int = 0,
     ) -> None:
         super().__init__()
         self.config = config
         self.compute_dtype = compute_dtype
         self.loss_chunk_tokens = loss_chunk_tokens
-        self.gradient_checkpointing = gradient_checkpointing
+        self.checkpointed_blocks = checkpointed_blocks
         rotary = Rotary(config.head_dim, config.max_position_embeddings, theta=config.rope_theta)
         path = attention_path(attention)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
@@ -102,8 +102,9 @@ class Transformer(nn.Module):
 
     def run_blocks(self, x: Tensor) -> Tensor:
         """Pass (batch, seq, hidden) through all blocks and the final norm."""
-        for block in self.layers:
-            if self.gradient_checkpointing:
+        # The first ones: their turn in the backward pass comes when the others have freed theirs.
+        for number, block in enumerate(self.layers):
+            if number < self.checkpointed_blocks:
                 x = checkpoint(block, x, use_reentrant=False)
             else:
                 x = block(x)

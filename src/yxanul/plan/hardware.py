@@ -191,7 +191,9 @@ def _assumed_mfu(config: RunConfig, card: Card) -> tuple[Assumption | None, str 
     if not compute.gradient_checkpointing:
         return assumed, None
     # MFU counts no recomputation, so a run that recomputes reaches less of it.
-    kept = 1 / (1 + recomputed_share(config.model, config.stages))
+    layers = config.model.num_hidden_layers
+    share = compute.checkpointed_blocks(layers) / layers
+    kept = 1 / (1 + share * recomputed_share(config.model, config.stages))
     return Assumption(
         kept * assumed.value,
         kept * assumed.low,

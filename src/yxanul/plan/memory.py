@@ -108,10 +108,10 @@ def activation_bytes(
     """Return the bytes kept for the backward pass of `tokens` tokens in rows of `seq_len`."""
     per_token = layer_bytes(model, compute, seq_len=seq_len)
     size = _size(compute)
-    kept = model.num_hidden_layers * per_token
-    if compute.gradient_checkpointing:
-        # every layer's input, one layer in full
-        kept = model.num_hidden_layers * model.hidden_size * size + per_token
+    layers = model.num_hidden_layers
+    again = compute.checkpointed_blocks(layers)
+    # Of a layer that is recomputed its input, and one of them in full when its turn comes.
+    kept = again * model.hidden_size * size + max(layers - again, 1) * per_token
     chunk = min(compute.loss_chunk_tokens or ASSUMED_LOSS_CHUNK, tokens)
     logits = size * chunk * model.vocab_size  # whose gradient is written over them
     return tokens * (kept + 2 * size * model.hidden_size) + logits

@@ -40,6 +40,7 @@ _FROZEN = (
     "threads",
     "micro_batch_tokens",
     "fp8",
+    "checkpointed_share",
 )
 # What `auto` looks like, so that a resume takes the choice that the run was begun with.
 _OPEN = ("auto", None)

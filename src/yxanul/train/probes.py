@@ -1,4 +1,4 @@
-"""What a run tries on a card before its first start: attention kernels, micro-batch and FP8.
+"""What a run tries on a card before its first start: kernels, micro-batch, checkpointing, FP8.
 
 Rules say what should be fast and what should fit; a card is asked, once, because wheels and memory
 differ. What was found is frozen into RUN/config.yaml (docs/decisions.md, 13). On a CPU rules decide
@@ -52,6 +52,9 @@ def probe_card(
     if wish.micro_batch_tokens is None:
         tokens = _micro_batch(found, config, seq_len=seq_len, machine=machine)
         found = found.model_copy(update={"micro_batch_tokens": tokens})
+    if found.gradient_checkpointing and wish.checkpointed_share is None:
+        share = _checkpointed_share(found, config, seq_len=seq_len, machine=machine)
+        found = found.model_copy(update={"checkpointed_share": share})
     if wish.fp8 == "auto":
         part = _fastest_fp8(found, config, seq_len=seq_len, machine=machine)
         found = found.model_copy(update={"fp8": part})
@@ -141,6 +144,44 @@ def _micro_batch(
     )
     machine.progress.say(f"a forward pass of {tokens:,} tokens fits the card, as tried")
     return tokens
+
+
+def least_that_fits(most: int, need: Callable[[int], float], *, limit: float, agree: Agree) -> int:
+    """Return the least of 1 to `most` that needs at most `limit` bytes; more of it needs less.
+
+    `most` is known to fit, or nothing does. Halving finds it in few tries, and `agree` makes one
+    answer of all processes'.
+    """
+    low, high = 1, most
+    while low < high:
+        middle = (low + high) // 2
+        if agree(need(middle) > limit):
+            low = middle + 1
+        else:
+            high = middle
+    return high
+
+
+def _checkpointed_share(
+    compute: ComputeConfig, config: RunConfig, *, seq_len: int, machine: Machine
+) -> float:
+    """Return the least share of the blocks whose recomputing makes the micro-batch fit."""
+    device, processes = machine.device, machine.processes
+    layers = config.model.num_hidden_layers
+
+    def need(blocks: int) -> float:
+        tried = compute.model_copy(update={"checkpointed_share": blocks / layers})
+        optimization = config.optimization.model_copy(update={"compute": tried})
+        return trial_bytes(config.model, optimization, seq_len=seq_len, device=device)
+
+    blocks = least_that_fits(
+        layers,
+        need,
+        limit=CARD_SHARE * memory_bytes(device),
+        agree=lambda flag: processes.anyone(flag, device),
+    )
+    machine.progress.say(f"{blocks} of {layers} blocks are recomputed, as tried")
+    return blocks / layers
 
 
 def _fastest_fp8(

@@ -116,7 +116,9 @@ def gradient_checkpointing(case: Case) -> Feature:
     compute: ComputeConfig = case.optimization.compute
     name = "gradient checkpointing"
     if compute.gradient_checkpointing:
-        why = "each block is computed again in the backward pass: less memory, more work"
+        share = compute.checkpointed_share
+        blocks = "as few blocks as fit a card" if share is None else f"{share:.0%} of the blocks"
+        why = f"{blocks} are computed again in the backward pass: less memory, more work"
         return Feature(name, "active", why, asked=True)
     why = "compute.gradient_checkpointing=true needs less memory and about a quarter more work"
     return Feature(name, "available", why)

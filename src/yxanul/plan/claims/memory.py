@@ -27,7 +27,11 @@ def _checkpointing(facts: Facts) -> Claim:
 
     def per_token(checkpointing: bool) -> float:
         switched = compute.model_copy(
-            update={"gradient_checkpointing": checkpointing, "loss_chunk_tokens": chunk}
+            update={
+                "gradient_checkpointing": checkpointing,
+                "checkpointed_share": 1.0,
+                "loss_chunk_tokens": chunk,
+            }
         )
         # Both counts hold a whole chunk of logits, which the difference leaves out.
         few, many = (
