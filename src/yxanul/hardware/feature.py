@@ -52,6 +52,8 @@ class Case:
     """What came of the wish to keep freed memory, as `keep_freed_memory` says it, or off."""
     rates: Mapping[str, float]
     """FLOP/s of matrix products by type, measured on a CPU; empty on a card."""
+    bus_bytes_per_s: float | None = None
+    """What an all-reduce between the processes reaches, if there are several and it was timed."""
 
 
 Row = Callable[[Case], Feature]

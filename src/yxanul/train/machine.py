@@ -5,7 +5,7 @@ import platform
 import subprocess
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from yxanul.hardware.feature import Case, Feature
 from yxanul.parallel.processes import Processes
 from yxanul.runfolder.durable import write_json
 from yxanul.runfolder.layout import RunFolder
+from yxanul.train.links import Links
 from yxanul.train.progress import RunProgress
 from yxanul.train.signals import StopRequest
 
@@ -55,6 +56,8 @@ class Start:
     """What came of the wish to keep freed memory."""
     peak_flops: float | None
     """Rate of matrix products in the run's precision, as just measured on a CPU."""
+    links: Links | None
+    """What several processes measured of one another."""
 
 
 def record_environment(
@@ -87,6 +90,7 @@ def record_environment(
         world_size=machine.processes.world_size,
         malloc=start.malloc,
         rates=measure_rates(machine.device, known=known),
+        bus_bytes_per_s=None if start.links is None else start.links.bus_bytes_per_s,
     )
     features = list_features(case)
     changes = [f"{k}: {before[k]} -> {v}" for k, v in now.items() if before.get(k, v) != v]
@@ -94,6 +98,7 @@ def record_environment(
         "command": start.command,
         "cpu_flags": sorted(cpu_flags()),
         "gemm_flops": dict(case.rates),
+        "links": None if start.links is None else asdict(start.links),
         "features": [feature.as_json() for feature in features],
     }
     write_json(folder.environment, {**now, **more})

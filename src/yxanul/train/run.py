@@ -23,6 +23,7 @@ from yxanul.parallel.processes import (
     naming_lost_ranks,
 )
 from yxanul.parallel.wrapping import refuse_missing_engine
+from yxanul.plan.memory import FP32_BYTES
 from yxanul.report.write import write_report
 from yxanul.runfolder.checkpoints import list_checkpoints
 from yxanul.runfolder.durable import write_json
@@ -33,6 +34,7 @@ from yxanul.runfolder.supervised import tell_supervisor
 from yxanul.runfolder.verdicts import CLOSING, read_checks, read_verdicts
 from yxanul.train.corpus import prepare_corpus
 from yxanul.train.frozen import freeze_config, replan_epochs
+from yxanul.train.links import measure_links
 from yxanul.train.loop import TrainingLoop
 from yxanul.train.machine import Machine, Start, record_environment
 from yxanul.train.progress import RunProgress
@@ -112,19 +114,21 @@ def _train(
         machine.progress.say(f"{folder.root} is complete already; nothing is trained again")
         return done
     session = build_session(config, corpus, folder=folder, request=request, machine=machine)
+    links = measure_links(machine.processes, machine.device)
+    parameters = sum(p.numel() for p in session.model.parameters())
     if machine.processes.is_main:
-        start = Start(request.command, malloc, session.peak_flops)
+        start = Start(request.command, malloc, session.peak_flops, links=links)
         changes, features = record_environment(config, folder, start=start, machine=machine)
         for change in changes:
             machine.progress.say(f"this start differs from the run's last one: {change}")
         for line in summarise(features):
             machine.progress.say(line)
+        for line in links.sentences(FP32_BYTES * parameters) if links is not None else ():
+            machine.progress.say(line)
         if request.strict:
             refuse_inactive(features)
     position = find_position(session, request)
-    machine.progress.say(
-        f"{config.model.name}: {sum(p.numel() for p in session.model.parameters()):,} parameters"
-    )
+    machine.progress.say(f"{config.model.name}: {parameters:,} parameters")
     names = config.optimization.logging.trackers if machine.processes.is_main else ()
     with open_trackers(names, folder, step=position.step, say=machine.progress.say) as trackers:
         return TrainingLoop(session, position, trackers).run()
