@@ -9,10 +9,10 @@ PYTEST_ARGS ?=
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow check docs clean
+.PHONY: help setup train test test-slow check bench docs clean
 
 help:
-	@echo "make train | test | test-slow | check | docs | setup | clean"
+	@echo "make train | test | test-slow | check | bench | docs | setup | clean"
 
 # .ready is written last, so an interrupted set-up starts again.
 $(READY): requirements.txt pyproject.toml scripts/setup.sh
@@ -34,6 +34,11 @@ check: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+bench: $(READY)
+	$(VENV)/bin/yxanul bench step
+	$(VENV)/bin/yxanul bench optimizer
+	$(VENV)/bin/yxanul bench tokenizer
 
 # Written beside and moved: a failing generator leaves the page as it was.
 docs: $(READY)

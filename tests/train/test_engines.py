@@ -94,12 +94,13 @@ def test_one_process_has_nobody_to_share_with_which_strict_refuses(world):
 
 @DEEPSPEED
 def test_deepspeed_trains_as_torch_does_and_one_process_takes_it_up(world):
-    world.launch("train", "torch", *STAGE, "--max_steps", "6")
-    flag = deepspeed_json(world)
+    more = ("--set", "compute.micro_batch_tokens=64")  # two micro-batches of each rank an update
+    world.launch("train", "torch", *STAGE, *more, "--max_steps", "6")
+    flag = (*deepspeed_json(world), *more)
     told = world.launch("train", "deepspeed", *STAGE, *flag, "--max_steps", "4", "--strict").stderr
     assert "DeepSpeed" in next(line for line in told.splitlines() if line.startswith("active: "))
     # One process with torch's engine, then two with DeepSpeed's, which finds the moments again.
-    world.finish("train", "deepspeed", *STAGE, "--max_steps", "5")
+    world.finish("train", "deepspeed", *STAGE, *more, "--max_steps", "5")
     world.launch("train", "deepspeed", *STAGE, *flag, "--max_steps", "6")
     torchs, deepspeeds = (world.root / name for name in ("torch", "deepspeed"))
     assert losses(deepspeeds) == pytest.approx(losses(torchs), rel=1e-5)
