@@ -235,6 +235,19 @@ def test_products_of_eight_bits_train_and_are_told(world):
     assert found != wanted
 
 
+def test_documents_that_see_only_themselves_train_and_are_told(world):
+    masked = ("--set", "compute.document_masking=true")
+    finished = world.finish("run", "run", *masked, "--max_steps", "3", "--strict")
+    active = next(line for line in finished.stderr.splitlines() if line.startswith("active: "))
+    assert "document masking" in active
+    world.finish("run", "plain", "--max_steps", "3")
+    wanted, found = (
+        [row["loss"] for row in deterministic_rows(world.root / name)] for name in ("plain", "run")
+    )
+    assert found == pytest.approx(wanted, rel=0.05)
+    assert found != wanted
+
+
 def test_eight_bits_without_a_card_for_them_are_one_sentence(world):
     refused = world.finish("run", "run", "--set", "compute.fp8=ffn", code=30)
     assert "compute.fp8=ffn needs a card of compute capability 8.9" in refused.stderr

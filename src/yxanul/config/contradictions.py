@@ -20,6 +20,7 @@ from yxanul.config.schema import (
 from yxanul.config.yamltext import KeyPath, dotted
 
 GPT2_TOKENS = 50_257  # the only tokenizer of this project
+END_OF_TEXT = GPT2_TOKENS - 1  # stands before every document
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,12 @@ class ComputeConfig(Section):
         "flash, efficient = that kernel or an error; auto = by rule on a CPU, the faster one of "
         "cudnn and flash as timed on a card, frozen at first start.",
     )
+    document_masking: bool = Field(
+        default=False,
+        description="In training a token looks at its own document only, which begins with "
+        "<|endoftext|>; by a mask, which a card's fast kernels do not take: attention=auto is "
+        "efficient then.",
+    )
     compile: Literal["auto", "off", "block", "model"] = Field(
         default="auto",
         description="torch.compile on nothing, on each block, or on the whole model; auto = block "

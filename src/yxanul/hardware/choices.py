@@ -26,6 +26,7 @@ _CPU_MICRO_BATCH_TOKENS = 2048
 # compiled, no checkpointing: yxanul.plan.memory). A card is then tried (yxanul.train.probes).
 _ACTIVATION_BYTES = 44
 _FP8_CAPABILITY = (8, 9)
+_UNMASKED = ("cudnn", "flash")  # kernels that are fast because they know one mask, the causal one
 PLAIN_UP_TO = 1024
 """Tokens: the longest sequence for which plain attention is taken on a CPU."""
 # Longer chunks are faster on a card and hold more logits: 0.8 GB in bf16 (docs/performance.md).
@@ -76,6 +77,8 @@ def settle_compute(
     attention: str = compute.attention
     if attention == "auto":
         attention = attention_by_rule(device, precision, longest_seq_len=longest_seq_len)
+        if compute.document_masking and attention in _UNMASKED:
+            attention = "efficient"
     chunk = compute.loss_chunk_tokens or _LOSS_CHUNK_TOKENS[device.type]
     return compute.model_copy(
         update={
@@ -90,8 +93,15 @@ def settle_compute(
     )
 
 
-def attention_obstacle(attention: str, device: torch.device, *, precision: str) -> str | None:
+def attention_obstacle(
+    attention: str, device: torch.device, *, precision: str, document_masking: bool = False
+) -> str | None:
     """Return why this attention path cannot run here, and what to do; None: it can."""
+    if document_masking and attention in _UNMASKED:
+        return (
+            "takes no mask, and compute.document_masking is true; set compute.attention=auto or "
+            "compute.document_masking=false"
+        )
     if attention in ("cudnn", "flash", "efficient") and device.type != "cuda":
         return "needs a CUDA card, and this machine has none; set compute.attention=auto"
     if attention in ("cudnn", "flash") and precision == "fp32":
@@ -134,7 +144,12 @@ def compile_by_rule(device: torch.device) -> str:
 
 
 def _refuse_impossible(compute: ComputeConfig, device: torch.device, *, precision: str) -> None:
-    obstacle = attention_obstacle(compute.attention, device, precision=precision)
+    obstacle = attention_obstacle(
+        compute.attention,
+        device,
+        precision=precision,
+        document_masking=compute.document_masking,
+    )
     if obstacle is not None:
         raise UsageError(f"compute.attention={compute.attention} {obstacle}")
     if compute.fp8 in ("ffn", "blocks"):

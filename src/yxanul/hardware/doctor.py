@@ -24,6 +24,7 @@ ROWS: tuple[Row, ...] = (
     arithmetic.precision,
     arithmetic.attention,
     arithmetic.kernels,
+    arithmetic.document_masking,
     arithmetic.compilation,
     arithmetic.chunked_loss,
     recipe.fused_adamw,

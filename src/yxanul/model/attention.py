@@ -4,18 +4,26 @@
 on a CPU it is about twice as fast as the flash kernel up to 1,024 tokens. The others are PyTorch's
 scaled dot product attention with a pinned kernel. Which one a run uses is decided once, by
 `yxanul.hardware`, and frozen; nothing here falls back. Generation has `cached_attention`.
+
+What a query may not look at is what comes after it, or, where rows hold several documents and each
+is to see itself only, what `hidden` says: (batch, 1, queries, keys) bool.
 """
 
-from collections.abc import Callable
 from functools import lru_cache
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(batch, heads, seq, head_dim) three times -> (batch, heads, seq, head_dim)."""
+
+class Attention(Protocol):
+    """(batch, heads, seq, head_dim) three times -> (batch, heads, seq, head_dim)."""
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, *, hidden: Tensor | None = None) -> Tensor:
+        """Attend to all keys up to each query's place, or to all that are not hidden."""
+
 
 _KERNELS = {
     "cudnn": SDPBackend.CUDNN_ATTENTION,
@@ -34,19 +42,32 @@ def attention_path(name: str) -> Attention:
         return _sdpa
     kernel = _KERNELS[name]
 
-    def pinned(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def pinned(q: Tensor, k: Tensor, v: Tensor, *, hidden: Tensor | None = None) -> Tensor:
         with sdpa_kernel([kernel]):
-            return _sdpa(q, k, v)
+            return _sdpa(q, k, v, hidden=hidden)
 
     return pinned
 
 
-def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def plain_attention(q: Tensor, k: Tensor, v: Tensor, *, hidden: Tensor | None = None) -> Tensor:
     """Softmax attention by two matrix products; scores are (batch, heads, seq, seq)."""
-    seq = q.size(-2)
-    scores = q @ k.transpose(-2, -1)
-    scores = scores * q.size(-1) ** -0.5 + _causal_bias(seq, dtype=q.dtype, device=q.device)
+    scores = (q @ k.transpose(-2, -1)) * q.size(-1) ** -0.5
+    if hidden is None:
+        scores = scores + _causal_bias(q.size(-2), dtype=q.dtype, device=q.device)
+    else:
+        scores = scores.masked_fill(hidden, float("-inf"))
     return torch.softmax(scores, dim=-1) @ v
+
+
+def hidden_of_others(documents: Tensor) -> Tensor:
+    """Return what no query may look at in rows of several documents, (batch, 1, seq, seq) bool.
+
+    documents (batch, seq) are the number of each token's document in its row.
+    """
+    seq = documents.size(1)
+    others = documents.unsqueeze(2) != documents.unsqueeze(1)
+    later = torch.ones(seq, seq, dtype=torch.bool, device=documents.device).triu(1)
+    return (others | later).unsqueeze(1)
 
 
 def cached_attention(q: Tensor, k: Tensor, v: Tensor, *, is_hidden: Tensor | None) -> Tensor:
@@ -66,8 +87,10 @@ def cached_attention(q: Tensor, k: Tensor, v: Tensor, *, is_hidden: Tensor | Non
     return out.view(q.shape)
 
 
-def _sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, *, hidden: Tensor | None = None) -> Tensor:
+    if hidden is None:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=~hidden)
 
 
 @lru_cache(maxsize=16)

@@ -14,13 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from yxanul.config.contradictions import GPT2_TOKENS
+from yxanul.config.contradictions import END_OF_TEXT
 from yxanul.errors import NumericsError, UsageError
 from yxanul.model.cache import KeyValueCache
 from yxanul.model.transformer import Transformer
-
-END_OF_TEXT = GPT2_TOKENS - 1
-"""`<|endoftext|>`, the last id of the vocabulary: rows after it are padding."""
 
 # Bounds the scores of a long prompt to (heads, 1024, seq) numbers at once.
 _PREFILL_TOKENS = 1024

@@ -92,7 +92,9 @@ class SelfAttention(nn.Module):
         self.rotary = rotary
         self.attention = attention
 
-    def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, cache: LayerCache | None = None, *, hidden: Tensor | None = None
+    ) -> Tensor:
         """(batch, seq, hidden) -> (batch, seq, hidden); seq goes on where the cache ends."""
         batch, seq, _ = x.shape
         projections = (self.q_proj, self.k_proj, self.v_proj)
@@ -114,7 +116,7 @@ class SelfAttention(nn.Module):
             if self.kv_heads != self.heads:
                 repeats = self.heads // self.kv_heads
                 k, v = k.repeat_interleave(repeats, 1), v.repeat_interleave(repeats, 1)
-            out = self.attention(q, k, v)
+            out = self.attention(q, k, v, hidden=hidden)
         mixed: Tensor = self.o_proj(out.transpose(1, 2).reshape(batch, seq, -1))
         return mixed
 
@@ -145,8 +147,13 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = GatedMLP(config)
 
-    def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
-        """(batch, seq, hidden) -> (batch, seq, hidden); seq goes on where the cache ends."""
-        attended: Tensor = x + self.self_attn(self.input_layernorm(x), cache)
+    def forward(
+        self, x: Tensor, cache: LayerCache | None = None, *, hidden: Tensor | None = None
+    ) -> Tensor:
+        """(batch, seq, hidden) -> (batch, seq, hidden); seq goes on where the cache ends.
+
+        What `hidden` says, (batch, 1, seq, seq) bool, is not looked at.
+        """
+        attended: Tensor = x + self.self_attn(self.input_layernorm(x), cache, hidden=hidden)
         out: Tensor = attended + self.mlp(self.post_attention_layernorm(attended))
         return out

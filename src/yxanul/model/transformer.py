@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from yxanul.config.contradictions import END_OF_TEXT
 from yxanul.config.schema import ModelConfig
-from yxanul.model.attention import attention_path
+from yxanul.model.attention import attention_path, hidden_of_others
 from yxanul.model.cache import KeyValueCache
 from yxanul.model.fp8 import use_fp8
 from yxanul.model.initialisation import initialise
@@ -33,12 +34,14 @@ class Transformer(nn.Module):
         attention: str = "sdpa",
         loss_chunk_tokens: int = 1024,
         checkpointed_blocks: int = 0,
+        mask_documents: bool = False,
     ) -> None:
         super().__init__()
         self.config = config
         self.compute_dtype = compute_dtype
         self.loss_chunk_tokens = loss_chunk_tokens
         self.checkpointed_blocks = checkpointed_blocks
+        self.mask_documents = mask_documents
         rotary = Rotary(config.head_dim, config.max_position_embeddings, theta=config.rope_theta)
         path = attention_path(attention)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
@@ -46,7 +49,7 @@ class Transformer(nn.Module):
             Block(config, rotary, attention=path) for _ in range(config.num_hidden_layers)
         )
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.trunk: Callable[[Tensor], Tensor] = self.run_blocks
+        self.trunk: Callable[[Tensor, Tensor | None], Tensor] = self.run_blocks
 
     @classmethod
     def initialised(cls, config: ModelConfig, *, seed: int, **options: object) -> "Transformer":
@@ -90,26 +93,33 @@ class Transformer(nn.Module):
         x = self.embed_tokens(tokens).to(self.compute_dtype)
         x = x * torch.tensor(math.sqrt(self.config.hidden_size), dtype=x.dtype)
         if torch.is_grad_enabled():
-            x = self.trunk(x)
+            hidden = self._other_documents(tokens) if self.mask_documents else None
+            x = self.trunk(x, hidden)
         else:
-            # Scored rows have many lengths, and a compiled graph for each would cost more than it
-            # saves.
+            # Each document is scored and continued alone, so there is nothing to mask. Rows have
+            # many lengths, and a compiled graph for each would cost more than it saves.
             caches = cache.layers if cache is not None else [None] * len(self.layers)
             for block, layer_cache in zip(self.layers, caches, strict=True):
                 x = block.forward(x, layer_cache)
             x = self.norm.forward(x)
         return x
 
-    def run_blocks(self, x: Tensor) -> Tensor:
-        """Pass (batch, seq, hidden) through all blocks and the final norm."""
+    def _other_documents(self, tokens: Tensor) -> Tensor:
+        return hidden_of_others((tokens == END_OF_TEXT).cumsum(1))
+
+    def run_blocks(self, x: Tensor, hidden: Tensor | None = None) -> Tensor:
+        """Pass (batch, seq, hidden) through all blocks and the final norm.
+
+        What `hidden` says, (batch, 1, seq, seq) bool, is not looked at.
+        """
         # The first ones: their turn in the backward pass comes when the others have freed theirs.
         for number, block in enumerate(self.layers):
             if number < self.checkpointed_blocks:
-                x = checkpoint(block, x, use_reentrant=False)
+                x = checkpoint(block, x, hidden=hidden, use_reentrant=False)
             else:
-                x = block(x)
-        hidden: Tensor = self.norm(x)
-        return hidden
+                x = block(x, hidden=hidden)
+        normed: Tensor = self.norm(x)
+        return normed
 
     def round_products(self, part: str, *, recipe: str, emulate: bool) -> None:
         """Multiply in FP8 in the `ffn` or all of the `blocks`; see `yxanul.model.fp8.use_fp8`."""

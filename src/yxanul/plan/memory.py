@@ -114,7 +114,9 @@ def activation_bytes(
     kept = again * model.hidden_size * size + max(layers - again, 1) * per_token
     chunk = min(compute.loss_chunk_tokens or ASSUMED_LOSS_CHUNK, tokens)
     logits = size * chunk * model.vocab_size  # whose gradient is written over them
-    return tokens * (kept + 2 * size * model.hidden_size) + logits
+    # One mask of bytes for all layers.
+    mask = tokens * seq_len if compute.document_masking else 0
+    return tokens * (kept + 2 * size * model.hidden_size) + logits + mask
 
 
 def layer_bytes(model: ModelConfig, compute: ComputeConfig, *, seq_len: int) -> int:

@@ -30,6 +30,7 @@ def build_engine(
         compute_dtype=DTYPES[compute.precision],
         attention=compute.attention,
         loss_chunk_tokens=_chosen(compute.loss_chunk_tokens),
+        mask_documents=compute.document_masking,
         checkpointed_blocks=compute.checkpointed_blocks(shape.num_hidden_layers),
     ).to(device)
     build = _deepspeed_engine if compute.engine == "deepspeed" else _torch_engine

@@ -40,7 +40,7 @@ def probe_card(
     found = config.optimization.compute
     if machine.device.type != "cuda":
         return found
-    if wish.attention == "auto" and found.precision == "bf16":
+    if wish.attention == "auto" and found.precision == "bf16" and not found.document_masking:
         kernel = fastest_kernel(
             config.model,
             seq_len=seq_len,

@@ -60,7 +60,12 @@ def _measured(case: Case) -> str:
 def attention(case: Case) -> Feature:
     """The attention path of training."""
     compute, stages = case.optimization.compute, case.stages
-    obstacle = attention_obstacle(compute.attention, case.device, precision=compute.precision)
+    obstacle = attention_obstacle(
+        compute.attention,
+        case.device,
+        precision=compute.precision,
+        document_masking=compute.document_masking,
+    )
     if obstacle is not None:
         return Feature("attention", "unavailable", obstacle, choice=compute.attention, asked=True)
     lengths = [phase.seq_len for s in stages for phase in s.training.seq_len_curriculum]
@@ -109,6 +114,15 @@ def chunked_loss(case: Case) -> Feature:
     tokens = case.optimization.compute.loss_chunk_tokens
     why = f"logits of at most {tokens:,} tokens at a time, their gradient formed in the same pass"
     return Feature("chunked loss", "active", why)
+
+
+def document_masking(case: Case) -> Feature:
+    """Rows of several documents, each of which sees itself only."""
+    if not case.optimization.compute.document_masking:
+        why = "compute.document_masking=true lets a token look at its own document only, by a mask"
+        return Feature("document masking", "available", why)
+    why = "a token looks at its own document only, by a mask over whole rows"
+    return Feature("document masking", "active", why, asked=True)
 
 
 def gradient_checkpointing(case: Case) -> Feature:
