@@ -159,8 +159,10 @@ def test_fresh_refuses_a_folder_that_is_not_empty(world):
     assert "--fresh" in world.finish("run", "run", "--fresh", code=30).stderr
 
 
-def test_the_deepspeed_door_names_its_extra(world):
+def test_the_deepspeed_door_names_its_extra(world, monkeypatch):
+    monkeypatch.setattr("yxanul.parallel.wrapping.find_spec", lambda name: None)
     more = ("--stage", STAGES[0], "--deepspeed", "configs/deepspeed_config.json")
+    more += ("--set", "optimizer.name=adamw")
     assert "yxanul[deepspeed]" in world.finish("train", "run", *more, code=30).stderr
 
 
