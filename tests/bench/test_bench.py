@@ -88,6 +88,7 @@ def test_every_optimizer_is_timed_with_its_state(call, world):
     [
         (("step", "--seq_len", "100000"), "max_position_embeddings"),
         (("step", "--model", "none-such"), "none-such"),
+        (("step", "--set", "compute.engine=deepspeed"), "in torch's engine; leave"),
         (("loader", "--data", "nowhere"), "nowhere"),
         (("tea",), "tea"),
     ],

@@ -98,7 +98,6 @@ def test_a_refusal_keeps_its_code_under_torchrun_and_is_not_tried_again(world):
     assert "started again in" not in told
 
 
-@pytest.mark.slow
 def test_a_rank_that_is_killed_is_a_failure_that_may_pass(world):
     world.launch("run", "unbroken")
     process, run = supervised(*ranks(world.command("run", "run"))), world.root / "run"

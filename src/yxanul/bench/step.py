@@ -62,12 +62,18 @@ def measure_step(
     """Time `steps` updates after three that warm up; without a micro-batch, by rule of the device.
 
     The product's rate is taken before and after, and the better one counts: a busy moment must not
-    make the updates look better. A length over the model's context is a `UsageError`.
+    make the updates look better. A length over the model's context is a
+    `UsageError`, and so is another engine than torch's.
     """
     longest = shape.max_position_embeddings
     if seq_len > longest:
         raise UsageError(
             f"--seq_len {seq_len:,} is over max_position_embeddings {longest:,} of {shape.name}"
+        )
+    if optimization.compute.engine != "torch":
+        raise UsageError(
+            "bench step times one process in torch's engine; leave compute.engine="
+            f"{optimization.compute.engine} out"
         )
     choices = settle_compute(optimization.compute, device, longest_seq_len=seq_len)
     dtype = DTYPES[choices.precision]
