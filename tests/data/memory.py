@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from yxanul.config.schema import StageConfig
+from yxanul.config.treatment import TreatmentConfig
 from yxanul.data.build import prepare_sources
 from yxanul.data.document import Document
 from yxanul.data.manifest import Manifest, ShardFile
-from yxanul.data.pipeline import PlannedSource
+from yxanul.data.pipeline import Effort, PlannedSource
 from yxanul.data.shards import ShardWriter, Tokens
+from yxanul.data.treatment import Treatment
 
 
 @dataclass
@@ -61,15 +63,16 @@ def plan(
     stage: str = "stage1_tests",
     fraction: float = 0.2,
     min_tokens: int | None = None,
+    **treatment: Any,
 ) -> PlannedSource:
-    """Return the plan of a source, as `prepare` would make it."""
+    """Return the plan of a source, as `prepare` would make it, with these keys of its treatment."""
     return PlannedSource(
         name=source.name,
         stage=stage,
         kind="embedded",
         validation_fraction=fraction,
         open=partial(_opened, source),
-        min_tokens=min_tokens,
+        treat=lambda: (Treatment(TreatmentConfig(**treatment), min_tokens=min_tokens), {}),
     )
 
 
@@ -90,7 +93,7 @@ def prepare_plans(
         out,
         settings={plan.stage: settings for plan in plans},
         progress=lambda line: None,
-        shard_tokens=shard_tokens,
+        effort=Effort(shard_tokens=shard_tokens),
     )
 
 

@@ -29,9 +29,10 @@ from functools import partial
 from pathlib import Path
 from yxanul.config.schema import SourceConfig
 from yxanul.data.build import prepare_sources
-from yxanul.data.pipeline import PlannedSource
+from yxanul.data.pipeline import Effort, PlannedSource
 from yxanul.data.sources.catalog import Opening, open_source
 from yxanul.data.sources.hub.patience import Patience
+from yxanul.data.treatment import Treatment
 from yxanul.errors import YxanulError
 
 def say(line):
@@ -43,12 +44,12 @@ def plan(name):
     opening = Opening(say, patience=Patience(tries=3, first_wait_s=0.001))
     return PlannedSource(name=name, stage="one", kind="hub", validation_fraction=0.2,
                          open=partial(open_source, config, "hub", seed=1, opening=opening),
-                         min_tokens=20)
+                         treat=lambda: (Treatment(min_tokens=20), {}))
 
 try:
     prepare_sources([plan("first"), plan("second")], Path(sys.argv[1]),
                     settings={"one": sys.argv[2] * 64}, progress=say,
-                    shard_tokens=50_000, keep_s=0.0)
+                    effort=Effort(shard_tokens=50_000, keep_s=0.0, processes=1))
 except YxanulError as error:
     say(error)
     sys.exit(error.exit_code)

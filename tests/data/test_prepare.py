@@ -86,8 +86,9 @@ def test_equal_texts_stay_once_across_sources_and_what_is_dropped_is_counted(
     manifest = prepare_plans(tmp_path, plans=plans)
     assert manifest.sources["first"].dropped == {"duplicate": 1, "empty": 1}
     dropped = manifest.sources["second"].dropped
-    assert (dropped["duplicate"], dropped["list"]) == (10, 4)
-    assert dropped["too_short"] >= 1
+    long = sum(len(load_tokenizer().encode(text)) >= 15 for text in sentences(10))
+    assert (dropped["duplicate"], dropped["list"]) == (long, 4)
+    assert dropped["too_short"] >= 10 - long > 0
     assert "none" not in dropped
     sides = [
         text

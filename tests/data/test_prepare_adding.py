@@ -15,7 +15,7 @@ from yxanul.data import build, pipeline
 from yxanul.data.build import prepare_sources
 from yxanul.data.inspect import inspect_folder
 from yxanul.data.manifest import load_manifest, write_manifest
-from yxanul.data.pipeline import PlannedSource
+from yxanul.data.pipeline import Effort, PlannedSource
 from yxanul.data.verify import verify
 from yxanul.data.workspace import workspace
 from yxanul.errors import CorruptShardError, DiskError, StoppedOnRequest, UsageError
@@ -201,7 +201,13 @@ def test_a_stop_from_progress_leaves_the_folder_as_it_was(
         calls = 0
         settings = dict.fromkeys(("one", "two"), "0" * 64)
         with pytest.raises(error):
-            prepare_sources(plans, tmp_path, settings=settings, progress=stopping, shard_tokens=500)
+            prepare_sources(
+                plans,
+                tmp_path,
+                settings=settings,
+                progress=stopping,
+                effort=Effort(shard_tokens=500),
+            )
 
     many = plan(MemorySource("m", sentences(300, about="hill")), stage="one")
     attempt([many])
@@ -226,7 +232,7 @@ def test_progress_is_called_for_every_document_when_it_is_due(
     tokens = (source.train.tokens + source.validation.tokens) / 1000
     assert lines[-1] == (
         f"a: 90 documents, {tokens:.2f}".rstrip("0")
-        + f"K tokens; {source.validation.documents} documents held out"
+        + f"K tokens, 1 dropped; {source.validation.documents} documents held out"
     )
 
 

@@ -165,7 +165,7 @@ def test_a_manifest_that_is_none_is_named(folder: Path, content: bytes) -> None:
 
 
 MANIFEST_DAMAGE: dict[str, tuple[Callable[[Table], object], str]] = {
-    "version": (lambda t: t.update(format_version=2), "format_version 2, this program reads 1"),
+    "version": (lambda t: t.update(format_version=1), "format_version 1, this program reads 2"),
     "missing key": (lambda t: t.pop("stages"), "the key stages is missing"),
     "unknown key": (lambda t: t.update(extra=1), "the key 'extra' is unknown"),
     "kind": (lambda t: t["sources"]["stones"].update(version=1), "version must be a string"),

@@ -20,6 +20,7 @@ from yxanul.data.manifest import (
     SourceRecord,
     SplitRecord,
     StageRecord,
+    dropped_path,
     index_path,
     shard_path,
     write_manifest,
@@ -281,9 +282,13 @@ class Recorder:
                 attribution=f"the tests {self.hostile}",
                 version="tests 1",
                 kind="embedded",
+                settings={},
+                tools={},
+                decontaminated={},
                 train=_split(source.name, "train", tokens=90_000, documents=900),
                 validation=_split(source.name, "validation", tokens=4_500, documents=45),
                 dropped={"duplicate": 3},
+                dropped_list=IndexFile(dropped_path(source.name), "0" * 64, 300),
             )
             for plan in self.plans
             for source in plan.config.data.embedded_sources
@@ -295,4 +300,4 @@ class Recorder:
 def _split(source: str, split: str, *, tokens: int, documents: int) -> SplitRecord:
     shard = ShardFile(shard_path(source, split, number=0), "0" * 64, 2 * tokens, tokens)
     index = IndexFile(index_path(source, split), "0" * 64, 100 * documents)
-    return SplitRecord(tokens, documents, 4 * tokens, (shard,), index)
+    return SplitRecord(tokens, documents, 4 * tokens, (shard,), index, None)

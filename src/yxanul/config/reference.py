@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -79,7 +80,7 @@ def _sections(kind: type[BaseModel], prefix: str) -> Iterator[str]:
     for name, info in blocks:
         block = block_of(info.annotation)
         assert block is not None  # only blocks were put aside
-        is_list = block is not info.annotation
+        is_list = any(get_origin(part) is tuple for part in _alternatives(info.annotation))
         key = prefix + name
         yield f"### {key}{' (a list)' if is_list else ''}\n\n{info.description}\n"
         if block in seen:
@@ -115,6 +116,11 @@ def _values(info: FieldInfo) -> str:
         words = ["list of " + words[0]]
     text = ", ".join(words) + (" " + " and ".join(limits) if limits else "")
     return f"{text}, or null" if "null" in kinds else text
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """Return the members of a union, or the type itself."""
+    return list(get_args(annotation)) if isinstance(annotation, UnionType) else [annotation]
 
 
 def _flatten(annotation: Any) -> list[Any]:

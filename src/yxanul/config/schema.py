@@ -24,6 +24,7 @@ from yxanul.config.optimization import (
     OptimizationConfig,
     OptimizerConfig,
 )
+from yxanul.config.treatment import TreatmentConfig
 
 __all__ = [
     "BudgetConfig",
@@ -221,6 +222,9 @@ class SourceConfig(Section):
         default=None, description="At most this many documents; null = all (or as many as needed)."
     )
     private: bool = Field(default=False, description="The data set needs a token ($HF_TOKEN).")
+    treatment: TreatmentConfig = Field(
+        default=TreatmentConfig(), description="What is done to each text, and which are dropped."
+    )
 
 
 class DataConfig(Section):
@@ -250,6 +254,21 @@ class DataConfig(Section):
         gt=0,
         lt=0.5,
         description="Share of documents held out, chosen by a hash of their text.",
+    )
+    folder_treatment: TreatmentConfig = Field(
+        default=TreatmentConfig(),
+        description="What is done to each text of a folder (--data DIR), and which are dropped.",
+    )
+    decontaminate: tuple[Literal["hellaswag", "triviaqa", "gsm8k", "humaneval"], ...] = Field(
+        default=(),
+        strict=False,
+        description="Benchmarks whose items are looked for in every document; one that holds an "
+        "item is dropped. They come from where evaluation.bench says.",
+    )
+    encoder: Literal["tiktoken", "tokie"] = Field(
+        default="tiktoken",
+        description="tiktoken = the reference; tokie = the same ids several times as fast, held "
+        "against tiktoken's on the beginning of every source before it is used.",
     )
     chunk_tokens: PositiveInt | None = Field(
         default=None,

@@ -21,7 +21,6 @@ from pathlib import Path
 import yxanul
 from yxanul.data.bookmark import Bookmark
 from yxanul.data.dedup import SeenTexts
-from yxanul.data.documents import read_documents
 from yxanul.data.manifest import (
     FORMAT_VERSION,
     MANIFEST_NAME,
@@ -33,19 +32,19 @@ from yxanul.data.manifest import (
     load_manifest,
     write_manifest,
 )
+from yxanul.data.near.table import NearTexts
 from yxanul.data.pipeline import (
-    KEEP_S,
-    DocumentSource,
+    Effort,
     Job,
-    Pace,
     PlannedSource,
     Workbench,
     remember,
     write_source,
 )
-from yxanul.data.shards import SHARD_TOKENS
-from yxanul.data.tokenizer import VOCABULARY_SHA256, load_tokenizer
-from yxanul.data.unfinished import identity, load_unfinished
+from yxanul.data.reading import DocumentSource
+from yxanul.data.tokenizer import VOCABULARY_SHA256
+from yxanul.data.treatment import Treater
+from yxanul.data.unfinished import Unfinished, identity, load_unfinished
 from yxanul.data.verify import check_files
 from yxanul.data.workspace import sweep, workspace
 from yxanul.errors import UsageError
@@ -57,13 +56,11 @@ def prepare_sources(
     *,
     settings: Mapping[str, str],
     progress: Callable[[str], None],
-    shard_tokens: int = SHARD_TOKENS,
-    keep_s: float = KEEP_S,
+    effort: Effort | None = None,
 ) -> Manifest:
     """Prepare the stages of `plans` that `out` lacks; return the manifest of all that it holds.
 
-    `settings` is {stage: hash of everything that shapes its tokens}; what is done of a source that
-    can be read on from the middle is kept every `keep_s` seconds. The errors are those of
+    `settings` is {stage: hash of everything that shapes its tokens}. The errors are those of
     `yxanul.data.prepare.prepare`.
     """
     if not plans:
@@ -79,16 +76,15 @@ def prepare_sources(
         progress(f"{out} holds {', '.join(held.stages)} already")
     # All are opened first: a package that is missing shows before an hour of work, not after it.
     opened = [(plan, plan.open()) for plan in missing]
-    tokenizer = load_tokenizer()
-    bench = Workbench(out, tokenizer, shard_tokens, progress, SeenTexts(), keep_s)
+    bench = Workbench(out, progress, SeenTexts(), NearTexts(out), effort or Effort())
     jobs = {job.plan.name: job for job in _jobs(opened, settings, held=held, bench=bench)}
     with workspace(out, list(jobs), held=held, keep=partial(_goes_on, jobs=jobs, bench=bench)):
-        if held is not None:
-            _remember(held, bench)
+        for name, record in held.sources.items() if held is not None else ():
+            remember(name, bench, sizes=_sizes(record))
         begun = {name: load_unfinished(out / name) for name in jobs}
         for name, state in begun.items():
             if state is not None:
-                remember(state, out / name, seen=bench.seen)
+                remember(name, bench, sizes=_begun_sizes(state, jobs[name]))
         added = {
             name: write_source(replace(job, begun=begun[name]), bench=bench)
             for name, job in jobs.items()
@@ -108,13 +104,16 @@ def _jobs(
 ) -> Iterator[Job]:
     """Yield a job per source; its identity covers all sources before it, as dedup does."""
     before = json.dumps(asdict(held)) if held else ""
-    program = f"{yxanul.__version__}, {platform.python_version()}, {bench.shard_tokens}"
+    program = f"{yxanul.__version__}, {platform.python_version()}, {bench.effort.shard_tokens}"
     chain = identity(before, program)
     for plan, source in opened:
         bookmark: Bookmark | None = getattr(source, "bookmark", None)
         reader = bookmark.reader if bookmark else ""
-        chain = identity(chain, plan.name, settings[plan.stage], source.version, reader)
-        yield Job(plan, source, settings[plan.stage], chain)
+        treatment, decontaminated = plan.treat()
+        Treater(treatment)  # a library that is missing shows now
+        made_with = json.dumps([treatment.tools, decontaminated], sort_keys=True)
+        chain = identity(chain, plan.name, settings[plan.stage], source.version, reader, made_with)
+        yield Job(plan, source, treatment, decontaminated, settings[plan.stage], chain)
 
 
 def _goes_on(name: str, *, jobs: Mapping[str, Job], bench: Workbench) -> bool:
@@ -179,11 +178,17 @@ def _check_plans(missing: Sequence[PlannedSource], held: Manifest | None) -> Non
         stages[plan.name] = plan.stage
 
 
-def _remember(held: Manifest, bench: Workbench) -> None:
-    """Put the texts of the stages that are there into the dedup table."""
-    pace = Pace(bench.progress)
-    for name in held.sources:
-        for split in SPLITS:
-            for _, document in read_documents(held, bench.out, source=name, split=split):
-                bench.seen.add(bytes.fromhex(document.sha256))
-                pace.tell(lambda: f"{len(bench.seen):,} texts are prepared already")
+def _sizes(record: SourceRecord) -> dict[str, tuple[int, bool]]:
+    """Return what `remember` needs of a source that is written to its end."""
+    return {
+        split: (record.split(split).index.bytes, record.split(split).signatures is not None)
+        for split in SPLITS
+    }
+
+
+def _begun_sizes(state: Unfinished, job: Job) -> dict[str, tuple[int, bool]]:
+    """Return what `remember` needs of a source that an earlier start began."""
+    if state.finished is not None:
+        return _sizes(state.finished)
+    has_signatures = job.treatment.config.near_duplicates is not None
+    return {split: (state.sides[split].index_bytes, has_signatures) for split in SPLITS}

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
-from yxanul.data.files import TEMPORARY, publish, regular_file, reopen
-from yxanul.data.manifest import IndexFile, Manifest, index_path
+from yxanul.data.files import TEMPORARY, regular_file
+from yxanul.data.manifest import Manifest, index_path
 from yxanul.data.strict import Fields, parse_json
 from yxanul.errors import CorruptShardError
-from yxanul.runfolder.durable import writing
 
 _KEYS = ("id", "url", "tokens", "bytes", "sha256")
 
@@ -34,55 +31,9 @@ class DocumentRecord:
     sha256: str
 
 
-class IndexWriter:
-    """Writes `folder/<split>.documents.jsonl`; use it in a `with` block, and call `finish`.
-
-    With `size`, the bytes that `sync` returned, it writes on from there.
-    """
-
-    def __init__(self, folder: Path, split: str, *, size: int = 0) -> None:
-        self._path = index_path(folder.name, split)
-        self._final = folder.parent / self._path
-        self._temporary = self._final.with_name(self._final.name + TEMPORARY)
-        with writing(self._final):
-            folder.mkdir(parents=True, exist_ok=True)
-        self._handle, self._digest = reopen(self._final, size)
-        self._bytes = size
-
-    def __enter__(self) -> IndexWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._handle.close()
-
-    def append(self, record: DocumentRecord) -> None:
-        """Add a line."""
-        line = json.dumps(dataclasses.asdict(record), separators=(",", ":")).encode() + b"\n"
-        with writing(self._final):
-            self._handle.write(line)
-        self._digest.update(line)
-        self._bytes += len(line)
-
-    def sync(self) -> int:
-        """Put all lines on the disk; return their bytes."""
-        with writing(self._final):
-            self._handle.flush()
-            os.fsync(self._handle.fileno())
-        return self._bytes
-
-    def finish(self) -> IndexFile:
-        """Sync and rename the file, and return its record."""
-        with writing(self._final):
-            self._handle.flush()
-            os.fsync(self._handle.fileno())
-            self._handle.close()
-            publish(self._temporary, self._final)
-        return IndexFile(self._path, self._digest.hexdigest(), self._bytes)
+def document_line(record: DocumentRecord) -> bytes:
+    """Return the line that lists a document."""
+    return json.dumps(dataclasses.asdict(record), separators=(",", ":")).encode() + b"\n"
 
 
 def read_documents(

@@ -7,7 +7,8 @@ is strict about keys, kinds, counts and paths, and every fault is a `CorruptShar
 the place. Reading tokens is in `yxanul.data.shards`.
 
 Layout: OUT/<source>/<split>-00000.bin (little-endian uint16 token ids),
-OUT/<source>/<split>.documents.jsonl (one line per document), OUT/manifest.json.
+OUT/<source>/<split>.documents.jsonl (one line per document), OUT/<source>/<split>.signatures.bin
+(only where near duplicates are looked for), OUT/<source>/dropped.jsonl, OUT/manifest.json.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from yxanul.data.strict import Fields, parse_json
 from yxanul.errors import CorruptShardError, UsageError
 from yxanul.runfolder.durable import write_atomic
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 TOKEN_BYTES = 2
 SPLITS = ("train", "validation")
@@ -46,7 +47,7 @@ class ShardFile:
 
 @dataclass(frozen=True, slots=True)
 class IndexFile:
-    """The file that lists a split's documents in stream order."""
+    """A file beside the shards, e.g. the list of a split's documents in stream order."""
 
     path: str
     sha256: str
@@ -62,6 +63,7 @@ class SplitRecord:
     bytes: int
     files: tuple[ShardFile, ...]
     index: IndexFile
+    signatures: IndexFile | None
 
     @property
     def sha256(self) -> str:
@@ -71,7 +73,13 @@ class SplitRecord:
 
 @dataclass(frozen=True, slots=True)
 class SourceRecord:
-    """A source of one stage: where its text comes from, and what became of it."""
+    """A source of one stage: where its text comes from, and what became of it.
+
+    `settings` are the source's own, as configured; `tools` are the versions of the libraries that
+    treated its texts; `decontaminated` is {benchmark: sha256 of the items looked for}; `dropped` is
+    {rule: documents}, those that the source itself left out included, and `dropped_list` names the
+    others one by one.
+    """
 
     stage: str
     domain: str
@@ -79,9 +87,13 @@ class SourceRecord:
     attribution: str | None
     version: str
     kind: str
+    settings: dict[str, object]
+    tools: dict[str, str]
+    decontaminated: dict[str, str]
     train: SplitRecord
     validation: SplitRecord
     dropped: dict[str, int]
+    dropped_list: IndexFile
 
     def split(self, name: str) -> SplitRecord:
         """Return the side `train` or `validation`."""
@@ -119,6 +131,9 @@ class Manifest:
             for split in (source.train, source.validation):
                 yield from split.files
                 yield split.index
+                if split.signatures is not None:
+                    yield split.signatures
+            yield source.dropped_list
 
 
 def require_stages(manifest: Manifest, stages: Iterable[str]) -> None:
@@ -139,6 +154,16 @@ def shard_path(source: str, split: str, *, number: int) -> str:
 def index_path(source: str, split: str) -> str:
     """Return the path of a split's list of documents within the prepared folder."""
     return f"{source}/{split}.documents.jsonl"
+
+
+def signatures_path(source: str, split: str) -> str:
+    """Return the path of a split's MinHash signatures within the prepared folder."""
+    return f"{source}/{split}.signatures.bin"
+
+
+def dropped_path(source: str) -> str:
+    """Return the path of the list of dropped documents within the prepared folder."""
+    return f"{source}/dropped.jsonl"
 
 
 def is_source_name(name: str) -> bool:
@@ -225,9 +250,13 @@ def parse_source(name: str, value: object, *, where: str) -> SourceRecord:
         attribution=fields.optional_text("attribution"),
         version=fields.text("version"),
         kind=kind,
+        settings=fields.table("settings"),
+        tools=fields.texts("tools"),
+        decontaminated=fields.texts("decontaminated"),
         train=train,
         validation=validation,
         dropped=fields.counts("dropped"),
+        dropped_list=_index(fields.table("dropped_list"), where, path=dropped_path(name)),
     )
 
 
@@ -245,18 +274,23 @@ def _split(source: str, split: str, *, parent: Fields, where: str) -> SplitRecor
     tokens = fields.count("tokens")
     if sum(file.tokens for file in files) != tokens:
         raise fields.wrong("tokens is not the sum over files")
-    index = Fields(fields.table("index"), f"{where}.index", keys=_keys(IndexFile))
+    signatures = None
+    if fields.has("signatures"):
+        path = signatures_path(source, split)
+        signatures = _index(fields.table("signatures"), where, path=path)
     return SplitRecord(
         tokens=tokens,
         documents=fields.count("documents"),
         bytes=fields.count("bytes"),
         files=files,
-        index=IndexFile(
-            path=_expected_path(index, index_path(source, split)),
-            sha256=index.sha256("sha256"),
-            bytes=index.count("bytes"),
-        ),
+        index=_index(fields.table("index"), where, path=index_path(source, split)),
+        signatures=signatures,
     )
+
+
+def _index(value: object, where: str, *, path: str) -> IndexFile:
+    fields = Fields(value, f"{where}: {path}", keys=_keys(IndexFile))
+    return IndexFile(_expected_path(fields, path), fields.sha256("sha256"), fields.count("bytes"))
 
 
 def parse_shard(value: object, where: str, *, path: str) -> ShardFile:

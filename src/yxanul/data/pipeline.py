@@ -1,75 +1,51 @@
-"""One source on its way: documents -> clean -> dedup -> side -> token ids -> shards.
+"""One source on its way: documents -> treatment -> duplicates -> side -> shards.
 
-The one idea: documents stream through in batches of about a megabyte of text, so memory does not
-grow with the source, only the table of seen texts does. Which sources there are, and the folder as
-a whole, are the business of `yxanul.data.prepare`.
+The one idea: what depends on a text alone is done in batches on all cores
+(`yxanul.data.treatment`); what depends on the texts before it is done here, in the order of the
+source, so the result is the same however many cores there are. Memory does not grow with the
+source, only the tables of seen texts do. Which sources there are, and the folder as a whole, are
+the business of `yxanul.data.prepare`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
-from yxanul.data.bookmark import Bookmark
-from yxanul.data.clean import clean, reason_to_drop
+from yxanul.data.appended import AppendedFile
+from yxanul.data.bookmark import Mark
 from yxanul.data.dedup import SeenTexts
 from yxanul.data.document import Document
 from yxanul.data.documents import DocumentRecord, written_digests
-from yxanul.data.manifest import SPLITS, SourceRecord
+from yxanul.data.drop import Drop
+from yxanul.data.dropped import DroppedList
+from yxanul.data.manifest import SPLITS, SourceRecord, dropped_path
+from yxanul.data.near.rows import written_signatures
+from yxanul.data.near.table import NearTexts
+from yxanul.data.processes import ALONE_CHARACTERS, treat_in_order
+from yxanul.data.reading import DocumentSource, ReadBatch, Reading
+from yxanul.data.shards import SHARD_TOKENS
 from yxanul.data.sides import Side
 from yxanul.data.split import is_validation
-from yxanul.data.tokenizer import Tokenizer
+from yxanul.data.treatment import Treated, Treatment
 from yxanul.data.unfinished import Unfinished, save_unfinished
-from yxanul.errors import UsageError, YxanulError
+from yxanul.errors import UsageError
 from yxanul.units import format_count
 
-_BATCH_CHARACTERS = 1 << 20
 _PROGRESS_S = 2.0
-# A killed start loses at most this much reading; keeping costs two syncs.
-KEEP_S = 30.0
-
-
-class DocumentSource(Protocol):
-    """What a source must offer; `yxanul.data.sources` has the real ones."""
-
-    @property
-    def domain(self) -> str:
-        """The domain whose held-out text this source is scored in."""
-        ...
-
-    @property
-    def licence(self) -> str | None:
-        """Licence of the text; None = not stated."""
-        ...
-
-    @property
-    def attribution(self) -> str | None:
-        """Whom to name; None = nobody."""
-        ...
-
-    @property
-    def version(self) -> str:
-        """Package, release or revision that the text comes from."""
-        ...
-
-    @property
-    def documents(self) -> Callable[[], Iterator[Document]]:
-        """Start the documents from the beginning, in the same order every time."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedSource:
     """A source with what its stage asks of it.
 
-    `validation_fraction` is the share held out (0 to 1); a document of fewer than `min_tokens`
-    tokens is dropped (None = none is); `open` opens the source without reading documents.
+    `validation_fraction` is the share held out (0 to 1); `settings` are the source's own, for the
+    manifest; `open` opens the source without reading documents, and `treat` says what is done to
+    its texts, with the benchmarks that are looked for, as {task: sha256 of its items}.
     """
 
     name: str
@@ -77,22 +53,32 @@ class PlannedSource:
     kind: str
     validation_fraction: float
     open: Callable[[], DocumentSource]
-    min_tokens: int | None = None
+    treat: Callable[[], tuple[Treatment, dict[str, str]]] = lambda: (Treatment(), {})
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How the work is done; nothing of it but the size of shards changes a byte."""
+
+    shard_tokens: int = SHARD_TOKENS
+    keep_s: float = 30.0
+    """A killed start loses at most this much of a source with a bookmark; keeping costs syncs."""
+    processes: int | None = None
+    """Processes that treat the texts; None = one for each core."""
+    alone_characters: int = ALONE_CHARACTERS
+    """Text that is treated without other processes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workbench:
-    """What all sources of one prepared folder share; `seen` makes dedup reach across them.
-
-    What is done of a source with a bookmark is kept every `keep_s` seconds.
-    """
+    """What all sources of one prepared folder share; the tables reach across them."""
 
     out: Path
-    tokenizer: Tokenizer
-    shard_tokens: int
     progress: Callable[[str], None]
     seen: SeenTexts
-    keep_s: float = KEEP_S
+    near: NearTexts
+    effort: Effort
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +91,8 @@ class Job:
 
     plan: PlannedSource
     source: DocumentSource
+    treatment: Treatment
+    decontaminated: dict[str, str]
     settings: str
     identity: str
     begun: Unfinished | None = None
@@ -124,115 +112,154 @@ class Pace:
             self._due = time.monotonic() + _PROGRESS_S
 
 
-@dataclass(frozen=True, slots=True)
-class _Text:
-    document: Document
-    text: str
-    digest: bytes
-
-
 def write_source(job: Job, *, bench: Workbench) -> SourceRecord:
     """Write the shards of one source, from where an earlier start left off; return its record.
 
     Raises `UsageError` if a side of the split is empty, `DiskError` if the disk is full.
     """
-    plan, source, begun = job.plan, job.source, job.begun
+    name, begun = job.plan.name, job.begun
     if begun is not None and begun.finished is not None:
-        bench.progress(f"{plan.name}: read by an earlier start")
+        bench.progress(f"{name}: read by an earlier start")
         return begun.finished
-    dropped: Counter[str] = Counter(begun.dropped if begun else {})
     with ExitStack() as stack:
-        sides = _open_sides(job, bench, stack=stack)
-        bench.progress(_counts(plan.name, sides, verb="goes on after" if begun else None))
-        keeper = _Keeper(job, bench, sides=sides, dropped=dropped)
-        documents = _paced(_reading(job), plan.name, sides=sides, progress=bench.progress)
-        batches = _Batches(_admitted(documents, bench.seen, dropped=dropped))
-        for batch in batches:
-            _write_batch(batch, plan, bench=bench, sides=sides, dropped=dropped)
-            keeper.keep_if_due()
-        if batches.error is not None:
-            keeper.keep()
-            raise batches.error
-        # A source may drop documents itself and count them in an attribute `dropped`.
-        own: Mapping[str, int] = getattr(source, "dropped", None) or {}
-        dropped.update(own)
-        _refuse_empty_side(plan, sides, dropped=dropped)
-        train, validation = (sides[name].finish() for name in SPLITS)
-    bench.progress(f"{_counts(plan.name, sides)}; {validation.documents:,} documents held out")
-    record = SourceRecord(
-        stage=plan.stage,
-        domain=source.domain,
-        licence=source.licence,
-        attribution=source.attribution,
-        version=source.version,
-        kind=plan.kind,
-        train=train,
-        validation=validation,
-        dropped={reason: dropped[reason] for reason in sorted(dropped) if dropped[reason]},
-    )
-    keeper.keep(record)
+        work = _SourceWork(job, bench, stack=stack)
+        bench.progress(work.counts("goes on after" if begun else None))
+        pace = Pace(bench.progress)
+        reading = Reading(
+            job.source,
+            mark=begun.mark if begun else None,
+            heard=lambda: pace.tell(work.counts),
+        )
+        effort = bench.effort
+        treated = treat_in_order(
+            reading.batches(),
+            job.treatment,
+            processes=effort.processes,
+            alone_characters=effort.alone_characters,
+            say=bench.progress,
+        )
+        due = time.monotonic() + effort.keep_s
+        # Closed at once after an error, and with it the processes.
+        for batch, texts in stack.enter_context(closing(treated)):
+            work.write(batch, texts)
+            if time.monotonic() >= due:
+                work.keep(batch.mark)
+                due = time.monotonic() + effort.keep_s
+        if reading.error is not None:
+            work.keep(reading.mark)
+            raise reading.error
+        record = work.finish(reading.dropped)
+    bench.progress(f"{work.counts()}; {record.validation.documents:,} documents held out")
+    work.keep(reading.mark, finished=record)
     return record
 
 
-def _open_sides(job: Job, bench: Workbench, *, stack: ExitStack) -> dict[str, Side]:
-    states = job.begun.sides if job.begun else {}
-    folder, shard_tokens = bench.out / job.plan.name, bench.shard_tokens
-    return {
-        name: Side(folder, name, shard_tokens=shard_tokens, state=states.get(name), stack=stack)
-        for name in SPLITS
-    }
+def remember(name: str, bench: Workbench, *, sizes: Mapping[str, tuple[int, bool]]) -> None:
+    """Put the texts that are written of a source into the tables of seen ones.
 
-
-def remember(record: Unfinished, folder: Path, *, seen: SeenTexts) -> None:
-    """Put the texts that an earlier start wrote of a source into the dedup table."""
-    for split in SPLITS:
-        if record.finished is not None:
-            size = record.finished.split(split).index.bytes
-        else:
-            size = record.sides[split].index_bytes
+    `sizes` is {split: (bytes of its list of documents, whether it has signatures)}.
+    """
+    folder = bench.out / name
+    pace = Pace(bench.progress)
+    for split, (size, _) in sizes.items():
         for digest in written_digests(folder, split, size=size):
-            seen.add(digest)
+            bench.seen.add(digest)
+            pace.tell(lambda: f"{len(bench.seen):,} texts are prepared already")
+    if all(has_signatures for _, has_signatures in sizes.values()):
+        digests = {s: written_digests(folder, s, size=size) for s, (size, _) in sizes.items()}
+        for signature, digest in written_signatures(folder, digests):
+            bench.near.add(signature, digest)
+            pace.tell(lambda: f"{len(bench.near):,} signatures are read again")
 
 
-def _reading(job: Job) -> Iterator[Document]:
-    bookmark = _bookmark(job.source)
-    if job.begun is None or bookmark is None:
-        return job.source.documents()
-    return bookmark.resume(job.begun.mark)
+class _SourceWork:
+    """The files of a source while it is written, and the decisions between its texts."""
 
-
-def _bookmark(source: DocumentSource) -> Bookmark | None:
-    """Return the attribute `bookmark` that a source may have."""
-    return getattr(source, "bookmark", None)
-
-
-class _Keeper:
-    """Keeps what is done of a source with a bookmark, between two batches."""
-
-    def __init__(
-        self,
-        job: Job,
-        bench: Workbench,
-        *,
-        sides: Mapping[str, Side],
-        dropped: Mapping[str, int],
-    ) -> None:
+    def __init__(self, job: Job, bench: Workbench, *, stack: ExitStack) -> None:
         self._job = job
         self._bench = bench
-        self._sides = sides
-        self._dropped = dropped
-        self._bookmark = _bookmark(job.source)
-        self._due = time.monotonic() + bench.keep_s
+        self._least = job.treatment.config.near_duplicates
+        states = job.begun.sides if job.begun else {}
+        self._sides = {
+            split: Side(
+                bench.out / job.plan.name,
+                split,
+                shard_tokens=bench.effort.shard_tokens,
+                state=states.get(split),
+                has_signatures=self._least is not None,
+                stack=stack,
+            )
+            for split in SPLITS
+        }
+        size = job.begun.dropped_bytes if job.begun else 0
+        file = stack.enter_context(AppendedFile(bench.out, dropped_path(job.plan.name), size=size))
+        self._dropped = DroppedList(file, counts=job.begun.dropped if job.begun else {})
 
-    def keep_if_due(self) -> None:
-        """Keep the state after the batch that was just written, if it is time."""
-        if time.monotonic() >= self._due:
-            self.keep()
-            self._due = time.monotonic() + self._bench.keep_s
+    @property
+    def documents(self) -> int:
+        """How many are written."""
+        return sum(side.documents for side in self._sides.values())
 
-    def keep(self, finished: SourceRecord | None = None) -> None:
-        """Sync the files and write down how far they go; nothing written is nothing to keep."""
-        if self._bookmark is None or not any(side.documents for side in self._sides.values()):
+    def counts(self, verb: str | None = None) -> str:
+        """Return a line of news."""
+        name, tokens = self._job.plan.name, sum(side.tokens for side in self._sides.values())
+        dropped = self._dropped.counts.total()
+        if not self.documents and not dropped:
+            return f"{name}: reading documents"
+        start = f"{name}: {verb}" if verb else f"{name}:"
+        told = f"{start} {self.documents:,} documents, {format_count(tokens)} tokens"
+        return f"{told}, {dropped:,} dropped" if dropped else told
+
+    def write(self, batch: ReadBatch, texts: list[Treated]) -> None:
+        """Write a batch, each text to its side or to the list of dropped ones."""
+        for document, text in zip(batch.documents, texts, strict=True):
+            drop = text.drop or self._repetition(text)
+            if drop is None:
+                self._append(document, text)
+            else:
+                self._dropped.append(document, drop)
+
+    def _repetition(self, text: Treated) -> Drop | None:
+        """Return why a text is no news; only written texts are remembered.
+
+        Those alone are known when a stage is added later.
+        """
+        if text.digest in self._bench.seen:
+            return Drop("duplicate")
+        if text.signature is None or self._least is None:
+            return None
+        near = self._bench.near.nearest(text.signature, least=self._least)
+        if near is None:
+            return None
+        return Drop(
+            "near_duplicate",
+            value=round(near.similarity, 4),
+            limit=self._least,
+            detail=f"of the document with sha256 {near.digest.hex()}...",
+        )
+
+    def _append(self, document: Document, text: Treated) -> None:
+        self._bench.seen.add(text.digest)
+        number, sha256 = self.documents, text.digest.hex()
+        held_out = is_validation(
+            sha256,
+            split_key=document.split_key,
+            fraction=self._job.plan.validation_fraction,
+        )
+        side = self._sides["validation" if held_out else "train"]
+        tokens = len(text.ids) + 1
+        side.append(DocumentRecord(document.id, document.url, tokens, text.bytes, sha256), text.ids)
+        if text.signature is not None:
+            self._bench.near.add(text.signature, text.digest)
+            side.sign(text.signature, number=number)
+
+    def keep(self, mark: Mark | None, *, finished: SourceRecord | None = None) -> None:
+        """Sync the files and write down how far they go; nothing done is nothing to keep.
+
+        Only a source with marks can be gone on with.
+        """
+        dropped = self._dropped
+        if mark is None or not (self.documents or dropped.counts):
             return
         sides = {} if finished else {name: side.sync() for name, side in self._sides.items()}
         state = Unfinished(
@@ -240,110 +267,36 @@ class _Keeper:
             version=self._job.source.version,
             identity=self._job.identity,
             finished=finished,
-            mark=self._bookmark.mark(),
-            dropped=dict(self._dropped),
+            mark=mark,
+            dropped=dict(dropped.counts),
+            dropped_bytes=0 if finished else dropped.sync(),
             sides=sides,
         )
         save_unfinished(state, self._bench.out / self._job.plan.name)
 
+    def finish(self, left_out: Mapping[str, int]) -> SourceRecord:
+        """Give the files their names; return the record of the source.
 
-def _counts(name: str, sides: Mapping[str, Side], *, verb: str | None = None) -> str:
-    documents = sum(side.documents for side in sides.values())
-    tokens = sum(side.tokens for side in sides.values())
-    if not documents:
-        return f"{name}: reading documents"
-    start = f"{name}: {verb}" if verb else f"{name}:"
-    return f"{start} {documents:,} documents, {format_count(tokens)} tokens"
-
-
-def _paced(
-    documents: Iterable[Document],
-    name: str,
-    *,
-    sides: Mapping[str, Side],
-    progress: Callable[[str], None],
-) -> Iterator[Document]:
-    """Pass the documents on, and news of what is written of them, also when all are dropped."""
-    pace = Pace(progress)
-    for document in documents:
-        yield document
-        # Not before: whoever stops the work here must not lose a document that was read.
-        pace.tell(lambda: _counts(name, sides))
-
-
-def _admitted(
-    documents: Iterable[Document], seen: SeenTexts, *, dropped: Counter[str]
-) -> Iterator[_Text]:
-    """Yield cleaned documents that are usable and not written yet; count the others."""
-    for document in documents:
-        text = clean(document.text)
-        reason = reason_to_drop(text)
-        digest = hashlib.sha256(text.encode()).digest()
-        if reason is None and digest in seen:
-            reason = "duplicate"
-        if reason is None:
-            yield _Text(document, text, digest)
-        else:
-            dropped[reason] += 1
-
-
-class _Batches:
-    """Texts in batches of about a megabyte; an error of the source ends them, after the last text.
-
-    So what was read before the error is written, and the source's mark is exact.
-    """
-
-    def __init__(self, items: Iterable[_Text]) -> None:
-        self._items = items
-        self.error: YxanulError | None = None
-
-    def __iter__(self) -> Iterator[list[_Text]]:
-        batch: list[_Text] = []
-        characters = 0
-        try:
-            for item in self._items:
-                batch.append(item)
-                characters += len(item.text)
-                if characters >= _BATCH_CHARACTERS:
-                    yield batch
-                    batch, characters = [], 0
-        except YxanulError as error:
-            self.error = error
-        if batch:
-            yield batch
-
-
-def _write_batch(
-    batch: list[_Text],
-    plan: PlannedSource,
-    *,
-    bench: Workbench,
-    sides: Mapping[str, Side],
-    dropped: Counter[str],
-) -> None:
-    tokenizer = bench.tokenizer
-    for item, ids in zip(batch, tokenizer.encode_batch([i.text for i in batch]), strict=True):
-        if plan.min_tokens is not None and len(ids) < plan.min_tokens:
-            dropped["too_short"] += 1
-            continue
-        # Only written texts are remembered: those alone are known when a stage is added later.
-        if not bench.seen.add(item.digest):
-            dropped["duplicate"] += 1
-            continue
-        held_out = is_validation(
-            item.digest.hex(),
-            split_key=item.document.split_key,
-            fraction=plan.validation_fraction,
-        )
-        sides["validation" if held_out else "train"].append(
-            DocumentRecord(
-                item.document.id,
-                item.document.url,
-                len(ids) + 1,
-                len(item.text.encode()),
-                item.digest.hex(),
-            ),
-            [tokenizer.eot, *ids],
+        `left_out` is what the source dropped itself.
+        """
+        plan, source = self._job.plan, self._job.source
+        dropped = self._dropped.counts + Counter(left_out)  # without those of 0 documents
+        _refuse_empty_side(plan, self._sides, dropped=dropped)
+        train, validation = (self._sides[split].finish() for split in SPLITS)
+        return SourceRecord(
+            stage=plan.stage,
+            domain=source.domain,
+            licence=source.licence,
+            attribution=source.attribution,
+            version=source.version,
+            kind=plan.kind,
+            settings=dict(plan.settings),
+            tools=self._job.treatment.tools,
+            decontaminated=self._job.decontaminated,
+            train=train,
+            validation=validation,
+            dropped={reason: dropped[reason] for reason in sorted(dropped)},
+            dropped_list=self._dropped.finish(),
         )
 
 

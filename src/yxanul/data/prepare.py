@@ -16,13 +16,17 @@ from pathlib import Path
 from typing import Literal
 
 from yxanul.config.schema import SourceConfig, StageConfig
+from yxanul.config.treatment import TreatmentConfig
+from yxanul.data.benchmarks.find import find_benchmark
 from yxanul.data.build import prepare_sources
+from yxanul.data.contamination.items import wanted_items
 from yxanul.data.files import refuse_checkpoint
 from yxanul.data.manifest import FORMAT_VERSION, MANIFEST_NAME, Manifest, load_manifest
 from yxanul.data.pipeline import PlannedSource
 from yxanul.data.shards import SHARD_TOKENS
 from yxanul.data.sources.catalog import Opening, open_folder, open_source
 from yxanul.data.tokenizer import VOCABULARY_SHA256
+from yxanul.data.treatment import Treatment
 from yxanul.data.unfinished import load_unfinished
 from yxanul.errors import UsageError
 
@@ -31,7 +35,7 @@ from yxanul.errors import UsageError
 _SHAPES_NO_TOKEN = {"weight", "licence", "attribution", "private"}
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 # Raise it when cleaning, dedup or split give other tokens for the same documents.
-_PROCESS_VERSION = 1
+_PROCESS_VERSION = 2
 
 
 def prepare(
@@ -63,10 +67,12 @@ def settings_sha256(stage: StageConfig) -> str:
         "source": stage.data.source,
         "seed": stage.data.seed,
         "validation_fraction": stage.data.validation_fraction,
+        "decontaminate": sorted(stage.data.decontaminate),
         "sources": [_shape(item) for item in _own_sources(stage)],
     }
     if stage.data.source not in ("hub", "embedded"):
         settings["domain"] = _folder_domain(stage)
+        settings["treatment"] = stage.data.folder_treatment.model_dump(mode="json")
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
@@ -108,7 +114,7 @@ def _plans(
     stage: StageConfig, out: Path, *, progress: Callable[[str], None]
 ) -> list[PlannedSource]:
     if stage.data.source not in ("hub", "embedded"):
-        return [_folder_plan(stage)]
+        return [_folder_plan(stage, progress=progress)]
     kind: Literal["hub", "embedded"] = "hub" if stage.data.source == "hub" else "embedded"
     sources = _own_sources(stage)
     if not sources:
@@ -129,10 +135,43 @@ def _plans(
                 seed=stage.data.seed,
                 opening=Opening(progress, begun=_begun(out / source.name, stage)),
             ),
-            min_tokens=source.min_tokens,
+            treat=partial(
+                _treatment,
+                stage,
+                source.treatment,
+                min_tokens=source.min_tokens,
+                progress=progress,
+            ),
+            settings=_shape(source),
         )
         for source in sources
     ]
+
+
+def _treatment(
+    stage: StageConfig,
+    config: TreatmentConfig,
+    *,
+    min_tokens: int | None = None,
+    progress: Callable[[str], None],
+) -> tuple[Treatment, dict[str, str]]:
+    """Return what is done to the texts of a source, and which items are looked for.
+
+    Raises what `read_benchmark` does.
+    """
+    benchmarks = [
+        find_benchmark(
+            task, bench=stage.evaluation.bench, prepared=None, with_shots=False, news=progress
+        )
+        for task in stage.data.decontaminate
+    ]
+    treatment = Treatment(
+        config,
+        min_tokens=min_tokens,
+        encoder=stage.data.encoder,
+        wanted=tuple(wanted_items(benchmarks)),
+    )
+    return treatment, {benchmark.task: benchmark.sha256 for benchmark in benchmarks}
 
 
 def _begun(folder: Path, stage: StageConfig) -> str | None:
@@ -144,7 +183,7 @@ def _begun(folder: Path, stage: StageConfig) -> str | None:
     return state.version if asked <= {None, state.version.rpartition("@")[2]} else None
 
 
-def _folder_plan(stage: StageConfig) -> PlannedSource:
+def _folder_plan(stage: StageConfig, *, progress: Callable[[str], None]) -> PlannedSource:
     chosen, folder = Path(stage.data.source), _stage_folder(stage)
     if (chosen / MANIFEST_NAME).is_file():
         raise UsageError(
@@ -157,6 +196,8 @@ def _folder_plan(stage: StageConfig) -> PlannedSource:
         kind="folder",
         validation_fraction=stage.data.validation_fraction,
         open=partial(open_folder, folder, name=stage.name, domain=_folder_domain(stage)),
+        treat=partial(_treatment, stage, stage.data.folder_treatment, progress=progress),
+        settings={"treatment": stage.data.folder_treatment.model_dump(mode="json")},
     )
 
 

@@ -5,20 +5,26 @@ The one idea: a side can say at any moment how far its files go, and go on from 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
-from yxanul.data.documents import DocumentRecord, IndexWriter
-from yxanul.data.manifest import SplitRecord
+from yxanul.data.appended import AppendedFile
+from yxanul.data.documents import DocumentRecord, document_line
+from yxanul.data.encoders import Ids
+from yxanul.data.manifest import SplitRecord, index_path, signatures_path
+from yxanul.data.near.minhash import Signature
+from yxanul.data.near.rows import signature_row
 from yxanul.data.shards import ShardWriter
+from yxanul.data.tokenizer import EOT
 from yxanul.data.unfinished import SideState
+
+_BEGIN = np.array([EOT], dtype=np.uint16)
 
 
 class Side:
-    """The shards and the list of documents of one side while they are written."""
+    """The shards, the list of documents and perhaps their signatures of one side."""
 
     def __init__(
         self,
@@ -27,11 +33,13 @@ class Side:
         *,
         shard_tokens: int,
         state: SideState | None,
+        has_signatures: bool,
         stack: ExitStack,
     ) -> None:
         """Begin them, or go on where `state` says; `stack` closes them after an error."""
-        begun = state or SideState(0, 0, 0, 0, ())
+        begun = state or SideState(0, 0, 0, 0, 0, ())
         full = begun.shards
+        root, source = folder.parent, folder.name
         shards = ShardWriter(
             folder,
             split,
@@ -39,24 +47,47 @@ class Side:
             full=full,
             tokens=begun.tokens - sum(shard.tokens for shard in full),
         )
-        self._index = stack.enter_context(IndexWriter(folder, split, size=begun.index_bytes))
+        index = AppendedFile(root, index_path(source, split), size=begun.index_bytes)
+        self._index = stack.enter_context(index)
+        self._signatures: AppendedFile | None = None
+        if has_signatures:
+            path = signatures_path(source, split)
+            signatures = AppendedFile(root, path, size=begun.signature_bytes)
+            self._signatures = stack.enter_context(signatures)
         self._shards = stack.enter_context(shards)
         self.documents, self.tokens, self.bytes = begun.documents, begun.tokens, begun.bytes
 
-    def append(self, record: DocumentRecord, ids: Sequence[int]) -> None:
-        """Write one document and its token ids, which begin with a 50256."""
-        self._shards.append(np.array(ids, dtype=np.uint16))
-        self._index.append(record)
+    def append(self, record: DocumentRecord, ids: Ids) -> None:
+        """Write one document and its token ids; a 50256 is put before them."""
+        self._shards.append(np.concatenate([_BEGIN, ids]))
+        self._index.append(document_line(record))
         self.documents += 1
         self.tokens += record.tokens
         self.bytes += record.bytes
 
+    def sign(self, signature: Signature, *, number: int) -> None:
+        """Write the signature of the document that was just written, the source's `number`-th."""
+        assert self._signatures is not None  # whoever has a signature opened a file for it
+        self._signatures.append(signature_row(signature, number))
+
     def sync(self) -> SideState:
         """Put everything on the disk; return how far it goes."""
-        index_bytes, shards = self._index.sync(), self._shards.sync()
-        return SideState(self.documents, self.tokens, self.bytes, index_bytes, shards)
+        return SideState(
+            documents=self.documents,
+            tokens=self.tokens,
+            bytes=self.bytes,
+            index_bytes=self._index.sync(),
+            signature_bytes=self._signatures.sync() if self._signatures else 0,
+            shards=self._shards.sync(),
+        )
 
     def finish(self) -> SplitRecord:
         """Give the files their final names; return their record."""
-        files = self._shards.finish()
-        return SplitRecord(self.tokens, self.documents, self.bytes, files, self._index.finish())
+        return SplitRecord(
+            tokens=self.tokens,
+            documents=self.documents,
+            bytes=self.bytes,
+            files=self._shards.finish(),
+            index=self._index.finish(),
+            signatures=self._signatures.finish() if self._signatures else None,
+        )

@@ -7,6 +7,7 @@ another kind is a `CorruptShardError` that names the file and the key. No other 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable
 
@@ -87,6 +88,21 @@ class Fields:
         if not isinstance(value, list):
             raise self.wrong(f"{key} must be a list")
         return value
+
+    def texts(self, key: str) -> dict[str, str]:
+        """Return an object of strings."""
+        table = self.table(key)
+        inner = Fields(table, f"{self._where}: {key}", keys=table)
+        return {name: inner.text(name) for name in table}
+
+    def number(self, key: str) -> float | None:
+        """Return a finite number or None."""
+        value = self._values[key]
+        if value is None:
+            return None
+        if type(value) not in (int, float) or not math.isfinite(value):  # type: ignore[arg-type]
+            raise self.wrong(f"{key} must be a number")
+        return float(value)  # type: ignore[arg-type]
 
     def counts(self, key: str) -> dict[str, int]:
         """Return an object of whole numbers."""

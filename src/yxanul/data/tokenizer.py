@@ -65,6 +65,11 @@ class Tokenizer:
         threads = min(8, os.cpu_count() or 1)
         return self._encoding.encode_ordinary_batch(list(texts), num_threads=threads)
 
+    def encode_arrays(self, texts: Sequence[str]) -> list[npt.NDArray[np.uint16]]:
+        """Return the ids of each text, arrays of shape (tokens,), encoded on this core alone."""
+        encode = self._encoding.encode_to_numpy
+        return [encode(text, disallowed_special=()).astype(np.uint16) for text in texts]
+
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids; bytes that are not UTF-8 (a cut character) become U+FFFD."""
         return self._encoding.decode([int(token) for token in ids])
@@ -80,9 +85,17 @@ def load_tokenizer() -> Tokenizer:
     Raises `MissingExtraError` if no vocabulary is installed, `UsageError` if $YXANUL_GPT2_VOCAB
     names a folder without it, `CorruptDataError` if a file is not GPT-2's.
     """
-    folder = _vocabulary_folder()
-    contents = {name: _checked(folder / name, sha256) for name, sha256 in FILE_SHA256.items()}
+    contents = {n: _checked(path, FILE_SHA256[n]) for n, path in vocabulary_files().items()}
     return _tokenizer(contents["vocab.bpe"].decode())
+
+
+def vocabulary_files() -> dict[str, Path]:
+    """Return where vocab.bpe and encoder.json lie; `load_tokenizer` checks them.
+
+    Raises `MissingExtraError` if no vocabulary is installed.
+    """
+    folder = _vocabulary_folder()
+    return {name: folder / name for name in FILE_SHA256}
 
 
 @lru_cache(maxsize=1)

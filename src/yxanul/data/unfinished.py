@@ -36,13 +36,14 @@ class SideState:
     """One side of the split at a moment.
 
     `shards` are the full ones, and the tokens beyond them are in the next; `index_bytes` is the
-    length of the list of documents.
+    length of the list of documents, `signature_bytes` of their signatures (0 without any).
     """
 
     documents: int
     tokens: int
     bytes: int
     index_bytes: int
+    signature_bytes: int
     shards: tuple[ShardFile, ...]
 
 
@@ -51,8 +52,8 @@ class Unfinished:
     """A source at a moment.
 
     `settings` and `version` say what it was begun with, `identity` covers all that its bytes depend
-    on. `finished` is the record of a source that is written to its end; else `mark`, `dropped` and
-    `sides` say how far it came.
+    on. `finished` is the record of a source that is written to its end; else `mark`, `dropped`, the
+    length of the list of dropped documents, and `sides` say how far it came.
     """
 
     settings: str
@@ -61,6 +62,7 @@ class Unfinished:
     finished: SourceRecord | None
     mark: Mark
     dropped: dict[str, int]
+    dropped_bytes: int
     sides: dict[str, SideState]
 
 
@@ -107,6 +109,7 @@ def _unfinished(name: str, value: object, *, where: str) -> Unfinished:
         finished=finished,
         mark=fields.table("mark"),
         dropped=fields.counts("dropped"),
+        dropped_bytes=fields.count("dropped_bytes"),
         sides={
             split: _side(side, where, place=(name, split))
             for split, side in fields.table("sides").items()
@@ -125,6 +128,7 @@ def _side(value: object, where: str, *, place: tuple[str, str]) -> SideState:
         tokens=fields.count("tokens"),
         bytes=fields.count("bytes"),
         index_bytes=fields.count("index_bytes"),
+        signature_bytes=fields.count("signature_bytes"),
         shards=shards,
     )
 

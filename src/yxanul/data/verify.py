@@ -36,6 +36,9 @@ def verify(manifest: Manifest, root: Path) -> None:
                     f"says {split.documents:,}; prepare the data again."
                 )
             _verify_index(split.index, root)
+            if split.signatures is not None:
+                _verify_index(split.signatures, root)
+        _verify_index(source.dropped_list, root)
 
 
 def check_files(manifest: Manifest, root: Path) -> None:

@@ -24,7 +24,8 @@ from yxanul.runfolder.durable import sync_folder, writing
 MARKER_NAME = "preparing.json"
 _LARGEST_MARKER_BYTES = 1 << 20
 _OURS = re.compile(
-    r"(train|validation)(-\d{5}\.bin|\.documents\.jsonl)(\.tmp)?|\.?unfinished\.json(\.tmp)?"
+    r"((train|validation)(-\d{5}\.bin|\.documents\.jsonl|\.signatures\.bin)|dropped\.jsonl)(\.tmp)?"
+    r"|\.?unfinished\.json(\.tmp)?"
 )
 
 

@@ -24,6 +24,7 @@ from yxanul.data.sources import (
     reasoning,
     wikipedia,
 )
+from yxanul.data.sources.counted import CountedReading
 from yxanul.data.sources.hub.part import HubPart
 from yxanul.data.sources.hub.patience import Line, Patience
 from yxanul.data.sources.hub.source import HubReader, reader_version, resolve_revision
@@ -37,8 +38,7 @@ class Source:
 
     `version` says what the text depends on: package, Python, revision or hash of contents.
     `documents()` starts a new reading; `dropped` counts, by reason, what the latest reading left
-    out so far, and is complete when the reading is. `bookmark` is for a source that can be read on
-    from the middle; None = reading it again is cheap.
+    out so far, and is complete when the reading is. `bookmark` lets it be read on from the middle.
     """
 
     name: str
@@ -47,8 +47,8 @@ class Source:
     attribution: str | None
     version: str
     documents: Callable[[], Iterator[Document]]
-    dropped: dict[str, int] = field(default_factory=dict)
-    bookmark: Bookmark | None = None
+    dropped: dict[str, int]
+    bookmark: Bookmark
 
 
 def _unheard(_: str) -> None:
@@ -113,14 +113,16 @@ def open_source(
     else:
         count = config.max_documents or embedded.count
         read = partial(embedded.read, seed=seed, count=count, dropped=dropped)
+    counted = CountedReading(partial(_restart, read, dropped), name=config.name)
     return Source(
         name=config.name,
         domain=config.domain,
         licence=config.licence or embedded.licence,
         attribution=config.attribution or embedded.attribution,
         version=embedded.version(),
-        documents=partial(_restart, read, dropped),
+        documents=counted.documents,
         dropped=dropped,
+        bookmark=counted.bookmark(),
     )
 
 
@@ -130,15 +132,16 @@ def open_folder(path: Path, *, name: str, domain: str, column: str = "text") -> 
     Raises UsageError when there is nothing to read. The licence is the user's to know.
     """
     dropped: dict[str, int] = {}
-    read = partial(folder.read_documents, path, name=name, column=column, dropped=dropped)
+    reader = folder.FolderReader(path, name=name, column=column, dropped=dropped)
     return Source(
         name=name,
         domain=domain,
         licence="unknown (a folder of the user's)",
         attribution=None,
         version=folder.folder_version(path),
-        documents=partial(_restart, read, dropped),
+        documents=reader.documents,
         dropped=dropped,
+        bookmark=Bookmark("folder", mark=reader.mark, resume=reader.resume),
     )
 
 

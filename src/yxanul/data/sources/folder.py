@@ -1,26 +1,35 @@
 """Documents from a folder of the user's own: JSON lines, Parquet, plain text.
 
-Files are read in the order of their names, so the same folder gives the same documents. A line that
-cannot be read is an error that names file and line: what to do with it is the user's choice.
+The one idea: files are read in the order of their names, so a place is (file, row) and means the
+same document at every start. A line that cannot be read is an error that names file and line: what
+to do with it is the user's choice. A text too large to hold in memory is counted and left out.
 """
 
+from __future__ import annotations
+
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from yxanul.data.bookmark import Mark
 from yxanul.data.document import Document
 from yxanul.data.lines import parse_line
+from yxanul.data.strict import Fields
 from yxanul.errors import CorruptDataError, MissingExtraError, UsageError
 
 TEXT_ENDINGS = (".txt", ".md")
 ENDINGS = (".jsonl", ".parquet", *TEXT_ENDINGS)
+LARGEST_BYTES = 64 << 20
+"""A line or a text file of more is no document; it takes about ten times as much memory."""
+_MARK = ("file", "row", "dropped")
 
 
 def folder_files(path: Path) -> list[Path]:
     """Return the readable files at or below `path`, sorted by name.
 
     Raises UsageError when the path does not exist or holds none. Names that start with a dot are
-    skipped.
+    skipped, and links to folders are not followed.
     """
     if not path.exists():
         raise UsageError(f"The data folder {path} does not exist: give --data an existing folder.")
@@ -39,48 +48,118 @@ def folder_files(path: Path) -> list[Path]:
 
 
 def folder_version(path: Path) -> str:
-    """Return the number of files, their bytes and a hash of names and contents."""
+    """Return the number of files, their bytes and a hash of names and contents.
+
+    Raises CorruptDataError for a file that cannot be read.
+    """
     digest, size = hashlib.sha256(), 0
     files = folder_files(path)
     for file in files:
         name = file.relative_to(path).as_posix() if path.is_dir() else file.name
-        digest.update(f"{name}\0{file.stat().st_size}\0".encode())
-        with file.open("rb") as opened:
-            while block := opened.read(1 << 20):
-                digest.update(block)
-                size += len(block)
+        try:
+            digest.update(f"{name}\0{file.stat().st_size}\0".encode())
+            with file.open("rb") as opened:
+                while block := opened.read(1 << 20):
+                    digest.update(block)
+                    size += len(block)
+        except OSError as error:
+            raise unreadable(file, error) from error
     return f"{len(files)} files, {size} bytes, sha256 {digest.hexdigest()[:16]}"
 
 
-def read_documents(
-    path: Path, *, name: str, column: str, dropped: dict[str, int]
-) -> Iterator[Document]:
-    """Yield the documents below `path`; `column` holds the text in JSON lines and Parquet.
-
-    Ids are the file's name and the line (JSON lines) or row (Parquet), both counted from 1.
-    Raises CorruptDataError for bytes that cannot be read, UsageError for a missing column.
-    Dropped: empty texts.
-    """
-    for file in folder_files(path):
-        relative = file.relative_to(path).as_posix() if path.is_dir() else file.name
-        suffix = file.suffix.lower()
-        if suffix == ".jsonl":
-            rows = _read_json_lines(file, column)
-        elif suffix == ".parquet":
-            rows = _read_parquet(file, column)
-        else:
-            rows = _read_text(file)
-        for number, text in rows:
-            if not text.strip():
-                dropped["empty"] = dropped.get("empty", 0) + 1
-                continue
-            place = f":{number}" if number else ""
-            yield Document(text=text, source=name, id=f"{name}/{relative}{place}")
+def unreadable(file: Path, error: OSError) -> CorruptDataError:
+    """Return the error for a file that the system does not let us read."""
+    return CorruptDataError(
+        f"{file} cannot be read ({error.strerror or error}): give this user the right to read it, "
+        "or remove it."
+    )
 
 
-def _read_json_lines(path: Path, column: str) -> Iterator[tuple[int, str]]:
+@dataclass(slots=True)
+class _Place:
+    """The file that is read, and how many of its rows are behind us."""
+
+    file: int = 0
+    row: int = 0
+
+
+class FolderReader:
+    """Reads the documents below a folder, from the beginning or from a mark."""
+
+    def __init__(self, path: Path, *, name: str, column: str, dropped: dict[str, int]) -> None:
+        """Take the text of JSON lines and Parquet from `column`; what is left out is counted.
+
+        Ids are the file's name and the line (JSON lines) or row (Parquet), both counted from 1.
+        """
+        self._path = path
+        self._name = name
+        self._column = column
+        self._dropped = dropped
+        self._place = _Place()
+
+    def documents(self) -> Iterator[Document]:
+        """Read from the beginning.
+
+        Raises CorruptDataError for bytes that cannot be read, UsageError for a missing column.
+        Dropped: empty texts (`empty`), and those of over 64 MiB (`too_large`).
+        """
+        self._dropped.clear()
+        return self._read(_Place())
+
+    def mark(self) -> Mark:
+        """Return where the latest reading stands: after the document that it gave last."""
+        place = self._place
+        return {"file": place.file, "row": place.row, "dropped": dict(self._dropped)}
+
+    def resume(self, mark: Mark) -> Iterator[Document]:
+        """Read on from a mark; raises as `documents`, and CorruptShardError for a wrong mark."""
+        fields = Fields(mark, f"the mark of {self._name}", keys=_MARK)
+        self._dropped.clear()
+        self._dropped.update(fields.counts("dropped"))
+        return self._read(_Place(fields.count("file"), fields.count("row")))
+
+    def _read(self, place: _Place) -> Iterator[Document]:
+        self._place = place
+        files = folder_files(self._path)
+        while place.file < len(files):
+            file, begin = files[place.file], place.row
+            for number, (row, text) in enumerate(self._rows(file), start=1):
+                if number <= begin:
+                    continue
+                place.row = number
+                reason = "too_large" if text is None else "" if text.strip() else "empty"
+                if reason or text is None:
+                    self._dropped[reason] = self._dropped.get(reason, 0) + 1
+                    continue
+                yield Document(text=text, source=self._name, id=self._id(file, row))
+            place.file, place.row = place.file + 1, 0
+
+    def _rows(self, file: Path) -> Iterator[tuple[int, str | None]]:
+        """Yield (line or row, its text) of a file; None = too large. A text has the number 0."""
+        readers: dict[str, Callable[[Path, str], Iterator[tuple[int, str | None]]]] = {
+            ".jsonl": _read_json_lines,
+            ".parquet": _read_parquet,
+        }
+        try:
+            yield from readers.get(file.suffix.lower(), _read_text)(file, self._column)
+        except OSError as error:
+            raise unreadable(file, error) from error
+
+    def _id(self, file: Path, row: int) -> str:
+        relative = file.relative_to(self._path).as_posix() if self._path.is_dir() else file.name
+        return f"{self._name}/{relative}{f':{row}' if row else ''}"
+
+
+def _read_json_lines(path: Path, column: str) -> Iterator[tuple[int, str | None]]:
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+        number = 0
+        while line := file.readline(LARGEST_BYTES + 1):
+            number += 1
+            if len(line) > LARGEST_BYTES:
+                while not line.endswith(b"\n") and (line := file.readline(LARGEST_BYTES)):
+                    pass
+                yield number, None
+                continue
             if not line.strip():
                 continue
             row = parse_line(line, f"{path}, line {number}")
@@ -92,7 +171,7 @@ def _read_json_lines(path: Path, column: str) -> Iterator[tuple[int, str]]:
             yield number, row[column]
 
 
-def _read_parquet(path: Path, column: str) -> Iterator[tuple[int, str]]:
+def _read_parquet(path: Path, column: str) -> Iterator[tuple[int, str | None]]:
     try:
         import pyarrow as pa  # an optional extra, needed for this kind of file only
         import pyarrow.parquet as pq
@@ -109,7 +188,7 @@ def _read_parquet(path: Path, column: str) -> Iterator[tuple[int, str]]:
                     f"{path} has no column {column!r}, only {', '.join(names)}: name the column "
                     f"with the text."
                 )
-            batches = file.iter_batches(batch_size=1024, columns=[column])
+            batches = file.iter_batches(batch_size=64, columns=[column])
             values = (value for batch in batches for value in batch.column(0).to_pylist())
             for number, value in enumerate(values, start=1):
                 yield number, _cell(value, f"{path}, row {number}")
@@ -120,15 +199,18 @@ def _read_parquet(path: Path, column: str) -> Iterator[tuple[int, str]]:
         ) from error
 
 
-def _cell(value: object, place: str) -> str:
+def _cell(value: object, place: str) -> str | None:
     if value is None:
         return ""
     if not isinstance(value, str):
         raise UsageError(f"{place}: the column does not hold text but {type(value).__name__}.")
-    return value
+    return value if len(value) <= LARGEST_BYTES else None
 
 
-def _read_text(path: Path) -> Iterator[tuple[int, str]]:
+def _read_text(path: Path, column: str) -> Iterator[tuple[int, str | None]]:
+    if path.stat().st_size > LARGEST_BYTES:
+        yield 0, None
+        return
     raw = path.read_bytes()
     try:
         yield 0, raw.decode("utf-8-sig")

@@ -1,0 +1,122 @@
+"""Batches of texts treated on all cores, handed back in the order in which they came.
+
+The one idea: the first 24 MB are treated here, since starting processes costs more than that; from
+then on a few batches are under way at once, never more, so memory does not grow with the input. The
+processes end with this one, however it ends.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Generic, TypeVar
+
+from yxanul.data.treatment import Treated, Treater, Treatment
+from yxanul.errors import InfrastructureError
+
+ALONE_CHARACTERS = 24_000_000
+# Batches under way per process: one that is worked on, one that waits.
+_DEPTH = 2
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch(Generic[T]):
+    """Texts, and what their owner wants back with the result."""
+
+    texts: Sequence[str]
+    owner: T
+
+
+def treat_in_order(
+    batches: Iterable[Batch[T]],
+    treatment: Treatment,
+    *,
+    processes: int | None = None,
+    alone_characters: int = ALONE_CHARACTERS,
+    say: Callable[[str], None],
+) -> Generator[tuple[T, list[Treated]], None, None]:
+    """Yield (owner, treated texts) of each batch, in order.
+
+    processes: None = one for each core. Raises what the batches raise, what `Treater` raises, and
+    InfrastructureError if a process is killed. Close the generator to end the processes early.
+    """
+    treater = Treater(treatment)
+    count = processes or os.cpu_count() or 1
+    source = iter(batches)
+    told, characters = False, 0
+    for batch in source:
+        yield batch.owner, treater.treat(batch.texts)
+        if treater.note and not told:
+            say(treater.note)
+            told = True
+        characters += sum(map(len, batch.texts))
+        if count > 1 and characters >= alone_characters:
+            break
+    else:
+        return
+    yield from _in_processes(source, treatment, processes=count)
+
+
+def _in_processes(
+    batches: Iterable[Batch[T]], treatment: Treatment, *, processes: int
+) -> Generator[tuple[T, list[Treated]], None, None]:
+    waiting: deque[tuple[T, Future[list[Treated]]]] = deque()
+    # Spawned, since a process that runs torch's threads must not be forked.
+    pool = ProcessPoolExecutor(
+        processes, get_context("spawn"), initializer=_begin, initargs=(treatment,)
+    )
+    try:
+        for batch in batches:
+            waiting.append((batch.owner, pool.submit(_treat, batch.texts)))
+            if len(waiting) >= _DEPTH * processes:
+                owner, future = waiting.popleft()
+                yield owner, future.result()
+        while waiting:
+            owner, future = waiting.popleft()
+            yield owner, future.result()
+    except BrokenProcessPool as error:
+        raise InfrastructureError(
+            "a process that treated texts was killed, perhaps for want of memory; start the same "
+            "command again"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def end_with_parent() -> None:
+    """Leave Ctrl-C to the parent, and end this process as soon as the parent has ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this runs in a process of a pool
+    threading.Thread(target=_leave_after, args=(parent,), daemon=True).start()
+
+
+def _leave_after(parent: multiprocessing.process.BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
+
+
+_treater: Treater | None = None
+
+
+def _begin(treatment: Treatment) -> None:
+    global _treater  # noqa: PLW0603  (a pool's process has no other place for what it keeps)
+    end_with_parent()
+    # tokie would start threads of its own, one for each core.
+    os.environ.setdefault("RAYON_NUM_THREADS", "1")
+    _treater = Treater(treatment)
+
+
+def _treat(texts: Sequence[str]) -> list[Treated]:
+    assert _treater is not None  # `_begin` has run
+    return _treater.treat(texts)

@@ -1,0 +1,1 @@
+"""Rules of quality for prose, as datatrove applies them, fused so that they cost little."""
