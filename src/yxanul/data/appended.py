@@ -10,6 +10,8 @@ from yxanul.data.files import TEMPORARY, publish, reopen
 from yxanul.data.manifest import IndexFile
 from yxanul.runfolder.durable import writing
 
+_PIECES = 1024
+
 
 class AppendedFile:
     """Writes `root/path`; use it in a `with` block, and call `finish`.
@@ -25,6 +27,7 @@ class AppendedFile:
             self._final.parent.mkdir(parents=True, exist_ok=True)
         self._handle, self._digest = reopen(self._final, size)
         self._bytes = size
+        self._waiting: list[bytes] = []
 
     def __enter__(self) -> AppendedFile:
         return self
@@ -38,18 +41,26 @@ class AppendedFile:
         self._handle.close()
 
     def append(self, content: bytes) -> None:
-        """Add bytes."""
-        with writing(self._final):
-            self._handle.write(content)
-        self._digest.update(content)
-        self._bytes += len(content)
+        """Add bytes, which are written a thousand pieces at a time."""
+        self._waiting.append(content)
+        if len(self._waiting) >= _PIECES:
+            self._write()
 
     def sync(self) -> int:
         """Put everything on the disk; return the file's bytes."""
+        self._write()
         with writing(self._final):
             self._handle.flush()
             os.fsync(self._handle.fileno())
         return self._bytes
+
+    def _write(self) -> None:
+        content = b"".join(self._waiting)
+        self._waiting.clear()
+        with writing(self._final):
+            self._handle.write(content)
+        self._digest.update(content)
+        self._bytes += len(content)
 
     def finish(self) -> IndexFile:
         """Sync and rename the file, and return its record."""

@@ -14,6 +14,9 @@ import re
 _LINE_ENDS = re.compile("\r\n|[\r\x0b\x0c\x85]")
 _UNWANTED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff\ud800-\udfff]")
 _TRAILING = re.compile("(?<![ \t])[ \t]+(?=\n)")
+# A look that most texts need no more than, several times as fast as the patterns above.
+_ASCII_CONTROLS = bytes(code for code in [*range(32), 127] if chr(code) not in "\t\n")
+_RARE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff\ufffe\uffff\ud800-\udfff]")
 _REPLACEMENT = "\ufffd"
 # A text with more than 1 % replacement characters was decoded with the wrong encoding. Our choice.
 _MOST_REPLACEMENTS = 0.01
@@ -25,9 +28,18 @@ def clean(text: str) -> str:
     Line ends become `\n`, other control characters, byte-order marks and lone surrogates go,
     spaces before a line end go, and blank lines before and white space after the text go.
     """
-    text = _UNWANTED.sub("", _LINE_ENDS.sub("\n", text))
-    text = _TRAILING.sub("", text)
+    if _holds_rare(text):
+        text = _UNWANTED.sub("", _LINE_ENDS.sub("\n", text))
+    if " \n" in text or "\t\n" in text:
+        text = _TRAILING.sub("", text)
     return text.lstrip("\n").rstrip()
+
+
+def _holds_rare(text: str) -> bool:
+    if text.isascii():
+        content = text.encode()
+        return len(content.translate(None, _ASCII_CONTROLS)) < len(content)
+    return _RARE.search(text) is not None
 
 
 def reason_to_drop(text: str) -> str | None:

@@ -6,7 +6,6 @@ of the lines before it end. The count includes the 50256 that begins each docume
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from yxanul.data.strict import Fields, parse_json
 from yxanul.errors import CorruptShardError
 
 _KEYS = ("id", "url", "tokens", "bytes", "sha256")
+_LINE = json.JSONEncoder(separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class DocumentRecord:
 
 def document_line(record: DocumentRecord) -> bytes:
     """Return the line that lists a document."""
-    return json.dumps(dataclasses.asdict(record), separators=(",", ":")).encode() + b"\n"
+    return _LINE.encode({key: getattr(record, key) for key in _KEYS}).encode() + b"\n"
 
 
 def read_documents(

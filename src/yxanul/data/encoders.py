@@ -8,7 +8,6 @@ compared.
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from yxanul.errors import MissingExtraError
 Ids = npt.NDArray[np.uint16]
 
 # Where tokie 0.1.4 was seen to differ from tiktoken: 639 of 20,250 strings, none without these.
-_UNSAFE = re.compile(r"[\x0b\x0c\x85]|\t'(?:s|t|re|ve|m|ll|d)|<\|endoftext\|>")
+_UNSAFE = ("\x0b", "\x0c", "\x85", "\t'", "<|endoftext|>")
 
 
 class Encoder(Protocol):
@@ -58,7 +57,7 @@ class Tokie:
 
     def encode_arrays(self, texts: Sequence[str]) -> list[Ids]:
         """Return the ids of each text, each array of shape (tokens,)."""
-        safe = [_UNSAFE.search(text) is None for text in texts]
+        safe = [not any(mark in text for mark in _UNSAFE) for text in texts]
         fast = iter(self._encode([t for t, is_safe in zip(texts, safe, strict=True) if is_safe]))
         return [
             next(fast) if is_safe else self._reference.encode_arrays([text])[0]

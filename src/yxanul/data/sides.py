@@ -21,6 +21,7 @@ from yxanul.data.tokenizer import EOT
 from yxanul.data.unfinished import SideState
 
 _BEGIN = np.array([EOT], dtype=np.uint16)
+_MOST_WAITING = 1 << 18
 
 
 class Side:
@@ -56,10 +57,15 @@ class Side:
             self._signatures = stack.enter_context(signatures)
         self._shards = stack.enter_context(shards)
         self.documents, self.tokens, self.bytes = begun.documents, begun.tokens, begun.bytes
+        self._waiting: list[Ids] = []
+        self._waiting_tokens = 0
 
     def append(self, record: DocumentRecord, ids: Ids) -> None:
         """Write one document and its token ids; a 50256 is put before them."""
-        self._shards.append(np.concatenate([_BEGIN, ids]))
+        self._waiting += (_BEGIN, ids)
+        self._waiting_tokens += record.tokens
+        if self._waiting_tokens >= _MOST_WAITING:
+            self._write()
         self._index.append(document_line(record))
         self.documents += 1
         self.tokens += record.tokens
@@ -70,8 +76,14 @@ class Side:
         assert self._signatures is not None  # whoever has a signature opened a file for it
         self._signatures.append(signature_row(signature, number))
 
+    def _write(self) -> None:
+        if self._waiting:
+            self._shards.append(np.concatenate(self._waiting))
+        self._waiting, self._waiting_tokens = [], 0
+
     def sync(self) -> SideState:
         """Put everything on the disk; return how far it goes."""
+        self._write()
         return SideState(
             documents=self.documents,
             tokens=self.tokens,
@@ -83,6 +95,7 @@ class Side:
 
     def finish(self) -> SplitRecord:
         """Give the files their final names; return their record."""
+        self._write()
         return SplitRecord(
             tokens=self.tokens,
             documents=self.documents,

@@ -123,6 +123,7 @@ class FolderReader:
         files = folder_files(self._path)
         while place.file < len(files):
             file, begin = files[place.file], place.row
+            name = self._id(file)
             for number, (row, text) in enumerate(self._rows(file), start=1):
                 if number <= begin:
                     continue
@@ -131,7 +132,8 @@ class FolderReader:
                 if reason or text is None:
                     self._dropped[reason] = self._dropped.get(reason, 0) + 1
                     continue
-                yield Document(text=text, source=self._name, id=self._id(file, row))
+                id = f"{name}:{row}" if row else name
+                yield Document(text=text, source=self._name, id=id)
             place.file, place.row = place.file + 1, 0
 
     def _rows(self, file: Path) -> Iterator[tuple[int, str | None]]:
@@ -145,9 +147,9 @@ class FolderReader:
         except OSError as error:
             raise unreadable(file, error) from error
 
-    def _id(self, file: Path, row: int) -> str:
+    def _id(self, file: Path) -> str:
         relative = file.relative_to(self._path).as_posix() if self._path.is_dir() else file.name
-        return f"{self._name}/{relative}{f':{row}' if row else ''}"
+        return f"{self._name}/{relative}"
 
 
 def _read_json_lines(path: Path, column: str) -> Iterator[tuple[int, str | None]]:

@@ -1,0 +1,1 @@
+"""Preparing text, measured beside other programs that do so."""
