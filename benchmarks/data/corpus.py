@@ -47,7 +47,9 @@ def _mixed() -> Iterator[tuple[str, str]]:
     """Yield (name, text): a file, then as much of the other kinds as keeps the shares."""
     files = chain(_files(Path(sysconfig.get_path("stdlib"))), _packages())
     leads = ((one.id, one.text) for one in read_documents(dropped={}))
-    problems = ((one.id, one.text) for one in read_gsm_symbolic(seed=1, count=_PROBLEMS, dropped={}))
+    problems = (
+        (one.id, one.text) for one in read_gsm_symbolic(seed=1, count=_PROBLEMS, dropped={})
+    )
     for row in zip_longest(files, _grouped(leads, 1), _grouped(problems, 22)):
         for part in row:
             if part is not None:

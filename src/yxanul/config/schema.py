@@ -213,7 +213,12 @@ class SourceConfig(Section):
     text_template: str | None = Field(
         default=None,
         description="Python format string over the row's columns that makes the document's text; "
-        "required for a hub source, null for an embedded one.",
+        "required for a data set of the hub, null otherwise.",
+    )
+    documentation: str | None = Field(
+        default=None,
+        description="Folder, git checkout or installed package (package:NAME) whose documentation "
+        "is cut into snippets of code that parses; null = not such a source.",
     )
     min_tokens: PositiveInt | None = Field(
         default=None, description="Shorter documents are dropped, in tokens; null = none are."
@@ -287,9 +292,10 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _sources_are_whole(self) -> DataConfig:
         problems = [
-            f"hub source {source.name} needs hub_id and text_template"
+            f"hub source {source.name} needs hub_id and text_template, or documentation"
             for source in self.hub_sources
-            if source.hub_id is None or source.text_template is None
+            if source.documentation is None
+            and (source.hub_id is None or source.text_template is None)
         ]
         problems += [
             f"embedded source {source.name} has a hub_id; move it to hub_sources"

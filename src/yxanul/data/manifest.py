@@ -30,7 +30,7 @@ FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 TOKEN_BYTES = 2
 SPLITS = ("train", "validation")
-KINDS = ("hub", "embedded", "folder")
+KINDS = ("hub", "embedded", "documentation", "folder")
 _LARGEST_MANIFEST_BYTES = 64 << 20
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from yxanul.config.schema import StageConfig
-from yxanul.data.manifest import Manifest, require_stages
+from yxanul.data.manifest import Manifest, SourceRecord, require_stages
 from yxanul.data.order import OrderSource
 from yxanul.errors import UsageError
 
@@ -32,7 +32,11 @@ def source_weights(manifest: Manifest, stages: Sequence[StageConfig]) -> dict[st
     weights: dict[str, float] = {}
     for stage in stages:
         data = stage.data
-        lists = {"hub": data.hub_sources, "embedded": data.embedded_sources}
+        lists = {
+            "hub": data.hub_sources,
+            "embedded": data.embedded_sources,
+            "documentation": (*data.hub_sources, *data.embedded_sources),
+        }
         for name, record in manifest.sources.items():
             if record.stage != stage.name:
                 continue
@@ -40,11 +44,15 @@ def source_weights(manifest: Manifest, stages: Sequence[StageConfig]) -> dict[st
             if record.kind != "folder" and name not in named:
                 raise UsageError(
                     f"The prepared data has the source {name} in {stage.name}, whose "
-                    f"data.{record.kind}_sources do not name it; add it there with its weight, or "
+                    f"data.{_list_name(record)} do not name it; add it there with its weight, or "
                     "use other data."
                 )
             weights[name] = named.get(name, 1.0)
     return weights
+
+
+def _list_name(record: SourceRecord) -> str:
+    return "embedded_sources" if record.kind == "embedded" else "hub_sources"
 
 
 def stage_mixture(

@@ -126,7 +126,7 @@ def _plans(
         PlannedSource(
             name=source.name,
             stage=stage.name,
-            kind=kind,
+            kind=kind if source.documentation is None else "documentation",
             validation_fraction=stage.data.validation_fraction,
             open=partial(
                 open_source,

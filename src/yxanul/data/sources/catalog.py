@@ -29,6 +29,8 @@ from yxanul.data.sources.hub.part import HubPart
 from yxanul.data.sources.hub.patience import Line, Patience
 from yxanul.data.sources.hub.source import HubReader, reader_version, resolve_revision
 from yxanul.data.sources.packages import in_hash_order, package_version
+from yxanul.data.sources.snippets import read as snippets
+from yxanul.data.sources.snippets.origin import Origin, open_origin
 from yxanul.errors import ConfigError
 
 
@@ -88,10 +90,12 @@ def open_source(
 ) -> Source:
     """Return the source that `config` names; `seed` decides what is generated and the order.
 
-    Without `opening` a source of the hub is begun anew and waits in silence. Raises ConfigError for
-    an unknown name, MissingExtraError for a missing package,
-    HubUnreachableError when the hub does not answer, UsageError when it refuses.
+    One with `documentation` is read from there. Without `opening` a source of the hub is begun anew
+    and waits in silence. Raises ConfigError for an unknown name, MissingExtraError for a missing
+    package, HubUnreachableError when the hub does not answer, UsageError when it refuses.
     """
+    if config.documentation is not None:
+        return _open_documentation(config, config.documentation)
     if kind == "hub":
         return _open_hub(config, opening or Opening())
     known = _embedded_sources()
@@ -143,6 +147,30 @@ def open_folder(path: Path, *, name: str, domain: str, column: str = "text") -> 
         dropped=dropped,
         bookmark=Bookmark("folder", mark=reader.mark, resume=reader.resume),
     )
+
+
+def _open_documentation(config: SourceConfig, place: str) -> Source:
+    origin = open_origin(place)
+    dropped: dict[str, int] = {}
+    read = partial(_read_documentation, origin, config=config, dropped=dropped)
+    counted = CountedReading(partial(_restart, read, dropped), name=config.name)
+    return Source(
+        name=config.name,
+        domain=config.domain,
+        licence=config.licence or origin.licence or "as the documentation itself says",
+        attribution=config.attribution,
+        version=origin.version,
+        documents=counted.documents,
+        dropped=dropped,
+        bookmark=counted.bookmark(),
+    )
+
+
+def _read_documentation(
+    origin: Origin, *, config: SourceConfig, dropped: dict[str, int]
+) -> Iterator[Document]:
+    documents = snippets.read_documents(origin, name=config.name, dropped=dropped)
+    return islice(documents, config.max_documents)
 
 
 def _open_hub(config: SourceConfig, opening: Opening) -> Source:

@@ -1,0 +1,1 @@
+"""Documentation cut into snippets: title, description, source, language and code that parses."""

@@ -1,0 +1,56 @@
+"""Documents from documentation: one for each page that shows code.
+
+The one idea: any folder, git checkout or installed package is a source, and nothing in it is
+imported or run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from yxanul.data.document import Document
+from yxanul.data.sources.snippets.origin import Origin
+from yxanul.data.sources.snippets.pages import LLMS_NAMES, READERS, PageReader, llms_pages
+from yxanul.data.sources.snippets.snippet import Page
+
+
+def read_documents(origin: Origin, *, name: str, dropped: dict[str, int]) -> Iterator[Document]:
+    """Yield the pages in the order of the files' names.
+
+    Counted in `dropped`: files that are not UTF-8, pages without code, and blocks that are none.
+    """
+    for page in read_pages(origin, dropped=dropped):
+        url = page.source if page.source.startswith("https://") else None
+        # Snippets of one file stay on one side of the held-out split.
+        yield Document(page.text(), name, f"{name}/{page.name}", url, split_key=page.source)
+
+
+def read_pages(origin: Origin, *, dropped: dict[str, int]) -> Iterator[Page]:
+    """Yield the pages that show code; of two with one name the second is left out."""
+    seen: set[str] = set()
+    for file, path in origin.files:
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError:
+            _count(dropped, "file that is not UTF-8")
+            continue
+        source = f"{origin.address or f'{origin.version}: '}{file}"
+        for page in _reader(file)(file, text, source=source, dropped=dropped):
+            if not page.snippets:
+                _count(dropped, "page without code")
+            elif page.name in seen:
+                _count(dropped, "defined twice")
+            else:
+                seen.add(page.name)
+                yield page
+
+
+def _reader(file: str) -> PageReader:
+    name = file.rsplit("/", 1)[-1]
+    if name in LLMS_NAMES:
+        return llms_pages
+    return READERS[name[name.rindex(".") :].lower()]
+
+
+def _count(dropped: dict[str, int], reason: str) -> None:
+    dropped[reason] = dropped.get(reason, 0) + 1

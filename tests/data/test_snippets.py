@@ -1,0 +1,264 @@
+"""Documentation becomes snippets whose code parses, with the words that lead to it."""
+
+import ast
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from yxanul.config.schema import SourceConfig
+from yxanul.data.sources.catalog import open_source
+from yxanul.data.sources.snippets.blocks import markdown_blocks, rst_blocks, snippets_of
+from yxanul.data.sources.snippets.language import checked, normal_language
+from yxanul.data.sources.snippets.origin import open_origin
+from yxanul.data.sources.snippets.pages import llms_pages, notebook_pages, python_pages
+from yxanul.data.sources.snippets.read import read_documents, read_pages
+from yxanul.data.sources.snippets.snippet import Page, Snippet
+from yxanul.errors import UsageError
+
+MARKDOWN = """
+# Stones
+
+Count what lies there:
+
+```python
+count = sum(1 for stone in field)
+```
+
+Then this is wrong:
+
+```python
+def broken(:
+```
+
+```json
+{"stones": 3}
+```
+
+```text
+just words
+```
+
+~~~{code-block} pycon
+>>> 1 + 1
+2
+~~~
+"""
+
+RST = """
+Stones
+======
+
+A stone is :class:`~field.Stone`, made like this::
+
+    stone = Stone("grey")
+
+.. code-block:: python
+   :linenos:
+
+   stone.roll()
+
+It says
+
+>>> stone.colour
+'grey'
+
+.. note:: nothing to see
+
+.. code-block:: console
+
+   $ roll stone
+"""
+
+MODULE = '''
+"""Rolls stones.
+
+>>> roll(1)
+2
+"""
+
+def roll(stone):
+    """Roll a stone.
+
+    Example:
+
+    >>> roll(3)
+    4
+    """
+
+def _hidden():
+    """>>> 1"""
+
+class Stone:
+    """A stone."""
+
+    def throw(self):
+        """Throw it::
+
+            Stone().throw()
+
+        Far.
+        """
+'''
+
+
+def test_markdown_gives_code_under_its_heading_and_paragraph() -> None:
+    dropped: dict[str, int] = {}
+    found = snippets_of(markdown_blocks(MARKDOWN), title="file", dropped=dropped)
+    assert found[0] == Snippet(
+        "Stones", "Count what lies there:", "python", "count = sum(1 for stone in field)"
+    )
+    assert [one.language for one in found] == ["python", "json", "python"]
+    assert found[2].code == "1 + 1\n# 2"
+    assert dropped == {"python that does not parse": 1, "no code": 1}
+
+
+def test_restructured_text_of_sphinx_gives_its_blocks() -> None:
+    found = snippets_of(rst_blocks(RST), title="file", dropped={})
+    assert [one.code for one in found] == [
+        'stone = Stone("grey")',
+        "stone.roll()",
+        "stone.colour\n# 'grey'",
+        "$ roll stone",
+    ]
+    assert found[0].title == "Stones"
+    assert found[0].description == "A stone is field.Stone, made like this:"
+    assert [one.language for one in found] == ["python", "python", "python", "bash"]
+
+
+def test_a_module_gives_a_page_for_each_public_name_that_shows_code() -> None:
+    pages = [
+        page
+        for page in python_pages("field/stones.py", MODULE, source="s", dropped={})
+        if page.snippets
+    ]
+    assert [page.name for page in pages] == [
+        "field.stones",
+        "field.stones.roll",
+        "field.stones.Stone.throw",
+    ]
+    assert pages[1].snippets == [
+        Snippet("field.stones.roll", "Roll a stone.", "python", "roll(3)\n# 4")
+    ]
+
+
+def test_a_notebook_gives_its_cells_but_not_magics() -> None:
+    cells = [
+        {"cell_type": "markdown", "source": ["# Plot\n", "\n", "Draw it:"]},
+        {"cell_type": "code", "source": ["draw(", "1)"]},
+        {"cell_type": "code", "source": "%matplotlib inline\nx = 1"},
+    ]
+    text, dropped = json.dumps({"cells": cells}), {}
+    (page,) = notebook_pages("a.ipynb", text, source="s", dropped=dropped)
+    assert page.snippets == [Snippet("Plot", "Draw it:", "python", "draw(1)")]
+    assert dropped == {"python that does not parse": 1}
+    assert list(notebook_pages("a.ipynb", "{", source="s", dropped=dropped)) == []
+    assert dropped["damaged notebook"] == 1
+
+
+def test_llms_txt_in_the_form_of_fields_and_as_markdown() -> None:
+    text = (
+        "TITLE: Roll\nDESCRIPTION: Rolls a\nstone.\nSOURCE: https://x\n\nLANGUAGE: Python\nCODE:\n"
+        "```\nroll()\n```\n\n----------------------------------------\n\n"
+        "TITLE: Bad\nDESCRIPTION: d\n\nLANGUAGE: python\nCODE:\n```\nroll(\n```\n"
+    )
+    dropped: dict[str, int] = {}
+    (page,) = llms_pages("llms.txt", text, source="s", dropped=dropped)
+    assert page.snippets == [Snippet("Roll", "Rolls a stone.", "python", "roll()")]
+    assert dropped == {"python that does not parse": 1}
+    (page,) = llms_pages("llms.txt", MARKDOWN, source="s", dropped={})
+    assert len(page.snippets) == 3
+
+
+@pytest.mark.parametrize(
+    ("label", "code", "language"),
+    [
+        ("py", "x = 1", "python"),
+        ("pycon", ">>> x", "python"),
+        ("", "x = f(1)", "python"),
+        ("", "some words", None),
+        ("", "word", None),
+        ("text", "x = 1", None),
+        ("Bash", "ls", "bash"),
+        ('python title="x"', "x = 1", "python"),
+    ],
+)
+def test_the_language_of_a_block(label: str, code: str, language: str | None) -> None:
+    assert normal_language(label, code) == language
+
+
+@pytest.mark.parametrize(
+    ("code", "language"),
+    [
+        ("def f(:", "python"),
+        ("{", "json"),
+        ("a: [", "yaml"),
+        (">>> f(\n1", "python"),
+        ("\0", "python"),
+    ],
+)
+def test_code_that_does_not_parse_is_none(code: str, language: str) -> None:
+    assert checked(code, language) is None
+
+
+def test_a_page_says_title_description_source_and_language_once() -> None:
+    one, two = Snippet("T", "D", "python", "x"), Snippet("T", "D", "json", "{}")
+    assert Page("n", "where", [one, two]).text() == (
+        "Source: where\n\n# T\n\nD\n\n```python\nx\n```\n\n```json\n{}\n```\n"
+    )
+
+
+def test_a_git_checkout_names_its_commit_and_the_address_of_each_page(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text(MARKDOWN)
+    (tmp_path / "docs" / "b.md").write_bytes(b"\xff\xfe")
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "c.md").write_text(MARKDOWN)
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=t", "-c", "user.email=t@t"]
+    for command in (
+        ["init", "-q"],
+        ["remote", "add", "origin", "https://example.org/stones.git"],
+        ["add", "."],
+        ["commit", "-q", "-m", "first"],
+    ):
+        subprocess.run([*git, *command], check=True)
+    told = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+    commit = told.stdout.strip()
+    origin = open_origin(str(tmp_path))
+    assert origin.version == f"https://example.org/stones.git@{commit}"
+    dropped: dict[str, int] = {}
+    (document,) = read_documents(origin, name="stones", dropped=dropped)
+    assert document.url == f"https://example.org/stones/blob/{commit}/docs/a.md"
+    assert dropped["file that is not UTF-8"] == 1
+
+
+def test_a_folder_or_package_without_documentation_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="holds no documentation"):
+        open_origin(str(tmp_path))
+    with pytest.raises(UsageError, match="does not exist"):
+        open_origin(str(tmp_path / "no"))
+    with pytest.raises(UsageError, match="is not installed: pip install no-such"):
+        open_origin("package:no-such")
+
+
+@pytest.mark.parametrize("package", ["numpy", "datasets", "jinja2"])
+def test_every_python_snippet_of_a_real_package_parses(package: str) -> None:
+    origin = open_origin(f"package:{package}")
+    pages = list(read_pages(origin, dropped={}))
+    code = [one.code for page in pages for one in page.snippets if one.language == "python"]
+    for one in code:
+        ast.parse(one)
+    assert len(code) >= 5
+    assert len({page.name for page in pages}) == len(pages)
+
+
+def test_documentation_is_a_source_that_can_be_read_on() -> None:
+    config = SourceConfig(name="docs", domain="d", weight=1.0, documentation="package:jinja2")
+    source = open_source(config, "hub", seed=1)
+    every = list(source.documents())
+    assert source.version.startswith("jinja2 ")
+    reading = source.documents()
+    next(reading)
+    rest = list(source.bookmark.resume(source.bookmark.mark()))
+    assert rest == every[1:]
