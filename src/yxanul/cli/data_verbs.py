@@ -49,17 +49,22 @@ def inspect(
     token: Annotated[
         int | None, typer.Option("--token", min=0, help="Which document holds this training token?")
     ] = None,
+    dropped: Annotated[
+        bool, typer.Option("--dropped", help="Why documents were left out, with samples.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Show what a prepared folder, a run or a checkpoint holds; --verify compares every byte.
 
     Example: yxanul inspect runs/first --verify
     """
-    place = find_place(folder, verify=verify, token=token)
+    place = find_place(folder, verify=verify or dropped, token=token)
     checkpoints = describe_checkpoints(place, verify=verify)
     inspection = None
     if place.prepared is not None:
-        inspection = inspect_folder(place.prepared, verify_contents=verify, token=token)
+        inspection = inspect_folder(
+            place.prepared, verify_contents=verify, token=token, why_dropped=dropped
+        )
     if json:
         told = inspection.to_json() if inspection else {}
         print_json({**told, "folder": str(folder), "checkpoints": checkpoints})

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from types import TracebackType
 
-from yxanul.data.files import TEMPORARY, publish, reopen
+from yxanul.data.files import TEMPORARY, close_unfinished, publish, reopen
 from yxanul.data.manifest import IndexFile
 from yxanul.runfolder.durable import writing
 
@@ -38,7 +38,7 @@ class AppendedFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._handle.close()
+        close_unfinished(self._handle, error)
 
     def append(self, content: bytes) -> None:
         """Add bytes, which are written a thousand pieces at a time."""

@@ -76,7 +76,20 @@ def prepare_sources(
         progress(f"{out} holds {', '.join(held.stages)} already")
     # All are opened first: a package that is missing shows before an hour of work, not after it.
     opened = [(plan, plan.open()) for plan in missing]
-    bench = Workbench(out, progress, SeenTexts(), NearTexts(out), effort or Effort())
+    with NearTexts(out) as near:
+        bench = Workbench(out, progress, SeenTexts(), near, effort or Effort())
+        return _build(opened, settings, held=held, bench=bench)
+
+
+def _build(
+    opened: Sequence[tuple[PlannedSource, DocumentSource]],
+    settings: Mapping[str, str],
+    *,
+    held: Manifest | None,
+    bench: Workbench,
+) -> Manifest:
+    """Write the sources and the manifest of everything."""
+    out = bench.out
     jobs = {job.plan.name: job for job in _jobs(opened, settings, held=held, bench=bench)}
     with workspace(out, list(jobs), held=held, keep=partial(_goes_on, jobs=jobs, bench=bench)):
         for name, record in held.sources.items() if held is not None else ():

@@ -26,6 +26,19 @@ def publish(temporary: Path, final: Path) -> None:
     sync_folder(final.parent)
 
 
+def close_unfinished(handle: BinaryIO, error: BaseException | None) -> None:
+    """Close a file that `error` (None = nothing) keeps from being finished.
+
+    Closing writes what waits in memory, and a full disk refuses that once more: the first error
+    tells it.
+    """
+    try:
+        handle.close()
+    except OSError:
+        if error is None:
+            raise
+
+
 def reopen(final: Path, size: int) -> tuple[BinaryIO, hashlib._Hash]:
     """Open an unfinished file to be written on after `size` bytes; return it and its sha256 so far.
 

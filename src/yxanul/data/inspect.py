@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yxanul.data.documents import read_documents
+from yxanul.data.explain import Explanation, explain, one_line, render_explanations
 from yxanul.data.manifest import Manifest, SplitRecord, StageRecord, load_manifest
 from yxanul.data.shards import open_stream
 from yxanul.data.tokenizer import Tokenizer, load_tokenizer
@@ -74,6 +75,7 @@ class Inspection:
     stages: dict[str, StageRecord]
     sources: tuple[SourceView, ...]
     token: tuple[TokenPlace, ...]
+    dropped: tuple[Explanation, ...]
 
     def to_json(self) -> dict[str, object]:
         """Return the same as plain dictionaries and lists."""
@@ -81,11 +83,16 @@ class Inspection:
 
 
 def inspect_folder(
-    root: Path, *, verify_contents: bool = False, token: int | None = None
+    root: Path,
+    *,
+    verify_contents: bool = False,
+    token: int | None = None,
+    why_dropped: bool = False,
 ) -> Inspection:
     """Describe the prepared folder `root`.
 
-    `token` asks which document holds that position (from 0) of each source's training stream.
+    `token` asks which document holds that position (from 0) of each source's training stream,
+    `why_dropped` for samples of what every rule left out.
     Raises `UsageError` if `root` is not prepared or no stream is that long, `CorruptShardError`
     if a file is not as the manifest says.
     """
@@ -104,6 +111,7 @@ def inspect_folder(
             for name in manifest.sources
         ),
         token=places,
+        dropped=tuple(explain(manifest, root)) if why_dropped else (),
     )
 
 
@@ -195,6 +203,8 @@ def render(inspection: Inspection) -> str:
         lines += ["", *_source_lines(source)]
     for place in inspection.token:
         lines += ["", *_token_lines(place)]
+    if inspection.dropped:
+        lines += ["", render_explanations(list(inspection.dropped))]
     return "\n".join(lines)
 
 
@@ -210,7 +220,7 @@ def _source_lines(source: SourceView) -> list[str]:
             for label, view in (("train", source.train), ("validation", source.validation))
         ),
         f"  dropped     {dropped or 'nothing'}",
-        f"  sample      {source.sample_id}: {_one_line(source.sample)}",
+        f"  sample      {source.sample_id}: {one_line(source.sample)}",
     ]
 
 
@@ -218,10 +228,5 @@ def _token_lines(place: TokenPlace) -> list[str]:
     return [
         f"token {place.position:,} of {place.source} is {place.token}, number {place.offset:,} of "
         f"document {place.document_id} ({place.url or 'no address'})",
-        f"  around it   {_one_line(place.context)}",
+        f"  around it   {one_line(place.context)}",
     ]
-
-
-def _one_line(text: str) -> str:
-    """Return the text with line ends and control characters written out: it goes to a terminal."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

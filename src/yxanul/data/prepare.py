@@ -19,6 +19,7 @@ from yxanul.config.schema import SourceConfig, StageConfig
 from yxanul.config.treatment import TreatmentConfig
 from yxanul.data.benchmarks.find import find_benchmark
 from yxanul.data.build import prepare_sources
+from yxanul.data.card import write_cards
 from yxanul.data.contamination.items import wanted_items
 from yxanul.data.files import refuse_checkpoint
 from yxanul.data.manifest import FORMAT_VERSION, MANIFEST_NAME, Manifest, load_manifest
@@ -56,7 +57,9 @@ def prepare(
         _check_revisions(stages, held, out=out)
     plans = [plan for stage in stages for plan in _plans(stage, out, progress=progress)]
     settings = {stage.name: settings_sha256(stage) for stage in stages}
-    return prepare_sources(plans, out, settings=settings, progress=progress)
+    manifest = prepare_sources(plans, out, settings=settings, progress=progress)
+    write_cards(manifest, out)
+    return manifest
 
 
 def settings_sha256(stage: StageConfig) -> str:

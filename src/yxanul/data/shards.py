@@ -19,7 +19,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from yxanul.data.files import TEMPORARY, publish, regular_file, reopen
+from yxanul.data.files import TEMPORARY, close_unfinished, publish, regular_file, reopen
 from yxanul.data.manifest import TOKEN_BYTES, Manifest, ShardFile, shard_path
 from yxanul.data.tokenizer import VOCAB_SIZE
 from yxanul.errors import CorruptShardError
@@ -67,7 +67,7 @@ class ShardWriter:
         trace: TracebackType | None,
     ) -> None:
         if self._handle is not None:
-            self._handle.close()
+            close_unfinished(self._handle, error)
 
     def append(self, tokens: Tokens) -> None:
         """Add token ids to the stream, any number; raise `DiskError`."""

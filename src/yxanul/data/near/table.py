@@ -12,6 +12,7 @@ import tempfile
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import BinaryIO
 
 import numpy as np
@@ -34,7 +35,10 @@ class Near:
 
 
 class NearTexts:
-    """A growing set of signatures; of texts with one band the first counts."""
+    """A growing set of signatures; of texts with one band the first counts.
+
+    Use it in a `with` block, which closes its file.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Keep the signatures in a nameless file in `folder`."""
@@ -43,6 +47,18 @@ class NearTexts:
         self._used = 0
         self._count = 0
         self._file: BinaryIO | None = None
+
+    def __enter__(self) -> NearTexts:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
 
     def __len__(self) -> int:
         """Return the number of texts."""

@@ -1,0 +1,146 @@
+"""Why documents were dropped: each rule with its number of documents, its limit and samples.
+
+The one idea: a rule is judged by what it drops, so beside the counts stand the beginnings of some
+of the documents, and of some that were kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from yxanul.data.documents import read_documents
+from yxanul.data.dropped import DroppedDocument, read_dropped
+from yxanul.data.manifest import SPLITS, Manifest
+from yxanul.data.shards import open_stream
+from yxanul.data.tokenizer import load_tokenizer
+
+_SAMPLES = 3
+_SAMPLE_TOKENS = 60
+_NEAR = "near_duplicate"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A document and the beginning of its text; `why` is empty for one that was kept."""
+
+    id: str
+    url: str | None
+    text: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedRule:
+    """A rule and the documents of a source that broke it.
+
+    `samples` is empty for what the source left out itself, before it was a document.
+    """
+
+    rule: str
+    documents: int
+    samples: tuple[Sample, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What became of a source's documents."""
+
+    source: str
+    kept: int
+    rules: tuple[DroppedRule, ...]
+    kept_samples: tuple[Sample, ...]
+
+
+def explain(manifest: Manifest, root: Path, *, samples: int = _SAMPLES) -> list[Explanation]:
+    """Return the explanation of each source, the most frequent rule first.
+
+    Raises `CorruptShardError` for files that are not as written.
+    """
+    return [_explain(manifest, root, source=name, samples=samples) for name in manifest.sources]
+
+
+def _explain(manifest: Manifest, root: Path, *, source: str, samples: int) -> Explanation:
+    record = manifest.source(source)
+    found: dict[str, list[DroppedDocument]] = {}
+    for document in read_dropped(manifest, root, source=source):
+        of_rule = found.setdefault(document.drop.rule, [])
+        if len(of_rule) < samples:
+            of_rule.append(document)
+    names = _names_of_near(manifest, root, found.get(_NEAR, []))
+    by_number = sorted(record.dropped.items(), key=lambda item: -item[1])
+    return Explanation(
+        source=source,
+        kept=record.train.documents + record.validation.documents,
+        rules=tuple(
+            DroppedRule(rule, count, tuple(_sample(one, names) for one in found.get(rule, ())))
+            for rule, count in by_number
+        ),
+        kept_samples=tuple(islice(_kept(manifest, root, source=source), samples)),
+    )
+
+
+def _sample(document: DroppedDocument, names: Mapping[str, str]) -> Sample:
+    drop = document.drop
+    parts = []
+    if drop.value is not None:
+        limit = "" if drop.limit is None else f", the limit is {drop.limit:g}"
+        parts.append(f"{drop.value:.4g}{limit}")
+    if drop.detail:
+        parts.append(_named(drop.detail, names))
+    return Sample(document.id, document.url, document.text or "", "; ".join(parts))
+
+
+def _named(detail: str, names: Mapping[str, str]) -> str:
+    """Return a detail with the name of the document whose sha256 it gives the beginning of."""
+    return next((f"{detail} ({name})" for key, name in names.items() if key in detail), detail)
+
+
+def _names_of_near(
+    manifest: Manifest, root: Path, documents: list[DroppedDocument]
+) -> dict[str, str]:
+    """Return {beginning of a sha256: document} for those that dropped ones are near to."""
+    wanted = {(one.drop.detail or "").rpartition(" ")[2].rstrip(".") for one in documents}
+    found: dict[str, str] = {}
+    for name in manifest.sources if wanted else ():
+        for split in SPLITS:
+            for _, document in read_documents(manifest, root, source=name, split=split):
+                if document.sha256[:16] in wanted:
+                    found[document.sha256[:16]] = document.id
+    return found
+
+
+def _kept(manifest: Manifest, root: Path, *, source: str) -> Iterator[Sample]:
+    stream = open_stream(manifest, root, source=source, split="train")
+    tokenizer = load_tokenizer()
+    for position, document in read_documents(manifest, root, source=source, split="train"):
+        ids = stream.read(position + 1, min(document.tokens - 1, _SAMPLE_TOKENS))
+        yield Sample(document.id, document.url, tokenizer.decode(ids.tolist()), "")
+
+
+def render_explanations(explanations: list[Explanation]) -> str:
+    """Return the explanations as text for a terminal."""
+    return "\n\n".join("\n".join(_lines(one)) for one in explanations)
+
+
+def _lines(one: Explanation) -> Iterator[str]:
+    dropped = sum(rule.documents for rule in one.rules)
+    yield f"{one.source}: {one.kept:,} documents kept, {dropped:,} dropped"
+    for rule in one.rules:
+        yield f"  {rule.rule}: {rule.documents:,}" + (
+            "" if rule.samples else " (left out by the source itself, not listed)"
+        )
+        for sample in rule.samples:
+            yield f"    {sample.id}{f': {sample.why}' if sample.why else ''}"
+            yield f"      {one_line(sample.text)}"
+    yield "  kept, for comparison:"
+    for sample in one.kept_samples:
+        yield f"    {sample.id}"
+        yield f"      {one_line(sample.text)}"
+
+
+def one_line(text: str) -> str:
+    """Return the text with line ends and control characters written out: it goes to a terminal."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

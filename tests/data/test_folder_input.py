@@ -1,0 +1,171 @@
+"""What people put into folders: damaged, huge, looping, unreadable. An error or a counted skip."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.data.memory import sentences, stage
+from yxanul.data.manifest import load_manifest
+from yxanul.data.prepare import prepare
+from yxanul.data.sources import folder as folder_source
+from yxanul.data.sources.catalog import open_folder
+from yxanul.errors import CorruptDataError, UsageError, YxanulError
+
+
+def texts_in(folder: Path) -> tuple[list[str], dict[str, int]]:
+    source = open_folder(folder, name="mine", domain="text")
+    return [one.text for one in source.documents()], dict(source.dropped)
+
+
+def test_an_empty_file_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"")
+    (tmp_path / "b.jsonl").write_bytes(b"")
+    (tmp_path / "c.txt").write_text("text")
+    assert texts_in(tmp_path) == (["text"], {"empty": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("image.txt", b"\x89PNG\r\n\x1a\n\x00\x00\xff\xfe", "image.txt, line 1 is not UTF-8"),
+        ("latin.txt", "eins\nschön".encode("latin-1"), "latin.txt, line 2 is not UTF-8"),
+        ("bad.jsonl", b'{"text": "a"}\n{"text": "\xff"}\n', "bad.jsonl, line 2 is not UTF-8"),
+        ("cut.jsonl", b'{"text": "a"}\n{"text": "b', "cut.jsonl, line 2 is not valid JSON"),
+        ("deep.jsonl", b"[" * 100_000, "deep.jsonl, line 1 is not usable JSON"),
+        ("zero.parquet", b"", "zero.parquet cannot be read as Parquet"),
+        ("fake.parquet", b"PAR1 not really", "fake.parquet cannot be read as Parquet"),
+    ],
+)
+def test_damage_names_file_and_line(tmp_path: Path, name: str, content: bytes, says: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CorruptDataError, match=says.replace(".", r"\.")):
+        texts_in(tmp_path)
+
+
+def test_a_truncated_parquet_file_is_refused(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    place = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": sentences(1000)}), place)
+    whole = place.read_bytes()
+    for size in (len(whole) - 1, len(whole) // 2, 20):
+        place.write_bytes(whole[:size])
+        with pytest.raises(CorruptDataError, match="cannot be read as Parquet"):
+            texts_in(tmp_path)
+
+
+def test_a_line_of_200_mb_is_counted_and_never_held(tmp_path: Path) -> None:
+    with (tmp_path / "a.jsonl").open("wb") as lines:
+        lines.write(b'{"text": "before"}\n{"text": "')
+        for _ in range(200):
+            lines.write(b"x" * 1_000_000)
+        lines.write(b'"}\n{"text": "after"}\n')
+    os.truncate(tmp_path / "a.jsonl", (tmp_path / "a.jsonl").stat().st_size)
+    assert texts_in(tmp_path) == (["before", "after"], {"too_large": 1})
+
+
+def test_a_text_over_the_limit_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder_source, "LARGEST_BYTES", 100)
+    (tmp_path / "a.txt").write_text("x" * 101)
+    (tmp_path / "b.txt").write_text("x" * 100)
+    (tmp_path / "c.jsonl").write_text(json.dumps({"text": "y" * 200}) + '\n{"text": "z"}')
+    assert texts_in(tmp_path) == (["x" * 100, "z"], {"too_large": 2})
+
+
+def test_links_that_lead_in_circles_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("text")
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "up").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "self.txt").symlink_to(tmp_path / "self.txt")
+    assert texts_in(tmp_path) == (["text"], {})
+
+
+def test_a_file_that_may_not_be_read_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.txt").write_text("text")
+    source = open_folder(tmp_path, name="mine", domain="text")
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(CorruptDataError, match="give this user the right to read it"):
+        list(source.documents())
+
+
+def test_a_reading_goes_on_after_any_document(tmp_path: Path) -> None:
+    rows = sentences(12)
+    lines = [json.dumps({"text": text}) for text in (rows[0], "  ", *rows[1:6])]
+    (tmp_path / "a.jsonl").write_text("\n".join([lines[0], "", *lines[1:]]))
+    (tmp_path / "b.txt").write_text("")
+    for n, text in enumerate(rows[6:]):
+        (tmp_path / f"c{n}.txt").write_text(text)
+    source = open_folder(tmp_path, name="mine", domain="text")
+    every = list(source.documents())
+    counts = dict(source.dropped)
+    assert counts == {"empty": 2}
+    for number in range(1, len(every) + 1):
+        reading = source.documents()
+        for _ in range(number):
+            next(reading)
+        mark = json.loads(json.dumps(source.bookmark.mark()))
+        other = open_folder(tmp_path, name="mine", domain="text")
+        assert list(other.bookmark.resume(mark)) == every[number:]
+        assert dict(other.dropped) == counts
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "z.txt").write_bytes(b"\xff"),
+        lambda folder: (folder / "z.parquet").write_bytes(b"PAR1"),
+    ],
+    ids=["bytes", "parquet"],
+)
+def test_nothing_half_written_is_ever_taken_for_whole(
+    tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    texts, out = tmp_path / "texts", tmp_path / "out"
+    texts.mkdir()
+    for n, text in enumerate(sentences(60)):
+        (texts / f"{n:03d}.txt").write_text(text)
+    damage(texts)
+    config = stage("stage1_tests", source=str(texts))
+    with pytest.raises(CorruptDataError):
+        prepare([config], out, progress=lambda line: None)
+    with pytest.raises(UsageError, match="is no prepared folder"):
+        load_manifest(out)
+    for file in texts.glob("z.*"):
+        file.unlink()
+    prepare([config], out, progress=lambda line: None)
+    assert load_manifest(out).sources["stage1_tests"].train.documents > 30
+
+
+def test_a_full_disk_is_named_and_the_work_is_gone_on_with(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk: the system refuses the same write."""
+    resource = pytest.importorskip("resource")
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for n in range(30):
+        (texts / f"{n:02d}.txt").write_text(" ".join(f"{n} word{k}" for k in range(20_000)))
+    config = stage("stage1_tests", source=str(texts))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    import signal
+
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, hard))
+        with pytest.raises(YxanulError) as raised:
+            prepare([config], tmp_path / "out", progress=lambda line: None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert raised.value.exit_code == 32
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    manifest = prepare([config], tmp_path / "out", progress=lambda line: None)
+    assert manifest.sources["stage1_tests"].train.documents > 15
