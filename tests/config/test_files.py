@@ -17,7 +17,7 @@ from yxanul.config.load import (
 from yxanul.config.problems import check
 from yxanul.config.schema import chunk_tokens, evaluation_seq_len
 from yxanul.config.yamltext import read_document
-from yxanul.plan.budget import steps
+from yxanul.plan.budget import stage_budget, steps
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FOLDERS = sorted({path.parent for path in CONFIGS.rglob("model_config.yaml")})
@@ -78,6 +78,21 @@ def test_the_recipe_without_replay_differs_in_replay_only():
     assert diff_configs(ours, promised) == [
         (f"{name}.data.replay_share", 0.1, 0.0) for name in STAGES[1:]
     ]
+
+
+def test_the_recipe_of_the_evidence_costs_as_much_and_repeats_little():
+    promised, evidence = load_config(CONFIGS), load_config(CONFIGS / "recipes" / "evidence")
+    tokens = [sum(s.training.total_tokens for s in c.stages) for c in (promised, evidence)]
+    assert tokens[0] == tokens[1]
+    assert [stage.data.replay_share for stage in evidence.stages] == [0, 0.5, 0.5, 0.5]
+    epochs = [stage_budget(evidence, stage).epochs for stage in evidence.stages]
+    assert max(found for found in epochs if found is not None) <= 4
+    assert all(
+        {"hellaswag", "triviaqa", "gsm8k", "humaneval"} == set(source.treatment.decontaminate)
+        for config in (promised, evidence)
+        for stage in config.stages
+        for source in stage.data.hub_sources
+    )
 
 
 def test_every_stage_has_embedded_text_of_the_known_sources():

@@ -24,11 +24,21 @@ def promised_sets() -> dict[str, HubSet]:
 def article(number: int, *, sentences: int) -> str:
     """Return prose of about twelve tokens a sentence, another one for each number."""
     draw = random.Random(number)
-    return " ".join(
-        f"The {draw.choice(_NOUNS)} of district {draw.randrange(999)} {draw.choice(_VERBS)} "
-        f"the {draw.choice(_NOUNS)}."
-        for _ in range(sentences)
+    return " ".join(_sentence(draw) for _ in range(sentences))
+
+
+def _sentence(draw: random.Random) -> str:
+    """Return a sentence with words of its own, so that a text does not repeat itself."""
+    names = [
+        "".join(draw.choices(("ra", "to", "mel", "sin", "ka", "bor", "ve"), k=3)) for _ in "ab"
+    ]
+    orders = (
+        f"The {draw.choice(_NOUNS)} of {names[0]} {draw.choice(_VERBS)} the {names[1]}.",
+        f"In {names[0]} a {draw.choice(_NOUNS)} {draw.choice(_VERBS)} what {names[1]} have built.",
+        f"Near {names[0]} and {names[1]}, it {draw.choice(_VERBS)} an old {draw.choice(_NOUNS)}.",
+        f"{names[0].title()} {draw.choice(_VERBS)} more of {names[1]} and {names[0]}.",
     )
+    return draw.choice(orders)
 
 
 def _wikipedia() -> dict[str, bytes]:
@@ -62,6 +72,8 @@ def _mixture() -> dict[str, bytes]:
         }
         for n in range(80)
     ]
+    cut_off = {"role": "assistant", "content": "<think>\nIt was cut"}
+    rows.append({**rows[0], "messages": [rows[0]["messages"][0], cut_off]})
     rows.append({"messages": rows[0]["messages"][:1], "num_tokens": 5, "source": "hand-written"})
     parts = ("all", "code", "math", "science")
     files = {f"{part}/train-00000-of-00001.parquet": parquet(rows) for part in parts}
@@ -92,7 +104,7 @@ def _rstar() -> dict[str, bytes]:
             "question": f"Print the numbers below {n}.",
             "seed_question": f"Count to {n}.",
             "seed_source": "hand-written",
-            "response": f"<think>\nA loop.\n</think>\nfor i in range({n}):\n    print(i)",
+            "response": f"<think>\nA {n}.\n</think>\nfor i{n} in range({n}):\n    print(i{n})",
             "code": f"for i in range({n}):\n    print(i)",
         }
         for n in range(80)

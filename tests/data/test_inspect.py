@@ -1,15 +1,19 @@
 """`inspect` tells what is in a prepared folder and where each token came from."""
 
 import json
+import random
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
-from tests.data.memory import prepare_texts, sentences
+from tests.data.memory import MemorySource, plan, prepare_plans, prepare_texts, sentences
+from yxanul.data.card import write_cards
 from yxanul.data.inspect import inspect_folder, render
 from yxanul.data.manifest import load_manifest
 from yxanul.data.shards import open_stream
 from yxanul.data.tokenizer import EOT
+from yxanul.data.verify import verify
 from yxanul.errors import CorruptShardError, UsageError
 
 
@@ -66,3 +70,72 @@ def test_verify_reads_every_byte(root: Path) -> None:
             inspect_folder(root, verify_contents=True)
     finally:
         shard.write_bytes(content)
+
+
+@pytest.fixture(scope="module")
+def dropped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with short, equal and nearly equal texts; one of them tries to be markup."""
+    draw = random.Random(1)
+    words = [f"word{n}" for n in range(900)]
+    texts = [" ".join(draw.choices(words, k=120)) for _ in range(60)]
+    texts[0] = f"<b>| `bold` |</b>\n{texts[0]}"
+    texts += [texts[1], texts[2], f"{texts[3]} and the end", "short\x1b[31m"]
+    root = tmp_path_factory.mktemp("dropped")
+    prepare_plans(root, plans=[plan(MemorySource("s", texts), min_tokens=20, near_duplicates=0.7)])
+    return root
+
+
+def test_every_rule_tells_its_number_and_shows_samples(dropped: Path) -> None:
+    (found,) = inspect_folder(dropped, why_dropped=True).dropped
+    assert found.kept == 60
+    rules = {rule.rule: rule for rule in found.rules}
+    assert {name: rule.documents for name, rule in rules.items()} == {
+        "duplicate": 2,
+        "near_duplicate": 1,
+        "too_short": 1,
+    }
+    (near,) = rules["near_duplicate"].samples
+    assert near.id == "s-62"
+    assert near.url == "memory:62"
+    assert near.why.endswith("(s-3)"), "the text that it is near to is named"
+    assert ", the limit is 0.7; " in near.why
+    (short,) = rules["too_short"].samples
+    assert short.why == "9, the limit is 20; bytes"
+    assert len(found.kept_samples) == 3
+    text = render(inspect_folder(dropped, why_dropped=True))
+    assert "s: 60 documents kept, 4 dropped" in text
+    assert all(char.isprintable() or char == "\n" for char in text)
+
+
+def test_a_card_per_stage_says_what_the_manifest_says(dropped: Path) -> None:
+    manifest = load_manifest(dropped)
+    write_cards(manifest, dropped)
+    (stage,) = manifest.stages
+    card = (dropped / "cards" / f"{stage}.md").read_text()
+    for part in ("CC0-1.0", "the tests", "tests 1", "| near_duplicate | 1 | 1.56% |", "s-62"):
+        assert part in card
+    assert "| kept | 60 | 93.75% |" in card
+    assert "<b>" not in card
+    assert "`bold`" not in card
+    for name in ("sources", "lengths", "dropped"):
+        assert f"({stage}-{name}.svg)" in card
+        tree = ElementTree.parse(dropped / "cards" / f"{stage}-{name}.svg")
+        assert tree.getroot().tag == "{http://www.w3.org/2000/svg}svg"
+    verify(manifest, dropped)
+    before = (dropped / "cards" / f"{stage}.md").stat().st_mtime_ns
+    write_cards(manifest, dropped)
+    assert (dropped / "cards" / f"{stage}.md").stat().st_mtime_ns == before
+    (dropped / "cards" / f"{stage}.md").write_text("of other data")
+    write_cards(manifest, dropped)
+    assert (dropped / "cards" / f"{stage}.md").read_text() == card
+
+
+def test_a_damaged_list_of_dropped_documents_names_file_and_line(dropped: Path) -> None:
+    place = dropped / "s" / "dropped.jsonl"
+    whole = place.read_bytes()
+    place.write_bytes(whole.replace(b'"rule":"duplicate"', b'"rule":3          ', 1))
+    with pytest.raises(CorruptShardError, match=r"dropped\.jsonl line 1: rule must be a string"):
+        inspect_folder(dropped, why_dropped=True)
+    with pytest.raises(CorruptShardError, match="is damaged"):
+        inspect_folder(dropped, verify_contents=True)
+    place.write_bytes(whole)

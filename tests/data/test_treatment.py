@@ -222,7 +222,7 @@ def test_items_of_benchmarks_are_dropped_whatever_their_numbers(tmp_path: Path) 
     config = stage(
         "stage1_tests",
         source=str(data),
-        decontaminate=["gsm8k", "hellaswag", "triviaqa", "humaneval"],
+        folder_treatment={"decontaminate": ["gsm8k", "hellaswag", "triviaqa", "humaneval"]},
     )
     config = config.model_copy(
         update={"evaluation": config.evaluation.model_copy(update={"bench": str(bench)})}

@@ -21,6 +21,7 @@ def prepare_data(
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the shards and their manifest.")],
     data: options.Data = None,
+    bench_dir: options.BenchDir = None,
     overrides: options.Overrides = None,
     json: options.Json = False,
 ) -> None:
@@ -31,7 +32,13 @@ def prepare_data(
     """
     one = None if stage == "all" else stage
     config = read_config(
-        RunRequest(config_dir, stage=one, data=data, overrides=tuple(overrides or ()))
+        RunRequest(
+            config_dir,
+            stage=one,
+            data=data,
+            bench_dir=bench_dir,
+            overrides=tuple(overrides or ()),
+        )
     )
     prepare(config.stages, out, progress=say)
     inspection = inspect_folder(out)

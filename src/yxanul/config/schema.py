@@ -264,12 +264,6 @@ class DataConfig(Section):
         default=TreatmentConfig(),
         description="What is done to each text of a folder (--data DIR), and which are dropped.",
     )
-    decontaminate: tuple[Literal["hellaswag", "triviaqa", "gsm8k", "humaneval"], ...] = Field(
-        default=(),
-        strict=False,
-        description="Benchmarks whose items are looked for in every document; one that holds an "
-        "item is dropped. They come from where evaluation.bench says.",
-    )
     encoder: Literal["tiktoken", "tokie"] = Field(
         default="tiktoken",
         description="tiktoken = the reference; tokie = the same ids several times as fast, held "

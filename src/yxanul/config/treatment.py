@@ -8,6 +8,7 @@ they belong to a source and every threshold can be moved.
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -140,6 +141,12 @@ class TreatmentConfig(Section):
     )
     gopher_repetition: GopherRepetition | None = Field(
         default=None, description="Repetition rules of Gopher; null = not applied."
+    )
+    decontaminate: tuple[Literal["hellaswag", "triviaqa", "gsm8k", "humaneval"], ...] = Field(
+        default=(),
+        strict=False,
+        description="Benchmarks whose items are looked for; a text that holds one is dropped. They "
+        "come from where evaluation.bench says.",
     )
     near_duplicates: float | None = Field(
         default=None,

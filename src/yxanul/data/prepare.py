@@ -70,7 +70,6 @@ def settings_sha256(stage: StageConfig) -> str:
         "source": stage.data.source,
         "seed": stage.data.seed,
         "validation_fraction": stage.data.validation_fraction,
-        "decontaminate": sorted(stage.data.decontaminate),
         "sources": [_shape(item) for item in _own_sources(stage)],
     }
     if stage.data.source not in ("hub", "embedded"):
@@ -166,7 +165,7 @@ def _treatment(
         find_benchmark(
             task, bench=stage.evaluation.bench, prepared=None, with_shots=False, news=progress
         )
-        for task in stage.data.decontaminate
+        for task in config.decontaminate
     ]
     treatment = Treatment(
         config,

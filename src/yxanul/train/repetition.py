@@ -1,0 +1,56 @@
+"""What a run's repetition is worth, source by source, said before the first step is paid for.
+
+The one idea: the prepared data says how many tokens a source has, and the course how many are read
+of it, replay included; the law of arXiv 2305.16264 says what reading them so often is worth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from yxanul.plan.budget import effective_epochs, marginal_value
+from yxanul.train.reading import stage_ledger
+from yxanul.train.session import Session
+
+# "Up to 4 epochs ... negligible changes to loss" (arXiv 2305.16264).
+_HARMLESS_EPOCHS = 4.0
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """How often a run reads a source: `epochs` passes, worth `effective` passes over fresh data."""
+
+    source: str
+    epochs: float
+    effective: float
+    next_worth: float
+    """Of one more token, where a fresh one has 1."""
+
+
+def repetitions(session: Session) -> list[Repetition]:
+    """Return every source that the stages of this command read, in the order of the data."""
+    read: dict[str, int] = {}
+    for plan in session.active:
+        for source, tokens in stage_ledger(session, plan).items():
+            read[source] = read.get(source, 0) + tokens
+    return [
+        _repetition(source, read[source] / record.train.tokens)
+        for source, record in session.corpus.manifest.sources.items()
+        if read.get(source)
+    ]
+
+
+def _repetition(source: str, epochs: float) -> Repetition:
+    return Repetition(source, epochs, effective_epochs(epochs), marginal_value(epochs))
+
+
+def warnings(found: list[Repetition]) -> Iterator[str]:
+    """Yield a sentence for each source that is read more often than costs nothing."""
+    for one in found:
+        if one.epochs > _HARMLESS_EPOCHS:
+            yield (
+                f"{one.source} is read {one.epochs:.1f} times, which is worth {one.effective:.1f} "
+                f"times fresh text of that size; one more token brings {one.next_worth:.0%} of a "
+                "fresh one (arXiv 2305.16264): take fewer tokens, or more sources"
+            )
