@@ -1,4 +1,4 @@
-"""How fast text becomes shards, beside other programs: python -m benchmarks.preparing --out DIR
+"""How fast text becomes shards, beside other programs: python -m benchmarks.preparing --out DIR.
 
 The same real text for all (benchmarks.data.corpus), two processes each, one after the other. The
 whole pipeline (rules of quality, near duplicates, tokens) is raced on a smaller part, since

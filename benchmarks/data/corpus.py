@@ -18,7 +18,7 @@ from yxanul.data.sources.wikipedia import read_documents
 _FILE_BYTES = 10_000_000
 _ENDINGS = {".py", ".md", ".rst", ".txt"}
 _MOST_PACKAGES_BYTES = 90_000_000
-_PROBLEMS = 250_000
+_PROBLEMS = 900_000
 
 
 def write_corpus(folder: Path, *, megabytes: int) -> tuple[int, int]:

@@ -93,4 +93,5 @@ def test_every_way_is_compared_with_ours_in_its_own_round():
     assert ours_.to_ours == [1.0, 1.0]
     for mine, other, ratio in zip(ours_.tokens_per_s, peer.tokens_per_s, peer.to_ours, strict=True):
         assert ratio == pytest.approx(mine / other)
-    assert all(0 < share < 1 for share in (*ours_.share, *peer.share))
+    # Not below 1 for sure: the products are measured in another moment of a busy machine.
+    assert all(share > 0 for share in (*ours_.share, *peer.share))

@@ -140,7 +140,9 @@ def test_a_newer_checkpoint_that_does_not_verify_is_told(call, tmp_path):
 
 def assert_one_sentence(stderr: str, *parts: str) -> None:
     assert "Traceback" not in stderr
-    assert len(stderr.strip().splitlines()) == 1, stderr
+    # A device that lacks the run's precision is told before.
+    told = [line for line in stderr.strip().splitlines() if "this device lacks" not in line]
+    assert len(told) == 1, stderr
     for part in parts:
         assert part in stderr
 

@@ -78,7 +78,7 @@ def dropped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     draw = random.Random(1)
     words = [f"word{n}" for n in range(900)]
     texts = [" ".join(draw.choices(words, k=120)) for _ in range(60)]
-    texts[0] = f"<b>| `bold` |</b>\n{texts[0]}"
+    texts[0] = f"<b>| `bold` |</b> ![x](http://example.org/x)\n{texts[0]}"
     texts += [texts[1], texts[2], f"{texts[3]} and the end", "short\x1b[31m"]
     root = tmp_path_factory.mktemp("dropped")
     prepare_plans(root, plans=[plan(MemorySource("s", texts), min_tokens=20, near_duplicates=0.7)])
@@ -117,6 +117,7 @@ def test_a_card_per_stage_says_what_the_manifest_says(dropped: Path) -> None:
     assert "| kept | 60 | 93.75% |" in card
     assert "<b>" not in card
     assert "`bold`" not in card
+    assert "![x]" not in card
     for name in ("sources", "lengths", "dropped"):
         assert f"({stage}-{name}.svg)" in card
         tree = ElementTree.parse(dropped / "cards" / f"{stage}-{name}.svg")

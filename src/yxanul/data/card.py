@@ -102,7 +102,9 @@ def _left_out(one: Explanation, record: SourceRecord) -> Iterator[str]:
 
 def _cell(text: str) -> str:
     """Return text that cannot break a table or become markup."""
-    return html.escape(one_line(text), quote=False).replace("|", "&#124;").replace("`", "&#96;")
+    plain = html.escape(one_line(text), quote=False)
+    # Also links and pictures: a viewer would fetch what other people's text names.
+    return plain.translate({ord(mark): f"&#{ord(mark)};" for mark in "|`[]*\\"})
 
 
 def _plots(manifest: Manifest, root: Path, *, stage: str) -> dict[str, str]:

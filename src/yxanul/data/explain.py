@@ -69,7 +69,7 @@ def _explain(manifest: Manifest, root: Path, *, source: str, samples: int) -> Ex
         of_rule = found.setdefault(document.drop.rule, [])
         if len(of_rule) < samples:
             of_rule.append(document)
-    names = _names_of_near(manifest, root, found.get(_NEAR, []))
+    names = _names_of_near(found.get(_NEAR, []), manifest, root=root)
     by_number = sorted(record.dropped.items(), key=lambda item: -item[1])
     return Explanation(
         source=source,
@@ -99,7 +99,7 @@ def _named(detail: str, names: Mapping[str, str]) -> str:
 
 
 def _names_of_near(
-    manifest: Manifest, root: Path, documents: list[DroppedDocument]
+    documents: list[DroppedDocument], manifest: Manifest, *, root: Path
 ) -> dict[str, str]:
     """Return {beginning of a sha256: document} for those that dropped ones are near to."""
     wanted = {(one.drop.detail or "").rpartition(" ")[2].rstrip(".") for one in documents}

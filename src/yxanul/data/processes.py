@@ -7,10 +7,7 @@ processes end with this one, however it ends.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -19,6 +16,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Generic, TypeVar
 
+from yxanul.data.children import end_with_parent, usable_cores
 from yxanul.data.treatment import Treated, Treater, Treatment
 from yxanul.errors import InfrastructureError
 
@@ -51,7 +49,7 @@ def treat_in_order(
     InfrastructureError if a process is killed. Close the generator to end the processes early.
     """
     treater = Treater(treatment)
-    count = processes or os.cpu_count() or 1
+    count = processes or usable_cores()
     source = iter(batches)
     told, characters = False, 0
     for batch in source:
@@ -91,19 +89,6 @@ def _in_processes(
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def end_with_parent() -> None:
-    """Leave Ctrl-C to the parent, and end this process as soon as the parent has ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None  # this runs in a process of a pool
-    threading.Thread(target=_leave_after, args=(parent,), daemon=True).start()
-
-
-def _leave_after(parent: multiprocessing.process.BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
 
 
 _treater: Treater | None = None

@@ -7,8 +7,6 @@ million words a second on one core (EPYC, Zen 4), with 700,000 runs of words to 
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from bisect import bisect_right
 from collections import Counter, defaultdict, deque
@@ -23,6 +21,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from yxanul.data.benchmarks.items import Benchmark
+from yxanul.data.children import end_with_parent, usable_cores
 from yxanul.data.contamination.items import Wanted, wanted_items
 from yxanul.data.contamination.judge import Judge
 from yxanul.data.contamination.stretch import Held, ScannedStretch, Stretch, scan_stretch
@@ -191,13 +190,13 @@ def _results(
     work = partial(scan_stretch, manifest=corpus.manifest, root=corpus.root, judge=judge)
     if processes is None:
         tokens = sum(stretch.end - stretch.begin for stretch in stretches)
-        processes = (os.cpu_count() or 1) if tokens >= _FEWEST_TOKENS else 1
+        processes = usable_cores() if tokens >= _FEWEST_TOKENS else 1
     if processes == 1:
         yield from map(work, stretches)
         return
     # Spawned, since a process that runs torch's threads must not be forked.
     pool = ProcessPoolExecutor(
-        min(processes, len(stretches)), get_context("spawn"), initializer=_leave_interrupts_alone
+        min(processes, len(stretches)), get_context("spawn"), initializer=end_with_parent
     )
     chunk = max(1, min(_MOST_AT_ONCE, len(stretches) // (4 * processes)))
     try:
@@ -209,11 +208,6 @@ def _results(
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _leave_interrupts_alone() -> None:
-    """Let the parent decide what Ctrl-C means: the terminal sends it to all processes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _facts(corpus: Corpus, source: str, *, words: int) -> ScannedSource:
