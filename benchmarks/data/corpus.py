@@ -45,7 +45,7 @@ def write_corpus(folder: Path, *, megabytes: int) -> tuple[int, int]:
 
 def _mixed() -> Iterator[tuple[str, str]]:
     """Yield (name, text): a file, then as much of the other kinds as keeps the shares."""
-    files = chain(_files(Path(sysconfig.get_path("stdlib"))), _packages())
+    files = chain(files_below(Path(sysconfig.get_path("stdlib"))), _packages())
     leads = ((one.id, one.text) for one in read_documents(dropped={}))
     problems = (
         (one.id, one.text) for one in read_gsm_symbolic(seed=1, count=_PROBLEMS, dropped={})
@@ -67,14 +67,14 @@ def _grouped(items: Iterable[tuple[str, str]], size: int) -> Iterator[list[tuple
 
 def _packages() -> Iterator[tuple[str, str]]:
     size = 0
-    for name, text in _files(Path(sysconfig.get_path("purelib"))):
+    for name, text in files_below(Path(sysconfig.get_path("purelib"))):
         size += len(text)
         if size > _MOST_PACKAGES_BYTES:
             return
         yield name, text
 
 
-def _files(folder: Path) -> Iterator[tuple[str, str]]:
+def files_below(folder: Path) -> Iterator[tuple[str, str]]:
     for path in sorted(folder.rglob("*")):
         is_other = "site-packages" in path.parts and "site-packages" not in folder.parts
         if path.suffix not in _ENDINGS or is_other or not path.is_file():
