@@ -26,7 +26,7 @@ from yxanul.data.dropped import read_dropped
 from yxanul.data.pipeline import PlannedSource
 from yxanul.data.sources.catalog import open_folder
 from yxanul.data.sources.wikipedia import read_documents
-from yxanul.data.treatment import Treatment
+from yxanul.data.treatment import Treatment, plain_recipe
 
 TASKS = ("hellaswag", "triviaqa", "gsm8k", "humaneval")
 _NUMBER = re.compile(r"\d+")
@@ -133,7 +133,7 @@ def _report(texts: dict[str, list[str]], targets: Sequence[Wanted]) -> None:
             kind="folder",
             validation_fraction=0.01,
             open=lambda: open_folder(folder, name="text", domain="text"),
-            treat=lambda: (treatment, {}),
+            recipe=lambda: plain_recipe(treatment),
         )
         manifest = prepare_sources(
             [plan], out, settings={"stage": "0" * 64}, progress=lambda line: None

@@ -23,7 +23,7 @@ def ours(corpus: Path, out: Path, *, encoder: str, **treatment: Any) -> None:
     from yxanul.data.build import prepare_sources
     from yxanul.data.pipeline import Effort, PlannedSource
     from yxanul.data.sources.catalog import open_folder
-    from yxanul.data.treatment import Treatment
+    from yxanul.data.treatment import Treatment, plain_recipe
 
     config = TreatmentConfig.model_validate(treatment)
     plan = PlannedSource(
@@ -32,7 +32,7 @@ def ours(corpus: Path, out: Path, *, encoder: str, **treatment: Any) -> None:
         kind="folder",
         validation_fraction=0.01,
         open=partial(open_folder, corpus, name="text", domain="text"),
-        treat=lambda: (Treatment(config, encoder=encoder), {}),
+        recipe=lambda: plain_recipe(Treatment(config, encoder=encoder)),
     )
     prepare_sources(
         [plan],

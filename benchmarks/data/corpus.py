@@ -75,6 +75,7 @@ def _packages() -> Iterator[tuple[str, str]]:
 
 
 def files_below(folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield (name, text) of the sources and documentation below a folder that are UTF-8."""
     for path in sorted(folder.rglob("*")):
         is_other = "site-packages" in path.parts and "site-packages" not in folder.parts
         if path.suffix not in _ENDINGS or is_other or not path.is_file():

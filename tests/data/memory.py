@@ -13,7 +13,7 @@ from yxanul.data.document import Document
 from yxanul.data.manifest import Manifest, ShardFile
 from yxanul.data.pipeline import Effort, PlannedSource
 from yxanul.data.shards import ShardWriter, Tokens
-from yxanul.data.treatment import Treatment
+from yxanul.data.treatment import Treatment, plain_recipe
 
 
 @dataclass
@@ -72,7 +72,7 @@ def plan(
         kind="embedded",
         validation_fraction=fraction,
         open=partial(_opened, source),
-        treat=lambda: (Treatment(TreatmentConfig(**treatment), min_tokens=min_tokens), {}),
+        recipe=lambda: plain_recipe(Treatment(TreatmentConfig(**treatment), min_tokens=min_tokens)),
     )
 
 

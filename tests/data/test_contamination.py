@@ -274,6 +274,17 @@ def test_a_short_question_alone_is_no_evidence(tmp_path: Path) -> None:
     assert dirty(tmp_path / "c", [late], held) == {"triviaqa": []}
 
 
+def test_a_label_between_question_and_answer_hides_no_item() -> None:
+    """Nine words and five: 14 in a row that "Answer:" cuts into pieces that prove nothing."""
+    item = answer_item(
+        "cut", "Which river flows through the old Saltmere town?", "the slow Brendle of Upper Marsh"
+    )
+    assert [v.rule for v in scan_text(f"{item.prompt} {item.answer}", item)] == ["row"]
+    labelled = f"Question: {item.prompt}\nAnswer: {item.answer}"
+    assert [v.rule for v in scan_text(labelled, item)] == ["answered"]
+    assert scan_text(f"Question: {item.prompt}\nAnswer: nobody knows", item) == []
+
+
 def test_labels_of_a_prompt_are_no_part_of_the_question() -> None:
     labelled = replace(SHORT, prompt=f"Question: {SHORT.prompt}\nAnswer:")
     assert [v.rule for v in scan_text(f"{SHORT.prompt} {SHORT.answer}", labelled)] == ["answered"]

@@ -32,7 +32,7 @@ from yxanul.data.build import prepare_sources
 from yxanul.data.pipeline import Effort, PlannedSource
 from yxanul.data.sources.catalog import Opening, open_source
 from yxanul.data.sources.hub.patience import Patience
-from yxanul.data.treatment import Treatment
+from yxanul.data.treatment import Treatment, plain_recipe
 from yxanul.errors import YxanulError
 
 def say(line):
@@ -44,7 +44,7 @@ def plan(name):
     opening = Opening(say, patience=Patience(tries=3, first_wait_s=0.001))
     return PlannedSource(name=name, stage="one", kind="hub", validation_fraction=0.2,
                          open=partial(open_source, config, "hub", seed=1, opening=opening),
-                         treat=lambda: (Treatment(min_tokens=20), {}))
+                         recipe=lambda: plain_recipe(Treatment(min_tokens=20)))
 
 try:
     prepare_sources([plan("first"), plan("second")], Path(sys.argv[1]),

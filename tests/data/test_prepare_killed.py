@@ -24,12 +24,12 @@ from yxanul.config.treatment import TreatmentConfig
 from yxanul.data.build import prepare_sources
 from yxanul.data.pipeline import Effort, PlannedSource
 from yxanul.data.sources.catalog import open_folder, open_source
-from yxanul.data.treatment import Treatment
+from yxanul.data.treatment import Treatment, plain_recipe
 
 def plan(name, kind, opened):
     treatment = Treatment(TreatmentConfig(near_duplicates=0.7), min_tokens=20)
     return PlannedSource(name=name, stage="one", kind=kind, validation_fraction=0.2, open=opened,
-                         treat=lambda: (treatment, {}))
+                         recipe=lambda: plain_recipe(treatment))
 
 if __name__ == "__main__":
     texts, out, shard_tokens = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])

@@ -122,11 +122,12 @@ def _jobs(
     for plan, source in opened:
         bookmark: Bookmark | None = getattr(source, "bookmark", None)
         reader = bookmark.reader if bookmark else ""
-        treatment, decontaminated = plan.treat()
-        Treater(treatment)  # a library that is missing shows now
-        made_with = json.dumps([treatment.tools, decontaminated], sort_keys=True)
+        recipe = plan.recipe()
+        if getattr(source, "parts", None) is None:
+            Treater(recipe.treatment)  # a library that is missing shows now
+        made_with = json.dumps(recipe.as_json(), sort_keys=True)
         chain = identity(chain, plan.name, settings[plan.stage], source.version, reader, made_with)
-        yield Job(plan, source, treatment, decontaminated, settings[plan.stage], chain)
+        yield Job(plan, source, recipe, settings[plan.stage], chain)
 
 
 def _goes_on(name: str, *, jobs: Mapping[str, Job], bench: Workbench) -> bool:
@@ -203,5 +204,5 @@ def _begun_sizes(state: Unfinished, job: Job) -> dict[str, tuple[int, bool]]:
     """Return what `remember` needs of a source that an earlier start began."""
     if state.finished is not None:
         return _sizes(state.finished)
-    has_signatures = job.treatment.config.near_duplicates is not None
+    has_signatures = job.recipe.treatment.config.near_duplicates is not None
     return {split: (state.sides[split].index_bytes, has_signatures) for split in SPLITS}

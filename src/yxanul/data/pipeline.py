@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from yxanul.data.appended import AppendedFile
 from yxanul.data.bookmark import Mark
+from yxanul.data.cluster.parts import Parts
 from yxanul.data.dedup import SeenTexts
 from yxanul.data.document import Document
 from yxanul.data.documents import DocumentRecord, written_digests
@@ -31,7 +32,7 @@ from yxanul.data.reading import DocumentSource, ReadBatch, Reading
 from yxanul.data.shards import SHARD_TOKENS
 from yxanul.data.sides import Side
 from yxanul.data.split import is_validation
-from yxanul.data.treatment import Treated, Treatment
+from yxanul.data.treatment import Recipe, Treated, Treatment, plain_recipe
 from yxanul.data.unfinished import Unfinished, save_unfinished
 from yxanul.errors import UsageError
 from yxanul.units import format_count
@@ -44,8 +45,8 @@ class PlannedSource:
     """A source with what its stage asks of it.
 
     `validation_fraction` is the share held out (0 to 1); `settings` are the source's own, for the
-    manifest; `open` opens the source without reading documents, and `treat` says what is done to
-    its texts, with the benchmarks that are looked for, as {task: sha256 of its items}.
+    manifest; `open` opens the source without reading documents, and `recipe` says what is done to
+    its texts.
     """
 
     name: str
@@ -53,7 +54,7 @@ class PlannedSource:
     kind: str
     validation_fraction: float
     open: Callable[[], DocumentSource]
-    treat: Callable[[], tuple[Treatment, dict[str, str]]] = lambda: (Treatment(), {})
+    recipe: Callable[[], Recipe] = lambda: plain_recipe(Treatment())
     settings: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -91,8 +92,7 @@ class Job:
 
     plan: PlannedSource
     source: DocumentSource
-    treatment: Treatment
-    decontaminated: dict[str, str]
+    recipe: Recipe
     settings: str
     identity: str
     begun: Unfinished | None = None
@@ -131,17 +131,12 @@ def write_source(job: Job, *, bench: Workbench) -> SourceRecord:
             heard=lambda: pace.tell(work.counts),
         )
         effort = bench.effort
-        treated = treat_in_order(
-            reading.batches(),
-            job.treatment,
-            processes=effort.processes,
-            alone_characters=effort.alone_characters,
-            say=bench.progress,
-        )
         due = time.monotonic() + effort.keep_s
+        treated = _treated(job, reading, bench=bench)
         # Closed at once after an error, and with it the processes.
         for batch, texts in stack.enter_context(closing(treated)):
             work.write(batch, texts)
+            pace.tell(work.counts)
             if time.monotonic() >= due:
                 work.keep(batch.mark)
                 due = time.monotonic() + effort.keep_s
@@ -152,6 +147,25 @@ def write_source(job: Job, *, bench: Workbench) -> SourceRecord:
     bench.progress(f"{work.counts()}; {record.validation.documents:,} documents held out")
     work.keep(reading.mark, finished=record)
     return record
+
+
+def _treated(
+    job: Job, reading: Reading, *, bench: Workbench
+) -> Generator[tuple[ReadBatch, list[Treated]], None, None]:
+    """Yield the batches of a source, treated here or, for one with parts, by others before."""
+    parts: Parts | None = getattr(job.source, "parts", None)
+    if parts is not None:
+        for documents, texts in parts.read():
+            yield ReadBatch(documents, None), texts
+        return
+    effort = bench.effort
+    yield from treat_in_order(
+        reading.batches(),
+        job.recipe.treatment,
+        processes=effort.processes,
+        alone_characters=effort.alone_characters,
+        say=bench.progress,
+    )
 
 
 def remember(name: str, bench: Workbench, *, sizes: Mapping[str, tuple[int, bool]]) -> None:
@@ -178,7 +192,7 @@ class _SourceWork:
     def __init__(self, job: Job, bench: Workbench, *, stack: ExitStack) -> None:
         self._job = job
         self._bench = bench
-        self._least = job.treatment.config.near_duplicates
+        self._least = job.recipe.treatment.config.near_duplicates
         states = job.begun.sides if job.begun else {}
         self._sides = {
             split: Side(
@@ -291,8 +305,8 @@ class _SourceWork:
             version=source.version,
             kind=plan.kind,
             settings=dict(plan.settings),
-            tools=self._job.treatment.tools,
-            decontaminated=self._job.decontaminated,
+            tools=self._job.recipe.tools,
+            decontaminated=self._job.recipe.decontaminated,
             train=train,
             validation=validation,
             dropped={reason: dropped[reason] for reason in sorted(dropped)},

@@ -20,6 +20,8 @@ from yxanul.config.treatment import TreatmentConfig
 from yxanul.data.benchmarks.find import find_benchmark
 from yxanul.data.build import prepare_sources
 from yxanul.data.card import write_cards
+from yxanul.data.cluster.joined import JoinedSource
+from yxanul.data.cluster.parts import open_parts
 from yxanul.data.contamination.items import wanted_items
 from yxanul.data.files import refuse_checkpoint
 from yxanul.data.manifest import FORMAT_VERSION, MANIFEST_NAME, Manifest, load_manifest
@@ -27,7 +29,7 @@ from yxanul.data.pipeline import PlannedSource
 from yxanul.data.shards import SHARD_TOKENS
 from yxanul.data.sources.catalog import Opening, open_folder, open_source
 from yxanul.data.tokenizer import VOCABULARY_SHA256
-from yxanul.data.treatment import Treatment
+from yxanul.data.treatment import Recipe, Treatment
 from yxanul.data.unfinished import load_unfinished
 from yxanul.errors import UsageError
 
@@ -137,30 +139,27 @@ def _plans(
                 seed=stage.data.seed,
                 opening=Opening(progress, begun=_begun(out / source.name, stage)),
             ),
-            treat=partial(
-                _treatment,
-                stage,
-                source.treatment,
-                min_tokens=source.min_tokens,
-                progress=progress,
-            ),
+            recipe=partial(source_recipe, stage, source, progress=progress),
             settings=_shape(source),
         )
         for source in sources
     ]
 
 
-def _treatment(
+def source_recipe(
+    stage: StageConfig, source: SourceConfig, *, progress: Callable[[str], None]
+) -> Recipe:
+    """Return what is done to the texts of a source; raises what `read_benchmark` does."""
+    return _recipe(stage, source.treatment, min_tokens=source.min_tokens, progress=progress)
+
+
+def _recipe(
     stage: StageConfig,
     config: TreatmentConfig,
     *,
     min_tokens: int | None = None,
     progress: Callable[[str], None],
-) -> tuple[Treatment, dict[str, str]]:
-    """Return what is done to the texts of a source, and which items are looked for.
-
-    Raises what `read_benchmark` does.
-    """
+) -> Recipe:
     benchmarks = [
         find_benchmark(
             task, bench=stage.evaluation.bench, prepared=None, with_shots=False, news=progress
@@ -173,7 +172,8 @@ def _treatment(
         encoder=stage.data.encoder,
         wanted=tuple(wanted_items(benchmarks)),
     )
-    return treatment, {benchmark.task: benchmark.sha256 for benchmark in benchmarks}
+    found = {benchmark.task: benchmark.sha256 for benchmark in benchmarks}
+    return Recipe(treatment, found, treatment.tools)
 
 
 def _begun(folder: Path, stage: StageConfig) -> str | None:
@@ -192,14 +192,21 @@ def _folder_plan(stage: StageConfig, *, progress: Callable[[str], None]) -> Plan
             f"{chosen} is prepared already (it has a {MANIFEST_NAME}), so it is no folder of "
             "texts; use it as it is or name the folder of texts."
         )
+    parts = open_parts(str(folder))
+    domain = _folder_domain(stage)
+    treatment = stage.data.folder_treatment if parts is None else parts.recipe.treatment.config
     return PlannedSource(
         name=stage.name,
         stage=stage.name,
         kind="folder",
         validation_fraction=stage.data.validation_fraction,
-        open=partial(open_folder, folder, name=stage.name, domain=_folder_domain(stage)),
-        treat=partial(_treatment, stage, stage.data.folder_treatment, progress=progress),
-        settings={"treatment": stage.data.folder_treatment.model_dump(mode="json")},
+        open=partial(open_folder, folder, name=stage.name, domain=domain)
+        if parts is None
+        else partial(JoinedSource, parts, domain),
+        recipe=partial(_recipe, stage, treatment, progress=progress)
+        if parts is None
+        else lambda: parts.recipe,
+        settings={"treatment": treatment.model_dump(mode="json")},
     )
 
 

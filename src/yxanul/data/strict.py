@@ -104,6 +104,13 @@ class Fields:
             raise self.wrong(f"{key} must be a number")
         return float(value)  # type: ignore[arg-type]
 
+    def flag(self, key: str) -> bool:
+        """Return true or false."""
+        value = self._values[key]
+        if not isinstance(value, bool):
+            raise self.wrong(f"{key} must be true or false")
+        return value
+
     def counts(self, key: str) -> dict[str, int]:
         """Return an object of whole numbers."""
         table = self.table(key)

@@ -57,6 +57,36 @@ class Treatment:
             raise _missing(str(error.name)) from error
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """A treatment, and what its result depends on besides the texts.
+
+    `decontaminated` is {benchmark: sha256 of the items that are looked for}, `tools` are the
+    versions of libraries.
+    """
+
+    treatment: Treatment
+    decontaminated: dict[str, str]
+    tools: dict[str, str]
+
+    def as_json(self) -> dict[str, object]:
+        """Return it as plain values; the items themselves are left out."""
+        return {
+            "config": self.treatment.config.model_dump(mode="json"),
+            "min_tokens": self.treatment.min_tokens,
+            "decontaminated": self.decontaminated,
+            "tools": self.tools,
+        }
+
+
+def plain_recipe(treatment: Treatment) -> Recipe:
+    """Return the recipe of a treatment that looks for no benchmark, with what is installed here.
+
+    Raises MissingExtraError for a library that is not.
+    """
+    return Recipe(treatment, {}, treatment.tools)
+
+
 @dataclass(frozen=True, slots=True)
 class Treated:
     """One text after its treatment.

@@ -3,8 +3,8 @@
 Three rules, each within one document:
 - `row`: 13 words in a row stand there too (GPT-3, arXiv 2005.14165);
 - `coverage`: 70 % of the item's runs of eight do, in any order (PaLM, arXiv 2204.02311);
-- `answered`: of an item with fewer than 13 words in all, the whole question stands there, with the
-  answer within eight words after it.
+- `answered`: the whole question, of eight words or more, stands there, with the answer within eight
+  words after it.
 """
 
 from __future__ import annotations
@@ -95,6 +95,8 @@ class Judge:
             coverage = len(np.unique(offsets)) / int(self._runs[item])
             begin, length = _longest(positions, offsets)
             if length < _ROW_RUNS and coverage < COVERAGE:
+                # A question under 13 words, and its answer after other words, such as "Answer:".
+                yield from self._answered(matches, rows, text=text, document=document)
                 continue
             in_a_row = length >= _ROW_RUNS
             end = begin + length if in_a_row else int(positions.max()) + 1
@@ -111,7 +113,7 @@ class Judge:
     def _answered(
         self, matches: Matches, rows: Places, *, text: Ids, document: Places
     ) -> Iterator[Verdict]:
-        """Yield the short item if one of its questions in the document has its answer after it."""
+        """Yield the item if one of its questions in the document has its answer after it."""
         item = int(matches.item[rows[0]])
         question, answer = self._questions[item], self._answers[item]
         for begin in matches.position[rows[matches.offset[rows] == 0]].tolist():

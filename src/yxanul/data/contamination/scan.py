@@ -37,7 +37,7 @@ from yxanul.runfolder.contamination import (
     write_contamination,
 )
 
-RULES = "1"
+RULES = "2"
 """Version of the rules: another one looks at everything again."""
 STRETCH_TOKENS = 8_000_000
 # Below, starting processes costs more than it saves.

@@ -1,0 +1,243 @@
+"""Texts that were treated elsewhere, in files: what many machines write and one joins.
+
+The one idea: a task (a rank of `world_size`) writes its texts in the order it read them, and its
+`done` file last, with the sha256 of the others. Read back in the order of the ranks they are one
+source, and nothing of a task that was killed is ever taken for whole. Files are reached through
+fsspec, so they may lie on object storage.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, BinaryIO
+
+import fsspec
+import numpy as np
+
+from yxanul.config.treatment import TreatmentConfig
+from yxanul.data.document import Document
+from yxanul.data.drop import Drop
+from yxanul.data.near.minhash import SIGNATURE_BYTES
+from yxanul.data.strict import Fields, parse_json
+from yxanul.data.treatment import Recipe, Treated, Treatment
+from yxanul.errors import CorruptDataError, UsageError
+
+_FILES = ("texts.jsonl", "ids.bin", "signatures.bin")
+_DONE = "done.json"
+_DONE_KEYS = ("world_size", "made_with", "sha256", "documents")
+_KEYS = ("id", "url", "split_key", "digest", "bytes", "tokens", "drop", "is_signed", "text")
+_TEXT_CHARACTERS = 300
+_BATCH = 1024
+
+
+class PartWriter:
+    """Writes one task's texts below `place`; use it in a `with` block, and call `finish`."""
+
+    def __init__(self, place: str, rank: int) -> None:
+        self._place = place.rstrip("/")
+        self._rank = rank
+        self._files: dict[str, BinaryIO] = {}
+        self._digests = {name: hashlib.sha256() for name in _FILES}
+        self._documents = 0
+
+    def __enter__(self) -> PartWriter:
+        filesystem, path = fsspec.core.url_to_fs(self._place)
+        filesystem.makedirs(path, exist_ok=True)
+        done = f"{path}/{_name(self._rank, _DONE)}"
+        if filesystem.exists(done):
+            filesystem.rm(done)  # what it says is about to be untrue
+        self._files = {
+            name: fsspec.open(f"{self._place}/{_name(self._rank, name)}", "wb").open()
+            for name in _FILES
+        }
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def append(self, document: Document, text: Treated) -> None:
+        """Add a text."""
+        line = {
+            "id": document.id,
+            "url": document.url,
+            "split_key": document.split_key,
+            "digest": text.digest.hex(),
+            "bytes": text.bytes,
+            "tokens": len(text.ids),
+            "drop": asdict(text.drop) if text.drop else None,
+            "is_signed": text.signature is not None,
+            "text": document.text[:_TEXT_CHARACTERS],
+        }
+        self._write("texts.jsonl", json.dumps(line, separators=(",", ":")).encode() + b"\n")
+        self._write("ids.bin", text.ids.astype("<u2").tobytes())
+        if text.signature is not None:
+            self._write("signatures.bin", text.signature.astype("<u2").tobytes())
+        self._documents += 1
+
+    def finish(self, recipe: Recipe, *, world_size: int) -> None:
+        """Close the files and say that they are whole."""
+        for file in self._files.values():
+            file.close()
+        done = {
+            "world_size": world_size,
+            "made_with": recipe.as_json(),
+            "sha256": {name: digest.hexdigest() for name, digest in self._digests.items()},
+            "documents": self._documents,
+        }
+        with fsspec.open(f"{self._place}/{_name(self._rank, _DONE)}", "wb").open() as file:
+            file.write(json.dumps(done, sort_keys=True).encode())
+
+    def _write(self, name: str, content: bytes) -> None:
+        self._files[name].write(content)
+        self._digests[name].update(content)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """All parts of a source, every task of it done."""
+
+    place: str
+    recipe: Recipe
+    documents: int
+    version: str
+    sha256: tuple[dict[str, str], ...]
+
+    def read(self) -> Iterator[tuple[list[Document], list[Treated]]]:
+        """Yield (documents, the texts as treated) in batches, in the order of the tasks.
+
+        A document has the beginning of its text only. Raises CorruptDataError for a file that is
+        not as its task left it.
+        """
+        for rank in range(len(self.sha256)):
+            yield from self._read_rank(rank)
+
+    def _read_rank(self, rank: int) -> Iterator[tuple[list[Document], list[Treated]]]:
+        digests = {name: hashlib.sha256() for name in _FILES}
+        opened = {
+            name: fsspec.open(f"{self.place}/{_name(rank, name)}", "rb").open() for name in _FILES
+        }
+        try:
+            documents: list[Document] = []
+            texts: list[Treated] = []
+            for number, line in enumerate(opened["texts.jsonl"], start=1):
+                digests["texts.jsonl"].update(line)
+                where = f"{self.place}/{_name(rank, 'texts.jsonl')} line {number}"
+                document, text = _parse(line, where, opened=opened, digests=digests)
+                documents.append(document)
+                texts.append(text)
+                if len(texts) == _BATCH:
+                    yield documents, texts
+                    documents, texts = [], []
+            self._compare(rank, digests)
+            if texts:
+                yield documents, texts
+        finally:
+            for file in opened.values():
+                file.close()
+
+    def _compare(self, rank: int, digests: dict[str, Any]) -> None:
+        for name, digest in digests.items():
+            if digest.hexdigest() != self.sha256[rank][name]:
+                raise CorruptDataError(
+                    f"{self.place}/{_name(rank, name)} is not as its task left it (sha256); run "
+                    "that task again."
+                )
+
+
+def open_parts(place: str) -> Parts | None:
+    """Return the parts below `place`, None = there are none.
+
+    Raises UsageError if tasks are missing or differ in what they treated texts with.
+    """
+    place = place.rstrip("/")
+    filesystem, path = fsspec.core.url_to_fs(place)
+    if not filesystem.exists(f"{path}/{_name(0, _DONE)}"):
+        return None
+    first = _read_done(place, 0)
+    done = [first]
+    for rank in range(1, first.count("world_size")):
+        if not filesystem.exists(f"{path}/{_name(rank, _DONE)}"):
+            raise UsageError(
+                f"{place} holds the first of {first.count('world_size'):,} tasks, but task {rank} "
+                "is not done; run the tasks that are missing, with the same executor."
+            )
+        done.append(_read_done(place, rank))
+    if any(one.table("made_with") != first.table("made_with") for one in done):
+        raise UsageError(
+            f"The tasks in {place} treated their texts differently; run all of them with the same "
+            "settings and libraries."
+        )
+    hashes = tuple(one.texts("sha256") for one in done)
+    name = hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
+    documents = sum(one.count("documents") for one in done)
+    return Parts(
+        place,
+        _recipe(first),
+        documents,
+        f"{len(done)} parts, {documents} documents, sha256 {name[:16]}",
+        hashes,
+    )
+
+
+def _recipe(done: Fields) -> Recipe:
+    value = Fields(
+        done.table("made_with"),
+        "made_with",
+        keys=("config", "min_tokens", "tools", "decontaminated"),
+    )
+    least = value.number("min_tokens")
+    treatment = Treatment(
+        TreatmentConfig.model_validate_json(json.dumps(value.table("config"))),
+        min_tokens=None if least is None else int(least),
+    )
+    return Recipe(treatment, value.texts("decontaminated"), value.texts("tools"))
+
+
+def _read_done(place: str, rank: int) -> Fields:
+    where = f"{place}/{_name(rank, _DONE)}"
+    with fsspec.open(where, "rb").open() as file:
+        return Fields(parse_json(file.read(), where), where, keys=_DONE_KEYS)
+
+
+def _parse(
+    line: bytes, where: str, *, opened: dict[str, BinaryIO], digests: dict[str, Any]
+) -> tuple[Document, Treated]:
+    fields = Fields(parse_json(line, where), where, keys=_KEYS)
+    drop = None
+    if fields.has("drop"):
+        found = Fields(fields.table("drop"), where, keys=("rule", "value", "limit", "detail"))
+        drop = Drop(
+            found.text("rule"),
+            found.number("value"),
+            found.number("limit"),
+            found.optional_text("detail"),
+        )
+    signature = None
+    if fields.flag("is_signed"):
+        signature = _take("signatures.bin", SIGNATURE_BYTES, opened=opened, digests=digests)
+    document = Document(
+        fields.text("text"),
+        "",
+        fields.text("id"),
+        fields.optional_text("url"),
+        fields.optional_text("split_key"),
+    )
+    ids = _take("ids.bin", 2 * fields.count("tokens"), opened=opened, digests=digests)
+    text = Treated(
+        bytes.fromhex(fields.sha256("digest")), fields.count("bytes"), ids, drop, signature
+    )
+    return document, text
+
+
+def _take(name: str, size: int, *, opened: dict[str, BinaryIO], digests: dict[str, Any]) -> Any:
+    content = opened[name].read(size)
+    digests[name].update(content)
+    return np.frombuffer(content[: len(content) // 2 * 2], dtype="<u2")
+
+
+def _name(rank: int, name: str) -> str:
+    return f"{rank:05d}.{name}"

@@ -1,0 +1,88 @@
+"""The treatment of a source as a step of datatrove's pipelines: its local, Slurm and Ray executors.
+
+The one idea: what is done to a text depends on that text alone, so any number of tasks may do it;
+what depends on the others (duplicates, the side, the shards) is done by `yxanul prepare --data
+PARTS` afterwards, in the order of the tasks, so the result does not depend on who was faster. Needs
+the extra yxanul[data].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from datatrove.data import Document as TroveDocument
+from datatrove.pipeline.base import PipelineStep
+
+from yxanul.config.load import load_config
+from yxanul.data.cluster.parts import PartWriter
+from yxanul.data.document import Document
+from yxanul.data.prepare import source_recipe
+from yxanul.data.treatment import Recipe, Treater
+from yxanul.errors import UsageError
+
+_BATCH_DOCUMENTS = 256
+
+
+class TreatStep(PipelineStep):  # type: ignore[misc]  # datatrove has no types
+    """Treats the documents of a pipeline and writes them as one part per task.
+
+    Put it last: `LocalPipelineExecutor(pipeline=[ParquetReader(...), step], tasks=100)`.
+    """
+
+    name = "yxanul treatment"
+    type = "TREATMENT"
+
+    def __init__(self, parts: str, recipe: Recipe, *, source: str) -> None:
+        """`parts` is a folder or an address that fsspec knows, `source` begins documents' ids."""
+        super().__init__()
+        self._parts = parts
+        self._recipe = recipe
+        self._source = source
+
+    def run(self, data: Iterable[TroveDocument] | None, rank: int = 0, world_size: int = 1) -> None:
+        """Treat this task's documents, as datatrove calls it."""
+        treater = Treater(self._recipe.treatment)
+        with PartWriter(self._parts, rank) as writer:
+            for batch in _batches(map(self._document, data or ())):
+                texts = treater.treat([document.text for document in batch])
+                for document, text in zip(batch, texts, strict=True):
+                    writer.append(document, text)
+                    self.stat_update("dropped" if text.drop else "kept")
+            writer.finish(self._recipe, world_size=world_size)
+
+    def _document(self, found: TroveDocument) -> Document:
+        url: Any = found.metadata.get("url")
+        return Document(
+            text=found.text,
+            source=self._source,
+            id=f"{self._source}/{found.id}",
+            url=url if isinstance(url, str) else None,
+        )
+
+
+def treat_step(
+    config_dir: Path, *, stage: str, source: str, parts: str, bench_dir: str | None = None
+) -> TreatStep:
+    """Return the step of a source as the stage's file configures it.
+
+    The benchmarks that it looks for are read now, from `bench_dir` or where evaluation.bench says.
+    Raises UsageError for an unknown source, and what `load_config` and `read_benchmark` do.
+    """
+    overrides = [] if bench_dir is None else [f"evaluation.bench={bench_dir}"]
+    config = load_config(config_dir, stages=[stage], overrides=overrides).stages[0]
+    sources = {one.name: one for one in (*config.data.hub_sources, *config.data.embedded_sources)}
+    if source not in sources:
+        raise UsageError(
+            f"The stage {stage} has no source {source!r}, only {', '.join(sources)}; name one of "
+            "them."
+        )
+    recipe = source_recipe(config, sources[source], progress=print)
+    return TreatStep(parts, recipe, source=source)
+
+
+def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
+    while batch := list(islice(documents, _BATCH_DOCUMENTS)):
+        yield batch

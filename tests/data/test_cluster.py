@@ -1,0 +1,150 @@
+"""Texts that many tasks treated are joined to the data that one process prepares."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.data.memory import stage
+from yxanul.config.treatment import TreatmentConfig
+from yxanul.data.cluster.parts import PartWriter, open_parts
+from yxanul.data.document import Document
+from yxanul.data.documents import read_documents
+from yxanul.data.manifest import Manifest
+from yxanul.data.prepare import prepare
+from yxanul.data.treatment import Recipe, Treater, Treatment
+from yxanul.data.verify import verify
+from yxanul.errors import CorruptDataError, UsageError
+
+pytest.importorskip("datatrove", reason="needs the extra yxanul[data]")
+
+
+def recipe(**config: object) -> Recipe:
+    treatment = Treatment(TreatmentConfig.model_validate(config), min_tokens=12)
+    return Recipe(treatment, decontaminated={}, tools=treatment.tools)
+
+
+def texts() -> list[str]:
+    """Return 300 different texts, ten of them twice, one nearly so, and a short one."""
+    draw, words = random.Random(1), [f"word{n}" for n in range(900)]
+    found = [" ".join(draw.choices(words, k=draw.randrange(40, 120))) for _ in range(300)]
+    return [*found, *found[50:60], f"{found[70]} and more", "short"]
+
+
+def write_lines(folder: Path, count: int) -> Path:
+    """Write the texts into files of `count` lines each."""
+    folder.mkdir(parents=True)
+    rows = texts()
+    for number in range(0, len(rows), count):
+        lines = (json.dumps({"text": text}) for text in rows[number : number + count])
+        (folder / f"{number:04d}.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def treat(parts: Path, ranks: int, *, of: Recipe | None = None) -> None:
+    """Treat the texts in so many tasks, without datatrove."""
+    made, rows = of or recipe(near_duplicates=0.7), texts()
+    size = -(-len(rows) // ranks)
+    for rank in reversed(range(ranks)):
+        with PartWriter(str(parts), rank) as writer:
+            own = rows[rank * size : rank * size + size]
+            for n, text in enumerate(Treater(made.treatment).treat(own)):
+                writer.append(Document(own[n], "s", f"s/{rank * size + n}", f"x:{n}"), text)
+            writer.finish(made, world_size=ranks)
+
+
+def joined(parts: Path, out: Path) -> Manifest:
+    return prepare([stage("stage1_tests", source=str(parts))], out, progress=lambda line: None)
+
+
+def shards(manifest: Manifest) -> list[str]:
+    return [s.split(x).sha256 for s in manifest.sources.values() for x in ("train", "validation")]
+
+
+def test_the_result_does_not_depend_on_the_number_of_tasks(tmp_path: Path) -> None:
+    found = []
+    for ranks in (1, 3, 7):
+        treat(tmp_path / f"parts{ranks}", ranks)
+        manifest = joined(tmp_path / f"parts{ranks}", tmp_path / f"out{ranks}")
+        verify(manifest, tmp_path / f"out{ranks}")
+        found.append(shards(manifest))
+        record = manifest.sources["stage1_tests"]
+        assert record.dropped == {"duplicate": 10, "near_duplicate": 1, "too_short": 1}
+    assert found[0] == found[1] == found[2]
+
+
+def test_the_joined_data_is_what_one_process_prepares(tmp_path: Path) -> None:
+    treat(tmp_path / "parts", 3)
+    lines = write_lines(tmp_path / "lines", 1000)
+    config = stage("stage1_tests", source=str(lines), folder_treatment={"near_duplicates": 0.7})
+    alone = prepare([config], tmp_path / "alone", progress=lambda line: None)
+    together = joined(tmp_path / "parts", tmp_path / "together")
+    ours, theirs = (
+        {
+            document.sha256
+            for _, document in read_documents(found, place, source="stage1_tests", split="train")
+            if document.tokens > 12
+        }
+        for found, place in ((together, tmp_path / "together"), (alone, tmp_path / "alone"))
+    )
+    assert ours == theirs
+
+
+def test_a_task_that_is_not_done_or_differs_is_refused(tmp_path: Path) -> None:
+    treat(tmp_path / "parts", 3)
+    (tmp_path / "parts" / "00001.done.json").unlink()
+    with pytest.raises(UsageError, match="task 1 is not done"):
+        joined(tmp_path / "parts", tmp_path / "out")
+    treat(tmp_path / "other", 3, of=recipe(near_duplicates=0.9))
+    for file in (tmp_path / "other").glob("00001.*"):
+        file.replace(tmp_path / "parts" / file.name)
+    with pytest.raises(UsageError, match="treated their texts differently"):
+        joined(tmp_path / "parts", tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["texts.jsonl", "ids.bin", "signatures.bin"])
+def test_a_damaged_part_is_found_and_nothing_is_left(tmp_path: Path, name: str) -> None:
+    treat(tmp_path / "parts", 2)
+    place = tmp_path / "parts" / f"00001.{name}"
+    content = bytearray(place.read_bytes())
+    content[len(content) // 2] ^= 1
+    place.write_bytes(content)
+    with pytest.raises(CorruptDataError):
+        joined(tmp_path / "parts", tmp_path / "out")
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_parts_may_lie_wherever_fsspec_reaches(tmp_path: Path) -> None:
+    place = "memory://cluster/parts"
+    with PartWriter(place, 0) as writer:
+        writer.append(Document("a text", "s", "s/0"), Treater(Treatment()).treat(["a text"])[0])
+        writer.finish(recipe(), world_size=1)
+    parts = open_parts(place)
+    assert parts is not None
+    ((documents, treated),) = parts.read()
+    assert documents[0].id == "s/0"
+    assert treated[0].ids.tolist() == [64, 2420]
+    assert open_parts("memory://cluster/none") is None
+
+
+def test_a_pipeline_of_datatrove_writes_the_parts(tmp_path: Path) -> None:
+    from datatrove.executor import LocalPipelineExecutor
+    from datatrove.pipeline.readers import JsonlReader
+
+    from yxanul.data.cluster.steps import TreatStep
+
+    lines = write_lines(tmp_path / "lines", 60)
+    step = TreatStep(str(tmp_path / "parts"), recipe(near_duplicates=0.7), source="mine")
+    LocalPipelineExecutor(
+        pipeline=[JsonlReader(str(lines)), step],
+        tasks=3,
+        workers=1,
+        logging_dir=str(tmp_path / "logs"),
+    ).run()
+    manifest = joined(tmp_path / "parts", tmp_path / "out")
+    verify(manifest, tmp_path / "out")
+    record = manifest.sources["stage1_tests"]
+    kept = record.train.documents + record.validation.documents
+    assert kept + sum(record.dropped.values()) == len(texts())
+    assert record.dropped["near_duplicate"] == 1
