@@ -124,7 +124,8 @@ def _jobs(
         reader = bookmark.reader if bookmark else ""
         recipe = plan.recipe()
         if getattr(source, "parts", None) is None:
-            Treater(recipe.treatment)  # a library that is missing shows now
+            # A library that is missing shows now; the items take a second, and cannot be missing.
+            Treater(replace(recipe.treatment, wanted=()))
         made_with = json.dumps(recipe.as_json(), sort_keys=True)
         chain = identity(chain, plan.name, settings[plan.stage], source.version, reader, made_with)
         yield Job(plan, source, recipe, settings[plan.stage], chain)

@@ -130,16 +130,14 @@ def write_source(job: Job, *, bench: Workbench) -> SourceRecord:
             mark=begun.mark if begun else None,
             heard=lambda: pace.tell(work.counts),
         )
-        effort = bench.effort
-        due = time.monotonic() + effort.keep_s
+        due = time.monotonic() + bench.effort.keep_s
         treated = _treated(job, reading, bench=bench)
         # Closed at once after an error, and with it the processes.
         for batch, texts in stack.enter_context(closing(treated)):
             work.write(batch, texts)
-            pace.tell(work.counts)
             if time.monotonic() >= due:
                 work.keep(batch.mark)
-                due = time.monotonic() + effort.keep_s
+                due = time.monotonic() + bench.effort.keep_s
         if reading.error is not None:
             work.keep(reading.mark)
             raise reading.error
@@ -157,6 +155,7 @@ def _treated(
     if parts is not None:
         for documents, texts in parts.read():
             yield ReadBatch(documents, None), texts
+            reading.heard()
         return
     effort = bench.effort
     yield from treat_in_order(

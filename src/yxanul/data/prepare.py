@@ -11,13 +11,15 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Container, Sequence
-from functools import partial
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
 from yxanul.config.schema import SourceConfig, StageConfig
 from yxanul.config.treatment import TreatmentConfig
 from yxanul.data.benchmarks.find import find_benchmark
+from yxanul.data.benchmarks.items import Benchmark
 from yxanul.data.build import prepare_sources
 from yxanul.data.card import write_cards
 from yxanul.data.cluster.joined import JoinedSource
@@ -37,6 +39,8 @@ from yxanul.errors import UsageError
 # in the papers, and how it is reached.
 _SHAPES_NO_TOKEN = {"weight", "licence", "attribution", "private"}
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+FindBenchmark = Callable[[str, str], Benchmark]
+"""Returns the items of a task, from the hub or a folder as its second argument says."""
 # Raise it when cleaning, dedup or split give other tokens for the same documents.
 _PROCESS_VERSION = 2
 
@@ -57,7 +61,8 @@ def prepare(
     _check_folders(stages, held=held.stages if held else {})
     if held is not None:
         _check_revisions(stages, held, out=out)
-    plans = [plan for stage in stages for plan in _plans(stage, out, progress=progress)]
+    opening = _Opening(out, progress, cache(partial(_find, progress=progress)))
+    plans = [plan for stage in stages for plan in _plans(stage, opening)]
     settings = {stage.name: settings_sha256(stage) for stage in stages}
     manifest = prepare_sources(plans, out, settings=settings, progress=progress)
     write_cards(manifest, out)
@@ -114,11 +119,18 @@ def _own_sources(stage: StageConfig) -> tuple[SourceConfig, ...]:
     return {"hub": data.hub_sources, "embedded": data.embedded_sources}.get(data.source, ())
 
 
-def _plans(
-    stage: StageConfig, out: Path, *, progress: Callable[[str], None]
-) -> list[PlannedSource]:
+@dataclass(frozen=True)
+class _Opening:
+    """What the plans of all stages share; `find` reads each benchmark once."""
+
+    out: Path
+    progress: Callable[[str], None]
+    find: FindBenchmark
+
+
+def _plans(stage: StageConfig, opening: _Opening) -> list[PlannedSource]:
     if stage.data.source not in ("hub", "embedded"):
-        return [_folder_plan(stage, progress=progress)]
+        return [_folder_plan(stage, opening)]
     kind: Literal["hub", "embedded"] = "hub" if stage.data.source == "hub" else "embedded"
     sources = _own_sources(stage)
     if not sources:
@@ -137,20 +149,22 @@ def _plans(
                 source,
                 kind,
                 seed=stage.data.seed,
-                opening=Opening(progress, begun=_begun(out / source.name, stage)),
+                opening=Opening(opening.progress, begun=_begun(opening.out / source.name, stage)),
             ),
-            recipe=partial(source_recipe, stage, source, progress=progress),
+            recipe=partial(source_recipe, stage, source, find=opening.find),
             settings=_shape(source),
         )
         for source in sources
     ]
 
 
-def source_recipe(
-    stage: StageConfig, source: SourceConfig, *, progress: Callable[[str], None]
-) -> Recipe:
-    """Return what is done to the texts of a source; raises what `read_benchmark` does."""
-    return _recipe(stage, source.treatment, min_tokens=source.min_tokens, progress=progress)
+def source_recipe(stage: StageConfig, source: SourceConfig, *, find: FindBenchmark) -> Recipe:
+    """Return what is done to the texts of a source; raises what `find` does."""
+    return _recipe(stage, source.treatment, min_tokens=source.min_tokens, find=find)
+
+
+def _find(task: str, bench: str, *, progress: Callable[[str], None]) -> Benchmark:
+    return find_benchmark(task, bench=bench, prepared=None, with_shots=False, news=progress)
 
 
 def _recipe(
@@ -158,14 +172,9 @@ def _recipe(
     config: TreatmentConfig,
     *,
     min_tokens: int | None = None,
-    progress: Callable[[str], None],
+    find: FindBenchmark,
 ) -> Recipe:
-    benchmarks = [
-        find_benchmark(
-            task, bench=stage.evaluation.bench, prepared=None, with_shots=False, news=progress
-        )
-        for task in config.decontaminate
-    ]
+    benchmarks = [find(task, stage.evaluation.bench) for task in config.decontaminate]
     treatment = Treatment(
         config,
         min_tokens=min_tokens,
@@ -185,7 +194,7 @@ def _begun(folder: Path, stage: StageConfig) -> str | None:
     return state.version if asked <= {None, state.version.rpartition("@")[2]} else None
 
 
-def _folder_plan(stage: StageConfig, *, progress: Callable[[str], None]) -> PlannedSource:
+def _folder_plan(stage: StageConfig, opening: _Opening) -> PlannedSource:
     chosen, folder = Path(stage.data.source), _stage_folder(stage)
     if (chosen / MANIFEST_NAME).is_file():
         raise UsageError(
@@ -203,7 +212,7 @@ def _folder_plan(stage: StageConfig, *, progress: Callable[[str], None]) -> Plan
         open=partial(open_folder, folder, name=stage.name, domain=domain)
         if parts is None
         else partial(JoinedSource, parts, domain),
-        recipe=partial(_recipe, stage, treatment, progress=progress)
+        recipe=partial(_recipe, stage, treatment, find=opening.find)
         if parts is None
         else lambda: parts.recipe,
         settings={"treatment": treatment.model_dump(mode="json")},

@@ -69,7 +69,7 @@ class Reading:
         """`heard` is called after every document, and may raise to stop the work."""
         self._source = source
         self._begin = mark
-        self._heard = heard
+        self.heard = heard
         self.bookmark: Bookmark | None = getattr(source, "bookmark", None)
         self.error: YxanulError | None = None
 
@@ -96,7 +96,7 @@ class Reading:
                     yield self._batch(batch)
                     batch, characters = [], 0
                 # Not before: whoever stops the work here must not lose a document that was read.
-                self._heard()
+                self.heard()
         except YxanulError as error:
             self.error = error
         if batch:

@@ -15,8 +15,11 @@ from typing import Any
 
 from datatrove.data import Document as TroveDocument
 from datatrove.pipeline.base import PipelineStep
+from datatrove.utils.logging import logger
 
 from yxanul.config.load import load_config
+from yxanul.data.benchmarks.find import find_benchmark
+from yxanul.data.benchmarks.items import Benchmark
 from yxanul.data.cluster.parts import PartWriter
 from yxanul.data.document import Document
 from yxanul.data.prepare import source_recipe
@@ -79,8 +82,12 @@ def treat_step(
             f"The stage {stage} has no source {source!r}, only {', '.join(sources)}; name one of "
             "them."
         )
-    recipe = source_recipe(config, sources[source], progress=print)
+    recipe = source_recipe(config, sources[source], find=_find)
     return TreatStep(parts, recipe, source=source)
+
+
+def _find(task: str, bench: str) -> Benchmark:
+    return find_benchmark(task, bench=bench, prepared=None, with_shots=False, news=logger.info)
 
 
 def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:

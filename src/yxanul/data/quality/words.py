@@ -10,13 +10,33 @@ extra yxanul[data].
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 
-import spacy
 from datatrove.utils.word_tokenizers import WordTokenizer
-from spacy.pipeline import Sentencizer
+
+
+@contextmanager
+def _without(module: str) -> Iterator[None]:
+    """Let imports inside the block find no such module, unless it is loaded already."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]  # so Python writes "not to be found"
+    try:
+        yield
+    finally:
+        del sys.modules[module]
+
+
+# spaCy loads torch where it is installed, 180 MB and two seconds in each process, and needs it for
+# models that nobody asks for here.
+with _without("torch"):
+    import spacy
+    from spacy.pipeline import Sentencizer
 
 # About 100 MB; then all are forgotten, with spaCy's own strings.
 _MOST_STRETCHES = 1 << 19
