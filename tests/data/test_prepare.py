@@ -3,16 +3,22 @@
 import fcntl
 import hashlib
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.data.memory import MemorySource, plan, prepare_plans, prepare_texts, sentences
+from yxanul.data import reading
+from yxanul.data.clean import clean, reason_to_drop
 from yxanul.data.document import Document
 from yxanul.data.documents import read_documents
-from yxanul.data.manifest import Manifest, load_manifest
+from yxanul.data.manifest import SPLITS, Manifest, load_manifest
 from yxanul.data.shards import open_stream
 from yxanul.data.tokenizer import EOT, load_tokenizer
 from yxanul.data.verify import verify
@@ -54,6 +60,28 @@ def test_every_document_is_on_one_side_and_whole(tmp_path: Path) -> None:
     assert not set(train) & set(validation)
     assert [text for text in texts if text in set(train)] == train
     verify(manifest, tmp_path)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=30), max_size=12),
+    batch=st.integers(1, 200),
+)
+def test_no_text_is_lost_or_doubled_whatever_the_batches(texts: list[str], batch: int) -> None:
+    """In any batches the shards hold every different text once, in the order of the source."""
+    every = [*sentences(40), *texts]
+    with (
+        tempfile.TemporaryDirectory() as place,
+        patch.object(reading, "_BATCH_CHARACTERS", batch),
+    ):
+        root = Path(place)
+        manifest = prepare_texts(root, s=every)
+        train, validation = (texts_of(manifest, root, "s", split) for split in SPLITS)
+    expected = list(dict.fromkeys(text for text in map(clean, every) if not reason_to_drop(text)))
+    assert sorted(train + validation) == sorted(expected)
+    assert [text for text in expected if text in set(train)] == train
+    dropped = manifest.sources["s"].dropped
+    assert len(every) == len(expected) + sum(dropped.values())
 
 
 def test_the_manifest_counts_what_is_there(tmp_path: Path) -> None:
