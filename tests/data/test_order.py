@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.data.memory import stage
 from yxanul.data.order import (
     OrderKey,
     OrderSource,
@@ -156,3 +157,40 @@ def test_the_order_of_the_flagship_is_cheap() -> None:
     assert order.source_index.nbytes + order.chunk_index.nbytes == 6 * 7_324_218
     assert order.source_index.dtype == np.uint16
     assert order.chunk_index.dtype == np.uint32
+
+
+@pytest.mark.parametrize(("share", "ramp"), [(0.5, 0.2), (0.1, 0.2), (0.25, 0.5), (0.3, 0.1)])
+def test_a_ramp_brings_the_mixture_in_along_a_line_and_changes_no_count(
+    share: float, ramp: float
+) -> None:
+    own = [OrderSource("a", 5000, 0.75), OrderSource("b", 300, 0.25)]
+    replay = [OrderSource("old", 4000, 1.0)]
+    n = 40_000
+    hard = stage_order(KEY, n, own=own, replay=replay, replay_share=share)
+    soft = stage_order(KEY, n, own=own, replay=replay, replay_share=share, ramp_fraction=ramp)
+    counts = [np.bincount(order.source_index, minlength=3).tolist() for order in (hard, soft)]
+    assert counts[0] == counts[1]
+    # Each source gives the same chunks in the same order, only at other moments.
+    for source in range(3):
+        one, other = (order.chunk_index[order.source_index == source] for order in (hard, soft))
+        assert np.array_equal(one, other)
+    after = (share - ramp / 2) / (1 - ramp / 2)
+    replayed = soft.source_index == 2
+    middles = np.arange(20) / 20 + 1 / 40
+    expected = np.where(middles < ramp, 1 - (1 - after) * middles / ramp, after)
+    found = replayed.reshape(20, -1).mean(axis=1)
+    assert np.abs(found - expected).max() < 0.03
+    # The own sources keep their shares of what is new.
+    new = soft.source_index[~replayed].reshape(-1, 10)[: len(soft.source_index) // 20]
+    assert abs((new == 1).mean() - 0.25) < 0.01
+
+
+def test_without_replay_there_is_no_ramp() -> None:
+    own = [OrderSource("a", 50, 1.0)]
+    plain = stage_order(KEY, 500, own=own)
+    assert stage_order(KEY, 500, own=own, ramp_fraction=0.2).sha256() == plain.sha256()
+
+
+def test_a_ramp_that_replay_cannot_fill_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"ramp_fraction \(0.3\) is more than twice replay_share"):
+        stage("one", replay_share=0.1, ramp_fraction=0.3)

@@ -62,6 +62,7 @@ def open_loader(config: RunConfig, stage: StageConfig, *, root: Path, steps: int
         own=own,
         replay=replay,
         replay_share=stage.data.replay_share,
+        ramp_fraction=stage.data.ramp_fraction,
     )
     streams = {n: open_stream(manifest, root, source=n, split="train") for n in order.sources}
     return StageLoader(order, streams, chunk_tokens=chunk, batch_tokens=stage.training.batch_tokens)

@@ -254,6 +254,14 @@ class DataConfig(Section):
         description="Share of the stage's tokens taken from earlier stages' training sources; the "
         "first stage has none and reads only its own.",
     )
+    ramp_fraction: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="Over this first share of the stage the replayed part falls in a straight line "
+        "from all to what it is from there on; replay_share over the whole stage stays. 0 = a hard "
+        "change. At most twice replay_share.",
+    )
     validation_fraction: float = Field(
         default=0.01,
         gt=0,
@@ -300,6 +308,11 @@ class DataConfig(Section):
             names = [source.name for source in sources]
             twice = sorted({name for name in names if names.count(name) > 1})
             problems += [f"two sources are called {name}; rename one" for name in twice]
+        if self.ramp_fraction > 2 * self.replay_share:
+            problems.append(
+                f"ramp_fraction ({self.ramp_fraction:g}) is more than twice replay_share "
+                f"({self.replay_share:g}); lower it, or replay more"
+            )
         refuse(problems)
         return self
 

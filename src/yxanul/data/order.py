@@ -9,6 +9,7 @@ is the same for every number of ranks and every sequence length, and can be comp
 * Where they stand: the j-th of a source's c chunks stands at (j + u) / c of the stage, u in [0, 1)
   from a hash. Every source is spread over the whole stage, so each stretch of it follows the
   mixture closely; a plain shuffle would leave short runs to chance.
+  A stage may begin with replay alone and come to its mixture in a straight line.
 * Which chunk it is: each epoch of a source is its own permutation, so every chunk is read once
   before any is read again.
 
@@ -86,11 +87,14 @@ def stage_order(
     own: Sequence[OrderSource],
     replay: Sequence[OrderSource] = (),
     replay_share: float = 0.0,
+    ramp_fraction: float = 0.0,
 ) -> StageOrder:
     """Return the order of a stage of `n_chunks` samples.
 
     `replay_share` (0 to 1) of them come from `replay`, the earlier stages' sources; without any
-    the stage reads only its `own`. Raises `UsageError` for a source without a chunk.
+    the stage reads only its `own`. Over the first `ramp_fraction` of the stage (at most twice
+    `replay_share`) the replayed part falls in a straight line from all to what it is from there on.
+    Raises `UsageError` for a source without a chunk.
     """
     sources = (*own, *replay)
     _check(sources)
@@ -100,6 +104,12 @@ def stage_order(
         _places(count, key.hash64("places", source.name))
         for source, count in zip(sources, counts, strict=True)
     ]
+    if replay and ramp_fraction:
+        ramp = _Ramp(ramp_fraction, replayed=replay_share)
+        places = [
+            ramp.own(found) if number < len(own) else ramp.replay(found)
+            for number, found in enumerate(places)
+        ]
     source_index = labels[np.argsort(np.concatenate(places), kind="stable")]
     chunk_index = np.empty(n_chunks, dtype=np.uint32)
     for number, source in enumerate(sources):
@@ -165,6 +175,36 @@ def _places(count: int, key: int) -> npt.NDArray[np.float64]:
     """Return where a source's chunks stand in the stage, in [0, 1], ascending."""
     jitter = (splitmix64(key, count) >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return (np.arange(count, dtype=np.float64) + jitter) / max(count, 1)
+
+
+class _Ramp:
+    """Moves places so that a stage begins with replay alone and comes to its mixture in a line.
+
+    At each moment t in [0, 1] the replayed part is 1 - (1 - b) t / f before f, and b after it; b is
+    such that the parts over the whole stage stay what they are. A place is a share of a source's
+    chunks, and becomes the moment by which so many of its group are read.
+    """
+
+    def __init__(self, fraction: float, *, replayed: float) -> None:
+        self._fraction = fraction
+        self._replayed = replayed
+        self._after = (replayed - fraction / 2) / (1 - fraction / 2)
+
+    def replay(self, places: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return the moments of a replayed source, ascending."""
+        f, b = self._fraction, self._after
+        read = places * self._replayed
+        during = f * (1 + b) / 2
+        early = f * (1 - np.sqrt(np.maximum(0.0, 1 - 2 * (1 - b) * read / f))) / (1 - b)
+        late = f + (read - during) / b if b > 0 else np.full_like(read, f)
+        return np.where(read < during, early, late)
+
+    def own(self, places: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return the moments of one of the stage's own sources, ascending."""
+        f, b = self._fraction, 1 - self._after
+        read = places * (1 - self._replayed)
+        during = f * b / 2
+        return np.where(read < during, np.sqrt(2 * f * read / b), f + (read - during) / b)
 
 
 def _chunks(source: OrderSource, count: int, *, key: OrderKey) -> npt.NDArray[np.uint32]:

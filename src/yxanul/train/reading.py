@@ -74,4 +74,6 @@ def _order(session: Session, plan: StagePlan, *, segment: Segment) -> StageOrder
         own=own,
         replay=replay,
         replay_share=plan.config.data.replay_share,
+        # An extension goes on with the mixture that the stage came to.
+        ramp_fraction=plan.config.data.ramp_fraction if segment.first == 0 else 0.0,
     )
