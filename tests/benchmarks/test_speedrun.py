@@ -34,7 +34,11 @@ def course(tmp_path_factory):
     return config, text
 
 
-@pytest.mark.parametrize("way", RACERS)
+# nanochat's compiles for half a minute.
+WAYS = [pytest.param(way, marks=pytest.mark.slow) if way == "nanochat" else way for way in RACERS]
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_a_way_learns_while_its_time_runs(course, way):
     config, text = course
     racer = RACERS[way](config, 1)

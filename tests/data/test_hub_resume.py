@@ -144,7 +144,7 @@ def test_a_preparation_killed_again_and_again_ends_with_the_same_bytes(
 ) -> None:
     draw, out, kills = random.Random(1), tmp_path / "out", 0
     hub.break_with()
-    while kills < 12 and not killed(
+    while kills < 6 and not killed(
         hub, out, after=draw.choice([1, 2]), delay_s=draw.choice([0.0, 0.01, 0.1])
     ):
         kills += 1

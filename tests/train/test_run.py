@@ -124,6 +124,17 @@ def test_a_source_that_is_read_too_often_is_told_before_the_first_step(world):
     assert " times, which is worth" not in world.finish("train", "other", *words).stderr
 
 
+def test_a_stage_that_comes_to_its_mixture_along_a_line_reads_as_much_of_each_source(world):
+    soft = f"{STAGES[1]}.data.ramp_fraction=0.5"
+    ledgers = []
+    for name, words in (("hard", []), ("soft", ["--set", soft])):
+        assert json.loads(world.finish("run", name, "--json", *words).stdout)["steps"] == 2 * STEPS
+        rows = (world.root / name / "gates.jsonl").read_text().splitlines()
+        ledgers.append([found for row in rows if (found := json.loads(row).get("ledger"))])
+    assert len(ledgers[0]) == 2
+    assert ledgers[0] == ledgers[1]
+
+
 def test_a_refused_command_leaves_the_record_of_the_run(world):
     world.finish("run", "run")
     before = world.exit_record("run")
