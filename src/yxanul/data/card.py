@@ -91,7 +91,8 @@ def _left_out(one: Explanation, record: SourceRecord) -> Iterator[str]:
     yield "\nExamples, kept:\n"
     for sample in one.kept_samples:
         yield f"- {_cell(sample.id)}: {_cell(sample.text[:_EXAMPLE_CHARACTERS])}"
-    yield "\nExamples, left out:\n"
+    if any(rule.samples for rule in one.rules):
+        yield "\nExamples, left out:\n"
     for rule in one.rules:
         for sample in rule.samples:
             why = f"{rule.rule}, {sample.why}" if sample.why else rule.rule
@@ -102,7 +103,7 @@ def _left_out(one: Explanation, record: SourceRecord) -> Iterator[str]:
 
 def _cell(text: str) -> str:
     """Return text that cannot break a table or become markup."""
-    plain = html.escape(one_line(text), quote=False)
+    plain = html.escape(one_line(" ".join(text.split())), quote=False)
     # Also links and pictures: a viewer would fetch what other people's text names.
     return plain.translate({ord(mark): f"&#{ord(mark)};" for mark in "|`[]*\\"})
 
