@@ -15,7 +15,7 @@ from yxanul.data.manifest import Manifest
 from yxanul.data.prepare import prepare
 from yxanul.data.treatment import Recipe, Treater, Treatment
 from yxanul.data.verify import verify
-from yxanul.errors import CorruptDataError, UsageError
+from yxanul.errors import CorruptDataError, CorruptShardError, UsageError
 
 pytest.importorskip("datatrove", reason="needs the extra yxanul[data]")
 
@@ -113,6 +113,19 @@ def test_a_damaged_part_is_found_and_nothing_is_left(tmp_path: Path, name: str) 
     with pytest.raises(CorruptDataError):
         joined(tmp_path / "parts", tmp_path / "out")
     assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_a_part_that_is_gone_or_of_another_version_is_one_sentence(tmp_path: Path) -> None:
+    treat(tmp_path / "parts", 2)
+    (tmp_path / "parts" / "00001.ids.bin").unlink()
+    with pytest.raises(CorruptDataError, match=r"files of task 1 in .* cannot be read"):
+        joined(tmp_path / "parts", tmp_path / "out")
+    for file in (tmp_path / "parts").glob("*.done.json"):
+        done = json.loads(file.read_text())
+        done["made_with"]["config"]["unheard_of"] = 1
+        file.write_text(json.dumps(done))
+    with pytest.raises(CorruptShardError, match="config is no treatment of this version"):
+        joined(tmp_path / "parts", tmp_path / "out")
 
 
 def test_parts_may_lie_wherever_fsspec_reaches(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from yxanul.data.sources.snippets.blocks import markdown_blocks, rst_blocks, sni
 from yxanul.data.sources.snippets.language import checked, normal_language
 from yxanul.data.sources.snippets.origin import open_origin
 from yxanul.data.sources.snippets.pages import llms_pages, notebook_pages, python_pages
-from yxanul.data.sources.snippets.read import read_documents, read_pages
+from yxanul.data.sources.snippets.read import LARGEST_BYTES, read_documents, read_pages
 from yxanul.data.sources.snippets.snippet import Page, Snippet
 from yxanul.errors import UsageError
 
@@ -218,7 +218,7 @@ def test_a_git_checkout_names_its_commit_and_the_address_of_each_page(tmp_path: 
     git = ["git", "-C", str(tmp_path), "-c", "user.name=t", "-c", "user.email=t@t"]
     for command in (
         ["init", "-q"],
-        ["remote", "add", "origin", "https://example.org/stones.git"],
+        ["remote", "add", "origin", "https://me:secret@example.org/stones.git"],
         ["add", "."],
         ["commit", "-q", "-m", "first"],
     ):
@@ -226,11 +226,16 @@ def test_a_git_checkout_names_its_commit_and_the_address_of_each_page(tmp_path: 
     told = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
     commit = told.stdout.strip()
     origin = open_origin(str(tmp_path))
-    assert origin.version == f"https://example.org/stones.git@{commit}"
+    assert origin.version.startswith(f"https://example.org/stones.git@{commit}, 2 files, sha256 ")
+    (tmp_path / "docs" / "b.md").write_bytes(b"\xff\xff")
+    assert open_origin(str(tmp_path)).version != origin.version, "a change that is not committed"
     dropped: dict[str, int] = {}
     (document,) = read_documents(origin, name="stones", dropped=dropped)
     assert document.url == f"https://example.org/stones/blob/{commit}/docs/a.md"
     assert dropped["file that is not UTF-8"] == 1
+    (tmp_path / "docs" / "big.md").write_text("x" * (LARGEST_BYTES + 1))
+    list(read_documents(open_origin(str(tmp_path)), name="stones", dropped=dropped))
+    assert dropped["file over 8 MiB"] == 1
 
 
 def test_a_folder_or_package_without_documentation_is_refused(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 import fsspec
 import numpy as np
+from pydantic import ValidationError
 
 from yxanul.config.treatment import TreatmentConfig
 from yxanul.data.document import Document
@@ -102,7 +103,6 @@ class Parts:
 
     place: str
     recipe: Recipe
-    documents: int
     version: str
     sha256: tuple[dict[str, str], ...]
 
@@ -117,10 +117,10 @@ class Parts:
 
     def _read_rank(self, rank: int) -> Iterator[tuple[list[Document], list[Treated]]]:
         digests = {name: hashlib.sha256() for name in _FILES}
-        opened = {
-            name: fsspec.open(f"{self.place}/{_name(rank, name)}", "rb").open() for name in _FILES
-        }
+        opened: dict[str, BinaryIO] = {}
         try:
+            for name in _FILES:
+                opened[name] = fsspec.open(f"{self.place}/{_name(rank, name)}", "rb").open()
             documents: list[Document] = []
             texts: list[Treated] = []
             for number, line in enumerate(opened["texts.jsonl"], start=1):
@@ -135,6 +135,11 @@ class Parts:
             self._compare(rank, digests)
             if texts:
                 yield documents, texts
+        except OSError as error:
+            raise CorruptDataError(
+                f"The files of task {rank} in {self.place} cannot be read "
+                f"({error.strerror or error}); run that task again."
+            ) from error
         finally:
             for file in opened.values():
                 file.close()
@@ -177,7 +182,6 @@ def open_parts(place: str) -> Parts | None:
     return Parts(
         place,
         _recipe(first),
-        documents,
         f"{len(done)} parts, {documents} documents, sha256 {name[:16]}",
         hashes,
     )
@@ -190,10 +194,11 @@ def _recipe(done: Fields) -> Recipe:
         keys=("config", "min_tokens", "tools", "decontaminated"),
     )
     least = value.number("min_tokens")
-    treatment = Treatment(
-        TreatmentConfig.model_validate_json(json.dumps(value.table("config"))),
-        min_tokens=None if least is None else int(least),
-    )
+    try:
+        config = TreatmentConfig.model_validate_json(json.dumps(value.table("config")))
+    except ValidationError as error:
+        raise value.wrong(f"config is no treatment of this version ({error.title})") from error
+    treatment = Treatment(config, min_tokens=None if least is None else int(least))
     return Recipe(treatment, value.texts("decontaminated"), value.texts("tools"))
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import configparser
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+from yxanul.data.sources.folder import unreadable
 from yxanul.data.sources.snippets.pages import LLMS_NAMES, READERS
 from yxanul.errors import UsageError
 
 PACKAGE = "package:"
+_CREDENTIALS = re.compile(r"^(\w+://)[^/@]*@")
 _OUTSIDE = {"tests", "test", "node_modules", "__pycache__", "site-packages", "_vendor", "build"}
-_LARGEST_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Origin:
 def open_origin(place: str) -> Origin:
     """Return what `place` names: a folder or `package:NAME`.
 
-    Raises UsageError if there is no such thing or no documentation in it.
+    Raises UsageError if there is no such thing or no documentation in it, CorruptDataError for a
+    file that may not be read.
     """
     found = _package(place) if place.startswith(PACKAGE) else _folder(Path(place))
     if not found.files:
@@ -72,7 +75,9 @@ def _folder(folder: Path) -> Origin:
     if commit is None:
         return Origin(files, _hash_of(files), None, None)
     remote = _remote(folder)
-    return Origin(files, f"{remote or folder.name}@{commit}", _web(remote, commit), None)
+    # What lies there may differ from the commit.
+    version = f"{remote or folder.name}@{commit}, {_hash_of(files)}"
+    return Origin(files, version, _web(remote, commit), None)
 
 
 def _is_documentation(name: str, path: Path) -> bool:
@@ -80,13 +85,17 @@ def _is_documentation(name: str, path: Path) -> bool:
     if any(part.startswith(".") or part in _OUTSIDE for part in parts[:-1]):
         return False
     is_kind = path.suffix.lower() in READERS or parts[-1] in LLMS_NAMES
-    return is_kind and path.is_file() and path.stat().st_size <= _LARGEST_BYTES
+    return is_kind and path.is_file()
 
 
 def _hash_of(files: tuple[tuple[str, Path], ...]) -> str:
     digest = hashlib.sha256()
     for name, path in files:
-        digest.update(f"{name}\0{path.stat().st_size}\0".encode() + path.read_bytes())
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise unreadable(path, error) from error
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
     return f"{len(files)} files, sha256 {digest.hexdigest()[:16]}"
 
 
@@ -117,7 +126,9 @@ def _remote(folder: Path) -> str | None:
         config.read(folder / ".git" / "config")
     except configparser.Error:
         return None  # git's files may hold what configparser does not know; the commit is enough
-    return config.get('remote "origin"', "url", fallback=None)
+    url = config.get('remote "origin"', "url", fallback=None)
+    # A password or token in the address must not come into manifests and cards.
+    return None if url is None else _CREDENTIALS.sub(r"\1", url)
 
 
 def _web(remote: str | None, commit: str) -> str | None:

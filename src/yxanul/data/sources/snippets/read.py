@@ -9,15 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from yxanul.data.document import Document
+from yxanul.data.sources.folder import unreadable
 from yxanul.data.sources.snippets.origin import Origin
 from yxanul.data.sources.snippets.pages import LLMS_NAMES, READERS, PageReader, llms_pages
 from yxanul.data.sources.snippets.snippet import Page
+
+LARGEST_BYTES = 8 << 20
 
 
 def read_documents(origin: Origin, *, name: str, dropped: dict[str, int]) -> Iterator[Document]:
     """Yield the pages in the order of the files' names.
 
-    Counted in `dropped`: files that are not UTF-8, pages without code, and blocks that are none.
+    Counted in `dropped`: files that are not UTF-8 or over 8 MiB, pages without code, and blocks
+    that are none. Raises CorruptDataError for a file that may not be read.
     """
     for page in read_pages(origin, dropped=dropped):
         url = page.source if page.source.startswith("https://") else None
@@ -30,10 +34,15 @@ def read_pages(origin: Origin, *, dropped: dict[str, int]) -> Iterator[Page]:
     seen: set[str] = set()
     for file, path in origin.files:
         try:
+            if path.stat().st_size > LARGEST_BYTES:
+                _count(dropped, "file over 8 MiB")
+                continue
             text = path.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError:
             _count(dropped, "file that is not UTF-8")
             continue
+        except OSError as error:
+            raise unreadable(path, error) from error
         source = f"{origin.address or f'{origin.version}: '}{file}"
         for page in _reader(file)(file, text, source=source, dropped=dropped):
             if not page.snippets:
