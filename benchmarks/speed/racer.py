@@ -12,10 +12,10 @@ import numpy.typing as npt
 import torch.nn.functional as F
 from torch import Tensor
 
+from yxanul.config.tokens import IGNORED
 from yxanul.data.manifest import load_manifest
 from yxanul.data.shards import TokenStream, open_stream
 from yxanul.data.validation import validation_documents
-from yxanul.model.loss import IGNORED
 
 CHUNK = 2048
 """Tokens of an update, a stretch of the text; a way of training cuts it into rows as it likes."""

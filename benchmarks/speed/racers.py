@@ -23,6 +23,7 @@ from benchmarks.steps.peer import accumulate
 from yxanul.bench.workload import Workload
 from yxanul.config.schema import RunConfig
 from yxanul.curriculum.stages import seq_len_at
+from yxanul.data.loader import StepRows
 from yxanul.optim.optimizers import LearningRates
 from yxanul.optim.schedule import learning_rate_factor
 from yxanul.parallel.processes import ALONE
@@ -56,7 +57,7 @@ class Ours:
             (training.norm_learning_rate or matrices) * factor,
         )
         length = seq_len_at(training, step, total_steps=_NOMINAL_STEPS)
-        train_step(self._engine, as_rows(chunk, length), rates=rates)
+        train_step(self._engine, StepRows.whole(*as_rows(chunk, length)), rates=rates)
 
     @torch.no_grad()
     def read(self, inputs: Tensor, targets: Tensor) -> Tensor:

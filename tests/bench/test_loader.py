@@ -14,7 +14,8 @@ def test_every_stage_is_read_in_whole_batches_of_real_text(tmp_path):
     for stage in config.stages:
         loader = open_loader(config, stage, root=world.root / "run" / "data", steps=3)
         assert len(list(read_s(loader, 32))) == loader.steps == 3
-        inputs, targets = loader.step_rows(0, 32)
+        rows = loader.step_rows(0, 32)
+        inputs, targets = rows.inputs, rows.targets
         assert inputs.shape == (stage.training.batch_tokens // 32, 32)
         assert np.array_equal(inputs[0, 1:], targets[0, :-1])
     assert [stage.name for stage in config.stages] == list(STAGES)

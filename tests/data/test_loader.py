@@ -17,12 +17,14 @@ from tests.data.memory import (
     write_shards,
 )
 from yxanul.data.loader import StageLoader
-from yxanul.data.mixture import chunks_in, source_weights, stage_mixture
+from yxanul.data.mixture import source_weights, stage_mixture
 from yxanul.data.order import OrderKey, OrderSource, StageOrder, stage_order
+from yxanul.data.packing.chunks import ChunkTable, StreamChunks
 from yxanul.data.shards import TokenStream
 from yxanul.errors import UsageError
 
 CHUNK = 16
+SIDES = ("inputs", "targets")
 TOKENS = {"long": 16 * 20 + 5, "short": 16 * 3 + 1}
 
 
@@ -40,18 +42,27 @@ def streams(tmp_path_factory: pytest.TempPathFactory) -> dict[str, TokenStream]:
 
 def order(n_chunks: int = 40) -> StageOrder:
     own = [
-        OrderSource(name, chunks_in(tokens, CHUNK), weight)
+        OrderSource(name, len(StreamChunks(tokens, CHUNK)), weight)
         for (name, tokens), weight in zip(TOKENS.items(), (0.7, 0.3), strict=True)
     ]
     return stage_order(OrderKey(1, "stage"), n_chunks, own=own)
 
 
 def loader(streams: dict[str, TokenStream], *, batch_tokens: int = 4 * CHUNK) -> StageLoader:
-    return StageLoader(order(), streams, chunk_tokens=CHUNK, batch_tokens=batch_tokens)
+    return opened(order(), streams, batch_tokens=batch_tokens)
+
+
+def opened(
+    made: StageOrder, streams: dict[str, TokenStream], *, batch_tokens: int = CHUNK
+) -> StageLoader:
+    chunks = {name: StreamChunks(len(stream), CHUNK) for name, stream in streams.items()}
+    return StageLoader(made, streams, chunks=chunks, chunk_tokens=CHUNK, batch_tokens=batch_tokens)
 
 
 def test_targets_are_the_next_tokens(streams: dict[str, TokenStream]) -> None:
-    inputs, targets = loader(streams).step_rows(0, CHUNK)
+    rows = loader(streams).step_rows(0, CHUNK)
+    inputs, targets = rows.inputs, rows.targets
+    assert rows.counted == inputs.size
     assert inputs.shape == targets.shape == (4, CHUNK)
     assert inputs.dtype == targets.dtype == np.int64
     assert (targets == inputs + 1).all()
@@ -59,7 +70,7 @@ def test_targets_are_the_next_tokens(streams: dict[str, TokenStream]) -> None:
 
 def test_rows_are_the_chunks_of_the_order(streams: dict[str, TokenStream]) -> None:
     made, expected = loader(streams), order()
-    rows = np.concatenate([made.step_rows(step, CHUNK)[0] for step in range(made.steps)])
+    rows = np.concatenate([made.step_rows(step, CHUNK).inputs for step in range(made.steps)])
     bases = [1000 if name == "short" else 0 for name in expected.sources]
     places = zip(expected.source_index, expected.chunk_index, strict=True)
     assert rows[:, 0].tolist() == [bases[source] + int(chunk) * CHUNK for source, chunk in places]
@@ -71,7 +82,8 @@ def test_a_shorter_sequence_changes_no_order(streams: dict[str, TokenStream], se
     for step in (0, 3):
         whole = made.step_rows(step, CHUNK)
         short = made.step_rows(step, seq_len)
-        for long_rows, short_rows in zip(whole, short, strict=True):
+        for side in SIDES:
+            long_rows, short_rows = getattr(whole, side), getattr(short, side)
             assert short_rows.shape == (4 * CHUNK // seq_len, seq_len)
             assert (short_rows.reshape(-1) == long_rows.reshape(-1)).all()
 
@@ -88,27 +100,28 @@ def test_ranks_partition_a_step(
             made.step_rows(step, seq_len, rank=rank, world_size=world_size)
             for rank in range(world_size)
         ]
-        for side in (0, 1):
-            assert len({len(part[side]) for part in parts}) == 1
-            together = np.concatenate([part[side] for part in parts])
-            assert (together == alone[side]).all()
+        assert {part.counted for part in parts} == {alone.counted}
+        for side in SIDES:
+            assert len({len(getattr(part, side)) for part in parts}) == 1
+            together = np.concatenate([getattr(part, side) for part in parts])
+            assert (together == getattr(alone, side)).all()
 
 
 def test_every_token_is_a_target_once_per_epoch(streams: dict[str, TokenStream]) -> None:
     # One source, one epoch.
-    chunks = chunks_in(TOKENS["long"], CHUNK)
+    chunks = len(StreamChunks(TOKENS["long"], CHUNK))
     one = stage_order(OrderKey(1, "stage"), chunks, own=[OrderSource("long", chunks, 1.0)])
-    made = StageLoader(one, streams, chunk_tokens=CHUNK, batch_tokens=CHUNK)
+    made = opened(one, streams)
     seen = Counter[int]()
     for step in range(made.steps):
-        seen.update(made.step_rows(step, 8)[1].reshape(-1).tolist())
+        seen.update(made.step_rows(step, 8).targets.reshape(-1).tolist())
     assert seen == Counter(range(1, chunks * CHUNK + 1))
 
 
 def test_steps_repeat_and_do_not_depend_on_each_other(streams: dict[str, TokenStream]) -> None:
     forward, other = loader(streams), loader(streams)
-    expected = [forward.step_rows(step, 8)[0].tolist() for step in range(forward.steps)]
-    backward = [other.step_rows(step, 8)[0].tolist() for step in reversed(range(other.steps))]
+    expected = [forward.step_rows(step, 8).inputs.tolist() for step in range(forward.steps)]
+    backward = [other.step_rows(step, 8).inputs.tolist() for step in reversed(range(other.steps))]
     assert backward[::-1] == expected
     assert forward.steps == 10
 
@@ -132,7 +145,7 @@ def test_an_order_for_more_data_than_there_is_is_refused(
 ) -> None:
     too_many = stage_order(OrderKey(1, "stage"), 30, own=[OrderSource("long", 30, 1.0)])
     with pytest.raises(UsageError, match="long holds 20 chunks, but the order reads 30"):
-        StageLoader(too_many, streams, chunk_tokens=CHUNK, batch_tokens=CHUNK)
+        opened(too_many, streams)
 
 
 def test_a_mixture_takes_own_and_earlier_sources_from_the_manifest(tmp_path: Path) -> None:
@@ -143,14 +156,18 @@ def test_a_mixture_takes_own_and_earlier_sources_from_the_manifest(tmp_path: Pat
     ]
     manifest = prepare_plans(tmp_path, plans=plans)
     weights = {"a": 3.0, "b": 1.0, "c": 0.2}
-    own, replay = stage_mixture(manifest, "two", earlier=["one"], weights=weights, chunk_tokens=64)
+    small, large = (
+        ChunkTable(manifest, tmp_path, packing="stream", chunk_tokens=size)
+        for size in (64, 1_000_000)
+    )
+    own, replay = stage_mixture(manifest, "two", earlier=["one"], weights=weights, chunks=small)
     assert [(source.name, source.weight) for source in own] == [("c", 1.0)]
     assert [(source.name, source.weight) for source in replay] == [("a", 0.75), ("b", 0.25)]
     assert own[0].chunks == (manifest.sources["c"].train.tokens - 1) // 64
     with pytest.raises(UsageError, match="less than one chunk"):
-        stage_mixture(manifest, "two", earlier=[], weights=weights, chunk_tokens=1_000_000)
+        stage_mixture(manifest, "two", earlier=[], weights=weights, chunks=large)
     with pytest.raises(UsageError, match="no stage three, only one, two"):
-        stage_mixture(manifest, "three", earlier=[], weights=weights, chunk_tokens=64)
+        stage_mixture(manifest, "three", earlier=[], weights=weights, chunks=small)
 
 
 def test_weights_come_from_the_configuration_and_a_folder_weighs_1(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import torch
 
 from tests.model.tiny import rows, shape
 from yxanul.config.schema import OptimizerConfig, SeqLenPhase, TrainingConfig
+from yxanul.data.loader import StepRows
 from yxanul.hardware.choices import cpu_flags
 from yxanul.model.transformer import Transformer
 from yxanul.optim.optimizers import LearningRates, Optimizers
@@ -62,7 +63,9 @@ def train(name: str, *, steps: int = STEPS, same_batch: bool = False) -> list[fl
         rate = TRAINING.learning_rate
         rate *= 1.0 if same_batch else learning_rate_factor(TRAINING, step, total_steps=steps)
         rates = LearningRates(matrices=rate, embedding=rate, norms=rate)
-        losses.append(train_step(trained, (inputs.numpy(), targets.numpy()), rates=rates).loss)
+        losses.append(
+            train_step(trained, StepRows.whole(inputs.numpy(), targets.numpy()), rates=rates).loss
+        )
     return losses
 
 

@@ -5,10 +5,12 @@ import torch
 
 from tests.model.tiny import difference, rows, shape
 from yxanul.config.schema import ComputeConfig, OptimizerConfig
+from yxanul.config.tokens import IGNORED
+from yxanul.data.loader import StepRows
 from yxanul.hardware.choices import fp8_obstacle
 from yxanul.model.attention import attention_path, plain_attention
 from yxanul.model.fp8 import use_fp8
-from yxanul.model.loss import IGNORED, chunked_cross_entropy
+from yxanul.model.loss import chunked_cross_entropy
 from yxanul.model.transformer import Transformer
 from yxanul.optim.optimizers import LearningRates, Optimizers
 from yxanul.parallel.processes import ALONE
@@ -53,7 +55,7 @@ def losses(
     )
     rates = LearningRates(1e-3, 1e-3, 1e-3)
     batches = [tuple(part.numpy() for part in rows(8, 32, seed=seed)) for seed in range(steps)]
-    return [train_step(engine, batch, rates=rates).loss for batch in batches]
+    return [train_step(engine, StepRows.whole(*batch), rates=rates).loss for batch in batches]
 
 
 def test_the_padded_head_has_the_loss_and_gradients_of_the_plain_one():

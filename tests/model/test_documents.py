@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.model.tiny import difference, gradients, model_with_norms, shape
-from yxanul.config.contradictions import END_OF_TEXT
+from yxanul.config.tokens import END_OF_TEXT
 from yxanul.hardware.choices import attention_obstacle
 
 PATHS = ["plain", "sdpa"]
@@ -42,6 +42,19 @@ def test_a_document_in_a_row_costs_what_it_costs_alone(path):
     _, unmasked = loss_and_gradients(whole, attention=path)
     name = "layers.0.self_attn.v_proj.weight"
     assert difference(unmasked[name], wanted[name]) > 0.01
+
+
+def test_a_part_of_a_cut_document_is_read_alone_where_it_is_said_to_begin():
+    """Packing puts the rest of a long document, which no end of text begins, behind another."""
+    model = model_with_norms(shape(vocab_size=50_257), mask_documents=True)
+    generator = torch.Generator().manual_seed(5)
+    parts = [torch.randint(0, 1000, (1, length), generator=generator) for length in (6, 7)]
+    alone = torch.cat([model.hidden_states(part) for part in parts], dim=1)
+    row = torch.cat(parts, dim=1)
+    starts = torch.zeros(row.shape, dtype=torch.bool)
+    starts[0, 6] = True
+    assert difference(model.hidden_states(row, starts=starts), alone) < 1e-5
+    assert difference(model.hidden_states(row), alone) > 0.01
 
 
 @pytest.mark.parametrize("blocks", [0, 2])

@@ -8,6 +8,7 @@ import torch
 
 from tests.model.tiny import difference, gradients, model_with_norms, rows, shape
 from yxanul.config.schema import OptimizerConfig
+from yxanul.data.loader import StepRows
 from yxanul.errors import UsageError
 from yxanul.model.fp8 import use_fp8
 from yxanul.model.transformer import Transformer
@@ -36,7 +37,9 @@ def losses(model: Transformer, *, steps: int) -> list[float]:
     )
     rates = LearningRates(3e-3, 3e-3, 3e-3)
     inputs, targets = (part.numpy() for part in rows(4, 32))
-    return [train_step(engine, (inputs, targets), rates=rates).loss for _ in range(steps)]
+    return [
+        train_step(engine, StepRows.whole(inputs, targets), rates=rates).loss for _ in range(steps)
+    ]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

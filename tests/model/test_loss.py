@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.model.tiny import difference
-from yxanul.model.loss import IGNORED, chunked_cross_entropy, token_nats
+from yxanul.config.tokens import IGNORED
+from yxanul.model.loss import chunked_cross_entropy, token_nats
 
 TOKENS, HIDDEN, VOCAB = 48, 24, 301
 CHUNKS = [1, 7, 48, 1000]

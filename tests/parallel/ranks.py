@@ -9,6 +9,7 @@ from safetensors.numpy import save_file
 
 from tests.model.tiny import model_with_norms, rows, shape
 from yxanul.config.schema import ComputeConfig, OptimizerConfig
+from yxanul.data.loader import StepRows
 from yxanul.optim.optimizers import LearningRates, Optimizers
 from yxanul.parallel.processes import Processes, joined_processes
 from yxanul.parallel.wrapping import wrap_model
@@ -33,7 +34,9 @@ def one_update(processes: Processes, *, micro_batch: int) -> tuple[dict, dict]:
     own = slice(processes.rank * share, (processes.rank + 1) * share)
     inputs, targets = (part[own].numpy() for part in rows(ROWS, SEQ_LEN))
     rates = LearningRates(matrices=1e-3, embedding=1e-3, norms=1e-3)
-    result = train_step(engine, (inputs, targets), rates=rates)
+    result = train_step(
+        engine, StepRows.whole(inputs, targets, ranks=processes.world_size), rates=rates
+    )
     measured = {"loss": result.loss, "grad_norm": result.grad_norm}
     moments = engine.optimizers.state_tensors()
     found = {n: t.numpy().copy() for n, t in moments.items() if n.startswith("exp_avg.")}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -268,6 +269,26 @@ def test_documents_that_see_only_themselves_train_and_are_told(world):
     )
     assert found == pytest.approx(wanted, rel=0.05)
     assert found != wanted
+
+
+def test_packed_documents_train_are_told_and_go_on_after_a_stop(world):
+    """With masked documents; stopped in the middle, the rest is bit for bit the unbroken run's."""
+    packed = ("--set", "data.packing=best_fit", "--set", "compute.document_masking=true")
+    finished = world.finish("run", "whole", *packed, "--max_steps", "4")
+    assert re.search(
+        r"stage\S+: documents are packed by best fit; \d+\.\d\d% of it is padding", finished.stderr
+    )
+    world.finish("run", "cut", *packed, "--max_steps", "2")
+    world.finish("run", "cut", *packed, "--max_steps", "4")
+    rows = [deterministic_rows(world.root / name) for name in ("whole", "cut")]
+    assert rows[0] == rows[1]
+    world.finish("run", "plain", *packed[2:], "--max_steps", "4")
+    plain = [row["loss"] for row in deterministic_rows(world.root / "plain")]
+    found = [row["loss"] for row in rows[0]]
+    assert found == pytest.approx(plain, rel=0.1)
+    assert found != plain
+    refused = world.finish("run", "cut", *packed[2:], code=30)
+    assert "data.packing" in refused.stderr
 
 
 def test_eight_bits_without_a_card_for_them_are_one_sentence(world):

@@ -7,6 +7,7 @@ import torch
 
 from tests.model.tiny import difference, model_with_norms, rows, shape
 from yxanul.config.schema import OptimizerConfig
+from yxanul.data.loader import StepRows
 from yxanul.errors import NumericsError
 from yxanul.optim.optimizers import LearningRates, Optimizers
 from yxanul.parallel.processes import ALONE
@@ -32,7 +33,7 @@ def engine(*, micro_batch: int = ROWS) -> Engine:
 
 def batch():
     inputs, targets = rows(ROWS, SEQ_LEN)
-    return inputs.numpy(), targets.numpy()
+    return StepRows.whole(inputs.numpy(), targets.numpy())
 
 
 def first_moments(found: Engine) -> dict[str, torch.Tensor]:

@@ -14,6 +14,7 @@ from yxanul.data.loader import StageLoader
 from yxanul.data.manifest import load_manifest
 from yxanul.data.mixture import source_weights, stage_mixture
 from yxanul.data.order import OrderKey, stage_order
+from yxanul.data.packing.chunks import ChunkTable
 from yxanul.data.shards import open_stream
 
 
@@ -48,13 +49,14 @@ def measure_loader(config: RunConfig, root: Path, *, batches: int) -> Iterator[L
 def open_loader(config: RunConfig, stage: StageConfig, *, root: Path, steps: int) -> StageLoader:
     """Return the reader of a stage's first steps, as its first attempt reads them."""
     manifest, chunk = load_manifest(root), chunk_tokens(config, stage)
+    chunks = ChunkTable(manifest, root, packing=stage.data.packing, chunk_tokens=chunk)
     before = config.stages[: [one.name for one in config.stages].index(stage.name)]
     own, replay = stage_mixture(
         manifest,
         stage.name,
         earlier=[one.name for one in before],
         weights=source_weights(manifest, [*before, stage]),
-        chunk_tokens=chunk,
+        chunks=chunks,
     )
     order = stage_order(
         OrderKey(stage.data.seed, stage.name, 0),
@@ -65,7 +67,13 @@ def open_loader(config: RunConfig, stage: StageConfig, *, root: Path, steps: int
         ramp_fraction=stage.data.ramp_fraction,
     )
     streams = {n: open_stream(manifest, root, source=n, split="train") for n in order.sources}
-    return StageLoader(order, streams, chunk_tokens=chunk, batch_tokens=stage.training.batch_tokens)
+    return StageLoader(
+        order,
+        streams,
+        chunks=chunks,
+        chunk_tokens=chunk,
+        batch_tokens=stage.training.batch_tokens,
+    )
 
 
 def read_s(loader: StageLoader, seq_len: int) -> Iterator[float]:

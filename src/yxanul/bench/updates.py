@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from yxanul.bench.workload import Batch, StepRun, Workload, time_steps
 from yxanul.config.schema import ComputeConfig, OptimizationConfig
+from yxanul.data.loader import StepRows
 from yxanul.hardware.choices import DTYPES, freeze_compute
 from yxanul.optim.optimizers import LearningRates
 from yxanul.parallel.processes import ALONE
@@ -26,7 +27,7 @@ def time_updates(name: str, workload: Workload, *, optimization: OptimizationCon
     )
 
     def step(batch: Batch) -> float:
-        return train_step(engine, batch, rates=_RATES).loss
+        return train_step(engine, StepRows.whole(*batch), rates=_RATES).loss
 
     run = StepRun(
         name=name,

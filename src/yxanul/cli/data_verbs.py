@@ -59,6 +59,12 @@ def inspect(
     dropped: Annotated[
         bool, typer.Option("--dropped", help="Why documents were left out, with samples.")
     ] = False,
+    packing: Annotated[
+        int | None,
+        typer.Option(
+            "--packing", min=1, help="What best-fit packing into chunks of so many tokens does."
+        ),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Show what a prepared folder, a run or a checkpoint holds; --verify compares every byte.
@@ -70,7 +76,11 @@ def inspect(
     inspection = None
     if place.prepared is not None:
         inspection = inspect_folder(
-            place.prepared, verify_contents=verify, token=token, why_dropped=dropped
+            place.prepared,
+            verify_contents=verify,
+            token=token,
+            why_dropped=dropped,
+            packing=packing,
         )
     if json:
         told = inspection.to_json() if inspection else {}

@@ -17,10 +17,8 @@ from yxanul.config.schema import (
     chunk_tokens,
     evaluation_seq_len,
 )
+from yxanul.config.tokens import GPT2_TOKENS
 from yxanul.config.yamltext import KeyPath, dotted
-
-GPT2_TOKENS = 50_257  # the only tokenizer of this project
-END_OF_TEXT = GPT2_TOKENS - 1  # stands before every document
 
 
 @dataclass(frozen=True)

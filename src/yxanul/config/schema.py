@@ -277,6 +277,12 @@ class DataConfig(Section):
         description="tiktoken = the reference; tokie = the same ids several times as fast, held "
         "against tiktoken's on the beginning of every source before it is used.",
     )
+    packing: Literal["stream", "best_fit"] = Field(
+        default="stream",
+        description="stream = documents one after another, cut where a chunk ends; best_fit = "
+        "whole documents put together in chunks, cut only where they are longer, with a little "
+        "padding (`yxanul inspect DIR --packing N` shows how much).",
+    )
     chunk_tokens: PositiveInt | None = Field(
         default=None,
         description="Tokens per sample of the data order; every seq_len divides it and it divides "

@@ -7,12 +7,15 @@ only read. Names and sizes of files are always compared with the manifest, conte
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from yxanul.data.documents import read_documents
 from yxanul.data.explain import Explanation, explain, one_line, render_explanations
 from yxanul.data.manifest import Manifest, SplitRecord, StageRecord, load_manifest
+from yxanul.data.packing.chunks import document_lengths
+from yxanul.data.packing.shares import PackingShare, packing_shares
 from yxanul.data.shards import open_stream
 from yxanul.data.tokenizer import Tokenizer, load_tokenizer
 from yxanul.data.verify import check_files, verify
@@ -76,6 +79,7 @@ class Inspection:
     sources: tuple[SourceView, ...]
     token: tuple[TokenPlace, ...]
     dropped: tuple[Explanation, ...]
+    packing: tuple[PackingShare, ...]
 
     def to_json(self) -> dict[str, object]:
         """Return the same as plain dictionaries and lists."""
@@ -88,11 +92,13 @@ def inspect_folder(
     verify_contents: bool = False,
     token: int | None = None,
     why_dropped: bool = False,
+    packing: int | None = None,
 ) -> Inspection:
     """Describe the prepared folder `root`.
 
     `token` asks which document holds that position (from 0) of each source's training stream,
-    `why_dropped` for samples of what every rule left out.
+    `why_dropped` for samples of what every rule left out, `packing` for what best-fit packing into
+    chunks of so many tokens does to each source.
     Raises `UsageError` if `root` is not prepared or no stream is that long, `CorruptShardError`
     if a file is not as the manifest says.
     """
@@ -112,6 +118,7 @@ def inspect_folder(
         ),
         token=places,
         dropped=tuple(explain(manifest, root)) if why_dropped else (),
+        packing=tuple(_packing(manifest, root, chunk_tokens=packing)) if packing else (),
     )
 
 
@@ -151,6 +158,12 @@ def _locate(
         offset=position - start,
         context=tokenizer.decode(stream.read(first, last - first).tolist()),
     )
+
+
+def _packing(manifest: Manifest, root: Path, *, chunk_tokens: int) -> Iterator[PackingShare]:
+    for name in manifest.sources:
+        lengths = document_lengths(manifest, root, source=name)
+        yield from packing_shares(name, lengths, chunk_tokens=chunk_tokens)
 
 
 def _source_view(manifest: Manifest, root: Path, *, name: str, tokenizer: Tokenizer) -> SourceView:
@@ -203,6 +216,8 @@ def render(inspection: Inspection) -> str:
         lines += ["", *_source_lines(source)]
     for place in inspection.token:
         lines += ["", *_token_lines(place)]
+    if inspection.packing:
+        lines += ["", *_packing_lines(inspection.packing)]
     if inspection.dropped:
         lines += ["", render_explanations(list(inspection.dropped))]
     return "\n".join(lines)
@@ -222,6 +237,21 @@ def _source_lines(source: SourceView) -> list[str]:
         f"  dropped     {dropped or 'nothing'}",
         f"  sample      {source.sample_id}: {one_line(source.sample)}",
     ]
+
+
+def _packing_lines(shares: Sequence[PackingShare]) -> Iterator[str]:
+    """Yield a table, one line for every source and length of a row."""
+    widest = max(len(one.source) for one in shares)
+    yield (
+        "documents cut, by data.packing (longer than a row: cut in any case); padding with best_fit"
+    )
+    heads = f"{'row':>7} {'longer':>8} {'stream':>8} {'best_fit':>9} {'padding':>8}"
+    yield f"  {'source':<{widest}} {heads}"
+    for one in shares:
+        yield (
+            f"  {one.source:<{widest}} {one.seq_len:>7,} {one.longer:>8.1%} "
+            f"{one.cut_in_stream:>8.1%} {one.cut_packed:>9.1%} {one.padding:>8.2%}"
+        )
 
 
 def _token_lines(place: TokenPlace) -> list[str]:

@@ -7,20 +7,12 @@ the configuration, not from the prepared folder: another weight needs no new sha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 
 from yxanul.config.schema import StageConfig
 from yxanul.data.manifest import Manifest, SourceRecord, require_stages
 from yxanul.data.order import OrderSource
 from yxanul.errors import UsageError
-
-
-def chunks_in(tokens: int, chunk_tokens: int) -> int:
-    """Return how many chunks a stream holds: the last token is only a target, the tail is dropped.
-
-    A chunk of C tokens needs C + 1, since the target of its last token is the token after it.
-    """
-    return max(0, tokens - 1) // chunk_tokens
 
 
 def source_weights(manifest: Manifest, stages: Sequence[StageConfig]) -> dict[str, float]:
@@ -61,35 +53,33 @@ def stage_mixture(
     *,
     earlier: Sequence[str],
     weights: Mapping[str, float],
-    chunk_tokens: int,
+    chunks: Mapping[str, Sized],
 ) -> tuple[list[OrderSource], list[OrderSource]]:
     """Return (own sources, replayed sources) of a stage for `stage_order`.
 
-    `earlier` names the stages before it, `weights` holds the weight of each of their sources and
-    of its own (see `source_weights`). Raises `UsageError` for a stage that the manifest does not
+    `earlier` names the stages before it; `weights` (see `source_weights`) and `chunks` are of each
+    of their sources and of its own. Raises `UsageError` for a stage that the manifest does not
     hold and for a source smaller than one chunk.
     """
     require_stages(manifest, (*earlier, stage))
     own, *replayed = (
-        _sources(manifest, name, weights=weights, chunk_tokens=chunk_tokens)
-        for name in (stage, *earlier)
+        _sources(manifest, name, weights=weights, chunks=chunks) for name in (stage, *earlier)
     )
     return own, [source for sources in replayed for source in sources]
 
 
 def _sources(
-    manifest: Manifest, stage: str, *, weights: Mapping[str, float], chunk_tokens: int
+    manifest: Manifest, stage: str, *, weights: Mapping[str, float], chunks: Mapping[str, Sized]
 ) -> list[OrderSource]:
     found = {name: item for name, item in manifest.sources.items() if item.stage == stage}
     total = sum(weights[name] for name in found)
     result = []
     for name, item in found.items():
-        chunks = chunks_in(item.train.tokens, chunk_tokens)
-        if not chunks:
+        if not len(chunks[name]):
             raise UsageError(
                 f"The source {name} of {stage} has {item.train.tokens:,} training tokens, less "
-                f"than one chunk of {chunk_tokens:,} and one more; lower data.chunk_tokens or "
+                "than one chunk and one more; lower data.chunk_tokens or "
                 "give the source more documents."
             )
-        result.append(OrderSource(name, chunks, weights[name] / total))
+        result.append(OrderSource(name, len(chunks[name]), weights[name] / total))
     return result

@@ -19,10 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import tiktoken
 
+from yxanul.config.tokens import END_OF_TEXT, GPT2_TOKENS
 from yxanul.errors import CorruptDataError, MissingExtraError, UsageError
 
-VOCAB_SIZE = 50257
-EOT = 50256
+VOCAB_SIZE = GPT2_TOKENS
+EOT = END_OF_TEXT
 PLACE_VARIABLE = "YXANUL_GPT2_VOCAB"
 FILE_SHA256 = {
     "vocab.bpe": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from yxanul.config.tokens import IGNORED
 from yxanul.errors import UsageError
-from yxanul.model.loss import IGNORED
 from yxanul.model.transformer import Transformer
 
 

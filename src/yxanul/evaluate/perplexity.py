@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from yxanul.config.tokens import IGNORED
 from yxanul.data.tokenizer import load_tokenizer
 from yxanul.errors import NumericsError, UsageError
 from yxanul.evaluate.bits_per_byte import (
@@ -26,7 +27,6 @@ from yxanul.evaluate.bits_per_byte import (
 )
 from yxanul.evaluate.models.language_model import LanguageModel
 from yxanul.evaluate.ratio import ratio_stderr
-from yxanul.model.loss import IGNORED
 from yxanul.model.transformer import Transformer
 
 

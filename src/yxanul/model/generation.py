@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from yxanul.config.contradictions import END_OF_TEXT
+from yxanul.config.tokens import END_OF_TEXT
 from yxanul.errors import NumericsError, UsageError
 from yxanul.model.cache import KeyValueCache
 from yxanul.model.transformer import Transformer

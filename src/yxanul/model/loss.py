@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-IGNORED = -100
-"""A target with this value is padding: it adds no loss and no gradient."""
+from yxanul.config.tokens import IGNORED
 
 # Rows of logits that a CPU works on at once: 26 MB in bf16 stay in its last cache between passes.
 _CPU_ROWS = 256

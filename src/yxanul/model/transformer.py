@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from yxanul.config.contradictions import END_OF_TEXT
 from yxanul.config.schema import ModelConfig
+from yxanul.config.tokens import END_OF_TEXT, IGNORED
 from yxanul.model.attention import attention_path, hidden_of_others
 from yxanul.model.cache import KeyValueCache
 from yxanul.model.fp8 import use_fp8
 from yxanul.model.initialisation import initialise
 from yxanul.model.layers import Block, RMSNorm, Rotary
-from yxanul.model.loss import IGNORED, chunked_cross_entropy, token_nats
+from yxanul.model.loss import chunked_cross_entropy, token_nats
 
 
 class Transformer(nn.Module):
@@ -67,13 +67,16 @@ class Transformer(nn.Module):
         with torch.device("meta"):
             return cls(config, **options)  # type: ignore[arg-type]
 
-    def forward(self, tokens: Tensor, targets: Tensor | None = None) -> Tensor:
+    def forward(
+        self, tokens: Tensor, targets: Tensor | None = None, *, starts: Tensor | None = None
+    ) -> Tensor:
         """Return hidden states (batch, seq, hidden), or with targets the loss.
 
         The loss is the sum of nats, 0-D fp32. tokens and targets are (batch, seq) int64; targets
-        equal to -100 are ignored.
+        equal to -100 are ignored. Where documents are masked from each other, one begins at every
+        `<|endoftext|>` and wherever `starts`, (batch, seq) bool, says so.
         """
-        hidden = self.hidden_states(tokens)
+        hidden = self.hidden_states(tokens, starts=starts)
         if targets is None:
             return hidden
         return chunked_cross_entropy(
@@ -83,7 +86,13 @@ class Transformer(nn.Module):
             chunk_tokens=self.loss_chunk_tokens,
         )
 
-    def hidden_states(self, tokens: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+    def hidden_states(
+        self,
+        tokens: Tensor,
+        cache: KeyValueCache | None = None,
+        *,
+        starts: Tensor | None = None,
+    ) -> Tensor:
         """(batch, seq) -> (batch, seq, hidden) after the final norm, in the compute type.
 
         With a cache (and without gradients) the tokens go on where it ends, and it grows by them.
@@ -93,7 +102,7 @@ class Transformer(nn.Module):
         x = self.embed_tokens(tokens).to(self.compute_dtype)
         x = x * torch.tensor(math.sqrt(self.config.hidden_size), dtype=x.dtype)
         if torch.is_grad_enabled():
-            hidden = self._other_documents(tokens) if self.mask_documents else None
+            hidden = self._other_documents(tokens, starts) if self.mask_documents else None
             x = self.trunk(x, hidden)
         else:
             # Each document is scored and continued alone, so there is nothing to mask. Rows have
@@ -104,8 +113,9 @@ class Transformer(nn.Module):
             x = self.norm.forward(x)
         return x
 
-    def _other_documents(self, tokens: Tensor) -> Tensor:
-        return hidden_of_others((tokens == END_OF_TEXT).cumsum(1))
+    def _other_documents(self, tokens: Tensor, starts: Tensor | None) -> Tensor:
+        begins = tokens == END_OF_TEXT
+        return hidden_of_others((begins if starts is None else begins | starts).cumsum(1))
 
     def run_blocks(self, x: Tensor, hidden: Tensor | None = None) -> Tensor:
         """Pass (batch, seq, hidden) through all blocks and the final norm.

@@ -41,10 +41,12 @@ class DeepSpeedReplica:
         self.adamw = adamw
         self._device = device
 
-    def accumulate(self, tokens: Tensor, targets: Tensor, *, scale: float, last: bool) -> Tensor:
+    def accumulate(
+        self, tokens: Tensor, targets: Tensor, *, starts: Tensor, scale: float, last: bool
+    ) -> Tensor:
         """Add the gradients of a micro-batch; they are exchanged once, with the last."""
         self._engine.set_gradient_accumulation_boundary(last)
-        nats: Tensor = self._engine(tokens, targets)
+        nats: Tensor = self._engine(tokens, targets, starts=starts)
         self._engine.backward(nats * scale, scale_wrt_gas=False)
         return nats.detach()
 

@@ -10,11 +10,13 @@ from torch.nn.parallel import DistributedDataParallel
 class Replica(Protocol):
     """What an update needs of an engine."""
 
-    def accumulate(self, tokens: Tensor, targets: Tensor, *, scale: float, last: bool) -> Tensor:
+    def accumulate(
+        self, tokens: Tensor, targets: Tensor, *, starts: Tensor, scale: float, last: bool
+    ) -> Tensor:
         """Add the gradients of a micro-batch, (rows, seq) int64 twice; return its nats, 0-D.
 
-        The nats are multiplied by `scale` for the gradient. After an update's `last` micro-batch
-        the gradients are the mean over all ranks.
+        `starts` are the model's. The nats are multiplied by `scale` for the gradient. After an
+        update's `last` micro-batch the gradients are the mean over all ranks.
         """
 
 
@@ -24,10 +26,12 @@ class TorchReplica:
     def __init__(self, module: nn.Module) -> None:
         self.module = module
 
-    def accumulate(self, tokens: Tensor, targets: Tensor, *, scale: float, last: bool) -> Tensor:
+    def accumulate(
+        self, tokens: Tensor, targets: Tensor, *, starts: Tensor, scale: float, last: bool
+    ) -> Tensor:
         """Add the gradients of a micro-batch; they are exchanged once, with the last."""
         with nullcontext() if last else _without_exchange(self.module):
-            nats: Tensor = self.module(tokens, targets)
+            nats: Tensor = self.module(tokens, targets, starts=starts)
             (nats * scale).backward()  # type: ignore[no-untyped-call]
         return nats.detach()
 

@@ -1,12 +1,13 @@
 """The run's data: prepared or found, verified, opened, and the held-out part of each domain."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from yxanul.config.schema import RunConfig, evaluation_seq_len
 from yxanul.curriculum.stages import StagePlan
 from yxanul.data.manifest import MANIFEST_NAME, Manifest, load_manifest, require_stages
+from yxanul.data.packing.chunks import ChunkTable
 from yxanul.data.prepare import prepare
 from yxanul.data.shards import TokenStream, open_stream
 from yxanul.data.validation import domain_documents
@@ -26,6 +27,17 @@ class Corpus:
     streams: dict[str, TokenStream]
     root: Path
     """The prepared folder."""
+    tables: dict[tuple[str, int], ChunkTable] = field(default_factory=dict)
+    """Chunks by data.packing and their tokens, kept since stages share them."""
+
+    def chunks(self, packing: str, chunk_tokens: int) -> ChunkTable:
+        """Return the chunks of every source."""
+        key = packing, chunk_tokens
+        if key not in self.tables:
+            self.tables[key] = ChunkTable(
+                self.manifest, self.root, packing=packing, chunk_tokens=chunk_tokens
+            )
+        return self.tables[key]
 
     def identity(self, stages: Sequence[str]) -> dict[str, str]:
         """Return {source: sha256 over its training shards' sha256} of these stages' sources."""

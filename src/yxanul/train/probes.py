@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from yxanul.config.schema import ComputeConfig, ModelConfig, OptimizationConfig, RunConfig
+from yxanul.data.loader import StepRows
 from yxanul.errors import UsageError
 from yxanul.hardware.choices import fp8_obstacle
 from yxanul.hardware.device import memory_bytes
@@ -250,7 +251,7 @@ def _updates(
     settings = optimization.model_copy(update={"compute": alone})
     _, engine = build_engine(shape, settings, processes=ALONE, device=device)
     rates = LearningRates(0.0, 0.0, 0.0)
-    return lambda: train_step(engine, (tokens[0], tokens[1]), rates=rates)
+    return lambda: train_step(engine, StepRows.whole(tokens[0], tokens[1]), rates=rates)
 
 
 def _free(device: torch.device) -> None:

@@ -4,6 +4,8 @@ A stage is read in segments: one, unless its gate lengthened it or a person went
 has an order of its own, a pure function of (seed, stage, attempt, length).
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from yxanul.config.schema import chunk_tokens
@@ -12,6 +14,7 @@ from yxanul.curriculum.stages import StagePlan
 from yxanul.data.loader import StageLoader
 from yxanul.data.mixture import source_weights, stage_mixture
 from yxanul.data.order import OrderKey, StageOrder, stage_order
+from yxanul.data.packing.chunks import ChunkTable
 from yxanul.runfolder.lineage import attempt_at, branch_of, current_attempt
 from yxanul.train.session import Session
 
@@ -34,6 +37,7 @@ def stage_loader(session: Session, plan: StagePlan) -> tuple[StageLoader, int]:
     loader = StageLoader(
         _order(session, plan, segment=last),
         session.corpus.streams,
+        chunks=stage_chunks(session, plan),
         chunk_tokens=chunk_tokens(session.config, plan.config),
         batch_tokens=plan.config.training.batch_tokens,
     )
@@ -41,7 +45,7 @@ def stage_loader(session: Session, plan: StagePlan) -> tuple[StageLoader, int]:
 
 
 def stage_ledger(session: Session, plan: StagePlan) -> dict[str, int]:
-    """Return {source: tokens} that a stage has read when it ends, replayed ones included."""
+    """Return {source: tokens} that a stage has read when it ends, replay and padding included."""
     chunk = chunk_tokens(session.config, plan.config)
     chunks_per_step = plan.config.training.batch_tokens // chunk
     segments = stage_segments(session, plan)
@@ -56,6 +60,26 @@ def stage_ledger(session: Session, plan: StagePlan) -> dict[str, int]:
     return tokens
 
 
+def padding(session: Session) -> Iterator[str]:
+    """Yield a sentence for every stage that packs its documents: what it pays for that."""
+    for plan in session.active:
+        if plan.config.data.packing == "best_fit":
+            order = _order(session, plan, segment=stage_segments(session, plan)[-1])
+            held, chunk = stage_chunks(session, plan), chunk_tokens(session.config, plan.config)
+            targets = sum(
+                held[source].targets(order.chunk_index[order.source_index == number])
+                for number, source in enumerate(order.sources)
+            )
+            share = 1 - targets / (len(order) * chunk)
+            yield f"{plan.name}: documents are packed by best fit; {share:.2%} of it is padding"
+
+
+def stage_chunks(session: Session, plan: StagePlan) -> ChunkTable:
+    """Return the chunks of every source, cut as the stage says."""
+    chunk = chunk_tokens(session.config, plan.config)
+    return session.corpus.chunks(plan.config.data.packing, chunk)
+
+
 def _order(session: Session, plan: StagePlan, *, segment: Segment) -> StageOrder:
     chunk = chunk_tokens(session.config, plan.config)
     manifest = session.corpus.manifest
@@ -65,7 +89,7 @@ def _order(session: Session, plan: StagePlan, *, segment: Segment) -> StageOrder
         plan.name,
         earlier=[stage.name for stage in earlier],
         weights=source_weights(manifest, [stage.config for stage in (*earlier, plan)]),
-        chunk_tokens=chunk,
+        chunks=stage_chunks(session, plan),
     )
     steps = segment.end - segment.first
     return stage_order(

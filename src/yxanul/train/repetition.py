@@ -1,6 +1,6 @@
 """What a run's repetition is worth, source by source, said before the first step is paid for.
 
-The one idea: the prepared data says how many tokens a source has, and the course how many are read
+The one idea: the prepared data says how many chunks a source has, and the course how many are read
 of it, replay included; the law of arXiv 2305.16264 says what reading them so often is worth.
 """
 
@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from yxanul.config.schema import chunk_tokens
 from yxanul.plan.budget import effective_epochs, marginal_value
-from yxanul.train.reading import stage_ledger
+from yxanul.train.reading import stage_chunks, stage_ledger
 from yxanul.train.session import Session
 
 # "Up to 4 epochs ... negligible changes to loss" (arXiv 2305.16264).
@@ -30,14 +31,16 @@ class Repetition:
 
 def repetitions(session: Session) -> list[Repetition]:
     """Return every source that the stages of this command read, in the order of the data."""
-    read: dict[str, int] = {}
+    epochs: dict[str, float] = {}
     for plan in session.active:
+        held = stage_chunks(session, plan)
+        chunk = chunk_tokens(session.config, plan.config)
         for source, tokens in stage_ledger(session, plan).items():
-            read[source] = read.get(source, 0) + tokens
+            epochs[source] = epochs.get(source, 0.0) + tokens / (len(held[source]) * chunk)
     return [
-        _repetition(source, read[source] / record.train.tokens)
-        for source, record in session.corpus.manifest.sources.items()
-        if read.get(source)
+        _repetition(source, epochs[source])
+        for source in session.corpus.manifest.sources
+        if epochs.get(source)
     ]
 
 

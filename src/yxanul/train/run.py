@@ -38,6 +38,7 @@ from yxanul.train.links import measure_links
 from yxanul.train.loop import TrainingLoop
 from yxanul.train.machine import Machine, Start, record_environment
 from yxanul.train.progress import RunProgress
+from yxanul.train.reading import padding
 from yxanul.train.repetition import repetitions, warnings
 from yxanul.train.request import RunOutcome, RunRequest, StageOutcome
 from yxanul.train.resume import find_position, named_checkpoint
@@ -128,7 +129,7 @@ def _train(
             machine.progress.say(line)
         if request.strict:
             refuse_inactive(features)
-        for line in warnings(repetitions(session)):
+        for line in (*padding(session), *warnings(repetitions(session))):
             machine.progress.say(line)
     position = find_position(session, request)
     machine.progress.say(f"{config.model.name}: {parameters:,} parameters")

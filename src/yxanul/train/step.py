@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from yxanul.data.loader import StepRows
 from yxanul.errors import NumericsError
 from yxanul.optim.optimizers import LearningRates, ModelOptimizer
 from yxanul.parallel.processes import Processes
@@ -18,7 +19,7 @@ class StepResult:
     """What one update measured before it moved the weights."""
 
     loss: float
-    """Nats per token over the whole step, all ranks."""
+    """Nats per target over the whole step, all ranks."""
     grad_norm: float
     """Joint L2 norm of all gradients before clipping."""
 
@@ -34,28 +35,28 @@ class Engine:
     micro_batch_tokens: int
 
 
-def train_step(
-    engine: Engine, batch: tuple[np.ndarray, np.ndarray], *, rates: LearningRates
-) -> StepResult:
-    """Do one update on this rank's `batch`: inputs and targets, each (rows, seq_len) int64.
+def train_step(engine: Engine, batch: StepRows, *, rates: LearningRates) -> StepResult:
+    """Do one update on this rank's `batch`.
 
-    The loss is the mean over the step's tokens however they are cut into micro-batches or ranks. A
-    loss or gradient that is not finite is a `NumericsError`, raised before any weight has moved.
+    The loss is the mean over the step's targets however they are cut into micro-batches or ranks.
+    A loss or gradient that is not finite is a `NumericsError`, raised before any weight has moved.
     """
-    inputs, targets = batch
-    rows, seq_len = inputs.shape
+    rows, seq_len = batch.inputs.shape
     micro_batch = max(1, engine.micro_batch_tokens // seq_len)
     starts = range(0, rows, micro_batch)
     world_size = engine.processes.world_size
-    # Ranks have equal rows, and the replica averages their gradients: so the sum here is over this
-    # rank's tokens only.
-    scale = 1.0 / inputs.size
+    # The replica averages the gradients of the ranks, which may hold unequal amounts of padding.
+    scale = world_size / batch.counted
     total = torch.zeros((), dtype=torch.float64, device=engine.device)
     for start in starts:
         span = slice(start, start + micro_batch)
-        tokens = torch.from_numpy(inputs[span]).to(engine.device, non_blocking=True)
-        wanted = torch.from_numpy(targets[span]).to(engine.device, non_blocking=True)
-        total += engine.replica.accumulate(tokens, wanted, scale=scale, last=start == starts[-1])
+        tokens, wanted, starts_here = (
+            torch.from_numpy(part[span]).to(engine.device, non_blocking=True)
+            for part in (batch.inputs, batch.targets, batch.starts)
+        )
+        total += engine.replica.accumulate(
+            tokens, wanted, starts=starts_here, scale=scale, last=start == starts[-1]
+        )
     loss = float(engine.processes.total(total * scale)) / world_size
     grad_norm = float(engine.optimizers.clip_gradients())
     if not (np.isfinite(loss) and np.isfinite(grad_norm)):
