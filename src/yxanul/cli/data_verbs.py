@@ -10,6 +10,7 @@ from yxanul.cli.output import print_json, say
 from yxanul.data.inspect import inspect_folder, render
 from yxanul.data.place import describe_checkpoints, find_place
 from yxanul.data.prepare import prepare
+from yxanul.data.remote import upload
 from yxanul.train.request import RunRequest
 from yxanul.train.setup import read_config
 
@@ -22,6 +23,12 @@ def prepare_data(
     out: Annotated[Path, typer.Option("--out", help="Folder for the shards and their manifest.")],
     data: options.Data = None,
     bench_dir: options.BenchDir = None,
+    upload_to: Annotated[
+        str | None,
+        typer.Option(
+            "--upload", metavar="ADDRESS", help="Copy the result to s3://, gs://, hf://..., too."
+        ),
+    ] = None,
     overrides: options.Overrides = None,
     json: options.Json = False,
 ) -> None:
@@ -41,6 +48,8 @@ def prepare_data(
         )
     )
     prepare(config.stages, out, progress=say)
+    if upload_to is not None:
+        upload(out, upload_to, say=say)
     inspection = inspect_folder(out)
     if json:
         print_json(inspection.to_json())

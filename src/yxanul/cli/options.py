@@ -35,7 +35,7 @@ Data = Annotated[
     typer.Option(
         "--data",
         help="hub, embedded (offline), a folder of JSONL/Parquet/text (of several stages: with a "
-        "subfolder per stage, named like it), or a prepared folder.",
+        "subfolder per stage, named like it), a prepared folder, or the address of one (s3://...).",
     ),
 ]
 BenchDir = Annotated[

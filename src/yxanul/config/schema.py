@@ -239,7 +239,8 @@ class DataConfig(Section):
         default="hub",
         min_length=1,
         description="hub = hub_sources; embedded = embedded_sources, offline; anything else = a "
-        "folder with JSONL, Parquet or text files. --data sets it.",
+        "folder with JSONL, Parquet or text files, or the address of prepared data (s3://...). "
+        "--data sets it.",
     )
     hub_sources: tuple[SourceConfig, ...] = Field(
         default=(), strict=False, description="Data sets of the hub that this stage reads."

@@ -196,7 +196,12 @@ def load_manifest(path: Path) -> Manifest:
         ) from error
     except OSError as error:
         raise CorruptShardError(f"{place} cannot be read: {error.strerror or error}.") from error
-    return _manifest(parse_json(content, str(place)), str(place))
+    return parse_manifest(content, str(place))
+
+
+def parse_manifest(content: bytes, where: str) -> Manifest:
+    """Return the manifest that `content` is; raise as `load_manifest`, naming `where`."""
+    return _manifest(parse_json(content, where), where)
 
 
 def _manifest(value: object, where: str) -> Manifest:

@@ -23,11 +23,18 @@ from yxanul.data.benchmarks.items import Benchmark
 from yxanul.data.build import prepare_sources
 from yxanul.data.card import write_cards
 from yxanul.data.cluster.joined import JoinedSource
-from yxanul.data.cluster.parts import open_parts
+from yxanul.data.cluster.parts import Parts, open_parts
 from yxanul.data.contamination.items import wanted_items
 from yxanul.data.files import refuse_checkpoint
-from yxanul.data.manifest import FORMAT_VERSION, MANIFEST_NAME, Manifest, load_manifest
+from yxanul.data.manifest import (
+    FORMAT_VERSION,
+    MANIFEST_NAME,
+    Manifest,
+    load_manifest,
+    require_stages,
+)
 from yxanul.data.pipeline import PlannedSource
+from yxanul.data.remote import download, holds_prepared, is_address
 from yxanul.data.shards import SHARD_TOKENS
 from yxanul.data.sources.catalog import Opening, open_folder, open_source
 from yxanul.data.tokenizer import VOCABULARY_SHA256
@@ -50,14 +57,22 @@ def prepare(
 ) -> Manifest:
     """Prepare those of `stages` that `out` does not hold yet; return the manifest of all it holds.
 
-    Each stage reads what its `data.source` says: the hub, embedded sources or a folder (its
-    subfolder of the stage's name, if there is one). `progress` gets a line of text about every
-    two seconds; it may raise to stop the work, and then the folder is left as it was, apart from
-    sources of the hub, which the next call goes on with. Raises `UsageError` (a stage in `out`
-    with other settings, a source without usable documents), `CorruptShardError` (a prepared file
-    is missing), `DiskError`, and what the sources raise.
+    Each stage reads what its `data.source` says: the hub, embedded sources, a folder (its
+    subfolder of the stage's name, if there is one), or the address of a prepared folder. `progress`
+    gets a line of text about every two seconds; it may raise to stop the work, and then the folder
+    is left as it was, apart from sources of the hub, which the next call goes on with. Raises
+    `UsageError` (a stage in `out` with other settings, a source without usable documents),
+    `CorruptShardError` (a prepared file is missing), `DiskError`, and what the sources raise.
     """
+    shared = shared_address(stages)
     held = load_manifest(out) if (out / MANIFEST_NAME).is_file() else None
+    if shared is not None and not _has_all(held, stages) and holds_prepared(shared):
+        held = download(shared, out, say=progress)
+        require_stages(held, [stage.name for stage in stages])
+    if shared is not None and held is not None and _has_all(held, stages):
+        # What came is used as it is, also when its address is out of reach later.
+        write_cards(held, out)
+        return held
     _check_folders(stages, held=held.stages if held else {})
     if held is not None:
         _check_revisions(stages, held, out=out)
@@ -67,6 +82,25 @@ def prepare(
     manifest = prepare_sources(plans, out, settings=settings, progress=progress)
     write_cards(manifest, out)
     return manifest
+
+
+def _has_all(held: Manifest | None, stages: Sequence[StageConfig]) -> bool:
+    return held is not None and all(stage.name in held.stages for stage in stages)
+
+
+def shared_address(stages: Sequence[StageConfig]) -> str | None:
+    """Return the address that all stages read, None if they read nothing from an address.
+
+    Raises `UsageError` if only some do.
+    """
+    chosen = {stage.data.source for stage in stages}
+    addresses = sorted(filter(is_address, chosen))
+    if addresses and len(chosen) > 1:
+        raise UsageError(
+            f"data.source is {addresses[0]} for some stages only; an address holds the data of all "
+            "stages: give it with --data"
+        )
+    return addresses[0] if addresses else None
 
 
 def settings_sha256(stage: StageConfig) -> str:
@@ -201,7 +235,12 @@ def _folder_plan(stage: StageConfig, opening: _Opening) -> PlannedSource:
             f"{chosen} is prepared already (it has a {MANIFEST_NAME}), so it is no folder of "
             "texts; use it as it is or name the folder of texts."
         )
-    parts = open_parts(str(folder))
+    parts = _stage_parts(stage)
+    if parts is None and is_address(stage.data.source):
+        raise UsageError(
+            f"{stage.data.source} holds neither a prepared folder nor texts that the tasks of a "
+            f"cluster treated for {stage.name}; other texts are read from a folder of this machine"
+        )
     domain = _folder_domain(stage)
     treatment = stage.data.folder_treatment if parts is None else parts.recipe.treatment.config
     return PlannedSource(
@@ -217,6 +256,13 @@ def _folder_plan(stage: StageConfig, opening: _Opening) -> PlannedSource:
         else lambda: parts.recipe,
         settings={"treatment": treatment.model_dump(mode="json")},
     )
+
+
+def _stage_parts(stage: StageConfig) -> Parts | None:
+    if not is_address(stage.data.source):
+        return open_parts(str(_stage_folder(stage)))
+    address = stage.data.source.rstrip("/")
+    return open_parts(f"{address}/{stage.name}") or open_parts(address)
 
 
 def _folder_domain(stage: StageConfig) -> str:
@@ -238,7 +284,7 @@ def _check_folders(stages: Sequence[StageConfig], *, held: Container[str]) -> No
     reader: dict[Path, str] = {}
     for stage in stages:
         chosen = Path(stage.data.source)
-        if stage.data.source in ("hub", "embedded"):
+        if stage.data.source in ("hub", "embedded") or is_address(stage.data.source):
             continue
         if not chosen.exists():
             if stage.name in held:

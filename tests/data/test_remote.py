@@ -1,0 +1,200 @@
+"""Prepared data goes to a storage and comes back whole, or not at all."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from tests.data.memory import prepare_texts, sentences, stage
+from tests.train.world import World
+from yxanul.data.manifest import load_manifest
+from yxanul.data.prepare import prepare
+from yxanul.data.remote import download, upload
+from yxanul.data.verify import verify
+from yxanul.errors import (
+    CorruptShardError,
+    DiskError,
+    InfrastructureError,
+    MissingExtraError,
+    UsageError,
+)
+
+ADDRESS = "memory://bucket/prepared"
+
+
+@pytest.fixture
+def storage() -> Iterator[fsspec.AbstractFileSystem]:
+    """A storage that lives in this process, as fsspec has it, empty."""
+    found = fsspec.filesystem("memory")
+    found.store.clear()
+    found.pseudo_dirs[:] = [""]
+    yield found
+    found.store.clear()
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    root = tmp_path / "prepared"
+    prepare_texts(root, stones=sentences(120), trees=sentences(80, about="tree"))
+    return root
+
+
+def hush(_: str) -> None:
+    """Say nothing."""
+
+
+def files_of(root: Path) -> dict[str, bytes]:
+    named = [root / file.path for file in load_manifest(root).files()]
+    return {str(f.relative_to(root)): f.read_bytes() for f in [*named, root / "manifest.json"]}
+
+
+def test_what_is_uploaded_comes_back_byte_for_byte(
+    storage: fsspec.AbstractFileSystem, prepared: Path, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    upload(prepared, ADDRESS, say=said.append)
+    assert said[-1].endswith("files and their manifest")
+    manifest = download(ADDRESS, tmp_path / "here", say=hush)
+    verify(manifest, tmp_path / "here")
+    assert files_of(tmp_path / "here") == files_of(prepared)
+    # Again: nothing is copied twice, in either direction.
+    said.clear()
+    upload(prepared, ADDRESS, say=said.append)
+    download(ADDRESS, tmp_path / "here", say=said.append)
+    assert len(said) == 1
+
+
+def test_a_copy_that_was_interrupted_goes_on(
+    storage: fsspec.AbstractFileSystem, prepared: Path, tmp_path: Path
+) -> None:
+    class CutOffError(Exception):
+        pass
+
+    def die_after(files: int) -> list[str]:
+        said: list[str] = []
+
+        def say(line: str) -> None:
+            said.append(line)
+            if len(said) == files:
+                raise CutOffError
+
+        for work in (
+            lambda: upload(prepared, ADDRESS, say=say),
+            lambda: download(ADDRESS, tmp_path / "here", say=say),
+        ):
+            if len(said) < files:
+                with pytest.raises(CutOffError):
+                    work()
+        return said
+
+    die_after(3)
+    assert not storage.exists("/bucket/prepared/manifest.json")
+    with pytest.raises(UsageError, match="holds no manifest"):
+        download(ADDRESS, tmp_path / "here", say=hush)
+    said: list[str] = []
+    upload(prepared, ADDRESS, say=said.append)
+    assert said[0].split(": ")[1].startswith("4 of")
+
+    def die(line: str) -> None:
+        if ": 2 of" in line:
+            raise CutOffError
+
+    with pytest.raises(CutOffError):
+        download(ADDRESS, tmp_path / "here", say=die)
+    assert not (tmp_path / "here" / "manifest.json").exists()
+    said.clear()
+    download(ADDRESS, tmp_path / "here", say=said.append)
+    assert len(said) == len(list(load_manifest(prepared).files())) - 2
+    assert files_of(tmp_path / "here") == files_of(prepared)
+
+
+@pytest.mark.parametrize("harm", ["flip", "cut", "longer"])
+def test_bytes_that_the_storage_changed_are_named_and_not_taken(
+    storage: fsspec.AbstractFileSystem, prepared: Path, tmp_path: Path, harm: str
+) -> None:
+    upload(prepared, ADDRESS, say=hush)
+    victim = next(file.path for file in load_manifest(prepared).files())
+    content = storage.cat_file(f"/bucket/prepared/{victim}")
+    changed = {"flip": bytes([content[0] ^ 1]) + content[1:], "cut": content[:-2]}
+    storage.pipe_file(f"/bucket/prepared/{victim}", changed.get(harm, content + b"xx"))
+    with pytest.raises(CorruptShardError, match=f"{victim} is not what its manifest says"):
+        download(ADDRESS, tmp_path / "here", say=hush)
+    assert not (tmp_path / "here" / "manifest.json").exists()
+    assert not list((tmp_path / "here").rglob("*.bin*"))
+
+
+def test_other_data_is_not_mixed_in_on_either_side(
+    storage: fsspec.AbstractFileSystem, prepared: Path, tmp_path: Path
+) -> None:
+    upload(prepared, ADDRESS, say=hush)
+    other = tmp_path / "other"
+    prepare_texts(other, stones=sentences(90, about="bird"))
+    with pytest.raises(UsageError, match="holds another stones than this folder"):
+        upload(other, ADDRESS, say=hush)
+    with pytest.raises(UsageError, match="holds another stones than this folder"):
+        download(ADDRESS, other, say=hush)
+    next(prepared.rglob("*.bin")).write_bytes(b"xx")
+    with pytest.raises(CorruptShardError):
+        upload(prepared, ADDRESS, say=hush)
+
+
+def test_a_manifest_that_names_files_outside_is_refused(
+    storage: fsspec.AbstractFileSystem, prepared: Path, tmp_path: Path
+) -> None:
+    upload(prepared, ADDRESS, say=hush)
+    place = "/bucket/prepared/manifest.json"
+    text = storage.cat_file(place).decode().replace("stones/train-00000.bin", "../../x.bin")
+    assert "../../x.bin" in text
+    storage.pipe_file(place, text.encode())
+    with pytest.raises(CorruptShardError, match=ADDRESS):
+        download(ADDRESS, tmp_path / "here", say=hush)
+    assert not (tmp_path / "x.bin").exists()
+
+
+def test_what_a_storage_refuses_is_one_sentence(
+    storage: fsspec.AbstractFileSystem,
+    prepared: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = tmp_path / "here"
+    with pytest.raises(UsageError, match="nowhere://x cannot be reached or used"):
+        download("nowhere://x", out, say=hush)
+    upload(prepared, ADDRESS, say=hush)
+    for error, wanted in (
+        (PermissionError("no key"), UsageError),
+        (ImportError("install s3fs"), MissingExtraError),
+        (TimeoutError("slow"), InfrastructureError),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(storage.__class__, "open", lambda *a, e=error, **k: _raise(e))
+            with pytest.raises(wanted, match=str(error)):
+                download(ADDRESS, out, say=hush)
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 5})())
+        with pytest.raises(DiskError, match="5 B free"):
+            download(ADDRESS, out, say=hush)
+    some = [stage("one", source=ADDRESS), stage("two", source="embedded")]
+    with pytest.raises(UsageError, match="for some stages only"):
+        prepare(some, out, progress=hush)
+    with pytest.raises(UsageError, match="neither a prepared folder nor texts that the tasks"):
+        prepare([stage("one", source="memory://empty")], out, progress=hush)
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def test_a_run_reads_an_address_once(storage: fsspec.AbstractFileSystem, tmp_path: Path) -> None:
+    world = World.create(tmp_path)
+    out = world.root / "prepared"
+    world.finish("prepare", "prepared", "--stage", "all", "--upload", ADDRESS)
+    world.finish("run", "near", "--data", str(out), "--max_steps", "2")
+    world.finish("run", "far", "--data", ADDRESS, "--max_steps", "2")
+    near, far = (
+        (world.root / name / "metrics.jsonl").read_text().count("\n") for name in ("near", "far")
+    )
+    assert near == far > 0
+    storage.store.clear()
+    world.finish("run", "far", "--data", ADDRESS, "--max_steps", "3")
