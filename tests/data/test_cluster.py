@@ -1,9 +1,15 @@
 """Texts that many tasks treated are joined to the data that one process prepares."""
 
 import json
+import os
 import random
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
+import fsspec
 import pytest
 
 from tests.data.memory import stage
@@ -141,23 +147,92 @@ def test_parts_may_lie_wherever_fsspec_reaches(tmp_path: Path) -> None:
     assert open_parts("memory://cluster/none") is None
 
 
-def test_a_pipeline_of_datatrove_writes_the_parts(tmp_path: Path) -> None:
+def run_locally(pipeline: list[Any], folder: Path) -> None:
     from datatrove.executor import LocalPipelineExecutor
+
+    LocalPipelineExecutor(pipeline, tasks=3, workers=1, logging_dir=str(folder / "logs")).run()
+
+
+def run_by_slurm(pipeline: list[Any], folder: Path) -> None:
+    """Slurm's own programs are played by scripts that run the array one after another."""
+    from datatrove.executor import SlurmPipelineExecutor
+
+    programs = folder / "bin"
+    programs.mkdir()
+    for name, script in (("sbatch", SBATCH), ("srun", SRUN), ("scontrol", SCONTROL)):
+        (programs / name).write_text(script)
+        (programs / name).chmod(0o755)
+    path = f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with patch.dict(os.environ, {"PATH": path, "RUN_OFFSET": "0"}):
+        SlurmPipelineExecutor(
+            pipeline,
+            tasks=3,
+            time="1:00:00",
+            partition="any",
+            logging_dir=str(folder / "logs"),
+            slurm_logs_folder=str(folder / "slurm"),
+        ).run()
+
+
+def run_by_ray(pipeline: list[Any], folder: Path) -> None:
+    ray = pytest.importorskip("ray", reason="pip install ray")
+    from datatrove.executor.ray import RayPipelineExecutor
+
+    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=80 * 2**20)
+    try:
+        RayPipelineExecutor(
+            pipeline, tasks=3, workers=2, logging_dir=str(folder / "logs"), mem_per_cpu_gb=0.1
+        ).run()
+    finally:
+        ray.shutdown()
+
+
+SBATCH = """#!/usr/bin/env bash
+for script; do :; done  # the last word
+last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$script")
+for task in $(seq 0 "$last"); do
+  SLURM_ARRAY_TASK_ID=$task SLURM_JOB_ID=7 SLURM_NODEID=0 SLURM_NODELIST=here \\
+    bash "$script" >&2 || exit
+done
+echo Submitted batch job 7
+"""
+SRUN = """#!/usr/bin/env bash
+until [ "$1" = launch_pickled_pipeline ]; do shift; done
+exec "$@"
+"""
+SCONTROL = """#!/usr/bin/env bash
+echo here
+"""
+
+
+@pytest.mark.parametrize(
+    "run", [run_locally, run_by_slurm, pytest.param(run_by_ray, marks=pytest.mark.slow)]
+)
+def test_the_executors_of_datatrove_write_the_parts(
+    tmp_path: Path, run: Callable[[list[Any], Path], None]
+) -> None:
     from datatrove.pipeline.readers import JsonlReader
 
     from yxanul.data.cluster.steps import TreatStep
 
     lines = write_lines(tmp_path / "lines", 60)
     step = TreatStep(str(tmp_path / "parts"), recipe(near_duplicates=0.7), source="mine")
-    LocalPipelineExecutor(
-        pipeline=[JsonlReader(str(lines)), step],
-        tasks=3,
-        workers=1,
-        logging_dir=str(tmp_path / "logs"),
-    ).run()
+    run([JsonlReader(str(lines)), step], tmp_path)
     manifest = joined(tmp_path / "parts", tmp_path / "out")
     verify(manifest, tmp_path / "out")
     record = manifest.sources["stage1_tests"]
     kept = record.train.documents + record.validation.documents
     assert kept + sum(record.dropped.values()) == len(texts())
     assert record.dropped["near_duplicate"] == 1
+
+
+def test_parts_are_joined_from_an_address(tmp_path: Path) -> None:
+    treat(tmp_path / "parts", 3)
+    storage = fsspec.filesystem("memory")
+    storage.put(str(tmp_path / "parts"), "/joining/stage1_tests", recursive=True)
+    far = prepare(
+        [stage("stage1_tests", source="memory://joining")],
+        tmp_path / "far",
+        progress=lambda line: None,
+    )
+    assert shards(far) == shards(joined(tmp_path / "parts", tmp_path / "near"))

@@ -139,6 +139,7 @@ def killed(hub: StandIn, out: Path, *, after: int, delay_s: float) -> bool:
     return process.returncode == 0
 
 
+@pytest.mark.slow
 def test_a_preparation_killed_again_and_again_ends_with_the_same_bytes(
     hub: StandIn, tmp_path: Path, unbroken: dict[str, bytes]
 ) -> None:

@@ -79,6 +79,7 @@ def test_who_stops_the_supervisor_stops_the_run_once_and_it_is_saved(world):
     assert world.exit_record("run")["code"] == 10
 
 
+@pytest.mark.slow
 def test_a_stop_of_the_run_itself_is_a_reason_to_start_it_again(world):
     """As when a spot machine warns the process and then stays."""
     process, run = supervised(*world.command("run", "run")), world.root / "run"
@@ -98,6 +99,7 @@ def test_a_refusal_keeps_its_code_under_torchrun_and_is_not_tried_again(world):
     assert "started again in" not in told
 
 
+@pytest.mark.slow
 def test_a_rank_that_is_killed_is_a_failure_that_may_pass(world):
     world.launch("run", "unbroken")
     process, run = supervised(*ranks(world.command("run", "run"))), world.root / "run"

@@ -107,6 +107,7 @@ def test_deepspeed_trains_as_torch_does_and_one_process_takes_it_up(world):
 
 
 @DEEPSPEED
+@pytest.mark.slow
 def test_the_promised_deepspeed_command_trains_a_stage(world):
     """As in the README: the launcher of DeepSpeed, the older door, and the JSON in configs."""
     out, launcher = world.root / "run", Path(sys.executable).parent / "deepspeed"
