@@ -205,9 +205,11 @@ echo here
 """
 
 
-@pytest.mark.parametrize(
-    "run", [run_locally, run_by_slurm, pytest.param(run_by_ray, marks=pytest.mark.slow)]
-)
+# Ray warns of changes to come, and an error in its threads would make datatrove wait for ever.
+RAY = pytest.param(run_by_ray, marks=[pytest.mark.slow, pytest.mark.filterwarnings("default")])
+
+
+@pytest.mark.parametrize("run", [run_locally, run_by_slurm, RAY])
 def test_the_executors_of_datatrove_write_the_parts(
     tmp_path: Path, run: Callable[[list[Any], Path], None]
 ) -> None:
