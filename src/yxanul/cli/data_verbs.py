@@ -74,6 +74,9 @@ def inspect(
             "--packing", min=1, help="What best-fit packing into chunks of so many tokens does."
         ),
     ] = None,
+    overlap: Annotated[
+        bool, typer.Option("--overlap", help="How much held-out text is trained on as well.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Show what a prepared folder, a run or a checkpoint holds; --verify compares every byte.
@@ -90,6 +93,7 @@ def inspect(
             token=token,
             why_dropped=dropped,
             packing=packing,
+            overlap=overlap,
         )
     if json:
         told = inspection.to_json() if inspection else {}

@@ -14,6 +14,13 @@ from pathlib import Path
 from yxanul.data.documents import read_documents
 from yxanul.data.explain import Explanation, explain, one_line, render_explanations
 from yxanul.data.manifest import Manifest, SplitRecord, StageRecord, load_manifest
+from yxanul.data.overlap import (
+    HELD_OUT_TOKENS,
+    NEARLY_WHOLE,
+    RUN_TOKENS,
+    Overlap,
+    held_out_overlap,
+)
 from yxanul.data.packing.chunks import document_lengths
 from yxanul.data.packing.shares import PackingShare, packing_shares
 from yxanul.data.shards import open_stream
@@ -80,6 +87,7 @@ class Inspection:
     token: tuple[TokenPlace, ...]
     dropped: tuple[Explanation, ...]
     packing: tuple[PackingShare, ...]
+    overlap: tuple[Overlap, ...]
 
     def to_json(self) -> dict[str, object]:
         """Return the same as plain dictionaries and lists."""
@@ -93,12 +101,13 @@ def inspect_folder(
     token: int | None = None,
     why_dropped: bool = False,
     packing: int | None = None,
+    overlap: bool = False,
 ) -> Inspection:
     """Describe the prepared folder `root`.
 
     `token` asks which document holds that position (from 0) of each source's training stream,
     `why_dropped` for samples of what every rule left out, `packing` for what best-fit packing into
-    chunks of so many tokens does to each source.
+    chunks of so many tokens does to each source, `overlap` how much held-out text is trained on.
     Raises `UsageError` if `root` is not prepared or no stream is that long, `CorruptShardError`
     if a file is not as the manifest says.
     """
@@ -119,6 +128,7 @@ def inspect_folder(
         token=places,
         dropped=tuple(explain(manifest, root)) if why_dropped else (),
         packing=tuple(_packing(manifest, root, chunk_tokens=packing)) if packing else (),
+        overlap=tuple(held_out_overlap(manifest, root)) if overlap else (),
     )
 
 
@@ -218,6 +228,8 @@ def render(inspection: Inspection) -> str:
         lines += ["", *_token_lines(place)]
     if inspection.packing:
         lines += ["", *_packing_lines(inspection.packing)]
+    if inspection.overlap:
+        lines += ["", *_overlap_lines(inspection.overlap)]
     if inspection.dropped:
         lines += ["", render_explanations(list(inspection.dropped))]
     return "\n".join(lines)
@@ -252,6 +264,23 @@ def _packing_lines(shares: Sequence[PackingShare]) -> Iterator[str]:
             f"  {one.source:<{widest}} {one.seq_len:>7,} {one.longer:>8.1%} "
             f"{one.cut_in_stream:>8.1%} {one.cut_packed:>9.1%} {one.padding:>8.2%}"
         )
+
+
+def _overlap_lines(found: Sequence[Overlap]) -> Iterator[str]:
+    yield (
+        f"held-out text that stands in training text as well, in runs of {RUN_TOKENS} tokens "
+        f"(of the first {HELD_OUT_TOKENS:,} held-out tokens of each source)"
+    )
+    for one in found:
+        yield (
+            f"  {one.source}: {one.runs:.1%} of the runs of {one.documents:,} documents; "
+            f"{one.nearly_whole:,} documents are found to {NEARLY_WHOLE:.0%} or more"
+        )
+        for shared in one.most:
+            yield (
+                f"    {shared.share:>6.1%} of {shared.document_id}, e.g. in "
+                f"{shared.training_id} of {shared.training_source}"
+            )
 
 
 def _token_lines(place: TokenPlace) -> list[str]:

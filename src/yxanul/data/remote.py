@@ -82,15 +82,15 @@ def upload(root: Path, address: str, *, say: Say) -> None:
     with _reaching(address):
         storage, path = _storage(address)
         if storage.exists(f"{path}/{MANIFEST_NAME}"):
-            _refuse_other(manifest, _remote_manifest(storage, address, path=path), address)
+            _refuse_other(manifest, _remote_manifest(storage, address, path=path), address=address)
         files = [Path(file.path) for file in manifest.files()]
         cards = [card.relative_to(root) for card in sorted((root / "cards").glob("*.*"))]
-        kept = {file for file in files if _is_there(storage, f"{path}/{file}", root / file)}
+        kept = {file for file in files if _is_there(storage, f"{path}/{file}", local=root / file)}
         for number, file in enumerate([*files, *cards], start=1):
             if file not in kept:
-                _put(storage, root / file, f"{path}/{file}")
+                _put(storage, root / file, path=f"{path}/{file}")
                 say(f"{address}: {number} of {len(files) + len(cards)} files, {file}")
-        _put(storage, root / MANIFEST_NAME, f"{path}/{MANIFEST_NAME}")
+        _put(storage, root / MANIFEST_NAME, path=f"{path}/{MANIFEST_NAME}")
         if storage.cat_file(f"{path}/{MANIFEST_NAME}") != content:
             raise UsageError(f"{address} gives back another manifest than it was given")
     say(f"{address} holds {len(files)} files and their manifest")
@@ -109,11 +109,11 @@ def download(address: str, out: Path, *, say: Say) -> Manifest:
             raise UsageError(f"{address} holds no {MANIFEST_NAME}, so no prepared folder")
         manifest = _remote_manifest(storage, address, path=path)
         if (out / MANIFEST_NAME).is_file():
-            _refuse_other(load_manifest(out), manifest, address)
+            _refuse_other(load_manifest(out), manifest, address=address)
         missing = [file for file in manifest.files() if not _is_here(file, out)]
         _check_room(missing, out)
         for number, file in enumerate(missing, start=1):
-            _get(storage, f"{path}/{file.path}", file, place=out / file.path)
+            _get(storage, f"{path}/{file.path}", file=file, place=out / file.path)
             say(f"{address}: {number} of {len(missing)} files, {file.path}")
         content = storage.cat_file(f"{path}/{MANIFEST_NAME}")
     write_atomic(out / MANIFEST_NAME, content.decode())
@@ -157,7 +157,7 @@ def _remote_manifest(storage: _Storage, address: str, *, path: str) -> Manifest:
     return parse_manifest(content, f"{address}/{MANIFEST_NAME}")
 
 
-def _refuse_other(ours: Manifest, theirs: Manifest, address: str) -> None:
+def _refuse_other(ours: Manifest, theirs: Manifest, *, address: str) -> None:
     """Refuse where a source of one name has other bytes on the two sides."""
     for name in ours.sources.keys() & theirs.sources.keys():
         mine, other = ours.sources[name], theirs.sources[name]
@@ -167,11 +167,11 @@ def _refuse_other(ours: Manifest, theirs: Manifest, address: str) -> None:
             )
 
 
-def _is_there(storage: _Storage, path: str, local: Path) -> bool:
+def _is_there(storage: _Storage, path: str, *, local: Path) -> bool:
     return storage.exists(path) and storage.size(path) == local.stat().st_size
 
 
-def _put(storage: _Storage, local: Path, path: str) -> None:
+def _put(storage: _Storage, local: Path, *, path: str) -> None:
     storage.makedirs(path.rpartition("/")[0], exist_ok=True)
     storage.put_file(str(local), path)
 
@@ -195,7 +195,7 @@ def _check_room(missing: list[ShardFile | IndexFile], out: Path) -> None:
         )
 
 
-def _get(storage: _Storage, path: str, file: ShardFile | IndexFile, *, place: Path) -> None:
+def _get(storage: _Storage, path: str, *, file: ShardFile | IndexFile, place: Path) -> None:
     """Copy one file, and publish it once its bytes are those of the manifest."""
     temporary = place.with_name(place.name + TEMPORARY)
     digest, size = hashlib.sha256(), 0
