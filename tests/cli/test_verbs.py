@@ -174,7 +174,7 @@ def test_inspect_says_when_a_runs_data_is_gone(call, tmp_path):
     code, out, _ = call("inspect", run)
     assert code == 0
     assert f"no prepared data at {run / 'data'}" in out
-    for words in (["--verify"], ["--token", "7"]):
+    for words in (["--verify"], ["--token", "7"], ["--overlap"]):
         code, _, err = call("inspect", run, *words)
         assert code == 31
         assert_one_sentence(err, str(run / "data"))
@@ -198,9 +198,10 @@ def test_inspect_describes_and_verifies_one_checkpoint(call, checkpoint):
     code, out, _ = call("inspect", checkpoint, "--verify")
     assert code == 0
     assert f"checkpoint {checkpoint.name}: verified, 448 tokens" in out
-    code, _, err = call("inspect", checkpoint, "--token", "7")
-    assert code == 30
-    assert_one_sentence(err, "is a checkpoint", "--token")
+    for words in (["--token", "7"], ["--dropped"], ["--packing", "64"], ["--overlap"]):
+        code, _, err = call("inspect", checkpoint, *words)
+        assert code == 30
+        assert_one_sentence(err, "is a checkpoint", words[0])
     (checkpoint / "model.safetensors").unlink()
     code, _, err = call("inspect", checkpoint, "--verify")
     assert code == 31

@@ -72,6 +72,20 @@ def test_verify_reads_every_byte(root: Path) -> None:
         shard.write_bytes(content)
 
 
+def test_packing_is_told_for_every_source_and_length(root: Path) -> None:
+    found = inspect_folder(root, packing=64)
+    assert {one.source for one in found.packing} == {"stones", "trees"}
+    assert {one.seq_len for one in found.packing} == {64, 32, 16, 8}
+    lines = render(found).splitlines()
+    assert sum(line.startswith(("  stones ", "  trees ")) and "%" in line for line in lines) == 8
+
+
+def test_overlap_is_told_for_every_source(root: Path) -> None:
+    text = render(inspect_folder(root, overlap=True))
+    assert "of the runs of" in text
+    assert text.count("documents are found to 80% or more") == 2
+
+
 @pytest.fixture(scope="module")
 def dropped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with short, equal and nearly equal texts; one of them tries to be markup."""

@@ -83,7 +83,15 @@ def inspect(
 
     Example: yxanul inspect runs/first --verify
     """
-    place = find_place(folder, verify=verify or dropped, token=token)
+    questions = {
+        "--token": token is not None,
+        "--dropped": dropped,
+        "--packing": packing is not None,
+        "--overlap": overlap,
+    }
+    place = find_place(
+        folder, verify=verify, asked=[name for name, is_asked in questions.items() if is_asked]
+    )
     checkpoints = describe_checkpoints(place, verify=verify)
     inspection = None
     if place.prepared is not None:

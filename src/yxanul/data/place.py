@@ -6,6 +6,7 @@ an error where somebody asked for the data. Nothing inside is read here but a ru
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,19 +30,20 @@ class Place:
     checkpoints: tuple[Path, ...]
 
 
-def find_place(folder: Path, *, verify: bool, token: int | None) -> Place:
-    """Return what `folder` is; with `verify` or a `token` to find, a run must have its data.
+def find_place(folder: Path, *, verify: bool, asked: Sequence[str]) -> Place:
+    """Return what `folder` is; to `verify` or answer what is `asked`, a run must have its data.
 
-    Raises `UsageError` for any other folder and for a token of a checkpoint, `CorruptDataError` if
-    the data of a run is needed, or named by its data.json, and not there.
+    `asked` names the options that ask for data. Raises `UsageError` for any other folder and where
+    a checkpoint is asked for data, `CorruptDataError` if the data of a run is needed, or named by
+    its data.json, and not there.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder; name a prepared folder or a run folder")
     if is_checkpoint(folder):
-        if token is not None:
+        if asked:
             raise UsageError(
-                f"{folder} is a checkpoint and holds no tokens; for --token name a prepared folder "
-                "or a run folder"
+                f"{folder} is a checkpoint and holds no tokens; for {asked[0]} name a prepared "
+                "folder or a run folder"
             )
         return Place(None, None, (folder.resolve(),))
     if (folder / MANIFEST_NAME).is_file():
@@ -60,7 +62,7 @@ def find_place(folder: Path, *, verify: bool, token: int | None) -> Place:
             f"{run.data_pointer} names {data}, where there is no prepared data; put the folder "
             "back or prepare it again"
         )
-    if verify or token is not None:
+    if verify or asked:
         raise CorruptDataError(
             f"there is no prepared data at {data}; put it back or start the run again"
         )
