@@ -124,6 +124,26 @@ def test_bytes_that_the_storage_changed_are_named_and_not_taken(
     assert not list((tmp_path / "here").rglob("*.bin*"))
 
 
+def test_an_upload_mends_what_lies_there_with_other_bytes(
+    storage: fsspec.AbstractFileSystem, prepared: Path, tmp_path: Path
+) -> None:
+    upload(prepared, ADDRESS, say=hush)
+    victim = next(file.path for file in load_manifest(prepared).files())
+    content = storage.cat_file(f"/bucket/prepared/{victim}")
+    storage.pipe_file(f"/bucket/prepared/{victim}", bytes([content[0] ^ 1]) + content[1:])
+    said: list[str] = []
+    upload(prepared, ADDRESS, say=said.append)
+    assert victim in said[0]
+    assert len(said) == 2
+    download(ADDRESS, tmp_path / "here", say=hush)
+
+
+def test_a_password_in_an_address_is_refused_and_not_repeated(prepared: Path) -> None:
+    with pytest.raises(UsageError, match="may not hold a password") as refused:
+        upload(prepared, "sftp://me:secret@127.0.0.1/x", say=hush)
+    assert "secret" not in str(refused.value)
+
+
 def test_other_data_is_not_mixed_in_on_either_side(
     storage: fsspec.AbstractFileSystem, prepared: Path, tmp_path: Path
 ) -> None:

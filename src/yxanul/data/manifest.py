@@ -31,7 +31,7 @@ MANIFEST_NAME = "manifest.json"
 TOKEN_BYTES = 2
 SPLITS = ("train", "validation")
 KINDS = ("hub", "embedded", "documentation", "folder")
-_LARGEST_MANIFEST_BYTES = 64 << 20
+LARGEST_MANIFEST_BYTES = 64 << 20
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -186,7 +186,7 @@ def load_manifest(path: Path) -> Manifest:
     refuse_checkpoint(path)
     place = path / MANIFEST_NAME if path.is_dir() else path
     try:
-        if place.stat().st_size > _LARGEST_MANIFEST_BYTES:
+        if place.stat().st_size > LARGEST_MANIFEST_BYTES:
             raise CorruptShardError(f"{place} is larger than 64 MiB, so it is no manifest.")
         content = place.read_bytes()
     except FileNotFoundError as error:

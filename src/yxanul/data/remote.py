@@ -16,11 +16,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
+from urllib.parse import urlsplit
 
 import fsspec
 
 from yxanul.data.files import TEMPORARY, publish
 from yxanul.data.manifest import (
+    LARGEST_MANIFEST_BYTES,
     MANIFEST_NAME,
     IndexFile,
     Manifest,
@@ -53,8 +55,6 @@ class _Storage(Protocol):
 
     def makedirs(self, path: str, exist_ok: bool) -> None: ...
 
-    def cat_file(self, path: str) -> bytes: ...
-
     def open(self, path: str, mode: str) -> BinaryIO: ...
 
 
@@ -73,7 +73,7 @@ def holds_prepared(address: str) -> bool:
 def upload(root: Path, address: str, *, say: Say) -> None:
     """Copy the prepared folder `root` to an address, after every byte of it was verified.
 
-    Files that lie there with their size are left; the manifest is written last. Raises `UsageError`
+    Files that lie there byte for byte are left; the manifest is written last. Raises `UsageError`
     if other data lies there or the storage refuses, `InfrastructureError` if it fails.
     """
     manifest = load_manifest(root)
@@ -82,16 +82,17 @@ def upload(root: Path, address: str, *, say: Say) -> None:
     with _reaching(address):
         storage, path = _storage(address)
         if storage.exists(f"{path}/{MANIFEST_NAME}"):
-            _refuse_other(manifest, _remote_manifest(storage, address, path=path), address=address)
-        files = [Path(file.path) for file in manifest.files()]
-        cards = [card.relative_to(root) for card in sorted((root / "cards").glob("*.*"))]
-        kept = {file for file in files if _is_there(storage, f"{path}/{file}", local=root / file)}
-        for number, file in enumerate([*files, *cards], start=1):
-            if file not in kept:
-                _put(storage, root / file, path=f"{path}/{file}")
-                say(f"{address}: {number} of {len(files) + len(cards)} files, {file}")
+            theirs = parse_manifest(_read_manifest(storage, address, path=path), address)
+            _refuse_other(manifest, theirs, address=address)
+        files = list(manifest.files())
+        for number, file in enumerate(files, start=1):
+            if not _is_there(storage, f"{path}/{file.path}", file=file):
+                _put(storage, root / file.path, path=f"{path}/{file.path}")
+                say(f"{address}: {number} of {len(files)} files, {file.path}")
+        for card in sorted((root / "cards").glob("*.*")):
+            _put(storage, card, path=f"{path}/cards/{card.name}")
         _put(storage, root / MANIFEST_NAME, path=f"{path}/{MANIFEST_NAME}")
-        if storage.cat_file(f"{path}/{MANIFEST_NAME}") != content:
+        if _read_manifest(storage, address, path=path) != content:
             raise UsageError(f"{address} gives back another manifest than it was given")
     say(f"{address} holds {len(files)} files and their manifest")
 
@@ -107,7 +108,8 @@ def download(address: str, out: Path, *, say: Say) -> Manifest:
         storage, path = _storage(address)
         if not storage.exists(f"{path}/{MANIFEST_NAME}"):
             raise UsageError(f"{address} holds no {MANIFEST_NAME}, so no prepared folder")
-        manifest = _remote_manifest(storage, address, path=path)
+        content = _read_manifest(storage, address, path=path)
+        manifest = parse_manifest(content, f"{address}/{MANIFEST_NAME}")
         if (out / MANIFEST_NAME).is_file():
             _refuse_other(load_manifest(out), manifest, address=address)
         missing = [file for file in manifest.files() if not _is_here(file, out)]
@@ -115,7 +117,6 @@ def download(address: str, out: Path, *, say: Say) -> Manifest:
         for number, file in enumerate(missing, start=1):
             _get(storage, f"{path}/{file.path}", file=file, place=out / file.path)
             say(f"{address}: {number} of {len(missing)} files, {file.path}")
-        content = storage.cat_file(f"{path}/{MANIFEST_NAME}")
     write_atomic(out / MANIFEST_NAME, content.decode())
     return load_manifest(out)
 
@@ -148,13 +149,19 @@ def _refusals() -> tuple[type[Exception], ...]:
 
 
 def _storage(address: str) -> tuple[_Storage, str]:
+    if urlsplit(address).password is not None:
+        # Addresses are told, and written into run folders.
+        raise UsageError("an address may not hold a password; give it in the environment")
     storage, path = fsspec.core.url_to_fs(address.rstrip("/"))
     return cast("_Storage", storage), path
 
 
-def _remote_manifest(storage: _Storage, address: str, *, path: str) -> Manifest:
-    content = storage.cat_file(f"{path}/{MANIFEST_NAME}")
-    return parse_manifest(content, f"{address}/{MANIFEST_NAME}")
+def _read_manifest(storage: _Storage, address: str, *, path: str) -> bytes:
+    with storage.open(f"{path}/{MANIFEST_NAME}", "rb") as file:
+        content = file.read(LARGEST_MANIFEST_BYTES + 1)
+    if len(content) > LARGEST_MANIFEST_BYTES:
+        raise CorruptShardError(f"{address}/{MANIFEST_NAME} is too large to be a manifest")
+    return content
 
 
 def _refuse_other(ours: Manifest, theirs: Manifest, *, address: str) -> None:
@@ -167,8 +174,15 @@ def _refuse_other(ours: Manifest, theirs: Manifest, *, address: str) -> None:
             )
 
 
-def _is_there(storage: _Storage, path: str, *, local: Path) -> bool:
-    return storage.exists(path) and storage.size(path) == local.stat().st_size
+def _is_there(storage: _Storage, path: str, *, file: ShardFile | IndexFile) -> bool:
+    if not storage.exists(path) or storage.size(path) != file.bytes:
+        return False
+    # Of an upload that was interrupted, or of other data: only its bytes can tell.
+    digest = hashlib.sha256()
+    with storage.open(path, "rb") as source:
+        while block := source.read(BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest() == file.sha256
 
 
 def _put(storage: _Storage, local: Path, *, path: str) -> None:
