@@ -71,7 +71,10 @@ def inspect(
     packing: Annotated[
         int | None,
         typer.Option(
-            "--packing", min=1, help="What best-fit packing into chunks of so many tokens does."
+            "--packing",
+            min=1,
+            max=1 << 20,  # time and memory grow with the length of a chunk
+            help="What best-fit packing into chunks of so many tokens does.",
         ),
     ] = None,
     overlap: Annotated[

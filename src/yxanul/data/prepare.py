@@ -64,7 +64,7 @@ def prepare(
     `UsageError` (a stage in `out` with other settings, a source without usable documents),
     `CorruptShardError` (a prepared file is missing), `DiskError`, and what the sources raise.
     """
-    shared = shared_address(stages)
+    shared = _shared_address(stages)
     held = load_manifest(out) if (out / MANIFEST_NAME).is_file() else None
     if shared is not None and not _has_all(held, stages) and holds_prepared(shared):
         held = download(shared, out, say=progress)
@@ -88,7 +88,7 @@ def _has_all(held: Manifest | None, stages: Sequence[StageConfig]) -> bool:
     return held is not None and all(stage.name in held.stages for stage in stages)
 
 
-def shared_address(stages: Sequence[StageConfig]) -> str | None:
+def _shared_address(stages: Sequence[StageConfig]) -> str | None:
     """Return the address that all stages read, None if they read nothing from an address.
 
     Raises `UsageError` if only some do.
