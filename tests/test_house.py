@@ -21,7 +21,7 @@ SRC = Path(__file__).parents[1] / "src"
 # A room imports only from floors below its own; rooms on one floor never import one another.
 # cards stands at the bottom since plan and hardware, on one floor, read its one table of peaks.
 FLOORS = {
-    0: "errors units cards",
+    0: "errors units failpoints cards",
     1: "config runfolder",
     2: "model data parallel curriculum plan hardware",
     3: "optim evaluate export report",

@@ -5,7 +5,8 @@
     YxanulError                      1   internal error
     ├── StoppedOnRequest            10   saved after SIGINT or SIGTERM; start me again
     ├── InfrastructureError         11   a restart may cure it
-    │   └── HubUnreachableError          the data hub did not answer
+    │   ├── HubUnreachableError          the data hub did not answer
+    │   └── BrokenDiskError              the disk does not answer
     ├── GateStopError               20   a gate said stop
     ├── UsageError                  30   a wrong flag, value or combination
     │   ├── ConfigError                  a configuration file or --set
@@ -86,6 +87,10 @@ class DiskError(YxanulError):
     """The disk is full or cannot be written."""
 
     exit_code = 32
+
+
+class BrokenDiskError(InfrastructureError):
+    """The disk does not answer, or has become read-only."""
 
 
 class NumericsError(YxanulError):

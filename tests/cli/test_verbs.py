@@ -11,7 +11,8 @@ import pytest
 import yxanul
 from tests.train.world import STAGES, World, write_configs
 from yxanul.cli import data_verbs
-from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name, save_checkpoint
+from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name
+from yxanul.runfolder.saving import save_checkpoint
 
 ROOT = Path(__file__).parents[2]
 

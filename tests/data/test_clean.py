@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from yxanul.data.clean import clean, reason_to_drop
-from yxanul.data.dedup import SeenTexts
 from yxanul.data.split import KEYED_FRACTION, is_validation, unit_interval
 
 ANY = st.text(st.characters() | st.sampled_from(" \t\r\n\x0c\ud800\x00\ufeff"), max_size=40)
@@ -52,25 +51,6 @@ def test_reasons_to_drop() -> None:
     assert reason_to_drop("caf\ufffd") == "undecodable"
     assert reason_to_drop("one \ufffd in " + "many " * 50) is None
     assert reason_to_drop("text") is None
-
-
-@given(texts=st.lists(st.text(max_size=3), max_size=60))
-def test_seen_texts_is_a_set(texts: list[str]) -> None:
-    seen = SeenTexts()
-    known: set[str] = set()
-    for text in texts:
-        assert seen.add(hashlib.sha256(text.encode()).digest()) == (text not in known)
-        known.add(text)
-    assert len(seen) == len(known)
-
-
-def test_seen_texts_grows() -> None:
-    seen = SeenTexts()
-    digests = [hashlib.sha256(str(n).encode()).digest() for n in range(5000)]
-    assert all(seen.add(digest) for digest in digests)
-    assert not any(seen.add(digest) for digest in digests)
-    assert seen.add(bytes(32))
-    assert not seen.add(bytes(32))
 
 
 def test_the_split_holds_out_its_share() -> None:

@@ -4,7 +4,6 @@ import random
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from tests.data.memory import MemorySource, plan, prepare_plans
 from yxanul.data.documents import read_documents
@@ -12,7 +11,6 @@ from yxanul.data.dropped import read_dropped
 from yxanul.data.manifest import SPLITS
 from yxanul.data.near.minhash import HASHES, MinHash, band_keys, similarity
 from yxanul.data.near.rows import signature_row, written_signatures
-from yxanul.data.near.table import NearTexts
 
 WORDS = [f"word{n}" for n in range(5000)]
 # Of "a text of six words here".
@@ -133,19 +131,3 @@ def test_signatures_are_read_back_in_the_order_of_writing(tmp_path: Path) -> Non
     found = list(written_signatures(folder, digests))
     assert [digest[0] for _, digest in found] == list(range(6))
     assert all(np.array_equal(a, b) for (a, _), b in zip(found, signatures, strict=True))
-
-
-@pytest.mark.parametrize("count", [0, 1, 3000])
-def test_the_table_grows_and_keeps_what_it_has(tmp_path: Path, count: int) -> None:
-    draw = np.random.default_rng(1)
-    rows = draw.integers(0, 1 << 16, size=(count, HASHES), dtype=np.uint16)
-    with NearTexts(tmp_path) as table:
-        for number, row in enumerate(rows):
-            assert table.nearest(row, least=0.5) is None
-            table.add(row, number.to_bytes(32, "little"))
-        assert len(table) == count
-        for number, row in enumerate(rows):
-            near = table.nearest(row, least=1.0)
-            assert near is not None
-            assert near.digest == number.to_bytes(8, "little")
-    assert list(tmp_path.iterdir()) == [], "the file has no name"

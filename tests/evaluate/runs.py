@@ -7,8 +7,9 @@ import numpy as np
 from tests.train.world import write_configs
 from yxanul.config.load import dump_config, load_config
 from yxanul.model.transformer import Transformer
-from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name, save_checkpoint
+from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name
 from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.saving import save_checkpoint
 
 SETTINGS = ("compute.precision=bf16", "compute.attention=plain", "data.source=texts")
 # A new model that says more than one word.

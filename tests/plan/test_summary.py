@@ -14,7 +14,8 @@ from yxanul.plan.plain import plan_json
 from yxanul.plan.render import render
 from yxanul.plan.storage import checkpoint_bytes, disk_bytes, ram_bytes
 from yxanul.plan.summary import plan_run
-from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name, save_checkpoint
+from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name
+from yxanul.runfolder.saving import save_checkpoint
 from yxanul.units import format_bytes, format_count, format_hours, format_usd
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -15,13 +15,10 @@ from yxanul.runfolder.checkpoints import (
     checkpoint_name,
     list_checkpoints,
     load_checkpoint,
-    purge_checkpoints,
-    remove_leftovers,
-    save_checkpoint,
-    set_aside,
     verify_checkpoint,
 )
 from yxanul.runfolder.durable import sha256_of
+from yxanul.runfolder.saving import purge_checkpoints, remove_leftovers, save_checkpoint, set_aside
 
 FILES = ["manifest.json", "model.safetensors", "optimizer.safetensors", "state.json"]
 SIGNED = FILES[1:]
@@ -91,7 +88,7 @@ def test_a_checkpoint_comes_back_bit_for_bit(tmp_path):
     assert found.info == verify_checkpoint(path)
     assert (found.info.name, found.info.step, found.info.tokens_seen) == (path.name, 3, 300)
     assert names(path) == FILES
-    assert names(tmp_path) == [path.name]
+    assert names(tmp_path) == ["latest", path.name]
 
 
 @pytest.mark.parametrize("name", SIGNED)
@@ -276,7 +273,7 @@ def test_a_checkpoint_is_never_overwritten(tmp_path):
     with pytest.raises(DiskError, match="File exists"):
         write(tmp_path)
     assert {name: (path / name).read_bytes() for name in FILES} == before
-    assert names(tmp_path) == [path.name]
+    assert names(tmp_path) == ["latest", path.name]
     (tmp_path / checkpoint_name(4, 0)).mkdir()
     with pytest.raises(DiskError):
         write(tmp_path, 4)
@@ -303,7 +300,7 @@ def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(tmp_path):
     (tmp_path / ".tmp-file").write_text("")
     (tmp_path / ".tmp-link").symlink_to(path)
     remove_leftovers(tmp_path)
-    assert names(tmp_path) == [path.name]
+    assert names(tmp_path) == ["latest", path.name]
     verify_checkpoint(path)
     remove_leftovers(tmp_path / "missing")
 

@@ -9,15 +9,10 @@ import pytest
 
 from tests.evaluate.runs import flip_bit
 from yxanul.errors import CorruptCheckpointError, UsageError
-from yxanul.runfolder.checkpoints import (
-    CheckpointInfo,
-    checkpoint_name,
-    load_weights,
-    purge_checkpoints,
-    save_checkpoint,
-)
+from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name, load_weights
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
+from yxanul.runfolder.saving import purge_checkpoints, save_checkpoint
 from yxanul.runfolder.weights import find_weights
 
 

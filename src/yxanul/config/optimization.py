@@ -150,12 +150,42 @@ class CheckpointConfig(Section):
     """When the run is saved, and how much is kept."""
 
     every_s: PositiveFloat | None = Field(
-        default=900.0, description="Seconds between checkpoints; null = not by time."
+        default=300.0, description="Seconds between checkpoints; null = not by time."
     )
     every_steps: PositiveInt | None = Field(
         default=None, description="Steps between checkpoints; null = not by steps."
     )
     keep: int = Field(default=2, ge=2, description="Verified checkpoints kept; at least two.")
+    permanent_every_tokens: PositiveInt | None = Field(
+        default=1_000_000_000,
+        description="Tokens between checkpoints that are never deleted, beside those of stages' "
+        "ends; null = only those.",
+    )
+
+
+class NumericsConfig(Section):
+    """Which steps do not move the weights, and when a run goes back (PaLM, arXiv 2204.02311)."""
+
+    window_steps: int = Field(
+        default=128, ge=32, description="Steps whose losses say what is usual; at least 32."
+    )
+    spike_deviations: PositiveFloat | None = Field(
+        default=10.0,
+        description="A loss so many deviations (from the median absolute one), and 25 %, above the "
+        "median of the window moves no weight; null = only what is not finite.",
+    )
+    skipped_in_a_row: int = Field(
+        default=3, ge=1, description="So many skipped steps in a row, and the run goes back."
+    )
+    skipped_share: float = Field(
+        default=0.01, gt=0, le=1, description="So is it for this share of the last 1,000 steps."
+    )
+    back_steps: PositiveInt = Field(
+        default=100, description="Steps before the trouble to go back to, if they are kept."
+    )
+    skip_steps: PositiveInt = Field(
+        default=200, description="Steps whose text is left out after going back."
+    )
 
 
 class LoggingConfig(Section):
@@ -217,6 +247,9 @@ class OptimizationConfig(Section):
     compute: ComputeConfig = Field(default=ComputeConfig(), description="Arithmetic switches.")
     checkpoint: CheckpointConfig = Field(
         default=CheckpointConfig(), description="When the run is saved."
+    )
+    numerics: NumericsConfig = Field(
+        default=NumericsConfig(), description="What is done about losses that cannot be trusted."
     )
     logging: LoggingConfig = Field(
         default=LoggingConfig(), description="Metric rows and live curves."

@@ -21,6 +21,7 @@ from yxanul.config.optimization import (
     CheckpointConfig,
     ComputeConfig,
     LoggingConfig,
+    NumericsConfig,
     OptimizationConfig,
     OptimizerConfig,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "GateConfig",
     "LoggingConfig",
     "ModelConfig",
+    "NumericsConfig",
     "OptimizationConfig",
     "OptimizerConfig",
     "RollbackConfig",

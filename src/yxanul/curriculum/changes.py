@@ -20,6 +20,8 @@ class Segment:
     end: int
     attempt: int
     """The attempt whose number keys the order."""
+    left_out: int = 0
+    """Steps of the segment before, from `first` on, whose text is not read here."""
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,8 @@ def _between(course: Course, plan: StagePlan, *, steps: tuple[int, int]) -> Cour
 def _losses(folder: RunFolder, stage: str, *, branch: Mapping[int, float]) -> list[float]:
     """Return the logged losses of a stage on a branch, by step."""
     rows = {
-        row["step"]: row["loss"]
+        # One that was not finite is null in the file; it moved no weight, and is worth telling.
+        row["step"]: math.inf if row["loss"] is None else row["loss"]
         for row in read_rows(folder.metrics)
         if row["stage"] == stage and is_on(branch, row)
     }

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import yxanul
 from yxanul.data.bookmark import Bookmark
-from yxanul.data.dedup import SeenTexts
+from yxanul.data.known import KnownTexts
 from yxanul.data.manifest import (
     FORMAT_VERSION,
     MANIFEST_NAME,
@@ -32,7 +32,6 @@ from yxanul.data.manifest import (
     load_manifest,
     write_manifest,
 )
-from yxanul.data.near.table import NearTexts
 from yxanul.data.pipeline import (
     Effort,
     Job,
@@ -76,8 +75,8 @@ def prepare_sources(
         progress(f"{out} holds {', '.join(held.stages)} already")
     # All are opened first: a package that is missing shows before an hour of work, not after it.
     opened = [(plan, plan.open()) for plan in missing]
-    with NearTexts(out) as near:
-        bench = Workbench(out, progress, SeenTexts(), near, effort or Effort())
+    with KnownTexts(out) as known:
+        bench = Workbench(out, progress, known, effort or Effort())
         return _build(opened, settings, held=held, bench=bench)
 
 

@@ -21,7 +21,7 @@ A longer stage has another order, not the same one continued. Files are not know
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -71,6 +71,28 @@ class StageOrder:
 
     def __len__(self) -> int:
         return len(self.source_index)
+
+    def part(self, begin: int, end: int) -> StageOrder:
+        """Return the samples from number `begin` up to `end`, or to where the order ends."""
+        span = slice(begin, end)
+        return StageOrder(self.sources, self.source_index[span], self.chunk_index[span])
+
+    def without(self, other: StageOrder, *, chunks: Mapping[str, int]) -> StageOrder:
+        """Return this order with other text where it would read what `other` reads.
+
+        A chunk of `other` becomes the next one of its source that is none, of `chunks` that the
+        source holds. A source that `other` reads whole stays as it is.
+        """
+        index = self.chunk_index.copy()
+        for number, name in enumerate(self.sources):
+            if name not in other.sources:
+                continue
+            left_out = other.chunk_index[other.source_index == other.sources.index(name)]
+            allowed = np.setdiff1d(np.arange(chunks[name], dtype=np.uint32), left_out)
+            if len(allowed):
+                mine = self.source_index == number
+                index[mine] = allowed[np.searchsorted(allowed, index[mine]) % len(allowed)]
+        return StageOrder(self.sources, self.source_index, index)
 
     def sha256(self) -> str:
         """Return a hash of the whole order, for comparison between ranks and runs."""

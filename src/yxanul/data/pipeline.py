@@ -3,7 +3,7 @@
 The one idea: what depends on a text alone is done in batches on all cores
 (`yxanul.data.treatment`); what depends on the texts before it is done here, in the order of the
 source, so the result is the same however many cores there are. Memory does not grow with the
-source, only the tables of seen texts do. Which sources there are, and the folder as a whole, are
+source. Which sources there are, and the folder as a whole, are
 the business of `yxanul.data.prepare`.
 """
 
@@ -19,14 +19,13 @@ from pathlib import Path
 from yxanul.data.appended import AppendedFile
 from yxanul.data.bookmark import Mark
 from yxanul.data.cluster.parts import Parts
-from yxanul.data.dedup import SeenTexts
 from yxanul.data.document import Document
 from yxanul.data.documents import DocumentRecord, written_digests
 from yxanul.data.drop import Drop
 from yxanul.data.dropped import DroppedList
+from yxanul.data.known import KnownTexts
 from yxanul.data.manifest import SPLITS, SourceRecord, dropped_path
 from yxanul.data.near.rows import written_signatures
-from yxanul.data.near.table import NearTexts
 from yxanul.data.processes import ALONE_CHARACTERS, treat_in_order
 from yxanul.data.reading import DocumentSource, ReadBatch, Reading
 from yxanul.data.shards import SHARD_TOKENS
@@ -73,12 +72,11 @@ class Effort:
 
 @dataclass(frozen=True, slots=True)
 class Workbench:
-    """What all sources of one prepared folder share; the tables reach across them."""
+    """What all sources of one prepared folder share; the known texts reach across them."""
 
     out: Path
     progress: Callable[[str], None]
-    seen: SeenTexts
-    near: NearTexts
+    known: KnownTexts
     effort: Effort
 
 
@@ -168,7 +166,7 @@ def _treated(
 
 
 def remember(name: str, bench: Workbench, *, sizes: Mapping[str, tuple[int, bool]]) -> None:
-    """Put the texts that are written of a source into the tables of seen ones.
+    """Put the texts that are written of a source into the known ones.
 
     `sizes` is {split: (bytes of its list of documents, whether it has signatures)}.
     """
@@ -176,13 +174,13 @@ def remember(name: str, bench: Workbench, *, sizes: Mapping[str, tuple[int, bool
     pace = Pace(bench.progress)
     for split, (size, _) in sizes.items():
         for digest in written_digests(folder, split, size=size):
-            bench.seen.add(digest)
-            pace.tell(lambda: f"{len(bench.seen):,} texts are prepared already")
+            bench.known.add(digest)
+            pace.tell(lambda: f"{bench.known.texts:,} texts are prepared already")
     if all(has_signatures for _, has_signatures in sizes.values()):
         digests = {s: written_digests(folder, s, size=size) for s, (size, _) in sizes.items()}
         for signature, digest in written_signatures(folder, digests):
-            bench.near.add(signature, digest)
-            pace.tell(lambda: f"{len(bench.near):,} signatures are read again")
+            bench.known.sign(signature, digest)
+            pace.tell(lambda: f"{bench.known.signatures:,} signatures are read again")
 
 
 class _SourceWork:
@@ -237,11 +235,11 @@ class _SourceWork:
 
         Those alone are known when a stage is added later.
         """
-        if text.digest in self._bench.seen:
+        if text.digest in self._bench.known:
             return Drop("duplicate")
         if text.signature is None or self._least is None:
             return None
-        near = self._bench.near.nearest(text.signature, least=self._least)
+        near = self._bench.known.nearest(text.signature, least=self._least)
         if near is None:
             return None
         return Drop(
@@ -252,7 +250,7 @@ class _SourceWork:
         )
 
     def _append(self, document: Document, text: Treated) -> None:
-        self._bench.seen.add(text.digest)
+        self._bench.known.add(text.digest)
         number, sha256 = self.documents, text.digest.hex()
         held_out = is_validation(
             sha256,
@@ -263,7 +261,7 @@ class _SourceWork:
         tokens = len(text.ids) + 1
         side.append(DocumentRecord(document.id, document.url, tokens, text.bytes, sha256), text.ids)
         if text.signature is not None:
-            self._bench.near.add(text.signature, text.digest)
+            self._bench.known.sign(text.signature, text.digest)
             side.sign(text.signature, number=number)
 
     def keep(self, mark: Mark | None, *, finished: SourceRecord | None = None) -> None:

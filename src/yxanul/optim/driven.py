@@ -33,6 +33,10 @@ class DrivenOptimizer:
         self._replica.update()
         self._updates += 1
 
+    def drop_gradients(self) -> None:
+        """Forget this step's gradients."""
+        self._replica.drop_gradients()
+
     def state_tensors(self) -> dict[str, Tensor]:
         """Return all moments by name, as copies on the host, and the number of updates."""
         tensors = count_of(self._updates)

@@ -41,6 +41,9 @@ class ModelOptimizer(Protocol):
     def step(self, rates: LearningRates) -> None:
         """Do one update at these learning rates and drop the gradients."""
 
+    def drop_gradients(self) -> None:
+        """Forget this step's gradients: no weight and no moment sees them."""
+
     def state_tensors(self) -> dict[str, Tensor]:
         """Return all moments by name and the number of updates; whole on the main rank only."""
 
@@ -104,10 +107,14 @@ class Optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = getattr(rates, group["name"])
             optimizer.step()
-        for parameter in self._parameters.values():
-            parameter.grad = None
+        self.drop_gradients()
         self._updates += 1
         self._shares.publish(self._parameters)
+
+    def drop_gradients(self) -> None:
+        """Forget this step's gradients."""
+        for parameter in self._parameters.values():
+            parameter.grad = None
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Return all moments by name, as references, and the number of updates.

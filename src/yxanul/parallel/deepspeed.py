@@ -64,6 +64,13 @@ class DeepSpeedReplica:
         self._engine.optimizer.refresh_fp32_params()
         self._engine.step()
 
+    def drop_gradients(self) -> None:
+        """Forget the exchanged gradients, as DeepSpeed itself does after an overflow."""
+        optimizer = self._engine.optimizer
+        optimizer.zero_grad(set_to_none=True)
+        for group in optimizer.averaged_gradients:
+            optimizer.averaged_gradients[group] = None
+
     def moment(self, parameter: nn.Parameter, name: str) -> Tensor:
         """Return a whole moment, gathered from the ranks; all of them call it."""
         self._link()

@@ -1,19 +1,15 @@
 """Checkpoints that are whole and unaltered, or not taken for checkpoints at all.
 
 A checkpoint is a folder `step-<8 digits>-a<attempt>` of safetensors, state.json and manifest.json.
-It is written into a `.tmp-` folder, every file fsynced, the manifest (size and sha256 of every
-file) last, then renamed. It is valid when its manifest verifies, whatever any other file says. None
-is ever overwritten, none is a pickle: torch.save, safetensors and DCP all load a flipped bit
-without complaint, so the sha256 of every file is compared before anything is read.
+It is valid when its manifest (size and sha256 of every file) verifies, whatever any other file
+says. None is a pickle: torch.save, safetensors and DCP all load a flipped bit without complaint, so
+the sha256 of every file is compared before anything is read. Writing them is the matter of
+`yxanul.runfolder.saving`.
 """
 
-import errno
 import hashlib
 import json
-import os
 import re
-import shutil
-import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,16 +18,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from yxanul.errors import CorruptCheckpointError
 from yxanul.runfolder.durable import (
-    disk_error,
     sha256_of,
-    sync_file,
-    sync_folder,
-    write_json,
-    writing,
 )
 
 FORMAT = 1
@@ -41,7 +32,7 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _FILES = {"model.safetensors", "optimizer.safetensors", "state.json"}
 _LARGEST_JSON_BYTES = 16 << 20
 # Exact types: in JSON a count is never true, and a flag never 1.
-_INFO_TYPES: dict[str, tuple[type, ...]] = {
+INFO_TYPES: dict[str, tuple[type, ...]] = {
     "step": (int,),
     "attempt": (int,),
     "tokens_seen": (int,),
@@ -96,35 +87,6 @@ def checkpoint_name(step: int, attempt: int) -> str:
     return f"step-{step:08d}-a{attempt}"
 
 
-def save_checkpoint(
-    folder: Path, info: CheckpointInfo, *, model: Tensors, optimizer: Tensors, state: dict[str, Any]
-) -> None:
-    """Write one checkpoint to `info.path`, whole or not at all; a full disk is a `DiskError`."""
-    beside = folder / f".tmp-{info.name}-{uuid.uuid4().hex[:8]}"
-    try:
-        # A rename would replace an empty folder of that name without a word.
-        if info.path.exists():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        beside.mkdir()
-        save_file(dict(model), beside / "model.safetensors")
-        save_file(dict(optimizer), beside / "optimizer.safetensors")
-        write_json(beside / "state.json", state)
-        files = {}
-        for path in sorted(beside.iterdir()):
-            sync_file(path)
-            files[path.name] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
-        write_json(beside / MANIFEST_NAME, _manifest(info, files))
-        sync_folder(beside)
-        beside.rename(info.path)
-        sync_folder(folder)
-    except OSError as error:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise disk_error(error, info.path) from error
-    except SafetensorError as error:  # safetensors reports the disk's errors as its own
-        shutil.rmtree(beside, ignore_errors=True)
-        raise disk_error(OSError(str(error)), info.path) from error
-
-
 def list_checkpoints(folder: Path, *, attempt: int | None = None) -> list[Path]:
     """Return the checkpoint folders of one attempt or of all, newest last, verified or not."""
     found = []
@@ -141,7 +103,7 @@ def verify_checkpoint(path: Path, *, only: Collection[str] = ()) -> CheckpointIn
     `only` names the files to compare, where the others are not read. Links are refused wherever
     they lead. Other files that the manifest does not name are never read, and so do no harm.
     """
-    info, files = _read_manifest(path)
+    info, files = read_manifest(path)
     with _reading(path):
         links = sorted(entry.name for entry in path.iterdir() if entry.is_symlink())
     if links:
@@ -193,89 +155,21 @@ def newest_readable(
     return None, bad
 
 
-def set_aside(path: Path) -> Path:
-    """Rename a checkpoint that does not verify, so that nothing takes it for one again."""
-    aside = path.with_name(f"bad-{path.name}-{uuid.uuid4().hex[:8]}")
-    with writing(path):
-        path.rename(aside)
-        sync_folder(path.parent)
-    return aside
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Delete what a killed process left half written or half deleted."""
-    for path in folder.glob(".tmp-*"):
-        _remove(path)
-
-
-def purge_checkpoints(folder: Path, *, attempt: int, keep: int) -> None:
-    """Delete the attempt's checkpoints older than its newest `keep` that verify.
-
-    Permanent ones stay, and so does whatever has no proper manifest: it is not known to be ours.
-    The newest is verified first, and nothing is deleted if it is not good: that is a
-    `CorruptCheckpointError`.
-    """
-    paths = list_checkpoints(folder, attempt=attempt)
-    if len(paths) <= keep:
-        return
-    verify_checkpoint(paths[-1])
-    kept = 1
-    for path in reversed(paths[:-1]):
-        if kept < keep:
-            kept += _is_whole(path)
-        elif _is_replaceable(path):
-            # Renamed first: a kill in the middle leaves a .tmp- folder, never half a checkpoint.
-            doomed = path.with_name(f".tmp-purged-{path.name}-{uuid.uuid4().hex[:8]}")
-            with writing(path):
-                path.rename(doomed)
-                sync_folder(folder)
-            _remove(doomed)
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        verify_checkpoint(path)
-    except CorruptCheckpointError:
-        return False
-    return True
-
-
-def _is_replaceable(path: Path) -> bool:
-    try:
-        return not _read_manifest(path)[0].permanent
-    except CorruptCheckpointError:
-        return False
-
-
-def _remove(path: Path) -> None:
-    with writing(path):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
-def _manifest(info: CheckpointInfo, files: dict[str, Any]) -> dict[str, Any]:
-    fields = {key: getattr(info, key) for key in _INFO_TYPES}
-    manifest = {"format": FORMAT, **fields, "files": files}
-    return {**manifest, "sha256": _seal(manifest)}
-
-
-def _seal(manifest: dict[str, Any]) -> str:
+def seal(manifest: dict[str, Any]) -> str:
     """Return the sha256 of the manifest's content, its own `sha256` left out."""
     content = {key: value for key, value in manifest.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _read_manifest(folder: Path) -> tuple[CheckpointInfo, dict[str, Any]]:
+def read_manifest(folder: Path) -> tuple[CheckpointInfo, dict[str, Any]]:
     """Return what the manifest says, and {file name: size and sha256}; values of any type."""
     path = folder / MANIFEST_NAME
     manifest = _read_json(path)
     if type(manifest.get("format")) is not int or manifest["format"] != FORMAT:
         raise CorruptCheckpointError(f"{path} is not a manifest of format {FORMAT}")
-    if manifest.get("sha256") != _seal(manifest):
+    if manifest.get("sha256") != seal(manifest):
         raise CorruptCheckpointError(f"{path} is not what was written: its own sha256 differs")
-    for key, types in _INFO_TYPES.items():
+    for key, types in INFO_TYPES.items():
         value = manifest.get(key)
         if key not in manifest or type(value) not in types or (type(value) is int and value < 0):
             raise CorruptCheckpointError(f"{path}: {key} is missing or not what it should be")
@@ -285,7 +179,7 @@ def _read_manifest(folder: Path) -> tuple[CheckpointInfo, dict[str, Any]]:
     for name in files:
         if not _FILE_NAME.fullmatch(name) or name == MANIFEST_NAME:
             raise CorruptCheckpointError(f"{path} names {name!r}, which is no file of a checkpoint")
-    info = CheckpointInfo(path=folder, **{key: manifest[key] for key in _INFO_TYPES})
+    info = CheckpointInfo(path=folder, **{key: manifest[key] for key in INFO_TYPES})
     if checkpoint_name(info.step, info.attempt) != folder.name:
         raise CorruptCheckpointError(
             f"{folder} holds the checkpoint {checkpoint_name(info.step, info.attempt)}"

@@ -9,14 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from yxanul.errors import DiskError
+from yxanul.errors import BrokenDiskError, DiskError
 
 BLOCK_BYTES = 1 << 20
+# A disk of a network that is away for a moment, or one that the kernel holds for broken.
+_FAILING = (errno.EIO, errno.ESTALE, errno.ENODEV, errno.EROFS)
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn an `OSError` inside the block into a `DiskError` that names `path`."""
+    """Turn an `OSError` inside the block into the `disk_error` that names `path`."""
     try:
         yield
     except OSError as error:
@@ -73,8 +75,11 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def disk_error(error: OSError, path: Path) -> DiskError:
-    """Say in one sentence why `path` could not be written."""
+def disk_error(error: OSError, path: Path) -> DiskError | BrokenDiskError:
+    """Say in one sentence why `path` could not be written; what may pass is an error of its own."""
+    if error.errno in _FAILING:
+        told = os.strerror(error.errno)
+        return BrokenDiskError(f"the disk failed at {path} ({told}); is it still there?")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskError(f"the disk is full: {path} could not be written; free some space")
     reason = os.strerror(error.errno) if error.errno else str(error)

@@ -98,6 +98,7 @@ def begin_from_weights(session: Session, parent: str | None, *, step: int) -> Po
     torch.manual_seed(seed)
     initialise(session.model, session.config.model, seed=seed)
     session.engine.optimizers.forget()
+    session.vigil.restore(None)
     session.parent = None
     if parent is not None:
         copy_weights(load_weights(Path(parent)), session.model)
@@ -114,6 +115,10 @@ def load_position(session: Session, checkpoint: Checkpoint) -> Position:
     """Load a checkpoint of this run into the session; return where it stands."""
     refuse_other_data(checkpoint, session.corpus.identity([plan.name for plan in session.stages]))
     position = restore_state(checkpoint, session.model, optimizers=session.engine.optimizers)
+    try:
+        session.vigil.restore(checkpoint.state.get("vigil"))
+    except CorruptCheckpointError as error:
+        raise CorruptCheckpointError(f"{checkpoint.info.path}: {error}") from error
     session.parent = checkpoint.info.name
     session.progress.say(f"going on from {checkpoint.info.path}")
     return position

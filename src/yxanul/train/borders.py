@@ -114,5 +114,5 @@ def _score_end(session: Session, plan: StagePlan, *, position: Position) -> Fail
 def _leave_if_asked(session: Session, position: Position) -> None:
     if session.asked_to_stop():
         at_end = any(position.step == plan.last_step for plan in session.stages)
-        session.save(position, permanent=at_end)
+        session.save(position, permanent=at_end, wait=True)
         raise stopped(session, position)

@@ -9,6 +9,7 @@ from typing import Any
 
 from yxanul.curriculum.checks.stability import FIRST_STEPS
 from yxanul.curriculum.stages import StagePlan, score_steps, seq_len_at
+from yxanul.data.loader import StepRows
 from yxanul.optim.optimizers import LearningRates
 from yxanul.optim.schedule import learning_rate_factor
 from yxanul.runfolder.rows import Row, append_row
@@ -16,12 +17,13 @@ from yxanul.runfolder.verdicts import read_checks
 from yxanul.train.attempts import act_on
 from yxanul.train.borders import close_stage, open_stage, score_domains, stopped
 from yxanul.train.clock import StepClock
+from yxanul.train.divergence import EVENT, go_back
 from yxanul.train.gatekeeping import ask_plateau, domains_to_score, fix_thresholds
+from yxanul.train.guarded import GuardedStep, guarded_step
 from yxanul.train.reading import stage_loader
 from yxanul.train.request import RunOutcome, StageOutcome
 from yxanul.train.session import Session
 from yxanul.train.state import Position
-from yxanul.train.step import train_step
 from yxanul.train.trackers import Trackers
 
 
@@ -52,8 +54,8 @@ class TrainingLoop:
                     cut = StageOutcome(plan.name, "not run", why, None, None, attempt)
                     outcome.stages.append(cut)
                     break
-                if ended["verdict"] in ("extend", "rollback"):
-                    self.position = act_on(session, self.position, plan=plan, verdict=ended)
+                if ended["verdict"] in ("extend", "rollback", EVENT):
+                    self.position = self._begin_again(plan, ended)
                     self.trackers.forget_after(self.position.step)
                     continue
                 outcome.stages.append(
@@ -65,12 +67,19 @@ class TrainingLoop:
             if session.engine.processes.is_main:
                 # What was scored or saved since the last row of metrics was paid for as well.
                 session.budget.record(self.position.tokens_spent)
+                session.saver.close()
         outcome.steps, outcome.tokens_seen = self.position.step, self.position.tokens_seen
         outcome.training_s = self.clock.seconds
         outcome.evaluation_s = session.scorer.seconds + session.skills.seconds
         outcome.tokens_per_s = self.clock.tokens_per_s
         outcome.mfu = self.clock.mfu(session.peak_flops)
         return outcome
+
+    def _begin_again(self, plan: StagePlan, ended: Row) -> Position:
+        """Begin the attempt that a gate or a divergence asks for; return where it stands."""
+        if ended["verdict"] == EVENT:
+            return go_back(self.session, self.position, plan=plan, why=ended["why"])
+        return act_on(self.session, self.position, plan=plan, verdict=ended)
 
     def _visit_stage(self, plan: StagePlan) -> Row | None:
         """Train a stage to its end and ask its gate; None when --max_steps ended it before."""
@@ -79,9 +88,9 @@ class TrainingLoop:
         if position.step <= plan.first_step and position.stage != plan.name:
             position.enter(plan)
         if position.step < plan.last_step:
-            longer = self._train_stage(plan)
-            if longer is not None:
-                return longer
+            cut = self._train_stage(plan)
+            if cut is not None:
+                return cut
             if position.step < plan.last_step:
                 return None
         return close_stage(self.session, plan, position=position)
@@ -89,7 +98,8 @@ class TrainingLoop:
     def _train_stage(self, plan: StagePlan) -> Row | None:
         """Train one stage to its end, or to where --max_steps ends it.
 
-        Returns the plateau row that asks for a longer stage before its decay begins, else None.
+        Returns the plateau row that asks for a longer stage before its decay begins, or why the run
+        must go back, else None.
         """
         session, position = self.session, self.position
         limit = min(plan.last_step, session.step_limit)
@@ -111,7 +121,7 @@ class TrainingLoop:
             rates = _rates(plan, position.stage_step)
             place = position.stage_step - loader_starts
             rows = loader.step_rows(place, seq_len, rank=ranks.rank, world_size=ranks.world_size)
-            result = train_step(session.engine, rows, rates=rates)
+            step = self._step(plan, rows, rates=rates, seq_len=seq_len)
             position.advance(plan.config.training.batch_tokens)
             self.clock.end(plan.config.training.batch_tokens, session.flops_per_token(seq_len))
             bpb = None
@@ -123,21 +133,37 @@ class TrainingLoop:
                 plan,
                 {
                     "seq_len": seq_len,
-                    "loss": result.loss,
-                    "grad_norm": result.grad_norm,
+                    "loss": step.result.loss,
+                    "grad_norm": step.result.grad_norm,
                     "learning_rate": rates.matrices,
                     "embedding_learning_rate": rates.embedding,
                     "norm_learning_rate": rates.norms,
                     "bpb": bpb,
+                    **({} if step.skipped is None else {"skipped": step.skipped}),
                 },
             )
+            if step.skipped and (why := session.vigil.divergence()) is not None:
+                return {"verdict": EVENT, "why": why}
             self._save_if_due(plan, limit)
-        session.save(position, permanent=position.step == plan.last_step)
+        session.save(position, permanent=position.step == plan.last_step, wait=True)
         if session.asked_to_stop():
             raise stopped(session, position)
         if position.step < limit:
             raise session.budget.stop(f"step {position.step} of {plan.name}")
         return None
+
+    def _step(
+        self, plan: StagePlan, rows: StepRows, *, rates: LearningRates, seq_len: int
+    ) -> GuardedStep:
+        """Do one update, or tell why not; what is not usual is said and remembered."""
+        session, position = self.session, self.position
+        session.vigil.begin_phase(f"{plan.name}, attempt {position.attempt}, {seq_len} tokens")
+        step = guarded_step(session.engine, rows, rates=rates, vigil=session.vigil)
+        session.vigil.record(position.step, step.result.loss, was_skipped=step.skipped is not None)
+        for told in (step.hardware, step.skipped and f"{step.skipped}: no weight was moved"):
+            if told:
+                session.progress.say(f"step {position.step + 1} of the run: {told}")
+        return step
 
     def _must_leave(self) -> bool:
         """Tell whether a person or the budget ends the run here; all ranks answer alike."""
@@ -150,9 +176,11 @@ class TrainingLoop:
         """Save by the clock, and for good where a longer stage would leave this one."""
         session, position = self.session, self.position
         if position.stage_step == plan.decay_start:
-            session.save(position, permanent=True)
+            session.save(position, permanent=True, wait=True)
+        elif position.step < limit and session.is_kept_for_good(position):
+            session.save(position, permanent=True, wait=False)
         elif position.step < limit and session.is_save_due(position):
-            session.save(position, permanent=False)
+            session.save(position, permanent=False, wait=False)
 
     def _show(self, plan: StagePlan, bpb: dict[str, float]) -> None:
         """Let the following lines of progress carry the stage's own bits per byte."""
@@ -178,7 +206,7 @@ class TrainingLoop:
         done = position.stage_step
         session.progress.step(plan.name, done=done, total=plan.total_steps, row=shown)
         due = done % session.config.optimization.logging.every_steps == 0 or done <= FIRST_STEPS
-        if due or left == 0 or measured["bpb"] is not None:
+        if due or left == 0 or measured["bpb"] is not None or "skipped" in measured:
             append_row(session.folder.metrics, row)
             session.budget.record(position.tokens_spent)
             self.trackers.log(row)

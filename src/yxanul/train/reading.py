@@ -4,7 +4,7 @@ A stage is read in segments: one, unless its gate lengthened it or a person went
 has an order of its own, a pure function of (seed, stage, attempt, length).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -33,9 +33,10 @@ def stage_segments(
 
 def stage_loader(session: Session, plan: StagePlan) -> tuple[StageLoader, int]:
     """Return the reader of the stage's last segment, and the stage step that it calls 0."""
-    last = stage_segments(session, plan)[-1]
+    segments = stage_segments(session, plan)
+    last = segments[-1]
     loader = StageLoader(
-        _order(session, plan, segment=last),
+        _order(session, plan, segments=segments),
         session.corpus.streams,
         chunks=stage_chunks(session, plan),
         chunk_tokens=chunk_tokens(session.config, plan.config),
@@ -51,8 +52,8 @@ def stage_ledger(session: Session, plan: StagePlan) -> dict[str, int]:
     segments = stage_segments(session, plan)
     ends = [*(segment.first for segment in segments[1:]), plan.total_steps]
     tokens: dict[str, int] = {}
-    for segment, end in zip(segments, ends, strict=True):
-        order = _order(session, plan, segment=segment)
+    for number, (segment, end) in enumerate(zip(segments, ends, strict=True), start=1):
+        order = _order(session, plan, segments=segments[:number])
         read = order.source_index[: (end - segment.first) * chunks_per_step]
         counts = np.bincount(read, minlength=len(order.sources))
         for source, count in zip(order.sources, counts.tolist(), strict=True):
@@ -64,7 +65,7 @@ def padding(session: Session) -> Iterator[str]:
     """Yield a sentence for every stage that packs its documents: what it pays for that."""
     for plan in session.active:
         if plan.config.data.packing == "best_fit":
-            order = _order(session, plan, segment=stage_segments(session, plan)[-1])
+            order = _order(session, plan, segments=stage_segments(session, plan))
             held, chunk = stage_chunks(session, plan), chunk_tokens(session.config, plan.config)
             targets = sum(
                 held[source].targets(order.chunk_index[order.source_index == number])
@@ -80,8 +81,11 @@ def stage_chunks(session: Session, plan: StagePlan) -> ChunkTable:
     return session.corpus.chunks(plan.config.data.packing, chunk)
 
 
-def _order(session: Session, plan: StagePlan, *, segment: Segment) -> StageOrder:
+def _order(session: Session, plan: StagePlan, *, segments: Sequence[Segment]) -> StageOrder:
+    """Return the order of the last of the segments."""
+    *before, segment = segments
     chunk = chunk_tokens(session.config, plan.config)
+    per_step = plan.config.training.batch_tokens // chunk
     manifest = session.corpus.manifest
     earlier = session.stages[: plan.index]
     own, replay = stage_mixture(
@@ -91,13 +95,18 @@ def _order(session: Session, plan: StagePlan, *, segment: Segment) -> StageOrder
         weights=source_weights(manifest, [stage.config for stage in (*earlier, plan)]),
         chunks=stage_chunks(session, plan),
     )
-    steps = segment.end - segment.first
-    return stage_order(
+    order = stage_order(
         OrderKey(plan.config.data.seed, plan.name, segment.attempt),
-        steps * plan.config.training.batch_tokens // chunk,
+        (segment.end - segment.first) * per_step,
         own=own,
         replay=replay,
         replay_share=plan.config.data.replay_share,
         # An extension goes on with the mixture that the stage came to.
         ramp_fraction=plan.config.data.ramp_fraction if segment.first == 0 else 0.0,
     )
+    if not segment.left_out:
+        return order
+    place = segment.first - before[-1].first
+    read = _order(session, plan, segments=before)
+    trouble = read.part(place * per_step, (place + segment.left_out) * per_step)
+    return order.without(trouble, chunks={source.name: source.chunks for source in (*own, *replay)})

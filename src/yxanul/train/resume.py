@@ -15,8 +15,6 @@ from yxanul.runfolder.checkpoints import (
     Weights,
     list_checkpoints,
     newest_checkpoint,
-    remove_leftovers,
-    set_aside,
 )
 from yxanul.runfolder.items import forget_skills
 from yxanul.runfolder.layout import RunFolder
@@ -30,6 +28,7 @@ from yxanul.runfolder.lineage import (
     record_event,
 )
 from yxanul.runfolder.rows import Row, cut_rows, read_rows
+from yxanul.runfolder.saving import remove_leftovers, set_aside
 from yxanul.runfolder.scores import forget_scores
 from yxanul.runfolder.weights import find_weights
 from yxanul.train.attempts import (

@@ -15,23 +15,20 @@ from yxanul.data.tokenizer import Tokenizer
 from yxanul.errors import NumericsError
 from yxanul.model.transformer import Transformer
 from yxanul.plan.flops import flops_per_token
-from yxanul.runfolder.checkpoints import (
-    CheckpointInfo,
-    checkpoint_name,
-    purge_checkpoints,
-    save_checkpoint,
-)
+from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_branch
 from yxanul.runfolder.scores import scores_at
 from yxanul.train.budget import BudgetClock
 from yxanul.train.corpus import Corpus
 from yxanul.train.progress import RunProgress
+from yxanul.train.saver import Saver, Snapshot
 from yxanul.train.scoring import Scorer
 from yxanul.train.signals import StopRequest
 from yxanul.train.skills import SkillScorer
-from yxanul.train.state import Position, as_arrays, capture_state
+from yxanul.train.state import Position, capture_state, copied
 from yxanul.train.step import ADVICE, Engine
+from yxanul.train.vigil import Vigil
 
 
 @dataclass
@@ -52,6 +49,8 @@ class Session:
     tokenizer: Tokenizer
     scorer: Scorer
     skills: SkillScorer
+    saver: Saver
+    vigil: Vigil
     budget: BudgetClock
     progress: RunProgress
     stop: StopRequest
@@ -95,6 +94,18 @@ class Session:
         """Tell whether any rank says yes; all ranks answer alike."""
         return self.engine.processes.anyone(flag, self.engine.device)
 
+    def is_kept_for_good(self, position: Position) -> bool:
+        """Tell whether a checkpoint of this step is one of those that are never deleted."""
+        every = self.config.optimization.checkpoint.permanent_every_tokens
+        if every is None:
+            return False
+        batch = self.stage_plan(position.stage).config.training.batch_tokens
+        return position.tokens_seen // every > (position.tokens_seen - batch) // every
+
+    def stage_plan(self, name: str) -> StagePlan:
+        """Return the plan of a stage of the course."""
+        return next(plan for plan in self.stages if plan.name == name)
+
     def is_save_due(self, position: Position) -> bool:
         """Tell whether a checkpoint is due by steps or by time; all ranks answer alike."""
         due = self.config.optimization.checkpoint
@@ -112,12 +123,19 @@ class Session:
         if not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
             raise NumericsError(f"the weights are not finite, and were not saved; {ADVICE}")
 
-    def save(self, position: Position, *, permanent: bool) -> None:
-        """Write a checkpoint unless the run already stands on it; drop old ones."""
+    def save(self, position: Position, *, permanent: bool, wait: bool) -> None:
+        """Write a checkpoint unless the run already stands on it; drop old ones.
+
+        With `wait` it is there, or an error is raised, when this returns; without, it is written
+        while training goes on.
+        """
         name = checkpoint_name(position.step, position.attempt)
+        if self.engine.processes.is_main:
+            self.saver.finish()
+            self.parent = self.saver.take_newest() or self.parent
         is_missing = not (self.folder.checkpoints / name).exists()
         if not self.agreed(self.engine.processes.is_main and is_missing):
-            self._saved(name)
+            self._saved()
             return
         # Every rank has a part of the moments.
         moments = self.engine.optimizers.state_tensors()
@@ -132,18 +150,19 @@ class Session:
                 permanent=permanent,
                 parent=self.parent,
             )
-            save_checkpoint(
-                self.folder.checkpoints,
+            snapshot = Snapshot(
                 info,
-                model=as_arrays(self.model.state_dict()),
-                optimizer=as_arrays(moments),
-                state=capture_state(position, data=self.data_identity(position.stage)),
+                model=copied(self.model.state_dict()),
+                optimizer=copied(moments),
+                state=capture_state(
+                    position,
+                    data=self.data_identity(position.stage),
+                    vigil=self.vigil.as_state(),
+                ),
             )
-            keep = self.config.optimization.checkpoint.keep
-            purge_checkpoints(self.folder.checkpoints, attempt=position.attempt, keep=keep)
-        self._saved(name)
+            self.saver.save(snapshot, wait=wait)
+        self._saved()
 
-    def _saved(self, name: str) -> None:
-        self.parent = name
+    def _saved(self) -> None:
         self._saved_at = time.monotonic()
         self.engine.processes.barrier()

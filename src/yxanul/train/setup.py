@@ -22,9 +22,11 @@ from yxanul.train.corpus import Corpus, held_out_documents
 from yxanul.train.engine import build_engine
 from yxanul.train.machine import Machine
 from yxanul.train.request import RunRequest
+from yxanul.train.saver import Saver
 from yxanul.train.scoring import Scorer
 from yxanul.train.session import Session
 from yxanul.train.skills import SkillScorer
+from yxanul.train.vigil import Vigil
 
 
 def read_config(request: RunRequest) -> RunConfig:
@@ -76,6 +78,8 @@ def build_session(
         tokenizer=tokenizer,
         scorer=Scorer(folder.scores, held_out, tokenizer=tokenizer),
         skills=_skills(active, limit, corpus=corpus, folder=folder, machine=machine),
+        vigil=Vigil(config.optimization.numerics),
+        saver=Saver(folder.checkpoints, config.optimization.checkpoint, say=machine.progress.say),
         budget=BudgetClock(folder, config.optimization.budget, began=machine.began),
         progress=machine.progress,
         stop=machine.stop,

@@ -79,13 +79,26 @@ def as_arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     return {name: t.detach().cpu().contiguous().numpy() for name, t in tensors.items()}
 
 
-def capture_state(position: Position, *, data: Mapping[str, str]) -> dict[str, Any]:
-    """Return the JSON part of a checkpoint: the clock, torch's random state, the data's hashes."""
+def copied(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """Return copies of the tensors on the host, which the next step leaves alone."""
+    return {
+        name: t.detach().to("cpu", copy=True).contiguous().numpy() for name, t in tensors.items()
+    }
+
+
+def capture_state(
+    position: Position, *, data: Mapping[str, str], vigil: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the JSON part of a checkpoint.
+
+    That is the clock, torch's random state, the data's hashes, and what the last steps lost.
+    """
     rng = base64.b64encode(torch.get_rng_state().numpy().tobytes()).decode("ascii")
     return {
         "position": asdict(position),
         "torch_rng": rng,
         "data": dict(data),
+        "vigil": vigil,
         "code_version": yxanul.__version__,
     }
 

@@ -7,6 +7,7 @@ import torch
 
 from yxanul.data.loader import StepRows
 from yxanul.errors import NumericsError
+from yxanul.failpoints import planted
 from yxanul.optim.optimizers import LearningRates, ModelOptimizer
 from yxanul.parallel.processes import Processes
 from yxanul.parallel.replica import Replica
@@ -38,15 +39,30 @@ class Engine:
 def train_step(engine: Engine, batch: StepRows, *, rates: LearningRates) -> StepResult:
     """Do one update on this rank's `batch`.
 
-    The loss is the mean over the step's targets however they are cut into micro-batches or ranks.
     A loss or gradient that is not finite is a `NumericsError`, raised before any weight has moved.
+    """
+    result = measure_step(engine, batch)
+    if not (np.isfinite(result.loss) and np.isfinite(result.grad_norm)):
+        raise NumericsError(
+            f"the loss ({result.loss}) or the gradient norm ({result.grad_norm}) is not finite; "
+            "the weights were not changed. Lower training.learning_rate or set "
+            f"compute.precision=fp32: {ADVICE}"
+        )
+    engine.optimizers.step(rates)
+    return result
+
+
+def measure_step(engine: Engine, batch: StepRows) -> StepResult:
+    """Compute the gradients of this rank's `batch` and clip them; no weight is moved.
+
+    The loss is the mean over the step's targets however they are cut into micro-batches or ranks.
     """
     rows, seq_len = batch.inputs.shape
     micro_batch = max(1, engine.micro_batch_tokens // seq_len)
     starts = range(0, rows, micro_batch)
     world_size = engine.processes.world_size
     # The replica averages the gradients of the ranks, which may hold unequal amounts of padding.
-    scale = world_size / batch.counted
+    scale = planted("step.scale", world_size / batch.counted)
     total = torch.zeros((), dtype=torch.float64, device=engine.device)
     for start in starts:
         span = slice(start, start + micro_batch)
@@ -59,10 +75,4 @@ def train_step(engine: Engine, batch: StepRows, *, rates: LearningRates) -> Step
         )
     loss = float(engine.processes.total(total * scale)) / world_size
     grad_norm = float(engine.optimizers.clip_gradients())
-    if not (np.isfinite(loss) and np.isfinite(grad_norm)):
-        raise NumericsError(
-            f"the loss ({loss}) or the gradient norm ({grad_norm}) is not finite; the weights were "
-            f"not changed. Lower training.learning_rate or set compute.precision=fp32: {ADVICE}"
-        )
-    engine.optimizers.step(rates)
     return StepResult(loss, grad_norm)

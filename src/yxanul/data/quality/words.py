@@ -39,7 +39,7 @@ with _without("torch"):
     from spacy.pipeline import Sentencizer
 
 # About 100 MB; then all are forgotten, with spaCy's own strings.
-_MOST_STRETCHES = 1 << 19
+_MOST_STRETCHES = 1 << 17
 # spaCy takes seconds for a stretch of a megabyte, and such are not seen twice.
 _LONGEST_KEPT = 64
 # A stretch and the white space behind it.

@@ -1,0 +1,143 @@
+"""Writing checkpoints, so that a reader sees a whole one or none, and clearing old ones away.
+
+A checkpoint is written into a `.tmp-` folder, every file fsynced, the manifest last, then renamed.
+None is ever overwritten, and none goes before a newer one has been verified.
+"""
+
+import errno
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
+
+from yxanul.errors import CorruptCheckpointError
+from yxanul.failpoints import failpoint
+from yxanul.runfolder.checkpoints import (
+    FORMAT,
+    INFO_TYPES,
+    MANIFEST_NAME,
+    CheckpointInfo,
+    Tensors,
+    list_checkpoints,
+    read_manifest,
+    seal,
+    verify_checkpoint,
+)
+from yxanul.runfolder.durable import (
+    disk_error,
+    sha256_of,
+    sync_file,
+    sync_folder,
+    write_atomic,
+    write_json,
+    writing,
+)
+
+LATEST_NAME = "latest"
+
+
+def save_checkpoint(
+    folder: Path, info: CheckpointInfo, *, model: Tensors, optimizer: Tensors, state: dict[str, Any]
+) -> None:
+    """Write one checkpoint to `info.path`, whole or not at all; a full disk is a `DiskError`."""
+    beside = folder / f".tmp-{info.name}-{uuid.uuid4().hex[:8]}"
+    try:
+        # A rename would replace an empty folder of that name without a word.
+        if info.path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        beside.mkdir()
+        save_file(dict(model), beside / "model.safetensors")
+        failpoint("checkpoint.writing")
+        save_file(dict(optimizer), beside / "optimizer.safetensors")
+        write_json(beside / "state.json", state)
+        files = {}
+        for path in sorted(beside.iterdir()):
+            sync_file(path)
+            files[path.name] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        write_json(beside / MANIFEST_NAME, _manifest(info, files))
+        sync_folder(beside)
+        failpoint("checkpoint.written")
+        beside.rename(info.path)
+        sync_folder(folder)
+        failpoint("checkpoint.renamed")
+        # A hint for people and scripts; the newest that verifies is the truth.
+        write_atomic(folder / LATEST_NAME, info.name + "\n")
+    except OSError as error:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise disk_error(error, info.path) from error
+    except SafetensorError as error:  # safetensors reports the disk's errors as its own
+        shutil.rmtree(beside, ignore_errors=True)
+        raise disk_error(OSError(str(error)), info.path) from error
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a checkpoint that does not verify, so that nothing takes it for one again."""
+    aside = path.with_name(f"bad-{path.name}-{uuid.uuid4().hex[:8]}")
+    with writing(path):
+        path.rename(aside)
+        sync_folder(path.parent)
+    return aside
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what a killed process left half written or half deleted."""
+    for path in folder.glob(".tmp-*"):
+        _remove(path)
+
+
+def purge_checkpoints(folder: Path, *, attempt: int, keep: int) -> None:
+    """Delete the attempt's checkpoints older than its newest `keep` that verify.
+
+    Permanent ones stay, and so does whatever has no proper manifest: it is not known to be ours.
+    The newest is verified first, and nothing is deleted if it is not good: that is a
+    `CorruptCheckpointError`.
+    """
+    paths = list_checkpoints(folder, attempt=attempt)
+    if len(paths) <= keep:
+        return
+    verify_checkpoint(paths[-1])
+    kept = 1
+    for path in reversed(paths[:-1]):
+        if kept < keep:
+            kept += _is_whole(path)
+        elif _is_replaceable(path):
+            # Renamed first: a kill in the middle leaves a .tmp- folder, never half a checkpoint.
+            doomed = path.with_name(f".tmp-purged-{path.name}-{uuid.uuid4().hex[:8]}")
+            with writing(path):
+                path.rename(doomed)
+                sync_folder(folder)
+            failpoint("checkpoint.purging")
+            _remove(doomed)
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        verify_checkpoint(path)
+    except CorruptCheckpointError:
+        return False
+    return True
+
+
+def _is_replaceable(path: Path) -> bool:
+    try:
+        return not read_manifest(path)[0].permanent
+    except CorruptCheckpointError:
+        return False
+
+
+def _remove(path: Path) -> None:
+    with writing(path):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _manifest(info: CheckpointInfo, files: dict[str, Any]) -> dict[str, Any]:
+    fields = {key: getattr(info, key) for key in INFO_TYPES}
+    manifest = {"format": FORMAT, **fields, "files": files}
+    return {**manifest, "sha256": seal(manifest)}
