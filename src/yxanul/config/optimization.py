@@ -188,6 +188,22 @@ class NumericsConfig(Section):
     )
 
 
+class WatchConfig(Section):
+    """What is watched while the run goes on."""
+
+    hang_s: PositiveFloat | None = Field(
+        default=600.0,
+        description="Seconds in which a step or a save must end (six times that for the first, and "
+        "ten times what the longest took); then the stacks are written and the process leaves with "
+        "11. null = it is waited for.",
+    )
+    weights_every_steps: PositiveInt | None = Field(
+        default=100,
+        description="Steps between comparisons of the weights of all processes, bit for bit; null "
+        "= never.",
+    )
+
+
 class LoggingConfig(Section):
     """What is written of a run while it goes on, and who draws it."""
 
@@ -250,6 +266,9 @@ class OptimizationConfig(Section):
     )
     numerics: NumericsConfig = Field(
         default=NumericsConfig(), description="What is done about losses that cannot be trusted."
+    )
+    watch: WatchConfig = Field(
+        default=WatchConfig(), description="What ends a run that hangs or whose ranks differ."
     )
     logging: LoggingConfig = Field(
         default=LoggingConfig(), description="Metric rows and live curves."

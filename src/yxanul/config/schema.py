@@ -24,6 +24,7 @@ from yxanul.config.optimization import (
     NumericsConfig,
     OptimizationConfig,
     OptimizerConfig,
+    WatchConfig,
 )
 from yxanul.config.treatment import TreatmentConfig
 
@@ -47,6 +48,7 @@ __all__ = [
     "SourceConfig",
     "StageConfig",
     "TrainingConfig",
+    "WatchConfig",
     "chunk_tokens",
     "evaluation_seq_len",
 ]

@@ -13,7 +13,13 @@ from yxanul.errors import InfrastructureError
 
 # Rank 0 may prepare data while the others wait.
 _TIMEOUT = timedelta(hours=2)
-_GONE = ("Connection closed by peer", "Connection reset by peer", "remote process exited")
+_GONE = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "remote process exited",
+    "Timed out waiting",
+    "Broken pipe",
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,14 @@ class Processes:
         if self.world_size > 1:
             dist.all_reduce(value)
         return value
+
+    def gathered(self, value: torch.Tensor) -> list[torch.Tensor]:
+        """Return every rank's tensor, by rank; all are of one shape and type."""
+        if self.world_size == 1:
+            return [value]
+        found = [torch.empty_like(value) for _ in range(self.world_size)]
+        dist.all_gather(found, value)
+        return found
 
     def anyone(self, flag: bool, device: torch.device) -> bool:
         """Tell whether any rank says yes; all ranks get the same answer."""

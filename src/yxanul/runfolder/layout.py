@@ -105,6 +105,10 @@ class RunFolder:
         """How the last process ended, and why."""
         return self.root / "exit.json"
 
+    def stacks(self, rank: int) -> Path:
+        """Where every thread of a rank stood when it hung."""
+        return self.root / f"stacks-rank{rank}.txt"
+
     def create(self) -> None:
         """Make the folders; an impossible place is a `DiskError`."""
         with writing(self.root):

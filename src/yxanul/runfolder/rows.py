@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from yxanul.errors import CorruptDataError
+from yxanul.failpoints import failpoint
 from yxanul.runfolder.durable import write_atomic, writing
 
 Row = dict[str, Any]
@@ -23,6 +24,7 @@ def append_row(path: Path, row: Row, *, durable: bool = False) -> None:
     """
     line = json.dumps(finite(row), ensure_ascii=False, allow_nan=False) + "\n"
     with writing(path), path.open("a+b") as file:
+        failpoint(f"rows.{path.stem}")
         _cut_half_line(file)
         file.write(line.encode("utf-8", errors="backslashreplace"))
         if durable:

@@ -23,6 +23,7 @@ from yxanul.train.probes import probe_card
 _MAY_CHANGE = (
     "budget.",
     "checkpoint.",
+    "watch.",
     "logging.trackers",
     "logging.prompt",
     "compute.keep_freed_memory",

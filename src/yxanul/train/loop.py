@@ -10,6 +10,8 @@ from typing import Any
 from yxanul.curriculum.checks.stability import FIRST_STEPS
 from yxanul.curriculum.stages import StagePlan, score_steps, seq_len_at
 from yxanul.data.loader import StepRows
+from yxanul.errors import DiskError
+from yxanul.failpoints import failpoint
 from yxanul.optim.optimizers import LearningRates
 from yxanul.optim.schedule import learning_rate_factor
 from yxanul.runfolder.rows import Row, append_row
@@ -25,6 +27,7 @@ from yxanul.train.request import RunOutcome, StageOutcome
 from yxanul.train.session import Session
 from yxanul.train.state import Position
 from yxanul.train.trackers import Trackers
+from yxanul.train.watchdog import Watchdog
 
 
 @dataclass
@@ -34,7 +37,9 @@ class TrainingLoop:
     session: Session
     position: Position
     trackers: Trackers
+    watchdog: Watchdog
     clock: StepClock = field(default_factory=StepClock)
+    _is_row_missing: bool = False
 
     def run(self) -> RunOutcome:
         """Train every stage that is left; return what was reached.
@@ -145,7 +150,7 @@ class TrainingLoop:
             if step.skipped and (why := session.vigil.divergence()) is not None:
                 return {"verdict": EVENT, "why": why}
             self._save_if_due(plan, limit)
-        session.save(position, permanent=position.step == plan.last_step, wait=True)
+        self._save(permanent=position.step == plan.last_step, wait=True)
         if session.asked_to_stop():
             raise stopped(session, position)
         if position.step < limit:
@@ -158,11 +163,14 @@ class TrainingLoop:
         """Do one update, or tell why not; what is not usual is said and remembered."""
         session, position = self.session, self.position
         session.vigil.begin_phase(f"{plan.name}, attempt {position.attempt}, {seq_len} tokens")
-        step = guarded_step(session.engine, rows, rates=rates, vigil=session.vigil)
+        number = position.step + 1
+        with self.watchdog.watching(f"step {number}"):
+            step = guarded_step(session.engine, rows, rates=rates, vigil=session.vigil)
+            failpoint("step.updated")
         session.vigil.record(position.step, step.result.loss, was_skipped=step.skipped is not None)
         for told in (step.hardware, step.skipped and f"{step.skipped}: no weight was moved"):
             if told:
-                session.progress.say(f"step {position.step + 1} of the run: {told}")
+                session.progress.say(f"step {number} of the run: {told}")
         return step
 
     def _must_leave(self) -> bool:
@@ -175,12 +183,20 @@ class TrainingLoop:
     def _save_if_due(self, plan: StagePlan, limit: float) -> None:
         """Save by the clock, and for good where a longer stage would leave this one."""
         session, position = self.session, self.position
+        every = session.config.optimization.watch.weights_every_steps
+        if every is not None and position.step % every == 0:
+            session.compare_weights(position.step)
         if position.stage_step == plan.decay_start:
-            session.save(position, permanent=True, wait=True)
+            self._save(permanent=True, wait=True)
         elif position.step < limit and session.is_kept_for_good(position):
-            session.save(position, permanent=True, wait=False)
+            self._save(permanent=True, wait=False)
         elif position.step < limit and session.is_save_due(position):
-            session.save(position, permanent=False, wait=False)
+            self._save(permanent=False, wait=False)
+
+    def _save(self, *, permanent: bool, wait: bool) -> None:
+        # A disk of a network can hang as well as a card.
+        with self.watchdog.watching(f"the checkpoint of step {self.position.step}"):
+            self.session.save(self.position, permanent=permanent, wait=wait)
 
     def _show(self, plan: StagePlan, bpb: dict[str, float]) -> None:
         """Let the following lines of progress carry the stage's own bits per byte."""
@@ -207,9 +223,19 @@ class TrainingLoop:
         session.progress.step(plan.name, done=done, total=plan.total_steps, row=shown)
         due = done % session.config.optimization.logging.every_steps == 0 or done <= FIRST_STEPS
         if due or left == 0 or measured["bpb"] is not None or "skipped" in measured:
+            self._log(row)
+
+    def _log(self, row: Row) -> None:
+        """Write the row; a full disk costs rows, which is told once, and not the run."""
+        session = self.session
+        try:
             append_row(session.folder.metrics, row)
-            session.budget.record(position.tokens_spent)
-            self.trackers.log(row)
+            session.budget.record(self.position.tokens_spent)
+        except DiskError as error:
+            if not self._is_row_missing:
+                session.progress.say(f"rows are missing from here on: {error}")
+            self._is_row_missing = True
+        self.trackers.log(row)
 
 
 def _rates(plan: StagePlan, stage_step: int) -> LearningRates:

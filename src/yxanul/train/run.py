@@ -1,23 +1,20 @@
 """A run from the first check to the exit record: the one entry that the command line calls."""
 
 import json
-import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+import yxanul
 from yxanul.config.deepspeed import read_deepspeed
+from yxanul.config.load import dump_config
 from yxanul.config.schema import RunConfig
 from yxanul.curriculum.stages import longest_seq_len, plan_stages
-from yxanul.errors import CorruptDataError, GateStopError, UsageError, YxanulError
+from yxanul.errors import GateStopError, InfrastructureError, UsageError
 from yxanul.hardware.choices import pick_device, settle_compute
 from yxanul.hardware.doctor import refuse_inactive, summarise
 from yxanul.parallel.processes import (
-    Processes,
     joined_processes,
     local_rank,
     naming_lost_ranks,
@@ -26,13 +23,13 @@ from yxanul.parallel.wrapping import refuse_missing_engine
 from yxanul.plan.memory import FP32_BYTES
 from yxanul.report.write import write_report
 from yxanul.runfolder.checkpoints import list_checkpoints
-from yxanul.runfolder.durable import write_json
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.lineage import current_attempt
 from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.supervised import tell_supervisor
 from yxanul.runfolder.verdicts import CLOSING, read_checks, read_verdicts
-from yxanul.train.corpus import prepare_corpus
+from yxanul.train.agreement import refuse_disagreement
+from yxanul.train.corpus import Corpus, prepare_corpus
+from yxanul.train.ending import naming_exhaustion, owned, write_ending
 from yxanul.train.frozen import freeze_config, replan_epochs
 from yxanul.train.links import measure_links
 from yxanul.train.loop import TrainingLoop
@@ -45,6 +42,7 @@ from yxanul.train.resume import find_position, named_checkpoint
 from yxanul.train.setup import build_session, prepare_process, read_config
 from yxanul.train.signals import stop_on_signals
 from yxanul.train.trackers import open_trackers, refuse_missing_trackers
+from yxanul.train.watchdog import Watchdog
 
 
 def start_run(request: RunRequest) -> RunOutcome:
@@ -68,8 +66,10 @@ def start_run(request: RunRequest) -> RunOutcome:
         progress = RunProgress(visible=processes.is_main)
         try:
             with (
-                _owned(folder, processes) as record,
-                naming_lost_ranks(processes),  # before it is recorded how the run ended
+                owned(folder, processes) as record,
+                # Before it is recorded how the run ended.
+                naming_lost_ranks(processes),
+                naming_exhaustion(),
                 stop_on_signals() as stop,
             ):
                 machine = Machine(processes, device, progress, stop)
@@ -115,6 +115,7 @@ def _train(
     if done is not None:
         machine.progress.say(f"{folder.root} is complete already; nothing is trained again")
         return done
+    _refuse_other_ranks(config, corpus, machine=machine)
     session = build_session(config, corpus, folder=folder, request=request, machine=machine)
     links = measure_links(machine.processes, machine.device)
     parameters = sum(p.numel() for p in session.model.parameters())
@@ -132,10 +133,41 @@ def _train(
         for line in (*padding(session), *warnings(repetitions(session))):
             machine.progress.say(line)
     position = find_position(session, request)
+    place = {"where the run stands": str(position)}
+    refuse_disagreement(place, machine.processes, device=machine.device)
     machine.progress.say(f"{config.model.name}: {parameters:,} parameters")
     names = config.optimization.logging.trackers if machine.processes.is_main else ()
-    with open_trackers(names, folder, step=position.step, say=machine.progress.say) as trackers:
-        return TrainingLoop(session, position, trackers).run()
+    with (
+        open_trackers(names, folder, step=position.step, say=machine.progress.say) as trackers,
+        _watchdog(config, folder, machine=machine) as watchdog,
+    ):
+        return TrainingLoop(session, position, trackers, watchdog).run()
+
+
+def _refuse_other_ranks(config: RunConfig, corpus: Corpus, *, machine: Machine) -> None:
+    """Refuse to train with ranks that were started with something else."""
+    mine = {
+        "the program": yxanul.__version__,
+        "torch": torch.__version__,
+        "the settings": dump_config(config),
+        "the data": json.dumps(corpus.identity(list(corpus.manifest.stages))),
+    }
+    refuse_disagreement(mine, machine.processes, device=machine.device)
+
+
+def _watchdog(config: RunConfig, folder: RunFolder, *, machine: Machine) -> Watchdog:
+    """Return what ends this process when it hangs; the main rank writes down that it did."""
+
+    def end(reason: str) -> None:
+        if machine.processes.is_main:
+            write_ending(folder, {"code": InfrastructureError.exit_code, "reason": reason})
+
+    return Watchdog(
+        config.optimization.watch.hang_s,
+        stacks=folder.stacks(machine.processes.rank),
+        say=machine.progress.say,
+        end=end,
+    )
 
 
 def _check_folder(config: RunConfig, folder: RunFolder, *, request: RunRequest) -> None:
@@ -194,41 +226,3 @@ def _recorded_outcome(folder: RunFolder) -> dict[str, Any] | None:
         return {key: record["outcome"][key] for key in keys}
     except (ValueError, TypeError, KeyError):
         return None
-
-
-@contextmanager
-def _owned(folder: RunFolder, processes: Processes) -> Iterator[dict[str, Any]]:
-    """Lock the folder, and write RUN/exit.json at the end: code, reason, last checkpoint.
-
-    A command that is refused leaves the record of the one before. Only the main rank writes; the
-    others get a record that nobody reads.
-    """
-    record: dict[str, Any] = {"code": 0, "reason": "done"}
-    if not processes.is_main:
-        yield record
-        return
-    with folder.locked():
-        try:
-            yield record
-        except YxanulError as error:
-            record.update(code=error.exit_code, reason=str(error))
-            raise
-        except BaseException as error:
-            record.update(code=1, reason=f"{type(error).__name__}: {error}")
-            raise
-        finally:
-            refused = record["code"] == UsageError.exit_code
-            if not (refused and folder.exit_record.exists()):
-                record.update(
-                    checkpoint=_last_checkpoint(folder), pid=os.getpid(), ended_at=time.time()
-                )
-                write_json(folder.exit_record, record)
-
-
-def _last_checkpoint(folder: RunFolder) -> str | None:
-    try:
-        attempt = current_attempt(folder.lineage)
-    except CorruptDataError:  # the run has ended with this very error, which must be told
-        return None
-    last = list_checkpoints(folder.checkpoints, attempt=attempt)[-1:]
-    return last[0].name if last else None

@@ -19,6 +19,7 @@ from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_branch
 from yxanul.runfolder.scores import scores_at
+from yxanul.train.agreement import refuse_other_weights
 from yxanul.train.budget import BudgetClock
 from yxanul.train.corpus import Corpus
 from yxanul.train.progress import RunProgress
@@ -122,6 +123,11 @@ class Session:
         """Raise before weights that are not finite would push good checkpoints out."""
         if not all(bool(torch.isfinite(p).all()) for p in self.model.parameters()):
             raise NumericsError(f"the weights are not finite, and were not saved; {ADVICE}")
+
+    def compare_weights(self, step: int) -> None:
+        """Hold the weights of all ranks against one another, bit for bit."""
+        ranks, device = self.engine.processes, self.engine.device
+        refuse_other_weights(self.model, ranks, device=device, step=step)
 
     def save(self, position: Position, *, permanent: bool, wait: bool) -> None:
         """Write a checkpoint unless the run already stands on it; drop old ones.

@@ -1,0 +1,81 @@
+"""How a run ends is written down, whatever ended it: RUN/exit.json."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from yxanul.errors import CorruptDataError, InfrastructureError, UsageError, YxanulError
+from yxanul.parallel.processes import Processes
+from yxanul.runfolder.checkpoints import list_checkpoints
+from yxanul.runfolder.durable import write_json
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.lineage import current_attempt
+
+_NO_MEMORY = ("can't allocate memory", "Cannot allocate memory")
+
+
+@contextmanager
+def owned(folder: RunFolder, processes: Processes) -> Iterator[dict[str, Any]]:
+    """Lock the folder, and write RUN/exit.json at the end: code, reason, last checkpoint.
+
+    A command that is refused leaves the record of the one before. Only the main rank writes; the
+    others get a record that nobody reads.
+    """
+    record: dict[str, Any] = {"code": 0, "reason": "done"}
+    if not processes.is_main:
+        yield record
+        return
+    with folder.locked():
+        try:
+            yield record
+        except YxanulError as error:
+            record.update(code=error.exit_code, reason=str(error))
+            raise
+        except BaseException as error:
+            record.update(code=1, reason=f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            refused = record["code"] == UsageError.exit_code
+            if not (refused and folder.exit_record.exists()):
+                write_ending(folder, record)
+
+
+def write_ending(folder: RunFolder, record: dict[str, Any]) -> None:
+    """Write RUN/exit.json: the record, the last checkpoint, who wrote it and when."""
+    more = {"checkpoint": _last_checkpoint(folder), "pid": os.getpid(), "ended_at": time.time()}
+    write_json(folder.exit_record, {**record, **more})
+
+
+@contextmanager
+def naming_exhaustion() -> Iterator[None]:
+    """Turn memory that is not there into an `InfrastructureError` that says what helps."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise _exhausted(error) from error
+    except RuntimeError as error:
+        if not any(words in str(error) for words in _NO_MEMORY):
+            raise
+        raise _exhausted(error) from error
+
+
+def _exhausted(error: BaseException) -> InfrastructureError:
+    told = str(error).split("\n", maxsplit=1)[0][:200] or "the machine gives no more"
+    return InfrastructureError(
+        f"out of memory ({told}); the last checkpoint is whole. Where it comes again: a smaller "
+        "compute.micro_batch_tokens or compute.loss_chunk_tokens, compute.gradient_checkpointing, "
+        "or fewer other programs on this machine"
+    )
+
+
+def _last_checkpoint(folder: RunFolder) -> str | None:
+    try:
+        attempt = current_attempt(folder.lineage)
+    except CorruptDataError:  # the run has ended with this very error, which must be told
+        return None
+    last = list_checkpoints(folder.checkpoints, attempt=attempt)[-1:]
+    return last[0].name if last else None

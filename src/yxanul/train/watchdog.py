@@ -1,0 +1,109 @@
+"""A thread that notices when nothing happens any more, and ends the process then.
+
+The one idea: a hung collective or kernel never raises, so somebody else must look at the clock.
+Before the end every thread's stack is written down, since that tells where it hung. A process that
+itself stood still (a suspended machine, SIGSTOP) is no hang: the time is told and not counted.
+"""
+
+import faulthandler
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from yxanul.errors import InfrastructureError
+
+_LOOKS = 20  # so many in the time that a hang takes to be one
+_PATIENCE = 10.0
+"""A step may take so many times what the longest one took."""
+_FIRST_PATIENCE = 6.0  # the first one compiles
+_STOOD_STILL_S = 5.0
+
+
+@dataclass
+class _Watched:
+    what: str
+    since: float
+    """time.monotonic() of its beginning, moved on by the time that the process stood still."""
+
+
+class Watchdog:
+    """Watches what is done inside `watching`; use it in a `with` block.
+
+    `hang_s` seconds without an end are a hang; None = nothing is watched. `end` is called with the
+    reason before the process leaves with 11, and must not wait for other threads.
+    """
+
+    def __init__(
+        self,
+        hang_s: float | None,
+        *,
+        stacks: Path,
+        say: Callable[[str], None],
+        end: Callable[[str], None],
+    ) -> None:
+        self._hang_s = hang_s
+        self._stacks = stacks
+        self._say = say
+        self._end = end
+        self._watched: _Watched | None = None
+        self._longest_s: float | None = None
+        self._closed = threading.Event()
+
+    def __enter__(self) -> "Watchdog":
+        if self._hang_s is not None:
+            threading.Thread(target=self._look, name="watchdog", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+
+    @contextmanager
+    def watching(self, what: str) -> Iterator[None]:
+        """Watch the block, which `what` names."""
+        watched = self._watched = _Watched(what, time.monotonic())
+        try:
+            yield
+        finally:
+            self._watched = None
+            took = time.monotonic() - watched.since
+            self._longest_s = max(took, self._longest_s or 0.0)
+
+    @property
+    def limit_s(self) -> float:
+        """Seconds that what is watched may take now."""
+        assert self._hang_s is not None  # asked for by the thread alone
+        if self._longest_s is None:
+            return self._hang_s * _FIRST_PATIENCE
+        return max(self._hang_s, self._longest_s * _PATIENCE)
+
+    def _look(self) -> None:
+        assert self._hang_s is not None
+        pause, last = self._hang_s / _LOOKS, time.monotonic()
+        while not self._closed.wait(pause):
+            now, watched = time.monotonic(), self._watched
+            still_s = now - last - pause
+            last = now
+            if still_s > max(_STOOD_STILL_S, pause):
+                self._say(f"this process stood still for {still_s:.0f} s, and goes on")
+                if watched is not None:
+                    watched.since += still_s
+            elif watched is not None and now - watched.since > self.limit_s:
+                self._leave(watched, now)
+
+    def _leave(self, watched: _Watched, now: float) -> None:
+        reason = (
+            f"{watched.what} did not end within {now - watched.since:.0f} s, so this process was "
+            f"ended; {self._stacks} tells where every thread of it stood"
+        )
+        with self._stacks.open("w", encoding="utf-8") as file:
+            file.write(f"{reason}\n\n")
+            file.flush()
+            faulthandler.dump_traceback(file, all_threads=True)
+        self._say(reason)
+        self._end(reason)
+        # No exit handlers: they would wait for the thread that hangs.
+        os._exit(InfrastructureError.exit_code)

@@ -1,0 +1,31 @@
+"""Starts a run with planted faults, and holds what comes of it against an unbroken one."""
+
+from pathlib import Path
+
+from tests.train.world import Finished, World, deterministic_rows, fingerprint
+from yxanul.failpoints import VARIABLE
+
+KILLED = -9
+
+
+def run_with(world: World, faults: str, *more: str, out: str = "run", code: int) -> Finished:
+    """Run the program in a process of its own with these failpoints; check its code."""
+    process = world.start("run", out, *more, **{VARIABLE: faults})
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == code, f"left with {process.returncode}:\n{stderr}"
+    return Finished(stdout, stderr)
+
+
+def assert_ends_like(world: World, unbroken: World, *, out: str = "run") -> None:
+    """Weights, moments, clock, rows, verdicts and samples are those of the unbroken run."""
+    whole, other = unbroken.checkpoints("run")[-1], world.checkpoints(out)[-1]
+    assert other.name == whole.name
+    assert fingerprint(other) == fingerprint(whole)
+    found, wanted = world.root / out, unbroken.root / "run"
+    assert deterministic_rows(found) == deterministic_rows(wanted)
+    for name in ("gates.jsonl", "samples.jsonl"):
+        assert (found / name).read_text() == (wanted / name).read_text()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())

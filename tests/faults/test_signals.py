@@ -1,0 +1,57 @@
+"""Signals: which are obeyed, which are ignored, and what a process does that stood still."""
+
+import signal
+import time
+
+import pytest
+
+from tests.faults.harness import assert_ends_like
+from tests.train.world import last_step, wait_until
+from yxanul.runfolder.checkpoints import verify_checkpoint
+
+
+@pytest.mark.fault(7)
+def test_sigterm_finishes_the_step_saves_and_leaves_with_10(world, unbroken):
+    begin = time.monotonic()
+    assert world.interrupt("run", after_step=4, signals=[signal.SIGTERM]) == 10
+    assert time.monotonic() - begin < 90
+    record = world.exit_record("run")
+    assert record["code"] == 10
+    verify_checkpoint(world.root / "run" / "checkpoints" / record["checkpoint"])
+    world.finish("run", "run")
+    assert_ends_like(world, unbroken)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(8)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_leaves_at_once(world, unbroken, number):
+    code = world.interrupt("run", after_step=4, signals=[number, number])
+    assert code in (128 + number, 10)  # 10: both came within the step, and it was saved
+    for path in world.checkpoints("run"):
+        verify_checkpoint(path)
+    world.finish("run", "run")
+    assert_ends_like(world, unbroken)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(9)
+def test_a_dropped_ssh_is_ignored(world, unbroken):
+    assert world.interrupt("run", after_step=4, signals=[signal.SIGHUP]) == 0
+    assert_ends_like(world, unbroken)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(10)
+def test_a_process_that_stood_still_goes_on_and_says_so(world, unbroken):
+    # Ten seconds, where a hang is one of two: to stand still is none.
+    process = world.start("run", "run", "--set", "watch.hang_s=2")
+    metrics = world.root / "run" / "metrics.jsonl"
+    wait_until(lambda: last_step(metrics) >= 4, process)
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(10)
+    process.send_signal(signal.SIGCONT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 0, told
+    assert "stood still for" in told
+    assert_ends_like(world, unbroken)
