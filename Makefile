@@ -2,17 +2,19 @@
 #   PYTHON=python3.12    the interpreter to build .venv with (else a suitable one is looked for)
 #   JOBS=1               test processes; two use both cores of a small machine
 #   PYTEST_ARGS="-k x"   more options for pytest
+#   FUZZ_SECONDS=600     how long `make fuzz` tries each reader of outside bytes
 
 VENV := .venv
 JOBS ?= 2
 PYTEST_ARGS ?=
+FUZZ_SECONDS ?= 600
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow check bench docs clean
+.PHONY: help setup train test test-slow fuzz check bench docs clean
 
 help:
-	@echo "make train | test | test-slow | check | bench | docs | setup | clean"
+	@echo "make train | test | test-slow | fuzz | check | bench | docs | setup | clean"
 
 # .ready is written last, so an interrupted set-up starts again.
 $(READY): requirements.txt pyproject.toml scripts/setup.sh
@@ -29,6 +31,11 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(VENV)/bin/python -m pytest -q -m slow $(PYTEST_ARGS)
+
+# Not in requirements.txt: nothing else needs atheris. What it finds lies in .fuzz/crashes.
+fuzz: $(READY)
+	$(VENV)/bin/python -c "import atheris" 2>/dev/null || $(VENV)/bin/pip install -q atheris==3.0.0
+	$(VENV)/bin/python -m tests.fuzz.campaign --seconds $(FUZZ_SECONDS)
 
 check: $(READY)
 	$(VENV)/bin/ruff check .

@@ -67,7 +67,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"--deepspeed {path}: it cannot be read ({error.strerror}); name a DeepSpeed JSON file"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"--deepspeed {path}: it is no JSON ({error}); mend it") from error
     if not isinstance(given, dict):
         raise ConfigError(f"--deepspeed {path}: it is no JSON object; write one, {{}} at least")

@@ -178,6 +178,11 @@ def _build(loader: _Loader, node: yaml.Node, *, path: KeyPath, lines: dict[KeyPa
             raise yaml.MarkedYAMLError(
                 problem=f"unreadable number ({error})", problem_mark=node.start_mark
             ) from error
+        except (KeyError, IndexError, AttributeError, TypeError) as error:
+            # What PyYAML does with a value that does not fit its tag, as in `!!bool often`.
+            raise yaml.MarkedYAMLError(
+                problem=f"{node.value[:40]!r} does not fit its tag", problem_mark=node.start_mark
+            ) from error
     block: dict[str, Any] = {}
     for key_node, value_node in node.value:
         mark = key_node.start_mark

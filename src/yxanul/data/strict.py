@@ -7,8 +7,8 @@ another kind is a `CorruptShardError` that names the file and the key. No other 
 from __future__ import annotations
 
 import json
-import math
 import re
+import sys
 from collections.abc import Iterable
 
 from yxanul.errors import CorruptShardError
@@ -100,7 +100,9 @@ class Fields:
         value = self._values[key]
         if value is None:
             return None
-        if type(value) not in (int, float) or not math.isfinite(value):  # type: ignore[arg-type]
+        # Not math.isfinite: JSON may hold a whole number that no float can.
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not is_number or not abs(value) <= sys.float_info.max:  # type: ignore[arg-type]
             raise self.wrong(f"{key} must be a number")
         return float(value)  # type: ignore[arg-type]
 

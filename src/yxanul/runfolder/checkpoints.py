@@ -27,7 +27,7 @@ from yxanul.runfolder.durable import (
 
 FORMAT = 1
 MANIFEST_NAME = "manifest.json"
-CHECKPOINT_NAME = re.compile(r"step-([0-9]{8,})-a([0-9]+)")
+CHECKPOINT_NAME = re.compile(r"step-([0-9]{8,18})-a([0-9]{1,18})")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _FILES = {"model.safetensors", "optimizer.safetensors", "state.json"}
 _LARGEST_JSON_BYTES = 16 << 20

@@ -83,9 +83,12 @@ def read_task_score(path: Path) -> TaskScore:
         columns: list[Sequence[Any]] = [score.ids, *score.measures.values()]
         columns += [column for column in (score.clusters, score.texts) if column is not None]
         numbers = [value for values in score.measures.values() for value in values]
-        if len({len(column) for column in columns}) == 1 and math.isfinite(math.fsum(numbers)):
+        is_whole = isinstance(score.task, str) and all(isinstance(one, list) for one in columns)
+        is_even = len(set(map(len, columns))) == 1
+        if is_whole and is_even and math.isfinite(math.fsum(numbers)):
             return score
-    except (ValueError, TypeError, AttributeError) as error:
+    # OverflowError: a whole number that no float can hold.
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise _damaged(path) from error
     raise _damaged(path)
 

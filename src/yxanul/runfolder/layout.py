@@ -50,7 +50,7 @@ class RunFolder:
             return self.data
         try:
             return Path(json.loads(self.data_pointer.read_text(encoding="utf-8"))["prepared"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise CorruptDataError(
                 f"{self.data_pointer} does not name a prepared folder; delete it and start again"
             ) from error

@@ -19,11 +19,7 @@ BY_NAME = "resumed by name"
 
 def current_attempt(path: Path) -> int:
     """Return the number of the attempt that was begun last; 0 before the first."""
-    attempt = _last_attempt(path).get("attempt", 0)
-    if not isinstance(attempt, int) or attempt < 0:
-        raise CorruptDataError(
-            f"{path}: the last attempt's number is {attempt!r}; bring a good copy back"
-        )
+    attempt: int = _last_attempt(path).get("attempt", 0)
     return attempt
 
 
@@ -147,7 +143,15 @@ def record_event(path: Path, event: str, **details: object) -> None:
 
 
 def _attempts(path: Path) -> list[Row]:
-    return [row for row in read_rows(path) if row.get("event") == "attempt"]
+    """Return the rows that begin an attempt; one without a number is a `CorruptDataError`."""
+    rows = [row for row in read_rows(path) if row.get("event") == "attempt"]
+    for row in rows:
+        attempt = row.get("attempt")
+        if not isinstance(attempt, int) or attempt < 0:
+            raise CorruptDataError(
+                f"{path}: an attempt's number is {attempt!r:.40}; bring a good copy back"
+            )
+    return rows
 
 
 def _last_attempt(path: Path) -> Row:

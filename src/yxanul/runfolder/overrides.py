@@ -6,7 +6,7 @@ It counts until the run has gone on: what was trained after a verdict cannot be 
 from yxanul.errors import UsageError
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_branch, is_on
-from yxanul.runfolder.rows import Row, read_rows
+from yxanul.runfolder.rows import Row, read_placed_rows
 from yxanul.runfolder.verdicts import read_verdicts, write_override
 
 DECISIONS = ("pass", "extend", "rollback")
@@ -35,7 +35,8 @@ def override_verdict(folder: RunFolder, stage: str, *, decided: str, by: str, re
             f"be decided otherwise, with --stage {last['stage']}"
         )
     branch = current_branch(folder.lineage)
-    later = [r for r in read_rows(folder.metrics) if is_on(branch, r) and r["step"] > last["step"]]
+    rows = read_placed_rows(folder.metrics)
+    later = [row for row in rows if is_on(branch, row) and row["step"] > last["step"]]
     if later or last["attempt"] != max(branch):
         raise UsageError(
             f"--override: the run has gone on since the gate of {stage}; begin another one from "

@@ -37,6 +37,22 @@ def read_rows(path: Path) -> list[Row]:
     return [row for _, row in _lines(path)]
 
 
+def read_placed_rows(path: Path) -> list[Row]:
+    """Return all whole rows of a file in which each says its step and attempt, as in metrics.jsonl.
+
+    One without these two whole numbers is a `CorruptDataError`.
+    """
+    rows = read_rows(path)
+    for number, row in enumerate(rows, start=1):
+        for key in ("step", "attempt"):
+            if not isinstance(row.get(key), int):
+                raise CorruptDataError(
+                    f"{path}, line {number}: {key} is missing or no whole number; "
+                    "bring a good copy back, or delete that line"
+                )
+    return rows
+
+
 def cut_rows(path: Path, keep: Callable[[Row], bool]) -> int:
     """Rewrite the file with the rows that `keep` accepts; return how many were cut off."""
     if not path.exists():

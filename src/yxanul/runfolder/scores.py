@@ -45,10 +45,14 @@ def read_score(path: Path) -> DomainScore:
     """Read one score; a damaged file is a `CorruptDataError`."""
     try:
         score = DomainScore(**json.loads(path.read_text(encoding="utf-8")))
-        lengths = {len(score.nats), len(score.bytes), len(score.tokens)}
-        if len(lengths) == 1 and math.isfinite(score.bpb + math.fsum(score.nats)):
+        columns = (score.nats, score.bytes, score.tokens)
+        is_placed = isinstance(score.step, int) and isinstance(score.domain, str)
+        is_placed &= all(isinstance(column, list) for column in columns)
+        is_even = len(set(map(len, columns))) == 1
+        if is_placed and is_even and math.isfinite(score.bpb + math.fsum(score.nats)):
             return score
-    except (ValueError, TypeError) as error:
+    # OverflowError: a whole number that no float can hold.
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise _damaged(path) from error
     raise _damaged(path)
 

@@ -48,6 +48,6 @@ def _rows(path: Path) -> list[Row]:
     rows = read_rows(path)
     for number, row in enumerate(rows, start=1):
         figures = [row.get(key) for key in ("process", "seconds", "tokens_spent")]
-        if not all(isinstance(value, int | float) and value >= 0 for value in figures):
+        if not all(isinstance(value, int | float) and 0 <= value < 2**63 for value in figures):
             raise CorruptDataError(f"{path}, line {number} is damaged; delete that line")
     return rows

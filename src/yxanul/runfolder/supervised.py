@@ -28,6 +28,21 @@ def read_note(note: Path) -> dict[str, Any]:
     """Return all that the supervised program has told; nothing is an empty one."""
     told: dict[str, Any] = {}
     if note.exists():
-        for line in note.read_text(encoding="utf-8").splitlines():
-            told |= json.loads(line)
+        for line in note.read_text(encoding="utf-8", errors="replace").splitlines():
+            told |= _news(line)
     return told
+
+
+def _news(line: str) -> dict[str, Any]:
+    """Return one line's news; half a line of a killed process, and what is not ours, is none."""
+    try:
+        news = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    is_ours = isinstance(news, dict) and (
+        isinstance(news.get("run_folder", ""), str)
+        and isinstance(news.get("code", 0), int)
+        and isinstance(news.get("reason", ""), str)
+        and ("code" in news) == ("reason" in news)
+    )
+    return news if is_ours else {}

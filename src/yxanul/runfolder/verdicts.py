@@ -19,13 +19,14 @@ CHECK, VERDICT, PLATEAU, OVERRIDE = "check", "verdict", "plateau", "override"
 CLOSING = ("pass", "warn", "not run")
 _WORDS = (*CLOSING, "extend", "rollback", "stop")
 _SCORES = (dict, type(None))
-_KINDS = (CHECK, VERDICT, PLATEAU, OVERRIDE)
 _PLACE_TYPES: dict[str, tuple[type, ...]] = {"stage": (str,), "attempt": (int,), "step": (int,)}
-_TYPES = _PLACE_TYPES | {
-    "why": (str,),
-    "bpb_before": _SCORES,
-    "bpb_after": _SCORES,
+_TYPES = {
+    CHECK: _PLACE_TYPES,
+    VERDICT: _PLACE_TYPES | {"why": (str,), "bpb_before": _SCORES, "bpb_after": _SCORES},
+    PLATEAU: _PLACE_TYPES,
+    OVERRIDE: _PLACE_TYPES | {"by": (str,), "reason": (str,)},
 }
+_KINDS = tuple(_TYPES)
 
 
 def write_decision(
@@ -124,7 +125,7 @@ def _last_of(overrides: Sequence[Row], verdict: Row) -> Row | None:
 def _refuse_broken(folder: RunFolder, row: Row, *, line: int) -> None:
     """Raise unless a row is of a known kind and has the keys of its kind."""
     kind = _kind(row)
-    types = _TYPES if kind == VERDICT else _PLACE_TYPES
+    types = _TYPES[kind] if kind in _KINDS else {}
     wrong = [key for key, wanted in types.items() if not isinstance(row.get(key, ...), wanted)]
     if kind not in _KINDS:
         wrong = ["row"]

@@ -49,13 +49,15 @@ def _record(folder: RunFolder, started_at: float) -> dict[str, Any] | None:
         record = json.loads(folder.exit_record.read_text(encoding="utf-8"))
         belongs = record["ended_at"] >= started_at
         whole = isinstance(record["code"], int) and isinstance(record["reason"], str)
-    except (FileNotFoundError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
     return record if belongs and whole else None
 
 
 def _last_step(folder: RunFolder | None) -> int | None:
-    if folder is None or not folder.metrics.exists():
+    try:
+        rows = [] if folder is None else read_rows(folder.metrics)
+    except OSError:  # the process told of a folder that is none
         return None
-    rows = read_rows(folder.metrics)
-    return rows[-1].get("step") if rows else None
+    step = rows[-1].get("step") if rows else None
+    return step if isinstance(step, int) else None

@@ -107,7 +107,7 @@ def record_environment(
 
 def _last_environment(folder: RunFolder) -> dict[str, Any]:
     """Return what the start before wrote; it only informs, so a damaged file counts as none."""
-    with suppress(FileNotFoundError, ValueError):
+    with suppress(FileNotFoundError, ValueError, RecursionError):
         before = json.loads(folder.environment.read_text(encoding="utf-8"))
         if isinstance(before, dict):
             return before

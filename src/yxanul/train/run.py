@@ -224,5 +224,5 @@ def _recorded_outcome(folder: RunFolder) -> dict[str, Any] | None:
             return None
         keys = ("steps", "tokens_seen", "tokens_per_s", "mfu", "training_s", "evaluation_s")
         return {key: record["outcome"][key] for key in keys}
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None

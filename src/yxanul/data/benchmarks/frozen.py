@@ -41,7 +41,7 @@ def load_kept(path: Path) -> Benchmark:
         benchmark = Benchmark(kept["task"], items, shots, kept["origin"])
         if benchmark.sha256 == kept["sha256"]:
             return benchmark
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path) from error
     raise _damaged(path)
 

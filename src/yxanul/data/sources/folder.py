@@ -194,10 +194,10 @@ def _read_parquet(path: Path, column: str) -> Iterator[tuple[int, str | None]]:
             values = (value for batch in batches for value in batch.column(0).to_pylist())
             for number, value in enumerate(values, start=1):
                 yield number, _cell(value, f"{path}, row {number}")
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names not in UTF-8
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise CorruptDataError(
-            f"{path} cannot be read as Parquet ({str(error).splitlines()[0]}): replace or remove "
-            f"the file."
+            f"{path} cannot be read as Parquet ({reason}): replace or remove the file."
         ) from error
 
 

@@ -126,6 +126,8 @@ def _is_yaml(code: str) -> bool:
         list(yaml.safe_load_all(code))
     except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: a date that is none
         return False
+    except (KeyError, IndexError, AttributeError, TypeError):  # a value that does not fit its tag
+        return False
     return True
 
 

@@ -81,7 +81,7 @@ def python_pages(name: str, text: str, *, source: str, dropped: dict[str, int]) 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         dropped["python file that does not parse"] = (
             dropped.get("python file that does not parse", 0) + 1
         )

@@ -1,0 +1,5 @@
+"""Every target of the fuzzer by its name."""
+
+from tests.fuzz import data_targets, run_targets
+
+TARGETS = {one.name: one for one in (*data_targets.TARGETS, *run_targets.TARGETS)}
