@@ -27,7 +27,7 @@ _MIX = np.uint64(0xBF58476D1CE4E5B9)
 _KEYS = np.frombuffer(hashlib.shake_256(b"yxanul minhash").digest(8 * HASHES), dtype="<u8").reshape(
     HASHES, 1
 )
-_MOST_WORDS = 1 << 15
+_MOST_WORDS = 1 << 17
 # Runs at once: 120 hashes of 8 bytes each, 2 MB, stay in the processor's cache.
 _BLOCK = 2048
 
@@ -36,7 +36,7 @@ _Hashes = npt.NDArray[np.uint64]
 
 
 class MinHash:
-    """Makes signatures; words once seen are remembered, 32,768 at most."""
+    """Makes signatures; words once seen are remembered, 131,072 at most."""
 
     def __init__(self) -> None:
         self._words: dict[str, int] = {}

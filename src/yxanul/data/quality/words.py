@@ -38,8 +38,8 @@ with _without("torch"):
     import spacy
     from spacy.pipeline import Sentencizer
 
-# About 10 MB; then all are forgotten, with spaCy's own strings.
-_MOST_STRETCHES = 1 << 15
+# About 30 MB; then all are forgotten, with spaCy's own strings.
+_MOST_STRETCHES = 1 << 17
 # spaCy takes seconds for a stretch of a megabyte, and such are not seen twice.
 _LONGEST_KEPT = 64
 # A stretch and the white space behind it.

@@ -1,0 +1,25 @@
+"""A program for torchrun's ranks: yxanul, with one bit of rank 1's weights flipped at step 5."""
+
+import os
+
+import torch
+
+from yxanul.cli.main import main
+from yxanul.train import guarded
+
+measure = guarded.measure_step
+steps = 0
+
+
+def measure_and_flip(engine, batch):
+    """Compute as ever; on rank 1, memory fails once."""
+    global steps
+    steps += 1
+    if os.environ["RANK"] == "1" and steps == 5:
+        weight = next(engine.replica.module.parameters())
+        weight.detach().view(torch.int32).flatten()[7] ^= 1 << 3
+    return measure(engine, batch)
+
+
+guarded.measure_step = measure_and_flip
+main()

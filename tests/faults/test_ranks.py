@@ -1,0 +1,91 @@
+"""Several processes: one that dies, one that hangs, and ones that differ."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.supervise.test_supervisor import children
+from tests.train.world import World, last_step, wait_until
+
+pytestmark = pytest.mark.slow
+LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+
+
+def start(words: list[str]) -> subprocess.Popen:
+    return subprocess.Popen(
+        [*LAUNCH, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": "src:."},
+    )
+
+
+def rank_one(launcher: subprocess.Popen) -> int:
+    """Return the id of the process that is rank 1."""
+    for child in children(launcher.pid):
+        if b"RANK=1" in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
+            return child
+    raise AssertionError("there is no rank 1")
+
+
+def strike(world: World, number: int, *more: str) -> tuple[int, str]:
+    """Start two ranks, send rank 1 a signal after two steps; return the code and the words."""
+    launcher = start(world.command("run", "run", *more)[1:])
+    wait_until(lambda: last_step(world.root / "run" / "metrics.jsonl") >= 2, launcher)
+    struck = rank_one(launcher)
+    os.kill(struck, number)
+    _, told = launcher.communicate(timeout=180)
+    return launcher.returncode, told
+
+
+@pytest.mark.fault(24)
+def test_who_loses_a_rank_leaves_with_11(world):
+    code, told = strike(world, signal.SIGKILL)
+    assert code != 0
+    record = world.exit_record("run")
+    assert record["code"] == 11, told
+    assert "lost another one" in record["reason"]
+    world.finish("run", "run")
+
+
+@pytest.mark.fault(25)
+def test_who_waits_for_a_rank_that_hangs_tells_where_and_leaves_with_11(world):
+    code, told = strike(world, signal.SIGSTOP, "--set", "watch.hang_s=5")
+    assert code != 0
+    record = world.exit_record("run")
+    assert record["code"] == 11, told
+    assert "did not end within" in record["reason"]
+    stacks = (world.root / "run" / "stacks-rank0.txt").read_text()
+    assert "measure_step" in stacks
+    assert "watchdog" in stacks
+    world.finish("run", "run")
+
+
+@pytest.mark.fault(26)
+def test_ranks_of_different_settings_are_refused(world):
+    command = world.command("run", "run", "--set")
+    line = f"exec {shlex.join(command)} seed=$RANK"
+    process = start(["--no-python", "bash", "-c", line])
+    _, told = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "do not agree on the settings: rank 1 differs from rank 0" in told
+    assert world.exit_record("run")["code"] == 30
+
+
+@pytest.mark.fault(30)
+def test_a_bit_that_flips_in_one_ranks_weights_is_found_and_the_rank_named(world):
+    words = world.command("run", "run", "--set", "watch.weights_every_steps=2")[3:]
+    process = start([str(Path(__file__).with_name("flipping_rank.py")), *words])
+    _, told = process.communicate(timeout=120)
+    assert process.returncode != 0
+    record = world.exit_record("run")
+    assert record["code"] == 31, told
+    assert "after step 6 the weights are not the same" in record["reason"]
+    assert "rank 1 differs" in record["reason"]
+    assert "embed_tokens.weight" in record["reason"]
