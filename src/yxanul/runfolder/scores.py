@@ -48,7 +48,7 @@ def read_score(path: Path) -> DomainScore:
         columns = (score.nats, score.bytes, score.tokens)
         is_placed = isinstance(score.step, int) and isinstance(score.domain, str)
         is_placed &= all(isinstance(column, list) for column in columns)
-        is_even = len(set(map(len, columns))) == 1
+        is_even = len({len(column) for column in columns}) == 1
         if is_placed and is_even and math.isfinite(score.bpb + math.fsum(score.nats)):
             return score
     # OverflowError: a whole number that no float can hold.
