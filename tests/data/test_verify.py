@@ -102,6 +102,7 @@ DAMAGE = {
 }
 
 
+@pytest.mark.fault(21)
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damage_to_a_file_is_found_and_named(folder: Path, damage: str) -> None:
     act, message = DAMAGE[damage]
@@ -111,6 +112,7 @@ def test_damage_to_a_file_is_found_and_named(folder: Path, damage: str) -> None:
     assert message in str(caught.value)
 
 
+@pytest.mark.fault(20)
 def test_an_id_outside_the_vocabulary_is_found_behind_a_right_hash(folder: Path) -> None:
     tokens = np.fromfile(folder / SHARD, dtype="<u2")
     tokens[7] = 50257

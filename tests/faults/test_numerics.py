@@ -94,7 +94,7 @@ def test_a_kill_while_going_back_leads_to_the_same_end(world, tmp_path):
     run_with(other, "step.scale=nan@13-18", *NEAR, code=0)
     # The divergence is written down as the fifth row of the lineage; the attempt is not.
     run_with(world, "step.scale=nan@13-18,rows.lineage=kill@5", *NEAR, code=-9)
-    run_with(world, "step.scale=nan@1-6", *NEAR, code=0)
+    run_with(world, "step.scale=nan@1-2", *NEAR, code=0)
     wanted, found = (w.checkpoints("run")[-1] for w in (other, world))
     assert found.name == wanted.name
     assert (found / "model.safetensors").read_bytes() == (wanted / "model.safetensors").read_bytes()
@@ -115,8 +115,8 @@ def test_a_spike_is_suspicious_and_the_steps_after_it_are_not(rise):
 @pytest.mark.slow
 @pytest.mark.fault(29)
 def test_a_planted_spike_is_skipped_in_a_run(world):
-    # 48 steps in each stage; the window is full enough after 32 of one length.
-    more = ("--set", "training.total_tokens=24576")
+    # The window is full enough after 32 steps of one length, which lasts for 48.
+    more = ("--set", "training.total_tokens=24576", "--max_steps", "46")
     told = run_with(world, "step.scale=tenfold@44-45", *more, code=0).stderr
     assert told.count("no weight was moved") == 1
     assert "was usual" in told
@@ -161,6 +161,6 @@ def test_what_is_not_finite_never_enters_the_window():
 @pytest.mark.fault(31)
 def test_a_huge_gradient_is_skipped_or_clipped(world):
     # 1e30 in fp32 overflows the norm: not finite. What is merely large is clipped to norm 1.
-    told = run_with(world, "step.scale=huge@5-6,step.none=kill", code=0).stderr
+    told = run_with(world, "step.scale=huge@5-6", code=0).stderr
     assert told.count("no weight was moved") == 1
     assert all(np.isfinite(array).all() for array in tensors(world).values())

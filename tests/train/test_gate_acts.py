@@ -139,6 +139,7 @@ def kill_when(moment: Callable[[Path], bool], world: World, settings: dict) -> N
     assert process.returncode == -9
 
 
+@pytest.mark.fault(40)
 @pytest.mark.parametrize("moment", [gate_is_scoring, verdict_is_written, attempt_has_begun])
 def test_a_kill_at_the_gate_leads_to_the_same_end(forgetful, tmp_path, moment):
     world = World.create(tmp_path / "world")
@@ -147,6 +148,7 @@ def test_a_kill_at_the_gate_leads_to_the_same_end(forgetful, tmp_path, moment):
     assert_same_end(world, "run", forgetful)
 
 
+@pytest.mark.fault(40)
 def test_a_kill_between_the_verdict_and_the_attempt_leads_to_the_same_end(forgetful):
     """The moment is too short to be hit for sure, so the folder is brought to that state."""
     run = shutil.copytree(forgetful.root / "run", forgetful.root / "between")

@@ -65,6 +65,8 @@ def test_a_second_signal_leaves_at_once(tmp_path):
     world.finish("run", "run")
 
 
+@pytest.mark.fault(14)
+@pytest.mark.fault(15)
 @pytest.mark.parametrize("damage", ["flipped bit", "truncated", "missing"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(unbroken, tmp_path, damage):
     world = World.create(tmp_path / "world")
@@ -85,6 +87,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(unbroken, tmp_
     assert_ends_like(world, "run", unbroken)
 
 
+@pytest.mark.fault(16)
 def test_a_run_never_starts_over_when_all_checkpoints_are_bad(unbroken):
     copy = shutil.copytree(unbroken.root / "run", unbroken.root / "bad")
     (copy / "exit.json").unlink()

@@ -86,6 +86,7 @@ def test_a_stage_that_does_not_improve_stops_the_run_and_keeps_everything(world)
     assert (world.root / "run" / "gates.jsonl").read_text() == before
 
 
+@pytest.mark.fault(22)
 def test_other_settings_are_refused_on_resume_with_the_difference(world):
     world.finish("run", "run", "--max_steps", "2")
     more = ("--set", "training.learning_rate=0.5", "--set", "logging.prompt_tokens=2")
@@ -161,6 +162,7 @@ def test_the_recorded_command_can_be_written_again(world):
     assert command.startswith("yxanul run --config_dir ")
 
 
+@pytest.mark.fault(35)
 def test_a_second_process_may_not_train_in_the_same_folder(world):
     first = world.start("run", "run")
     wait_until(lambda: last_step(world.root / "run" / "metrics.jsonl") >= 1, first)
@@ -187,6 +189,7 @@ def test_the_deepspeed_door_names_its_extra(world, monkeypatch):
     assert "yxanul[deepspeed]" in world.finish("train", "run", *more, code=30).stderr
 
 
+@pytest.mark.fault(19)
 def test_a_flipped_bit_in_a_shard_stops_the_run_before_it_trains(world):
     world.finish("run", "run", "--max_steps", "1")
     shard = next((world.root / "run" / "data").glob("*/train-00000.bin"))
@@ -205,6 +208,7 @@ def test_a_flipped_bit_in_a_shard_stops_the_run_before_it_trains(world):
     assert str(shard) in inspected.stderr
 
 
+@pytest.mark.fault(23)
 def test_two_ranks_train_the_same_steps_as_one(world):
     world.finish("run", "one", "--max_steps", "3")
     world.launch("run", "two", "--max_steps", "3")

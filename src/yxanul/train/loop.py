@@ -27,7 +27,6 @@ from yxanul.train.request import RunOutcome, StageOutcome
 from yxanul.train.session import Session
 from yxanul.train.state import Position
 from yxanul.train.trackers import Trackers
-from yxanul.train.watchdog import Watchdog
 
 
 @dataclass
@@ -37,7 +36,6 @@ class TrainingLoop:
     session: Session
     position: Position
     trackers: Trackers
-    watchdog: Watchdog
     clock: StepClock = field(default_factory=StepClock)
     _is_row_missing: bool = False
 
@@ -164,7 +162,7 @@ class TrainingLoop:
         session, position = self.session, self.position
         session.vigil.begin_phase(f"{plan.name}, attempt {position.attempt}, {seq_len} tokens")
         number = position.step + 1
-        with self.watchdog.watching(f"step {number}"):
+        with session.watchdog.watching("a step", f"step {number}"):
             step = guarded_step(session.engine, rows, rates=rates, vigil=session.vigil)
             failpoint("step.updated")
         session.vigil.record(position.step, step.result.loss, was_skipped=step.skipped is not None)
@@ -195,8 +193,9 @@ class TrainingLoop:
 
     def _save(self, *, permanent: bool, wait: bool) -> None:
         # A disk of a network can hang as well as a card.
-        with self.watchdog.watching(f"the checkpoint of step {self.position.step}"):
-            self.session.save(self.position, permanent=permanent, wait=wait)
+        session, step = self.session, self.position.step
+        with session.watchdog.watching("a checkpoint", f"the checkpoint of step {step}"):
+            session.save(self.position, permanent=permanent, wait=wait)
 
     def _show(self, plan: StagePlan, bpb: dict[str, float]) -> None:
         """Let the following lines of progress carry the stage's own bits per byte."""

@@ -11,7 +11,7 @@ from yxanul.config.deepspeed import read_deepspeed
 from yxanul.config.load import dump_config
 from yxanul.config.schema import RunConfig
 from yxanul.curriculum.stages import longest_seq_len, plan_stages
-from yxanul.errors import GateStopError, InfrastructureError, UsageError
+from yxanul.errors import GateStopError, UsageError
 from yxanul.hardware.choices import pick_device, settle_compute
 from yxanul.hardware.doctor import refuse_inactive, summarise
 from yxanul.parallel.processes import (
@@ -29,7 +29,7 @@ from yxanul.runfolder.supervised import tell_supervisor
 from yxanul.runfolder.verdicts import CLOSING, read_checks, read_verdicts
 from yxanul.train.agreement import refuse_disagreement
 from yxanul.train.corpus import Corpus, prepare_corpus
-from yxanul.train.ending import naming_exhaustion, owned, write_ending
+from yxanul.train.ending import naming_exhaustion, owned
 from yxanul.train.frozen import freeze_config, replan_epochs
 from yxanul.train.links import measure_links
 from yxanul.train.loop import TrainingLoop
@@ -42,7 +42,6 @@ from yxanul.train.resume import find_position, named_checkpoint
 from yxanul.train.setup import build_session, prepare_process, read_config
 from yxanul.train.signals import stop_on_signals
 from yxanul.train.trackers import open_trackers, refuse_missing_trackers
-from yxanul.train.watchdog import Watchdog
 
 
 def start_run(request: RunRequest) -> RunOutcome:
@@ -124,6 +123,11 @@ def _train(
         changes, features = record_environment(config, folder, start=start, machine=machine)
         for change in changes:
             machine.progress.say(f"this start differs from the run's last one: {change}")
+        if request.strict and changes:
+            raise UsageError(
+                f"--strict: this start differs from the run's last one ({'; '.join(changes)}), so "
+                "it would not go on bit for bit; go on without --strict, or where it was begun"
+            )
         for line in summarise(features):
             machine.progress.say(line)
         for line in links.sentences(FP32_BYTES * parameters) if links is not None else ():
@@ -139,9 +143,9 @@ def _train(
     names = config.optimization.logging.trackers if machine.processes.is_main else ()
     with (
         open_trackers(names, folder, step=position.step, say=machine.progress.say) as trackers,
-        _watchdog(config, folder, machine=machine) as watchdog,
+        session.watchdog,
     ):
-        return TrainingLoop(session, position, trackers, watchdog).run()
+        return TrainingLoop(session, position, trackers).run()
 
 
 def _refuse_other_ranks(config: RunConfig, corpus: Corpus, *, machine: Machine) -> None:
@@ -153,21 +157,6 @@ def _refuse_other_ranks(config: RunConfig, corpus: Corpus, *, machine: Machine) 
         "the data": json.dumps(corpus.identity(list(corpus.manifest.stages))),
     }
     refuse_disagreement(mine, machine.processes, device=machine.device)
-
-
-def _watchdog(config: RunConfig, folder: RunFolder, *, machine: Machine) -> Watchdog:
-    """Return what ends this process when it hangs; the main rank writes down that it did."""
-
-    def end(reason: str) -> None:
-        if machine.processes.is_main:
-            write_ending(folder, {"code": InfrastructureError.exit_code, "reason": reason})
-
-    return Watchdog(
-        config.optimization.watch.hang_s,
-        stacks=folder.stacks(machine.processes.rank),
-        say=machine.progress.say,
-        end=end,
-    )
 
 
 def _check_folder(config: RunConfig, folder: RunFolder, *, request: RunRequest) -> None:

@@ -30,6 +30,7 @@ from yxanul.train.skills import SkillScorer
 from yxanul.train.state import Position, capture_state, copied
 from yxanul.train.step import ADVICE, Engine
 from yxanul.train.vigil import Vigil
+from yxanul.train.watchdog import Watchdog
 
 
 @dataclass
@@ -52,6 +53,7 @@ class Session:
     skills: SkillScorer
     saver: Saver
     vigil: Vigil
+    watchdog: Watchdog
     budget: BudgetClock
     progress: RunProgress
     stop: StopRequest
@@ -93,7 +95,8 @@ class Session:
 
     def agreed(self, flag: bool) -> bool:
         """Tell whether any rank says yes; all ranks answer alike."""
-        return self.engine.processes.anyone(flag, self.engine.device)
+        with self.watchdog.watching("an answer of the other ranks"):
+            return self.engine.processes.anyone(flag, self.engine.device)
 
     def is_kept_for_good(self, position: Position) -> bool:
         """Tell whether a checkpoint of this step is one of those that are never deleted."""

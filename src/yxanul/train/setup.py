@@ -11,6 +11,7 @@ from yxanul.config.schema import RunConfig
 from yxanul.curriculum.course import read_course
 from yxanul.curriculum.stages import StagePlan
 from yxanul.data.tokenizer import load_tokenizer
+from yxanul.errors import InfrastructureError
 from yxanul.hardware.choices import DTYPES
 from yxanul.hardware.memory import keep_freed_memory
 from yxanul.hardware.peak import peak_flops
@@ -19,6 +20,7 @@ from yxanul.runfolder.lineage import current_attempt
 from yxanul.train.benchmarks import gather_benchmarks
 from yxanul.train.budget import BudgetClock
 from yxanul.train.corpus import Corpus, held_out_documents
+from yxanul.train.ending import write_ending
 from yxanul.train.engine import build_engine
 from yxanul.train.machine import Machine
 from yxanul.train.request import RunRequest
@@ -27,6 +29,7 @@ from yxanul.train.scoring import Scorer
 from yxanul.train.session import Session
 from yxanul.train.skills import SkillScorer
 from yxanul.train.vigil import Vigil
+from yxanul.train.watchdog import Watchdog
 
 
 def read_config(request: RunRequest) -> RunConfig:
@@ -78,6 +81,7 @@ def build_session(
         tokenizer=tokenizer,
         scorer=Scorer(folder.scores, held_out, tokenizer=tokenizer),
         skills=_skills(active, limit, corpus=corpus, folder=folder, machine=machine),
+        watchdog=_watchdog(config, folder, machine=machine),
         vigil=Vigil(config.optimization.numerics),
         saver=Saver(folder.checkpoints, config.optimization.checkpoint, say=machine.progress.say),
         budget=BudgetClock(folder, config.optimization.budget, began=machine.began),
@@ -85,6 +89,21 @@ def build_session(
         stop=machine.stop,
         peak_flops=peak_flops(machine.device, dtype),
         parent=None,
+    )
+
+
+def _watchdog(config: RunConfig, folder: RunFolder, *, machine: Machine) -> Watchdog:
+    """Return what ends this process when it hangs; the main rank writes down that it did."""
+
+    def end(reason: str) -> None:
+        if machine.processes.is_main:
+            write_ending(folder, {"code": InfrastructureError.exit_code, "reason": reason})
+
+    return Watchdog(
+        config.optimization.watch.hang_s,
+        stacks=folder.stacks(machine.processes.rank),
+        say=machine.progress.say,
+        end=end,
     )
 
 

@@ -18,13 +18,14 @@ from yxanul.errors import InfrastructureError
 
 _LOOKS = 20  # so many in the time that a hang takes to be one
 _PATIENCE = 10.0
-"""A step may take so many times what the longest one took."""
+"""A step may take so many times what the longest one took, and so may others of a kind."""
 _FIRST_PATIENCE = 6.0  # the first one compiles
 _STOOD_STILL_S = 5.0
 
 
 @dataclass
 class _Watched:
+    kind: str
     what: str
     since: float
     """time.monotonic() of its beginning, moved on by the time that the process stood still."""
@@ -50,7 +51,7 @@ class Watchdog:
         self._say = say
         self._end = end
         self._watched: _Watched | None = None
-        self._longest_s: float | None = None
+        self._longest_s: dict[str, float] = {}
         self._closed = threading.Event()
 
     def __enter__(self) -> "Watchdog":
@@ -62,23 +63,23 @@ class Watchdog:
         self._closed.set()
 
     @contextmanager
-    def watching(self, what: str) -> Iterator[None]:
-        """Watch the block, which `what` names."""
-        watched = self._watched = _Watched(what, time.monotonic())
+    def watching(self, kind: str, what: str = "") -> Iterator[None]:
+        """Watch the block: one of a kind, which may be told more exactly."""
+        before, self._watched = self._watched, _Watched(kind, what or kind, time.monotonic())
+        watched = self._watched
         try:
             yield
         finally:
-            self._watched = None
+            self._watched = before
             took = time.monotonic() - watched.since
-            self._longest_s = max(took, self._longest_s or 0.0)
+            self._longest_s[kind] = max(took, self._longest_s.get(kind, 0.0))
 
-    @property
-    def limit_s(self) -> float:
-        """Seconds that what is watched may take now."""
+    def _limit_s(self, kind: str) -> float:
+        """Return the seconds that one of a kind may take."""
         assert self._hang_s is not None  # asked for by the thread alone
-        if self._longest_s is None:
+        if kind not in self._longest_s:
             return self._hang_s * _FIRST_PATIENCE
-        return max(self._hang_s, self._longest_s * _PATIENCE)
+        return max(self._hang_s, self._longest_s[kind] * _PATIENCE)
 
     def _look(self) -> None:
         assert self._hang_s is not None
@@ -91,7 +92,7 @@ class Watchdog:
                 self._say(f"this process stood still for {still_s:.0f} s, and goes on")
                 if watched is not None:
                     watched.since += still_s
-            elif watched is not None and now - watched.since > self.limit_s:
+            elif watched is not None and now - watched.since > self._limit_s(watched.kind):
                 self._leave(watched, now)
 
     def _leave(self, watched: _Watched, now: float) -> None:
