@@ -156,6 +156,14 @@ class CheckpointConfig(Section):
         default=None, description="Steps between checkpoints; null = not by steps."
     )
     keep: int = Field(default=2, ge=2, description="Verified checkpoints kept; at least two.")
+    mirror: str | None = Field(
+        default=None,
+        description="A folder or address (s3://..., hf://...) to which checkpoints and rows are "
+        "copied; an empty run folder begins with the run that lies there. null = none.",
+    )
+    mirror_every_s: PositiveFloat = Field(
+        default=900.0, description="Seconds between copies; the run's last checkpoint goes at once."
+    )
     permanent_every_tokens: PositiveInt | None = Field(
         default=1_000_000_000,
         description="Tokens between checkpoints that are never deleted, beside those of stages' "

@@ -34,13 +34,14 @@ from yxanul.data.manifest import (
     require_stages,
 )
 from yxanul.data.pipeline import PlannedSource
-from yxanul.data.remote import download, holds_prepared, is_address
+from yxanul.data.remote import download, holds_prepared
 from yxanul.data.shards import SHARD_TOKENS
 from yxanul.data.sources.catalog import Opening, open_folder, open_source
 from yxanul.data.tokenizer import VOCABULARY_SHA256
 from yxanul.data.treatment import Recipe, Treatment
 from yxanul.data.unfinished import load_unfinished
 from yxanul.errors import UsageError
+from yxanul.runfolder.storage import is_address
 
 # What a source's settings may change without another token: how much it is read, how it is named
 # in the papers, and how it is reached.

@@ -30,7 +30,7 @@ MANIFEST_NAME = "manifest.json"
 CHECKPOINT_NAME = re.compile(r"step-([0-9]{8,18})-a([0-9]{1,18})")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _FILES = {"model.safetensors", "optimizer.safetensors", "state.json"}
-_LARGEST_JSON_BYTES = 16 << 20
+LARGEST_JSON_BYTES = 16 << 20
 # Exact types: in JSON a count is never true, and a flag never 1.
 INFO_TYPES: dict[str, tuple[type, ...]] = {
     "step": (int,),
@@ -222,7 +222,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CorruptCheckpointError(f"{path} is missing")
     with _reading(path):
-        if path.stat().st_size > _LARGEST_JSON_BYTES:
+        if path.stat().st_size > LARGEST_JSON_BYTES:
             raise CorruptCheckpointError(f"{path} is too large to be what was written")
         text = path.read_bytes()
     try:

@@ -24,7 +24,9 @@ from yxanul.plan.memory import FP32_BYTES
 from yxanul.report.write import write_report
 from yxanul.runfolder.checkpoints import list_checkpoints
 from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.mirror import bring_back, published
 from yxanul.runfolder.rows import read_rows
+from yxanul.runfolder.storage import Place, reaching
 from yxanul.runfolder.supervised import tell_supervisor
 from yxanul.runfolder.verdicts import CLOSING, read_checks, read_verdicts
 from yxanul.train.agreement import refuse_disagreement
@@ -105,6 +107,9 @@ def _train(
     config: RunConfig, folder: RunFolder, *, request: RunRequest, machine: Machine
 ) -> RunOutcome:
     malloc = prepare_process(config)
+    if machine.processes.is_main:
+        _begin_with_mirror(config, folder, request=request, machine=machine)
+    machine.processes.barrier()
     corpus = prepare_corpus(config, folder, machine=machine)
     if request.num_epochs is not None:
         stage = request.stage or config.stages[0].name
@@ -143,9 +148,26 @@ def _train(
     names = config.optimization.logging.trackers if machine.processes.is_main else ()
     with (
         open_trackers(names, folder, step=position.step, say=machine.progress.say) as trackers,
+        session.mirroring,
         session.watchdog,
     ):
         return TrainingLoop(session, position, trackers).run()
+
+
+def _begin_with_mirror(
+    config: RunConfig, folder: RunFolder, *, request: RunRequest, machine: Machine
+) -> None:
+    """Bring the run back that lies at checkpoint.mirror, if the folder holds none."""
+    address = config.optimization.checkpoint.mirror
+    if address is None:
+        return
+    with reaching(address):
+        is_taken = any(True for _ in published(Place(address)))
+    if not is_taken or read_rows(folder.lineage):
+        return
+    if request.fresh or request.resume == "never":
+        raise UsageError(f"checkpoint.mirror {address} holds a run already; name another address")
+    bring_back(address, folder, say=machine.heard)
 
 
 def _refuse_other_ranks(config: RunConfig, corpus: Corpus, *, machine: Machine) -> None:
@@ -168,7 +190,8 @@ def _check_folder(config: RunConfig, folder: RunFolder, *, request: RunRequest) 
     if request.resume not in ("auto", "never"):
         named_checkpoint(folder, request.resume)
     is_later = request.stage is not None and len(config.stages) > 1
-    if is_later and request.init_from is None and not list_checkpoints(folder.checkpoints):
+    has_weights = list_checkpoints(folder.checkpoints) or config.optimization.checkpoint.mirror
+    if is_later and request.init_from is None and not has_weights:
         raise UsageError(
             f"--stage {request.stage} needs the weights of {config.stages[-2].name}: train that "
             "stage first into the same --out, or name weights with --init_from"

@@ -18,7 +18,7 @@ from yxanul.config.schema import CheckpointConfig
 from yxanul.errors import DiskError, InfrastructureError, YxanulError
 from yxanul.failpoints import failpoint
 from yxanul.runfolder.checkpoints import CheckpointInfo
-from yxanul.runfolder.saving import purge_checkpoints, remove_leftovers, save_checkpoint
+from yxanul.runfolder.saving import purge_checkpoints, save_checkpoint
 
 MISSED_IN_A_ROW = 3
 """Checkpoints that the disk refused, after which a run ends instead of risking its work."""
@@ -39,8 +39,17 @@ class Snapshot:
 class Saver:
     """Writes the checkpoints of a run, one after the other, in a thread of their own."""
 
-    def __init__(self, folder: Path, settings: CheckpointConfig, *, say: Callable[[str], None]):
+    def __init__(
+        self,
+        folder: Path,
+        settings: CheckpointConfig,
+        *,
+        say: Callable[[str], None],
+        written: Callable[[Path], None],
+    ) -> None:
+        """Write into `folder`; `written` is called with every checkpoint that is there."""
         self._folder = folder
+        self._written = written
         self._keep = settings.keep
         self._say = say
         self._thread: threading.Thread | None = None
@@ -104,6 +113,7 @@ class Saver:
             self._write_at_last(snapshot)
             self._missed = 0
             self._newest = snapshot.info.name
+            self._written(snapshot.info.path)
             purge_checkpoints(self._folder, attempt=snapshot.info.attempt, keep=self._keep)
         except DiskError as error:
             self._missed += 1
@@ -136,7 +146,6 @@ class Saver:
     def _make_room(self, attempt: int) -> None:
         """Delete what a full disk can do without; the two newest that verify stay."""
         try:
-            remove_leftovers(self._folder)
             purge_checkpoints(self._folder, attempt=attempt, keep=_FEWEST_KEPT)
         except YxanulError as error:
             self._say(f"no room could be made: {error}")

@@ -22,6 +22,7 @@ from yxanul.runfolder.scores import scores_at
 from yxanul.train.agreement import refuse_other_weights
 from yxanul.train.budget import BudgetClock
 from yxanul.train.corpus import Corpus
+from yxanul.train.mirroring import Mirroring
 from yxanul.train.progress import RunProgress
 from yxanul.train.saver import Saver, Snapshot
 from yxanul.train.scoring import Scorer
@@ -53,6 +54,7 @@ class Session:
     skills: SkillScorer
     saver: Saver
     vigil: Vigil
+    mirroring: Mirroring
     watchdog: Watchdog
     budget: BudgetClock
     progress: RunProgress

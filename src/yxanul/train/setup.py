@@ -23,6 +23,7 @@ from yxanul.train.corpus import Corpus, held_out_documents
 from yxanul.train.ending import write_ending
 from yxanul.train.engine import build_engine
 from yxanul.train.machine import Machine
+from yxanul.train.mirroring import Mirroring
 from yxanul.train.request import RunRequest
 from yxanul.train.saver import Saver
 from yxanul.train.scoring import Scorer
@@ -69,6 +70,7 @@ def build_session(
     held_out = held_out_documents(config, corpus, stages=stages)
     tokenizer = load_tokenizer()
     limit = math.inf if request.max_steps is None else active[0].first_step + request.max_steps
+    mirroring = _mirroring(config, folder, machine=machine)
     return Session(
         config=config,
         folder=folder,
@@ -83,13 +85,26 @@ def build_session(
         skills=_skills(active, limit, corpus=corpus, folder=folder, machine=machine),
         watchdog=_watchdog(config, folder, machine=machine),
         vigil=Vigil(config.optimization.numerics),
-        saver=Saver(folder.checkpoints, config.optimization.checkpoint, say=machine.progress.say),
+        mirroring=mirroring,
+        saver=Saver(
+            folder.checkpoints,
+            config.optimization.checkpoint,
+            say=machine.progress.say,
+            written=mirroring.offer,
+        ),
         budget=BudgetClock(folder, config.optimization.budget, began=machine.began),
         progress=machine.progress,
         stop=machine.stop,
         peak_flops=peak_flops(machine.device, dtype),
         parent=None,
     )
+
+
+def _mirroring(config: RunConfig, folder: RunFolder, *, machine: Machine) -> Mirroring:
+    settings = config.optimization.checkpoint
+    address = settings.mirror if machine.processes.is_main else None
+    every_s = settings.mirror_every_s
+    return Mirroring(address, folder, every_s=every_s, say=machine.progress.say)
 
 
 def _watchdog(config: RunConfig, folder: RunFolder, *, machine: Machine) -> Watchdog:

@@ -1,0 +1,114 @@
+"""Kill a supervised run a hundred times, and hold its end against an unbroken one.
+
+    python -m benchmarks.soak --out DIR [--kills 100]
+
+Two embedded runs, one after the other: one is left alone, one is killed by SIGKILL at random
+moments and started again by `yxanul supervise`. Their weights, moments and metric rows must be
+equal bit for bit.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from yxanul.runfolder.checkpoints import list_checkpoints, verify_checkpoint
+from yxanul.runfolder.durable import sha256_of
+
+_MEASURED = ("step_s", "tokens_per_s", "mfu", "crc32")
+_SHORTEST_S, _LONGEST_S = 2.0, 22.0
+
+
+def main() -> None:
+    """Run both, print the figures; leave with 1 if they differ."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--out", type=Path, required=True, help="An empty folder.")
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    wanted = parser.parse_args()
+    begin = time.monotonic()
+    subprocess.run(_command(wanted.out / "unbroken"), check=True)
+    alone_s = time.monotonic() - begin
+    begin = time.monotonic()
+    kills = _run_killed(wanted.out / "killed", kills=wanted.kills, seed=wanted.seed)
+    broken_s = time.monotonic() - begin
+    differences = list(_differences(wanted.out / "unbroken", wanted.out / "killed"))
+    print(f"unbroken: {alone_s:.0f} s; killed {kills} times: {broken_s:.0f} s")
+    print("\n".join(differences) if differences else "equal bit for bit")
+    sys.exit(1 if differences or kills < wanted.kills else 0)
+
+
+def _command(out: Path) -> list[str]:
+    words = ["run", "--config_dir", "configs/embedded", "--data", "embedded", "--out", str(out)]
+    return [sys.executable, "-m", "yxanul", *words, "--set", "checkpoint.every_s=1"]
+
+
+def _run_killed(out: Path, *, kills: int, seed: int) -> int:
+    """Run it under the supervisor, killing it; return how often it was killed."""
+    supervise = [sys.executable, "-m", "yxanul", "supervise", "--backoff_s", "0.1", "--"]
+    log = out.with_suffix(".log").open("wb")
+    draw, done = random.Random(seed), 0
+    with log, subprocess.Popen([*supervise, *_command(out)], stderr=log) as supervisor:
+        while supervisor.poll() is None:
+            if done == kills:
+                supervisor.wait()
+                break
+            trainer = _trainer(supervisor.pid)
+            if trainer is None:
+                time.sleep(0.05)
+                continue
+            time.sleep(draw.uniform(_SHORTEST_S, _LONGEST_S))
+            if _trainer(supervisor.pid) == trainer:
+                os.kill(trainer, signal.SIGKILL)
+                done += 1
+                print(f"killed {done} times, step {_last_step(out)}", flush=True)
+                while _trainer(supervisor.pid) == trainer:
+                    time.sleep(0.01)
+    if supervisor.returncode != 0:
+        raise SystemExit(f"the supervisor left with {supervisor.returncode}; see {log.name}")
+    return done
+
+
+def _trainer(supervisor: int) -> int | None:
+    """Return the id of the supervisor's child; None between two starts."""
+    try:
+        text = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text()
+    except OSError:
+        return None
+    return int(text.split()[0]) if text.split() else None
+
+
+def _last_step(run: Path) -> int:
+    rows = _rows(run)
+    return int(rows[-1]["step"]) if rows else 0
+
+
+def _rows(run: Path) -> list[dict[str, object]]:
+    path = run / "metrics.jsonl"
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []
+    rows = [json.loads(line) for line in lines]
+    return [{key: value for key, value in row.items() if key not in _MEASURED} for row in rows]
+
+
+def _differences(one: Path, other: Path) -> list[str]:
+    paths = [list_checkpoints(run / "checkpoints")[-1] for run in (one, other)]
+    for path in paths:
+        verify_checkpoint(path)
+    found = []
+    if paths[0].name != paths[1].name:
+        found.append(f"the last checkpoints are {paths[0].name} and {paths[1].name}")
+    for name in ("model.safetensors", "optimizer.safetensors", "state.json"):
+        if sha256_of(paths[0] / name) != sha256_of(paths[1] / name):
+            found.append(f"{name} differs")
+    if _rows(one) != _rows(other):
+        found.append("the metric rows differ")
+    return found
+
+
+if __name__ == "__main__":
+    main()

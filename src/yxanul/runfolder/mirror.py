@@ -1,0 +1,153 @@
+"""A run's copy at an address, from which it goes on when its machine is gone.
+
+The one idea is that of a checkpoint on the disk: its manifest comes last, so what has one is whole,
+and every byte that comes back is compared with it. The run's rows are copied before a manifest is,
+so they are never older than the newest checkpoint there; what is newer is cut on resume.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from yxanul.errors import CorruptCheckpointError, CorruptDataError
+from yxanul.failpoints import failpoint
+from yxanul.runfolder.checkpoints import (
+    CHECKPOINT_NAME,
+    LARGEST_JSON_BYTES,
+    MANIFEST_NAME,
+    read_manifest,
+    verify_checkpoint,
+)
+from yxanul.runfolder.durable import sync_folder, writing
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.storage import Place, reaching
+
+Say = Callable[[str], None]
+_LARGEST_ROWS_BYTES = 4 << 30
+# Of this machine alone, large, or written anew.
+_LEFT_OUT = {"checkpoints", "data", "data.json", "exit.json", "report.html", "tensorboard", ".lock"}
+_KEPT = 2
+
+
+class Mirror:
+    """Copies checkpoints, and what else a run needs to go on, to an address."""
+
+    def __init__(self, address: str, folder: RunFolder) -> None:
+        """Touch nothing yet; every method raises what `reaching` turns into sentences."""
+        self._address = address
+        self._folder = folder
+        self._copied: dict[str, tuple[int, int]] = {}
+
+    def publish(self, checkpoint: Path, name: str) -> None:
+        """Copy the files of a checkpoint, which lie in `checkpoint`, under its `name`.
+
+        What lies there already byte for byte is left; older ones go, the permanent ones excepted.
+        """
+        with reaching(self._address):
+            place = Place(self._address)
+            manifest = json.loads((checkpoint / MANIFEST_NAME).read_bytes())
+            for file, about in sorted(manifest["files"].items()):
+                path = f"checkpoints/{name}/{file}"
+                if not place.holds(path, size=about["bytes"], sha256=about["sha256"]):
+                    place.put(checkpoint / file, path)
+                if not place.holds(path, size=about["bytes"], sha256=about["sha256"]):
+                    raise OSError(f"{path} came to be other bytes than were sent")
+            self._copy_rows(place)
+            failpoint("mirror.files")
+            place.put(checkpoint / MANIFEST_NAME, f"checkpoints/{name}/{MANIFEST_NAME}")
+            self._purge(place)
+
+    def _copy_rows(self, place: Place) -> None:
+        root = self._folder.root
+        for path in sorted(root.rglob("*")):
+            inside = path.relative_to(root)
+            if inside.parts[0] in _LEFT_OUT or inside.name.startswith(".") or not path.is_file():
+                continue
+            seen = (path.stat().st_mtime_ns, path.stat().st_size)
+            if self._copied.get(str(inside)) != seen:
+                place.put(path, f"run/{inside.as_posix()}")
+                self._copied[str(inside)] = seen
+
+    def _purge(self, place: Place) -> None:
+        """Delete all but the newest that are whole and the permanent ones; manifests go first."""
+        for name in list(published(place))[_KEPT:]:
+            path = f"checkpoints/{name}/{MANIFEST_NAME}"
+            if not _read_json(place, path).get("permanent", True):
+                place.remove(path)
+                place.remove(f"checkpoints/{name}")
+
+
+def published(place: Place) -> Iterator[str]:
+    """Yield the names of the checkpoints there that have a manifest, the newest first."""
+    parts = (name.split("/") for name in place.names())
+    found = {p[1] for p in parts if len(p) == 3 and (p[0], p[2]) == ("checkpoints", MANIFEST_NAME)}
+    names = [name for name in found if CHECKPOINT_NAME.fullmatch(name)]
+    return iter(sorted(names, key=_age, reverse=True))
+
+
+def bring_back(address: str, folder: RunFolder, *, say: Say) -> bool:
+    """Copy a run that lies at an address to a folder that holds none; tell whether there was one.
+
+    The newest checkpoint whose bytes are those of its manifest is taken. Raises
+    `CorruptDataError` if there are checkpoints and none is, and what `reaching` raises.
+    """
+    with reaching(address):
+        place = Place(address)
+        names = list(published(place))
+        if not names:
+            return False
+        say(f"{address} holds a run, which is brought to {folder.root}")
+        for path in place.names():
+            if path.startswith("run/") and ".." not in path.split("/"):
+                target = folder.root / path.removeprefix("run/")
+                place.get(path, target, largest=_LARGEST_ROWS_BYTES)
+        for name in names:
+            try:
+                _bring_checkpoint(place, name, folder.checkpoints)
+            except CorruptCheckpointError as error:
+                say(f"not used: {error}; the one before is brought")
+            else:
+                say(f"{name} is here, every byte compared")
+                return True
+    raise CorruptDataError(
+        f"{address}: none of its {len(names)} checkpoints is what was written; begin anew with "
+        "another address"
+    )
+
+
+def _bring_checkpoint(place: Place, name: str, folder: Path) -> None:
+    beside = folder / f".tmp-mirror-{name}"
+    shutil.rmtree(beside, ignore_errors=True)
+    target = beside / name  # verified under its own name
+    source = f"checkpoints/{name}"
+    place.get(f"{source}/{MANIFEST_NAME}", target / MANIFEST_NAME, largest=LARGEST_JSON_BYTES)
+    for file, about in read_manifest(target)[1].items():
+        size = about.get("bytes") if isinstance(about, dict) else None
+        if not isinstance(size, int) or not place.exists(f"{source}/{file}"):
+            raise CorruptCheckpointError(f"{name}/{file} is missing at the address")
+        place.get(f"{source}/{file}", target / file, largest=size)
+    verify_checkpoint(target)
+    with writing(folder):
+        sync_folder(target)
+        target.rename(folder / name)
+        beside.rmdir()
+        sync_folder(folder)
+
+
+def _read_json(place: Place, path: str) -> dict[str, Any]:
+    try:
+        value = json.loads(place.read(path, largest=LARGEST_JSON_BYTES))
+    except (ValueError, RecursionError) as error:
+        raise CorruptCheckpointError(f"{path} at the address is no manifest") from error
+    if not isinstance(value, dict):
+        raise CorruptCheckpointError(f"{path} at the address is no manifest")
+    return value
+
+
+def _age(name: str) -> tuple[int, int]:
+    """Return (attempt, step): a later attempt is newer whatever its steps."""
+    match = CHECKPOINT_NAME.fullmatch(name)
+    assert match is not None  # names are matched before
+    return int(match[2]), int(match[1])

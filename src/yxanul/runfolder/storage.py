@@ -1,0 +1,146 @@
+"""Object storage, the hub, or wherever else fsspec reaches, with errors in one sentence.
+
+Which storages there are is fsspec's matter: `s3://` needs the package s3fs, `gs://` gcsfs, `hf://`
+comes with huggingface_hub; keys come from the environment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Protocol, cast
+from urllib.parse import urlsplit
+
+from yxanul.errors import InfrastructureError, MissingExtraError, UsageError
+from yxanul.runfolder.durable import BLOCK_BYTES, writing
+
+
+class _Storage(Protocol):
+    """What is asked of fsspec."""
+
+    def exists(self, path: str) -> bool: ...
+
+    def size(self, path: str) -> int | None: ...
+
+    def put_file(self, lpath: str, rpath: str) -> None: ...
+
+    def makedirs(self, path: str, exist_ok: bool) -> None: ...
+
+    def open(self, path: str, mode: str) -> BinaryIO: ...
+
+    def find(self, path: str) -> list[str]: ...
+
+    def rm(self, path: str, recursive: bool) -> None: ...
+
+
+class Place:
+    """A folder at an address; paths are relative to it, with `/`.
+
+    What the storage raises goes through: calls stand in a `reaching` block.
+    """
+
+    def __init__(self, address: str) -> None:
+        """Find the storage; raises what `reaching` turns into sentences."""
+        # Here alone: it takes half a second to load.
+        import fsspec
+
+        if urlsplit(address).password is not None:
+            # Addresses are told, and written into run folders.
+            raise UsageError("an address may not hold a password; give it in the environment")
+        storage, root = fsspec.core.url_to_fs(address.rstrip("/"))
+        self._storage, self._root = cast("_Storage", storage), root
+
+    def exists(self, path: str) -> bool:
+        """Tell whether there is a file of that name."""
+        return self._storage.exists(f"{self._root}/{path}")
+
+    def names(self) -> list[str]:
+        """Return the paths of all files in it."""
+        if not self._storage.exists(self._root):
+            return []
+        found = (name.lstrip("/") for name in self._storage.find(self._root))
+        root = self._root.strip("/") + "/"
+        return sorted(name.removeprefix(root) for name in found)
+
+    def put(self, local: Path, path: str) -> None:
+        """Copy a file there; one of that name is replaced."""
+        target = f"{self._root}/{path}"
+        self._storage.makedirs(target.rpartition("/")[0], exist_ok=True)
+        self._storage.put_file(str(local), target)
+
+    def read(self, path: str, *, largest: int) -> bytes:
+        """Return a file's bytes, `largest` + 1 of them if it is larger."""
+        with self._storage.open(f"{self._root}/{path}", "rb") as file:
+            return file.read(largest + 1)
+
+    def holds(self, path: str, *, size: int, sha256: str) -> bool:
+        """Tell whether a file is there byte for byte; all of it is read."""
+        target = f"{self._root}/{path}"
+        if not self._storage.exists(target) or self._storage.size(target) != size:
+            return False
+        digest = hashlib.sha256()
+        with self._storage.open(target, "rb") as source:
+            while block := source.read(BLOCK_BYTES):
+                digest.update(block)
+        return digest.hexdigest() == sha256
+
+    def get(self, path: str, local: Path, *, largest: int) -> tuple[int, str]:
+        """Copy a file here and sync it; return its size and sha256, cut off after `largest`."""
+        digest, size = hashlib.sha256(), 0
+        with writing(local):
+            local.parent.mkdir(parents=True, exist_ok=True)
+            target = local.open("wb")
+        with target, self._storage.open(f"{self._root}/{path}", "rb") as source:
+            while size <= largest and (block := source.read(BLOCK_BYTES)):
+                digest.update(block)
+                size += len(block)
+                with writing(local):
+                    target.write(block)
+            with writing(local):
+                target.flush()
+                os.fsync(target.fileno())
+        return size, digest.hexdigest()
+
+    def remove(self, path: str) -> None:
+        """Delete a file or a folder, if it is there."""
+        if self._storage.exists(f"{self._root}/{path}"):
+            self._storage.rm(f"{self._root}/{path}", recursive=True)
+
+
+def is_address(place: str) -> bool:
+    """Tell an address, `s3://bucket/folder`, from a folder of this machine."""
+    return "://" in place
+
+
+@contextmanager
+def reaching(address: str) -> Iterator[None]:
+    """Say in one sentence what a storage refuses.
+
+    A wrong address or key is a `UsageError`, what may pass an `InfrastructureError`.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(f"{address} needs another package: {error}") from error
+    except _refusals() as error:
+        name = type(error).__name__
+        told = f"{address} cannot be reached or used ({name}: {str(error)[:200]}); "
+        wrong = isinstance(error, (FileNotFoundError, PermissionError, ValueError))
+        if wrong or "Credentials" in name:
+            raise UsageError(f"{told}check the address and the keys in the environment") from error
+        raise InfrastructureError(f"{told}the same command goes on where this one ended") from error
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """Return what storages raise: some know errors of their own, once they are loaded."""
+    own = (
+        ("botocore.exceptions", "BotoCoreError"),
+        ("gcsfs.retry", "HttpError"),
+        ("google.auth.exceptions", "GoogleAuthError"),
+    )
+    loaded = [getattr(sys.modules[module], name) for module, name in own if module in sys.modules]
+    return (OSError, ValueError, *loaded)

@@ -1,0 +1,115 @@
+"""Checkpoints go to an address in a thread of their own; training never waits for it.
+
+The one idea: the newest checkpoint that is due is copied from hard links, so it may be deleted from
+the run folder meanwhile. What fails is tried again, later and later, with the next checkpoint that
+there is by then; who is not let in says so once and stays away.
+"""
+
+import os
+import random
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from yxanul.errors import InfrastructureError, YxanulError
+from yxanul.runfolder.durable import writing
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.mirror import Mirror
+
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 300.0
+
+
+class Mirroring:
+    """Copies checkpoints that it is told of; use it in a `with` block, whose end copies the last.
+
+    Without an address nothing is done.
+    """
+
+    def __init__(
+        self, address: str | None, folder: RunFolder, *, every_s: float, say: Callable[[str], None]
+    ) -> None:
+        self._address = address
+        self._mirror = None if address is None else Mirror(address, folder)
+        self._folder = folder.checkpoints
+        self._every_s = every_s
+        self._say = say
+        self._offered: tuple[Path, str] | None = None
+        self._changed = threading.Condition()
+        self._is_closing = False
+        self._thread = threading.Thread(target=self._run, name="mirror", daemon=True)
+
+    def __enter__(self) -> "Mirroring":
+        if self._mirror is not None:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let the last checkpoint be copied; one that fails now is told and left."""
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify()
+        if self._mirror is not None:
+            self._thread.join()
+
+    def offer(self, checkpoint: Path) -> None:
+        """Tell of a checkpoint that has just been written; it takes the place of one that waits."""
+        if self._mirror is None or not self._thread.is_alive():
+            return
+        links = self._folder / f".tmp-mirror-{checkpoint.name}"
+        with writing(links):
+            shutil.rmtree(links, ignore_errors=True)
+            links.mkdir()
+            for file in checkpoint.iterdir():
+                _link(file, links / file.name)
+        with self._changed:
+            old, self._offered = self._offered, (links, checkpoint.name)
+            self._changed.notify()
+        if old is not None:
+            shutil.rmtree(old[0], ignore_errors=True)
+
+    def _run(self) -> None:
+        due, wait_s = time.monotonic(), _FIRST_WAIT_S
+        while (job := self._next(due)) is not None:
+            links, name = job
+            try:
+                assert self._mirror is not None  # the thread runs for one
+                self._mirror.publish(links, name)
+                due, wait_s = time.monotonic() + self._every_s, _FIRST_WAIT_S
+            except InfrastructureError as error:
+                # With jitter: many machines must not come back at the same moment.
+                pause = wait_s * random.uniform(0.5, 1.5)
+                due, wait_s = time.monotonic() + pause, min(2 * wait_s, _LONGEST_WAIT_S)
+                self._say(f"mirror: {error}")
+                self._give_back(job)
+            except YxanulError as error:
+                self._say(f"mirror: {error}. Nothing is copied any more; the run goes on")
+                return
+            finally:
+                if self._offered is None or self._offered[0] != links:
+                    shutil.rmtree(links, ignore_errors=True)
+
+    def _next(self, due: float) -> tuple[Path, str] | None:
+        """Wait for a checkpoint and until it is due; None when all is done."""
+        with self._changed:
+            while not self._is_closing:
+                left = due - time.monotonic()
+                if self._offered is not None and left <= 0:
+                    break
+                self._changed.wait(None if self._offered is None else left)
+            job, self._offered = self._offered, None
+            return job
+
+    def _give_back(self, job: tuple[Path, str]) -> None:
+        """Keep a checkpoint that was not copied, unless there is a newer one or no more time."""
+        with self._changed:
+            if self._offered is None and not self._is_closing:
+                self._offered = job
+
+
+def _link(file: Path, link: Path) -> None:
+    try:
+        os.link(file, link)
+    except OSError:  # not every file system knows hard links
+        shutil.copyfile(file, link)

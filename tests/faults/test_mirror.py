@@ -1,0 +1,122 @@
+"""A run's copy elsewhere: it comes back from it bit for bit, whatever the storage does."""
+
+import shutil
+from pathlib import Path
+
+import fsspec
+import pytest
+from fsspec.implementations.local import LocalFileSystem
+
+from tests.faults.harness import KILLED, assert_ends_like, names, run_with
+from tests.train.world import World
+
+
+class Moody(LocalFileSystem):
+    """A folder of this machine that answers as storages do on a bad day."""
+
+    protocol = "moody"
+    mood = "well"
+    calls = 0
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(str(path).removeprefix("moody://"))
+
+    def put_file(self, path1, path2, callback=None, **kwargs):
+        Moody.calls += 1
+        if Moody.mood == "half" and Moody.calls % 2:
+            raise OSError(429, "Too Many Requests")
+        if Moody.mood == "refuses":
+            raise PermissionError(401, "Unauthorized")
+        if Moody.mood == "gone":
+            raise FileNotFoundError(404, "Not Found")
+        super().put_file(path1, path2, **kwargs)
+        if Moody.mood == "flips" and path2.endswith("model.safetensors"):
+            content = bytearray(Path(path2).read_bytes())
+            content[-1] ^= 1
+            Path(path2).write_bytes(content)
+
+
+@pytest.fixture
+def moody(tmp_path):
+    fsspec.register_implementation("moody", Moody, clobber=True)
+    Moody.mood, Moody.calls = "well", 0
+    return f"moody://{tmp_path}/mirror"
+
+
+def to(address: str) -> tuple[str, ...]:
+    return ("--set", f"checkpoint.mirror={address}", "--set", "checkpoint.mirror_every_s=0.01")
+
+
+@pytest.mark.fault(33)
+@pytest.mark.parametrize("mood", ["half", pytest.param("flips", marks=pytest.mark.slow)])
+def test_a_storage_that_fails_half_of_the_time_delays_nothing_but_the_copy(
+    world, unbroken, moody, mood
+):
+    Moody.mood = mood
+    told = world.finish("run", "run", *to(moody)).stderr
+    assert told.count("mirror:") >= 1
+    assert_ends_like(world, unbroken)
+
+
+@pytest.mark.fault(33)
+@pytest.mark.parametrize("mood", ["refuses", pytest.param("gone", marks=pytest.mark.slow)])
+def test_a_storage_that_lets_nobody_in_is_told_once(world, unbroken, moody, mood):
+    Moody.mood = mood
+    told = world.finish("run", "run", *to(moody)).stderr
+    assert told.count("mirror:") == 1
+    assert Moody.calls == 1, "no storm of tries"
+    assert_ends_like(world, unbroken)
+
+
+@pytest.mark.fault(34)
+def test_a_run_whose_machine_is_gone_goes_on_from_its_copy(world, unbroken, tmp_path):
+    address = str(tmp_path / "mirror")
+    run_with(world, "step.updated=kill@13", *to(address), code=KILLED)
+    shutil.rmtree(world.root / "run")
+    told = world.finish("run", "run", *to(address)).stderr
+    assert f"{address} holds a run, which is brought to" in told
+    assert "going on from" in told
+    assert_ends_like(world, unbroken)
+    kept = names(Path(address) / "checkpoints")
+    # The last of each stage for good, and no more than two others.
+    assert {"step-00000008-a0", "step-00000016-a0"} <= set(kept)
+    assert len(kept) <= 4
+
+
+@pytest.mark.slow
+@pytest.mark.fault(34)
+def test_files_without_their_manifest_are_no_checkpoint(world, unbroken, tmp_path):
+    address = tmp_path / "mirror"
+    run_with(world, "mirror.files=kill@2", *to(str(address)), code=KILLED)
+    whole = [path.parent.name for path in (address / "checkpoints").glob("*/manifest.json")]
+    assert len(whole) == 1
+    assert len(names(address / "checkpoints")) == 2
+    shutil.rmtree(world.root / "run")
+    assert f"{whole[0]} is here" in world.finish("run", "run", *to(str(address))).stderr
+    assert_ends_like(world, unbroken)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(34)
+def test_a_copy_that_was_damaged_is_named_and_the_one_before_is_brought(world, unbroken, tmp_path):
+    address = tmp_path / "mirror"
+    world.finish("run", "run", *to(str(address)))
+    newest = sorted((address / "checkpoints").glob("step-*"))[-1] / "model.safetensors"
+    content = bytearray(newest.read_bytes())
+    content[99] ^= 1
+    newest.write_bytes(content)
+    shutil.rmtree(world.root / "run")
+    told = world.finish("run", "run", *to(str(address))).stderr
+    assert "not used:" in told
+    assert "sha256 differs" in told
+    assert_ends_like(world, unbroken)
+
+
+def test_an_address_of_another_run_is_refused_for_a_fresh_one(world: World, tmp_path):
+    address = str(tmp_path / "mirror")
+    world.finish("run", "run", "--max_steps", "2", *to(address))
+    told = world.finish("run", "other", "--fresh", *to(address), code=30).stderr
+    assert "holds a run already" in told
+    more = ("--set", "seed=9")
+    assert "other settings" in world.finish("run", "third", *more, *to(address), code=30).stderr
