@@ -11,10 +11,10 @@ FUZZ_SECONDS ?= 600
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow fuzz check bench docs clean
+.PHONY: help setup train test test-slow faults fuzz check bench docs clean
 
 help:
-	@echo "make train | test | test-slow | fuzz | check | bench | docs | setup | clean"
+	@echo "make train | test | test-slow | faults | fuzz | check | bench | docs | setup | clean"
 
 # .ready is written last, so an interrupted set-up starts again.
 $(READY): requirements.txt pyproject.toml scripts/setup.sh
@@ -31,6 +31,10 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(VENV)/bin/python -m pytest -q -m slow $(PYTEST_ARGS)
+
+# Every row of docs/reliability.md, the slow ones too; about ten minutes on two cores.
+faults: $(READY)
+	$(VENV)/bin/python -m pytest -q -n $(JOBS) -m fault $(PYTEST_ARGS)
 
 # Not in requirements.txt: nothing else needs atheris. What it finds lies in .fuzz/crashes.
 fuzz: $(READY)

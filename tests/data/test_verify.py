@@ -144,6 +144,7 @@ def test_another_vocabulary_is_refused(folder: Path) -> None:
         verify(load_manifest(folder), folder)
 
 
+@pytest.mark.fault(20)
 @pytest.mark.parametrize("damage", ["missing", "truncated", "link"])
 def test_opening_a_stream_sees_what_is_cheap_to_see(folder: Path, damage: str) -> None:
     manifest = load_manifest(folder)

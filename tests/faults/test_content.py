@@ -14,7 +14,8 @@ from safetensors.numpy import save_file
 from tests.faults.harness import assert_ends_like
 from tests.train.world import World
 from yxanul.errors import CorruptCheckpointError
-from yxanul.runfolder.checkpoints import load_checkpoint, seal
+from yxanul.runfolder.checkpoints import load_checkpoint
+from yxanul.runfolder.durable import seal
 
 
 class Payload:

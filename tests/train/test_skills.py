@@ -189,6 +189,7 @@ def test_a_set_that_cannot_be_read_is_named_before_anything_is_trained(
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
+@pytest.mark.fault(39)
 def test_a_score_that_cannot_be_taken_stops_the_run_and_leaves_its_weights(skilled, tmp_path):
     """The folder of scores turns into a file while the first stage trains."""
     world = World.create(tmp_path)

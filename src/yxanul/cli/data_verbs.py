@@ -8,7 +8,7 @@ import typer
 from yxanul.cli import options
 from yxanul.cli.output import print_json, say
 from yxanul.data.inspect import inspect_folder, render
-from yxanul.data.place import describe_checkpoints, find_place
+from yxanul.data.place import describe_checkpoints, find_place, verify_rows
 from yxanul.data.prepare import prepare
 from yxanul.data.remote import upload
 from yxanul.train.request import RunRequest
@@ -96,6 +96,8 @@ def inspect(
         folder, verify=verify, asked=[name for name, is_asked in questions.items() if is_asked]
     )
     checkpoints = describe_checkpoints(place, verify=verify)
+    if verify:
+        verify_rows(folder)
     inspection = None
     if place.prepared is not None:
         inspection = inspect_folder(

@@ -24,7 +24,7 @@ from pathlib import Path
 from yxanul.data.files import refuse_checkpoint
 from yxanul.data.strict import Fields, parse_json
 from yxanul.errors import CorruptShardError, UsageError
-from yxanul.runfolder.durable import write_atomic
+from yxanul.runfolder.durable import seal, write_atomic
 
 FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
@@ -173,7 +173,8 @@ def is_source_name(name: str) -> bool:
 
 def write_manifest(manifest: Manifest, out: Path) -> None:
     """Write OUT/manifest.json, whole or not at all; the same manifest gives the same bytes."""
-    text = json.dumps(dataclasses.asdict(manifest), indent=1) + "\n"
+    content = dataclasses.asdict(manifest)
+    text = json.dumps({**content, "sha256": seal(content)}, indent=1) + "\n"
     write_atomic(out / MANIFEST_NAME, text)
 
 
@@ -212,7 +213,7 @@ def _manifest(value: object, where: str) -> Manifest:
             f"{where} has format_version {found}, this program reads {FORMAT_VERSION}; "
             "prepare the data again or use the program that wrote it."
         )
-    fields = Fields(value, where, keys=_keys(Manifest))
+    fields = Fields(value, where, keys=(*_keys(Manifest), "sha256"))
     stages, sources = fields.table("stages"), fields.table("sources")
     if not sources:
         raise fields.wrong("sources is empty")
@@ -226,6 +227,9 @@ def _manifest(value: object, where: str) -> Manifest:
     for name in sorted(used ^ manifest.stages.keys()):
         place = "sources, but not in stages" if name in used else "stages, but has no source"
         raise fields.wrong(f"the stage {name[:80]!r} is in {place}")
+    assert isinstance(value, dict)  # `Fields` refuses anything else
+    if fields.sha256("sha256") != seal(value):
+        raise CorruptShardError(f"{where} is not what was written: its own sha256 differs.")
     return manifest
 
 

@@ -15,6 +15,7 @@ from yxanul.data.manifest import MANIFEST_NAME
 from yxanul.errors import CorruptDataError, UsageError
 from yxanul.runfolder.checkpoints import list_checkpoints, verify_checkpoint
 from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.sums import refuse_changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,14 @@ def find_place(folder: Path, *, verify: bool, asked: Sequence[str]) -> Place:
             f"there is no prepared data at {data}; put it back or start the run again"
         )
     return Place(None, data, checkpoints)
+
+
+def verify_rows(folder: Path) -> None:
+    """Hold rows, scores and settings of a run against what its last end left.
+
+    Raises `CorruptDataError` for the first that differs; a folder that is no run has none.
+    """
+    refuse_changes(RunFolder(folder))
 
 
 def describe_checkpoints(place: Place, *, verify: bool) -> list[dict[str, str]]:

@@ -7,7 +7,6 @@ the sha256 of every file is compared before anything is read. Writing them is th
 `yxanul.runfolder.saving`.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -22,6 +21,7 @@ from safetensors.numpy import load_file
 
 from yxanul.errors import CorruptCheckpointError
 from yxanul.runfolder.durable import (
+    seal,
     sha256_of,
 )
 
@@ -153,12 +153,6 @@ def newest_readable(
         except CorruptCheckpointError as error:
             bad[path] = error
     return None, bad
-
-
-def seal(manifest: dict[str, Any]) -> str:
-    """Return the sha256 of the manifest's content, its own `sha256` left out."""
-    content = {key: value for key, value in manifest.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read_manifest(folder: Path) -> tuple[CheckpointInfo, dict[str, Any]]:

@@ -51,6 +51,12 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def seal(manifest: dict[str, Any]) -> str:
+    """Return the sha256 of a JSON object's content, its own `sha256` left out."""
+    content = {key: value for key, value in manifest.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def sync_file(path: Path) -> None:
     """Wait until the bytes of the file at `path` are on the disk."""
     with path.open("rb") as file:

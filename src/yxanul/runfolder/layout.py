@@ -2,7 +2,7 @@
 
 A run is a folder (the contract is in docs: config.yaml, environment.json, data/, bench/,
 metrics.jsonl, gates.jsonl, scores/, samples.jsonl, lineage.jsonl, spending.jsonl, checkpoints/,
-exit.json). One process holds its lock; readers need none.
+exit.json, sums.json). One process holds its lock; readers need none.
 """
 
 import fcntl
@@ -105,6 +105,11 @@ class RunFolder:
         """How the last process ended, and why."""
         return self.root / "exit.json"
 
+    @property
+    def sums(self) -> Path:
+        """Sizes and sha256 of the other files, once the run has ended."""
+        return self.root / "sums.json"
+
     def stacks(self, rank: int) -> Path:
         """Where every thread of a rank stood when it hung."""
         return self.root / f"stacks-rank{rank}.txt"
@@ -124,7 +129,7 @@ class RunFolder:
         """Tell whether nothing lies in the folder but what a refused command leaves behind."""
         if not self.root.exists():
             return True
-        left = {self.checkpoints, self.scores, self.exit_record, self.root / ".lock"}
+        left = {self.checkpoints, self.scores, self.exit_record, self.sums, self.root / ".lock"}
         names = set(self.root.iterdir())
         return names <= left and not any(
             any(path.iterdir()) for path in names & {self.checkpoints, self.scores}

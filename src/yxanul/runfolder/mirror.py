@@ -27,7 +27,15 @@ from yxanul.runfolder.storage import Place, reaching
 Say = Callable[[str], None]
 _LARGEST_ROWS_BYTES = 4 << 30
 # Of this machine alone, large, or written anew.
-_LEFT_OUT = {"checkpoints", "data", "data.json", "exit.json", "report.html", "tensorboard", ".lock"}
+_LEFT_OUT = {
+    "checkpoints",
+    "data",
+    "data.json",
+    "exit.json",
+    "report.html",
+    "sums.json",
+    "tensorboard",
+}
 _KEPT = 2
 
 

@@ -24,11 +24,11 @@ from yxanul.runfolder.checkpoints import (
     Tensors,
     list_checkpoints,
     read_manifest,
-    seal,
     verify_checkpoint,
 )
 from yxanul.runfolder.durable import (
     disk_error,
+    seal,
     sha256_of,
     sync_file,
     sync_folder,

@@ -14,6 +14,7 @@ from yxanul.runfolder.checkpoints import list_checkpoints
 from yxanul.runfolder.durable import write_json
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt
+from yxanul.runfolder.sums import write_sums
 
 _NO_MEMORY = ("can't allocate memory", "Cannot allocate memory")
 
@@ -42,6 +43,7 @@ def owned(folder: RunFolder, processes: Processes) -> Iterator[dict[str, Any]]:
             refused = record["code"] == UsageError.exit_code
             if not (refused and folder.exit_record.exists()):
                 write_ending(folder, record)
+                write_sums(folder)
 
 
 def write_ending(folder: RunFolder, record: dict[str, Any]) -> None:

@@ -27,6 +27,7 @@ from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.mirror import bring_back, published
 from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.storage import Place, reaching
+from yxanul.runfolder.sums import changed_files, forget_sums
 from yxanul.runfolder.supervised import tell_supervisor
 from yxanul.runfolder.verdicts import CLOSING, read_checks, read_verdicts
 from yxanul.train.agreement import refuse_disagreement
@@ -108,6 +109,9 @@ def _train(
 ) -> RunOutcome:
     malloc = prepare_process(config)
     if machine.processes.is_main:
+        for told in changed_files(folder):
+            machine.progress.say(f"changed since the run's last end: {told}")
+        forget_sums(folder)
         _begin_with_mirror(config, folder, request=request, machine=machine)
     machine.processes.barrier()
     corpus = prepare_corpus(config, folder, machine=machine)

@@ -33,6 +33,7 @@ def outside(tmp_path):
     return str(tmp_path)
 
 
+@pytest.mark.fault(38)
 @pytest.mark.parametrize(("level", "attack"), CASES)
 def test_the_attack_is_contained(level, attack, outside):
     before = traces(outside)

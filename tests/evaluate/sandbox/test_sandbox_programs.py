@@ -65,6 +65,7 @@ def test_bad_programs_among_good_ones_cost_only_their_item(level):
     assert results[1::2] == list(bad.values())
 
 
+@pytest.mark.fault(37)
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_token_of_the_environment_is_out_of_reach(level, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_a_planted_token")
