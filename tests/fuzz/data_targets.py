@@ -26,6 +26,7 @@ from yxanul.data.sources.snippets.read import read_documents as read_pages
 from yxanul.data.unfinished import load_unfinished
 from yxanul.data.verify import verify
 from yxanul.data.workspace import unfinished
+from yxanul.runfolder.durable import seal
 
 SOURCE = "stones"
 SHARD, INDEX, DROPPED = "train-00000.bin", "train.documents.jsonl", "dropped.jsonl"
@@ -82,7 +83,7 @@ def prepared_folder() -> Path:
 
 
 def read_manifest(content: bytes) -> None:
-    refused(parse_manifest, content, "manifest.json")
+    refused(parse_manifest, _sealed(content), "manifest.json")
     place = scratch("manifest") / "manifest.json"
     place.write_bytes(content)
     refused(load_manifest, place)
@@ -111,7 +112,18 @@ def _agreeing(manifest: bytes, name: str, *, content: bytes) -> bytes:
         side["index"].update(record)
     else:
         table["sources"][SOURCE]["dropped_list"].update(record)
-    return json.dumps(table).encode()
+    return _sealed(json.dumps(table).encode())
+
+
+def _sealed(content: bytes) -> bytes:
+    """Return a manifest that agrees with its own sha256, where there is an object to agree with."""
+    try:
+        table = json.loads(content)
+    except (ValueError, RecursionError):
+        return content
+    if not isinstance(table, dict) or "sha256" not in table:
+        return content
+    return json.dumps({**table, "sha256": seal(table)}).encode()
 
 
 def _read_folder(root: Path) -> None:

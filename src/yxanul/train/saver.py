@@ -87,6 +87,11 @@ class Saver:
             f"checkpoint missed ({self._missed} in a row, {MISSED_IN_A_ROW} end the run): {error}"
         )
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether a checkpoint is being written now."""
+        return self._thread is not None and self._thread.is_alive()
+
     def take_newest(self) -> str | None:
         """Return the name of the checkpoint that was written since the last call; None = none."""
         newest, self._newest = self._newest, None
