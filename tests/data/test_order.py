@@ -194,3 +194,26 @@ def test_without_replay_there_is_no_ramp() -> None:
 def test_a_ramp_that_replay_cannot_fill_is_refused() -> None:
     with pytest.raises(ValueError, match=r"ramp_fraction \(0.3\) is more than twice replay_share"):
         stage("one", replay_share=0.1, ramp_fraction=0.3)
+
+
+@given(mixture=MIXTURES, begin=st.integers(0, 90), length=st.integers(0, 60))
+def test_what_is_left_out_is_read_by_no_source_that_has_anything_else(
+    mixture: dict[str, object], begin: int, length: int
+) -> None:
+    before = stage_order(KEY, 100, **mixture)  # type: ignore[arg-type]
+    after = stage_order(OrderKey(42, KEY.stage, attempt=1), 80, **mixture)  # type: ignore[arg-type]
+    trouble = before.part(begin, begin + length)
+    groups_of = [*mixture["own"], *mixture["replay"]]  # type: ignore[misc]
+    chunks = {source.name: source.chunks for source in groups_of}
+    found = after.without(trouble, chunks=chunks)
+    assert found.sources == after.sources
+    assert np.array_equal(found.source_index, after.source_index)
+    for number, name in enumerate(found.sources):
+        mine = found.source_index == number
+        left_out = set(trouble.chunk_index[trouble.source_index == number].tolist())
+        read, would_be = found.chunk_index[mine], after.chunk_index[mine]
+        assert len(read) == 0 or int(read.max()) < chunks[name]
+        if len(left_out) < chunks[name]:
+            assert not left_out & set(read.tolist())
+        untouched = ~np.isin(would_be, list(left_out)) | (len(left_out) == chunks[name])
+        assert np.array_equal(read[untouched], would_be[untouched])

@@ -1,9 +1,10 @@
 """Host memory and disk of a run, by what the program writes and reads: arithmetic again.
 
 A checkpoint holds the fp32 weights and the optimizer's state, 12 bytes a parameter under AdamW. On
-resuming every process reads one whole. On disk stand the shards, 2 bytes a token with the held-out
-ones, and at most `keep` checkpoints, a permanent one per stage and one being written. Left out: the
-Python, torch and CUDA runtimes of each process, the list of documents, metric rows, scores.
+resuming every process reads one whole; on saving the main one holds a copy, and each file's bytes
+while it is written. On disk stand the shards, 2 bytes a token with the held-out ones, and at most
+`keep` checkpoints, the permanent ones and one being written. Left out: the Python, torch and CUDA
+runtimes of each process, the list of documents, metric rows, scores.
 """
 
 from __future__ import annotations
@@ -23,8 +24,12 @@ def checkpoint_bytes(config: RunConfig) -> int:
 
 
 def ram_bytes(config: RunConfig, *, processes: int) -> int:
-    """Return the host memory of `processes` processes, one per card, at its peak on resuming."""
-    return processes * checkpoint_bytes(config)
+    """Return the host memory of `processes` processes, one per card, at its peak.
+
+    That is on resuming, or for a single process on saving.
+    """
+    saving = checkpoint_bytes(config) + optimizer_bytes(config.model, config.optimization)
+    return max(processes * checkpoint_bytes(config), saving)
 
 
 def disk_bytes(config: RunConfig) -> int | None:
@@ -35,5 +40,9 @@ def disk_bytes(config: RunConfig) -> int | None:
         if unique is None:
             return None
         shards += TOKEN_BYTES * unique / (1 - stage.data.validation_fraction)
-    kept = config.optimization.checkpoint.keep + len(config.stages) + 1
+    settings = config.optimization.checkpoint
+    kept = settings.keep + len(config.stages) + 1
+    if settings.permanent_every_tokens is not None:
+        tokens = sum(stage.training.total_tokens for stage in config.stages)
+        kept += tokens // settings.permanent_every_tokens
     return round(shards) + kept * checkpoint_bytes(config)
