@@ -21,7 +21,8 @@ from yxanul.runfolder.checkpoints import list_checkpoints, verify_checkpoint
 from yxanul.runfolder.durable import sha256_of
 
 _MEASURED = ("step_s", "tokens_per_s", "mfu")
-_SHORTEST_S, _LONGEST_S = 2.0, 18.0
+_SHORTEST_S, _LONGEST_S = 3.0, 18.0
+_YXANUL = [sys.executable, "-m", "yxanul"]
 
 
 def main() -> None:
@@ -31,6 +32,8 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     wanted = parser.parse_args()
+    data = ["--data", "embedded", "--out", str(wanted.out / "data")]
+    subprocess.run([*_YXANUL, "prepare", "--config_dir", "configs/embedded", *data], check=True)
     begin = time.monotonic()
     subprocess.run(_command(wanted.out / "unbroken"), check=True)
     alone_s = time.monotonic() - begin
@@ -44,14 +47,14 @@ def main() -> None:
 
 
 def _command(out: Path) -> list[str]:
-    words = ["run", "--config_dir", "configs/embedded", "--data", "embedded", "--out", str(out)]
+    words = ["run", "--config_dir", "configs/embedded", "--data", str(out.parent / "data")]
     shorter = ["--set", "checkpoint.every_s=1", "--set", "training.total_tokens=65536"]
-    return [sys.executable, "-m", "yxanul", *words, *shorter]
+    return [*_YXANUL, *words, "--out", str(out), *shorter]
 
 
 def _run_killed(out: Path, *, kills: int, seed: int) -> int:
     """Run it under the supervisor, killing it; return how often it was killed."""
-    supervise = [sys.executable, "-m", "yxanul", "supervise", "--backoff_s", "0.1", "--"]
+    supervise = [*_YXANUL, "supervise", "--backoff_s", "0.1", "--"]
     log = out.with_suffix(".log").open("wb")
     draw, done = random.Random(seed), 0
     with log, subprocess.Popen([*supervise, *_command(out)], stderr=log) as supervisor:

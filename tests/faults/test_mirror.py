@@ -9,6 +9,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from tests.faults.harness import KILLED, assert_ends_like, names, run_with
 from tests.train.world import World
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.mirror import bring_back
 
 
 class Moody(LocalFileSystem):
@@ -120,3 +122,20 @@ def test_an_address_of_another_run_is_refused_for_a_fresh_one(world: World, tmp_
     assert "holds a run already" in told
     more = ("--set", "seed=9")
     assert "other settings" in world.finish("run", "third", *more, *to(address), code=30).stderr
+
+
+def test_names_at_an_address_lead_nowhere_else(world: World, tmp_path):
+    address = "memory://bucket/run"
+    storage = fsspec.filesystem("memory")
+    storage.store.clear()
+    world.finish("run", "run", "--max_steps", "2", *to(address))
+    proof = tmp_path / "proof"
+    for name in ("../proof", f"/{proof}", "a/../../../proof", ".lock", "data/manifest.json"):
+        with storage.open(f"/bucket/run/run/{name}", "wb") as file:
+            file.write(b"planted")
+    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+    assert bring_back(address, RunFolder(tmp_path / "run"), say=print)
+    new = {path for path in tmp_path.rglob("*") if path.is_file()} - before
+    assert all(path.is_relative_to(tmp_path / "run") for path in new)
+    assert not [path for path in new if path.read_bytes() == b"planted"]
+    storage.store.clear()

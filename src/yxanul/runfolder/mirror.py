@@ -108,9 +108,9 @@ def bring_back(address: str, folder: RunFolder, *, say: Say) -> bool:
             return False
         say(f"{address} holds a run, which is brought to {folder.root}")
         for path in place.names():
-            if path.startswith("run/") and ".." not in path.split("/"):
-                target = folder.root / path.removeprefix("run/")
-                place.get(path, target, largest=_LARGEST_ROWS_BYTES)
+            top, *inside = path.split("/")
+            if top == "run" and _is_rows(inside):
+                place.get(path, folder.root.joinpath(*inside), largest=_LARGEST_ROWS_BYTES)
         for name in names:
             try:
                 _bring_checkpoint(place, name, folder.checkpoints)
@@ -123,6 +123,12 @@ def bring_back(address: str, folder: RunFolder, *, say: Say) -> bool:
         f"{address}: none of its {len(names)} checkpoints is what was written; begin anew with "
         "another address"
     )
+
+
+def _is_rows(inside: list[str]) -> bool:
+    """Tell whether these parts of a path lead to a file that `publish` copies, and nowhere else."""
+    leads_out = any(part in ("", ".", "..") or part.startswith(".") for part in inside)
+    return bool(inside) and not leads_out and inside[0] not in _LEFT_OUT
 
 
 def _bring_checkpoint(place: Place, name: str, folder: Path) -> None:

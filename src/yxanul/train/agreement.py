@@ -14,6 +14,8 @@ import torch
 from yxanul.errors import CorruptDataError, UsageError
 from yxanul.parallel.processes import Processes
 
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
 
 def refuse_disagreement(
     mine: Mapping[str, str], processes: Processes, *, device: torch.device
@@ -48,7 +50,8 @@ def refuse_other_weights(
         return
     parameters = dict(model.named_parameters())
     # The sum of the bits as integers changes with any one of them.
-    sums = [p.detach().view(torch.int32).sum(dtype=torch.int64) for p in parameters.values()]
+    bits = [p.detach().view(_INTEGERS[p.element_size()]) for p in parameters.values()]
+    sums = [integers.sum(dtype=torch.int64) for integers in bits]
     everywhere = processes.gathered(torch.stack(sums).to(device))
     rows = [tuple(found.tolist()) for found in everywhere]
     usual, count = Counter(rows).most_common(1)[0]

@@ -166,9 +166,9 @@ def _begin_with_mirror(
     if address is None:
         return
     with reaching(address):
-        is_taken = any(True for _ in published(Place(address)))
-    if not is_taken or read_rows(folder.lineage):
-        return
+        place = Place(address)  # a wrong address is told now, and not after a quarter of an hour
+        if read_rows(folder.lineage) or not any(True for _ in published(place)):
+            return
     if request.fresh or request.resume == "never":
         raise UsageError(f"checkpoint.mirror {address} holds a run already; name another address")
     bring_back(address, folder, say=machine.heard)

@@ -21,6 +21,7 @@ _PATIENCE = 10.0
 """A step may take so many times what the longest one took, and so may others of a kind."""
 _FIRST_PATIENCE = 6.0  # the first one compiles
 _STOOD_STILL_S = 5.0
+_LAST_WORDS_S = 30.0
 
 
 @dataclass
@@ -100,6 +101,8 @@ class Watchdog:
             f"{watched.what} did not end within {now - watched.since:.0f} s, so this process was "
             f"ended; {self._stacks} tells where every thread of it stood"
         )
+        # The disk may be what hangs: without these last words the process goes all the same.
+        faulthandler.dump_traceback_later(_LAST_WORDS_S, exit=True)
         with self._stacks.open("w", encoding="utf-8") as file:
             file.write(f"{reason}\n\n")
             file.flush()
