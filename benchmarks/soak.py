@@ -2,7 +2,7 @@
 
     python -m benchmarks.soak --out DIR [--kills 100]
 
-Two embedded runs of 32 steps a stage, one after the other: one is left alone, one is killed by
+Two embedded runs of 16 steps a stage, one after the other: one is left alone, one is killed by
 SIGKILL at random moments and started again by `yxanul supervise`. Their weights, moments and metric
 rows must be equal bit for bit.
 """
@@ -33,7 +33,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     wanted = parser.parse_args()
     data = ["--data", "embedded", "--out", str(wanted.out / "data")]
-    subprocess.run([*_YXANUL, "prepare", "--config_dir", "configs/embedded", *data], check=True)
+    subprocess.run(
+        [*_YXANUL, "prepare", "--config_dir", "configs/embedded", "--stage", "all", *data],
+        check=True,
+    )
     begin = time.monotonic()
     subprocess.run(_command(wanted.out / "unbroken"), check=True)
     alone_s = time.monotonic() - begin
@@ -48,7 +51,7 @@ def main() -> None:
 
 def _command(out: Path) -> list[str]:
     words = ["run", "--config_dir", "configs/embedded", "--data", str(out.parent / "data")]
-    shorter = ["--set", "checkpoint.every_s=1", "--set", "training.total_tokens=65536"]
+    shorter = ["--set", "checkpoint.every_s=1", "--set", "training.total_tokens=32768"]
     return [*_YXANUL, *words, "--out", str(out), *shorter]
 
 

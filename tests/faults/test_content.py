@@ -96,6 +96,7 @@ def test_forged_weights_are_refused_with_the_reason(unbroken, kind):
             load_checkpoint(checkpoint)
 
 
+@pytest.mark.slow
 @pytest.mark.fault(36)
 def test_the_newest_checkpoint_is_the_one_of_the_last_step_whatever_the_clock_says(world, unbroken):
     world.kill("run", after_step=7)
@@ -107,6 +108,7 @@ def test_the_newest_checkpoint_is_the_one_of_the_last_step_whatever_the_clock_sa
     assert_ends_like(world, unbroken)
 
 
+@pytest.mark.slow
 @pytest.mark.fault(37)
 def test_a_token_is_in_nothing_that_a_run_writes_or_says(world, monkeypatch):
     token = "hf_" + "Zz9" * 11
@@ -125,6 +127,7 @@ def test_a_token_is_in_nothing_that_a_run_writes_or_says(world, monkeypatch):
     assert [path for path in files if token.encode() in path.read_bytes()] == []
 
 
+@pytest.mark.slow
 @pytest.mark.fault(42)
 def test_another_program_is_told_on_resume_and_refused_by_strict(world):
     world.finish("run", "run", "--max_steps", "2")

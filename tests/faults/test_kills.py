@@ -57,6 +57,7 @@ def test_a_kill_at_a_planted_place_changes_nothing(world, unbroken, place):
     assert_ends_like(world, unbroken)
 
 
+@pytest.mark.slow
 @pytest.mark.fault(3)
 def test_the_hint_decides_nothing(unbroken, tmp_path):
     run = shutil.copytree(unbroken.root / "run", unbroken.root / "hint")

@@ -51,7 +51,7 @@ def to(address: str) -> tuple[str, ...]:
 
 
 @pytest.mark.fault(33)
-@pytest.mark.parametrize("mood", ["half", pytest.param("flips", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("mood", [pytest.param("half", marks=pytest.mark.slow), "flips"])
 def test_a_storage_that_fails_half_of_the_time_delays_nothing_but_the_copy(
     world, unbroken, moody, mood
 ):
@@ -115,6 +115,7 @@ def test_a_copy_that_was_damaged_is_named_and_the_one_before_is_brought(world, u
     assert_ends_like(world, unbroken)
 
 
+@pytest.mark.slow
 def test_an_address_of_another_run_is_refused_for_a_fresh_one(world: World, tmp_path):
     address = str(tmp_path / "mirror")
     world.finish("run", "run", "--max_steps", "2", *to(address))
