@@ -19,7 +19,7 @@ from yxanul.curriculum.skills import gather_skills
 from yxanul.curriculum.stages import StagePlan, noise_steps, plateau_steps
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import branch_of, is_on
-from yxanul.runfolder.rows import Row, read_rows
+from yxanul.runfolder.rows import Row, read_placed_rows
 from yxanul.runfolder.scores import domain_course, scores_at
 from yxanul.runfolder.verdicts import all_verdicts, read_checks
 
@@ -129,9 +129,9 @@ def _losses(folder: RunFolder, stage: str, *, branch: Mapping[int, float]) -> li
     """Return the logged losses of a stage on a branch, by step."""
     rows = {
         # One that was not finite is null in the file; it moved no weight, and is worth telling.
-        row["step"]: math.inf if row["loss"] is None else row["loss"]
-        for row in read_rows(folder.metrics)
-        if row["stage"] == stage and is_on(branch, row)
+        row["step"]: math.inf if row.get("loss") is None else row["loss"]
+        for row in read_placed_rows(folder.metrics)
+        if row.get("stage") == stage and is_on(branch, row)
     }
     return [rows[step] for step in sorted(rows)]
 
