@@ -98,16 +98,14 @@ def inspect(
     checkpoints = describe_checkpoints(place, verify=verify)
     if verify:
         verify_rows(folder)
-    inspection = None
-    if place.prepared is not None:
-        inspection = inspect_folder(
-            place.prepared,
-            verify_contents=verify,
-            token=token,
-            why_dropped=dropped,
-            packing=packing,
-            overlap=overlap,
-        )
+    inspection = place.prepared and inspect_folder(
+        place.prepared,
+        verify_contents=verify,
+        token=token,
+        why_dropped=dropped,
+        packing=packing,
+        overlap=overlap,
+    )
     if json:
         told = inspection.to_json() if inspection else {}
         print_json({**told, "folder": str(folder), "checkpoints": checkpoints})

@@ -113,7 +113,7 @@ def bring_back(address: str, folder: RunFolder, *, say: Say) -> bool:
                 place.get(path, folder.root.joinpath(*inside), largest=_LARGEST_ROWS_BYTES)
         for name in names:
             try:
-                _bring_checkpoint(place, name, folder.checkpoints)
+                _bring_checkpoint(place, name, folder=folder.checkpoints)
             except CorruptCheckpointError as error:
                 say(f"not used: {error}; the one before is brought")
             else:
@@ -131,7 +131,7 @@ def _is_rows(inside: list[str]) -> bool:
     return bool(inside) and not leads_out and inside[0] not in _LEFT_OUT
 
 
-def _bring_checkpoint(place: Place, name: str, folder: Path) -> None:
+def _bring_checkpoint(place: Place, name: str, *, folder: Path) -> None:
     beside = folder / f".tmp-mirror-{name}"
     shutil.rmtree(beside, ignore_errors=True)
     target = beside / name  # verified under its own name

@@ -38,7 +38,7 @@ def changed_files(folder: RunFolder) -> list[str]:
         files = content["files"]
         if content["sha256"] != seal(content):
             return [f"{folder.sums} is not what was written: its own sha256 differs"]
-        return [told for path, about in files.items() if (told := _told(folder, path, about))]
+        return [told for path, about in files.items() if (told := _told(folder, path, about=about))]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return [f"{folder.sums} is not what was written"]
 
@@ -54,7 +54,7 @@ def forget_sums(folder: RunFolder) -> None:
     folder.sums.unlink(missing_ok=True)
 
 
-def _told(folder: RunFolder, path: str, about: dict[str, Any]) -> str | None:
+def _told(folder: RunFolder, path: str, *, about: dict[str, Any]) -> str | None:
     place = folder.root / path
     if not place.is_file():
         return f"{place} is missing"
