@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from yxanul.data.known import KnownTexts
 from yxanul.data.near.minhash import HASHES
-from yxanul.errors import DiskError
+from yxanul.errors import BrokenDiskError, DiskError
 
 GROWTH = """
 import resource, sys
@@ -90,13 +90,21 @@ def test_four_times_the_texts_take_no_more_memory(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_named(tmp_path: Path) -> None:
-    draw = np.random.default_rng(1)
+    with KnownTexts(tmp_path) as known:
+        known.add(bytes(32))
+        # SQLite's own way to run out of room.
+        known._database.execute("PRAGMA max_page_count = 100")
+        with pytest.raises(DiskError, match=rf"the disk is full: .*{tmp_path.name}"):
+            sign_many(known)
+
+
+def test_a_disk_that_refuses_is_named(tmp_path: Path) -> None:
     with (
         KnownTexts(tmp_path) as known,
         file_limit(1 << 20),
-        pytest.raises(DiskError, match=tmp_path.name),
+        pytest.raises(BrokenDiskError, match=tmp_path.name),
     ):
-        sign_many(known, draw)
+        sign_many(known)
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -104,7 +112,8 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         known.add(bytes(32))
 
 
-def sign_many(known: KnownTexts, draw: np.random.Generator) -> None:
+def sign_many(known: KnownTexts) -> None:
+    draw = np.random.default_rng(1)
     for _ in range(60_000):
         known.sign(draw.integers(0, 1 << 16, size=HASHES, dtype=np.uint16), draw.bytes(32))
 

@@ -155,7 +155,7 @@ def test_a_start_that_trained_nothing_leaves_no_items_behind(skilled, tmp_path):
 def test_max_steps_that_lie_behind_a_stages_end_do_not_spoil_its_gate(skilled):
     """The run stands where it was killed: at the end of stage 1, which is not judged yet."""
     run = shutil.copytree(skilled.root / "run", skilled.root / "behind")
-    for path in [*run.glob("checkpoints/*"), *run.glob("scores/**/*.json")]:
+    for path in [*run.glob("checkpoints/step-*"), *run.glob("scores/**/*.json")]:
         step = int(path.name.split("-")[1])
         if step > STEPS or (step == STEPS and path.suffix):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
