@@ -48,7 +48,9 @@ def flip(path: Path, place: float) -> None:
 
 @pytest.mark.fault(14)
 @pytest.mark.fault(19)
-@pytest.mark.parametrize("place", [0.0, 0.31, 0.64, 1.0])
+@pytest.mark.parametrize(
+    "place", [0.31, *(pytest.param(place, marks=pytest.mark.slow) for place in (0.0, 0.64, 1.0))]
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_flipped_bit_is_named(run, capsys, kind, place):
     path = next(iter(sorted(run.glob(kind))))
