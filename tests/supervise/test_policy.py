@@ -10,8 +10,8 @@ def recorded(code: int, step: int | None = 5) -> Ending:
     return Ending(code, "because", is_recorded=True, step=step)
 
 
-def killed(step: int | None, code: int = 137) -> Ending:
-    return Ending(code, "gone", is_recorded=False, step=step)
+def killed(step: int | None, code: int = 137, *, scores: int = 0) -> Ending:
+    return Ending(code, "gone", is_recorded=False, step=step, scores=scores)
 
 
 @pytest.mark.parametrize("code", [0, 1, 20, 30, 31, 32, 33, 130, 143])
@@ -43,6 +43,11 @@ def test_kills_are_no_failures_unless_nothing_ever_comes_of_a_start(code):
     assert waits[-1] is None
     assert waits[-2] == 256.0
     assert all(wait is not None for wait in waits[:-1])
+
+
+def test_a_stage_that_is_scored_between_kills_comes_to_its_end():
+    policy = Policy(backoff_s=1.0)
+    assert all(policy.after(killed(64, scores=n)).wait_s == 1.0 for n in range(50))
 
 
 @pytest.mark.parametrize("code", [2, 139, 143])

@@ -26,21 +26,23 @@ class Ending:
     """Whether the program itself wrote down that it ended, and why."""
     step: int | None
     """The run's last step in metrics.jsonl; None before there is one."""
+    scores: int = 0
+    """Files of scores that it has: between steps, they are what a start comes to."""
 
 
 def read_ending(returncode: int, note: Path, *, started_at: float) -> Ending:
     """Return how the process that was started at `started_at` (time.time()) ended."""
     told = read_note(note)
     folder = RunFolder(Path(told["run_folder"])) if "run_folder" in told else None
-    step = _last_step(folder)
+    step, scores = _last_step(folder), _scores(folder)
     record = (None if folder is None else _record(folder, started_at)) or told
     if "code" in record:
-        return Ending(record["code"], record["reason"], is_recorded=True, step=step)
+        return Ending(record["code"], record["reason"], True, step, scores)
     if returncode < 0:
         code, name = 128 - returncode, signal.Signals(-returncode).name
-        return Ending(code, f"ended by {name}, without a record", is_recorded=False, step=step)
+        return Ending(code, f"ended by {name}, without a record", False, step, scores)
     reason = f"left with {returncode}, without a record"
-    return Ending(returncode, reason, is_recorded=False, step=step)
+    return Ending(returncode, reason, False, step, scores)
 
 
 def _record(folder: RunFolder, started_at: float) -> dict[str, Any] | None:
@@ -52,6 +54,12 @@ def _record(folder: RunFolder, started_at: float) -> dict[str, Any] | None:
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
     return record if belongs and whole else None
+
+
+def _scores(folder: RunFolder | None) -> int:
+    if folder is None or not folder.scores.is_dir():
+        return 0
+    return sum(path.is_file() for path in folder.scores.rglob("*"))
 
 
 def _last_step(folder: RunFolder | None) -> int | None:

@@ -12,7 +12,7 @@ from yxanul.supervise.ending import Ending
 SAME_STEP_FAILURES = 3
 """Recorded failures at one step after which it is no accident."""
 STARTS_WITHOUT_PROGRESS = 10
-"""Starts that ended without a record and without a new step, after which something kills them."""
+"""Starts that ended without a record, a new step or a new score: something kills them."""
 _LONGEST_WAIT_S = 300.0
 _KILLED = 137  # 128 + SIGKILL: out of memory, or a machine that was taken away
 _INTERNAL = 1  # what torchrun leaves with when a rank was killed
@@ -31,14 +31,15 @@ class Policy:
 
     def __init__(self, *, backoff_s: float) -> None:
         self._backoff_s = backoff_s
-        self._step: int | None = None
+        self._place: tuple[int | None, int] = (None, 0)
         self._failures = 0
         self._fruitless = 0
 
     def after(self, ending: Ending) -> Decision:
         """Return what to do after this end."""
-        if ending.step != self._step:
-            self._step, self._failures, self._fruitless = ending.step, 0, 0
+        if (ending.step, ending.scores) != self._place:
+            self._place = (ending.step, ending.scores)
+            self._failures = self._fruitless = 0
         if ending.is_recorded and ending.code == StoppedOnRequest.exit_code:
             return Decision(0.0, "it was asked to stop, and saved")
         if ending.is_recorded and ending.code == InfrastructureError.exit_code:
