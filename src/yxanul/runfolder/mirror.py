@@ -68,15 +68,12 @@ class Mirror:
             self._purge(place)
 
     def _copy_rows(self, place: Place) -> None:
-        root = self._folder.root
-        for path in sorted(root.rglob("*")):
-            inside = path.relative_to(root)
-            if inside.parts[0] in _LEFT_OUT or inside.name.startswith(".") or not path.is_file():
-                continue
+        for path in _rows(self._folder.root):
+            inside = path.relative_to(self._folder.root).as_posix()
             seen = (path.stat().st_mtime_ns, path.stat().st_size)
-            if self._copied.get(str(inside)) != seen:
-                place.put(path, f"run/{inside.as_posix()}")
-                self._copied[str(inside)] = seen
+            if self._copied.get(inside) != seen:
+                place.put(path, f"run/{inside}")
+                self._copied[inside] = seen
 
     def _purge(self, place: Place) -> None:
         """Delete all but the newest that are whole and the permanent ones; manifests go first."""
@@ -123,6 +120,14 @@ def bring_back(address: str, folder: RunFolder, *, say: Say) -> bool:
         f"{address}: none of its {len(names)} checkpoints is what was written; begin anew with "
         "another address"
     )
+
+
+def _rows(root: Path) -> Iterator[Path]:
+    """Yield the files of a run that are copied; checkpoints come and go meanwhile, these stay."""
+    for top in sorted(root.iterdir()):
+        if top.name not in _LEFT_OUT:
+            found = [top] if top.is_file() else sorted(top.rglob("*"))
+            yield from (p for p in found if p.is_file() and not p.name.startswith("."))
 
 
 def _is_rows(inside: list[str]) -> bool:
