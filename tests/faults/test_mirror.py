@@ -8,7 +8,7 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from tests.faults.harness import KILLED, assert_ends_like, names, run_with
-from tests.train.world import World
+from tests.train.world import STAGES, World
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.mirror import bring_back
 
@@ -97,6 +97,24 @@ def test_files_without_their_manifest_are_no_checkpoint(world, unbroken, tmp_pat
     shutil.rmtree(world.root / "run")
     assert f"{whole[0]} is here" in world.finish("run", "run", *to(str(address))).stderr
     assert_ends_like(world, unbroken)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(34)
+def test_a_kill_on_the_way_back_begins_the_way_again(world, unbroken, tmp_path):
+    address = str(tmp_path / "mirror")
+    world.finish("run", "run", *to(address))
+    shutil.rmtree(world.root / "run")
+    run_with(world, "mirror.bringing=kill@3", *to(address), code=KILLED)
+    assert not (world.root / "run" / "lineage.jsonl").exists()
+    told = world.finish("run", "run", *to(address)).stderr
+    assert "going on from" in told
+    assert_ends_like(world, unbroken)
+
+
+def test_a_later_stage_behind_an_empty_mirror_needs_weights(world, tmp_path):
+    more = ("--stage", STAGES[1], *to(str(tmp_path / "mirror")))
+    assert "needs the weights of" in world.finish("train", "run", *more, code=30).stderr
 
 
 @pytest.mark.slow

@@ -94,6 +94,8 @@ def test_other_settings_are_refused_on_resume_with_the_difference(world):
     assert "stage1_tales.training.learning_rate: 0.01 -> 0.5" in finished.stderr
     assert "logging" not in finished.stderr
     assert "Traceback" not in finished.stderr
+    allowed = world.finish("run", "run", "--max_steps", "3", "--set", "checkpoint.keep=3")
+    assert "may change differs from the run's: checkpoint.keep: 2 -> 3" in (allowed.stderr)
 
 
 def test_a_later_stage_without_weights_is_refused(world):

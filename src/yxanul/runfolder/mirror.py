@@ -2,7 +2,9 @@
 
 The one idea is that of a checkpoint on the disk: its manifest comes last, so what has one is whole,
 and every byte that comes back is compared with it. The run's rows are copied before a manifest is,
-so they are never older than the newest checkpoint there; what is newer is cut on resume.
+so they are never older than the newest checkpoint there; what is newer is cut on resume. On the way
+back the lineage comes last: a folder without one holds no run, so whoever is killed on the way
+begins the way again.
 """
 
 import json
@@ -104,22 +106,17 @@ def bring_back(address: str, folder: RunFolder, *, say: Say) -> bool:
         if not names:
             return False
         say(f"{address} holds a run, which is brought to {folder.root}")
-        for path in place.names():
-            top, *inside = path.split("/")
-            if top == "run" and _is_rows(inside):
-                place.get(path, folder.root.joinpath(*inside), largest=_LARGEST_ROWS_BYTES)
-        for name in names:
-            try:
-                _bring_checkpoint(place, name, folder=folder.checkpoints)
-            except CorruptCheckpointError as error:
-                say(f"not used: {error}; the one before is brought")
-            else:
-                say(f"{name} is here, every byte compared")
-                return True
-    raise CorruptDataError(
-        f"{address}: none of its {len(names)} checkpoints is what was written; begin anew with "
-        "another address"
-    )
+        if not any(_is_brought(place, name, folder=folder.checkpoints, say=say) for name in names):
+            raise CorruptDataError(
+                f"{address}: none of its {len(names)} checkpoints is what was written; begin anew "
+                "with another address"
+            )
+        parts = (path.split("/") for path in place.names())
+        rows = [inside for top, *inside in parts if top == "run" and _is_rows(inside)]
+        for inside in sorted(rows, key=lambda inside: inside == [folder.lineage.name]):
+            failpoint("mirror.bringing")
+            _bring_rows(place, "/".join(inside), target=folder.root.joinpath(*inside))
+    return True
 
 
 def _rows(root: Path) -> Iterator[Path]:
@@ -134,6 +131,27 @@ def _is_rows(inside: list[str]) -> bool:
     """Tell whether these parts of a path lead to a file that `publish` copies, and nowhere else."""
     leads_out = any(part in ("", ".", "..") or part.startswith(".") for part in inside)
     return bool(inside) and not leads_out and inside[0] not in _LEFT_OUT
+
+
+def _bring_rows(place: Place, path: str, *, target: Path) -> None:
+    beside = target.with_name(f".{target.name}.tmp")
+    place.get(f"run/{path}", beside, largest=_LARGEST_ROWS_BYTES)
+    with writing(target):
+        beside.replace(target)
+
+
+def _is_brought(place: Place, name: str, *, folder: Path, say: Say) -> bool:
+    """Bring a checkpoint unless it is here; tell whether it is what was written."""
+    try:
+        if (folder / name).exists():
+            verify_checkpoint(folder / name)
+        else:
+            _bring_checkpoint(place, name, folder=folder)
+    except CorruptCheckpointError as error:
+        say(f"not used: {error}; the one before is brought")
+        return False
+    say(f"{name} is here, every byte compared")
+    return True
 
 
 def _bring_checkpoint(place: Place, name: str, *, folder: Path) -> None:

@@ -29,12 +29,13 @@ def write_sums(folder: RunFolder) -> None:
 def changed_files(folder: RunFolder) -> list[str]:
     """Return a sentence for every file that is not what the run's last end left.
 
-    None where no end has left sums: the run is going on, or was killed.
+    There is none where no end has left sums: the run is going on, or was killed.
     """
     if not folder.sums.exists():
         return []
     try:
-        content = json.loads(folder.sums.read_bytes()[:_LARGEST_BYTES])
+        with folder.sums.open("rb") as file:
+            content = json.loads(file.read(_LARGEST_BYTES))
         files = content["files"]
         if content["sha256"] != seal(content):
             return [f"{folder.sums} is not what was written: its own sha256 differs"]

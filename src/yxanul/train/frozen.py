@@ -1,6 +1,6 @@
 """What a run was begun with, it keeps: choices are made once and held to on every resume."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from yxanul.config.contradictions import check_config
 from yxanul.config.load import diff_configs, dump_config
@@ -88,7 +88,7 @@ def freeze_config(config: RunConfig, folder: RunFolder, *, machine: Machine) -> 
         frozen = _with_compute(frozen, found)
     else:
         frozen = _with_budgets(frozen, before, closed=read_verdicts(folder).keys())
-        frozen = _continue_config(before, frozen, folder=folder)
+        frozen = _continue_config(before, frozen, folder=folder, say=machine.progress.say)
     if machine.processes.is_main:
         write_atomic(folder.config, dump_config(frozen))
     return frozen
@@ -118,22 +118,27 @@ def _with_budgets(now: RunConfig, before: RunConfig, *, closed: Collection[str])
     return now.model_copy(update={"stages": tuple(kept(stage) for stage in now.stages)})
 
 
-def _continue_config(before: RunConfig, now: RunConfig, *, folder: RunFolder) -> RunConfig:
-    """Return `now` with the stages that only `before` knows; other differences are refused."""
+def _continue_config(
+    before: RunConfig, now: RunConfig, *, folder: RunFolder, say: Callable[[str], None]
+) -> RunConfig:
+    """Return `now` with the stages that only `before` knows.
+
+    Differences that may be are told, others are refused.
+    """
     known = {stage.name for stage in now.stages}
     later = tuple(stage for stage in before.stages if stage.name not in known)
     shared = {stage.name for stage in before.stages} & known
     common = [c.model_copy(update={"stages": _only(c.stages, shared)}) for c in (before, now)]
-    changes = [
-        f"{path}: {old} -> {new}"
-        for path, old, new in diff_configs(*common)
-        if not path.startswith(_MAY_CHANGE) and not path.endswith(_MAY_MOVE)
-    ]
+    differences = {path: f"{path}: {old} -> {new}" for path, old, new in diff_configs(*common)}
+    allowed = [p for p in differences if p.startswith(_MAY_CHANGE) or p.endswith(_MAY_MOVE)]
+    changes = [told for path, told in differences.items() if path not in allowed]
     if changes:
         raise ConfigError(
             f"{folder.root} was begun with other settings ({'; '.join(changes)}); "
             "use them again, or choose another --out"
         )
+    for path in allowed:
+        say(f"a setting that may change differs from the run's: {differences[path]}")
     return now.model_copy(update={"stages": (*now.stages, *later)})
 
 

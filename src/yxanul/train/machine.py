@@ -13,7 +13,7 @@ import torch
 
 import yxanul
 from yxanul.config.schema import RunConfig
-from yxanul.errors import StoppedOnRequest
+from yxanul.errors import StoppedOnRequest, UsageError
 from yxanul.hardware.choices import DTYPES
 from yxanul.hardware.device import cpu_flags, device_name
 from yxanul.hardware.doctor import list_features, measure_rates
@@ -58,6 +58,8 @@ class Start:
     """Rate of matrix products in the run's precision, as just measured on a CPU."""
     links: Links | None
     """What several processes measured of one another."""
+    strict: bool
+    """Whether another machine or program than the run's last one is refused."""
 
 
 def record_environment(
@@ -66,6 +68,7 @@ def record_environment(
     """Write RUN/environment.json; return what differs from the last machine, and the features.
 
     Rates of matrix products are measured on the run's first start and again on another machine.
+    A strict start that differs is a `UsageError`, and leaves the file as it was.
     """
     compute = config.optimization.compute
     now: dict[str, Any] = {
@@ -80,6 +83,12 @@ def record_environment(
         "seed": config.optimization.seed,
     }
     before = _last_environment(folder)
+    changes = [f"{k}: {before[k]} -> {v}" for k, v in now.items() if before.get(k, v) != v]
+    if start.strict and changes:
+        raise UsageError(
+            f"--strict: this start differs from the run's last one ({'; '.join(changes)}), so it "
+            "would not go on bit for bit; go on without --strict, or where it was begun"
+        )
     known = _known_rates(before, now)
     if known is None:
         known = {} if start.peak_flops is None else {compute.precision: start.peak_flops}
@@ -93,7 +102,6 @@ def record_environment(
         bus_bytes_per_s=None if start.links is None else start.links.bus_bytes_per_s,
     )
     features = list_features(case)
-    changes = [f"{k}: {before[k]} -> {v}" for k, v in now.items() if before.get(k, v) != v]
     more = {
         "command": start.command,
         "cpu_flags": sorted(cpu_flags()),

@@ -19,6 +19,7 @@ from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.mirror import Mirror
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 300.0
+_LONGEST_END_S = 600.0
 
 
 class Mirroring:
@@ -46,23 +47,31 @@ class Mirroring:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let the last checkpoint be copied; one that fails now is told and left."""
+        """Let the last checkpoint be copied; one that fails or takes long now is told and left."""
         with self._changed:
             self._is_closing = True
             self._changed.notify()
         if self._mirror is not None:
-            self._thread.join()
+            self._thread.join(_LONGEST_END_S)
+            if self._thread.is_alive():
+                self._say(
+                    f"mirror: {self._address} did not take the last checkpoint within "
+                    f"{_LONGEST_END_S:.0f} s; it is in the run folder alone"
+                )
 
     def offer(self, checkpoint: Path) -> None:
-        """Tell of a checkpoint that has just been written; it takes the place of one that waits."""
+        """Tell of a checkpoint that has just been written; it takes the place of one that waits.
+
+        One that the disk has no room to hold for copying is told and left.
+        """
         if self._mirror is None or not self._thread.is_alive():
             return
         links = self._folder / f".tmp-mirror-{checkpoint.name}"
-        with writing(links):
-            shutil.rmtree(links, ignore_errors=True)
-            links.mkdir()
-            for file in checkpoint.iterdir():
-                _link(file, links / file.name)
+        try:
+            _link_all(checkpoint, links)
+        except YxanulError as error:
+            self._say(f"mirror: {checkpoint.name} is not copied: {error}")
+            return
         with self._changed:
             old, self._offered = self._offered, (links, checkpoint.name)
             self._changed.notify()
@@ -106,6 +115,14 @@ class Mirroring:
         with self._changed:
             if self._offered is None and not self._is_closing:
                 self._offered = job
+
+
+def _link_all(folder: Path, links: Path) -> None:
+    with writing(links):
+        shutil.rmtree(links, ignore_errors=True)
+        links.mkdir()
+        for file in folder.iterdir():
+            _link(file, links / file.name)
 
 
 def _link(file: Path, link: Path) -> None:

@@ -113,6 +113,7 @@ def _train(
             machine.progress.say(f"changed since the run's last end: {told}")
         forget_sums(folder)
         _begin_with_mirror(config, folder, request=request, machine=machine)
+        _refuse_missing_weights(config, folder, request=request)
     machine.processes.barrier()
     corpus = prepare_corpus(config, folder, machine=machine)
     if request.num_epochs is not None:
@@ -128,15 +129,10 @@ def _train(
     links = measure_links(machine.processes, machine.device)
     parameters = sum(p.numel() for p in session.model.parameters())
     if machine.processes.is_main:
-        start = Start(request.command, malloc, session.peak_flops, links=links)
+        start = Start(request.command, malloc, session.peak_flops, links, request.strict)
         changes, features = record_environment(config, folder, start=start, machine=machine)
         for change in changes:
             machine.progress.say(f"this start differs from the run's last one: {change}")
-        if request.strict and changes:
-            raise UsageError(
-                f"--strict: this start differs from the run's last one ({'; '.join(changes)}), so "
-                "it would not go on bit for bit; go on without --strict, or where it was begun"
-            )
         for line in summarise(features):
             machine.progress.say(line)
         for line in links.sentences(FP32_BYTES * parameters) if links is not None else ():
@@ -193,18 +189,23 @@ def _check_folder(config: RunConfig, folder: RunFolder, *, request: RunRequest) 
         raise UsageError(f"--init_from {request.init_from}: there is no such folder")
     if request.resume not in ("auto", "never"):
         named_checkpoint(folder, request.resume)
-    is_later = request.stage is not None and len(config.stages) > 1
-    has_weights = list_checkpoints(folder.checkpoints) or config.optimization.checkpoint.mirror
-    if is_later and request.init_from is None and not has_weights:
-        raise UsageError(
-            f"--stage {request.stage} needs the weights of {config.stages[-2].name}: train that "
-            "stage first into the same --out, or name weights with --init_from"
-        )
+    if config.optimization.checkpoint.mirror is None:
+        _refuse_missing_weights(config, folder, request=request)
     if request.fresh and not folder.is_empty():
         raise UsageError(f"--fresh: {folder.root} is not empty; choose another --out or delete it")
     if request.resume == "never" and list_checkpoints(folder.checkpoints):
         raise UsageError(
             f"--resume never: {folder.root} holds checkpoints; choose another --out or delete them"
+        )
+
+
+def _refuse_missing_weights(config: RunConfig, folder: RunFolder, *, request: RunRequest) -> None:
+    """Refuse a later stage that has nothing to go on from."""
+    is_later = request.stage is not None and len(config.stages) > 1
+    if is_later and request.init_from is None and not list_checkpoints(folder.checkpoints):
+        raise UsageError(
+            f"--stage {request.stage} needs the weights of {config.stages[-2].name}: train that "
+            "stage first into the same --out, or name weights with --init_from"
         )
 
 
