@@ -168,3 +168,23 @@ def test_two_engines_at_once_are_one_sentence(world):
     assert "--deepspeed and compute.engine=torch name two engines" in named
     muon = world.finish("train", "run", "--stage", STAGES[0], *flag, code=30).stderr
     assert "compute.engine=deepspeed drives adamw" in muon
+
+
+@DEEPSPEED
+@pytest.mark.slow
+def test_deepspeed_skips_a_step_that_is_not_finite_as_torch_does(world):
+    # The second step and its second computation; every start counts anew.
+    for out, more in (("torch", ()), ("deepspeed", deepspeed_json(world))):
+        words = world.command("train", out, *STAGE, *more, "--max_steps", "5")
+        done = subprocess.run(
+            words,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            env={**os.environ, "PYTHONPATH": "src", "YXANUL_FAILPOINTS": "step.scale=nan@2-3"},
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("no weight was moved") == 1
+    ends = [world.checkpoints(out)[-1] for out in ("torch", "deepspeed")]
+    assert apart(*ends) < 1e-3
