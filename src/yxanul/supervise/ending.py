@@ -57,15 +57,17 @@ def _record(folder: RunFolder, started_at: float) -> dict[str, Any] | None:
 
 
 def _scores(folder: RunFolder | None) -> int:
-    if folder is None or not folder.scores.is_dir():
+    try:
+        found = [] if folder is None else list(folder.scores.rglob("*"))
+        return sum(path.is_file() for path in found)
+    except (OSError, ValueError):  # the process told of a folder that is none
         return 0
-    return sum(path.is_file() for path in folder.scores.rglob("*"))
 
 
 def _last_step(folder: RunFolder | None) -> int | None:
     try:
         rows = [] if folder is None else read_rows(folder.metrics)
-    except OSError:  # the process told of a folder that is none
+    except (OSError, ValueError):  # the process told of a folder that is none
         return None
     step = rows[-1].get("step") if rows else None
     return step if isinstance(step, int) else None
