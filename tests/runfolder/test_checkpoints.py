@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,13 @@ from yxanul.runfolder.checkpoints import (
     verify_checkpoint,
 )
 from yxanul.runfolder.durable import sha256_of
-from yxanul.runfolder.saving import purge_checkpoints, remove_leftovers, save_checkpoint, set_aside
+from yxanul.runfolder.saving import (
+    Verified,
+    purge_checkpoints,
+    remove_leftovers,
+    save_checkpoint,
+    set_aside,
+)
 
 FILES = ["manifest.json", "model.safetensors", "optimizer.safetensors", "state.json"]
 SIGNED = FILES[1:]
@@ -347,6 +354,34 @@ def test_a_damaged_checkpoint_does_not_count_as_kept(tmp_path):
         checkpoint_name(step, 0) for step in (2, 3, 4)
     ]
     verify_checkpoint(tmp_path / checkpoint_name(2, 0))
+
+
+def test_a_checkpoint_that_was_verified_is_read_again_only_if_it_was_touched(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        "yxanul.runfolder.saving.verify_checkpoint",
+        lambda path: (read.append(path.name), verify_checkpoint(path)),
+    )
+    verified = Verified()
+    for step in (1, 2, 3):
+        write(tmp_path, step)
+    purge_checkpoints(tmp_path, attempt=0, keep=2, verified=verified)
+    assert read == [checkpoint_name(3, 0), checkpoint_name(2, 0)]
+    write(tmp_path, 4)
+    purge_checkpoints(tmp_path, attempt=0, keep=2, verified=verified)
+    assert read[2:] == [checkpoint_name(4, 0)]
+    flip(tmp_path / checkpoint_name(4, 0) / "model.safetensors")
+    write(tmp_path, 5)
+    purge_checkpoints(tmp_path, attempt=0, keep=2, verified=verified)
+    assert steps_that_verify(tmp_path) == [3, 5]
+
+
+def steps_that_verify(folder: Path) -> list[int]:
+    found = []
+    for path in list_checkpoints(folder):
+        with suppress(CorruptCheckpointError):
+            found.append(verify_checkpoint(path).step)
+    return found
 
 
 def test_a_folder_that_only_has_the_name_neither_stops_a_purge_nor_is_deleted(tmp_path):

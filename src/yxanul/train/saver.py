@@ -18,7 +18,7 @@ from yxanul.config.schema import CheckpointConfig
 from yxanul.errors import DiskError, InfrastructureError, YxanulError
 from yxanul.failpoints import failpoint
 from yxanul.runfolder.checkpoints import CheckpointInfo
-from yxanul.runfolder.saving import purge_checkpoints, save_checkpoint
+from yxanul.runfolder.saving import Verified, purge_checkpoints, save_checkpoint
 
 MISSED_IN_A_ROW = 3
 """Checkpoints that the disk refused, after which a run ends instead of risking its work."""
@@ -56,6 +56,7 @@ class Saver:
         self._error: Exception | None = None
         self._missed = 0
         self._newest: str | None = None
+        self._verified = Verified()
 
     def save(self, snapshot: Snapshot, *, wait: bool) -> None:
         """Write a checkpoint once the one before is written; with `wait`, be back when it is there.
@@ -119,7 +120,7 @@ class Saver:
             self._missed = 0
             self._newest = snapshot.info.name
             self._written(snapshot.info.path)
-            purge_checkpoints(self._folder, attempt=snapshot.info.attempt, keep=self._keep)
+            self._purge(snapshot.info.attempt, keep=self._keep)
         except DiskError as error:
             self._missed += 1
             self._error = error
@@ -148,9 +149,12 @@ class Saver:
             else:
                 return
 
+    def _purge(self, attempt: int, *, keep: int) -> None:
+        purge_checkpoints(self._folder, attempt=attempt, keep=keep, verified=self._verified)
+
     def _make_room(self, attempt: int) -> None:
         """Delete what a full disk can do without; the two newest that verify stay."""
         try:
-            purge_checkpoints(self._folder, attempt=attempt, keep=_FEWEST_KEPT)
+            self._purge(attempt, keep=_FEWEST_KEPT)
         except YxanulError as error:
             self._say(f"no room could be made: {error}")
