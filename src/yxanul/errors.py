@@ -83,6 +83,10 @@ class CorruptCheckpointError(CorruptDataError):
     """No checkpoint that verifies can be used."""
 
 
+class ExportCheckError(CorruptDataError):
+    """An export does not say what the model says, or is not what was written."""
+
+
 class DiskError(YxanulError):
     """The disk is full or cannot be written."""
 

@@ -15,6 +15,7 @@ from yxanul.cli import (
     data_verbs,
     doctor_verbs,
     evaluate_verbs,
+    export_verbs,
     gate_verbs,
     generate_verbs,
     plan_verbs,
@@ -63,6 +64,7 @@ app.command("gate")(gate_verbs.gate)
 app.command("report")(report_verbs.report)
 app.command("doctor")(doctor_verbs.doctor)
 app.command("generate")(generate_verbs.generate)
+app.command("export")(export_verbs.export)
 app.add_typer(bench_verbs.app, name="bench")
 app.command("supervise")(supervise_verbs.supervise)
 

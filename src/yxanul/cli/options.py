@@ -79,7 +79,9 @@ NumEpochs = Annotated[
 InitFrom = Annotated[
     Path | None,
     typer.Option(
-        "--init_from", help="Begin with the weights of a run folder or of one of its checkpoints."
+        "--init_from",
+        help="Begin with the weights of a run folder, of one of its checkpoints, or of a Hugging "
+        "Face folder of the same shape.",
     ),
 ]
 DeepSpeed = Annotated[

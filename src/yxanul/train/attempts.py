@@ -17,13 +17,11 @@ from yxanul.curriculum.changes import (
 )
 from yxanul.curriculum.stages import StagePlan
 from yxanul.errors import CorruptCheckpointError, CorruptDataError, UsageError
-from yxanul.evaluate.models.loaded import copy_weights
 from yxanul.model.initialisation import initialise
 from yxanul.runfolder.checkpoints import (
     Checkpoint,
     CheckpointInfo,
     load_checkpoint,
-    load_weights,
     newest_checkpoint,
     verify_checkpoint,
 )
@@ -40,6 +38,7 @@ from yxanul.runfolder.lineage import (
 )
 from yxanul.runfolder.rows import Row
 from yxanul.runfolder.verdicts import CLOSING, read_verdicts
+from yxanul.train.beginning import take_weights
 from yxanul.train.reading import stage_segments
 from yxanul.train.session import Session
 from yxanul.train.state import (
@@ -101,7 +100,7 @@ def begin_from_weights(session: Session, parent: str | None, *, step: int) -> Po
     session.vigil.restore(None)
     session.parent = None
     if parent is not None:
-        copy_weights(load_weights(Path(parent)), session.model)
+        take_weights(Path(parent), session.model)
     plan = next((plan for plan in session.stages if plan.first_step == step), None)
     if plan is None:
         raise CorruptDataError(

@@ -8,11 +8,9 @@ from pathlib import Path
 import torch
 
 from yxanul.errors import CorruptCheckpointError, CorruptDataError, UsageError, YxanulError
-from yxanul.evaluate.models.loaded import copy_weights
 from yxanul.runfolder.checkpoints import (
     CHECKPOINT_NAME,
     Checkpoint,
-    Weights,
     list_checkpoints,
     newest_checkpoint,
 )
@@ -30,13 +28,13 @@ from yxanul.runfolder.lineage import (
 from yxanul.runfolder.rows import Row, cut_rows, read_rows
 from yxanul.runfolder.saving import remove_leftovers, set_aside
 from yxanul.runfolder.scores import forget_scores
-from yxanul.runfolder.weights import find_weights
 from yxanul.train.attempts import (
     begin_by_name,
     enter_attempt,
     load_position,
     refuse_other_stage,
 )
+from yxanul.train.beginning import take_weights
 from yxanul.train.request import RunRequest
 from yxanul.train.session import Session
 from yxanul.train.state import Position, first_position
@@ -89,31 +87,15 @@ def _beginning(session: Session, request: RunRequest) -> Position:
     parent = None
     torch.manual_seed(session.config.optimization.seed)  # as every later beginning does
     if request.init_from is not None:
-        weights = _starting_weights(request.init_from)
         try:
-            copy_weights(weights, session.model)
-        except CorruptCheckpointError as error:
-            raise UsageError(f"--init_from {request.init_from}: {error}") from error
-        parent = str(weights.info.path.resolve())
+            parent = str(take_weights(request.init_from, session.model))
+        except YxanulError as error:
+            raise type(error)(f"--init_from {request.init_from}: {error}") from error
     if session.engine.processes.is_main:
         start = AttemptStart(0, step=first.first_step, parent=parent, reason="the run begins")
         begin_attempt(session.folder.lineage, start)
     session.engine.processes.barrier()
     return first_position(first)
-
-
-def _starting_weights(model: Path) -> Weights:
-    """Load what --init_from names: a checkpoint, or a run folder's newest of its last attempt."""
-    try:
-        found = find_weights(model)
-    except YxanulError as error:
-        raise type(error)(f"--init_from {model}: {error}") from error
-    if found.refused:
-        raise CorruptCheckpointError(
-            f"--init_from {model}: {next(iter(found.refused.values()))}; name another of its "
-            "checkpoints"
-        )
-    return found.weights
 
 
 def _newest(session: Session, attempt: int) -> Checkpoint | None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -55,7 +56,8 @@ def load_model(place: Path, *, precision: str | None = None) -> LoadedModel:
     model = Transformer.without_weights(
         config.model, compute_dtype=DTYPES[precision], attention="plain"
     )
-    model.load_state_dict(_fitting(weights, model), assign=True)
+    tensors = fitting(_as_tensors(weights.model), model, origin=weights.info.path)
+    model.load_state_dict(tensors, assign=True)
     return LoadedModel(
         model.to(device), load_tokenizer(), config, weights.info, notes=(*skipped, *notes)
     )
@@ -63,20 +65,30 @@ def load_model(place: Path, *, precision: str | None = None) -> LoadedModel:
 
 def copy_weights(weights: Weights | Checkpoint, model: Transformer) -> None:
     """Copy stored weights into the model; a misfit is a `CorruptCheckpointError`."""
-    model.load_state_dict(_fitting(weights, model))
+    tensors = _as_tensors(weights.model)
+    model.load_state_dict(fitting(tensors, model, origin=weights.info.path))
 
 
-def _fitting(weights: Weights | Checkpoint, model: Transformer) -> Mapping[str, Tensor]:
-    """Return the weights as tensors (no copies) if names and shapes are the model's."""
+def fitting(
+    tensors: Mapping[str, Tensor], model: Transformer, *, origin: Path
+) -> Mapping[str, Tensor]:
+    """Return the tensors of `origin` if names and shapes are the model's.
+
+    A misfit is a `CorruptCheckpointError`.
+    """
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: array.shape for name, array in weights.model.items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     for name in [*wanted, *found]:
         if wanted.get(name) != found.get(name):
             raise CorruptCheckpointError(
-                f"the weights of {weights.info.path} do not fit this model: {name} is "
+                f"the weights of {origin} do not fit this model: {name} is "
                 f"{found.get(name, 'absent')} and should be {wanted.get(name, 'absent')}"
             )
-    return {name: torch.from_numpy(array) for name, array in weights.model.items()}
+    return tensors
+
+
+def _as_tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def _precision(frozen: str, native: str) -> tuple[str, list[str]]:

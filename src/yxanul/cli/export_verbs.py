@@ -1,0 +1,153 @@
+"""`export`: a trained model for transformers or llama.cpp, compared with the model it came from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from yxanul.cli import options
+from yxanul.cli.output import print_json, say
+from yxanul.data.manifest import MANIFEST_NAME, load_manifest
+from yxanul.data.tokenizer import load_tokenizer
+from yxanul.data.validation import domain_documents
+from yxanul.errors import UsageError
+from yxanul.evaluate.models.loaded import fitting, load_model
+from yxanul.export.average import average, wanted_checkpoints
+from yxanul.export.checks import Subject
+from yxanul.export.exporting import KINDS, export_folder, export_gguf
+from yxanul.export.reading import is_hugging_face_folder, read_folder
+from yxanul.export.upload import check_repository, upload
+from yxanul.model.transformer import Transformer
+from yxanul.report.model_card import plain_card, write_card
+from yxanul.runfolder.layout import RunFolder
+
+_HELD_OUT_TOKENS = 4096
+
+To = Annotated[str, typer.Option("--to", help="hf (a folder for transformers) or gguf (a file).")]
+Place = Annotated[Path, typer.Option("--out", help="Where to write; it must not be there yet.")]
+Kind = Annotated[
+    str,
+    typer.Option(
+        "--type",
+        help=f"Numbers of hf: {', '.join(KINDS['hf'])}; of gguf: {', '.join(KINDS['gguf'])}.",
+    ),
+]
+Average = Annotated[
+    str | None,
+    typer.Option("--average", help="last:N = the mean of the run's last N checkpoints."),
+]
+Upload = Annotated[
+    str | None,
+    typer.Option(
+        "--upload",
+        help="owner/name: also put the folder into a private repository of the hub; the token is "
+        "read from HF_TOKEN alone.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """A model to export, and what is known of it."""
+
+    subject: Subject
+    title: str
+    card: str
+    notes: Sequence[str]
+
+
+def export(
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MODEL",
+            help="A run folder (its newest checkpoint), one of its checkpoints, or a Hugging Face "
+            "folder of this architecture.",
+        ),
+    ],
+    to: To,
+    out: Place,
+    kind: Kind = "f32",
+    averaged: Average = None,
+    upload_to: Upload = None,
+    json: options.Json = False,
+) -> None:
+    """Write a trained model for transformers or llama.cpp, and prove that it says the same there.
+
+    Example: yxanul export runs/first --to gguf --type q8_0 --out first.gguf
+    """
+    if to not in KINDS:
+        raise UsageError(f"--to {to}: it takes {' or '.join(KINDS)}")
+    if upload_to is not None:
+        if to != "hf":
+            raise UsageError("--upload takes a folder of --to hf")
+        check_repository(upload_to)
+    origin = _open(model, averaged=averaged)
+    for note in origin.notes:
+        say(note)
+    if to == "hf":
+        done = export_folder(origin.subject, out, kind=kind, card=origin.card, say=say)
+    else:
+        done = export_gguf(origin.subject, out, kind=kind, title=origin.title, say=say)
+    say(f"{done.place}: {done.bytes / 1e6:,.1f} MB, {kind}")
+    url = None if upload_to is None else upload(done.place, upload_to)
+    if url is not None:
+        say(f"uploaded to {url} (private)")
+    if json:
+        checks = [check.as_json() for check in done.checks]
+        size = {"out": str(done.place), "bytes": done.bytes, "type": kind}
+        print_json({"model": str(model), "to": to, **size, "checks": checks, "url": url})
+
+
+def _open(place: Path, *, averaged: str | None) -> _Origin:
+    if is_hugging_face_folder(place):
+        return _open_folder(place, averaged=averaged)
+    loaded = load_model(place, precision="fp32")
+    run = RunFolder(loaded.info.path.parents[1])
+    notes = list(loaded.notes)
+    transformer = loaded.model.cpu()
+    checkpoints = [loaded.info.path]
+    if averaged is not None:
+        if place.resolve() != run.root.resolve():
+            raise UsageError("--average takes a run folder, not one of its checkpoints")
+        checkpoints = wanted_checkpoints(run, averaged)
+        transformer.load_state_dict(average(checkpoints))
+    held_out, missing = _held_out(run, stage=loaded.config.stages[-1].name)
+    notes += missing
+    names = [path.name for path in checkpoints]
+    has_rows = run.metrics.is_file()
+    card = write_card(run.root, checkpoints=names) if has_rows else None
+    return _Origin(
+        Subject(transformer, loaded.tokenizer, held_out),
+        title=f"{run.root.resolve().name} {names[-1]}",
+        card=card or plain_card(run.root, loaded.config.model),
+        notes=notes,
+    )
+
+
+def _open_folder(place: Path, *, averaged: str | None) -> _Origin:
+    if averaged is not None:
+        raise UsageError("--average takes a run folder, not a Hugging Face folder")
+    read = read_folder(place)
+    transformer = Transformer.without_weights(read.config, attention="plain")
+    transformer.load_state_dict(fitting(read.tensors, transformer, origin=place), assign=True)
+    subject = Subject(transformer, load_tokenizer(), ())
+    title = place.resolve().name
+    notes = ("a Hugging Face folder has no held-out text: perplexity is not compared",)
+    card = place / "README.md"
+    # Licences and attributions stay with the weights.
+    text = card.read_text(encoding="utf-8") if card.is_file() else plain_card(place, read.config)
+    return _Origin(subject, title, card=text, notes=notes)
+
+
+def _held_out(run: RunFolder, *, stage: str) -> tuple[list[list[int]], list[str]]:
+    """Return ids of held-out documents of a stage, or why there are none."""
+    prepared = run.prepared_data()
+    if not (prepared / MANIFEST_NAME).is_file():
+        return [], [f"{prepared} is not there any more: perplexity is not compared"]
+    domains = domain_documents(
+        load_manifest(prepared), prepared, stage=stage, tokens_per_domain=_HELD_OUT_TOKENS
+    )
+    return [document.tolist() for found in domains.values() for document in found], []

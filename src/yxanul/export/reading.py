@@ -1,0 +1,96 @@
+"""Weights of a Hugging Face folder of our architecture, for a run that begins with them.
+
+Files are safetensors, whole or in shards; links and names that lead out of the folder are refused,
+and nothing else is read than config.json and those.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from yxanul.config.schema import ModelConfig
+from yxanul.errors import CorruptDataError, UsageError
+from yxanul.export.gemma import TENSOR_PREFIX, shape_of
+
+_LARGEST_JSON_BYTES = 16 << 20
+_HEAD = "lm_head.weight"
+_EMBEDDING = "embed_tokens.weight"
+
+
+@dataclass(frozen=True)
+class FolderWeights:
+    """What a Hugging Face folder holds."""
+
+    config: ModelConfig
+    tensors: dict[str, Tensor]
+    """fp32, by our names."""
+
+
+def is_hugging_face_folder(place: Path) -> bool:
+    """Tell whether a folder is one of `save_pretrained`, ours or another's."""
+    return (place / "config.json").is_file()
+
+
+def read_folder(folder: Path) -> FolderWeights:
+    """Read weights and shape of a folder.
+
+    Another architecture is a `UsageError`, a file that is damaged, missing or a link a
+    `CorruptDataError`.
+    """
+    config = shape_of(_read_json(folder / "config.json"), label=str(folder / "config.json"))
+    found: dict[str, Tensor] = {}
+    for path in _files(folder):
+        _refuse_links(path)
+        try:
+            found |= load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise CorruptDataError(f"{path} cannot be read as safetensors: {error}") from error
+    tensors = {
+        name.removeprefix(TENSOR_PREFIX): tensor.float()
+        for name, tensor in found.items()
+        if name != _HEAD
+    }
+    head, embedding = found.get(_HEAD), tensors.get(_EMBEDDING)
+    if head is not None and (embedding is None or not torch.equal(head.float(), embedding)):
+        raise UsageError(f"{folder} has a head of its own, and this model's is its embedding")
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise CorruptDataError(f"{folder}: {name} holds values that are not finite")
+    return FolderWeights(config, tensors)
+
+
+def _files(folder: Path) -> list[Path]:
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return [folder / "model.safetensors"]
+    shards = _read_json(index).get("weight_map")
+    names = sorted(set(shards.values())) if isinstance(shards, dict) else []
+    if not names or any(not isinstance(n, str) or Path(n).name != n for n in names):
+        raise CorruptDataError(f"{index} does not name files of its folder")
+    return [folder / name for name in names]
+
+
+def _refuse_links(path: Path) -> None:
+    if path.is_symlink() or not path.is_file():
+        raise CorruptDataError(f"{path} is missing, or a link; weights are plain files here")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    _refuse_links(path)
+    try:
+        if path.stat().st_size > _LARGEST_JSON_BYTES:
+            raise CorruptDataError(f"{path} is too large for what it should be")
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise CorruptDataError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise CorruptDataError(f"{path} is not a JSON object")
+    return value

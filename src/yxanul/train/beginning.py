@@ -1,0 +1,47 @@
+"""The weights that a run begins with when it does not begin with new ones."""
+
+from pathlib import Path
+
+import torch
+
+from yxanul.config.schema import ModelConfig
+from yxanul.errors import CorruptCheckpointError, UsageError
+from yxanul.evaluate.models.loaded import fitting
+from yxanul.export.reading import is_hugging_face_folder, read_folder
+from yxanul.model.transformer import Transformer
+from yxanul.runfolder.weights import find_weights
+
+# What a configuration may call otherwise without being another model.
+_FREE = {"name", "initializer_range", "max_position_embeddings"}
+
+
+def take_weights(place: Path, model: Transformer) -> Path:
+    """Give the model the weights of a checkpoint, a run folder or a Hugging Face folder.
+
+    Returns where they lie. Another shape is a `UsageError`, damage a `CorruptDataError`; a run
+    whose newest checkpoint is damaged is not replaced by an older one unasked.
+    """
+    if is_hugging_face_folder(place):
+        read = read_folder(place)
+        _refuse_another(read.config, model.config)
+        tensors, origin = read.tensors, place
+    else:
+        found = find_weights(place)
+        if found.refused:
+            raise CorruptCheckpointError(
+                f"{next(iter(found.refused.values()))}; name another of its checkpoints"
+            )
+        origin = found.weights.info.path
+        tensors = {name: torch.from_numpy(a) for name, a in found.weights.model.items()}
+    try:
+        model.load_state_dict(fitting(tensors, model, origin=origin))
+    except CorruptCheckpointError as error:  # they are whole, and another model's
+        raise UsageError(str(error)) from error
+    return origin.resolve()
+
+
+def _refuse_another(given: ModelConfig, ours: ModelConfig) -> None:
+    """Refuse a shape that the tensors' own shapes may not reveal, such as another rope_theta."""
+    for key, value in given.model_dump(exclude=_FREE).items():
+        if value != getattr(ours, key):
+            raise UsageError(f"its {key} is {value}, and this run's is {getattr(ours, key)}")

@@ -1,0 +1,233 @@
+"""A folder for transformers says what the model says, forwards and backwards, and comes back."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+import transformers
+from safetensors.torch import load_file, save_file
+
+from tests.export.subjects import run_with_checkpoints, subject
+from tests.model.tiny import difference, gradients, rows
+from yxanul.config.tokens import END_OF_TEXT
+from yxanul.errors import CorruptDataError, ExportCheckError, UsageError
+from yxanul.export.exporting import export_folder
+from yxanul.export.huggingface import TransformersReader
+from yxanul.export.reading import read_folder
+from yxanul.train.beginning import take_weights
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> tuple:
+    """A model and its folder."""
+    one, said = subject(), []
+    out = tmp_path_factory.mktemp("hf") / "model"
+    done = export_folder(one, out, kind="f32", card="# A card\n", say=said.append)
+    return one, out, done, said
+
+
+def test_logits_and_gradients_are_the_models(exported):
+    one, folder, _, _ = exported
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    inputs, targets = rows(3, 33, vocab=50257)
+    one.model.zero_grad()
+    one.model(inputs, targets).backward()
+    logits = theirs(inputs).logits
+    F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum").backward()
+    assert difference(one.model.logits(one.model.hidden_states(inputs)), logits) < 1e-5
+    reference = dict(theirs.model.named_parameters())
+    for name, gradient in gradients(one.model).items():
+        assert difference(gradient, reference[name].grad) < 1e-5, name
+
+
+def test_ids_of_special_tokens_are_gpt2s_and_nothing_pads(exported):
+    folder = exported[1]
+    config = transformers.AutoConfig.from_pretrained(folder)
+    assert (config.bos_token_id, config.eos_token_id) == (END_OF_TEXT, END_OF_TEXT)
+    assert config.pad_token_id is None
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    assert len(tokenizer) == 50257
+    assert tokenizer.bos_token_id == tokenizer.eos_token_id == END_OF_TEXT
+    assert tokenizer("a b")["input_ids"] == exported[0].tokenizer.encode("a b")
+    assert tokenizer.decode(tokenizer("  a  , b !")["input_ids"]) == "  a  , b !"
+
+
+def test_the_checks_are_told_with_their_figures(exported):
+    _, folder, done, said = exported
+    assert [check.name for check in done.checks] == ["token ids", "logits", "perplexity"]
+    assert done.checks[1].figure < 1e-5
+    assert done.bytes == sum(path.stat().st_size for path in folder.iterdir())
+    assert len(said) == 3
+    assert all("transformers" in line for line in said)
+    assert {path.name for path in folder.iterdir()} == {
+        "README.md",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+
+
+def test_the_way_back_and_out_again_gives_the_same_bytes(exported, tmp_path, call):
+    _, folder, _, _ = exported
+    code, _, told = call("export", folder, "--to", "hf", "--out", tmp_path / "again")
+    assert (code, "perplexity is not compared" in told) == (0, True)
+    for path in folder.iterdir():
+        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_a_run_begins_with_the_weights_of_a_folder(exported):
+    one, folder, _, _ = exported
+    other = subject().model
+    with torch.no_grad():
+        other.embed_tokens.weight.zero_()
+    assert take_weights(folder, other) == folder.resolve()
+    for name, tensor in one.model.state_dict().items():
+        assert torch.equal(other.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize("kind", ["bf16", "f16"])
+def test_smaller_numbers_are_rounded_and_held_to_that(tmp_path, kind):
+    done = export_folder(subject(), tmp_path / "m", kind=kind, card="", say=lambda _: None)
+    stored = load_file(tmp_path / "m" / "model.safetensors")
+    assert {str(t.dtype) for t in stored.values()} == {
+        {"bf16": "torch.bfloat16", "f16": "torch.float16"}[kind]
+    }
+    assert 0 < done.checks[1].figure < 5e-2
+
+
+@pytest.mark.parametrize(
+    ("broken", "word"),
+    [("encode", "other ids"), ("logits", "other logits"), ("held", "perplexity")],
+)
+def test_an_export_that_differs_is_taken_away(tmp_path, monkeypatch, broken, word):
+    one = subject()
+    encode, logits = TransformersReader.encode, TransformersReader.logits
+
+    def other_logits(reader: TransformersReader, ids: list[int]) -> torch.Tensor:
+        is_changed = broken == "logits" or list(ids) in one.held_out
+        return logits(reader, ids) * (1.01 if is_changed else 1.0)
+
+    if broken == "encode":
+        monkeypatch.setattr(TransformersReader, "encode", lambda s, text: encode(s, text)[:-1])
+    else:
+        monkeypatch.setattr(TransformersReader, "logits", other_logits)
+    with pytest.raises(ExportCheckError, match=word):
+        export_folder(one, tmp_path / "m", kind="f32", card="", say=lambda _: None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_written_is_refused_before_anything_is(tmp_path, call):
+    run = run_with_checkpoints(tmp_path / "run")
+    (tmp_path / "there").write_text("mine")
+    for words, told in [
+        (("--to", "onnx", "--out", "x"), "hf or gguf"),
+        (("--to", "hf", "--out", tmp_path / "there"), "there already"),
+        (("--to", "hf", "--type", "q8_0", "--out", tmp_path / "new"), "f32, bf16, f16"),
+        (("--to", "hf", "--average", "last:1", "--out", tmp_path / "new"), "last:N"),
+        (("--to", "hf", "--average", "last:5", "--out", tmp_path / "new"), "keeps 1"),
+        (("--to", "gguf", "--upload", "a/b", "--out", tmp_path / "new"), "--to hf"),
+        (("--to", "hf", "--upload", "a b", "--out", tmp_path / "new"), "owner/name"),
+    ]:
+        code, _, err = call("export", run.root, *words)
+        assert (code, told in err) == (30, True), (words, err)
+    assert (tmp_path / "there").read_text() == "mine"
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_average_is_the_mean_of_the_last_checkpoints(tmp_path, call):
+    run = run_with_checkpoints(tmp_path / "run", (1, 2, 3))
+    out = tmp_path / "mean"
+    words = ("--to", "hf", "--average", "last:2", "--out", out, "--json")
+    code, printed, _ = call("export", run.root, *words)
+    assert code == 0
+    assert json.loads(printed)["checks"][1]["figure"] < 1e-5
+    parts = [load_file(p / "model.safetensors") for p in sorted(run.checkpoints.glob("step-*"))[1:]]
+    for name, tensor in load_file(out / "model.safetensors").items():
+        mine = [part[name.removeprefix("model.")].double() for part in parts]
+        torch.testing.assert_close(tensor, (sum(mine) / 2).float(), rtol=0, atol=0)
+    assert "average of 2 checkpoints" not in (out / "README.md").read_text()  # has no rows
+
+
+def changed(folder: Path, target: Path, **config: object) -> Path:
+    """A copy of a folder with other settings."""
+    shutil.copytree(folder, target)
+    values = json.loads((target / "config.json").read_text())
+    (target / "config.json").write_text(json.dumps({**values, **config}))
+    return target
+
+
+@pytest.mark.parametrize(
+    ("config", "word"),
+    [
+        ({"model_type": "llama"}, "model_type"),
+        ({"hidden_activation": "silu"}, "activation"),
+        ({"attention_bias": True}, "attention_bias"),
+        ({"tie_word_embeddings": False}, "tie_word_embeddings"),
+        ({"rope_parameters": {"rope_type": "linear", "factor": 2.0}}, "rope_type"),
+        ({"rope_parameters": "x"}, "rope_parameters"),
+        ({"hidden_size": "wide"}, "hidden_size"),
+        ({"rope_parameters": {"rope_theta": 500.0}}, "rope_theta"),
+        ({"rms_norm_eps": 1e-3}, "rms_norm_eps"),
+        ({"num_hidden_layers": 3}, "num_hidden_layers"),
+    ],
+)
+def test_another_architecture_is_refused_by_name(exported, tmp_path, config, word):
+    folder = changed(exported[1], tmp_path / "other", **config)
+    with pytest.raises(UsageError, match=word):
+        take_weights(folder, subject().model)
+
+
+def test_a_head_of_its_own_is_refused_and_a_copy_of_the_embedding_is_not(exported, tmp_path):
+    folder = changed(exported[1], tmp_path / "other")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+    save_file(tensors, folder / "model.safetensors")
+    assert "lm_head.weight" not in read_folder(folder).tensors
+    tensors["lm_head.weight"][0, 0] += 1
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(UsageError, match="a head of its own"):
+        read_folder(folder)
+
+
+def test_shards_are_read_together_and_lead_nowhere_else(exported, tmp_path):
+    folder = changed(exported[1], tmp_path / "other")
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    half = len(tensors) // 2
+    index = {}
+    for number, names in enumerate((list(tensors)[:half], list(tensors)[half:])):
+        save_file({name: tensors[name] for name in names}, folder / f"part{number}.safetensors")
+        index |= dict.fromkeys(names, f"part{number}.safetensors")
+    place = folder / "model.safetensors.index.json"
+    place.write_text(json.dumps({"weight_map": index}))
+    assert len(read_folder(folder).tensors) == len(tensors)
+    place.write_text(json.dumps({"weight_map": {**index, "x": "../part0.safetensors"}}))
+    with pytest.raises(CorruptDataError, match="does not name files"):
+        read_folder(folder)
+
+
+def test_damage_and_links_are_refused(exported, tmp_path):
+    folder = changed(exported[1], tmp_path / "other")
+    weights = folder / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[: len(content) // 2])
+    with pytest.raises(CorruptDataError, match="safetensors"):
+        read_folder(folder)
+    weights.unlink()
+    weights.symlink_to(exported[1] / "model.safetensors")
+    with pytest.raises(CorruptDataError, match="a link"):
+        read_folder(folder)
+    tensors = load_file(exported[1] / "model.safetensors")
+    tensors["model.norm.weight"][0] = float("nan")
+    weights.unlink()
+    save_file(tensors, weights)
+    with pytest.raises(CorruptDataError, match="not finite"):
+        read_folder(folder)
+    (folder / "config.json").write_text("[1]")
+    with pytest.raises(CorruptDataError, match="not a JSON object"):
+        read_folder(folder)
