@@ -1,0 +1,141 @@
+"""An upload goes to a private repository, with a token that appears nowhere else."""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+TOKEN = "hf_no_real_token_0123456789"
+UPLOAD = """
+import sys
+from pathlib import Path
+from yxanul.errors import YxanulError
+from yxanul.export.upload import check_repository, upload
+try:
+    check_repository(sys.argv[2])
+    print(upload(Path(sys.argv[1]), sys.argv[2]))
+except YxanulError as error:
+    sys.exit(f"{type(error).__name__}: {error}")
+"""
+
+
+class Hub(BaseHTTPRequestHandler):
+    """What the client asks of the hub when it makes a commit of small files."""
+
+    private = True
+    refuse: int | None = None
+    seen: list[str]
+    files: dict[str, bytes]
+    tokens: set[str | None]
+
+    def do_GET(self) -> None:
+        self._answer({"id": "me/tale", "private": self.private, "siblings": [], "sha": "0" * 40})
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.seen.append(self.path)
+        self.tokens.add(self.headers.get("Authorization"))
+        if self.path == "/api/repos/create":
+            assert json.loads(body)["visibility"] == "private"
+            self._answer({"url": f"{self.address}/me/tale", "id": "me/tale"})
+        elif "/preupload/" in self.path:
+            names = [one["path"] for one in json.loads(body)["files"]]
+            self._answer({"files": [_regular(name) for name in names]})
+        elif self.path == "/api/validate-yaml":
+            self._answer({"errors": [], "warnings": []})
+        else:
+            rows = [json.loads(line) for line in body.splitlines()]
+            for row in rows:
+                if row["key"] == "file":
+                    self.files[row["value"]["path"]] = base64.b64decode(row["value"]["content"])
+            commit = {"commitUrl": f"{self.address}/me/tale/commit/1", "commitOid": "1" * 40}
+            self._answer(commit)
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+    def _answer(self, value: dict) -> None:
+        content = json.dumps({} if self.refuse else value).encode()
+        self.send_response(self.refuse or 200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def _regular(name: str) -> dict:
+    return {"path": name, "uploadMode": "regular", "shouldIgnore": False, "oid": None}
+
+
+def upload_to(folder: Path, home: Path, **hub: object) -> tuple[subprocess.CompletedProcess, type]:
+    """Upload a folder to a stand-in of the hub in a process of its own."""
+    handler = type("Standin", (Hub,), {"seen": [], "files": {}, "tokens": set(), **hub})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+        "HF_HUB_OFFLINE": "0",
+        "HF_HOME": str(home),
+        "HF_TOKEN": TOKEN,
+        "NO_PROXY": "127.0.0.1",
+        "PYTHONPATH": "src",
+    }
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", UPLOAD, str(folder), "me/tale"],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=120,
+            check=False,
+        )
+    finally:
+        server.shutdown()
+        server.server_close()
+    return done, handler
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Two small files."""
+    made = tmp_path / "model"
+    made.mkdir()
+    (made / "config.json").write_text('{"model_type": "gemma"}')
+    (made / "README.md").write_text("# A card\n")
+    return made
+
+
+def test_a_folder_arrives_in_a_private_repository(folder, tmp_path):
+    done, hub = upload_to(folder, tmp_path / "home")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("/me/tale")
+    for path in folder.iterdir():
+        assert hub.files[path.name] == path.read_bytes()
+    assert hub.tokens == {f"Bearer {TOKEN}"}
+    assert TOKEN not in done.stdout + done.stderr
+
+
+def test_a_public_repository_gets_nothing(folder, tmp_path):
+    done, hub = upload_to(folder, tmp_path / "home", private=False)
+    assert done.returncode == 1
+    assert "is a public repository" in done.stderr
+    assert hub.files == {}
+
+
+def test_a_refusal_of_the_hub_is_told_without_the_token(folder, tmp_path):
+    done, _ = upload_to(folder, tmp_path / "home", refuse=403)
+    assert done.returncode == 1
+    assert "InfrastructureError: the hub did not take me/tale" in done.stderr
+    assert str(folder) in done.stderr
+    assert TOKEN not in done.stdout + done.stderr
