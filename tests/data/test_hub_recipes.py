@@ -141,6 +141,7 @@ def test_rows_become_question_and_answer(prepared) -> None:
             assert re.fullmatch(form, text), text
 
 
+@pytest.mark.slow
 def test_a_model_trains_on_it(hub, prepared, tmp_path) -> None:
     model = tmp_path / "tiny.yaml"
     model.write_text(yaml.safe_dump({"model": TINY}))
@@ -175,6 +176,7 @@ def private_source() -> SourceConfig:
     return SourceConfig(**yaml.safe_load(re.sub(r"\n\s*#", " ", found[1])))
 
 
+@pytest.mark.slow
 def test_the_private_alternative_of_the_recipe_works_with_a_token(hub, tmp_path) -> None:
     hub.break_with()
     source = private_source()

@@ -90,6 +90,7 @@ def test_a_stop_of_the_run_itself_is_a_reason_to_start_it_again(world):
     assert "it was asked to stop, and saved, started again in 0 s" in told
 
 
+@pytest.mark.slow
 def test_a_refusal_keeps_its_code_under_torchrun_and_is_not_tried_again(world):
     command = world.command("run", "run", "--resume", "step-00000099-a0")
     process = supervised(*ranks(command))

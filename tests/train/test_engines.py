@@ -74,6 +74,7 @@ def test_ranks_that_share_the_optimizer_train_as_those_that_do_not(world):
     assert apart(world.checkpoints("shared")[-1], world.checkpoints("whole")[-1]) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.fault(23)
 def test_what_ranks_shared_one_takes_up_and_hands_back(world):
     """2 processes, then 1, then 2: the steps of one that did them all, with Muon for matrices."""

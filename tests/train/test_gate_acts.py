@@ -140,7 +140,14 @@ def kill_when(moment: Callable[[Path], bool], world: World, settings: dict) -> N
 
 
 @pytest.mark.fault(40)
-@pytest.mark.parametrize("moment", [gate_is_scoring, verdict_is_written, attempt_has_begun])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param(gate_is_scoring, marks=pytest.mark.slow),
+        verdict_is_written,
+        pytest.param(attempt_has_begun, marks=pytest.mark.slow),
+    ],
+)
 def test_a_kill_at_the_gate_leads_to_the_same_end(forgetful, tmp_path, moment):
     world = World.create(tmp_path / "world")
     kill_when(moment, world, FORGETFUL)
@@ -253,7 +260,9 @@ def plateau_is_asked(run: Path) -> bool:
     return gates.exists() and '"plateau"' in gates.read_text()
 
 
-@pytest.mark.parametrize("moment", [plateau_is_asked, attempt_has_begun])
+@pytest.mark.parametrize(
+    "moment", [plateau_is_asked, pytest.param(attempt_has_begun, marks=pytest.mark.slow)]
+)
 def test_a_kill_at_the_plateau_leads_to_the_same_end(lengthened, tmp_path, moment):
     world = World.create(tmp_path / "world")
     kill_when(moment, world, STILL)
@@ -293,6 +302,7 @@ def test_thresholds_may_not_change_after_the_stage_has_started(tmp_path):
     assert "another version of yxanul" in finished.stderr
 
 
+@pytest.mark.slow
 def test_two_ranks_roll_back_alike(tmp_path):
     world = World.create(tmp_path / "world")
     world.launch("run", "run", *sets(FORGETFUL))

@@ -51,8 +51,14 @@ def test_a_gate_stops_a_run_that_will_not_fit_its_budget(tmp_path):
     world = World.create(tmp_path)
     world.finish("train", "run", "--stage", STAGES[0])
     seconds = rows(world.root / "run", "spending.jsonl")[-1]["seconds"]
-    budget = f"budget.hours={1.2 * seconds / 3600}"
-    world.finish("run", "tight", "--set", budget, "--set", "gate.min_improvement=0.0001", code=20)
+    # Enough for the first stage on a machine that is 20 times as slow as a moment ago, and too
+    # little for the second one, 400 times as long, if it is 20 times as fast.
+    tight = {
+        "budget.hours": 20 * seconds / 3600,
+        "gate.min_improvement": 0.0001,
+        f"{STAGES[1]}.training.total_tokens": 400 * STEPS * BATCH_TOKENS,
+    }
+    world.finish("run", "tight", *sets(tight), code=20)
 
 
 def test_dollars_need_a_price(tmp_path):

@@ -37,7 +37,14 @@ def assert_ends_like(world: World, out: str, unbroken: World) -> None:
 
 
 # Before the first checkpoint, between two, on one, at the end of a stage, in the second stage.
-@pytest.mark.parametrize("steps", [(1, 7), (3, STEPS), (5, 12, 15)])
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param((1, 7), marks=pytest.mark.slow),
+        (3, STEPS),
+        pytest.param((5, 12, 15), marks=pytest.mark.slow),
+    ],
+)
 def test_a_killed_run_ends_bitwise_like_the_unbroken_one(unbroken, tmp_path, steps):
     world = World.create(tmp_path / "world")
     for step in steps:

@@ -23,7 +23,7 @@ from yxanul.cli.main import main
 
 STAGES = ("stage1_tales", "stage2_sums")
 STEPS = 8
-BATCH_TOKENS = 256
+BATCH_TOKENS = 128
 
 _WHO = ("The miller", "A young sailor", "Her brother", "The old clock maker", "Nobody in town")
 _DOES = ("carried", "forgot", "painted", "hid", "sold", "mended")
@@ -76,7 +76,7 @@ def write_configs(folder: Path) -> Path:
     optimization = {
         "seed": 3,
         "optimizer": {"name": "muon", "max_grad_norm": 1.0, "weight_decay": 0.01},
-        "compute": {"precision": "fp32", "threads": 1, "micro_batch_tokens": 128},
+        "compute": {"precision": "fp32", "threads": 1, "micro_batch_tokens": 64},
         "checkpoint": {"every_s": None, "every_steps": 3, "keep": 2},
         "logging": {"every_steps": 1, "prompts": ["The miller"], "prompt_tokens": 6},
     }
@@ -102,7 +102,7 @@ def _stage(name: str, *, replay_share: float) -> dict:
             ],
         },
         "data": {"source": "hub", "replay_share": replay_share, "validation_fraction": 0.1},
-        "evaluation": {"every_fraction": 0.5, "tokens_per_domain": 400, "seq_len": 64},
+        "evaluation": {"every_fraction": 0.5, "tokens_per_domain": 200, "seq_len": 64},
         # A run of a few steps always falls: what still falls is lengthened in tests of that alone.
         "gate": {"min_improvement": 0.005, "extension": {"when": "short"}},
     }
@@ -198,7 +198,7 @@ class Finished:
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen) -> None:
     """Wait until the condition holds; fail with what the process printed if it ends before."""
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 240
     while not condition():
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
