@@ -105,8 +105,9 @@ def bpb_chart(run: Run) -> Chart | None:
         name="bpb",
         title="Bits per byte of held-out documents",
         caption="Bits that the model needs for one byte of documents it never trained on, per "
-        "domain; lower is better. A line that rises after its own stage is forgetting. Dotted lines and "
-        "small numbers mark where a stage begins." + _not_drawn(len(run.scores) - len(placed)),
+        "domain; lower is better. A line that rises after its own stage is forgetting. Dotted "
+        "lines and small numbers mark where a stage begins."
+        + _not_drawn(len(run.scores) - len(placed)),
         data=data,
         layout=layout(
             430,
