@@ -20,6 +20,7 @@ from yxanul.cli import (
     plan_verbs,
     report_verbs,
     run_verbs,
+    serve_verbs,
     supervise_verbs,
 )
 from yxanul.cli.output import print_json, say
@@ -63,6 +64,7 @@ app.command("gate")(gate_verbs.gate)
 app.command("report")(report_verbs.report)
 app.command("doctor")(doctor_verbs.doctor)
 app.command("generate")(generate_verbs.generate)
+app.command("serve")(serve_verbs.serve)
 app.add_typer(bench_verbs.app, name="bench")
 app.command("supervise")(supervise_verbs.supervise)
 
