@@ -26,7 +26,7 @@ from yxanul.model.transformer import Transformer
 from yxanul.runfolder.layout import RunFolder
 
 ROOT = Path(__file__).parents[2]
-POSITIONS = 512
+POSITIONS = 8192
 # fp32: rows beside one another change no text. Long enough for a client to leave in between.
 OWN_SETTINGS = (*SETTINGS, "compute.precision=fp32", f"model.max_position_embeddings={POSITIONS}")
 
@@ -85,7 +85,7 @@ def serving(*words: object, token: str | None = None) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory) -> Path:
-    """A run folder with a model that says more than one word, of a context of 512."""
+    """A run folder with a model that says more than one word, of a long context."""
     root = tmp_path_factory.mktemp("serve") / "tales"
     configs = write_configs(root.with_name("configs"))
     config = load_config(configs, overrides=OWN_SETTINGS)

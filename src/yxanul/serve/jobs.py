@@ -57,9 +57,10 @@ class Job:
             yield number, event
 
     def drop(self) -> None:
-        """Give up what is not written yet."""
+        """Give up what is not written yet; whoever waits for pieces gets an error."""
         for choice in self._choices:
             choice.is_dropped = True
+        self._events.put_nowait((0, RequestError("the client has left", status=499)))
 
     def _sender(self, number: int) -> Callable[[Event], None]:
         def send(event: Event) -> None:

@@ -233,12 +233,12 @@ def _include_usage(fields: Mapping[str, Any], *, stream: bool) -> bool:
         raise _wrong(fields, "stream_options", wanted='an object that holds "include_usage"')
     if given and not stream:
         raise _wrong(fields, "stream_options", wanted="left out unless stream is true")
-    wanted = given.get("include_usage")
-    if wanted not in (True, False, None):
+    wanted = given.get("include_usage", False)
+    if not isinstance(wanted, bool):
         raise _wrong(
             fields, "stream_options", wanted='an object whose "include_usage" is true or false'
         )
-    return bool(wanted)
+    return wanted
 
 
 def _whole(
