@@ -27,6 +27,7 @@ from yxanul.runfolder.layout import RunFolder
 
 ROOT = Path(__file__).parents[2]
 POSITIONS = 8192
+TOKEN = "a-secret"
 # fp32: rows beside one another change no text. Long enough for a client to leave in between.
 OWN_SETTINGS = (*SETTINGS, "compute.precision=fp32", f"model.max_position_embeddings={POSITIONS}")
 
@@ -100,6 +101,13 @@ def run(tmp_path_factory) -> Path:
 def server(run) -> Iterator[Server]:
     """One server for all tests that do not end it."""
     with serving(run, "--batch", 8) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def guarded(run) -> Iterator[Server]:
+    """One server that asks for `TOKEN` and writes a single text at a time."""
+    with serving(run, "--batch", 1, token=TOKEN) as found:
         yield found
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from scripts.chromium import find_chromium, open_page
-from tests.serve.conftest import serving, wait_for
+from tests.serve.conftest import TOKEN, wait_for
 from tests.serve.test_batching import health
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="Chromium is not installed")
@@ -123,15 +123,14 @@ def test_it_fits_its_window_and_every_control_has_a_name(browser, server, view, 
     assert ground == ("rgb(17, 20, 24)" if dark else "rgb(250, 250, 248)")
 
 
-def test_a_token_is_asked_for_where_one_is_needed(browser, run):
-    with serving(run, token="a-secret") as guarded:
-        show(browser, guarded)
-        assert text(browser, "model") == "needs a token"
-        fill(browser, token="wrong")
-        browser.wait("!document.getElementById('error').hidden")
-        assert "a token is required" in text(browser, "error")
-        fill(browser, token="a-secret", max_tokens=5)
-        browser.wait("document.getElementById('model').textContent.startsWith('tales')")
-        click(browser, "write")
-        browser.wait(ENDED)
-        assert text(browser, "ended") == "at its limit"
+def test_a_token_is_asked_for_where_one_is_needed(browser, guarded):
+    show(browser, guarded)
+    assert text(browser, "model") == "needs a token"
+    fill(browser, token="wrong")
+    browser.wait("!document.getElementById('error').hidden")
+    assert "a token is required" in text(browser, "error")
+    fill(browser, token=TOKEN, max_tokens=5)
+    browser.wait("document.getElementById('model').textContent.startsWith('tales')")
+    click(browser, "write")
+    browser.wait(ENDED)
+    assert text(browser, "ended") == "at its limit"

@@ -31,6 +31,7 @@ _GRACE_S = 5.0
 _SENDING_S = 3
 # Beyond so many the file descriptors of a process would end.
 _CONNECTIONS = 512
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -111,7 +112,7 @@ def _http_server(engine: Engine, loaded: LoadedModel, *, is_open: bool, endpoint
         engine=engine,
         tokenizer=loaded.tokenizer,
         bounds=Bounds(_name(loaded), loaded.config.model.max_position_embeddings, WAITING),
-        hosts=None if is_open else frozenset({"localhost", "127.0.0.1", "::1", endpoint.host}),
+        hosts=None if is_open else frozenset({*_LOOPBACK, endpoint.host.lower()}),
         token=endpoint.token,
         created=int(time.time()),
     )
@@ -122,6 +123,7 @@ def _http_server(engine: Engine, loaded: LoadedModel, *, is_open: bool, endpoint
         loop="asyncio",
         lifespan="off",
         log_config=None,
+        log_level="error",
         access_log=False,
         server_header=False,
         limit_concurrency=_CONNECTIONS,
