@@ -16,6 +16,7 @@ import pytest
 import torch
 from openai import OpenAI
 
+from scripts.chromium import Page, find_chromium, open_page
 from tests.evaluate.runs import SETTINGS, add_checkpoint
 from tests.train.world import write_configs
 from yxanul.config.load import dump_config, load_config
@@ -27,7 +28,6 @@ from yxanul.runfolder.layout import RunFolder
 
 ROOT = Path(__file__).parents[2]
 POSITIONS = 8192
-TOKEN = "a-secret"
 # fp32: rows beside one another change no text. Long enough for a client to leave in between.
 OWN_SETTINGS = (*SETTINGS, "compute.precision=fp32", f"model.max_position_embeddings={POSITIONS}")
 
@@ -105,10 +105,13 @@ def server(run) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def guarded(run) -> Iterator[Server]:
-    """One server that asks for `TOKEN` and writes a single text at a time."""
-    with serving(run, "--batch", 1, token=TOKEN) as found:
-        yield found
+def browser() -> Iterator[Page]:
+    """One Chromium for all tests; a test without one is skipped."""
+    chromium = find_chromium()
+    if chromium is None:
+        pytest.skip("Chromium is not installed")
+    with open_page(chromium) as page:
+        yield page
 
 
 @pytest.fixture

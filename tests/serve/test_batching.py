@@ -24,7 +24,7 @@ def options(number: int) -> dict:
     prompt = " ".join(WORDS[(number + i) % len(WORDS)] for i in range(1 + 17 * number % 61))
     return {
         "prompt": prompt,
-        "max_tokens": 1 + 13 * number % 47,
+        "max_tokens": 1 + 13 * number % 23,
         "temperature": (0, 0.7, 1.0)[number % 3],
         "top_k": (50257, 20)[number % 2],
         "seed": number,

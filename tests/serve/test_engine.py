@@ -29,7 +29,7 @@ class Listener:
 
     def __init__(
         self,
-        body: bytes = b'{"prompt": "The cat", "max_tokens": 1000}',
+        body: bytes = b'{"prompt": "The cat", "max_tokens": 25}',
         *,
         leaves_after: int | None = None,
     ) -> None:

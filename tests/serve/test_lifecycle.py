@@ -6,9 +6,19 @@ import threading
 import openai
 import pytest
 
-from tests.serve.conftest import TOKEN, start, wait_for
+from tests.serve.conftest import serving, wait_for
 from tests.serve.test_batching import health
+from tests.serve.test_playground import ENDED, click, fill, show, text
 from tests.serve.test_refusals import error
+
+TOKEN = "a-secret"
+
+
+@pytest.fixture(scope="module")
+def guarded(run):
+    """A server with a token that writes one text at a time; the last of its tests ends it."""
+    with serving(run, "--batch", 1, token=TOKEN) as found:
+        yield found
 
 
 def client(server, key: str = TOKEN) -> openai.OpenAI:
@@ -40,10 +50,22 @@ def test_when_the_queue_is_full_the_next_one_is_told_to_come_back(guarded):
         wait_for(lambda: health(guarded)["running"] + health(guarded)["waiting"] == 0)
 
 
-def test_texts_end_with_the_server_which_leaves_cleanly(run):
+def test_the_playground_asks_for_a_token(browser, guarded):
+    show(browser, guarded)
+    assert text(browser, "model") == "needs a token"
+    fill(browser, token="wrong")
+    browser.wait("!document.getElementById('error').hidden")
+    assert "a token is required" in text(browser, "error")
+    fill(browser, token=TOKEN, max_tokens=5)
+    browser.wait("document.getElementById('model').textContent.startsWith('tales')")
+    click(browser, "write")
+    browser.wait(ENDED)
+    assert text(browser, "ended") == "at its limit"
+
+
+def test_texts_end_with_the_server_which_leaves_cleanly(guarded):
     told: list[openai.APIError] = []
-    server = start(run, "--batch", 1)
-    with client(server) as here:
+    with client(guarded) as here:
 
         def wait() -> None:
             with pytest.raises(openai.APIError) as ended:
@@ -54,17 +76,17 @@ def test_texts_end_with_the_server_which_leaves_cleanly(run):
         next(stream)
         waiting = threading.Thread(target=wait)
         waiting.start()
-        wait_for(lambda: health(server)["waiting"] == 1)
-        server.process.send_signal(signal.SIGINT)
+        wait_for(lambda: health(guarded)["waiting"] == 1)
+        guarded.process.send_signal(signal.SIGINT)
         with pytest.raises(openai.APIError, match="shutting down"):
             list(stream)
         waiting.join(20)
     assert told[0].status_code == 503
-    _, err = server.process.communicate(timeout=20)
-    assert server.process.returncode == 0, err
+    _, err = guarded.process.communicate(timeout=20)
+    assert guarded.process.returncode == 0, err
     said = [line for line in err.splitlines() if "this device lacks" not in line]
     assert said[0].endswith(
-        f"is served as tales at {server.url}/v1; a page to try it: {server.url}"
+        f"is served as tales at {guarded.url}/v1; a page to try it: {guarded.url}"
     )
     assert said[1:] == ["stopped"]
 

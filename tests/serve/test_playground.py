@@ -2,11 +2,8 @@
 
 import pytest
 
-from scripts.chromium import find_chromium, open_page
-from tests.serve.conftest import TOKEN, wait_for
+from tests.serve.conftest import wait_for
 from tests.serve.test_batching import health
-
-pytestmark = pytest.mark.skipif(find_chromium() is None, reason="Chromium is not installed")
 
 DESKTOP, PHONE = (1280, 900), (390, 844)
 NOISE = {"Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown"}
@@ -15,13 +12,6 @@ UNNAMED = """[...document.querySelectorAll("input, textarea, button")].filter(
 SMALL = """[...document.querySelectorAll("button, input[type=text], input[type=number]")].filter(
   (one) => one.offsetParent && one.getBoundingClientRect().height < 40).map((one) => one.id)"""
 ENDED = "document.getElementById('ended').textContent !== '–'"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """One Chromium for all tests of this file."""
-    with open_page(find_chromium()) as page:
-        yield page
 
 
 def show(browser, server, view=DESKTOP, *, dark=False) -> None:
@@ -121,16 +111,3 @@ def test_it_fits_its_window_and_every_control_has_a_name(browser, server, view, 
     assert browser.evaluate(SMALL) == []
     ground = browser.evaluate("getComputedStyle(document.body).backgroundColor")
     assert ground == ("rgb(17, 20, 24)" if dark else "rgb(250, 250, 248)")
-
-
-def test_a_token_is_asked_for_where_one_is_needed(browser, guarded):
-    show(browser, guarded)
-    assert text(browser, "model") == "needs a token"
-    fill(browser, token="wrong")
-    browser.wait("!document.getElementById('error').hidden")
-    assert "a token is required" in text(browser, "error")
-    fill(browser, token=TOKEN, max_tokens=5)
-    browser.wait("document.getElementById('model').textContent.startsWith('tales')")
-    click(browser, "write")
-    browser.wait(ENDED)
-    assert text(browser, "ended") == "at its limit"

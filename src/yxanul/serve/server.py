@@ -27,7 +27,7 @@ TOKEN_VARIABLE = "YXANUL_SERVE_TOKEN"
 WAITING = 256
 """Texts that may wait, and that one request may ask for."""
 # How long texts are still written after a signal, and answers sent after that.
-_GRACE_S = 5.0
+_GRACE_S = 3.0
 _SENDING_S = 3
 # Beyond so many the file descriptors of a process would end.
 _CONNECTIONS = 512
