@@ -86,13 +86,14 @@ def serve(
                 target=_run, args=(server, listener), kwargs={"ended": stop.asked}, name="http"
             )
             thread.start()
-            ready(ready_now)
-            stop.asked.wait()
-            engine.close(grace_s=_GRACE_S)
-            has_failed = not thread.is_alive()
-            server.should_exit = True
-            thread.join()
-    if has_failed:
+            try:
+                ready(ready_now)
+                stop.asked.wait()
+            finally:
+                engine.close(grace_s=_GRACE_S)
+                server.should_exit = True
+                thread.join()
+    if not stop.is_signalled:
         raise RuntimeError("the HTTP server has ended by itself")
 
 
@@ -133,10 +134,11 @@ def _http_server(engine: Engine, loaded: LoadedModel, *, is_open: bool, endpoint
 
 
 class _Stop:
-    """Whether a signal has asked to stop; the second one ends the process at once."""
+    """When to stop: at a signal, whose second one ends the process at once, or a failure."""
 
     def __init__(self) -> None:
         self.asked = threading.Event()
+        self.is_signalled = False
 
     def __enter__(self) -> "_Stop":
         self._before = {one: signal.signal(one, self._take) for one in _SIGNALS}
@@ -147,8 +149,9 @@ class _Stop:
             signal.signal(one, handler)
 
     def _take(self, number: int, _frame: FrameType | None) -> None:
-        if self.asked.is_set():
+        if self.is_signalled:
             os._exit(128 + number)
+        self.is_signalled = True
         self.asked.set()
 
 
