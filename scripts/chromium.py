@@ -20,8 +20,9 @@ from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars")
-# No name resolves: whatever the page asked for outside its own file would fail, and be seen.
-OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND"
+# No name resolves: whatever the page asked for outside its own file or server would fail, and be
+# seen.
+OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 
 
 def find_chromium() -> str | None:

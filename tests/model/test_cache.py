@@ -94,3 +94,27 @@ def test_a_row_longer_than_the_columns_in_use_is_not_adopted_beside_them():
     model.next_logits(rows(1, 12)[0], read)
     with pytest.raises(ValueError, match="12 tokens do not fit beside rows of 9 columns"):
         cache.adopt(read, [(0, 12)], first=2)
+
+
+def test_rows_are_shifted_so_that_a_longer_one_is_adopted_beside_them():
+    model = model_with_norms(shape(), attention="plain")
+    cache = joined(model)
+    longer = rows(1, 12, seed=4)[0]
+    read = empty(model, batch=1, columns=12)
+    model.next_logits(longer, read)
+    cache.reach(12, rows=2)
+    cache.adopt(read, [(0, 12)], first=2)
+    assert (cache.used, cache.starts[:3]) == (12, [3, 8, 0])
+    found = model.next_logits(torch.tensor([[8], [9], [10]]), cache)
+    for row, seen in enumerate([prompts()[0, :9], prompts()[1, :4], longer[0]]):
+        wanted = alone(model, [*seen.tolist(), 8 + row])[-1]
+        assert difference(found[row], wanted) < 1e-5
+
+
+def test_rows_beyond_a_column_stay_and_one_beyond_the_cache_is_refused():
+    model = model_with_norms(shape(), attention="plain")
+    cache = joined(model)
+    cache.reach(5, rows=4)
+    assert cache.used == 9
+    with pytest.raises(ValueError, match="column 41 is beyond the 40"):
+        cache.reach(41, rows=4)

@@ -21,6 +21,7 @@ from yxanul.cli import (
     plan_verbs,
     report_verbs,
     run_verbs,
+    serve_verbs,
     supervise_verbs,
 )
 from yxanul.cli.output import print_json, say
@@ -65,6 +66,7 @@ app.command("report")(report_verbs.report)
 app.command("doctor")(doctor_verbs.doctor)
 app.command("generate")(generate_verbs.generate)
 app.command("export")(export_verbs.export)
+app.command("serve")(serve_verbs.serve)
 app.add_typer(bench_verbs.app, name="bench")
 app.command("supervise")(supervise_verbs.supervise)
 

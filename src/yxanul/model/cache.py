@@ -145,6 +145,22 @@ class KeyValueCache:
             for ours, theirs in zip(self.layers, other.layers, strict=True):
                 ours.adopt(theirs, row=row, place=place, span=span)
 
+    def reach(self, column: int, *, rows: int) -> None:
+        """Shift the first rows to the right until they end in `column`, unless they are beyond it.
+
+        A longer row can then be adopted beside them. No row's positions change.
+        """
+        further = column - self.used
+        if further <= 0:
+            return
+        if column > self.columns:
+            raise ValueError(f"column {column} is beyond the {self.columns} of this cache")
+        first, kept = min(self.starts[:rows]), slice(0, rows)
+        for layer in self.layers:
+            layer.copy((kept, slice(first, self.used)), (kept, slice(first + further, column)))
+        self.starts[:rows] = [start + further for start in self.starts[:rows]]
+        self.used = column
+
     def move(self, source: int, target: int) -> None:
         """Copy a row over another one."""
         span = slice(self.starts[source], self.used)

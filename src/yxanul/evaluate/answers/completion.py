@@ -39,10 +39,14 @@ class TextStream:
         self._held = ""
         self.is_stopped = False
         """Whether a stop text was met."""
+        self.decoded = 0
+        """Characters of the text so far, those held back too."""
 
     def push(self, token: int) -> str:
         """Take one id; return the text that is certain now and was not returned before."""
-        self._held += self._decoder.decode(self._tokenizer.decode_bytes([token]))
+        more = self._decoder.decode(self._tokenizer.decode_bytes([token]))
+        self.decoded += len(more)
+        self._held += more
         found = [at for text in self._stop_texts if (at := self._held.find(text)) >= 0]
         self.is_stopped = bool(found)
         certain = min(found) if found else len(self._held) - self._doubtful()

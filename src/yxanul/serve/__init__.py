@@ -1,0 +1,1 @@
+"""The completions server: texts of many requests, written at once by one model."""

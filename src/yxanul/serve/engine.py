@@ -1,0 +1,130 @@
+"""One thread owns the model and writes the texts of all requests together.
+
+In each turn it reads a piece of the prompts that wait, if there are free rows, and writes one token
+of every text: new texts join while others are written, and neither holds the other up for long.
+Other threads hand choices in and mark those that nobody waits for; nothing else is shared.
+"""
+
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import torch
+
+from yxanul.data.tokenizer import Tokenizer
+from yxanul.model.generation import decoding_copy
+from yxanul.model.transformer import Transformer
+from yxanul.serve.choices import Choice
+from yxanul.serve.refusals import RequestError, queue_full, stopping
+from yxanul.serve.rows import Reading, Rows
+
+
+class Engine:
+    """Writes texts until it is closed; at most `batch` at once while `waiting` more wait."""
+
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        *,
+        batch: int,
+        waiting: int,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._model, self._tokenizer, self._batch = decoding_copy(model), tokenizer, batch
+        self._rows = self._new_rows()
+        self._reading: Reading | None = None
+        self._most_waiting = waiting
+        self._waiting: deque[Choice] = deque()
+        self._tell = tell
+        self._news = threading.Condition()
+        self._ends_at: float | None = None
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def submit(self, choices: Sequence[Choice]) -> None:
+        """Take texts in, all or none of them; a `RequestError` when they are too many."""
+        with self._news:
+            if self._ends_at is not None:
+                raise stopping()
+            if len(self._waiting) + len(choices) > self._most_waiting:
+                raise queue_full(len(self._waiting))
+            self._waiting += choices
+            self._news.notify()
+
+    def load(self) -> tuple[int, int]:
+        """Return how many texts are being written or read, and how many wait."""
+        reading = self._reading
+        count = len(self._rows.choices) + (len(reading.choices) if reading else 0)
+        return count, len(self._waiting)
+
+    def close(self, *, grace_s: float) -> None:
+        """Refuse what waits, end what is being written after at most `grace_s`, and leave."""
+        with self._news:
+            self._ends_at = time.monotonic() + grace_s
+            self._news.notify()
+        self._thread.join()
+
+    @torch.no_grad()
+    def _run(self) -> None:
+        while self._has_work():
+            try:
+                self._turn()
+            except Exception as error:  # noqa: BLE001  (the texts end, whatever it was; we go on)
+                self._tell(traceback.format_exc())
+                self._fail_all(f"the model failed: {type(error).__name__}")
+
+    def _has_work(self) -> bool:
+        """Wait for something to do; return whether to go on."""
+        with self._news:
+            while self._ends_at is None and not (self._waiting or self._is_writing):
+                self._news.wait()
+            if self._ends_at is None:
+                return True
+            refused = list(self._waiting)
+            self._waiting.clear()
+        for choice in refused:
+            choice.fail(stopping())
+        if time.monotonic() < self._ends_at:
+            return self._is_writing
+        self._end_all(stopping())
+        return False
+
+    @property
+    def _is_writing(self) -> bool:
+        return bool(self._rows.choices or self._reading)
+
+    def _turn(self) -> None:
+        if self._reading is None:
+            self._reading = self._next_reading()
+        if self._reading is not None and self._reading.go_on():
+            self._rows.join(self._reading)
+            self._reading = None
+        self._rows.step()
+
+    def _next_reading(self) -> Reading | None:
+        with self._news:
+            kept = [choice for choice in self._waiting if not choice.is_dropped]
+            reading = self._rows.read(kept[: self._rows.free]) if kept and self._rows.free else None
+            self._waiting = deque(kept[len(reading.choices) :] if reading else kept)
+        return reading
+
+    def _fail_all(self, message: str) -> None:
+        self._end_all(RequestError(message, status=500))
+        # What a step has half done to the cache is not known.
+        self._rows = self._new_rows()
+
+    def _new_rows(self) -> Rows:
+        return Rows(self._model, self._tokenizer, batch=self._batch)
+
+    def _end_all(self, error: RequestError) -> None:
+        reading = self._reading.choices if self._reading else []
+        for choice in {*self._rows.choices, *reading}:
+            choice.fail(error)
+        self._reading = None
+        self._rows.choices.clear()

@@ -1,0 +1,207 @@
+"""From a model's place to a listening server, and to its end by a signal.
+
+The main thread waits for signals, one thread answers HTTP, one writes (`yxanul.serve.engine`). The
+optional extra `serve` is imported here, when a server is started.
+"""
+
+import ipaddress
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from yxanul.errors import MissingExtraError, UsageError
+from yxanul.evaluate.models.loaded import LoadedModel, load_model
+from yxanul.runfolder.checkpoints import CheckpointInfo
+from yxanul.serve.engine import Engine
+from yxanul.serve.requests import Bounds
+
+TOKEN_VARIABLE = "YXANUL_SERVE_TOKEN"
+WAITING = 256
+"""Texts that may wait, and that one request may ask for."""
+# How long texts are still written after a signal, and answers sent after that.
+_GRACE_S = 3.0
+_SENDING_S = 3
+# Beyond so many the file descriptors of a process would end.
+_CONNECTIONS = 512
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where to listen, and who may ask."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    """0: a free one."""
+    token: str | None = None
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What can be used now."""
+
+    url: str
+    model: str
+    """The name that requests give."""
+    info: CheckpointInfo
+
+
+def serve(
+    place: Path,
+    endpoint: Endpoint,
+    *,
+    batch: int,
+    tell: Callable[[str], None],
+    ready: Callable[[Ready], None],
+) -> None:
+    """Serve the model of a run folder or checkpoint until SIGINT or SIGTERM; then return.
+
+    `batch` texts are written at once. `tell` gets sentences for the user, `ready` is called when
+    requests are taken. Raises `UsageError` for what is no model and for an endpoint that cannot be
+    used, `MissingExtraError` without fastapi and uvicorn.
+    """
+    _refuse_missing_extra()
+    _refuse_token(endpoint.token)
+    with _listen(endpoint) as listener:
+        loaded = load_model(place)
+        for note in loaded.notes:
+            tell(note)
+        engine = Engine(loaded.model, loaded.tokenizer, batch=batch, waiting=WAITING, tell=tell)
+        server = _http_server(engine, loaded, is_open=not _is_loopback(listener), endpoint=endpoint)
+        ready_now = Ready(_url(listener), _name(loaded), loaded.info)
+        # What decodes has weights of its own where types differ: these are no longer needed.
+        del loaded
+        with _Stop() as stop:
+            engine.start()
+            thread = threading.Thread(
+                target=_run, args=(server, listener), kwargs={"ended": stop.asked}, name="http"
+            )
+            thread.start()
+            try:
+                ready(ready_now)
+                stop.asked.wait()
+            finally:
+                engine.close(grace_s=_GRACE_S)
+                server.should_exit = True
+                thread.join()
+    if not stop.is_signalled:
+        raise RuntimeError("the HTTP server has ended by itself")
+
+
+def _run(server: Any, listener: socket.socket, *, ended: threading.Event) -> None:
+    try:
+        server.run(sockets=[listener])
+    finally:
+        ended.set()
+
+
+def _http_server(engine: Engine, loaded: LoadedModel, *, is_open: bool, endpoint: Endpoint) -> Any:
+    import uvicorn  # an optional extra, as fastapi, which the next one imports
+
+    from yxanul.serve.app import Service, create_app
+
+    service = Service(
+        engine=engine,
+        tokenizer=loaded.tokenizer,
+        bounds=Bounds(_name(loaded), loaded.config.model.max_position_embeddings, WAITING),
+        hosts=None if is_open else frozenset({*_LOOPBACK, endpoint.host.lower()}),
+        token=endpoint.token,
+        created=int(time.time()),
+    )
+    config = uvicorn.Config(
+        create_app(service),
+        http="h11",
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=_CONNECTIONS,
+        timeout_graceful_shutdown=_SENDING_S,
+    )
+    return uvicorn.Server(config)
+
+
+class _Stop:
+    """When to stop: at a signal, whose second one ends the process at once, or a failure."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.is_signalled = False
+
+    def __enter__(self) -> "_Stop":
+        self._before = {one: signal.signal(one, self._take) for one in _SIGNALS}
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        for one, handler in self._before.items():
+            signal.signal(one, handler)
+
+    def _take(self, number: int, _frame: FrameType | None) -> None:
+        if self.is_signalled:
+            os._exit(128 + number)
+        self.is_signalled = True
+        self.asked.set()
+
+
+def _listen(endpoint: Endpoint) -> socket.socket:
+    """Return a listening socket; without a token only on the loopback."""
+    where = f"{endpoint.host}, port {endpoint.port}"
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            endpoint.host, endpoint.port, type=socket.SOCK_STREAM
+        )[0]
+        # An accepted connection waits here until the model is loaded.
+        listener = socket.create_server(address[:2], family=family, backlog=_CONNECTIONS)
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise UsageError(
+            f"cannot listen on {where}: {error}; choose another --host or --port (0: a free port)"
+        ) from error
+    if endpoint.token is None and not _is_loopback(listener):
+        listener.close()
+        raise UsageError(
+            f"--host {endpoint.host} can be reached from other machines: set {TOKEN_VARIABLE} to a "
+            "token that requests must bring"
+        )
+    return listener
+
+
+def _is_loopback(listener: socket.socket) -> bool:
+    return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _name(loaded: LoadedModel) -> str:
+    """Return the name of the run's folder."""
+    return loaded.info.path.resolve().parents[1].name
+
+
+def _refuse_token(token: str | None) -> None:
+    if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
+        raise UsageError("the token must be printable ASCII without spaces: it is sent in a header")
+    if token == "":
+        raise UsageError("the token is empty; leave it out to serve this machine alone")
+
+
+def _refuse_missing_extra() -> None:
+    missing = [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(
+            f"yxanul serve needs {' and '.join(missing)}, not installed here: "
+            'pip install "yxanul[serve]"'
+        )

@@ -1,0 +1,163 @@
+"""The engine in this process: what it does with texts that nobody wants, and when a model fails."""
+
+import threading
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch import nn
+
+from tests.model.tiny import model_with_norms, shape
+from tests.serve.conftest import wait_for
+from yxanul.config.tokens import END_OF_TEXT, GPT2_TOKENS
+from yxanul.data.tokenizer import load_tokenizer
+from yxanul.serve.choices import Choice, Event, Piece
+from yxanul.serve.engine import Engine
+from yxanul.serve.refusals import RequestError
+from yxanul.serve.requests import Bounds, read_request
+
+POSITIONS = 64
+
+
+def model(**changes):
+    config = shape(vocab_size=GPT2_TOKENS, initializer_range=0.3, **changes)
+    return model_with_norms(config, attention="plain")
+
+
+class Listener:
+    """One text's choice, with everything that it says."""
+
+    def __init__(
+        self,
+        body: bytes = b'{"prompt": "The cat", "max_tokens": 25}',
+        *,
+        leaves_after: int | None = None,
+    ) -> None:
+        self.events: list[Event] = []
+        self.leaves_after = leaves_after
+        self.ended = threading.Event()
+        tokenizer = load_tokenizer()
+        bounds = Bounds("tiny", POSITIONS, 256)
+        asked = read_request(body, bounds=bounds, tokenizer=tokenizer)
+        self.choice = Choice(
+            asked.prompts[0],
+            asked,
+            seed=1,
+            positions=POSITIONS,
+            tokenizer=tokenizer,
+            deliver=self.take,
+        )
+
+    def take(self, event: Event) -> None:
+        self.events.append(event)
+        if isinstance(event, RequestError) or event.ended:
+            self.ended.set()
+        self.choice.is_dropped = len(self.events) == self.leaves_after
+
+    @property
+    def text(self) -> str:
+        return "".join(event.text for event in self.events)
+
+
+@contextmanager
+def running(net, *, batch: int = 2, waiting: int = 8):
+    """An engine, and what it told its user."""
+    told: list[str] = []
+    engine = Engine(net, load_tokenizer(), batch=batch, waiting=waiting, tell=told.append)
+    engine.start()
+    try:
+        yield engine, told
+    finally:
+        engine.close(grace_s=0)
+
+
+def test_a_text_that_nobody_wants_any_more_is_left_and_the_next_one_takes_its_row():
+    left, unread, following = Listener(leaves_after=3), Listener(), Listener()
+    unread.choice.is_dropped = True  # before its turn comes
+    with running(model(), batch=1) as (engine, _):
+        engine.submit([left.choice, unread.choice, following.choice])
+        assert following.ended.wait(20)
+    assert (len(left.events), unread.events) == (3, [])
+    assert following.text
+
+
+def test_more_texts_than_may_wait_are_refused_together():
+    with running(model(), waiting=3) as (engine, _):
+        many = [Listener() for _ in range(4)]
+        with pytest.raises(RequestError) as refused:
+            engine.submit([one.choice for one in many])
+        assert refused.value.status == 429
+        engine.submit([one.choice for one in many[:3]])
+        assert all(one.ended.wait(20) for one in many[:3])
+    assert many[3].events == []
+    with pytest.raises(RequestError) as refused:
+        engine.submit([many[3].choice])
+    assert refused.value.status == 503
+
+
+def test_weights_that_are_not_finite_end_texts_with_a_word_and_the_engine_goes_on():
+    net = model()
+    with torch.no_grad():
+        net.embed_tokens.weight[:] = float("nan")
+    scored = b'{"prompt": "The cat", "echo": true, "logprobs": 1}'
+    with running(net) as (engine, _):
+        for one in (Listener(), Listener(scored), Listener()):
+            engine.submit([one.choice])
+            assert one.ended.wait(20)
+            assert isinstance(one.events[-1], RequestError)
+            assert one.events[-1].status == 500
+            assert "not finite" in one.events[-1].message or "NumericsError" in str(one.events)
+
+
+class OutOfMemory(nn.Module):
+    """A block that fails for a while, as one does that finds no memory."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+        self.calls = 0
+
+    def forward(self, x, cache=None, **more):
+        self.calls += 1
+        if self.calls == 5:
+            raise RuntimeError("out of memory: 4 GiB")
+        return self.block.forward(x, cache, **more)
+
+
+def test_a_model_that_fails_ends_the_texts_under_way_and_serves_the_next_ones():
+    net, whole = model(), Listener()
+    with running(net) as (engine, told):
+        engine.submit([whole.choice])
+        assert whole.ended.wait(20)
+        net.layers[0] = OutOfMemory(net.layers[0])
+        ill = Listener()
+        engine.submit([ill.choice])
+        assert ill.ended.wait(20)
+        well = Listener()
+        engine.submit([well.choice])
+        assert well.ended.wait(20)
+        wait_for(lambda: engine.load() == (0, 0))
+    assert isinstance(ill.events[-1], RequestError)
+    assert ill.events[-1].message == "the model failed: RuntimeError"
+    assert "out of memory: 4 GiB" in told[0]
+    assert well.text == whole.text
+
+
+def test_a_text_ends_at_the_end_token_which_is_no_text():
+    one = Listener(b'{"prompt": "", "temperature": 0, "logprobs": 0}')
+    for token in (load_tokenizer().encode(" cat")[0], END_OF_TEXT):
+        one.choice.take(torch.nn.functional.one_hot(torch.tensor(token), GPT2_TOKENS).float())
+    last = one.events[-1]
+    assert isinstance(last, Piece)
+    assert (one.text, last.ended, last.tokens) == (" cat", "stop", 1)
+
+
+def test_half_a_character_at_the_end_is_no_text_and_its_token_is_told():
+    one = Listener(b'{"prompt": "", "temperature": 0, "logprobs": 0, "max_tokens": 2}')
+    half = load_tokenizer().encode("é🙂")[:2]
+    for token in half:
+        one.choice.take(torch.nn.functional.one_hot(torch.tensor(token), GPT2_TOKENS).float())
+    assert one.text == "é"
+    scored = [known for event in one.events for known in event.scored]
+    assert [known.token for known in scored] == half
+    assert [known.offset for known in scored] == [0, 1]
