@@ -12,6 +12,7 @@ from tests.model.tiny import VOCAB, difference, gradients, model_with_norms, row
 from yxanul.data.tokenizer import EOT
 from yxanul.errors import NumericsError, UsageError
 from yxanul.model.cache import KeyValueCache
+from yxanul.model.decoding import Decoder
 from yxanul.model.generation import (
     END_OF_TEXT,
     GenerationOptions,
@@ -33,10 +34,9 @@ def cache_for(model, *, batch: int = 1, length: int = 64) -> KeyValueCache:
 
 def cached_logits(model, tokens, *, pieces: list[int]):
     """Logits of every position, read piece by piece through one cache."""
-    cache = cache_for(model, batch=len(tokens))
-    with torch.no_grad():
-        parts = [model.hidden_states(piece, cache) for piece in tokens.split(pieces, dim=1)]
-        return model.logits(torch.cat(parts, dim=1))
+    decoder, cache = Decoder(model), cache_for(model, batch=len(tokens))
+    parts = [decoder.hidden_states(piece, cache) for piece in tokens.split(pieces, dim=1)]
+    return decoder.logits(torch.cat(parts, dim=1))
 
 
 @pytest.mark.parametrize("kv_heads", GROUPS)
@@ -65,7 +65,7 @@ def test_the_cache_is_close_in_bf16(kv_heads):
 def test_the_cache_holds_the_heads_that_keys_have(kv_heads):
     model = model_with_norms(shape(num_key_value_heads=kv_heads))
     cache = cache_for(model, batch=2, length=9)
-    logits = model.next_logits(rows(2, 5)[0], cache)
+    logits = Decoder(model).next_logits(rows(2, 5)[0], cache)
     assert {layer.keys.shape for layer in cache.layers} == {(2, kv_heads, 9, 16)}
     assert logits.shape == (2, VOCAB)
     assert cache.used == 5
@@ -100,19 +100,23 @@ def test_greedy_text_equals_that_of_transformers(kv_heads):
         assert found.tokens + [LAST] * (found.stop_reason == "end_of_text") == wanted
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_decoding_copy_computes_the_same_bits(dtype):
-    model = model_with_norms(shape(), compute_dtype=dtype, attention="plain")
-    copy = decoding_copy(model)
-    tokens, _ = rows(2, 30)
+@pytest.mark.parametrize("kv_heads", GROUPS)
+@pytest.mark.parametrize("attention", ["plain", "sdpa"])
+def test_a_decoder_without_a_cache_gives_the_models_logits(kv_heads, attention):
+    model = model_with_norms(shape(num_key_value_heads=kv_heads), attention=attention)
+    decoder, tokens = Decoder(model), rows(3, 30)[0]
     with torch.no_grad():
-        ours, theirs = (
-            m.logits(m.hidden_states(tokens, cache_for(m, batch=2))) for m in (model, copy)
-        )
-    assert torch.equal(ours, theirs)
-    assert (copy is model) == (dtype == torch.float32)
-    assert decoding_copy(copy) is copy
-    assert copy.norm.weight.data_ptr() == model.norm.weight.data_ptr()
+        wanted = model.logits(model.hidden_states(tokens))
+    assert difference(decoder.logits(decoder.hidden_states(tokens)), wanted) < 1e-5
+
+
+def test_a_decoder_is_made_once_and_leaves_the_model_alone():
+    model = model_with_norms(shape())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    decoder = decoding_copy(model)
+    assert decoding_copy(decoder) is decoder
+    assert not decoder.logits(decoder.hidden_states(rows(1, 3)[0])).requires_grad
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 # What generation leaves alone

@@ -17,6 +17,7 @@ from torch import Tensor
 from yxanul.config.tokens import END_OF_TEXT
 from yxanul.errors import NumericsError, UsageError
 from yxanul.model.cache import KeyValueCache
+from yxanul.model.decoding import Decoder
 from yxanul.model.transformer import Transformer
 
 # Bounds the scores of a long prompt to (heads, 1024, seq) numbers at once.
@@ -72,7 +73,7 @@ class Generation:
 
 
 def generate(
-    model: Transformer,
+    model: Transformer | Decoder,
     prompt: Sequence[int],
     *,
     options: GenerationOptions,
@@ -88,15 +89,15 @@ def generate(
     _refuse_long(len(prompt), positions)
     length = min(len(prompt) + options.max_new_tokens, positions)
     reason = "max_new_tokens" if length == len(prompt) + options.max_new_tokens else "context"
-    model = decoding_copy(model)
-    device = model.embed_tokens.weight.device
+    decoder = decoding_copy(model)
+    device = decoder.device
     cache = KeyValueCache(model.config.num_hidden_layers, rows=1, columns=length)
     random = torch.Generator(device).manual_seed(options.seed)
     tokens: list[int] = []
     unread = torch.tensor([list(prompt)], device=device)
     while len(prompt) + len(tokens) < length:
         for piece in torch.split(unread, _PREFILL_TOKENS, dim=1):
-            logits = model.next_logits(piece, cache)
+            logits = decoder.next_logits(piece, cache)
         token = sample(logits[0], options=options, random=random)
         if token == options.end_token:
             reason = "end_of_text"
@@ -109,22 +110,9 @@ def generate(
     return Generation(tokens, reason, time.perf_counter() - begin)
 
 
-def decoding_copy(model: Transformer) -> Transformer:
-    """Return a model whose matrices are in the compute type: itself, or a copy that has cast them.
-
-    Else each token would cast every matrix anew, which takes several times as long as multiplying
-    one row by it. The numbers are the same.
-    """
-    weight = model.embed_tokens.weight
-    if weight.dtype == model.compute_dtype:
-        return model
-    tensors = {
-        name: tensor if tensor.dim() == 1 else tensor.to(model.compute_dtype)
-        for name, tensor in model.state_dict().items()
-    }
-    copy = Transformer.without_weights(model.config, compute_dtype=model.compute_dtype)
-    copy.load_state_dict(tensors, assign=True)
-    return copy.to(weight.device)
+def decoding_copy(model: Transformer | Decoder) -> Decoder:
+    """Return what writes with a model's weights: itself, or a decoder of what they are now."""
+    return model if isinstance(model, Decoder) else Decoder(model)
 
 
 def sample(logits: Tensor, *, options: GenerationOptions, random: torch.Generator) -> int:

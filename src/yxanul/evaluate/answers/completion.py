@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from yxanul.data.tokenizer import Tokenizer
 from yxanul.errors import UsageError
+from yxanul.model.decoding import Decoder
 from yxanul.model.generation import GenerationOptions, generate
 from yxanul.model.transformer import Transformer
 
@@ -65,7 +66,7 @@ class TextStream:
 
 
 def complete(
-    model: Transformer,
+    model: Transformer | Decoder,
     tokenizer: Tokenizer,
     *,
     prompt: str,
