@@ -15,7 +15,8 @@ class TraceView:
     def __init__(self, form: ChatForm) -> None:
         self._borders = Borders(form)
         self._dims = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-        self._show(form.opening.lstrip(), is_answer=False)
+        # Shown with the first piece: a question may yet be refused.
+        self._opening = form.opening.lstrip()
 
     def push(self, piece: str) -> None:
         """Print what is certain now."""
@@ -28,6 +29,7 @@ class TraceView:
         self._show(f"{text}\n", is_answer=is_answer)
 
     def _show(self, text: str, *, is_answer: bool) -> None:
+        text, self._opening = self._opening + text, ""
         dimmed = self._dims and text and not is_answer
         print(f"{_DIM}{text}{_PLAIN}" if dimmed else text, end="", flush=True)
 
@@ -36,7 +38,7 @@ def ask_questions() -> Iterator[str]:
     """Yield what a person types, a line each, until the end of input (Ctrl-D)."""
     while True:
         print("> ", end="", file=sys.stderr, flush=True)
-        line = sys.stdin.readline()
+        line = sys.stdin.buffer.readline().decode("utf-8", errors="replace")
         if not line:
             print(file=sys.stderr)
             return

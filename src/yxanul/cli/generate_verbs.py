@@ -1,7 +1,7 @@
 """`generate`: let a trained model write on from a prompt, from many, or answer questions."""
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -197,10 +197,19 @@ def generate(
     writer = _Writer(loaded, decoder, form, chosen, stop_texts=tuple(stop or ()), json=json)
     if many is not None:
         writer.write_all(many)
-        return
-    questions: Iterable[str] = ask_questions() if single is None else [single]
-    for question in questions:
-        writer.write(question)
+    elif single is not None:
+        writer.write(single)
+    else:
+        _answer_all(writer)
+
+
+def _answer_all(writer: _Writer) -> None:
+    for question in ask_questions():
+        try:
+            writer.write(question)
+        except UsageError as error:
+            # A question that is too long is no reason to leave.
+            say(str(error))
 
 
 def _asked(

@@ -137,7 +137,12 @@ def sample(
     if options.temperature == 0:
         return int(logits.argmax())
     ids, probabilities = candidates(logits, options)
-    return int(ids[torch.multinomial(probabilities, 1, generator=random)])
+    # One number for each token, laid along the ids: logits that are rounded otherwise, as beside
+    # other rows, then draw the same, which multinomial's number per candidate would not.
+    mark = torch.rand((), dtype=torch.float64, device=logits.device, generator=random)
+    sums = probabilities.cumsum(0)
+    found = torch.searchsorted(sums, mark * sums[-1], right=True)
+    return int(ids[found.clamp(max=len(ids) - 1)])
 
 
 def penalised(logits: Tensor, seen: Sequence[int], *, penalty: float) -> Tensor:
@@ -157,7 +162,7 @@ def penalised(logits: Tensor, seen: Sequence[int], *, penalty: float) -> Tensor:
 def candidates(logits: Tensor, options: GenerationOptions) -> tuple[Tensor, Tensor]:
     """Return the ids that may be drawn from (vocab,) fp64 logits, and their probabilities (sum 1).
 
-    Temperature above 0, then top_k, then top_p; at least one id is left.
+    The ids rise. Temperature above 0, then top_k, then top_p; at least one id is left.
     """
     # Less the largest first: a tiny temperature then gives 0 and -inf, never inf or nan.
     scaled = (logits - logits.max()) / options.temperature
@@ -173,6 +178,9 @@ def candidates(logits: Tensor, options: GenerationOptions) -> tuple[Tensor, Tens
         nucleus = probabilities.cumsum(0) - probabilities < options.top_p
         probabilities, ids = probabilities[nucleus], ids[likely][order][nucleus]
         probabilities = probabilities / probabilities.sum()
+    if options.top_k is not None or options.top_p < 1:
+        ids, order = ids.sort()
+        probabilities = probabilities[order]
     return ids, probabilities
 
 

@@ -20,7 +20,7 @@ from yxanul.evaluate.models.loaded import LoadedModel
 
 # In a treatment's require_pattern it tells the sources whose traces have tags.
 _TAG = "</think>"
-_WORDED = {REASONING_NAME, ARITHMETIC_NAME, GSM_NAME}
+_WORDED = (REASONING_NAME, ARITHMETIC_NAME, GSM_NAME)
 
 
 @dataclass(frozen=True)
@@ -100,13 +100,7 @@ def chat_form(loaded: LoadedModel) -> ChatForm:
 
 
 def _known_forms(config: RunConfig) -> dict[str, ChatForm]:
-    """Return the form of each source of the run that has traces, in the order of its stages."""
-    forms: dict[str, ChatForm] = {}
-    for stage in config.stages:
-        for source in stage.data.hub_sources:
-            if _TAG in (source.treatment.require_pattern or ""):
-                forms[source.name] = TAGS
-        for source in stage.data.embedded_sources:
-            if source.name in _WORDED:
-                forms[source.name] = WORDS
-    return forms
+    """Return the form of each source that has traces, by its name."""
+    hub = [source for stage in config.stages for source in stage.data.hub_sources]
+    tagged = [one.name for one in hub if _TAG in (one.treatment.require_pattern or "")]
+    return dict.fromkeys(_WORDED, WORDS) | dict.fromkeys(tagged, TAGS)

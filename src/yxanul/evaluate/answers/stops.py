@@ -20,7 +20,6 @@ class Stops:
             raise UsageError("a stop text is empty; give it a character, or leave it out")
         self._texts = tuple(texts)
         self._lasts = frozenset(text[-1] for text in texts)
-        self._may_end_in_space = any(last.isspace() for last in self._lasts)
 
     def cut(self, text: str) -> str:
         """Return what the stop texts leave of a text."""
@@ -30,10 +29,9 @@ class Stops:
 
     def may_end_in(self, piece: str) -> bool:
         """Return whether a stop text can end in a token that says `piece` when it stands alone."""
-        if _HALF_CHARACTER in piece or not self._lasts.isdisjoint(piece):
-            return True
         # Tokenizers may drop the white space around a token that stands alone.
-        return self._may_end_in_space and piece.strip() != piece or piece == ""
+        is_plain = piece.strip() == piece != "" and _HALF_CHARACTER not in piece
+        return not is_plain or not self._lasts.isdisjoint(piece)
 
     def are_final(self, text: str) -> bool:
         """Return whether a stop text is in the text and nothing that follows can change the cut."""
