@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.evaluate.runs import add_checkpoint, flip_bit, write_run
+from yxanul.cli.chatting import TraceView
 from yxanul.cli.main import main
 from yxanul.data.tokenizer import load_tokenizer
+from yxanul.evaluate.answers.chat import WORDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -178,6 +180,33 @@ def test_a_question_is_asked_in_the_form_of_the_traces(call, traced):
     assert (found["trace"], found["answer"]) == (found["text"].strip(), None)
     code, out, _ = call(*words)
     assert (code, out) == (0, f"Reasoning:\n{found['text']}\n")
+
+
+def test_many_questions_are_asked_together(call, traced, tmp_path):
+    path = tmp_path / "questions.txt"
+    path.write_bytes("How many?\r\nAnd now?".encode("utf-8-sig"))
+    words = (traced.root, "--chat", "--max_new_tokens", "5")
+    code, out, err = call(*words, "--prompts", path, "--json")
+    assert code == 0, err
+    for line, question in zip(out.strip().split("\n"), ("How many?", "And now?"), strict=True):
+        alone = told(call, *words, question)
+        assert {**json.loads(line), "tokens_per_s": 0} == {**alone, "tokens_per_s": 0}
+
+
+def test_a_trace_is_dimmed_on_a_terminal_only(capsys, monkeypatch):
+    for is_terminal, no_color in ((True, False), (True, True), (False, False)):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda is_terminal=is_terminal: is_terminal)
+        monkeypatch.setenv("NO_COLOR", "1") if no_color else monkeypatch.delenv("NO_COLOR", False)
+        view = TraceView(WORDS)
+        for piece in ("It is", " four.\n", "\nAns", "wer: 4"):
+            view.push(piece)
+        view.finish()
+        out = capsys.readouterr().out
+        assert ("\033[2m" in out) == (is_terminal and not no_color)
+        assert out.replace("\033[2m", "").replace("\033[0m", "") == (
+            "Reasoning:\nIt is four.\n\nAnswer: 4\n"
+        )
+        assert "\033" not in out.partition("Answer")[2]
 
 
 def test_a_person_on_a_terminal_is_asked_until_the_input_ends(call, traced, monkeypatch):

@@ -72,7 +72,7 @@ class Borders:
 
     def finish(self) -> tuple[str, bool]:
         """Return what was held back as the possible beginning of the border."""
-        return self._held, False
+        return self._held, self._is_answer
 
     def _doubtful(self) -> int:
         lengths = range(1, len(self._border))

@@ -19,6 +19,9 @@ from yxanul.model.decoding import Decoder
 from yxanul.model.generation import GenerationOptions, room_after, sample
 from yxanul.model.transformer import Transformer
 
+# Tokens of the cache, spare columns not counted: 5.6 GB of the 302.9M flagship in fp32.
+_CACHED_TOKENS = 32_768
+
 
 class _Sampled:
     """One prompt's text on its way: a `Text` that draws its own tokens."""
@@ -73,8 +76,9 @@ def complete_all(
 ) -> Iterator[Completion]:
     """Yield what is written after each prompt, in their order, each as soon as it can be.
 
-    At most `batch` are written at once. A prompt that fills the model's context is a `UsageError`
-    with its number, and so is an empty stop text; nothing is written then.
+    At most `batch` are written at once, fewer where they are long. A prompt that fills the model's
+    context is a `UsageError` with its number, and so is an empty stop text; nothing is written
+    then.
     """
     refuse_empty_stops(stop_texts)
     own = as_language_model(model, tokenizer, name="the model")
@@ -92,8 +96,9 @@ def complete_all(
             raise UsageError(f"prompt {number} of {len(prompts)}: {error}") from error
         text.max_new_tokens, text.reason = room
         texts.append(text)
+    longest = max((len(text.prompt) + text.max_new_tokens for text in texts), default=1)
     yielded = 0
-    for _ in write_texts(own, texts, batch=batch):
+    for _ in write_texts(own, texts, batch=max(1, min(batch, _CACHED_TOKENS // longest))):
         while yielded < len(texts) and (done := texts[yielded].done) is not None:
             yield done
             yielded += 1
