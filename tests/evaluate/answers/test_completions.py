@@ -48,16 +48,16 @@ def essence(done: Completion) -> tuple:
     [
         {"temperature": 0.0},
         {"temperature": 0.0, "repetition_penalty": 1.4},
-        {"temperature": 1.0, "seed": 3},
-        {"temperature": 1e-300, "top_k": 10**9},
+        {"temperature": 1.0, "seed": 3, "top_k": 200},
+        {"temperature": 1e-300, "top_k": 10**9, "top_p": 1.0},
         {"temperature": 0.9, "repetition_penalty": 1.2, "top_k": 50, "top_p": 0.9},
     ],
     ids=str,
 )
 def test_each_text_is_what_it_is_alone(changes):
-    wanted = [essence(alone(prompt, max_new_tokens=12, **changes)) for prompt in PROMPTS]
-    for batch in (1, 3, 32):
-        found = [essence(one) for one in together(batch=batch, max_new_tokens=12, **changes)]
+    wanted = [essence(alone(prompt, max_new_tokens=6, **changes)) for prompt in PROMPTS]
+    for batch in (1, 32) if changes["temperature"] == 0 else (3,):
+        found = [essence(one) for one in together(batch=batch, max_new_tokens=6, **changes)]
         assert found == wanted
     assert {reason for *_, reason in wanted} == {"max_new_tokens", "context"}
     assert len({text for _, text, *_ in wanted}) > 4
