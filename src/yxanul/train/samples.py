@@ -27,7 +27,9 @@ def write_samples(session: Session, position: Position) -> None:
         seed=session.config.optimization.seed,
     )
     missing = [prompt for prompt in logging.prompts if prompt not in known]
-    model = decoding_copy(session.model) if missing else session.model
+    if not missing:
+        return
+    model = decoding_copy(session.model)
     for prompt in missing:
         done = complete(model, session.tokenizer, prompt=prompt, options=options)
         row = {
