@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.evaluate.runs import add_checkpoint, flip_bit, write_run
+from yxanul.cli.chatting import TraceView
 from yxanul.cli.main import main
 from yxanul.data.tokenizer import load_tokenizer
+from yxanul.evaluate.answers.chat import WORDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -113,6 +115,113 @@ def test_a_dash_reads_the_prompt_from_standard_input(call, run, monkeypatch):
     assert_one_sentence(err, "not UTF-8")
 
 
+def test_a_repetition_penalty_reaches_the_model(call, run):
+    words = (run.root, "a", "--temperature", "0")
+    plain = told(call, *words)["token_ids"]
+    penalised = told(call, *words, "--repetition_penalty", "5")["token_ids"]
+    assert len(set(penalised)) > len(set(plain))
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".txt"])
+def test_many_prompts_are_written_as_each_alone(call, run, tmp_path, suffix):
+    prompts = ["The city of", "", "Kraków\u2028is", "a b c d e"]
+    lines = [json.dumps({"prompt": p, "id": 1}) if suffix == ".jsonl" else p for p in prompts]
+    path = tmp_path / f"prompts{suffix}"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    words = (run.root, "--seed", "4", "--max_new_tokens", "9")
+    code, out, err = call(*words, "--prompts", path, "--json")
+    assert code == 0, err
+    found = [json.loads(line) for line in out.strip().split("\n")]
+    assert [one["prompt"] for one in found] == prompts
+    for one in found:
+        alone = told(call, *words, one["prompt"])
+        assert {**one, "tokens_per_s": 0} == {**alone, "tokens_per_s": 0}
+    code, out, err = call(*words, "--prompts", path)
+    assert out == "".join(
+        f"[{n}] {one['prompt']}\n{one['text']}\n\n" for n, one in enumerate(found, 1)
+    )
+    assert "4 texts, 36 tokens" in err
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (b"", "no prompt"),
+        (b'{"prompt": 3}\n', "line 1 is no object"),
+        (b'\n{"prompt": "a"}\n["a"]\n', "line 3 is no object"),
+        (b"{\n", "line 1 is not JSON"),
+        (b'{"prompt": "\\ud800"}\n', "not UTF-8"),
+        (b"\xff", "not UTF-8"),
+        (json.dumps({"prompt": "a " * 80}).encode(), "prompt 1 of 1"),
+    ],
+    ids=str,
+)
+def test_a_file_of_prompts_that_is_none_is_one_sentence(call, run, tmp_path, content, part):
+    path = tmp_path / "prompts.jsonl"
+    path.write_bytes(content)
+    code, out, err = call(run.root, "--prompts", path)
+    assert (code, out) == (30, "")
+    assert_one_sentence(err, part)
+
+
+@pytest.fixture
+def traced(tmp_path):
+    """A run whose checkpoint says that it read the embedded traces."""
+    folder = write_run(tmp_path / "run")
+    add_checkpoint(folder, 3, trained=("reasoning_traces",))
+    return folder
+
+
+def test_a_question_is_asked_in_the_form_of_the_traces(call, traced):
+    words = (traced.root, "How many?", "--chat", "--max_new_tokens", "20")
+    found = told(call, *words)
+    assert found["question"] == "How many?"
+    assert found["prompt"] == "Question: How many?\n\nReasoning:\n"
+    assert (found["trace"], found["answer"]) == (found["text"].strip(), None)
+    code, out, _ = call(*words)
+    assert (code, out) == (0, f"Reasoning:\n{found['text']}\n")
+
+
+def test_many_questions_are_asked_together(call, traced, tmp_path):
+    path = tmp_path / "questions.txt"
+    path.write_bytes("How many?\r\nAnd now?".encode("utf-8-sig"))
+    words = (traced.root, "--chat", "--max_new_tokens", "5")
+    code, out, err = call(*words, "--prompts", path, "--json")
+    assert code == 0, err
+    for line, question in zip(out.strip().split("\n"), ("How many?", "And now?"), strict=True):
+        alone = told(call, *words, question)
+        assert {**json.loads(line), "tokens_per_s": 0} == {**alone, "tokens_per_s": 0}
+
+
+def test_a_trace_is_dimmed_on_a_terminal_only(capsys, monkeypatch):
+    for is_terminal, no_color in ((True, False), (True, True), (False, False)):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda is_terminal=is_terminal: is_terminal)
+        monkeypatch.setenv("NO_COLOR", "1") if no_color else monkeypatch.delenv("NO_COLOR", False)
+        view = TraceView(WORDS)
+        for piece in ("It is", " four.\n", "\nAns", "wer: 4"):
+            view.push(piece)
+        view.finish()
+        out = capsys.readouterr().out
+        assert ("\033[2m" in out) == (is_terminal and not no_color)
+        assert out.replace("\033[2m", "").replace("\033[0m", "") == (
+            "Reasoning:\nIt is four.\n\nAnswer: 4\n"
+        )
+        assert "\033" not in out.partition("Answer")[2]
+
+
+def test_a_person_on_a_terminal_is_asked_until_the_input_ends(call, traced, monkeypatch):
+    content = b"How many?\n\n" + b"a " * 80 + b"\nHow many?"
+    stdin = io.TextIOWrapper(io.BytesIO(content))
+    stdin.isatty = lambda: True
+    monkeypatch.setattr(sys, "stdin", stdin)
+    code, out, err = call(traced.root, "--chat", "--max_new_tokens", "5")
+    assert code == 0
+    first, second = out.split("Reasoning:\n")[1:]
+    assert first == second
+    assert err.replace("<|endoftext|>", "").count("> ") == 5
+    assert "64 positions" in err
+
+
 def test_two_processes_write_the_same_and_what_one_writes_comes_while_it_writes(run):
     words = (run.root, "The city of", "--seed", "3")
     first, second = process(*words), process(*words)
@@ -157,11 +266,17 @@ def assert_one_sentence(stderr: str, *parts: str) -> None:
         (("a", "--top_p", "0"), ("top_p is 0",)),
         (("a", "--top_k", "0"), ("top_k is 0",)),
         (("a", "--max_new_tokens", "-5"), ("max_new_tokens is -5",)),
+        (("a", "--repetition_penalty", "0"), ("repetition_penalty is 0",)),
         (("a", "--seed", "1e3"), ("--seed",)),
         (("a", "--seed", "99999999999999999999"), ("seed is 99999999999999999999",)),
         (("a", "--stop", ""), ("stop text is empty",)),
         (("\udcff",), ("not UTF-8",)),
-        ((), ("PROMPT",)),
+        ((), ("PROMPT", "--prompts")),
+        (("--chat",), ("PROMPT", "terminal")),
+        (("--chat", "a"), ("no traces of a known form",)),
+        (("a", "--prompts", "p.txt"), ("both given",)),
+        (("--prompts", "p.csv"), (".jsonl", ".txt")),
+        (("--prompts", "nowhere.txt"), ("cannot be read",)),
     ],
     ids=str,
 )

@@ -32,9 +32,17 @@ def new_model(run: RunFolder, *, seed: int) -> Transformer:
 
 
 def add_checkpoint(
-    run: RunFolder, step: int, *, attempt: int = 0, model: Transformer | None = None
+    run: RunFolder,
+    step: int,
+    *,
+    attempt: int = 0,
+    model: Transformer | None = None,
+    trained: tuple[str, ...] = (),
 ) -> Path:
-    """Write a checkpoint of a model, or of one whose weights are those of the seed `step`."""
+    """Write a checkpoint of a model, or of one whose weights are those of the seed `step`.
+
+    It says that it was `trained` on sources of these names.
+    """
     model = model or new_model(run, seed=step)
     path = run.checkpoints / checkpoint_name(step, attempt)
     info = CheckpointInfo(path, step, attempt, step * 64, "stage1_tales", False, None)
@@ -43,7 +51,7 @@ def add_checkpoint(
         info,
         model={name: tensor.numpy() for name, tensor in model.state_dict().items()},
         optimizer={"updates": np.array(step)},
-        state={},
+        state={"data": dict.fromkeys(trained, "sha256")},
     )
     return path
 

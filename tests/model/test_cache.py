@@ -5,6 +5,7 @@ import torch
 
 from tests.model.tiny import difference, model_with_norms, rows, shape
 from yxanul.model.cache import KeyValueCache
+from yxanul.model.decoding import Decoder
 
 LENGTHS = [9, 4, 7, 1]
 
@@ -26,6 +27,10 @@ def joined(model, *, columns: int = 40) -> KeyValueCache:
     return cache
 
 
+def decoder(**changes) -> Decoder:
+    return Decoder(model_with_norms(shape(**changes), attention="plain"))
+
+
 def alone(model, tokens: list[int]) -> torch.Tensor:
     with torch.no_grad():
         return model.logits(model.hidden_states(torch.tensor([tokens]))[0])
@@ -33,7 +38,7 @@ def alone(model, tokens: list[int]) -> torch.Tensor:
 
 @pytest.mark.parametrize("kv_heads", [4, 2, 1])
 def test_uneven_rows_go_on_as_each_would_alone(kv_heads):
-    model = model_with_norms(shape(num_key_value_heads=kv_heads), attention="plain")
+    model = decoder(num_key_value_heads=kv_heads)
     cache = joined(model)
     more = rows(len(LENGTHS), 6, seed=2)[0]
     with torch.no_grad():
@@ -47,7 +52,7 @@ def test_uneven_rows_go_on_as_each_would_alone(kv_heads):
 
 
 def test_a_row_may_move_and_the_others_go_on():
-    model = model_with_norms(shape(), attention="plain")
+    model = decoder()
     cache = joined(model)
     cache.move(3, 0)
     token = torch.tensor([[5], [6], [7]])
@@ -59,7 +64,7 @@ def test_a_row_may_move_and_the_others_go_on():
 
 
 def test_a_full_cache_gives_up_the_columns_that_no_row_needs():
-    model = model_with_norms(shape(), attention="plain")
+    model = decoder()
     cache = joined(model, columns=max(LENGTHS))
     cache.move(1, 0)
     # Rows 0 and 1 have read 4 tokens, so 5 of the 9 columns hold nothing of theirs.
@@ -73,7 +78,7 @@ def test_a_full_cache_gives_up_the_columns_that_no_row_needs():
 
 
 def test_a_row_is_adopted_beside_rows_that_have_gone_on():
-    model = model_with_norms(shape(), attention="plain")
+    model = decoder()
     cache = joined(model)
     more = rows(2, 3, seed=2)[0]
     for at in range(3):
@@ -88,7 +93,7 @@ def test_a_row_is_adopted_beside_rows_that_have_gone_on():
 
 
 def test_a_row_longer_than_the_columns_in_use_is_not_adopted_beside_them():
-    model = model_with_norms(shape(), attention="plain")
+    model = decoder()
     cache = joined(model)
     read = empty(model, batch=1, columns=12)
     model.next_logits(rows(1, 12)[0], read)

@@ -6,18 +6,21 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import RepetitionPenaltyLogitsProcessor
 
 from tests.model.test_parity import theirs_like
 from tests.model.tiny import VOCAB, difference, gradients, model_with_norms, rows, shape
 from yxanul.data.tokenizer import EOT
 from yxanul.errors import NumericsError, UsageError
 from yxanul.model.cache import KeyValueCache
+from yxanul.model.decoding import Decoder
 from yxanul.model.generation import (
     END_OF_TEXT,
     GenerationOptions,
     candidates,
     decoding_copy,
     generate,
+    penalised,
     sample,
 )
 
@@ -33,10 +36,9 @@ def cache_for(model, *, batch: int = 1, length: int = 64) -> KeyValueCache:
 
 def cached_logits(model, tokens, *, pieces: list[int]):
     """Logits of every position, read piece by piece through one cache."""
-    cache = cache_for(model, batch=len(tokens))
-    with torch.no_grad():
-        parts = [model.hidden_states(piece, cache) for piece in tokens.split(pieces, dim=1)]
-        return model.logits(torch.cat(parts, dim=1))
+    decoder, cache = Decoder(model), cache_for(model, batch=len(tokens))
+    parts = [decoder.hidden_states(piece, cache) for piece in tokens.split(pieces, dim=1)]
+    return decoder.logits(torch.cat(parts, dim=1))
 
 
 @pytest.mark.parametrize("kv_heads", GROUPS)
@@ -65,7 +67,7 @@ def test_the_cache_is_close_in_bf16(kv_heads):
 def test_the_cache_holds_the_heads_that_keys_have(kv_heads):
     model = model_with_norms(shape(num_key_value_heads=kv_heads))
     cache = cache_for(model, batch=2, length=9)
-    logits = model.next_logits(rows(2, 5)[0], cache)
+    logits = Decoder(model).next_logits(rows(2, 5)[0], cache)
     assert {layer.keys.shape for layer in cache.layers} == {(2, kv_heads, 9, 16)}
     assert logits.shape == (2, VOCAB)
     assert cache.used == 5
@@ -100,19 +102,23 @@ def test_greedy_text_equals_that_of_transformers(kv_heads):
         assert found.tokens + [LAST] * (found.stop_reason == "end_of_text") == wanted
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_decoding_copy_computes_the_same_bits(dtype):
-    model = model_with_norms(shape(), compute_dtype=dtype, attention="plain")
-    copy = decoding_copy(model)
-    tokens, _ = rows(2, 30)
+@pytest.mark.parametrize("kv_heads", GROUPS)
+@pytest.mark.parametrize("attention", ["plain", "sdpa"])
+def test_a_decoder_without_a_cache_gives_the_models_logits(kv_heads, attention):
+    model = model_with_norms(shape(num_key_value_heads=kv_heads), attention=attention)
+    decoder, tokens = Decoder(model), rows(3, 30)[0]
     with torch.no_grad():
-        ours, theirs = (
-            m.logits(m.hidden_states(tokens, cache_for(m, batch=2))) for m in (model, copy)
-        )
-    assert torch.equal(ours, theirs)
-    assert (copy is model) == (dtype == torch.float32)
-    assert decoding_copy(copy) is copy
-    assert copy.norm.weight.data_ptr() == model.norm.weight.data_ptr()
+        wanted = model.logits(model.hidden_states(tokens))
+    assert difference(decoder.logits(decoder.hidden_states(tokens)), wanted) < 1e-5
+
+
+def test_a_decoder_is_made_once_and_leaves_the_model_alone():
+    model = model_with_norms(shape())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    decoder = decoding_copy(model)
+    assert decoding_copy(decoder) is decoder
+    assert not decoder.logits(decoder.hidden_states(rows(1, 3)[0])).requires_grad
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 # What generation leaves alone
@@ -206,6 +212,10 @@ def test_a_prompt_that_fills_the_context_is_refused_with_both_numbers(tokens):
         {"top_p": 0.0},
         {"top_p": 1.01},
         {"top_p": math.nan},
+        {"repetition_penalty": 0.0},
+        {"repetition_penalty": -1.0},
+        {"repetition_penalty": math.nan},
+        {"repetition_penalty": math.inf},
         {"max_new_tokens": 0},
         {"seed": -1},
         {"seed": 2**63},
@@ -247,7 +257,8 @@ def test_the_end_of_text_is_the_tokenizers():
 def test_candidates_are_the_nucleus_of_the_likeliest(logits, temperature, top_k, top_p):
     options = GenerationOptions(temperature=temperature, top_k=top_k, top_p=top_p)
     ids, probabilities = candidates(logits, options)
-    assert len(set(ids.tolist())) == len(ids) >= 1
+    assert ids.tolist() == sorted(set(ids.tolist()))
+    assert len(ids) >= 1
     assert probabilities.sum().item() == pytest.approx(1)
     kept = min(top_k or len(logits), len(logits))
     assert len(ids) <= kept
@@ -271,6 +282,20 @@ def test_top_k_1_a_tiny_top_p_and_temperature_0_take_the_likeliest(logits):
         options = GenerationOptions(end_token=len(logits) - 1, **changes)
         chosen = sample(logits, options=options, random=random)
         assert logits[chosen] == logits.max(), changes
+
+
+def test_logits_that_are_rounded_otherwise_draw_the_same():
+    random = torch.Generator().manual_seed(2)
+    logits = torch.randn(50_000, generator=random)
+    noise = 1e-6 * torch.randn(50_000, generator=random)
+    for changes in ({}, {"top_p": 1.0}, {"top_k": 40_000, "top_p": 0.5}):
+        options = GenerationOptions(temperature=1.0, end_token=49_999, **changes)
+        drawn = [
+            [sample(one, options=options, random=own) for _ in range(30)]
+            for one in (logits, logits + noise)
+            for own in [torch.Generator().manual_seed(1)]
+        ]
+        assert drawn[0] == drawn[1], changes
 
 
 def test_padded_rows_are_never_sampled():
@@ -303,3 +328,59 @@ def test_frequencies_follow_the_probabilities(top_k, top_p):
     assert chi_square < 30
     uniform = torch.full_like(counts, draws / 7)
     assert ((counts - uniform).square() / uniform).sum() > 300, "the measure tells laws apart"
+
+
+# The repetition penalty
+
+
+@given(
+    logits=st.lists(st.floats(-30, 30, width=32), min_size=40, max_size=40),
+    seen=st.lists(st.integers(0, 39), min_size=1, max_size=60),
+    penalty=st.floats(0.1, 8),
+)
+def test_the_penalty_is_that_of_transformers(logits, seen, penalty):
+    scores = torch.tensor(logits, dtype=torch.float64)
+    processor = RepetitionPenaltyLogitsProcessor(penalty)
+    wanted = processor(torch.tensor([seen]), scores[None].clone())[0]
+    before = scores.clone()
+    assert torch.equal(penalised(scores, seen, penalty=penalty), wanted)
+    assert torch.equal(scores, before), "what was given is left alone"
+
+
+def test_a_penalty_of_1_and_ids_beyond_the_logits_change_nothing():
+    logits = torch.tensor([1.0, -2.0, 3.0])
+    assert torch.equal(penalised(logits, [0, 1, 2], penalty=1.0), logits)
+    assert torch.equal(penalised(logits, [3, 99], penalty=5.0), logits)
+    assert torch.equal(penalised(logits, [], penalty=5.0), logits)
+
+
+@pytest.mark.parametrize("penalty", [1.3, 0.8])
+def test_penalised_greedy_text_equals_that_of_transformers(penalty):
+    ours = model_with_norms(shape(initializer_range=0.3))
+    theirs = theirs_like(ours).eval()
+    theirs.generation_config.eos_token_id = LAST
+    prompt = rows(1, 6)[0]
+    wanted = theirs.generate(
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        do_sample=False,
+        max_new_tokens=40,
+        pad_token_id=0,
+        repetition_penalty=penalty,
+    )[0, 6:].tolist()
+    options = GenerationOptions(
+        temperature=0, max_new_tokens=40, end_token=LAST, repetition_penalty=penalty
+    )
+    found = generate(ours, prompt[0].tolist(), options=options)
+    assert found.tokens + [LAST] * (found.stop_reason == "end_of_text") == wanted
+    plain = GenerationOptions(temperature=0, max_new_tokens=40, end_token=LAST)
+    assert generate(ours, prompt[0].tolist(), options=plain).tokens != found.tokens
+
+
+def test_a_penalty_that_overflows_is_an_error_of_numerics():
+    options = GenerationOptions(repetition_penalty=1e-308, end_token=2)
+    random = torch.Generator().manual_seed(0)
+    with pytest.raises(NumericsError, match="not finite"):
+        sample(torch.tensor([300.0, 0.0, 1.0]), options=options, random=random, seen=[0])
+    options = GenerationOptions(repetition_penalty=1e308, end_token=2)
+    assert sample(torch.tensor([-3.0, -1e9, 1e9]), options=options, random=random, seen=[0, 1]) == 2

@@ -1,22 +1,45 @@
-"""`generate`: let a trained model write on from a prompt."""
+"""`generate`: let a trained model write on from a prompt, from many, or answer questions."""
 
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from yxanul.cli import options
+from yxanul.cli.chatting import TraceView, ask_questions
 from yxanul.cli.output import print_json, say
+from yxanul.cli.prompts import read_prompts, refuse_half_characters, standard_input
 from yxanul.errors import UsageError
+from yxanul.evaluate.answers.chat import ChatForm, chat_form
 from yxanul.evaluate.answers.completion import Completion, complete
-from yxanul.evaluate.models.loaded import load_model
-from yxanul.model.generation import GenerationOptions
+from yxanul.evaluate.answers.completions import complete_all
+from yxanul.evaluate.models.loaded import LoadedModel, load_model
+from yxanul.model.decoding import Decoder
+from yxanul.model.generation import GenerationOptions, decoding_copy
 
 Prompt = Annotated[
-    str,
+    str | None,
     typer.Argument(
         metavar="PROMPT",
-        help='Text to write on from; "" begins a document, - reads standard input.',
+        help='Text to write on from; "" begins a document, - reads standard input. With --chat and '
+        "without it, questions are asked for.",
+    ),
+]
+Prompts = Annotated[
+    Path | None,
+    typer.Option(
+        "--prompts",
+        help='Many prompts, written together: a .jsonl of {"prompt": ...}, or a .txt of lines.',
+    ),
+]
+Chat = Annotated[
+    bool,
+    typer.Option(
+        "--chat",
+        help="Take PROMPT as a question, in the form of the traces that the model was trained on.",
     ),
 ]
 MaxNewTokens = Annotated[
@@ -35,6 +58,13 @@ TopP = Annotated[
         help="Sample among the likeliest tokens that together have this probability; 1 = all.",
     ),
 ]
+RepetitionPenalty = Annotated[
+    float,
+    typer.Option(
+        "--repetition_penalty",
+        help="Above 1: what stands in prompt or text already is less likely; 1 = off.",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", help="The same seed writes the same text.")]
 Stop = Annotated[
     list[str] | None,
@@ -43,13 +73,100 @@ Stop = Annotated[
 _DEFAULTS = GenerationOptions()
 
 
+@dataclass(frozen=True)
+class _Writer:
+    """A model that writes, and how."""
+
+    loaded: LoadedModel
+    decoder: Decoder
+    form: ChatForm | None
+    options: GenerationOptions
+    stop_texts: tuple[str, ...]
+    json: bool
+
+    def shaped(self, text: str) -> str:
+        """Return the prompt that the model reads for what a user gave."""
+        return text if self.form is None else self.form.prompt(text)
+
+    def write(self, text: str) -> None:
+        """Write on from one prompt, or answer one question, and show it as it comes."""
+        view = TraceView(self.form) if self.form is not None and not self.json else None
+        show: Callable[[str], None] | None = _show if view is None else view.push
+        done = complete(
+            self.decoder,
+            self.loaded.tokenizer,
+            prompt=self.shaped(text),
+            options=self.options,
+            stop_texts=self.stop_texts,
+            show=None if self.json else show,
+        )
+        if view is not None:
+            view.finish()
+        elif not self.json:
+            print()
+        self.tell([done], tokens_per_s=done.tokens_per_s)
+        if self.json:
+            print_json(self.as_json(done, asked=text))
+
+    def write_all(self, texts: list[str]) -> None:
+        """Write on from many prompts together, and show each when it is done, in their order."""
+        found = complete_all(
+            self.decoder,
+            self.loaded.tokenizer,
+            prompts=[self.shaped(text) for text in texts],
+            options=self.options,
+            stop_texts=self.stop_texts,
+        )
+        completions = []
+        for number, (text, done) in enumerate(zip(texts, found, strict=True), 1):
+            completions.append(done)
+            if self.json:
+                print_json(self.as_json(done, asked=text))
+            else:
+                print(f"[{number}] {text}\n{self._opening()}{done.text}\n", flush=True)
+        self.tell(completions, tokens_per_s=None)
+
+    def _opening(self) -> str:
+        return "" if self.form is None else self.form.opening.lstrip()
+
+    def tell(self, completions: list[Completion], *, tokens_per_s: float | None) -> None:
+        """Say on stderr by what was written, how much, and why it ended."""
+        info, reasons = self.loaded.info, dict.fromkeys(one.stop_reason for one in completions)
+        speed = "" if tokens_per_s is None else f"{tokens_per_s:,.0f} tokens/s, "
+        texts = "" if tokens_per_s is not None else f"{len(completions):,} texts, "
+        say(
+            f"{info.path}, step {info.step:,}, seed {self.options.seed}: {texts}"
+            f"{sum(len(one.tokens) for one in completions)} tokens, {speed}ended: "
+            f"{', '.join(reasons)}"
+        )
+
+    def as_json(self, done: Completion, *, asked: str) -> dict[str, Any]:
+        """Return what was written, and by what, as an object of plain values."""
+        found: dict[str, Any] = {
+            "prompt": done.prompt,
+            "text": done.text,
+            "tokens": len(done.tokens),
+            "token_ids": done.tokens,
+            "stop_reason": done.stop_reason,
+            "tokens_per_s": done.tokens_per_s,
+        }
+        if self.form is not None:
+            trace, answer = self.form.parts(done.text)
+            found |= {"question": asked, "trace": trace, "answer": answer}
+        info = self.loaded.info
+        return {**found, "seed": self.options.seed, "model": str(info.path), "step": info.step}
+
+
 def generate(
     model: options.TrainedModel,
-    prompt: Prompt,
+    prompt: Prompt = None,
+    prompts: Prompts = None,
+    chat: Chat = False,
     max_new_tokens: MaxNewTokens = _DEFAULTS.max_new_tokens,
     temperature: Temperature = _DEFAULTS.temperature,
     top_k: TopK = _DEFAULTS.top_k,
     top_p: TopP = _DEFAULTS.top_p,
+    repetition_penalty: RepetitionPenalty = _DEFAULTS.repetition_penalty,
     seed: Seed = _DEFAULTS.seed,
     stop: Stop = None,
     json: options.Json = False,
@@ -57,59 +174,58 @@ def generate(
     """Let a trained model write on from a prompt, the same text for the same seed.
 
     Example: yxanul generate runs/first "The city of" --temperature 0.7 --seed 3
+
+    Example: yxanul generate runs/first --chat "Count the legs of 4 cows." --temperature 0
+
+    With --prompts, --json prints one object per line, in the order of the file.
     """
     chosen = GenerationOptions(
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_k=top_k,
         top_p=top_p,
+        repetition_penalty=repetition_penalty,
         seed=seed,
     )
-    text = _standard_input() if prompt == "-" else prompt
-    _refuse_half_characters(text, *(stop or ()))
+    many, single = _asked(prompt, prompts, chat=chat)
+    refuse_half_characters(*(many or ()), *([single] if single else []), *(stop or ()))
     loaded = load_model(model)
     for note in loaded.notes:
         say(note)
-    done = complete(
-        loaded.model,
-        loaded.tokenizer,
-        prompt=text,
-        options=chosen,
-        stop_texts=stop or (),
-        show=None if json else _show,
-    )
-    if not json:
-        print()
-    say(
-        f"{loaded.info.path}, step {loaded.info.step:,}, seed {seed}: {len(done.tokens)} tokens, "
-        f"{done.tokens_per_s:,.0f} tokens/s, ended: {done.stop_reason}"
-    )
-    if json:
-        origin = {"seed": seed, "model": str(loaded.info.path), "step": loaded.info.step}
-        print_json({**_as_json(done), **origin})
+    form = chat_form(loaded) if chat else None
+    decoder = decoding_copy(loaded.model)
+    writer = _Writer(loaded, decoder, form, chosen, stop_texts=tuple(stop or ()), json=json)
+    if many is not None:
+        writer.write_all(many)
+    elif single is not None:
+        writer.write(single)
+    else:
+        _answer_all(writer)
 
 
-def _as_json(done: Completion) -> dict[str, Any]:
-    return {
-        "prompt": done.prompt,
-        "text": done.text,
-        "tokens": len(done.tokens),
-        "token_ids": done.tokens,
-        "stop_reason": done.stop_reason,
-        "tokens_per_s": done.tokens_per_s,
-    }
+def _answer_all(writer: _Writer) -> None:
+    for question in ask_questions():
+        try:
+            writer.write(question)
+        except UsageError as error:
+            # A question that is too long is no reason to leave.
+            say(str(error))
 
 
-def _standard_input() -> str:
-    # A byte that is no text becomes half a character, as in a word of the command line.
-    return sys.stdin.buffer.read().decode("utf-8", errors="surrogateescape")
-
-
-def _refuse_half_characters(*texts: str) -> None:
-    """Refuse bytes that are not UTF-8: Python reads them as lone surrogates."""
-    for text in texts:
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            raise UsageError("the prompt or --stop is not UTF-8 text; write it in UTF-8")
+def _asked(
+    prompt: str | None, prompts: Path | None, *, chat: bool
+) -> tuple[list[str] | None, str | None]:
+    """Return the prompts of a file, or the one prompt; neither: a person will be asked."""
+    if prompts is not None:
+        if prompt is not None:
+            raise UsageError("PROMPT and --prompts are both given; give one of them")
+        return read_prompts(prompts), None
+    if prompt is None and not (chat and sys.stdin.isatty()):
+        raise UsageError(
+            'there is no prompt; give PROMPT ("" begins a document, - reads standard input) or '
+            "--prompts FILE; only --chat on a terminal asks for questions"
+        )
+    return None, standard_input() if prompt == "-" else prompt
 
 
 def _show(piece: str) -> None:

@@ -79,6 +79,11 @@ def cached_attention(q: Tensor, k: Tensor, v: Tensor, *, is_hidden: Tensor | Non
     """
     heads, new = q.shape[1:3]
     kv_heads, seen = k.shape[1:3]
+    if new == 1:
+        # One call instead of five: a quarter of the time for one row on a CPU, the same for 32.
+        seen_by = None if is_hidden is None else ~is_hidden
+        shared = kv_heads != heads
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=seen_by, enable_gqa=shared)
     scores = q.reshape(-1, kv_heads, heads // kv_heads * new, q.size(-1)) @ k.transpose(-2, -1)
     scores = scores.view(-1, heads, new, seen) * q.size(-1) ** -0.5
     if is_hidden is not None:

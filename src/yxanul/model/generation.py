@@ -1,8 +1,9 @@
 """Writing on from a prompt, a token at a time, the same for the same seed.
 
 The prompt is read in one go into a cache of keys and values, then each token costs one position.
-Sampling divides by the temperature, keeps the `top_k` likeliest, of these the nucleus of `top_p`
-(arXiv 1904.09751), and draws with a generator of its own: torch's is not touched, nor is the model.
+Sampling applies the repetition penalty, divides by the temperature, keeps the `top_k` likeliest, of
+these the nucleus of `top_p` (arXiv 1904.09751), and draws with a generator of its own: torch's is
+not touched, nor is the model.
 Text, and where a stop text ends it, is `yxanul.evaluate.answers.completion`.
 """
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from yxanul.config.tokens import END_OF_TEXT
 from yxanul.errors import NumericsError, UsageError
 from yxanul.model.cache import KeyValueCache
+from yxanul.model.decoding import Decoder
 from yxanul.model.transformer import Transformer
 
 # Bounds the scores of a long prompt to (heads, 1024, seq) numbers at once.
@@ -34,6 +36,8 @@ class GenerationOptions:
     """Sample among so many tokens; None: among all."""
     top_p: float = 0.95
     """Sample among the likeliest tokens that together have this probability; 1: among all."""
+    repetition_penalty: float = 1.0
+    """Above 1 makes the ids of prompt and text less likely (arXiv 1909.05858); 1: off."""
     seed: int = 0
     end_token: int = END_OF_TEXT
     """Ends the text and is the last id that may be sampled."""
@@ -46,6 +50,10 @@ class GenerationOptions:
             "top_p": (
                 0 < self.top_p <= 1,
                 "above 0 and at most 1; temperature 0 is greedy",
+            ),
+            "repetition_penalty": (
+                0 < self.repetition_penalty < math.inf,
+                "a positive number; 1 is off",
             ),
             "seed": (0 <= self.seed < 2**63, "a whole number from 0 to 2**63 - 1"),
         }
@@ -72,7 +80,7 @@ class Generation:
 
 
 def generate(
-    model: Transformer,
+    model: Transformer | Decoder,
     prompt: Sequence[int],
     *,
     options: GenerationOptions,
@@ -84,20 +92,17 @@ def generate(
     leaves no position is a `UsageError`, weights that are not finite a `NumericsError`.
     """
     begin = time.perf_counter()
-    positions = model.config.max_position_embeddings
-    _refuse_long(len(prompt), positions)
-    length = min(len(prompt) + options.max_new_tokens, positions)
-    reason = "max_new_tokens" if length == len(prompt) + options.max_new_tokens else "context"
-    model = decoding_copy(model)
-    device = model.embed_tokens.weight.device
-    cache = KeyValueCache(model.config.num_hidden_layers, rows=1, columns=length)
+    decoder = decoding_copy(model)
+    device, config = decoder.device, decoder.config
+    room, reason = room_after(len(prompt), config.max_position_embeddings, options=options)
+    cache = KeyValueCache(config.num_hidden_layers, rows=1, columns=len(prompt) + room)
     random = torch.Generator(device).manual_seed(options.seed)
     tokens: list[int] = []
     unread = torch.tensor([list(prompt)], device=device)
-    while len(prompt) + len(tokens) < length:
+    while len(tokens) < room:
         for piece in torch.split(unread, _PREFILL_TOKENS, dim=1):
-            logits = model.next_logits(piece, cache)
-        token = sample(logits[0], options=options, random=random)
+            logits = decoder.next_logits(piece, cache)
+        token = sample(logits[0], options=options, random=random, seen=[*prompt, *tokens])
         if token == options.end_token:
             reason = "end_of_text"
             break
@@ -109,39 +114,55 @@ def generate(
     return Generation(tokens, reason, time.perf_counter() - begin)
 
 
-def decoding_copy(model: Transformer) -> Transformer:
-    """Return a model whose matrices are in the compute type: itself, or a copy that has cast them.
+def decoding_copy(model: Transformer | Decoder) -> Decoder:
+    """Return what writes with a model's weights: itself, or a decoder of what they are now."""
+    return model if isinstance(model, Decoder) else Decoder(model)
 
-    Else each token would cast every matrix anew, which takes several times as long as multiplying
-    one row by it. The numbers are the same.
+
+def sample(
+    logits: Tensor,
+    *,
+    options: GenerationOptions,
+    random: torch.Generator,
+    seen: Sequence[int] = (),
+) -> int:
+    """Draw one id from (vocab,) logits; ids after the end token are never drawn.
+
+    `seen` are the ids of prompt and text so far, which a repetition penalty makes less likely.
     """
-    weight = model.embed_tokens.weight
-    if weight.dtype == model.compute_dtype:
-        return model
-    tensors = {
-        name: tensor if tensor.dim() == 1 else tensor.to(model.compute_dtype)
-        for name, tensor in model.state_dict().items()
-    }
-    copy = Transformer.without_weights(model.config, compute_dtype=model.compute_dtype)
-    copy.load_state_dict(tensors, assign=True)
-    return copy.to(weight.device)
-
-
-def sample(logits: Tensor, *, options: GenerationOptions, random: torch.Generator) -> int:
-    """Draw one id from (vocab,) logits; ids after the end token are never drawn."""
     logits = logits[: options.end_token + 1].double()
+    logits = penalised(logits, seen, penalty=options.repetition_penalty)
     if not logits.max().isfinite():
         raise NumericsError("the model's logits are not finite, so nothing can be sampled")
     if options.temperature == 0:
         return int(logits.argmax())
     ids, probabilities = candidates(logits, options)
-    return int(ids[torch.multinomial(probabilities, 1, generator=random)])
+    # One number for each token, laid along the ids: logits that are rounded otherwise, as beside
+    # other rows, then draw the same, which multinomial's number per candidate would not.
+    mark = torch.rand((), dtype=torch.float64, device=logits.device, generator=random)
+    sums = probabilities.cumsum(0)
+    found = torch.searchsorted(sums, mark * sums[-1], right=True)
+    return int(ids[found.clamp(max=len(ids) - 1)])
+
+
+def penalised(logits: Tensor, seen: Sequence[int], *, penalty: float) -> Tensor:
+    """Return (vocab,) logits in which those of `seen` ids are divided by the penalty.
+
+    Those below 0 are multiplied by it. An id counts once, however often it was seen, and ids beyond
+    the logits do not count. This is CTRL's penalty (arXiv 1909.05858) as transformers has it.
+    """
+    if penalty == 1 or not seen:
+        return logits
+    known = [token for token in set(seen) if token < len(logits)]
+    ids = torch.tensor(known, dtype=torch.long, device=logits.device)
+    found = logits[ids]
+    return logits.index_copy(0, ids, torch.where(found < 0, found * penalty, found / penalty))
 
 
 def candidates(logits: Tensor, options: GenerationOptions) -> tuple[Tensor, Tensor]:
     """Return the ids that may be drawn from (vocab,) fp64 logits, and their probabilities (sum 1).
 
-    Temperature above 0, then top_k, then top_p; at least one id is left.
+    The ids rise. Temperature above 0, then top_k, then top_p; at least one id is left.
     """
     # Less the largest first: a tiny temperature then gives 0 and -inf, never inf or nan.
     scaled = (logits - logits.max()) / options.temperature
@@ -157,13 +178,23 @@ def candidates(logits: Tensor, options: GenerationOptions) -> tuple[Tensor, Tens
         nucleus = probabilities.cumsum(0) - probabilities < options.top_p
         probabilities, ids = probabilities[nucleus], ids[likely][order][nucleus]
         probabilities = probabilities / probabilities.sum()
+    if options.top_k is not None or options.top_p < 1:
+        ids, order = ids.sort()
+        probabilities = probabilities[order]
     return ids, probabilities
 
 
-def _refuse_long(tokens: int, positions: int) -> None:
+def room_after(tokens: int, positions: int, *, options: GenerationOptions) -> tuple[int, str]:
+    """Return how many tokens may follow a prompt of so many, and what ends the text there.
+
+    A prompt that leaves none is a `UsageError`.
+    """
     if tokens >= positions:
         raise UsageError(
             f"the prompt has {tokens:,} tokens (the <|endoftext|> before it counted), and the "
             f"model has {positions:,} positions for prompt and continuation together; shorten it "
             f"to at most {positions - 1:,} tokens"
         )
+    if options.max_new_tokens <= positions - tokens:
+        return options.max_new_tokens, "max_new_tokens"
+    return positions - tokens, "context"

@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from yxanul.config.schema import ModelConfig
-from yxanul.model.attention import Attention, cached_attention
-from yxanul.model.cache import LayerCache
+from yxanul.model.attention import Attention
 
 
 class RMSNorm(nn.Module):
@@ -64,14 +63,10 @@ class Rotary(nn.Module):
         self.register_buffer("cos", angle.cos(), persistent=False)
         self.register_buffer("sin", angle.sin(), persistent=False)
 
-    def forward(self, x: Tensor, positions: slice | Tensor | None = None) -> Tensor:
-        """Rotate (batch, seq, heads, head_dim) by position; a pair is (i, i + head_dim / 2).
-
-        positions are a slice of seq, the same for every row, or (batch, seq); None: from 0 on.
-        """
-        at = slice(x.size(1)) if positions is None else positions
-        cos = self.cos[at].unsqueeze(-2).to(x.dtype)
-        sin = self.sin[at].unsqueeze(-2).to(x.dtype)
+    def forward(self, x: Tensor) -> Tensor:
+        """Rotate (batch, seq, heads, head_dim) by position; a pair is (i, i + head_dim / 2)."""
+        cos = self.cos[: x.size(1)].unsqueeze(-2).to(x.dtype)
+        sin = self.sin[: x.size(1)].unsqueeze(-2).to(x.dtype)
         first, second = x.chunk(2, dim=-1)
         return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
@@ -92,31 +87,20 @@ class SelfAttention(nn.Module):
         self.rotary = rotary
         self.attention = attention
 
-    def forward(
-        self, x: Tensor, cache: LayerCache | None = None, *, hidden: Tensor | None = None
-    ) -> Tensor:
-        """(batch, seq, hidden) -> (batch, seq, hidden); seq goes on where the cache ends."""
+    def forward(self, x: Tensor, *, hidden: Tensor | None = None) -> Tensor:
+        """(batch, seq, hidden) -> (batch, seq, hidden)."""
         batch, seq, _ = x.shape
         projections = (self.q_proj, self.k_proj, self.v_proj)
-        if cache is None:
-            qkv = self.product(x, torch.cat([one.weight.to(x.dtype) for one in projections]))
-        else:
-            # Joining the matrices for a few tokens costs more than it saves: 5 to 13 % of a step
-            # of the 302.9M flagship in bf16 on a CPU.
-            qkv = torch.cat([one(x) for one in projections], dim=-1)
+        qkv = self.product(x, torch.cat([one.weight.to(x.dtype) for one in projections]))
         heads = qkv.view(batch, seq, self.heads + 2 * self.kv_heads, self.head_dim)
-        positions = None if cache is None else cache.place.in_table
-        turned = self.rotary(heads[:, :, : self.heads + self.kv_heads], positions)
+        turned = self.rotary(heads[:, :, : self.heads + self.kv_heads])
         q = turned[:, :, : self.heads].transpose(1, 2)
         k = turned[:, :, self.heads :].transpose(1, 2)
         v = heads[:, :, self.heads + self.kv_heads :].transpose(1, 2)
-        if cache is not None:
-            out = cached_attention(q, *cache.extend(k, v), is_hidden=cache.place.is_hidden)
-        else:
-            if self.kv_heads != self.heads:
-                repeats = self.heads // self.kv_heads
-                k, v = k.repeat_interleave(repeats, 1), v.repeat_interleave(repeats, 1)
-            out = self.attention(q, k, v, hidden=hidden)
+        if self.kv_heads != self.heads:
+            repeats = self.heads // self.kv_heads
+            k, v = k.repeat_interleave(repeats, 1), v.repeat_interleave(repeats, 1)
+        out = self.attention(q, k, v, hidden=hidden)
         mixed: Tensor = self.o_proj(out.transpose(1, 2).reshape(batch, seq, -1))
         return mixed
 
@@ -147,13 +131,11 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = GatedMLP(config)
 
-    def forward(
-        self, x: Tensor, cache: LayerCache | None = None, *, hidden: Tensor | None = None
-    ) -> Tensor:
-        """(batch, seq, hidden) -> (batch, seq, hidden); seq goes on where the cache ends.
+    def forward(self, x: Tensor, *, hidden: Tensor | None = None) -> Tensor:
+        """(batch, seq, hidden) -> (batch, seq, hidden).
 
         What `hidden` says, (batch, 1, seq, seq) bool, is not looked at.
         """
-        attended: Tensor = x + self.self_attn(self.input_layernorm(x), cache, hidden=hidden)
+        attended: Tensor = x + self.self_attn(self.input_layernorm(x), hidden=hidden)
         out: Tensor = attended + self.mlp(self.post_attention_layernorm(attended))
         return out

@@ -16,7 +16,6 @@ from torch.utils.checkpoint import checkpoint
 from yxanul.config.schema import ModelConfig
 from yxanul.config.tokens import END_OF_TEXT, IGNORED
 from yxanul.model.attention import attention_path, hidden_of_others
-from yxanul.model.cache import KeyValueCache
 from yxanul.model.fp8 import use_fp8
 from yxanul.model.initialisation import initialise
 from yxanul.model.layers import Block, RMSNorm, Rotary
@@ -86,30 +85,18 @@ class Transformer(nn.Module):
             chunk_tokens=self.loss_chunk_tokens,
         )
 
-    def hidden_states(
-        self,
-        tokens: Tensor,
-        cache: KeyValueCache | None = None,
-        *,
-        starts: Tensor | None = None,
-    ) -> Tensor:
-        """(batch, seq) -> (batch, seq, hidden) after the final norm, in the compute type.
-
-        With a cache (and without gradients) the tokens go on where it ends, and it grows by them.
-        """
-        if cache is not None:
-            cache.advance(tokens)
+    def hidden_states(self, tokens: Tensor, *, starts: Tensor | None = None) -> Tensor:
+        """(batch, seq) -> (batch, seq, hidden) after the final norm, in the compute type."""
         x = self.embed_tokens(tokens).to(self.compute_dtype)
         x = x * torch.tensor(math.sqrt(self.config.hidden_size), dtype=x.dtype)
         if torch.is_grad_enabled():
             hidden = self._other_documents(tokens, starts) if self.mask_documents else None
             x = self.trunk(x, hidden)
         else:
-            # Each document is scored and continued alone, so there is nothing to mask. Rows have
-            # many lengths, and a compiled graph for each would cost more than it saves.
-            caches = cache.layers if cache is not None else [None] * len(self.layers)
-            for block, layer_cache in zip(self.layers, caches, strict=True):
-                x = block.forward(x, layer_cache)
+            # Each document is scored alone, so there is nothing to mask. Rows have many lengths,
+            # and a compiled graph for each would cost more than it saves.
+            for block in self.layers:
+                x = block.forward(x)
             x = self.norm.forward(x)
         return x
 
@@ -148,13 +135,8 @@ class Transformer(nn.Module):
             self.trunk = torch.compile(self.run_blocks, dynamic=False)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """(..., hidden) -> (..., vocab): for generation and tests, never in training."""
+        """(..., hidden) -> (..., vocab): to look at a few, never in training."""
         return F.linear(hidden, self.embed_tokens.weight.to(hidden.dtype))
-
-    @torch.no_grad()
-    def next_logits(self, tokens: Tensor, cache: KeyValueCache) -> Tensor:
-        """Read (batch, seq) tokens into the cache; return what follows the last, (batch, vocab)."""
-        return self.logits(self.hidden_states(tokens, cache)[:, -1])
 
     @torch.no_grad()
     def nats(self, tokens: Tensor, targets: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from yxanul.data.tokenizer import Tokenizer
 from yxanul.errors import NumericsError
 from yxanul.model.cache import KeyValueCache
-from yxanul.model.transformer import Transformer
+from yxanul.model.decoding import Decoder
 from yxanul.serve.choices import Choice, ScoredToken, prompt_offsets, score
 from yxanul.serve.refusals import RequestError
 
@@ -31,7 +31,7 @@ _SCORED_AT_ONCE = 128
 class Rows:
     """A model, and the texts that it is writing; no more than `batch` at once."""
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer, *, batch: int) -> None:
+    def __init__(self, model: Decoder, tokenizer: Tokenizer, *, batch: int) -> None:
         self.choices: list[Choice] = []
         self.batch = batch
         self._model = model
@@ -98,7 +98,7 @@ class Rows:
 
     @property
     def _device(self) -> torch.device:
-        return self._model.embed_tokens.weight.device
+        return self._model.device
 
     def _new_cache(self, rows: int, columns: int) -> KeyValueCache:
         return KeyValueCache(self._model.config.num_hidden_layers, rows=rows, columns=columns)
@@ -107,9 +107,7 @@ class Rows:
 class Reading:
     """Prompts on their way into a cache of their own; equal ones are read once."""
 
-    def __init__(
-        self, model: Transformer, choices: Sequence[Choice], *, cache: KeyValueCache
-    ) -> None:
+    def __init__(self, model: Decoder, choices: Sequence[Choice], *, cache: KeyValueCache) -> None:
         self.choices = list(choices)
         self.cache = cache
         self._model = model
@@ -122,7 +120,7 @@ class Reading:
 
     def go_on(self) -> bool:
         """Read the next piece; return whether all is read."""
-        tokens = self._unread.pop().to(self._model.embed_tokens.weight.device)
+        tokens = self._unread.pop().to(self._model.device)
         self._hidden.append(self._model.hidden_states(tokens, self.cache))
         if not self._unread:
             self._hidden = [torch.cat(self._hidden, dim=1)]

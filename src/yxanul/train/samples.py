@@ -1,7 +1,7 @@
 """What the model writes over time: the same prompts continued at every border of the run."""
 
 from yxanul.evaluate.answers.completion import complete
-from yxanul.model.generation import GenerationOptions
+from yxanul.model.generation import GenerationOptions, decoding_copy
 from yxanul.runfolder.rows import append_row, read_rows
 from yxanul.train.session import Session
 from yxanul.train.state import Position
@@ -26,10 +26,12 @@ def write_samples(session: Session, position: Position) -> None:
         temperature=logging.prompt_temperature,
         seed=session.config.optimization.seed,
     )
-    for prompt in logging.prompts:
-        if prompt in known:
-            continue
-        done = complete(session.model, session.tokenizer, prompt=prompt, options=options)
+    missing = [prompt for prompt in logging.prompts if prompt not in known]
+    if not missing:
+        return
+    model = decoding_copy(session.model)
+    for prompt in missing:
+        done = complete(model, session.tokenizer, prompt=prompt, options=options)
         row = {
             "step": position.step,
             "attempt": position.attempt,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from yxanul.data.tokenizer import Tokenizer
 from yxanul.errors import UsageError
+from yxanul.model.decoding import Decoder
 from yxanul.model.generation import GenerationOptions, generate
 from yxanul.model.transformer import Transformer
 
@@ -68,8 +69,14 @@ class TextStream:
         return max(lengths, default=0)
 
 
+def refuse_empty_stops(stop_texts: Sequence[str]) -> None:
+    """Raise `UsageError` for a stop text that would end every text."""
+    if "" in stop_texts:
+        raise UsageError("a stop text is empty; give it a character, or leave it out")
+
+
 def complete(
-    model: Transformer,
+    model: Transformer | Decoder,
     tokenizer: Tokenizer,
     *,
     prompt: str,
@@ -81,8 +88,7 @@ def complete(
 
     A prompt that fills the model's context and an empty stop text are `UsageError`s.
     """
-    if "" in stop_texts:
-        raise UsageError("a stop text is empty; give it a character, or leave it out")
+    refuse_empty_stops(stop_texts)
     stream = TextStream(tokenizer, stop_texts)
     pieces: list[str] = []
 

@@ -11,6 +11,7 @@ from yxanul.data.tokenizer import Tokenizer
 from yxanul.errors import UsageError
 from yxanul.evaluate.models.loaded import load_model
 from yxanul.model.cache import KeyValueCache
+from yxanul.model.decoding import Decoder
 from yxanul.model.generation import decoding_copy
 from yxanul.model.transformer import Transformer
 
@@ -25,8 +26,7 @@ class OurModel:
     """A `LanguageModel` of a transformer of ours and GPT-2's tokenizer."""
 
     name: str
-    model: Transformer
-    """Its matrices in the type that it computes in."""
+    model: Decoder
     tokenizer: Tokenizer
     opening: tuple[int, ...]
     notes: tuple[str, ...] = ()
@@ -75,7 +75,7 @@ class OurModel:
         """Yield logits of GPT-2's ids: rows of the head beyond them are padding, never scored."""
         if cache is None and tokens.size(1) > _PIECE:
             cache = self.new_cache(*tokens.shape)
-        device = self.model.embed_tokens.weight.device
+        device = self.model.device
         pieces = torch.split(tokens.to(device), _PIECE, dim=1)
         hidden = torch.cat([self.model.hidden_states(piece, cache) for piece in pieces], dim=1)
         for part in torch.split(hidden.flatten(0, 1)[picks.to(device)], _BLOCK):
@@ -83,7 +83,11 @@ class OurModel:
 
 
 def as_language_model(
-    model: Transformer, tokenizer: Tokenizer, *, name: str, opening: tuple[int, ...] | None = None
+    model: Transformer | Decoder,
+    tokenizer: Tokenizer,
+    *,
+    name: str,
+    opening: tuple[int, ...] | None = None,
 ) -> OurModel:
     """Make a model ready for scoring; one that has fewer ids than its tokenizer is a `UsageError`.
 
@@ -95,7 +99,7 @@ def as_language_model(
             f"{tokenizer.vocab_size:,}: this model was not trained with it"
         )
     begin = (tokenizer.eot,) if opening is None else opening
-    return OurModel(name, decoding_copy(model).eval(), tokenizer, begin)
+    return OurModel(name, decoding_copy(model), tokenizer, begin)
 
 
 def open_run(
