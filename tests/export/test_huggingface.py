@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.export.subjects import run_with_checkpoints, subject
 from tests.model.tiny import difference, gradients, rows
+from tests.train.world import World
 from yxanul.config.tokens import END_OF_TEXT
 from yxanul.errors import CorruptDataError, ExportCheckError, UsageError
 from yxanul.export.exporting import export_folder
@@ -80,14 +81,30 @@ def test_the_way_back_and_out_again_gives_the_same_bytes(exported, tmp_path, cal
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
 
 
-def test_a_run_begins_with_the_weights_of_a_folder(exported):
-    one, folder, _, _ = exported
-    other = subject().model
+def test_weights_taken_from_a_folder_are_exported_as_the_same_bytes(exported, tmp_path):
+    _, folder, _, _ = exported
+    other = subject()
     with torch.no_grad():
-        other.embed_tokens.weight.zero_()
-    assert take_weights(folder, other) == folder.resolve()
-    for name, tensor in one.model.state_dict().items():
-        assert torch.equal(other.state_dict()[name], tensor), name
+        for parameter in other.model.parameters():
+            parameter.zero_()
+    assert take_weights(folder, other.model) == folder.resolve()
+    export_folder(other, tmp_path / "again", kind="f32", card="# A card\n", say=lambda _: None)
+    for path in folder.iterdir():
+        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_the_program_begins_a_run_with_a_folder_and_goes_on_without_it(tmp_path, call):
+    world = World.create(tmp_path / "world")
+    run, folder = run_with_checkpoints(tmp_path / "run"), tmp_path / "hf"
+    assert call("export", run.root, "--to", "hf", "--out", folder)[0] == 0
+    world.finish("run", "new", "--init_from", str(folder), "--max_steps", "1")
+    world.finish("run", "new", "--max_steps", "2")
+    rows = [json.loads(x) for x in (world.root / "new" / "lineage.jsonl").read_text().splitlines()]
+    assert rows[0]["parent"] == str(folder.resolve())
+    other = ("--init_from", str(folder), "--set", "model.hidden_size=32")
+    refused = world.finish("run", "other", *other, code=30)
+    assert "--init_from" in refused.stderr
+    assert "hidden_size is 16, and this run's is 32" in refused.stderr
 
 
 @pytest.mark.parametrize("kind", ["bf16", "f16"])
