@@ -151,6 +151,7 @@ def test_a_model_trains_on_it(hub, prepared, tmp_path) -> None:
     assert json.loads(done.stdout)["steps"] == 2
 
 
+@pytest.mark.slow
 def test_a_prepared_folder_stays_usable_without_the_hub_and_when_its_commit_is_pinned(
     hub, prepared
 ) -> None:

@@ -183,6 +183,7 @@ def test_a_hub_that_gives_up_in_the_middle_is_gone_on_with(
         assert not hub.asked("/cdn/" + hub.sets["some/first"].sha + "/data/train-1")
 
 
+@pytest.mark.slow
 def test_other_settings_begin_anew_and_say_so(
     hub: StandIn, tmp_path: Path, unbroken: dict[str, bytes]
 ) -> None:

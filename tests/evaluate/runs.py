@@ -13,7 +13,7 @@ from yxanul.runfolder.saving import save_checkpoint
 
 SETTINGS = ("compute.precision=bf16", "compute.attention=plain", "data.source=texts")
 # A new model that says more than one word.
-SETTINGS += ("model.initializer_range=0.3",)
+SETTINGS += ("model.initializer_range=0.3", "evaluation.tokens_per_domain=400")
 
 
 def write_run(root: Path) -> RunFolder:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.export.subjects import run_with_checkpoints, subject
 from tests.model.tiny import difference, gradients, rows
-from tests.train.world import World
+from tests.train.world import STAGES, World
 from yxanul.config.tokens import END_OF_TEXT
 from yxanul.errors import CorruptDataError, ExportCheckError, UsageError
 from yxanul.export.exporting import export_folder
@@ -97,12 +97,13 @@ def test_the_program_begins_a_run_with_a_folder_and_goes_on_without_it(tmp_path,
     world = World.create(tmp_path / "world")
     run, folder = run_with_checkpoints(tmp_path / "run"), tmp_path / "hf"
     assert call("export", run.root, "--to", "hf", "--out", folder)[0] == 0
-    world.finish("run", "new", "--init_from", str(folder), "--max_steps", "1")
-    world.finish("run", "new", "--max_steps", "2")
+    stage = ("--stage", STAGES[0])
+    world.finish("train", "new", *stage, "--init_from", str(folder), "--max_steps", "1")
+    world.finish("train", "new", *stage, "--max_steps", "2")
     rows = [json.loads(x) for x in (world.root / "new" / "lineage.jsonl").read_text().splitlines()]
     assert rows[0]["parent"] == str(folder.resolve())
     other = ("--init_from", str(folder), "--set", "model.hidden_size=32")
-    refused = world.finish("run", "other", *other, code=30)
+    refused = world.finish("train", "other", *stage, *other, code=30)
     assert "--init_from" in refused.stderr
     assert "hidden_size is 16, and this run's is 32" in refused.stderr
 

@@ -102,7 +102,7 @@ def test_a_row_longer_than_the_columns_in_use_is_not_adopted_beside_them():
 
 
 def test_rows_are_shifted_so_that_a_longer_one_is_adopted_beside_them():
-    model = model_with_norms(shape(), attention="plain")
+    model = decoder()
     cache = joined(model)
     longer = rows(1, 12, seed=4)[0]
     read = empty(model, batch=1, columns=12)
@@ -117,7 +117,7 @@ def test_rows_are_shifted_so_that_a_longer_one_is_adopted_beside_them():
 
 
 def test_rows_beyond_a_column_stay_and_one_beyond_the_cache_is_refused():
-    model = model_with_norms(shape(), attention="plain")
+    model = decoder()
     cache = joined(model)
     cache.reach(5, rows=4)
     assert cache.used == 9

@@ -109,7 +109,10 @@ def test_a_side_that_eight_bits_cannot_multiply_is_refused():
     "work",
     [
         "from yxanul.model.fp8 import use_fp8; use_fp8([], 'ffn', recipe='tensorwise')",
-        "from yxanul.evaluate.models.hub import transformers; transformers().PreTrainedModel",
+        pytest.param(
+            "from yxanul.evaluate.models.hub import transformers; transformers().PreTrainedModel",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_torchao_is_loaded_without_a_word(work):

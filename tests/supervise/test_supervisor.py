@@ -55,6 +55,7 @@ def children(process: int) -> list[int]:
     return [int(word) for word in text.split()]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_to_the_same_weights(world):
     world.finish("run", "unbroken")
     process, run = supervised(*world.command("run", "run")), world.root / "run"

@@ -64,6 +64,7 @@ def apart(first: Path, second: Path) -> float:
     return worst
 
 
+@pytest.mark.slow
 def test_ranks_that_share_the_optimizer_train_as_those_that_do_not(world):
     more = ("--max_steps", "6", *ADAMW)
     world.launch("run", "whole", *more)

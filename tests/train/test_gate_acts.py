@@ -270,6 +270,7 @@ def test_a_kill_at_the_plateau_leads_to_the_same_end(lengthened, tmp_path, momen
     assert_same_end(world, "run", lengthened)
 
 
+@pytest.mark.slow
 def test_a_kill_in_an_extension_leads_to_the_same_end(tmp_path):
     whole, killed = World.create(tmp_path / "whole"), World.create(tmp_path / "killed")
     kill_when(attempt_has_begun, killed, UNREACHABLE)

@@ -31,6 +31,7 @@ def test_a_rank_far_below_the_median_is_named_and_others_are_not():
     assert slow_ranks(rates[:2]) == []
 
 
+@pytest.mark.slow
 def test_two_processes_measure_their_bus_and_write_it_down(tmp_path):
     world = World.create(tmp_path)
     told = world.launch("run", "run", "--max_steps", "1").stderr

@@ -64,6 +64,7 @@ def test_ctrl_c_saves_and_leaves_with_10_and_the_run_goes_on(unbroken, tmp_path)
     assert_ends_like(world, "run", unbroken)
 
 
+@pytest.mark.slow
 def test_a_second_signal_leaves_at_once(tmp_path):
     world = World.create(tmp_path / "world")
     code = world.interrupt("run", after_step=2, signals=[signal.SIGTERM, signal.SIGTERM])
@@ -72,13 +73,21 @@ def test_a_second_signal_leaves_at_once(tmp_path):
     world.finish("run", "run")
 
 
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory) -> World:
+    """A world with a run that was killed after step 7; take copies of it."""
+    world = World.create(tmp_path_factory.mktemp("killed"))
+    world.kill("run", after_step=7)
+    return world
+
+
 @pytest.mark.fault(14)
 @pytest.mark.fault(15)
 @pytest.mark.parametrize("damage", ["flipped bit", "truncated", "missing"])
-def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(unbroken, tmp_path, damage):
-    world = World.create(tmp_path / "world")
-    world.kill("run", after_step=7)
-    newest = world.checkpoints("run")[-1]
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(unbroken, killed, damage):
+    out = damage.replace(" ", "-")
+    shutil.copytree(killed.root / "run", killed.root / out)
+    newest = killed.checkpoints(out)[-1]
     file = newest / "model.safetensors"
     content = bytearray(file.read_bytes())
     if damage == "flipped bit":
@@ -88,10 +97,10 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(unbroken, tmp_
         file.write_bytes(content[:-5])
     else:
         file.unlink()
-    finished = world.finish("run", "run")
+    finished = killed.finish("run", out)
     assert str(file) in finished.stderr
     assert "falling back to the checkpoint before" in finished.stderr
-    assert_ends_like(world, "run", unbroken)
+    assert_ends_like(killed, out, unbroken)
 
 
 @pytest.mark.fault(16)
@@ -166,6 +175,7 @@ def test_a_stage_that_was_stopped_goes_on_as_a_run(unbroken, tmp_path):
     assert fingerprint(world.checkpoints("run")[-1]) == fingerprint(unbroken.checkpoints("run")[-1])
 
 
+@pytest.mark.slow
 def test_each_stage_may_be_planned_in_epochs(tmp_path):
     world = World.create(tmp_path / "world")
     for stage in STAGES:

@@ -122,8 +122,8 @@ def test_num_epochs_plans_the_stage_from_its_own_sources(world):
 def test_a_source_that_is_read_too_often_is_told_before_the_first_step(world):
     words = ["--stage", STAGES[0], "--num_epochs", "16", "--max_steps", "1"]
     said = world.finish("train", "run", *words).stderr
-    assert f"{STAGES[0]} is read 16.0 times, which is worth 10.6 times fresh text" in said
-    assert said.index("is read 16.0 times") < said.index("parameters")
+    assert f"{STAGES[0]} is read 16.1 times, which is worth 10.6 times fresh text" in said
+    assert said.index("is read 16.1 times") < said.index("parameters")
     words[3] = "3"
     assert " times, which is worth" not in world.finish("train", "other", *words).stderr
 

@@ -113,6 +113,7 @@ def test_the_sets_may_be_gone_when_the_run_goes_on(skilled, tmp_path):
     assert fingerprint(ends[0]) == fingerprint(ends[1])
 
 
+@pytest.mark.slow
 def test_a_kill_while_skills_are_scored_leads_to_the_same_end(skilled, tmp_path):
     world = World.create(tmp_path)
     bench = write_bench(tmp_path / "bench")

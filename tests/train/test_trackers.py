@@ -57,6 +57,7 @@ def test_a_killed_run_draws_no_step_twice_and_says_one_line(world):
     assert told == [f"live curves: tensorboard --logdir {world.root / 'run' / 'tensorboard'}"]
 
 
+@pytest.mark.slow
 def test_a_run_stopped_and_taken_back_by_name_draws_the_new_branch(world):
     assert world.interrupt("run", after_step=STEPS + 3, signals=[signal.SIGINT]) == 10
     world.finish("run", "run", "--resume", f"step-{STEPS:08d}-a0")
