@@ -24,6 +24,9 @@ LONG = b"1" + b"0" * 400
 SCORE = b'{"step":%s,"attempt":0,"domain":%s,"bpb":%s,"nats":[],"bytes":[],"tokens":[]}'
 ATTEMPT = b'{"event":"attempt","attempt":%s,"parent":"step-%s-a0"}\n'
 FOUND = (
+    ("exported", b'{"weight_map":{"a":["x"]}}'),
+    ("exported", b'{"weight_map":{"a":"%s"}}' % (b"x" * 5000)),
+    ("exported", b'{"model_type":"gemma","rope_parameters":[1]}'),
     ("config", b"hidden_size: !!bool x\n"),
     ("config", b"hidden_size: !!float ''\n"),
     ("config", b"hidden_size: !!timestamp x\n"),

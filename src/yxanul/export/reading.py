@@ -72,14 +72,18 @@ def _files(folder: Path) -> list[Path]:
     if not index.is_file():
         return [folder / "model.safetensors"]
     shards = _read_json(index).get("weight_map")
-    names = sorted(set(shards.values())) if isinstance(shards, dict) else []
+    names = list(shards.values()) if isinstance(shards, dict) else []
     if not names or any(not isinstance(n, str) or Path(n).name != n for n in names):
         raise CorruptDataError(f"{index} does not name files of its folder")
-    return [folder / name for name in names]
+    return [folder / name for name in sorted(set(names))]
 
 
 def _refuse_links(path: Path) -> None:
-    if path.is_symlink() or not path.is_file():
+    try:
+        is_plain = path.is_file() and not path.is_symlink()
+    except OSError as error:  # a name that no file can have
+        raise CorruptDataError(f"{path} cannot be read: {error.strerror}") from error
+    if not is_plain:
         raise CorruptDataError(f"{path} is missing, or a link; weights are plain files here")
 
 
