@@ -6,10 +6,8 @@ and nothing else is read than config.json and those.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -19,8 +17,8 @@ from torch import Tensor
 from yxanul.config.schema import ModelConfig
 from yxanul.errors import CorruptDataError, UsageError
 from yxanul.export.gemma import TENSOR_PREFIX, shape_of
+from yxanul.runfolder.checkpoints import read_json
 
-_LARGEST_JSON_BYTES = 16 << 20
 _HEAD = "lm_head.weight"
 _EMBEDDING = "embed_tokens.weight"
 
@@ -45,7 +43,8 @@ def read_folder(folder: Path) -> FolderWeights:
     Another architecture is a `UsageError`, a file that is damaged, missing or a link a
     `CorruptDataError`.
     """
-    config = shape_of(_read_json(folder / "config.json"), label=str(folder / "config.json"))
+    _refuse_links(folder / "config.json")
+    config = shape_of(read_json(folder / "config.json"), label=str(folder / "config.json"))
     found: dict[str, Tensor] = {}
     for path in _files(folder):
         _refuse_links(path)
@@ -71,7 +70,8 @@ def _files(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         return [folder / "model.safetensors"]
-    shards = _read_json(index).get("weight_map")
+    _refuse_links(index)
+    shards = read_json(index).get("weight_map")
     names = list(shards.values()) if isinstance(shards, dict) else []
     if not names or any(not isinstance(n, str) or Path(n).name != n for n in names):
         raise CorruptDataError(f"{index} does not name files of its folder")
@@ -85,16 +85,3 @@ def _refuse_links(path: Path) -> None:
         raise CorruptDataError(f"{path} cannot be read: {error.strerror}") from error
     if not is_plain:
         raise CorruptDataError(f"{path} is missing, or a link; weights are plain files here")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    _refuse_links(path)
-    try:
-        if path.stat().st_size > _LARGEST_JSON_BYTES:
-            raise CorruptDataError(f"{path} is too large for what it should be")
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise CorruptDataError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise CorruptDataError(f"{path} is not a JSON object")
-    return value

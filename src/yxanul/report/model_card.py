@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 
 from yxanul.config.schema import ModelConfig
 from yxanul.plan.parameters import parameter_count
@@ -20,10 +20,9 @@ from yxanul.report.course import trained_seconds
 from yxanul.report.gather import Run, gather
 from yxanul.report.skills import skills
 from yxanul.report.summary import summary
+from yxanul.report.templates import template_environment
 from yxanul.report.traced import Story, Traced
 from yxanul.report.words import show
-
-_HERE = Path(__file__).parent
 
 
 def write_card(root: Path, *, checkpoints: Sequence[str]) -> str:
@@ -91,15 +90,7 @@ def _cell(text: str) -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=False,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["show"] = show
+    environment = template_environment(escape=False)
     environment.filters["told"] = _told
     environment.filters["cell"] = _cell
     return environment

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from yxanul.report import curves, details
@@ -21,10 +21,11 @@ from yxanul.report.not_run import not_run
 from yxanul.report.skill_charts import skill_charts
 from yxanul.report.skills import skills
 from yxanul.report.summary import summary
+from yxanul.report.templates import template_environment
 from yxanul.report.traced import Traced
 from yxanul.report.transfer import transfer
 from yxanul.report.verdicts import SKILL_CHECKS, cards
-from yxanul.report.words import origin, show
+from yxanul.report.words import origin
 
 _HERE = Path(__file__).parent
 _CONTENTS = (
@@ -93,15 +94,7 @@ def plotly_script() -> Markup:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["show"] = show
+    environment = template_environment(escape=True)
     environment.filters["origin"] = origin
     environment.filters["breakable"] = _breakable
     environment.filters["figure"] = _figure

@@ -120,7 +120,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     info = verify_checkpoint(path)
     model = _read_tensors(path / "model.safetensors")
     optimizer = _read_tensors(path / "optimizer.safetensors")
-    return Checkpoint(info, model, optimizer, _read_json(path / "state.json"))
+    return Checkpoint(info, model, optimizer, read_json(path / "state.json"))
 
 
 def load_weights(path: Path) -> Weights:
@@ -158,7 +158,7 @@ def newest_readable(
 def read_manifest(folder: Path) -> tuple[CheckpointInfo, dict[str, Any]]:
     """Return what the manifest says, and {file name: size and sha256}; values of any type."""
     path = folder / MANIFEST_NAME
-    manifest = _read_json(path)
+    manifest = read_json(path)
     if type(manifest.get("format")) is not int or manifest["format"] != FORMAT:
         raise CorruptCheckpointError(f"{path} is not a manifest of format {FORMAT}")
     if manifest.get("sha256") != seal(manifest):
@@ -212,7 +212,8 @@ def _read_tensors(path: Path) -> dict[str, np.ndarray]:
     return tensors
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file of 16 MiB at most; else a `CorruptCheckpointError`."""
     if not path.is_file():
         raise CorruptCheckpointError(f"{path} is missing")
     with _reading(path):

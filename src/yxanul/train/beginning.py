@@ -2,11 +2,9 @@
 
 from pathlib import Path
 
-import torch
-
 from yxanul.config.schema import ModelConfig
 from yxanul.errors import CorruptCheckpointError, UsageError
-from yxanul.evaluate.models.loaded import fitting
+from yxanul.evaluate.models.loaded import as_tensors, fitting
 from yxanul.export.reading import is_hugging_face_folder, read_folder
 from yxanul.model.transformer import Transformer
 from yxanul.runfolder.weights import find_weights
@@ -32,7 +30,7 @@ def take_weights(place: Path, model: Transformer) -> Path:
                 f"{next(iter(found.refused.values()))}; name another of its checkpoints"
             )
         origin = found.weights.info.path
-        tensors = {name: torch.from_numpy(a) for name, a in found.weights.model.items()}
+        tensors = as_tensors(found.weights.model)
     try:
         model.load_state_dict(fitting(tensors, model, origin=origin))
     except CorruptCheckpointError as error:  # they are whole, and another model's

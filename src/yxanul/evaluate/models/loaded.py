@@ -56,7 +56,7 @@ def load_model(place: Path, *, precision: str | None = None) -> LoadedModel:
     model = Transformer.without_weights(
         config.model, compute_dtype=DTYPES[precision], attention="plain"
     )
-    tensors = fitting(_as_tensors(weights.model), model, origin=weights.info.path)
+    tensors = fitting(as_tensors(weights.model), model, origin=weights.info.path)
     model.load_state_dict(tensors, assign=True)
     return LoadedModel(
         model.to(device), load_tokenizer(), config, weights.info, notes=(*skipped, *notes)
@@ -65,7 +65,7 @@ def load_model(place: Path, *, precision: str | None = None) -> LoadedModel:
 
 def copy_weights(weights: Weights | Checkpoint, model: Transformer) -> None:
     """Copy stored weights into the model; a misfit is a `CorruptCheckpointError`."""
-    tensors = _as_tensors(weights.model)
+    tensors = as_tensors(weights.model)
     model.load_state_dict(fitting(tensors, model, origin=weights.info.path))
 
 
@@ -87,7 +87,8 @@ def fitting(
     return tensors
 
 
-def _as_tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+def as_tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    """Return stored arrays as tensors that share their memory."""
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
