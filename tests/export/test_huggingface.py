@@ -8,13 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tests.export.subjects import run_with_checkpoints, subject
 from tests.model.tiny import difference, gradients, rows
 from tests.train.world import STAGES, World
 from yxanul.config.tokens import END_OF_TEXT
-from yxanul.errors import CorruptDataError, ExportCheckError, UsageError
+from yxanul.errors import CorruptDataError, DiskError, ExportCheckError, UsageError
 from yxanul.export.exporting import export_folder
 from yxanul.export.huggingface import TransformersReader
 from yxanul.export.reading import read_folder
@@ -249,3 +250,24 @@ def test_damage_and_links_are_refused(exported, tmp_path):
     (folder / "config.json").write_text("[1]")
     with pytest.raises(CorruptDataError, match="not a JSON object"):
         read_folder(folder)
+
+
+def test_a_run_without_a_row_and_a_card_that_is_no_text_are_exported(exported, tmp_path, call):
+    run = run_with_checkpoints(tmp_path / "run")
+    run.metrics.write_text("")
+    assert call("export", run.root, "--to", "hf", "--out", tmp_path / "first")[0] == 0
+    assert "does not say what it was\ntrained on" in (tmp_path / "first" / "README.md").read_text()
+    folder = changed(exported[1], tmp_path / "other")
+    (folder / "README.md").write_bytes(b"caf\xe9")
+    assert call("export", folder, "--to", "hf", "--out", tmp_path / "again")[0] == 0
+    assert (tmp_path / "again" / "README.md").read_text() == "caf\ufffd"
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("No space left on device (os error 28)")
+
+    monkeypatch.setattr("yxanul.export.huggingface.save_file", full)
+    with pytest.raises(DiskError, match=r"model\.safetensors could not be written"):
+        export_folder(subject(), tmp_path / "m", kind="f32", card="", say=lambda _: None)
+    assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def llama(tmp_path_factory) -> Iterator[tuple]:
     one, said = subject(max_position_embeddings=256), []
     out: Path = tmp_path_factory.mktemp("llama") / "m.gguf"
     done = export_gguf(one, out, kind="f32", title="", say=said.append)
-    with LlamaReader(out) as reader:
+    with closing(LlamaReader(out)) as reader:
         yield one, done, reader
 
 

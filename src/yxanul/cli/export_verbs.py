@@ -22,6 +22,7 @@ from yxanul.export.upload import check_repository, upload
 from yxanul.model.transformer import Transformer
 from yxanul.report.model_card import plain_card, write_card
 from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.rows import read_rows
 
 _HELD_OUT_TOKENS = 4096
 
@@ -117,8 +118,8 @@ def _open(place: Path, *, averaged: str | None) -> _Origin:
     held_out, missing = _held_out(run, stage=loaded.config.stages[-1].name)
     notes += missing
     names = [path.name for path in checkpoints]
-    has_rows = run.metrics.is_file()
-    card = write_card(run.root, checkpoints=names) if has_rows else None
+    # A run that has logged no step yet has nothing to tell but its shape.
+    card = write_card(run.root, checkpoints=names) if read_rows(run.metrics) else None
     return _Origin(
         Subject(transformer, loaded.tokenizer, held_out),
         title=f"{run.root.resolve().name} {names[-1]}",
@@ -138,7 +139,9 @@ def _open_folder(place: Path, *, averaged: str | None) -> _Origin:
     notes = ("a Hugging Face folder has no held-out text: perplexity is not compared",)
     card = place / "README.md"
     # Licences and attributions stay with the weights.
-    text = card.read_text(encoding="utf-8") if card.is_file() else plain_card(place, read.config)
+    is_plain = card.is_file() and not card.is_symlink()
+    kept = card.read_text(encoding="utf-8", errors="replace") if is_plain else None
+    text = kept or plain_card(place, read.config)
     return _Origin(subject, title, card=text, notes=notes)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def export_gguf(
         read = GgufReader(place, subject, kind=kind)
         checks = _compared(subject, read, within=GGUF[kind], say=say)
         if has_llama_cpp():
-            with LlamaReader(place) as llama:
+            with closing(LlamaReader(place)) as llama:
                 checks += _compared(subject, llama, within=LLAMA_TOLERANCES[kind], say=say)
         else:
             say("llama-cpp-python is not installed: not tried in llama.cpp itself")

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -38,7 +37,7 @@ def has_llama_cpp() -> bool:
 
 
 class LlamaReader:
-    """A model in llama.cpp; use it as a context manager, which frees it."""
+    """A model in llama.cpp; `close` frees it."""
 
     def __init__(self, path: Path) -> None:
         """Load the file; a refusal of llama.cpp is an `ExportCheckError`."""
@@ -57,15 +56,8 @@ class LlamaReader:
         except ValueError as error:
             raise ExportCheckError(f"{self.name} does not read the export: {error}") from error
 
-    def __enter__(self) -> LlamaReader:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Free what llama.cpp holds."""
         self._llama.close()
 
     def encode(self, text: str) -> list[int]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,9 @@ def upload(folder: Path, name: str) -> str:
         if is_private:
             api.upload_folder(repo_id=name, folder_path=folder, commit_message="Export by yxanul")
     except Exception as error:  # the client's errors have no common base; none is swallowed
+        reason = textwrap.shorten(str(error) or type(error).__name__, 200, placeholder="...")
         raise InfrastructureError(
-            f"the hub did not take {name}: {str(error).splitlines()[0][:200]}; the export itself "
-            f"is in {folder}"
+            f"the hub did not take {name}: {reason}; the export itself is in {folder}"
         ) from error
     if not is_private:
         raise UsageError(
