@@ -16,6 +16,8 @@ from yxanul.evaluate.models.language_model import LanguageModel
 
 # Tokens of prompts, padding counted, that are read at once.
 _PREFILL_TOKENS = 4096
+# What reading once more costs on a CPU, in tokens: padding may cost as much, and no more.
+_PASS_TOKENS = 64
 # Columns of the cache beyond the longest text: when they are used up, all is shifted to the left.
 _SPARE_COLUMNS = 128
 
@@ -69,9 +71,15 @@ class _Writer:
             else:
                 yield from self._step()
 
-    def _fill(self, free: int) -> list[Text]:
-        """Read waiting prompts for free rows; each then has its first token."""
-        texts = self._next_prompts(free)
+    def _fill(self, free: int) -> Iterator[Text]:
+        """Read waiting prompts, one for each of the free rows."""
+        while self._waiting and free:
+            texts = self._next_prompts(free)
+            free -= len(texts)
+            yield from self._read(texts)
+
+    def _read(self, texts: list[Text]) -> list[Text]:
+        """Read the prompts of new rows; each then has its first token."""
         width = len(texts[0].prompt)
         tokens = torch.tensor([text.prompt + [0] * (width - len(text.prompt)) for text in texts])
         last = [row * width + len(text.prompt) - 1 for row, text in enumerate(texts)]
@@ -88,7 +96,11 @@ class _Writer:
     def _next_prompts(self, free: int) -> list[Text]:
         texts = [self._waiting.pop()]
         width = len(texts[0].prompt)
+        padding = 0
         while self._waiting and len(texts) < free and (len(texts) + 1) * width <= _PREFILL_TOKENS:
+            padding += width - len(self._waiting[-1].prompt)
+            if padding > _PASS_TOKENS:
+                break
             texts.append(self._waiting.pop())
         begun = time.perf_counter()
         for text in texts:
