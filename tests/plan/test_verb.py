@@ -7,7 +7,10 @@ import pytest
 
 from yxanul.cards import CARDS
 from yxanul.cli.main import main
+from yxanul.config.load import load_config
 from yxanul.errors import UsageError
+from yxanul.plan.compare import fresh_tokens
+from yxanul.plan.summary import plan_run
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -40,6 +43,16 @@ def test_a_budget_is_answered_in_tokens(plan):
     assert code == 0
     assert "$200 buys" in out
     assert "tokens on 8xH100" in " ".join(out.split())
+
+
+def test_a_budget_is_answered_in_parameters(plan):
+    """What a budget of four times the price trains is twice as large."""
+    _, out, _ = plan("--json", "--gpus", "8xH100")
+    price = json.loads(out)["total_usd"]
+    _, out, _ = plan("--json", "--gpus", "8xH100", "--budget_usd", str(4 * price))
+    told = json.loads(out)["budget"]
+    assert told["parameters"] == pytest.approx(2 * 302_882_304)
+    assert told["parameters_low"] < told["parameters"] < told["parameters_high"]
 
 
 @pytest.mark.parametrize(
@@ -77,3 +90,34 @@ def test_a_wrong_flag_is_one_sentence_that_says_what_to_write(plan, flags, words
     assert json.loads(out)["exit_code"] == code
     for word in words:
         assert word in err
+
+
+def test_recipes_are_compared_side_by_side(plan):
+    recipes = [CONFIGS / "recipes" / name for name in ("evidence", "no_replay")]
+    words = [word for recipe in recipes for word in ("--compare", str(recipe))]
+    code, out, err = plan("--json", "--gpus", "8xH100", *words)
+    told = json.loads(out)
+    assert (code, err) == (0, "")
+    assert list(told["compared"]) == [str(CONFIGS), *map(str, recipes)]
+    assert told["compared"][str(CONFIGS)]["total_usd"] == told["total_usd"]
+    replayed, plain = (told["compared"][str(path)] for path in (CONFIGS, recipes[1]))
+    assert replayed["stages"][2]["epochs"] < plain["stages"][2]["epochs"]
+    code, out, _ = plan("--gpus", "8xH100", *words)
+    lines = {line.split("  ")[0].strip(): line for line in out.splitlines()}
+    assert lines["3 recipes on 8xH100"]
+    assert lines["tokens"].split()[1:] == ["57.4B"] * 3
+    assert lines["worth in fresh tokens"].split()[-3:] == ["30.05B", "?", "31.07B"]
+
+
+def test_fresh_tokens_are_what_the_stages_own_tokens_are_worth():
+    planned = plan_run(load_config(CONFIGS))
+    worth = [stage.budget.unique_tokens * stage.budget.effective_epochs for stage in planned.stages]
+    assert fresh_tokens(planned) == pytest.approx(sum(worth))
+
+
+def test_a_recipe_that_is_named_twice_or_is_not_there_is_one_sentence(plan):
+    for words, part in (((str(CONFIGS),), "twice"), (("nowhere",), "nowhere")):
+        code, _, err = plan("--compare", *words)
+        assert code == 30
+        assert part in err
+        assert len(err.strip().splitlines()) == 1

@@ -1,5 +1,6 @@
 """`plan`: what a run costs, and which promises hold, before anything is rented."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,6 +9,8 @@ from rich.console import Console
 from yxanul.cli import options
 from yxanul.cli.output import print_json
 from yxanul.config.load import load_config
+from yxanul.errors import UsageError
+from yxanul.plan.compare import comparison
 from yxanul.plan.hardware import Wishes
 from yxanul.plan.plain import plan_json
 from yxanul.plan.render import render
@@ -29,6 +32,13 @@ BudgetUsd = Annotated[
     float | None,
     typer.Option("--budget_usd", help="Dollars to spend: how many tokens do they buy?"),
 ]
+Compare = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--compare",
+        help="Another folder like --config_dir, side by side with it. May be given many times.",
+    ),
+]
 
 
 def plan(
@@ -37,6 +47,7 @@ def plan(
     usd_per_gpu_hour: UsdPerGpuHour = None,
     mfu: Mfu = None,
     budget_usd: BudgetUsd = None,
+    compare: Compare = None,
     model: options.Model = None,
     overrides: options.Overrides = None,
     json: options.Json = False,
@@ -46,9 +57,18 @@ def plan(
     Example: yxanul plan --config_dir configs --gpus 8xH100 --usd_per_gpu_hour 2.50
     """
     wishes = Wishes(gpus=gpus, mfu=mfu, usd_per_gpu_hour=usd_per_gpu_hour, budget_usd=budget_usd)
-    config = load_config(config_dir, model=model, overrides=tuple(overrides or ()))
-    planned = plan_run(config, wishes)
+    folders = [config_dir, *(compare or ())]
+    if len(set(folders)) < len(folders):
+        raise UsageError("--compare names a folder twice; name each recipe once")
+    plans = {
+        str(folder): plan_run(
+            load_config(folder, model=model, overrides=tuple(overrides or ())), wishes
+        )
+        for folder in folders
+    }
+    planned = plans[str(config_dir)]
     if json:
-        print_json(plan_json(planned))
+        others = {"compared": {name: plan_json(one) for name, one in plans.items()}}
+        print_json({**plan_json(planned), **(others if compare else {})})
     else:
-        Console().print(render(planned), highlight=False)
+        Console().print(comparison(plans) if compare else render(planned), highlight=False)

@@ -7,6 +7,7 @@ Evaluation, checkpoints and the rest of `OVERHEAD` come on top and are never mix
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from yxanul.config.schema import ModelConfig, StageConfig
@@ -94,6 +95,20 @@ def affordable_tokens(bill: Bill, usd: float) -> Range | None:
     if price is None or price.low == 0:
         return None
     return Range(*(bill.tokens * usd / paid for paid in (price.value, price.high, price.low)))
+
+
+def affordable_parameters(bill: Bill, parameters: int, *, usd: float) -> Range | None:
+    """Return how large a model `usd` dollars train, at the plan's tokens per parameter; None: `?`.
+
+    Tokens grow with the parameters, and operations per token do (attention apart), so the price
+    grows with their square.
+    """
+    price = bill.total.usd
+    if price is None or price.low == 0:
+        return None
+    return Range(
+        *(parameters * math.sqrt(usd / paid) for paid in (price.value, price.high, price.low))
+    )
 
 
 def mfu_of_rate(bill: Bill, tokens_per_s: float) -> float:

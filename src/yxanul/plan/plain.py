@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from yxanul.plan.cost import OVERHEAD, OVERHEAD_HIGH, OVERHEAD_LOW, Bill, Cost, affordable_tokens
+from yxanul.plan.cost import (
+    OVERHEAD,
+    OVERHEAD_HIGH,
+    OVERHEAD_LOW,
+    Bill,
+    Cost,
+    Range,
+    affordable_parameters,
+    affordable_tokens,
+)
 from yxanul.plan.flops import Convention
 from yxanul.plan.hardware import Machine
 from yxanul.plan.summary import Plan, StagePlan
@@ -76,13 +85,10 @@ def _bill_json(plan: Plan, bill: Bill) -> dict[str, Any]:
 def _budget_json(plan: Plan) -> dict[str, float | None] | None:
     if plan.budget_usd is None:
         return None
-    bought = affordable_tokens(plan.bill, plan.budget_usd)
-    return {
-        "usd": plan.budget_usd,
-        "tokens": bought.value if bought else None,
-        "tokens_low": bought.low if bought else None,
-        "tokens_high": bought.high if bought else None,
-    }
+    usd = plan.budget_usd
+    bought = affordable_tokens(plan.bill, usd)
+    size = affordable_parameters(plan.bill, plan.count.total, usd=usd)
+    return {"usd": usd, **_range_json("tokens", bought), **_range_json("parameters", size)}
 
 
 def _machine_json(machine: Machine) -> dict[str, Any]:
@@ -99,12 +105,12 @@ def _machine_json(machine: Machine) -> dict[str, Any]:
 
 
 def _cost_json(cost: Cost) -> dict[str, float | None]:
-    hours, usd = cost.hours, cost.usd
+    return {**_range_json("hours", cost.hours), **_range_json("usd", cost.usd)}
+
+
+def _range_json(name: str, amount: Range | None) -> dict[str, float | None]:
     return {
-        "hours": hours.value if hours else None,
-        "hours_low": hours.low if hours else None,
-        "hours_high": hours.high if hours else None,
-        "usd": usd.value if usd else None,
-        "usd_low": usd.low if usd else None,
-        "usd_high": usd.high if usd else None,
+        name: amount.value if amount else None,
+        f"{name}_low": amount.low if amount else None,
+        f"{name}_high": amount.high if amount else None,
     }

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from yxanul.plan.cost import OVERHEAD, Bill, Cost, Range, affordable_tokens
+from yxanul.plan.cost import (
+    OVERHEAD,
+    Bill,
+    Cost,
+    Range,
+    affordable_parameters,
+    affordable_tokens,
+)
 from yxanul.plan.hardware import Assumption
 from yxanul.plan.summary import Plan
 from yxanul.plan.tables import explained, new_table, percent
@@ -75,10 +82,15 @@ def _budget(plan: Plan, usd: float) -> str:
     if bought is None:
         why = plan.bill.machine.why_unknown or "at no rent there is no bound"
         return f"What {format_usd(usd)} buys on {name} is not known: {why}."
+    size = affordable_parameters(plan.bill, plan.count.total, usd=usd)
+    ratio = plan.total_tokens / plan.count.total
     return (
         f"{format_usd(usd)} buys {format_count(bought.value)} tokens on {name} "
         f"({_span(bought, format_count)}), {percent(bought.value / plan.total_tokens)} of the "
-        "plan, before what comes on top."
+        "plan, before what comes on top. At the plan's "
+        f"{ratio:,.0f} tokens per parameter it trains a model of about "
+        f"{'?' if size is None else format_count(size.value)} parameters "
+        f"({_span(size, format_count)})."
     )
 
 
