@@ -31,6 +31,16 @@ def format_hours(hours: float) -> str:
     return _three_figures(hours)
 
 
+def format_duration(seconds: float) -> str:
+    """Return seconds in the two units that fit: 176 -> "2 min 56 s"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < HOUR_S:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60} min"
+
+
 def format_usd(usd: float) -> str:
     """Return dollars, whole ones from ten on: 344.2 -> "$344", 3.456 -> "$3.46"."""
     if 0 < usd < 0.005:

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from tests.report.reading import Value, resolve
+from yxanul.curriculum.bootstrap import relative_change
 
 Z = 1.959963984540054
 
@@ -19,7 +20,8 @@ def recompute(root: Path, value: Value) -> Any:
     if value.how == "file":
         return (root / value.sources[0].rstrip("#")).read_text(encoding="utf-8")
     if value.how == "spent":
-        return seconds_of_steps(root)
+        # Of one run among several the folder's name stands before the file's.
+        return seconds_of_steps(root / unquote(value.sources[0].partition("metrics.jsonl")[0]))
     if value.how in OF_ADDRESSES:
         return OF_ADDRESSES[value.how](*value.sources)
     held = [resolve(root, source) for source in value.sources]
@@ -102,6 +104,9 @@ OF_LISTS = {
         (sum(nats) / sum(size)) / (sum(before) / sum(size_before)) - 1
     ),
     "mean": lambda items: sum(items) / len(items),
+    "paired change": lambda after, before: sum(after) / sum(before) - 1,
+    "paired high": lambda after, before: relative_change(before, after).high,
+    "paired low": lambda after, before: relative_change(before, after).low,
     "perplexity": lambda nats, tokens: math.exp(sum(nats) / sum(tokens)),
     "wilson high": lambda items: max(wilson_ends(items)),
     "wilson low": lambda items: max(0.0, min(wilson_ends(items))),

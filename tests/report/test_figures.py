@@ -12,7 +12,8 @@ from yxanul.report.gather import Run
 from yxanul.report.records import Record
 from yxanul.report.traced import Traced, change, source_of
 from yxanul.report.verdicts import cards
-from yxanul.report.words import address, duration, signed_percent
+from yxanul.report.words import address, signed_percent
+from yxanul.units import format_duration
 
 
 def points(values):
@@ -90,7 +91,7 @@ def test_a_change_from_nothing_is_not_a_number():
     [(0.4, "0 s"), (59.6, "1 min 0 s"), (176.1, "2 min 56 s"), (7384, "2 h 3 min")],
 )
 def test_durations_are_written_in_two_units(seconds, text):
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text
 
 
 @pytest.mark.parametrize(

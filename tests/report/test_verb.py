@@ -46,11 +46,23 @@ def test_json_is_one_object(call, copied):
     assert (code, json.loads(out)) == (0, {"report": str(path), "bytes": path.stat().st_size})
 
 
-def test_several_runs_are_refused_in_one_sentence(call, copied):
-    code, _, err = call(copied, copied)
-    assert code == 30
-    assert_one_sentence(err, "one run at a time")
+def test_several_runs_are_compared_on_a_page_beside_the_first(call, copied):
+    other = shutil.copytree(copied, copied.with_name("other"))
+    page = copied.parent / "comparison.html"
+    assert call(copied, other) == (0, f"{page}\n", "")
+    assert page.read_text().endswith("</html>\n")
     assert not (copied / "report.html").exists()
+
+
+def test_what_is_no_comparison_is_said_in_one_sentence(call, copied, tmp_path):
+    for words, part in (
+        ((copied, copied), "named twice"),
+        ([tmp_path / str(number) for number in range(8)], "at most 7"),
+        ((copied, "--out", tmp_path / "x.html"), "--out"),
+    ):
+        code, _, err = call(*words)
+        assert code == 30
+        assert_one_sentence(err, part)
 
 
 def test_a_folder_that_is_no_run_is_named(call, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup, escape
 
-from yxanul.report import curves, details
+from yxanul.report import comparison, curves, details
+from yxanul.report.comparison_charts import domain_panels, loss_of_runs
 from yxanul.report.contamination import contamination
 from yxanul.report.expected import expected_rows
 from yxanul.report.figures import Chart
@@ -49,7 +51,6 @@ _CONTENTS = (
 def render(run: Run) -> str:
     """Return the page as HTML text: one file, no address outside it, the same for the same run."""
     template = _environment().get_template("report.html.j2")
-    scripts = {"plotly": plotly_script(), "script": _own("page.js")}
     bpb = curves.bpb_chart(run)
     tasks, missing = skills(run), not_run(run)
     absent = {"bpb"} if bpb is None else set()
@@ -79,9 +80,27 @@ def render(run: Run) -> str:
         features=details.features(run),
         configuration=details.configuration(run),
         contents=[(place, title) for place, title in _CONTENTS if place not in absent],
-        style=_own("style.css"),
-        allowed=" ".join(map(_hash, scripts.values())),
-        **scripts,
+        **_dress(),
+    )
+
+
+def render_comparison(runs: Sequence[Run], title: str) -> str:
+    """Return the page that lays several runs beside one another, as `render` does for one."""
+    return (
+        _environment()
+        .get_template("comparison.html.j2")
+        .render(
+            title=title,
+            runs=runs,
+            facts=comparison.facts(runs),
+            gates=comparison.gates(runs),
+            domains=comparison.domains(runs),
+            tasks=comparison.tasks(runs),
+            settings=comparison.differences(runs),
+            loss=loss_of_runs(runs),
+            panels=domain_panels(runs),
+            **_dress(),
+        )
     )
 
 
@@ -90,6 +109,13 @@ def plotly_script() -> Markup:
     from plotly.offline import get_plotlyjs  # slow to import, and needed here only
 
     return Markup(str(get_plotlyjs()).replace("</script", "<\\/script"))
+
+
+def _dress() -> dict[str, str]:
+    """Return style and scripts of a page, and the only scripts that may run on it."""
+    scripts = {"plotly": plotly_script(), "script": _own("page.js")}
+    allowed = " ".join(map(_hash, scripts.values()))
+    return {"style": _own("style.css"), "allowed": allowed, **scripts}
 
 
 @cache

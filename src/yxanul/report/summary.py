@@ -18,19 +18,10 @@ from yxanul.report.gather import Run
 from yxanul.report.records import Record
 from yxanul.report.traced import Story, Traced, change, count, median
 from yxanul.report.verdicts import tone
+from yxanul.runfolder.exits import ENDED, FAILED
 
-_ENDINGS = {
-    0: ("ended", "quiet"),
-    10: ("stopped on request", "warn"),
-    11: ("stopped: infrastructure", "bad"),
-    20: ("stopped by a gate", "bad"),
-    30: ("refused: configuration", "bad"),
-    31: ("stopped: damaged data", "bad"),
-    32: ("stopped: disk", "bad"),
-    33: ("stopped: numerics", "bad"),
-    130: ("interrupted", "warn"),
-    143: ("interrupted", "warn"),
-}
+# Every other code looks bad.
+_TONES = {0: "quiet", 10: "warn", 130: "warn", 143: "warn"}
 
 
 @dataclass(frozen=True)
@@ -189,7 +180,8 @@ def _ending(run: Run, gates: tuple[GateMark, ...]) -> Ending:
         )
     if code.value == 0 and is_complete:
         return Ending("complete", "good", _all_done(gates))
-    word, look = _ENDINGS.get(int(code.number), ("failed: internal error", "bad"))
+    number = int(code.number)
+    word, look = ENDED.get(number, FAILED), _TONES.get(number, "bad")
     told: Story = ("It ended with exit code ", code, ": ", reason, ". ") if reason else ()
     if code.value == 0:
         told = ("The command ended before every stage had passed its gate. ",)

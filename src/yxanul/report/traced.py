@@ -68,6 +68,9 @@ FORMULAS = {
     "mean gain": "the mean, over pairs, of one minus the first divided by the second",
     "median": "the median of the column",
     "named": "the step in the file's name",
+    "paired change": "the first list's sum divided by the second's, minus one",
+    "paired high": "one-sided 95 % bound above that change, by drawing documents (10,000 times)",
+    "paired low": "one-sided 95 % bound below that change, by drawing documents (10,000 times)",
     "parameters": "counted from the model's shape",
     "perplexity": "e to the power of the first list's sum divided by the second's",
     "spent": "each row's step_s times the steps since the row before, summed",
@@ -85,6 +88,11 @@ def source_of(file: str, *keys: str | int, line: int | str | None = None) -> str
     fragment = "".join("/" + quote(key, safe="~") for key in escaped)
     place = quote(file) if line is None else f"{quote(file)}:{line}"
     return f"{place}#{fragment}"
+
+
+def of_run(name: str, source: str) -> str:
+    """Return an address in a run folder as one among several runs; outside of it, as it stands."""
+    return source if source.startswith("/") else f"{quote(name)}/{source}"
 
 
 def change(later: Traced, earlier: Traced) -> Traced | None:

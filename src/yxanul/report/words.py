@@ -7,19 +7,9 @@ from collections.abc import Callable
 from urllib.parse import unquote
 
 from yxanul.report.traced import FORMULAS, Traced
-from yxanul.units import format_count
+from yxanul.units import format_count, format_duration
 
 MINUS = "\N{MINUS SIGN}"
-
-
-def duration(seconds: float) -> str:
-    """Return seconds in the two units that fit: 176 -> "2 min 56 s"."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600:,} h {whole % 3600 // 60} min"
 
 
 def signed_percent(share: float, digits: int = 1) -> str:
@@ -59,7 +49,7 @@ FORMATS: dict[str, Callable[[float], str]] = {
     "points size": lambda value: f"{100 * value:.2f} pp",
     "perplexity": lambda value: f"{value:,.1f}",
     "plain": lambda value: f"{MINUS if value < 0 else ''}{abs(value):.4g}",
-    "duration": duration,
+    "duration": format_duration,
 }
 """How a kind of number is written; `bpb` in bits per byte, `change`, `share` and `points` as shares
 of 1."""

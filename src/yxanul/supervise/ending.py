@@ -4,12 +4,11 @@ torchrun turns every exit code into 1, so RUN/exit.json is believed before the c
 wrote it, and so is what the program told its supervisor when it refused to begin.
 """
 
-import json
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from yxanul.runfolder.exits import read_exit
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.supervised import read_note
@@ -35,25 +34,16 @@ def read_ending(returncode: int, note: Path, *, started_at: float) -> Ending:
     told = read_note(note)
     folder = RunFolder(Path(told["run_folder"])) if "run_folder" in told else None
     step, scores = _last_step(folder), _scores(folder)
-    record = (None if folder is None else _record(folder, started_at)) or told
-    if "code" in record:
-        return Ending(record["code"], record["reason"], True, step, scores)
+    record = None if folder is None else read_exit(folder)
+    if record is not None and record.ended_at >= started_at:
+        return Ending(record.code, record.reason, True, step, scores)
+    if "code" in told:
+        return Ending(told["code"], told["reason"], True, step, scores)
     if returncode < 0:
         code, name = 128 - returncode, signal.Signals(-returncode).name
         return Ending(code, f"ended by {name}, without a record", False, step, scores)
     reason = f"left with {returncode}, without a record"
     return Ending(returncode, reason, False, step, scores)
-
-
-def _record(folder: RunFolder, started_at: float) -> dict[str, Any] | None:
-    """Return RUN/exit.json if this start wrote it; a damaged one counts as none."""
-    try:
-        record = json.loads(folder.exit_record.read_text(encoding="utf-8"))
-        belongs = record["ended_at"] >= started_at
-        whole = isinstance(record["code"], int) and isinstance(record["reason"], str)
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
-        return None
-    return record if belongs and whole else None
 
 
 def _scores(folder: RunFolder | None) -> int:

@@ -1,0 +1,213 @@
+"""Several runs side by side: what each is and reached, and in which settings they differ.
+
+The one idea: a figure is compared only with its like. Runs that read the same held-out documents
+are compared document by document, with bounds; those that read others, or scored other items, are
+shown and not compared. Every figure keeps the address of the run that it comes from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from yxanul.config.evaluation import GOLD, TASKS
+from yxanul.curriculum.bootstrap import relative_change
+from yxanul.report.course import last_row, trained_seconds
+from yxanul.report.curves import score_domains
+from yxanul.report.gather import Run
+from yxanul.report.records import Key, Record
+from yxanul.report.skills import Figure, headline, scores_by_task
+from yxanul.report.summary import median_speed, parameters, summary
+from yxanul.report.traced import Traced, of_run
+
+MOST_RUNS = 7
+"""As many as there are colours that colour-blind people can tell apart."""
+_ROUNDING = 1e-9
+"""Sums of the same numbers may differ by so much, relatively."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A run's figure in a line; of a rate with its interval."""
+
+    value: Traced | None
+    low: Traced | None = None
+    high: Traced | None = None
+    moved: Traced | None = None
+    """Bits per byte against the first run's, relative, over the same documents."""
+    moved_low: Traced | None = None
+    """One-sided 95 % bound below."""
+    moved_high: Traced | None = None
+    is_best: bool = False
+    tone: str = ""
+    """How a word looks; "" for a number."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One thing that is compared, with a cell for each run."""
+
+    title: str
+    cells: tuple[Cell, ...]
+    note: str = ""
+
+
+def facts(runs: Sequence[Run]) -> tuple[Line, ...]:
+    """Return what the runs are: size, tokens, time, speed."""
+    wanted: tuple[tuple[str, Callable[[Run], Traced | None]], ...] = (
+        ("model", lambda run: run.config.text("model", "name") if run.config is not None else None),
+        ("parameters", lambda run: _shown(parameters(run), "count")),
+        ("tokens seen", lambda run: _shown(last_row(run).number("tokens_seen"), "count")),
+        ("steps", lambda run: last_row(run).number("step")),
+        ("training time", lambda run: _shown(trained_seconds(run), "duration")),
+        ("tokens/s, median", lambda run: _shown(median_speed(run, "tokens_per_s"), "whole")),
+        ("MFU (PaLM), median", lambda run: _shown(median_speed(run, "mfu"), "share")),
+    )
+    return tuple(
+        Line(title, tuple(Cell(_of(run, find(run))) for run in runs)) for title, find in wanted
+    )
+
+
+def gates(runs: Sequence[Run]) -> tuple[Line, ...]:
+    """Return what the gates said, a line for each stage that any run has."""
+    marks = [{str(mark.stage.value): mark for mark in summary(run).gates} for run in runs]
+    lines = []
+    for stage in dict.fromkeys(name for own in marks for name in own):
+        cells = []
+        for run, own in zip(runs, marks, strict=True):
+            mark = own.get(stage)
+            said = None if mark is None else mark.overridden or mark.verdict
+            cells.append(Cell(_of(run, said), tone="" if mark is None else mark.tone))
+        lines.append(Line(stage, tuple(cells)))
+    return tuple(lines)
+
+
+def domains(runs: Sequence[Run]) -> tuple[Line, ...]:
+    """Return the newest bits per byte of every domain; the lowest is the best."""
+    lines = []
+    for domain in dict.fromkeys(d for run in runs for d in score_domains(run)):
+        newest = [_newest(run, domain) for run in runs]
+        scored = [(run, one) for run, one in zip(runs, newest, strict=True) if one is not None]
+        # Documents have no hash in a score; as many of the same sizes in one order are the same.
+        same = len({tuple(one.items("bytes")) for _, one in scored}) == 1
+        first = scored[0] if same else None
+        cells = [
+            Cell(None) if one is None else _domain_cell(run, one, first=first)
+            for run, one in zip(runs, newest, strict=True)
+        ]
+        note = "" if same else "other documents in each run: not compared"
+        lines.append(Line(domain, _best(cells, lowest=True) if same else tuple(cells), note))
+    return tuple(lines)
+
+
+def tasks(runs: Sequence[Run]) -> tuple[Line, ...]:
+    """Return the newest figure that stands for every task, with its interval."""
+    names = dict.fromkeys(task for run in runs for task in scores_by_task(run))
+    lines = []
+    for task in (name for name in names if name in TASKS):
+        found = [headline(run, task) for run in runs]
+        figures = [None if one is None else one[1] for one in found]
+        cells = [_figure(run, figure) for run, figure in zip(runs, figures, strict=True)]
+        if all(cell.value is None for cell in cells):
+            continue
+        hashes = {str(one[0].record.find("items_sha256")) for one in found if one is not None}
+        same = len(hashes) <= 1
+        lowest = TASKS[task].headline == GOLD
+        note = TASKS[task].headline if same else "other items in each run: not compared"
+        lines.append(Line(task, _best(cells, lowest=lowest) if same else tuple(cells), note))
+    return tuple(lines)
+
+
+def differences(runs: Sequence[Run]) -> tuple[Line, ...]:
+    """Return the settings in which the runs differ, by their place in config.yaml."""
+    known = [dict(_settings(run)) for run in runs]
+    lines = []
+    for key in dict.fromkeys(key for own in known for key in own):
+        values = [own.get(key) for own in known]
+        if len({None if value is None else value.value for value in values}) > 1:
+            cells = tuple(Cell(_of(run, v)) for run, v in zip(runs, values, strict=True))
+            lines.append(Line(key, cells))
+    return tuple(lines)
+
+
+def _of(run: Run, value: Traced | None) -> Traced | None:
+    """Return a value with the run's name before each address in its folder."""
+    if value is None:
+        return None
+    return replace(value, sources=tuple(of_run(run.name, source) for source in value.sources))
+
+
+def _shown(value: Traced | None, kind: str) -> Traced | None:
+    return None if value is None else value.shown_as(kind)
+
+
+def _domain_cell(run: Run, score: Record, *, first: tuple[Run, Record] | None) -> Cell:
+    """Return a run's bits per byte, and how far they are from the first run's."""
+    value = _of(run, _shown(score.number("bpb"), "bpb"))
+    if first is None or first[1] is score:
+        return Cell(value)
+    other, before = first
+    change = relative_change(before.items("nats"), score.items("nats"))
+    where = (of_run(run.name, score.source("nats")), of_run(other.name, before.source("nats")))
+    moved = Traced(change.value, where, "paired change", "small change")
+    if not (math.isfinite(change.low) and math.isfinite(change.high)):
+        return Cell(value, moved=moved)
+    low = Traced(change.low, where, "paired low", "small change")
+    high = Traced(change.high, where, "paired high", "small change")
+    # Fewer bits are better: a whole interval on one side of nothing is a difference.
+    tone = "good" if change.high < -_ROUNDING else "bad" if change.low > _ROUNDING else ""
+    return Cell(value, moved=moved, moved_low=low, moved_high=high, tone=tone)
+
+
+def _newest(run: Run, domain: str) -> Record | None:
+    own = [s for s in run.scores if s.find("domain") == domain and run.belongs(s)]
+    return own[-1] if own else None
+
+
+def _figure(run: Run, figure: Figure | None) -> Cell:
+    if figure is None:
+        return Cell(None)
+    value, low, high = (_of(run, one) for one in (figure.value, figure.low, figure.high))
+    return Cell(value, low, high)
+
+
+def _best(cells: Sequence[Cell], *, lowest: bool) -> tuple[Cell, ...]:
+    """Mark the best of at least two values that are not all the same."""
+    numbers = [cell.value.number for cell in cells if cell.value is not None]
+    if len(numbers) < 2 or len(set(numbers)) == 1:
+        return tuple(cells)
+    best = min(numbers) if lowest else max(numbers)
+    return tuple(
+        replace(cell, is_best=cell.value is not None and cell.value.number == best)
+        for cell in cells
+    )
+
+
+def _settings(run: Run) -> Iterator[tuple[str, Traced]]:
+    """Yield (place, value) of every single value of config.yaml that is set; stages by name."""
+    if run.config is None:
+        return
+    for path in _leaves(run.config.values):
+        value = run.config.find(*(key for key, _ in path))
+        if value is not None:
+            shown = str(value).lower() if isinstance(value, bool) else value
+            source = run.config.source(*(key for key, _ in path))
+            yield ".".join(name for _, name in path), Traced(shown, (source,))
+
+
+def _leaves(value: object) -> Iterator[tuple[tuple[Key, str], ...]]:
+    """Yield the path of every single value: each key, and how people call it."""
+    if isinstance(value, dict):
+        inside: list[tuple[Key, str, object]] = [(k, str(k), item) for k, item in value.items()]
+    elif isinstance(value, list):
+        inside = [(place, _called(item, place), item) for place, item in enumerate(value)]
+    else:
+        yield ()
+        return
+    for key, name, item in inside:
+        yield from (((key, name), *rest) for rest in _leaves(item))
+
+
+def _called(item: object, place: int) -> str:
+    return str(item["name"]) if isinstance(item, dict) and "name" in item else str(place)

@@ -1,0 +1,112 @@
+"""Curves of several runs over each other: a colour per run, the run's own branch alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from yxanul.report.course import last_token, tokens_at
+from yxanul.report.curves import score_domains
+from yxanul.report.figures import (
+    SYMBOLS,
+    Chart,
+    JsonObject,
+    LegendEntry,
+    axis,
+    colour,
+    curve,
+    label,
+    layout,
+    panel_title,
+    token_axis,
+)
+from yxanul.report.gather import Run
+from yxanul.report.traced import of_run
+
+_PANEL_HEIGHT = 210
+
+
+def loss_of_runs(runs: Sequence[Run]) -> Chart:
+    """Draw the training loss of every run over its tokens."""
+    return Chart(
+        name="loss",
+        title="Training loss",
+        caption="The loss of each step in nats per token, lower is better, as far as the rows of "
+        "each run's own branch go. Runs on other text or with another vocabulary have other "
+        "losses: compare bits per byte instead.",
+        data=[_of_run(run, index) for index, run in enumerate(runs)],
+        layout=layout(
+            420,
+            (),
+            xaxis=token_axis(max(map(last_token, runs))),
+            yaxis=axis(),
+            annotations=[panel_title("loss", 1.0)],
+        ),
+        legend=run_legend(runs),
+    )
+
+
+def domain_panels(runs: Sequence[Run]) -> tuple[Chart, ...]:
+    """Draw the bits per byte of every domain, a panel each with a line per run."""
+    names = dict.fromkeys(domain for run in runs for domain in score_domains(run))
+    panels = []
+    for number, domain in enumerate(names):
+        data = [
+            line
+            for index, run in enumerate(runs)
+            if (line := _domain_line(run, domain, index=index)) is not None
+        ]
+        if data:
+            panels.append(
+                Chart(
+                    name=f"domain-{number}",
+                    title=f"Bits per byte of {domain}",
+                    caption="bits per byte",
+                    data=data,
+                    layout=layout(
+                        _PANEL_HEIGHT,
+                        (),
+                        xaxis=token_axis(max(map(last_token, runs))),
+                        yaxis=axis(),
+                    ),
+                    legend=(LegendEntry(colour(0), "", domain),),
+                )
+            )
+    return tuple(panels)
+
+
+def run_legend(runs: Sequence[Run]) -> tuple[LegendEntry, ...]:
+    """Return a line for each run."""
+    return tuple(LegendEntry(colour(index), "━", run.name) for index, run in enumerate(runs))
+
+
+def _of_run(run: Run, index: int) -> JsonObject:
+    rows = [row for row in run.metrics if run.belongs(row)]
+    line = {"color": colour(index), "width": 1.4}
+    found = curve(rows, "loss", unit="nats per token", name=label(run.name), line=line)
+    return {**found, "customdata": [f"{run.name}/{place}" for place in found["customdata"]]}
+
+
+def _domain_line(run: Run, domain: str, *, index: int) -> JsonObject | None:
+    points = []
+    for score in run.scores:
+        if score.find("domain") != domain or not run.belongs(score):
+            continue
+        step, attempt = score.need_count("step"), score.need_count("attempt")
+        placed = tokens_at(run, step, attempt=attempt, start=score.source("step"))
+        if placed is not None:
+            points.append((score, placed))
+    if not points:
+        return None
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": label(run.name),
+        "x": [tokens for _, (_, tokens) in points],
+        "y": [score.find("bpb") for score, _ in points],
+        "customdata": [f"{run.name}/{score.file}" for score, _ in points],
+        "meta": {"x": [of_run(run.name, source) for _, (source, _) in points], "y": "bpb"},
+        "hovertemplate": "%{y:.4f} bits per byte<br>%{x:,} tokens<br>%{customdata}"
+        "<extra>%{fullData.name}</extra>",
+        "line": {"color": colour(index), "width": 2},
+        "marker": {"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 7},
+    }

@@ -1,0 +1,52 @@
+"""How the last process of a run ended: RUN/exit.json, read for people and programs that watch."""
+
+import json
+from dataclasses import dataclass
+
+from yxanul.runfolder.layout import RunFolder
+
+ENDED = {
+    0: "ended",
+    10: "stopped on request",
+    11: "stopped: infrastructure",
+    20: "stopped by a gate",
+    30: "refused: configuration",
+    31: "stopped: damaged data",
+    32: "stopped: disk",
+    33: "stopped: numerics",
+    130: "interrupted",
+    143: "interrupted",
+}
+"""{exit code: what it means in a few words}; see `yxanul.errors`."""
+FAILED = "failed: internal error"
+"""What every other code means."""
+
+
+@dataclass(frozen=True)
+class ExitRecord:
+    """What a process wrote down when it ended."""
+
+    code: int
+    reason: str
+    ended_at: float
+    """Seconds since 1970."""
+
+    @property
+    def word(self) -> str:
+        """The code in a few words."""
+        return ENDED.get(self.code, FAILED)
+
+
+def read_exit(folder: RunFolder) -> ExitRecord | None:
+    """Return the record; None without one, and for a damaged one: it decides nothing."""
+    try:
+        values = json.loads(folder.exit_record.read_text(encoding="utf-8"))
+        code, reason, ended_at = values["code"], values["reason"], values["ended_at"]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+    is_whole = isinstance(code, int) and isinstance(reason, str)
+    return ExitRecord(code, reason, ended_at) if is_whole and _is_time(ended_at) else None
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float)

@@ -1,0 +1,106 @@
+"""Several runs on one page: every figure traced to its run, and only like compared with like."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from scripts.chromium import find_chromium, open_page
+from tests.report.reading import Page
+from tests.report.test_browser import EMPTY, NOISE, OUTSIDE, VIEWS
+from tests.report.test_traces import PAIRED, wrong_values
+from yxanul.report import comparison
+from yxanul.report.gather import gather
+from yxanul.report.write import write_comparison
+
+
+def change_scores(root: Path, domain: str, factor: float) -> None:
+    """Make every score of a domain that much larger, document by document."""
+    for path in (root / "scores").glob(f"step-*-{domain}.json"):
+        score = json.loads(path.read_text())
+        score["bpb"] *= factor
+        score["nats"] = [factor * nats for nats in score["nats"]]
+        path.write_text(json.dumps(score))
+
+
+@pytest.fixture(scope="module")
+def three(run, skilled, tmp_path_factory) -> list[Path]:
+    """Two runs that read the same documents, one better in one domain, and one with skills."""
+    place = tmp_path_factory.mktemp("compared")
+    roots = [shutil.copytree(run, place / name) for name in ("first", "second")]
+    change_scores(roots[1], "wikipedia", 0.9)
+    config = (roots[1] / "config.yaml").read_text()
+    assert config.count("learning_rate: 0.02\n") > 0
+    (roots[1] / "config.yaml").write_text(config.replace("seed: 42\n", "seed: 43\n"))
+    return [*roots, shutil.copytree(skilled, place / "skilled")]
+
+
+@pytest.fixture(scope="module")
+def page(three) -> Page:
+    path = write_comparison(three, three[0].parent / "comparison.html")
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def line(lines, title):
+    return next(one for one in lines if one.title == title)
+
+
+def test_every_value_of_the_comparison_is_what_the_runs_hold(three, page):
+    assert len(page.values) > 60
+    assert wrong_values(three[0].parent, page) == []
+    assert page.untraced == []
+    assert {value.how for value in page.values} >= PAIRED
+
+
+def test_a_domain_is_compared_document_by_document_with_the_first_run(three):
+    runs = [gather(root) for root in three[:2]]
+    wikipedia, math = (line(comparison.domains(runs), name) for name in ("wikipedia", "math"))
+    better = wikipedia.cells[1]
+    assert better.moved.number == pytest.approx(-0.1)
+    assert better.moved_low.number == pytest.approx(-0.1)  # each document is as much better
+    assert better.moved_high.number == pytest.approx(-0.1)
+    assert (better.tone, better.is_best, wikipedia.cells[0].is_best) == ("good", True, False)
+    assert math.cells[1].tone == ""
+    assert not any(cell.is_best for cell in math.cells)
+
+
+def test_runs_that_read_other_documents_are_not_compared(three, tmp_path):
+    other = shutil.copytree(three[1], tmp_path / "other")
+    for path in (other / "scores").glob("step-*-wikipedia.json"):
+        score = json.loads(path.read_text())
+        score["bytes"][0] += 1
+        path.write_text(json.dumps(score))
+    found = line(comparison.domains([gather(three[0]), gather(other)]), "wikipedia")
+    assert "other documents" in found.note
+    assert all(cell.moved is None and not cell.is_best for cell in found.cells)
+
+
+def test_settings_that_differ_are_listed_and_no_others(three):
+    found = comparison.differences([gather(root) for root in three[:2]])
+    assert {one.title.rsplit(".", 1)[-1] for one in found} == {"seed"}
+    assert all([cell.value.value for cell in one.cells] == [42, 43] for one in found)
+
+
+def test_a_task_that_one_run_lacks_has_an_empty_cell(three):
+    found = comparison.tasks([gather(root) for root in three])
+    assert found
+    for one in found:
+        assert one.cells[0].value is one.cells[1].value is None
+        assert one.cells[2].value is not None
+
+
+@pytest.mark.skipif(find_chromium() is None, reason="Chromium is not installed")
+def test_the_comparison_is_quiet_fits_its_window_and_is_drawn(three, page):
+    address = (three[0].parent / "comparison.html").as_uri()
+    with open_page(find_chromium()) as browser:
+        for (width, height), dark in VIEWS:
+            before = len(browser.events)
+            browser.show(address, width=width, height=height, dark=dark)
+            events = browser.events[before:]
+            assert [event for event in events if event["method"] in NOISE] == []
+            asked = [event["params"]["request"]["url"] for event in events
+                     if event["method"] == "Network.requestWillBeSent"]  # fmt: skip
+            assert asked == [address]
+            assert browser.evaluate(OUTSIDE) == []
+            assert browser.evaluate(EMPTY) == 0
