@@ -24,7 +24,7 @@ FLOORS = {
     0: "errors units failpoints cards",
     1: "config runfolder",
     2: "model data parallel curriculum plan hardware",
-    3: "optim evaluate export report",
+    3: "optim evaluate export report watch",
     4: "train",
     5: "lab serve bench supervise",
     6: "cli",
@@ -34,7 +34,7 @@ FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms.spl
 
 # These load without torch: the planner and the report work where it is not installed.
 TORCH_FREE = ["errors", "units", "config", "runfolder", "data", "curriculum", "plan", "report"]
-TORCH_FREE += ["cards", "optim.schedule"]
+TORCH_FREE += ["watch", "cards", "optim.schedule"]
 
 FILE_LINES, FUNCTION_LINES, ARGUMENTS, POSITIONAL, NESTING = 400, 60, 6, 2, 4
 

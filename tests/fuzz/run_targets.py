@@ -35,7 +35,7 @@ from yxanul.runfolder.overrides import override_verdict
 from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.saving import save_checkpoint
 from yxanul.runfolder.scores import DomainScore, domain_course, read_score, scores_at, write_score
-from yxanul.runfolder.spending import next_process, read_spending
+from yxanul.runfolder.spending import read_spending
 from yxanul.runfolder.verdicts import all_plateaus, read_checks, read_verdicts
 from yxanul.supervise.ending import read_ending
 
@@ -52,7 +52,7 @@ ROWS = {
         {"row": "override", **PLACE, "verdict": "pass", "by": "Ada", "reason": "so"},
     ],
     "metrics": [{"step": 1, "attempt": 0, "loss": 2.5}, {"step": 2, "attempt": 0, "loss": None}],
-    "spending": [{"process": 0, "seconds": 1.5, "tokens_spent": 100}],
+    "spending": [{"process": 0, "seconds": 1.5, "tokens_spent": 100, "seq_len": 64}],
 }
 ITEMS = (
     ChoiceItem("c1", "The mill", (" turns.", " flies."), 0),
@@ -124,7 +124,6 @@ def read_rows_of_a_run(content: bytes) -> None:
         refused(_verdicts, folder)
         refused(all_plateaus, folder)
         refused(read_spending, folder.spending)
-        refused(next_process, folder.spending)
         refused(override_verdict, folder, "s1", decided="pass", by="Ada", reason="so")
 
 

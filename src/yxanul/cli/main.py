@@ -23,6 +23,7 @@ from yxanul.cli import (
     run_verbs,
     serve_verbs,
     supervise_verbs,
+    watch_verbs,
 )
 from yxanul.cli.output import print_json, say
 from yxanul.errors import DiskError, UsageError, YxanulError
@@ -63,6 +64,7 @@ app.command("plan")(plan_verbs.plan)
 app.command("evaluate")(evaluate_verbs.evaluate)
 app.command("gate")(gate_verbs.gate)
 app.command("report")(report_verbs.report)
+app.command("watch")(watch_verbs.watch)
 app.command("doctor")(doctor_verbs.doctor)
 app.command("generate")(generate_verbs.generate)
 app.command("export")(export_verbs.export)

@@ -112,6 +112,20 @@ def seq_len_at(training: TrainingConfig, step: int, *, total_steps: int) -> int:
     return reached[-1]
 
 
+def steps_by_seq_len(plan: StagePlan, begin: int = 0) -> dict[int, int]:
+    """Return {sequence length: steps that the stage trains with it} from step `begin` on."""
+    training = plan.config.training
+    phases = training.seq_len_curriculum
+    starts = [round(phase.from_fraction * plan.base_steps) for phase in phases]
+    ends = [*starts[1:], plan.total_steps]
+    found: dict[int, int] = {}
+    for phase, start, end in zip(phases, starts, ends, strict=True):
+        steps = end - max(start, begin)
+        if steps > 0:
+            found[phase.seq_len] = found.get(phase.seq_len, 0) + steps
+    return found
+
+
 def longest_seq_len(stages: Sequence[StageConfig]) -> int:
     """Return the longest sequence length of any stage, in tokens."""
     return max(phase.seq_len for stage in stages for phase in stage.training.seq_len_curriculum)

@@ -39,7 +39,7 @@ def branch_of(path: Path, attempt: int) -> dict[int, float]:
 
     What an ancestor did before it was left is part of the run's history, what it did later is not.
     """
-    begun = {row.get("attempt"): row.get("parent") for row in _attempts(path)}
+    begun = {row.get("attempt"): row.get("parent") for row in all_attempts(path)}
     limit = math.inf
     branch: dict[int, float] = {}
     while attempt not in branch:
@@ -75,13 +75,13 @@ def tokens_spent_before(path: Path) -> int:
 
 def first_parent(path: Path) -> str | None:
     """Return what the run's first attempt was begun from; None: new weights, or no run yet."""
-    parent = next(iter(_attempts(path)), {}).get("parent")
+    parent = next(iter(all_attempts(path)), {}).get("parent")
     return parent if isinstance(parent, str) else None
 
 
 def first_step(path: Path) -> int:
     """Return the updates that count as done before the run's first one; 0 for a whole run."""
-    step = next(iter(_attempts(path)), {}).get("step", 0)
+    step = next(iter(all_attempts(path)), {}).get("step", 0)
     return step if isinstance(step, int) else 0
 
 
@@ -112,7 +112,7 @@ def stage_changes(path: Path, attempt: int) -> dict[str, Row]:
     branch = branch_of(path, attempt)
     return {
         row["stage"]: row["changes"]
-        for row in _attempts(path)
+        for row in all_attempts(path)
         if row.get("attempt") in branch
         and isinstance(row.get("stage"), str)
         and isinstance(row.get("changes"), dict)
@@ -142,7 +142,7 @@ def record_event(path: Path, event: str, **details: object) -> None:
     append_row(path, {"event": event, **details}, durable=True)
 
 
-def _attempts(path: Path) -> list[Row]:
+def all_attempts(path: Path) -> list[Row]:
     """Return the rows that begin an attempt; one without a number is a `CorruptDataError`."""
     rows = [row for row in read_rows(path) if row.get("event") == "attempt"]
     for row in rows:
@@ -155,7 +155,7 @@ def _attempts(path: Path) -> list[Row]:
 
 
 def _last_attempt(path: Path) -> Row:
-    return next(reversed(_attempts(path)), {})
+    return next(reversed(all_attempts(path)), {})
 
 
 def register_gate(path: Path, stage: str, *, attempt: int, sha256: str) -> str:

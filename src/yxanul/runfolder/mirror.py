@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from yxanul.errors import CorruptCheckpointError, CorruptDataError
+from yxanul.errors import CorruptCheckpointError, CorruptDataError, UsageError
 from yxanul.failpoints import failpoint
 from yxanul.runfolder.checkpoints import (
     CHECKPOINT_NAME,
@@ -117,6 +117,29 @@ def bring_back(address: str, folder: RunFolder, *, say: Say) -> bool:
             failpoint("mirror.bringing")
             _bring_rows(place, "/".join(inside), target=folder.root.joinpath(*inside))
     return True
+
+
+def bring_rows(address: str, folder: RunFolder) -> None:
+    """Copy what a run says of itself at an address, without checkpoints and scores, over `folder`.
+
+    An address that holds no run is a `UsageError`; raises what `reaching` raises.
+    """
+    with reaching(address):
+        place = Place(address)
+        if not place.exists(f"run/{folder.config.name}"):
+            raise UsageError(
+                f"{address} holds no run; name the address that the run has as checkpoint.mirror, "
+                "once its first checkpoint is there"
+            )
+        for target in (
+            folder.config,
+            folder.lineage,
+            folder.gates,
+            folder.metrics,
+            folder.spending,
+        ):
+            if place.exists(f"run/{target.name}"):
+                _bring_rows(place, target.name, target=target)
 
 
 def _rows(root: Path) -> Iterator[Path]:

@@ -6,7 +6,7 @@ readers drop it, and the next writer cuts it off. Everywhere else a broken line 
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -43,14 +43,19 @@ def read_placed_rows(path: Path) -> list[Row]:
     One without these two whole numbers is a `CorruptDataError`.
     """
     rows = read_rows(path)
-    for number, row in enumerate(rows, start=1):
+    refuse_unplaced(rows, path=path)
+    return rows
+
+
+def refuse_unplaced(rows: Sequence[Row], *, path: Path, first: int = 1) -> None:
+    """Raise for a row without step and attempt; `first` is the line of the first one."""
+    for number, row in enumerate(rows, start=first):
         for key in ("step", "attempt"):
             if not isinstance(row.get(key), int):
                 raise CorruptDataError(
                     f"{path}, line {number}: {key} is missing or no whole number; "
                     "bring a good copy back, or delete that line"
                 )
-    return rows
 
 
 def cut_rows(path: Path, keep: Callable[[Row], bool]) -> int:
@@ -74,12 +79,24 @@ def finite(value: Any) -> Any:
     return value
 
 
+def parse_rows(text: str, *, path: Path, first: int = 1) -> list[Row]:
+    """Return the rows of whole lines, the last one's line feed left out.
+
+    A damaged line is a `CorruptDataError` that names it: `first` is the number of the first one.
+    """
+    return [row for _, row in _parsed(text.split("\n"), path=path, first=first)]
+
+
 def _lines(path: Path) -> Iterator[tuple[str, Row]]:
     if not path.exists():
         return
     # What follows the last line feed is nothing, or half a row.
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
-    for number, line in enumerate(lines, start=1):
+    yield from _parsed(lines, path=path, first=1)
+
+
+def _parsed(lines: list[str], *, path: Path, first: int) -> Iterator[tuple[str, Row]]:
+    for number, line in enumerate(lines, start=first):
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):

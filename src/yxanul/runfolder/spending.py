@@ -6,11 +6,29 @@ killed one did after its last row is not counted. A gate judges by these rows, s
 changes no verdict.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from yxanul.errors import CorruptDataError
 from yxanul.runfolder.rows import Row, append_row, read_rows
+
+_MOST = 2**63
+
+
+@dataclass(frozen=True)
+class Payment:
+    """What a process had cost, and the run had reached for it, when a row was written."""
+
+    process: int
+    seconds: float
+    """Since the process began."""
+    tokens_spent: int
+    """Of the whole run, never rolled back."""
+    scoring_s: float = 0.0
+    """Of these seconds, those of scores and skills."""
+    seq_len: int | None = None
+    """Sequence length of the newest tokens; None: an older version did not say."""
 
 
 @dataclass(frozen=True)
@@ -27,27 +45,41 @@ class Spending:
         return self.seconds + tokens_left * (self.seconds / self.tokens if self.tokens else 0.0)
 
 
-def next_process(path: Path) -> int:
+def next_process(payments: Sequence[Payment]) -> int:
     """Return a number for a process that begins now."""
-    return 1 + max((int(row["process"]) for row in _rows(path)), default=-1)
+    return 1 + max((payment.process for payment in payments), default=-1)
 
 
-def record_spending(path: Path, *, process: int, seconds: float, tokens: int) -> None:
-    """Add a row: seconds since the process began, tokens that the run has spent."""
-    append_row(path, {"process": process, "seconds": seconds, "tokens_spent": tokens})
+def record_payment(path: Path, payment: Payment) -> None:
+    """Add a row."""
+    append_row(path, asdict(payment))
 
 
 def read_spending(path: Path) -> Spending:
     """Return what all processes spent; a damaged row is a `CorruptDataError`."""
-    rows = _rows(path)
-    seconds = {row["process"]: row["seconds"] for row in rows}
-    return Spending(sum(seconds.values()), max((row["tokens_spent"] for row in rows), default=0))
+    return spending_of(read_payments(path))
 
 
-def _rows(path: Path) -> list[Row]:
-    rows = read_rows(path)
-    for number, row in enumerate(rows, start=1):
-        figures = [row.get(key) for key in ("process", "seconds", "tokens_spent")]
-        if not all(isinstance(value, int | float) and 0 <= value < 2**63 for value in figures):
-            raise CorruptDataError(f"{path}, line {number} is damaged; delete that line")
-    return rows
+def spending_of(payments: Sequence[Payment]) -> Spending:
+    """Return what all processes spent."""
+    seconds = {payment.process: payment.seconds for payment in payments}
+    tokens = max((payment.tokens_spent for payment in payments), default=0)
+    return Spending(sum(seconds.values()), tokens)
+
+
+def read_payments(path: Path) -> list[Payment]:
+    """Return the rows in order, none of a missing file; a damaged one is a `CorruptDataError`."""
+    return [
+        parse_payment(row, place=f"{path}, line {number}")
+        for number, row in enumerate(read_rows(path), start=1)
+    ]
+
+
+def parse_payment(row: Row, *, place: str) -> Payment:
+    """Return a row; a damaged one is a `CorruptDataError` that names `place`."""
+    process, seconds, tokens = (row.get(key) for key in ("process", "seconds", "tokens_spent"))
+    scoring_s, seq_len = row.get("scoring_s", 0.0), row.get("seq_len")
+    figures = (process, seconds, tokens, scoring_s, 0 if seq_len is None else seq_len)
+    if not all(isinstance(value, int | float) and 0 <= value < _MOST for value in figures):
+        raise CorruptDataError(f"{place} is damaged; delete that line")
+    return Payment(process, seconds, tokens, scoring_s, seq_len)  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 from dataclasses import asdict, replace
 
 from yxanul.curriculum.changes import extension_steps
-from yxanul.curriculum.checks.budget import Spending
+from yxanul.curriculum.checks.budget import Spending, limit_s
 from yxanul.curriculum.evidence import Asked, gather_evidence
 from yxanul.curriculum.gate import decide, decide_plateau, gate_sha256
 from yxanul.curriculum.stages import StagePlan, noise_steps
@@ -12,7 +12,6 @@ from yxanul.runfolder.lineage import first_step, register_gate
 from yxanul.runfolder.rows import Row
 from yxanul.runfolder.spending import read_spending
 from yxanul.runfolder.verdicts import PLATEAU, find_plateau, read_verdicts, write_decision
-from yxanul.train.budget import limit_s
 from yxanul.train.integrity import measure_integrity
 from yxanul.train.reading import stage_ledger
 from yxanul.train.session import Session

@@ -69,11 +69,11 @@ class TrainingLoop:
             session.progress.close()
             if session.engine.processes.is_main:
                 # What was scored or saved since the last row of metrics was paid for as well.
-                session.budget.record(self.position.tokens_spent)
+                session.record_spending(self.position)
                 session.saver.close()
         outcome.steps, outcome.tokens_seen = self.position.step, self.position.tokens_seen
         outcome.training_s = self.clock.seconds
-        outcome.evaluation_s = session.scorer.seconds + session.skills.seconds
+        outcome.evaluation_s = session.scoring_s
         outcome.tokens_per_s = self.clock.tokens_per_s
         outcome.mfu = self.clock.mfu(session.peak_flops)
         return outcome
@@ -216,10 +216,14 @@ class TrainingLoop:
             "tokens_per_s": tokens_per_s,
             "mfu": flops_per_s / session.peak_flops if session.peak_flops else None,
         }
-        left = plan.total_steps - position.stage_step
-        shown = {**row, "seconds_left": left * clock.seconds / clock.steps}
-        done = position.stage_step
-        session.progress.step(plan.name, done=done, total=plan.total_steps, row=shown)
+        done, left = position.stage_step, plan.total_steps - position.stage_step
+        session.progress.step(
+            plan.name,
+            done=done,
+            total=plan.total_steps,
+            row=row,
+            forecast=session.forecast(plan, position),
+        )
         due = done % session.config.optimization.logging.every_steps == 0 or done <= FIRST_STEPS
         if due or left == 0 or measured["bpb"] is not None or "skipped" in measured:
             self._log(row)
@@ -229,7 +233,7 @@ class TrainingLoop:
         session = self.session
         try:
             append_row(session.folder.metrics, row)
-            session.budget.record(self.position.tokens_spent)
+            session.record_spending(self.position)
         except DiskError as error:
             if not self._is_row_missing:
                 session.progress.say(f"rows are missing from here on: {error}")

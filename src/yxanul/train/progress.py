@@ -6,17 +6,21 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
+from yxanul.units import format_duration, format_usd
+from yxanul.watch.pace import Forecast
+
 _SECONDS_BETWEEN_LINES = 10.0
 
 
 class RunProgress:
-    """Shows stage, loss, bits per byte, tokens/s, MFU and time left on stderr.
+    """Shows stage, loss, bits per byte, tokens/s, MFU, and what the whole run will cost, on stderr.
 
-    Invisible ones (the other ranks') print nothing.
+    Invisible ones (the other ranks') print nothing. `usd_per_hour` is the price of the machine.
     """
 
-    def __init__(self, *, visible: bool) -> None:
+    def __init__(self, *, visible: bool, usd_per_hour: float | None = None) -> None:
         self._visible = visible
+        self._usd_per_hour = usd_per_hour
         self._console = Console(stderr=True)
         self._bar: Progress | None = None
         self._last_line = 0.0
@@ -52,18 +56,35 @@ class RunProgress:
         told = ", ".join(f"{domain} {value:.3f}" for domain, value in bpb.items())
         self._bpb = f"held-out bpb {told}" if told else ""
 
-    def step(self, stage: str, *, done: int, total: int, row: dict[str, object]) -> None:
+    def step(
+        self,
+        stage: str,
+        *,
+        done: int,
+        total: int,
+        row: dict[str, object],
+        forecast: Forecast | None,
+    ) -> None:
         """Show one step; `row` is its metric row."""
         if not self._visible:
             return
         news = _news(row, self._bpb)
+        if forecast is not None:
+            news += f"; {self._whole_run(forecast)}"
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done, news=news)
         elif time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES or done == total:
             self._last_line = time.monotonic()
-            left = row.get("seconds_left")
-            tail = f", {left:.0f} s left in the stage" if isinstance(left, float) else ""
-            self.say(f"{stage} {done}/{total}: {news}{tail}")
+            self.say(f"{stage} {done}/{total}: {news}")
+
+    def _whole_run(self, forecast: Forecast) -> str:
+        """Return what the run has cost and will: "4 min 2 s of about 9 min 51 s, $1 of $2.50"."""
+        spent, whole = format_duration(forecast.spent_s), format_duration(forecast.whole_s)
+        told = f"run {spent} of about {whole}"
+        if self._usd_per_hour is not None:
+            usd = forecast.usd(self._usd_per_hour)
+            told += f", {format_usd(usd.spent_s)} of {format_usd(usd.whole_s)}"
+        return told
 
     def close(self) -> None:
         """End the bar."""

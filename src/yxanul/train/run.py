@@ -65,7 +65,8 @@ def start_run(request: RunRequest) -> RunOutcome:
             tell_supervisor(run_folder=str(folder.root.resolve()))
             folder.create()
         processes.barrier()
-        progress = RunProgress(visible=processes.is_main)
+        price = config.optimization.budget.usd_per_hour
+        progress = RunProgress(visible=processes.is_main, usd_per_hour=price)
         try:
             with (
                 owned(folder, processes) as record,

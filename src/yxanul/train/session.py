@@ -10,7 +10,7 @@ import torch
 
 from yxanul.config.schema import RunConfig
 from yxanul.curriculum.course import read_course
-from yxanul.curriculum.stages import StagePlan
+from yxanul.curriculum.stages import StagePlan, seq_len_at
 from yxanul.data.tokenizer import Tokenizer
 from yxanul.errors import NumericsError
 from yxanul.model.transformer import Transformer
@@ -32,6 +32,7 @@ from yxanul.train.state import Position, capture_state, copied
 from yxanul.train.step import ADVICE, Engine
 from yxanul.train.vigil import Vigil
 from yxanul.train.watchdog import Watchdog
+from yxanul.watch.pace import Forecast
 
 
 @dataclass
@@ -90,6 +91,23 @@ class Session:
     def flops_per_token(self, seq_len: int) -> float:
         """Return forward and backward FLOPs of one token, PaLM convention."""
         return flops_per_token(self.config.model, seq_len)
+
+    @property
+    def scoring_s(self) -> float:
+        """Seconds that this process has spent on scores and skills."""
+        return self.scorer.seconds + self.skills.seconds
+
+    def record_spending(self, position: Position) -> None:
+        """Write down what the run has cost so far; the main rank's matter."""
+        plan = self.stage_plan(position.stage)
+        newest = max(0, position.stage_step - 1)
+        seq_len = seq_len_at(plan.config.training, newest, total_steps=plan.base_steps)
+        self.budget.record(position.tokens_spent, scoring_s=self.scoring_s, seq_len=seq_len)
+
+    def forecast(self, plan: StagePlan, position: Position) -> Forecast | None:
+        """Return what the stages of this command will cost; None after its very first row."""
+        stage = self.active.index(plan)
+        return self.budget.forecast(self.active, stage=stage, stage_step=position.stage_step)
 
     def asked_to_stop(self) -> bool:
         """Tell whether any rank was asked to stop; all ranks answer alike."""

@@ -92,7 +92,9 @@ def build_session(
             say=machine.progress.say,
             written=mirroring.offer,
         ),
-        budget=BudgetClock(folder, config.optimization.budget, began=machine.began),
+        budget=BudgetClock(
+            folder, config.optimization.budget, model=config.model, began=machine.began
+        ),
         progress=machine.progress,
         stop=machine.stop,
         peak_flops=peak_flops(machine.device, dtype),

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from yxanul.config.schema import BudgetConfig
 from yxanul.curriculum.checks.check import Check
 from yxanul.units import HOUR_S
 
@@ -24,6 +25,14 @@ class Spending:
     def is_left_to_extend(self) -> bool:
         """Whether the run would end within the limit with one extension of the stage."""
         return self.projected_s + self.extension_s <= self.limit_s
+
+
+def limit_s(budget: BudgetConfig) -> float | None:
+    """Return the seconds that the tighter limit allows; None without one."""
+    limits = [] if budget.hours is None else [budget.hours * HOUR_S]
+    if budget.usd is not None and budget.usd_per_hour is not None:
+        limits.append(budget.usd / budget.usd_per_hour * HOUR_S)
+    return min(limits, default=None)
 
 
 def budget_check(spending: Spending | None) -> Check:

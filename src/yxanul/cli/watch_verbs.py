@@ -1,0 +1,92 @@
+"""`watch`: a run as it goes on, in the terminal."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from yxanul.cli import options
+from yxanul.cli.output import print_json
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.mirror import bring_rows
+from yxanul.runfolder.storage import is_address
+from yxanul.watch.plain import snapshot_json
+from yxanul.watch.screen import screen
+from yxanul.watch.snapshot import Snapshot, Watch
+
+_LOCAL_S, _MIRROR_S = 2.0, 30.0
+
+Run = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="A run folder, or the address of its mirror (checkpoint.mirror): s3://..., hf://...",
+    ),
+]
+Every = Annotated[
+    float | None,
+    typer.Option(
+        "--every_s", min=0.1, help="Seconds between two looks; default 2, of a mirror 30."
+    ),
+]
+Once = Annotated[bool, typer.Option("--once", help="Look once; so it does without a terminal.")]
+
+
+def watch(run: Run, every_s: Every = None, once: Once = False, json: options.Json = False) -> None:
+    """Show a run while it goes on: stages, curves, scores, cost and forecast, incidents.
+
+    Reads the run folder and changes nothing. It ends with the run, or with Ctrl-C.
+
+    Example: yxanul watch runs/first
+    """
+    with _opened(run) as look:
+        if json:
+            print_json(snapshot_json(look()))
+        elif once or not sys.stdout.isatty():
+            Console().print(screen(look(), source=run), highlight=False)
+        else:
+            _go_on(look, run, every_s=every_s or (_MIRROR_S if _is_mirror(run) else _LOCAL_S))
+
+
+@contextmanager
+def _opened(run: str) -> Iterator[Callable[[], Snapshot]]:
+    """Yield what looks at a run once more, wherever it lies."""
+    if not _is_mirror(run):
+        yield Watch(RunFolder(Path(run))).look
+        return
+    with TemporaryDirectory(prefix="yxanul-watch-") as place:
+        folder = RunFolder(Path(place))
+        bring_rows(run, folder)
+        watched = Watch(folder)
+
+        def look() -> Snapshot:
+            bring_rows(run, folder)
+            return watched.look()
+
+        yield look
+
+
+def _is_mirror(run: str) -> bool:
+    """Tell an address, or a folder that is a mirror, from a run folder."""
+    return is_address(run) or (Path(run) / "run" / "config.yaml").is_file()
+
+
+def _go_on(look: Callable[[], Snapshot], run: str, *, every_s: float) -> None:
+    """Look again and again until the run has ended."""
+    try:
+        with Live(console=Console(), auto_refresh=False, screen=False) as live:
+            while True:
+                seen = look()
+                live.update(screen(seen, source=run), refresh=True)
+                if seen.has_ended:
+                    return
+                time.sleep(every_s)
+    except KeyboardInterrupt:
+        return  # the way to leave, and nobody's failure

@@ -1,0 +1,42 @@
+"""What happened to a run that its curves do not show: skipped steps, attempts, gates."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.lineage import all_attempts
+from yxanul.runfolder.rows import Row
+from yxanul.runfolder.verdicts import all_verdicts
+
+
+@dataclass(frozen=True)
+class Incident:
+    """Something at a step of the run."""
+
+    step: int
+    what: str
+
+
+def incidents(folder: RunFolder, metrics: Sequence[Row]) -> list[Incident]:
+    """Return what happened, the newest last; `metrics` are the rows of all attempts."""
+    found = [*_skipped(metrics), *_attempts(folder), *_gates(folder)]
+    return sorted(found, key=lambda incident: incident.step)
+
+
+def _skipped(metrics: Sequence[Row]) -> Iterator[Incident]:
+    for row in metrics:
+        if row.get("skipped"):
+            yield Incident(row["step"], f"no weight was moved: {row['skipped']}")
+
+
+def _attempts(folder: RunFolder) -> Iterator[Incident]:
+    for row in all_attempts(folder.lineage):
+        if row["attempt"] > 0:
+            start = row.get("parent") or "new weights"
+            told = f"attempt {row['attempt']} begins from {start}: {row.get('reason')}"
+            yield Incident(row.get("step", 0), told)
+
+
+def _gates(folder: RunFolder) -> Iterator[Incident]:
+    for row in all_verdicts(folder):
+        yield Incident(row["step"], f"gate of {row['stage']}: {row['verdict']} ({row['why']})")

@@ -1,0 +1,182 @@
+"""What a run has cost so far tells what the rest will: hours to the end, with an interval.
+
+The one idea: seconds go to training, which is paid by token, and to scoring, which is paid at the
+borders of stages. Tokens of a sequence length that the run has not come to yet cost as many
+operations per second as those it has trained (`yxanul.plan.flops`). What precedes a process's first
+row, preparation and the compiling of its first step, is spent but tells nothing of the rest.
+Restarts that are still to come are not foreseen.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from yxanul.config.schema import ModelConfig
+from yxanul.curriculum.stages import StagePlan, score_steps, steps_by_seq_len
+from yxanul.plan.flops import flops_per_token
+from yxanul.runfolder.spending import Payment
+from yxanul.units import HOUR_S
+
+# Rows are kept as blocks that follow one another, which tell how much the speed wavers: few ones,
+# since what disturbs a machine lasts, and rows beside one another are disturbed alike.
+_MOST_BLOCKS = 16
+# Shares by which a part may be wrong however steady the run is. Ours, held against embedded runs
+# (docs/log.md, 2026-11-29).
+_STEADY = 0.03
+_UNSEEN_LENGTH = 0.15
+_SCORES_BEFORE_A_GATE = 0.5
+_SCORES_AFTER_A_GATE = 0.2
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Wall clock of a whole run: spent by all its processes, and left, with an interval."""
+
+    spent_s: float
+    left_s: float
+    left_low_s: float
+    left_high_s: float
+
+    @property
+    def whole_s(self) -> float:
+        """Spent and left."""
+        return self.spent_s + self.left_s
+
+    def usd(self, usd_per_hour: float) -> "Forecast":
+        """Return the same in dollars, at the price of the whole machine."""
+        rate = usd_per_hour / HOUR_S
+        parts = (self.spent_s, self.left_s, self.left_low_s, self.left_high_s)
+        return Forecast(*(part * rate for part in parts))
+
+
+@dataclass
+class _Block:
+    """Rows that follow one another: their seconds without scoring, and their operations."""
+
+    seconds: float
+    flops: float
+
+
+@dataclass
+class _Paid:
+    """What the tokens of one sequence length have cost, scoring left out."""
+
+    seconds: float = 0.0
+    tokens: int = 0
+
+
+class Pace:
+    """Counts what the rows of RUN/spending.jsonl say, row by row."""
+
+    def __init__(self, model: ModelConfig) -> None:
+        self._model = model
+        self._last: Payment | None = None
+        self._ended_s = 0.0
+        self._scoring_s = 0.0
+        self._by_length: dict[int, _Paid] = {}
+        self._blocks: list[_Block] = []
+        self._rows_per_block = 1
+        self._rows = 0
+
+    def add(self, payment: Payment) -> None:
+        """Count a row, in the order of the file."""
+        last, self._last = self._last, payment
+        if last is None or payment.process != last.process:
+            self._ended_s += 0.0 if last is None else last.seconds
+            self._scoring_s += payment.scoring_s
+            return
+        scoring_s = payment.scoring_s - last.scoring_s
+        self._scoring_s += scoring_s
+        tokens = payment.tokens_spent - last.tokens_spent
+        if tokens > 0 and payment.seq_len is not None:
+            seconds = max(0.0, payment.seconds - last.seconds - scoring_s)
+            self._count(seconds, tokens=tokens, seq_len=payment.seq_len)
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds of all processes up to the newest row."""
+        return self._ended_s + (0.0 if self._last is None else self._last.seconds)
+
+    def forecast(
+        self, course: Sequence[StagePlan], *, stage: int, stage_step: int
+    ) -> Forecast | None:
+        """Return what a run costs that has done `stage_step` steps of `course[stage]`.
+
+        None before there are two rows to compare.
+        """
+        if not self._blocks:
+            return None
+        trained_s, trained_error_s = self._training_left(course, stage=stage, done=stage_step)
+        scored_s, scored_error_s = self._scoring_left(course, stage=stage, done=stage_step)
+        error_s = math.hypot(trained_error_s, scored_error_s)
+        left_s = trained_s + scored_s
+        return Forecast(self.spent_s, left_s, max(0.0, left_s - error_s), left_s + error_s)
+
+    def _count(self, seconds: float, *, tokens: int, seq_len: int) -> None:
+        paid = self._by_length.setdefault(seq_len, _Paid())
+        paid.seconds += seconds
+        paid.tokens += tokens
+        flops = float(tokens * flops_per_token(self._model, seq_len))
+        if self._rows % self._rows_per_block == 0:
+            self._blocks.append(_Block(0.0, 0.0))
+        self._rows += 1
+        self._blocks[-1].seconds += seconds
+        self._blocks[-1].flops += flops
+        if len(self._blocks) > _MOST_BLOCKS:
+            self._blocks = [
+                _Block(sum(b.seconds for b in pair), sum(b.flops for b in pair))
+                for pair in _pairs(self._blocks)
+            ]
+            self._rows_per_block *= 2
+            self._rows = len(self._blocks) * self._rows_per_block
+
+    def _training_left(
+        self, course: Sequence[StagePlan], *, stage: int, done: int
+    ) -> tuple[float, float]:
+        """Return the seconds of the tokens that are left, and how far they may be wrong."""
+        s_per_flop, wavering = self._speed()
+        seconds = error_s = 0.0
+        for plan in course[stage:]:
+            begin = done if plan is course[stage] else 0
+            for seq_len, steps in steps_by_seq_len(plan, begin).items():
+                tokens = steps * plan.config.training.batch_tokens
+                paid = self._by_length.get(seq_len)
+                if paid is not None:
+                    part_s, unsure = tokens * paid.seconds / paid.tokens, 0.0
+                else:
+                    part_s = tokens * flops_per_token(self._model, seq_len) * s_per_flop
+                    unsure = _UNSEEN_LENGTH
+                seconds += part_s
+                error_s += part_s * max(wavering, _STEADY, unsure)
+        return seconds, error_s
+
+    def _speed(self) -> tuple[float, float]:
+        """Return seconds per operation, and the 95 % bound of its relative error by the blocks."""
+        seconds = sum(block.seconds for block in self._blocks)
+        flops = sum(block.flops for block in self._blocks)
+        rate, count = seconds / flops, len(self._blocks)
+        if count == 1 or not seconds:
+            return rate, 1.0
+        squares = sum((block.seconds - rate * block.flops) ** 2 for block in self._blocks)
+        return rate, 2.0 * math.sqrt(squares * count / (count - 1)) / seconds
+
+    def _scoring_left(
+        self, course: Sequence[StagePlan], *, stage: int, done: int
+    ) -> tuple[float, float]:
+        """Return the seconds of the scores that are left, and how far they may be wrong.
+
+        The unit is all that is scored at a border. The run's opening was one; a score within a
+        stage takes the stage's own domains, one part in as many as there are stages.
+        """
+        inside = 1.0 / len(course)
+        at = [score_steps(plan) for plan in course]
+        before = sum(len(steps) for steps in at[:stage]) + sum(s <= done for s in at[stage])
+        units_done = 1.0 + stage + inside * before
+        units_left = len(course) - stage + inside * (sum(map(len, at)) - before)
+        seconds = units_left * self._scoring_s / units_done
+        return seconds, seconds * (_SCORES_AFTER_A_GATE if stage else _SCORES_BEFORE_A_GATE)
+
+
+def _pairs(blocks: list[_Block]) -> Iterator[list[_Block]]:
+    for at in range(0, len(blocks), 2):
+        yield blocks[at : at + 2]

@@ -1,0 +1,185 @@
+"""A look at a run as a screen of a terminal: what one wants to know at three in the morning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from yxanul.units import HOUR_S, format_count, format_duration, format_usd
+from yxanul.watch.snapshot import Snapshot, StageView
+
+if TYPE_CHECKING:
+    from rich.console import Group, RenderableType
+    from rich.table import Table
+
+_SPARK = "▁▂▃▄▅▆▇█"
+_SPARK_WIDTH = 24
+_BAR_WIDTH = 24
+_MOST_INCIDENTS = 5
+# A running process that has not written a row for so many of its steps is told of.
+_SILENT_STEPS = 20
+_LEAST_SILENT_S = 60.0
+_TONES = {"pass": "green", "warn": "yellow", "extend": "yellow", "rollback": "yellow"}
+
+
+def screen(seen: Snapshot, *, source: str) -> Group:
+    """Return a look at a run; `source` is what the user called it."""
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[RenderableType] = [Text(source, style="bold"), *_head(seen), Text(), _stages(seen)]
+    if seen.newest is not None:
+        parts += [Text(), _newest(seen)]
+    if seen.scores():
+        parts += [Text(), _scores(seen)]
+    parts += [Text(), *_cost(seen)]
+    if seen.incidents:
+        parts += [Text(), _incidents(seen)]
+    return Group(*parts)
+
+
+def _head(seen: Snapshot) -> list[RenderableType]:
+    from rich.text import Text
+
+    model = seen.config.model
+    parts = [Text(f"{model.name}, {format_count(seen.parameters)} parameters; {_state(seen)}")]
+    if seen.ending is not None and seen.ending.code:
+        parts.append(Text(seen.ending.reason, style="red"))
+    if seen.is_running and (told := _silence(seen)) is not None:
+        parts.append(Text(told, style="yellow"))
+    return [*parts]
+
+
+def _state(seen: Snapshot) -> str:
+    if seen.is_running:
+        word = "running"
+    elif seen.ending is not None:
+        word = seen.ending.word
+    else:
+        word = "no process of this machine trains it, and none has recorded an end"
+    more = [] if seen.row_age_s is None else [f"newest row {format_duration(seen.row_age_s)} ago"]
+    more += [f"started {seen.starts} times"] if seen.starts > 1 else []
+    more += [f"attempt {seen.attempt}"] if seen.attempt else []
+    return "; ".join((word, *more))
+
+
+def _silence(seen: Snapshot) -> str | None:
+    """Tell of a running process that writes nothing: it scores, saves, waits or hangs."""
+    if seen.newest is None or seen.row_age_s is None:
+        return None
+    usual_s = seen.newest["step_s"] * seen.config.optimization.logging.every_steps
+    if seen.row_age_s < max(_LEAST_SILENT_S, _SILENT_STEPS * usual_s):
+        return None
+    return f"no row for {format_duration(seen.row_age_s)}: it scores, saves, or hangs"
+
+
+def _stages(seen: Snapshot) -> RenderableType:
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for stage in seen.stages:
+        verdict = Text(_verdict(stage), style=_TONES.get(stage.verdict or "", "red"))
+        bar = ProgressBar(total=stage.total, completed=stage.done, width=_BAR_WIDTH)
+        table.add_row(stage.name, bar, f"{stage.done:,}/{stage.total:,}", verdict)
+    return table
+
+
+def _verdict(stage: StageView) -> str:
+    return "" if stage.verdict is None else f"gate: {stage.verdict}"
+
+
+def _newest(seen: Snapshot) -> RenderableType:
+    row = seen.newest or {}
+    table = _grid()
+    tokens = f"{format_count(row['tokens_seen'])} of {format_count(seen.total_tokens)}"
+    table.add_row("tokens", tokens, f"step {row['step']:,}, {row['seq_len']:,} tokens a row")
+    for name, key, digits in (
+        ("loss", "loss", 3),
+        ("gradient norm", "grad_norm", 3),
+        ("learning rate", "learning_rate", 6),
+    ):
+        series = _numbers(seen, key)
+        value = row.get(key)
+        table.add_row(name, "-" if value is None else f"{value:.{digits}f}", sparkline(series))
+    speeds = _numbers(seen, "tokens_per_s")
+    mfu = "" if row.get("mfu") is None else f"MFU {row['mfu']:.1%} (PaLM)"
+    table.add_row("tokens/s", f"{row['tokens_per_s']:,.0f}", f"{sparkline(speeds)}  {mfu}".rstrip())
+    return table
+
+
+def _scores(seen: Snapshot) -> RenderableType:
+    from rich.text import Text
+
+    table = _grid()
+    table.add_row(Text("held-out bits per byte", style="dim"), Text("first, now", style="dim"), "")
+    for domain, values in seen.scores().items():
+        table.add_row(domain, f"{values[0]:.3f}  {values[-1]:.3f}", sparkline(values))
+    return table
+
+
+def _cost(seen: Snapshot) -> list[RenderableType]:
+    from rich.text import Text
+
+    forecast = seen.forecast
+    if forecast is None:
+        return [Text("What it will cost is known after its first rows.")]
+    spent, left = format_duration(forecast.spent_s), format_duration(forecast.left_s)
+    low, high = format_duration(forecast.left_low_s), format_duration(forecast.left_high_s)
+    told = [f"spent {spent}; to the end {left} ({low} to {high})"]
+    price = seen.usd_per_hour
+    if price is not None:
+        usd = forecast.usd(price)
+        told.append(
+            f"{format_usd(usd.spent_s)} so far, {format_usd(usd.whole_s)} at the end, at "
+            f"{format_usd(price)} an hour"
+        )
+    lines: list[RenderableType] = [Text("; ".join(told))]
+    if seen.limit_s is not None:
+        share = forecast.whole_s / seen.limit_s
+        budget = f"{seen.limit_s / HOUR_S:.3g} h"
+        if price is not None:
+            budget += f" ({format_usd(seen.limit_s / HOUR_S * price)})"
+        style = "red" if share > 1 else "green"
+        lines.append(Text(f"the forecast is {share:.0%} of the budget of {budget}", style=style))
+    return lines
+
+
+def _incidents(seen: Snapshot) -> RenderableType:
+    from rich.text import Text
+
+    newest = seen.incidents[-_MOST_INCIDENTS:]
+    earlier = len(seen.incidents) - len(newest)
+    lines = [f"step {incident.step:,}: {incident.what}" for incident in newest]
+    if earlier:
+        lines.insert(0, f"{earlier} earlier incidents are in the report")
+    return Text("\n".join(lines), style="dim")
+
+
+def _grid() -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(min_width=14)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(no_wrap=True)
+    return table
+
+
+def _numbers(seen: Snapshot, key: str) -> list[float]:
+    return [row[key] for row in seen.rows if row.get(key) is not None]
+
+
+def sparkline(values: Sequence[float], *, width: int = _SPARK_WIDTH) -> str:
+    """Return values as a line of blocks, at most `width`; several that share one are their mean."""
+    if not values:
+        return ""
+    count = min(width, len(values))
+    edges = [len(values) * at // count for at in range(count + 1)]
+    means = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
+    low, high = min(means), max(means)
+    top = len(_SPARK) - 1
+    scale = top / (high - low) if high > low else 0.0
+    return "".join(_SPARK[round((mean - low) * scale)] for mean in means)

@@ -1,0 +1,174 @@
+"""What a run does at this moment, as plain values: its folder, read once more.
+
+The one idea: each look reads what is new of the rows and the few small files anew. Nothing is
+written, and no lock is taken: the run does not notice. What it has not recorded yet is None.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from yxanul.config.schema import RunConfig
+from yxanul.curriculum.checks.budget import limit_s
+from yxanul.curriculum.course import read_course, read_frozen_config
+from yxanul.curriculum.stages import StagePlan
+from yxanul.errors import CorruptDataError, UsageError
+from yxanul.plan.parameters import parameter_count
+from yxanul.runfolder.exits import ExitRecord, read_exit
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.lineage import current_attempt, current_branch, is_on
+from yxanul.runfolder.rows import Row, refuse_unplaced
+from yxanul.runfolder.spending import parse_payment
+from yxanul.runfolder.verdicts import read_verdicts
+from yxanul.watch.incidents import Incident, incidents
+from yxanul.watch.pace import Forecast, Pace
+from yxanul.watch.tail import RowTail
+
+
+@dataclass(frozen=True)
+class StageView:
+    """How far a stage is, and what its gate said, if it was asked."""
+
+    name: str
+    done: int
+    total: int
+    verdict: str | None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One look at a run."""
+
+    name: str
+    config: RunConfig
+    parameters: int
+    is_running: bool
+    """A process of this machine holds the folder; it is not known of other machines."""
+    ending: ExitRecord | None
+    """How the last process ended; None: it runs, or left no word."""
+    starts: int
+    """Processes that have worked on it."""
+    attempt: int
+    stages: tuple[StageView, ...]
+    stage: int | None
+    """Where in `stages` the newest row stands; None before the first one."""
+    total_tokens: int
+    rows: tuple[Row, ...]
+    """Metric rows of the run's branch, in order."""
+    row_age_s: float | None
+    """Since the newest row was written."""
+    forecast: Forecast | None
+    usd_per_hour: float | None
+    limit_s: float | None
+    incidents: tuple[Incident, ...]
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more will come: no process is at it, and the last one wrote its end."""
+        return not self.is_running and self.ending is not None
+
+    @property
+    def newest(self) -> Row | None:
+        """The newest metric row."""
+        return self.rows[-1] if self.rows else None
+
+    def scores(self) -> dict[str, list[float]]:
+        """Return {domain: its bits per byte on held-out text, in order}."""
+        found: dict[str, list[float]] = {}
+        for row in self.rows:
+            for domain, value in (row.get("bpb") or {}).items():
+                found.setdefault(domain, []).append(value)
+        return found
+
+
+class Watch:
+    """A run folder that is looked at again and again."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        """One that holds no run is a `UsageError`."""
+        if not folder.root.is_dir():
+            raise UsageError(f"{folder.root} is not a folder; name a run folder, e.g. runs/first")
+        if not folder.config.is_file():
+            raise UsageError(
+                f"{folder.root} is no run folder: it has no config.yaml; name the folder that "
+                "--out named"
+            )
+        self._folder = folder
+        self._config = read_frozen_config(folder)
+        self._metrics = RowTail(folder.metrics)
+        self._spending = RowTail(folder.spending)
+        self._pace = Pace(self._config.model)
+
+    def look(self) -> Snapshot:
+        """Read what is new; a damaged file is a `CorruptDataError`."""
+        folder, config = self._folder, self._config
+        new = self._metrics.read()
+        first = 1 + len(self._metrics.rows) - len(new)
+        refuse_unplaced(new, path=folder.metrics, first=first)
+        self._count_spending()
+        attempt = current_attempt(folder.lineage)
+        branch = current_branch(folder.lineage)
+        course = read_course(config, folder, attempt=attempt)
+        rows = tuple(row for row in self._metrics.rows if is_on(branch, row))
+        verdicts = {name: row["verdict"] for name, row in read_verdicts(folder).items()}
+        stage, done = self._place(course, rows)
+        budget = config.optimization.budget
+        is_running = folder.is_held_elsewhere()
+        return Snapshot(
+            name=folder.root.resolve().name,
+            config=config,
+            parameters=parameter_count(config.model).total,
+            is_running=is_running,
+            ending=None if is_running else read_exit(folder),
+            starts=len({row["process"] for row in self._spending.rows}),
+            attempt=attempt,
+            stages=tuple(
+                _stage_view(plan, at=(stage, done), verdict=verdicts.get(plan.name))
+                for plan in course
+            ),
+            stage=stage,
+            total_tokens=sum(plan.tokens for plan in course),
+            rows=rows,
+            row_age_s=_age_s(folder),
+            forecast=self._pace.forecast(course, stage=stage or 0, stage_step=done),
+            usd_per_hour=budget.usd_per_hour,
+            limit_s=limit_s(budget),
+            incidents=tuple(incidents(folder, self._metrics.rows)),
+        )
+
+    def _count_spending(self) -> None:
+        new, known = self._spending.read(), len(self._spending.rows)
+        first = 1 + known - len(new)
+        if first == 1:  # the file is new, or was written anew: a mirror's copy is
+            self._pace = Pace(self._config.model)
+        for number, row in enumerate(new, start=first):
+            self._pace.add(parse_payment(row, place=f"{self._folder.spending}, line {number}"))
+
+    def _place(self, course: Sequence[StagePlan], rows: Sequence[Row]) -> tuple[int | None, int]:
+        """Return where in the course the newest row stands, and the steps done in that stage."""
+        if not rows:
+            return None, 0
+        stage, done = rows[-1].get("stage"), rows[-1].get("stage_step")
+        names = [plan.name for plan in course]
+        if stage not in names or not isinstance(done, int):
+            raise CorruptDataError(
+                f"{self._folder.metrics}, step {rows[-1]['step']}: stage or stage_step is not what "
+                "a run writes; bring a good copy back, or delete that line"
+            )
+        return names.index(stage), done
+
+
+def _stage_view(plan: StagePlan, *, at: tuple[int | None, int], verdict: str | None) -> StageView:
+    stage, done = at
+    if stage is None or plan.index > stage:
+        return StageView(plan.name, 0, plan.total_steps, verdict)
+    return StageView(
+        plan.name, done if plan.index == stage else plan.total_steps, plan.total_steps, verdict
+    )
+
+
+def _age_s(folder: RunFolder) -> float | None:
+    try:
+        return max(0.0, time.time() - folder.metrics.stat().st_mtime)
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,114 @@
+"""What a run will cost, by what it has cost: against runs whose end is known."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from yxanul.config.load import load_config
+from yxanul.curriculum.stages import plan_stages, score_steps, seq_len_at, steps_by_seq_len
+from yxanul.plan.flops import flops_per_token
+from yxanul.runfolder.spending import Payment
+from yxanul.watch.pace import Pace
+
+CONFIG = load_config(Path(__file__).parents[2] / "configs" / "embedded")
+COURSE = plan_stages(CONFIG)
+STEPS = sum(plan.total_steps for plan in COURSE)
+
+
+def payments(*, s_per_gflop: float = 1e-3, border_s: float = 4.0, opening_s: float = 20.0):
+    """Rows of a run in which every operation, and every score, costs the same."""
+    seconds, scoring_s, tokens = opening_s + border_s, border_s, 0
+    for plan in COURSE:
+        scored = score_steps(plan)
+        for step in range(plan.total_steps):
+            seq_len = seq_len_at(plan.config.training, step, total_steps=plan.base_steps)
+            batch = plan.config.training.batch_tokens
+            seconds += batch * flops_per_token(CONFIG.model, seq_len) / 1e9 * s_per_gflop
+            tokens += batch
+            if step + 1 in scored:
+                seconds += border_s / len(COURSE)
+                scoring_s += border_s / len(COURSE)
+            yield plan.index, step + 1, Payment(0, seconds, tokens, scoring_s, seq_len)
+        seconds, scoring_s = seconds + border_s, scoring_s + border_s
+
+
+def whole_s(**costs: float) -> float:
+    return list(payments(**costs))[-1][2].seconds + costs.get("border_s", 4.0)
+
+
+@given(share=st.floats(0.02, 1.0), s_per_gflop=st.floats(1e-5, 1.0), border_s=st.floats(0.0, 60))
+def test_a_steady_run_costs_what_was_forecast_at_any_step(share, s_per_gflop, border_s):
+    pace = Pace(CONFIG.model)
+    costs = {"s_per_gflop": s_per_gflop, "border_s": border_s}
+    rows = list(payments(**costs))[: max(2, round(share * STEPS))]
+    for _, _, payment in rows:
+        pace.add(payment)
+    stage, done, _ = rows[-1]
+    found = pace.forecast(COURSE, stage=stage, stage_step=done)
+    assert found.spent_s + found.left_s == pytest.approx(whole_s(**costs), rel=1e-6)
+    assert found.left_low_s <= found.left_s <= found.left_high_s
+
+
+def test_nothing_is_forecast_from_one_row():
+    pace = Pace(CONFIG.model)
+    assert pace.forecast(COURSE, stage=0, stage_step=0) is None
+    pace.add(next(payments())[2])
+    assert pace.forecast(COURSE, stage=0, stage_step=1) is None
+
+
+def test_what_a_restart_costs_is_spent_and_is_not_the_pace():
+    one, two = Pace(CONFIG.model), Pace(CONFIG.model)
+    rows = list(payments())[:40]
+    for _, _, payment in rows[:20]:
+        one.add(payment), two.add(payment)
+    for _, _, payment in rows[20:]:
+        one.add(payment)
+        # The second process has taken a minute to begin, and scores nothing again.
+        seconds = 60.0 + payment.seconds - rows[19][2].seconds
+        two.add(Payment(1, seconds, payment.tokens_spent, 0.0, payment.seq_len))
+    straight = one.forecast(COURSE, stage=0, stage_step=40)
+    restarted = two.forecast(COURSE, stage=0, stage_step=40)
+    assert restarted.spent_s == pytest.approx(straight.spent_s + 60.0)
+    assert restarted.left_s == pytest.approx(straight.left_s, rel=1e-6)
+
+
+def test_a_wavering_machine_widens_the_interval():
+    def width(factors: tuple[float, ...]) -> float:
+        pace, seconds, before = Pace(CONFIG.model), 0.0, 0.0
+        for number, (_, _, payment) in enumerate(list(payments(border_s=0.0))[:200]):
+            seconds += (payment.seconds - before) * factors[number // 20 % len(factors)]
+            before = payment.seconds
+            pace.add(Payment(0, seconds, payment.tokens_spent, payment.scoring_s, payment.seq_len))
+        found = pace.forecast(COURSE, stage=0, stage_step=200)
+        return (found.left_high_s - found.left_low_s) / found.left_s
+
+    assert width((0.5, 1.5)) > 1.2 * width((1.0,))
+
+
+def test_many_rows_are_kept_in_few_blocks():
+    pace = Pace(CONFIG.model)
+    row = next(payments())[2]
+    for number in range(10_000):
+        pace.add(Payment(0, float(number), row.tokens_spent * (number + 1), 0.0, row.seq_len))
+    assert len(pace._blocks) <= 16
+    assert sum(block.seconds for block in pace._blocks) == pytest.approx(9_999)
+
+
+def test_rows_of_an_older_version_tell_what_is_spent_and_forecast_nothing():
+    pace = Pace(CONFIG.model)
+    for number in range(1, 5):
+        pace.add(Payment(0, 10.0 * number, 2048 * number))
+    assert pace.spent_s == 40.0
+    assert pace.forecast(COURSE, stage=0, stage_step=4) is None
+
+
+@pytest.mark.parametrize("plan", COURSE, ids=lambda plan: plan.name)
+def test_the_steps_of_each_length_are_those_that_are_trained(plan):
+    for begin in (0, 1, plan.total_steps // 2, plan.total_steps):
+        counted: dict[int, int] = {}
+        for step in range(begin, plan.total_steps):
+            length = seq_len_at(plan.config.training, step, total_steps=plan.base_steps)
+            counted[length] = counted.get(length, 0) + 1
+        assert steps_by_seq_len(plan, begin) == counted

@@ -1,0 +1,139 @@
+"""`yxanul watch` as a user starts it: runs that go on, have ended, were killed, lie elsewhere."""
+
+import json
+import os
+import pty
+import select
+import subprocess
+import sys
+
+import pytest
+
+from tests.train.world import BATCH_TOKENS, STAGES, STEPS, World, last_step, wait_until
+from yxanul.runfolder.layout import RunFolder
+from yxanul.watch.screen import sparkline
+from yxanul.watch.snapshot import Watch
+
+PRICE = ("--set", "budget.usd_per_hour=3.6", "--set", "budget.hours=2")
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory) -> World:
+    """A world with a run that has ended, at a price, with a mirror."""
+    world = World.create(tmp_path_factory.mktemp("watched"))
+    mirror = ("--set", f"checkpoint.mirror={world.root / 'mirror'}")
+    world.finish("run", "run", *PRICE, *mirror)
+    return world
+
+
+def look(world: World, call, *more: str) -> dict:
+    code, out, err = call("watch", world.root / "run", "--json", *more)
+    assert (code, err, len(out.splitlines())) == (0, "", 1)
+    return json.loads(out)
+
+
+def test_an_ended_run_is_told_with_what_it_reached_and_cost(ended, call):
+    told = look(ended, call)
+    rows = (ended.root / "run" / "metrics.jsonl").read_text().splitlines()
+    assert told["newest"] == json.loads(rows[-1])
+    assert not told["is_running"]
+    assert told["ending"]["word"] == "ended"
+    assert told["total_tokens"] == told["newest"]["tokens_seen"] == 2 * STEPS * BATCH_TOKENS
+    assert [(stage["name"], stage["done"]) for stage in told["stages"]] == [
+        (name, STEPS) for name in STAGES
+    ]
+    assert {stage["verdict"] for stage in told["stages"]} <= {"pass", "warn"}
+    assert told["limit_s"] == 2 * 3600
+    assert told["usd"]["spent_s"] == pytest.approx(told["seconds"]["spent_s"] * 0.001)
+    assert [line["what"].split(":")[0] for line in told["incidents"]] == [
+        f"gate of {name}" for name in STAGES
+    ]
+
+
+def test_without_a_terminal_one_screen_is_printed(ended, call):
+    code, out, _ = call("watch", ended.root / "run")
+    assert code == 0
+    words = " ".join(out.split())
+    for part in (*STAGES, "ended", "tokens/s", "held-out bits per byte", "of the budget of 2 h"):
+        assert part in words
+
+
+def test_a_mirror_tells_what_the_run_does(ended, call):
+    code, out, _ = call("watch", f"file://{ended.root / 'mirror'}", "--json")
+    here = look(ended, call)
+    there = json.loads(out)
+    assert code == 0
+    assert there["stages"][0] == here["stages"][0]
+    assert there["newest"]["step"] <= here["newest"]["step"]
+    assert there["ending"] is None
+
+
+def test_a_run_is_watched_while_it_trains_and_is_killed(tmp_path):
+    world = World.create(tmp_path)
+    process = world.start("run", "run", YXANUL_FAILPOINTS="step.updated=wait@4")
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    wait_until(lambda: last_step(metrics) >= 3, process)
+    watched = Watch(RunFolder(tmp_path / "run"))
+    seen = watched.look()
+    assert seen.is_running
+    assert not seen.has_ended
+    assert seen.newest["step"] == 3
+    assert [stage.done for stage in seen.stages] == [3, 0]
+    assert 0 < seen.forecast.left_low_s < seen.forecast.left_high_s
+    process.kill()
+    process.communicate()
+    after = watched.look()
+    assert not after.is_running
+    assert after.ending is None
+
+
+def test_a_terminal_shows_the_run_until_it_has_ended(ended):
+    main, other = pty.openpty()
+    command = [sys.executable, "-m", "yxanul", "watch", str(ended.root / "run")]
+    with subprocess.Popen(command, stdout=other, stderr=other, close_fds=True) as process:
+        os.close(other)
+        shown = b""
+        while select.select([main], [], [], 60)[0]:
+            try:
+                shown += os.read(main, 1 << 16)
+            except OSError:  # its other end is closed
+                break
+        assert process.wait(timeout=60) == 0
+    os.close(main)
+    assert STAGES[0].encode() in shown
+    assert b"Traceback" not in shown
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda root: root / "nowhere", ["nowhere is not a folder"]),
+        (lambda root: root, ["is no run folder", "config.yaml"]),
+        (lambda root: f"file://{root}/nothing", ["holds no run", "checkpoint.mirror"]),
+        (lambda root: "nothing://there/run", ["nothing://there/run cannot be reached"]),
+    ],
+)
+def test_what_is_no_run_is_said_in_one_sentence(tmp_path, call, make, words):
+    code, out, err = call("watch", make(tmp_path))
+    assert (code, out) == (30, "")
+    assert all(word in err for word in words), err
+    assert "Traceback" not in err
+
+
+def test_damaged_rows_are_named(ended, tmp_path, call):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in ("config.yaml", "lineage.jsonl"):
+        (folder / name).write_bytes((ended.root / "run" / name).read_bytes())
+    (folder / "metrics.jsonl").write_text('{"loss": 3}\n')
+    code, _, err = call("watch", folder)
+    assert code == 31
+    assert "metrics.jsonl, line 1" in err
+
+
+def test_a_sparkline_keeps_the_ends_and_the_shape():
+    assert sparkline([]) == ""
+    assert sparkline([1.0]) == "▁"
+    assert sparkline([float(k) for k in range(8)]) == "▁▂▃▄▅▆▇█"
+    long = sparkline([float(k) for k in range(1000)], width=24)
+    assert (len(long), long[0], long[-1]) == (24, "▁", "█")
