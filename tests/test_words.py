@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from yxanul.cli.main import app
+from yxanul.cli.main import build_app
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/**/*.md")])
@@ -48,7 +48,7 @@ def commands(text: str) -> Iterator[list[str]]:
 def verbs() -> dict[str, set[str]]:
     """The verbs of the program, each with its flags."""
     found = {}
-    for name, verb in get_command(app).commands.items():
+    for name, verb in get_command(build_app()).commands.items():
         parts = {f"{name} {part}": one for part, one in getattr(verb, "commands", {}).items()}
         found |= parts or {name: verb}
     return {

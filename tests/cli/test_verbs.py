@@ -317,3 +317,19 @@ def test_the_program_tells_its_version_and_answers_h(call):
     code, out, _ = call("-h")
     assert code == 0
     assert all(verb in out for verb in ("run", "gate", "report", "doctor", "generate"))
+
+
+def test_verbs_that_compute_nothing_with_tensors_load_no_torch():
+    """What is asked often, and what only starts others, must not wait seconds for it."""
+    look = """
+import sys
+from yxanul.cli.main import main
+for verb in ("plan", "gate", "report", "watch", "supervise"):
+    try:
+        main([verb, "--help"])
+    except SystemExit:
+        pass
+sys.exit("torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, check=False)
+    assert done.returncode == 0

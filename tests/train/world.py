@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.warm import Fork
 from yxanul.cli.main import main
 
 STAGES = ("stage1_tales", "stage2_sums")
@@ -130,14 +131,10 @@ class World:
             *("--data", str(self.root / "texts"), "--out", str(self.root / out), *more),
         ]
 
-    def start(self, verb: str, out: str, *more: str, **env: str) -> subprocess.Popen:
-        return subprocess.Popen(
-            self.command(verb, out, *more),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONPATH": "src", **env},
-        )
+    def start(self, verb: str, out: str, *more: str, **env: str) -> Fork:
+        """Start the program in a process of its own."""
+        words = self.command(verb, out, *more)[3:]
+        return Fork(words, env={**os.environ, "PYTHONPATH": "src", **env})
 
     def finish(self, verb: str, out: str, *more: str, code: int = 0) -> "Finished":
         """Run the program to its end in this process, which saves its start, and check its code."""
@@ -196,7 +193,7 @@ class Finished:
     stderr: str
 
 
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen) -> None:
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen | Fork) -> None:
     """Wait until the condition holds; fail with what the process printed if it ends before."""
     deadline = time.monotonic() + 240
     while not condition():

@@ -44,6 +44,8 @@ def test_an_ended_run_is_told_with_what_it_reached_and_cost(ended, call):
     ]
     assert {stage["verdict"] for stage in told["stages"]} <= {"pass", "warn"}
     assert told["limit_s"] == 2 * 3600
+    assert len(told["bpb"]) == len(STAGES)
+    assert all(first > now for first, now in told["bpb"].values())
     assert told["usd"]["spent_s"] == pytest.approx(told["seconds"]["spent_s"] * 0.001)
     assert [line["what"].split(":")[0] for line in told["incidents"]] == [
         f"gate of {name}" for name in STAGES
@@ -66,6 +68,7 @@ def test_a_mirror_tells_what_the_run_does(ended, call):
     assert there["stages"][0] == here["stages"][0]
     assert there["newest"]["step"] <= here["newest"]["step"]
     assert there["ending"] is None
+    assert there["bpb"].keys() == here["bpb"].keys()
 
 
 def test_a_run_is_watched_while_it_trains_and_is_killed(tmp_path):

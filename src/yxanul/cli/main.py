@@ -1,6 +1,7 @@
 """The program `yxanul`: verbs, exit codes, and one clear sentence for a user's mistake."""
 
 import errno
+import importlib
 import os
 import sys
 import traceback
@@ -10,32 +11,29 @@ from typing import Annotated
 import typer
 
 import yxanul
-from yxanul.cli import (
-    bench_verbs,
-    data_verbs,
-    doctor_verbs,
-    evaluate_verbs,
-    export_verbs,
-    gate_verbs,
-    generate_verbs,
-    plan_verbs,
-    report_verbs,
-    run_verbs,
-    serve_verbs,
-    supervise_verbs,
-    watch_verbs,
-)
 from yxanul.cli.output import print_json, say
 from yxanul.errors import DiskError, UsageError, YxanulError
 from yxanul.runfolder.supervised import tell_supervisor
 
-app = typer.Typer(
-    name="yxanul",
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["--help", "-h"]},
-)
+_VERBS = {
+    "run": "run_verbs:run",
+    "train": "run_verbs:train",
+    "prepare": "data_verbs:prepare_data",
+    "inspect": "data_verbs:inspect",
+    "plan": "plan_verbs:plan",
+    "evaluate": "evaluate_verbs:evaluate",
+    "gate": "gate_verbs:gate",
+    "report": "report_verbs:report",
+    "watch": "watch_verbs:watch",
+    "doctor": "doctor_verbs:doctor",
+    "generate": "generate_verbs:generate",
+    "export": "export_verbs:export",
+    "serve": "serve_verbs:serve",
+    "bench": "bench_verbs:app",
+    "supervise": "supervise_verbs:supervise",
+}
+"""{verb: its module in this room, and its function or the app of its own verbs}."""
+_INTERRUPTED = 130
 
 
 def _print_version(wanted: bool) -> None:
@@ -44,8 +42,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
-def _program(
+def _options(
     version: Annotated[
         bool,
         typer.Option(
@@ -56,23 +53,27 @@ def _program(
     """Pretrain small, deep, narrow language models from scratch, in gated stages."""
 
 
-app.command("run")(run_verbs.run)
-app.command("train")(run_verbs.train)
-app.command("prepare")(data_verbs.prepare_data)
-app.command("inspect")(data_verbs.inspect)
-app.command("plan")(plan_verbs.plan)
-app.command("evaluate")(evaluate_verbs.evaluate)
-app.command("gate")(gate_verbs.gate)
-app.command("report")(report_verbs.report)
-app.command("watch")(watch_verbs.watch)
-app.command("doctor")(doctor_verbs.doctor)
-app.command("generate")(generate_verbs.generate)
-app.command("export")(export_verbs.export)
-app.command("serve")(serve_verbs.serve)
-app.add_typer(bench_verbs.app, name="bench")
-app.command("supervise")(supervise_verbs.supervise)
+def build_app(verb: str | None = None) -> typer.Typer:
+    """Return the program with one verb, or with all of them where `verb` is none.
 
-_INTERRUPTED = 130
+    A verb is loaded when it is wanted: most need torch, which takes seconds, and some do not.
+    """
+    app = typer.Typer(
+        name="yxanul",
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["--help", "-h"]},
+    )
+    app.callback()(_options)
+    for name in [verb] if verb in _VERBS else _VERBS:
+        module, _, attribute = _VERBS[str(name)].partition(":")
+        found = getattr(importlib.import_module(f"yxanul.cli.{module}"), attribute)
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=name)
+        else:
+            app.command(name)(found)
+    return app
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -82,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _exit_code(words: list[str]) -> int:
+    app = build_app(next(iter(words), None))
     if not words:
         app(["--help"], standalone_mode=False, prog_name="yxanul")
         return UsageError.exit_code

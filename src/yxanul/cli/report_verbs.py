@@ -20,7 +20,7 @@ Out = Annotated[
 
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="A run folder; several: a comparison.")
+        list[Path], typer.Argument(metavar="RUN", help="A run folder; several: a comparison.")
     ],
     out: Out = None,
     json: options.Json = False,

@@ -120,8 +120,9 @@ def bring_back(address: str, folder: RunFolder, *, say: Say) -> bool:
 
 
 def bring_rows(address: str, folder: RunFolder) -> None:
-    """Copy what a run says of itself at an address, without checkpoints and scores, over `folder`.
+    """Copy what a run says of itself at an address, without checkpoints and skills, over `folder`.
 
+    Scores, which never change, are copied once.
     An address that holds no run is a `UsageError`; raises what `reaching` raises.
     """
     with reaching(address):
@@ -140,6 +141,12 @@ def bring_rows(address: str, folder: RunFolder) -> None:
         ):
             if place.exists(f"run/{target.name}"):
                 _bring_rows(place, target.name, target=target)
+        names = (name.split("/") for name in place.names())
+        scores = [parts[2] for parts in names if parts[:2] == ["run", folder.scores.name]]
+        for name in scores:
+            target = folder.scores / name
+            if _is_rows([folder.scores.name, name]) and target.suffix and not target.exists():
+                _bring_rows(place, f"{folder.scores.name}/{name}", target=target)
 
 
 def _rows(root: Path) -> Iterator[Path]:

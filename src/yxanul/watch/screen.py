@@ -31,7 +31,7 @@ def screen(seen: Snapshot, *, source: str) -> Group:
     parts: list[RenderableType] = [Text(source, style="bold"), *_head(seen), Text(), _stages(seen)]
     if seen.newest is not None:
         parts += [Text(), _newest(seen)]
-    if seen.scores():
+    if seen.scores:
         parts += [Text(), _scores(seen)]
     parts += [Text(), *_cost(seen)]
     if seen.incidents:
@@ -115,7 +115,7 @@ def _scores(seen: Snapshot) -> RenderableType:
 
     table = _grid()
     table.add_row(Text("held-out bits per byte", style="dim"), Text("first, now", style="dim"), "")
-    for domain, values in seen.scores().items():
+    for domain, values in seen.scores.items():
         table.add_row(domain, f"{values[0]:.3f}  {values[-1]:.3f}", sparkline(values))
     return table
 

@@ -20,6 +20,7 @@ from yxanul.runfolder.lineage import current_attempt, current_branch, is_on
 from yxanul.runfolder.rows import Row, refuse_unplaced
 from yxanul.runfolder.spending import parse_payment
 from yxanul.runfolder.verdicts import read_verdicts
+from yxanul.watch.held_out import HeldOutScores
 from yxanul.watch.incidents import Incident, incidents
 from yxanul.watch.pace import Forecast, Pace
 from yxanul.watch.tail import RowTail
@@ -55,6 +56,8 @@ class Snapshot:
     total_tokens: int
     rows: tuple[Row, ...]
     """Metric rows of the run's branch, in order."""
+    scores: dict[str, list[float]]
+    """{domain: its bits per byte on held-out text, by step}."""
     row_age_s: float | None
     """Since the newest row was written."""
     forecast: Forecast | None
@@ -71,14 +74,6 @@ class Snapshot:
     def newest(self) -> Row | None:
         """The newest metric row."""
         return self.rows[-1] if self.rows else None
-
-    def scores(self) -> dict[str, list[float]]:
-        """Return {domain: its bits per byte on held-out text, in order}."""
-        found: dict[str, list[float]] = {}
-        for row in self.rows:
-            for domain, value in (row.get("bpb") or {}).items():
-                found.setdefault(domain, []).append(value)
-        return found
 
 
 class Watch:
@@ -98,6 +93,7 @@ class Watch:
         self._metrics = RowTail(folder.metrics)
         self._spending = RowTail(folder.spending)
         self._pace = Pace(self._config.model)
+        self._scores = HeldOutScores(folder.scores)
 
     def look(self) -> Snapshot:
         """Read what is new; a damaged file is a `CorruptDataError`."""
@@ -129,6 +125,7 @@ class Watch:
             stage=stage,
             total_tokens=sum(plan.tokens for plan in course),
             rows=rows,
+            scores=self._scores.read(branch),
             row_age_s=_age_s(folder),
             forecast=self._pace.forecast(course, stage=stage or 0, stage_step=done),
             usd_per_hour=budget.usd_per_hour,
