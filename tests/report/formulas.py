@@ -87,6 +87,7 @@ OF_VALUES = {
     "change": lambda later, earlier: later / earlier - 1,
     "count": lambda *held: len(held),
     "date": date,
+    "dollars": lambda *held: sum(held[:-1]) / 3600 * held[-1],
     "gain": lambda later, earlier: 1 - later / earlier,
     "length": len,
     "mean gain": mean_gain,

@@ -124,7 +124,7 @@ def shown_number(text: str) -> tuple[float, float]:
     if time and any(time.groups()):
         hours, minutes, seconds = (int((part or "0").replace(",", "")) for part in time.groups())
         return hours * 3600 + minutes * 60 + seconds, 30.0 if time[1] else 0.5
-    match = re.fullmatch(r"([+−]?)([\d,]+)(\.\d+)?(e[+-]\d+)?([KMBTP]?)( %| pp)?", text)
+    match = re.fullmatch(r"\$?([+−]?)([\d,]+)(\.\d+)?(e[+-]\d+)?([KMBTP]?)( %| pp)?", text)
     assert match, text
     scale = {"": 1, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12, "P": 1e15}[match[5]]
     scale *= (0.01 if match[6] else 1) * float(f"1{match[4] or ''}")

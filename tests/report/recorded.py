@@ -29,6 +29,7 @@ from yxanul.optim.schedule import learning_rate_factor
 from yxanul.runfolder.durable import write_atomic, write_json
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.rows import append_row
+from yxanul.runfolder.spending import Payment, record_payment
 
 ROOT = Path(__file__).parents[2]
 DOMAINS = ("wikipedia", "factbook", "reasoning", "math", "code", "api_docs")
@@ -56,8 +57,9 @@ class Recorder:
     config: RunConfig = field(init=False)
 
     def __post_init__(self) -> None:
-        none = ["evaluation.skills=[]"]  # recorded_skills.py has a run with some
-        self.config = load_config(ROOT / "configs" / "embedded", overrides=none)
+        # recorded_skills.py has a run with skills.
+        changed = ["evaluation.skills=[]", "budget.usd_per_hour=12.5"]
+        self.config = load_config(ROOT / "configs" / "embedded", overrides=changed)
         self.folder = RunFolder(self.root)
         self.folder.create()
 
@@ -128,6 +130,9 @@ class Recorder:
         outcome = {"training_s": 176.093, "evaluation_s": 23.123}
         record = {"code": code, "reason": reason, "outcome": outcome, "ended_at": 1795544170.3}
         write_json(self.folder.exit_record, record)
+        for payment in (Payment(0, 20.5, 2048, 3.25, 64), Payment(0, 150.75, 700_000, 18.5, 64),
+                        Payment(1, 61.25, 1_013_760, 5.125, 256)):  # fmt: skip
+            record_payment(self.folder.spending, payment)
 
     def _attempt(self, attempt: int, **row: object) -> None:
         row = {"event": "attempt", "attempt": attempt, **row}
@@ -156,6 +161,7 @@ class Recorder:
         loss = 2.4 + (first - 2.4) * math.exp(-3.5 * share**0.6) + 0.15 * math.sin(7 * step)
         loss += 0.0 if attempt or plan.index == 0 else 0.3 * share
         step_s = 0.31 + 0.0002 * seq_len + 0.01 * math.sin(3 * step)
+        skipped = {"skipped": "its loss was far above the usual"} if step == 20 else {}
         return {
             "step": plan.first_step + step,
             "attempt": attempt,
@@ -172,6 +178,7 @@ class Recorder:
             "step_s": step_s,
             "tokens_per_s": training.batch_tokens / step_s,
             "mfu": 0.37 - 0.0001 * seq_len,
+            **skipped,
         }
 
     def _score(self, step: int, *, attempt: int, values: dict[str, float]) -> None:

@@ -35,6 +35,7 @@ class Run:
     """What a person decided after a verdict, in the order in which it was recorded."""
     attempts: tuple[Record, ...] = ()
     samples: tuple[Record, ...] = ()
+    spending: tuple[Record, ...] = ()
     scores: tuple[Record, ...] = ()
     skills: tuple[SkillScore, ...] = ()
     contamination: Record | None = None
@@ -88,6 +89,7 @@ def gather(root: Path) -> Run:
         overrides=tuple(_override(row) for row in gates if row.find("row") == "override"),
         attempts=tuple(r for r in read_records(folder.lineage) if r.find("event") == "attempt"),
         samples=tuple(_sample(row) for row in read_records(root / "samples.jsonl")),
+        spending=tuple(_payment(row) for row in read_records(folder.spending)),
         scores=tuple(read_scores(folder.scores)),
         skills=tuple(read_skills(folder.scores)),
         contamination=_read_contamination(folder.contamination),
@@ -128,6 +130,13 @@ def _override(row: Record) -> Record:
 def _sample(row: Record) -> Record:
     row.need_text("prompt"), row.need_text("continuation"), row.need_text("stage")
     row.need_count("step"), row.need_count("attempt")
+    return row
+
+
+def _payment(row: Record) -> Record:
+    row.need_count("process")
+    if row.number("seconds") is None:
+        raise row.wrong("a number", "seconds")
     return row
 
 

@@ -15,6 +15,7 @@ from markupsafe import Markup, escape
 from yxanul.report import comparison, curves, details
 from yxanul.report.comparison_charts import domain_panels, loss_of_runs
 from yxanul.report.contamination import contamination
+from yxanul.report.cost import cost, skipped
 from yxanul.report.expected import expected_rows
 from yxanul.report.figures import Chart
 from yxanul.report.forgetting import forgetting_matrix, skill_matrix
@@ -39,6 +40,7 @@ _CONTENTS = (
     ("gates", "Gates"),
     ("expected", "Promised"),
     ("history", "Attempts"),
+    ("cost", "Cost"),
     ("tokens", "Tokens"),
     ("speed", "Speed"),
     ("samples", "Samples"),
@@ -73,6 +75,8 @@ def render(run: Run) -> str:
         cards=cards(run),
         has_skill_checks=any(check.find("id") in SKILL_CHECKS for check in run.checks),
         history=details.history(run),
+        cost=cost(run),
+        skipped=skipped(run),
         ledger=details.ledger(run),
         prompts=details.samples(run),
         sources=details.sources(run),

@@ -58,6 +58,7 @@ FORMULAS = {
     "difference": "the mean of the first list minus that of the second",
     "dirty": "how many different items of this task the findings name",
     "distinct": "how many different entries the list has",
+    "dollars": "the seconds of all processes, in hours, times the price of an hour",
     "file": "the whole file",
     "gain": "one minus the first divided by the second",
     "gold change": "bits per byte of the first two lists divided by those of the last two, minus "

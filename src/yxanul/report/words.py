@@ -50,6 +50,7 @@ FORMATS: dict[str, Callable[[float], str]] = {
     "perplexity": lambda value: f"{value:,.1f}",
     "plain": lambda value: f"{MINUS if value < 0 else ''}{abs(value):.4g}",
     "duration": format_duration,
+    "usd": lambda value: f"${value:,.2f}",
 }
 """How a kind of number is written; `bpb` in bits per byte, `change`, `share` and `points` as shares
 of 1."""

@@ -111,7 +111,8 @@ class Engine:
         with self._news:
             kept = [choice for choice in self._waiting if not choice.is_dropped]
             reading = self._rows.read(kept[: self._rows.free]) if kept and self._rows.free else None
-            self._waiting = deque(kept[len(reading.choices) :] if reading else kept)
+            taken = set(reading.choices) if reading else set()
+            self._waiting = deque(choice for choice in kept if choice not in taken)
         return reading
 
     def _fail_all(self, message: str) -> None:

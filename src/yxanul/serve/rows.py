@@ -13,6 +13,7 @@ from torch import Tensor
 
 from yxanul.data.tokenizer import Tokenizer
 from yxanul.errors import NumericsError
+from yxanul.evaluate.answers.batching import PASS_TOKENS
 from yxanul.model.cache import KeyValueCache
 from yxanul.model.decoding import Decoder
 from yxanul.serve.choices import Choice, ScoredToken, prompt_offsets, score
@@ -44,18 +45,17 @@ class Rows:
         return self.batch - len(self.choices)
 
     def read(self, choices: Sequence[Choice]) -> "Reading":
-        """Begin to read prompts; as many of the choices as are read together."""
-        width, count = 0, 0
+        """Begin to read prompts: the first, and those of the others that are about as long."""
+        taken: list[Choice] = []
         prompts: set[tuple[int, ...]] = set()
         for choice in choices:
-            ids = choice.prompt.ids
-            width = max(width, len(ids))
-            if count and width * len({*prompts, ids}) > _READING_TOKENS:
-                break
-            prompts.add(ids)
-            count += 1
-        taken = choices[:count]
-        width = max(len(choice.prompt.ids) for choice in taken)
+            together = {*prompts, choice.prompt.ids}
+            size = len(together) * max(map(len, together))
+            padding = size - sum(map(len, together))
+            if not taken or (size <= _READING_TOKENS and padding <= PASS_TOKENS):
+                taken.append(choice)
+                prompts = together
+        width = max(map(len, prompts))
         return Reading(self._model, taken, cache=self._new_cache(len(prompts), width))
 
     def join(self, reading: "Reading") -> None:

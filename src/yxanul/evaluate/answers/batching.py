@@ -16,8 +16,8 @@ from yxanul.evaluate.models.language_model import LanguageModel
 
 # Tokens of prompts, padding counted, that are read at once.
 _PREFILL_TOKENS = 4096
-# What reading once more costs on a CPU, in tokens: padding may cost as much, and no more.
-_PASS_TOKENS = 64
+PASS_TOKENS = 64
+"""What reading once more costs on a CPU, in tokens: padding may cost as much, and no more."""
 # Columns of the cache beyond the longest text: when they are used up, all is shifted to the left.
 _SPARE_COLUMNS = 128
 
@@ -99,7 +99,7 @@ class _Writer:
         padding = 0
         while self._waiting and len(texts) < free and (len(texts) + 1) * width <= _PREFILL_TOKENS:
             padding += width - len(self._waiting[-1].prompt)
-            if padding > _PASS_TOKENS:
+            if padding > PASS_TOKENS:
                 break
             texts.append(self._waiting.pop())
         begun = time.perf_counter()
