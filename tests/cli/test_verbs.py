@@ -258,7 +258,7 @@ def test_an_interrupted_prepare_says_how_to_go_on(call, configs, tmp_path, monke
 def test_an_interrupt_while_torch_is_loaded_is_no_traceback(tmp_path):
     (tmp_path / "torch.py").write_text("raise KeyboardInterrupt\n")
     done = subprocess.run(
-        [sys.executable, "-m", "yxanul", "plan"],
+        [sys.executable, "-m", "yxanul", "doctor"],
         capture_output=True,
         text=True,
         timeout=120,
