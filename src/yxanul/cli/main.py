@@ -19,6 +19,7 @@ from yxanul.cli import (
     gate_verbs,
     generate_verbs,
     plan_verbs,
+    preflight_verbs,
     report_verbs,
     run_verbs,
     serve_verbs,
@@ -64,6 +65,7 @@ app.command("evaluate")(evaluate_verbs.evaluate)
 app.command("gate")(gate_verbs.gate)
 app.command("report")(report_verbs.report)
 app.command("doctor")(doctor_verbs.doctor)
+app.command("preflight")(preflight_verbs.preflight)
 app.command("generate")(generate_verbs.generate)
 app.command("export")(export_verbs.export)
 app.command("serve")(serve_verbs.serve)

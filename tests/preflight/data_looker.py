@@ -1,0 +1,18 @@
+"""A program that makes the checks of a configuration's data, as often as a line comes.
+
+The hub's libraries look for its address when they are imported, so this takes a process of its own.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from yxanul.config.load import load_config
+from yxanul.preflight.sources import data_checks
+from yxanul.runfolder.layout import RunFolder
+
+if __name__ == "__main__":
+    config, folder = load_config(Path(sys.argv[1])), RunFolder(Path(sys.argv[2]))
+    for _ in sys.stdin:
+        found = [check.made() for check in data_checks(config, folder)]
+        print(json.dumps([{**one.as_json(), "code": one.code} for one in found]), flush=True)
