@@ -8,10 +8,14 @@ import sys
 from pathlib import Path
 
 from yxanul.config.load import load_config
+from tests.data.hub_reader import QUICK
+from yxanul.data.sources.hub.patience import Patience
+from yxanul.preflight import sources
 from yxanul.preflight.sources import data_checks
 from yxanul.runfolder.layout import RunFolder
 
 if __name__ == "__main__":
+    sources._PATIENCE = Patience(**QUICK)
     config, folder = load_config(Path(sys.argv[1])), RunFolder(Path(sys.argv[2]))
     for _ in sys.stdin:
         found = [check.made() for check in data_checks(config, folder)]

@@ -44,7 +44,7 @@ def judged(**budget: float):
 
 
 def test_the_range_lies_between_the_best_and_the_worst_that_was_measured():
-    hours = forecast(CONFIG, EIGHT, NEW)
+    hours = forecast(CONFIG, EIGHT, progress=NEW)
     assert hours.low == pytest.approx(FLOPS / (8 * PEAK * 0.50) / 3600)
     steps = sum(s.training.total_tokens / s.training.batch_tokens for s in CONFIG.stages)
     waiting = steps * exchange_seconds(EIGHT, CONFIG) / 3600
@@ -55,14 +55,14 @@ def test_the_range_lies_between_the_best_and_the_worst_that_was_measured():
 
 def test_one_length_and_one_process_leave_what_comes_on_top():
     alone = replace(EIGHT, processes=1, rates=EIGHT.rates[:1], bus_bytes_per_s=None)
-    hours = forecast(CONFIG, alone, NEW)
+    hours = forecast(CONFIG, alone, progress=NEW)
     assert hours.low == pytest.approx(FLOPS / (PEAK * 0.40) / 3600)
     assert hours.value == pytest.approx(1.05 * hours.low)
     assert hours.high == pytest.approx(1.10 * hours.low)
 
 
 def test_a_budget_that_the_best_case_exceeds_is_refused_with_20():
-    low = 10 * forecast(CONFIG, EIGHT, NEW).low
+    low = 10 * forecast(CONFIG, EIGHT, progress=NEW).low
     found = judged(usd_per_hour=10.0, usd=0.99 * low)
     assert (found.state, found.code) == ("fail", GateStopError.exit_code)
     assert "even at best" in found.why
@@ -71,7 +71,7 @@ def test_a_budget_that_the_best_case_exceeds_is_refused_with_20():
 
 
 def test_a_budget_that_only_the_worst_case_exceeds_is_told():
-    hours = forecast(CONFIG, EIGHT, NEW)
+    hours = forecast(CONFIG, EIGHT, progress=NEW)
     found = judged(usd_per_hour=10.0, usd=10 * (hours.low + hours.high) / 2)
     assert (found.state, found.code) == ("warn", 0)
     assert "would stop, saved" in found.why
@@ -90,8 +90,8 @@ def test_without_a_budget_nobody_judges_and_without_a_price_there_are_no_dollars
 def test_a_run_that_goes_on_costs_what_is_left_and_what_was_spent():
     last = CONFIG.stages[-1].training
     before = Progress(TOKENS - last.total_tokens // 2, spent_s=7200.0)
-    hours = forecast(CONFIG, EIGHT, before)
-    assert 0 < hours.low < forecast(CONFIG, EIGHT, NEW).low / 10
+    hours = forecast(CONFIG, EIGHT, progress=before)
+    assert 0 < hours.low < forecast(CONFIG, EIGHT, progress=NEW).low / 10
     budget = BudgetConfig(usd_per_hour=10.0, usd=10 * (2 + 1.01 * hours.high))
     found = look_at_cost(CONFIG, EIGHT, budget=budget, progress=before)
     assert found.state == "pass"

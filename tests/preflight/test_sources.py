@@ -73,8 +73,8 @@ def test_every_source_of_the_hub_gives_a_record_or_says_why_not(tmp_path):
             Fault("/api/datasets/openai/gsm8k", 404, times=99),
             Fault("/api/datasets/nvidia/AceReason-Math", 503, times=99),
         )
-        broken = {n: one for n, one in looked(process).items() if one["state"] == "fail"}
-        codes = {one["why"].split("data set ")[1].split()[0]: one["code"] for one in broken.values()}
+        broken = [one for one in looked(process).values() if one["state"] == "fail"]
+        codes = {why["why"].split("data set ")[1].split()[0]: why["code"] for why in broken}
         assert codes == {"openai/gsm8k": 30, "nvidia/AceReason-Math": 11}
         assert not (tmp_path / "run").exists()
 

@@ -5,13 +5,15 @@ import json
 import pytest
 
 from tests.train.world import World
+from yxanul.preflight import space
 
 NAMES = ["features", "disk", "memory", "data: stage1_tales", "data: stage2_sums", "mirror"]
 NAMES += ["step", "links", "cost"]
 
 
 @pytest.fixture
-def words(tmp_path):
+def words(tmp_path, monkeypatch):
+    monkeypatch.setattr(space, "_TRIAL_BYTES", space._BLOCK_BYTES)
     World.create(tmp_path)
     folders = ("--config_dir", tmp_path / "configs", "--data", tmp_path / "texts")
     return ("preflight", *folders, "--out", tmp_path / "run")

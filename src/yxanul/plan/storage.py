@@ -44,7 +44,7 @@ def disk_bytes(config: RunConfig) -> int | None:
 
 
 def kept_checkpoint_bytes(config: RunConfig) -> int:
-    """Return the bytes of all checkpoints that lie on the disk at the end, and of one in writing."""
+    """Return the bytes of all checkpoints that are kept to the end, and of one in writing."""
     settings = config.optimization.checkpoint
     kept = settings.keep + len(config.stages) + 1
     if settings.permanent_every_tokens is not None:

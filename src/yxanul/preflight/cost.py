@@ -69,7 +69,7 @@ def read_progress(folder: RunFolder, mirror: str | None) -> Progress:
         return _progress(copy)
 
 
-def forecast(config: RunConfig, measured: Measured, progress: Progress) -> Range:
+def forecast(config: RunConfig, measured: Measured, *, progress: Progress) -> Range:
     """Return the hours that are left, spent ones not among them."""
     best = max(measured.rates, key=lambda rate: rate.flops_per_s)
     worst = min(measured.rates, key=lambda rate: rate.flops_per_s)
@@ -92,7 +92,7 @@ def look_at_cost(
     config: RunConfig, measured: Measured, *, budget: BudgetConfig, progress: Progress
 ) -> Finding:
     """Judge the forecast, and what was spent already, by the budget."""
-    hours = forecast(config, measured, progress)
+    hours = forecast(config, measured, progress=progress)
     spent = progress.spent_s / HOUR_S
     total = Range(*(spent + part for part in (hours.value, hours.low, hours.high)))
     cost = Cost(hours=total, usd=None)
@@ -158,7 +158,7 @@ def _told(cost: Cost, *, left: int, spent: float, price: float | None) -> str:
     assert hours is not None  # a rate was measured
     told = (
         f"{format_count(left)} tokens to train: {format_hours(hours.value)} h "
-        f"({format_hours(hours.low)} to {format_hours(hours.high)}, at the high end with {OVERHEAD})"
+        f"({format_hours(hours.low)} to {format_hours(hours.high)}, the high end with {OVERHEAD})"
     )
     if usd is not None and price is not None:
         told += (

@@ -67,7 +67,7 @@ class Measured:
 
 
 def measured_lengths(config: RunConfig) -> list[int]:
-    """Return the shortest and the longest sequences of the plan: the rates of others lie between."""
+    """Return the shortest and the longest sequences of the plan; others lie between them."""
     lengths = [p.seq_len for s in config.stages for p in s.training.seq_len_curriculum]
     return sorted({min(lengths), max(lengths)})
 
