@@ -26,6 +26,8 @@ out=runs/${RUN:-promised}
 say() { echo "rented: $*" >&2; }
 
 asked="" woken="" child=""
+# Called by a trap.
+# shellcheck disable=SC2317
 finish() {
     code=$?
     trap - EXIT
@@ -39,6 +41,8 @@ finish() {
     fi
     exit "$code"
 }
+# Called by a trap.
+# shellcheck disable=SC2317
 stop() { asked=$1 woken=yes; }
 trap finish EXIT
 # A Ctrl-C reaches the supervisor by itself, and a second signal would end the run unsaved.

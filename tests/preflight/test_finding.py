@@ -5,7 +5,7 @@ import time
 import pytest
 
 from yxanul.errors import DiskError, GateStopError, InfrastructureError
-from yxanul.preflight.finding import Check, Finding, decisive
+from yxanul.preflight.finding import Check, Finding, decisive, made_in_turn
 
 
 def failed(name: str, code: int) -> Finding:
@@ -40,3 +40,15 @@ def test_what_no_start_can_cure_decides():
     assert decisive([hub, cost]) is cost
     assert decisive([hub]) is hub
     assert GateStopError.exit_code == cost.code
+
+
+def test_checks_that_share_a_limit_leave_the_late_ones_a_second():
+    def late() -> Finding:
+        time.sleep(0.2)
+        return Finding("first", "pass", None, "loaded what all need")
+
+    def soon() -> Finding:
+        return Finding("second", "pass", None, "at once")
+
+    checks = [Check("first", late, 0.1), Check("second", soon, 0.1)]
+    assert [found.state for found in made_in_turn(checks, limit_s=0.1)] == ["pass", "pass"]

@@ -7,8 +7,9 @@ purpose, and no answer in time, is a finding as well, so one check that fails hi
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from yxanul.errors import InfrastructureError, YxanulError
@@ -48,6 +49,15 @@ class Check:
             return _within(self.limit_s, self.look)
         except YxanulError as error:
             return Finding(self.name, "fail", None, str(error), error.exit_code)
+
+
+def made_in_turn(checks: Sequence[Check], *, limit_s: float) -> list[Finding]:
+    """Make checks that share one limit: the first may load what all of them need.
+
+    What comes too late for it gets a second.
+    """
+    until = time.monotonic() + limit_s
+    return [replace(check, limit_s=max(1.0, until - time.monotonic())).made() for check in checks]
 
 
 def decisive(findings: Sequence[Finding]) -> Finding | None:

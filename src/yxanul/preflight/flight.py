@@ -16,14 +16,19 @@ import torch
 from yxanul.config.schema import BudgetConfig, RunConfig
 from yxanul.errors import UsageError, YxanulError
 from yxanul.preflight.cost import Progress, look_at_cost, read_progress, settled_budget
-from yxanul.preflight.finding import Check, Finding, decisive
+from yxanul.preflight.finding import Check, Finding, decisive, made_in_turn
 from yxanul.preflight.machine import (
     look_at_features,
     look_at_links,
     look_at_step,
     measure_apart,
 )
-from yxanul.preflight.sources import data_checks, look_at_mirror, prepared_root
+from yxanul.preflight.sources import (
+    DATA_LIMIT_S,
+    data_checks,
+    look_at_mirror,
+    prepared_root,
+)
 from yxanul.preflight.space import look_at_disk, look_at_memory
 from yxanul.runfolder.layout import RunFolder
 from yxanul.train.request import RunRequest
@@ -32,6 +37,8 @@ from yxanul.train.setup import read_config
 
 Say = Callable[[str], None]
 _LIMIT_S = 15.0
+_FEATURES_S = 25.0
+"""Eight cards take their time to wake."""
 _MEASURING_S = 90.0
 """torch is loaded, ranks meet, and two lengths are compiled and timed."""
 
@@ -91,17 +98,18 @@ def preflight(wishes: Wishes, *, say: Say) -> Preflight:
     folder = RunFolder(wishes.run.out or default_out(wishes.run, config))
     has_data = prepared_root(config, folder) is not None
     mirror = optimization.checkpoint.mirror
-    checks = [
-        Check("features", partial(look_at_features, config), _LIMIT_S),
+    here = [
+        Check("features", partial(look_at_features, config), _FEATURES_S),
         Check("disk", partial(look_at_disk, config, folder, has_data=has_data), _LIMIT_S),
         Check("memory", partial(look_at_memory, config, processes=processes), _LIMIT_S),
-        *data_checks(config, folder),
-        Check("mirror", partial(look_at_mirror, mirror), _LIMIT_S),
     ]
-    findings = []
-    for check in checks:
-        say(f"preflight: {check.name}")
-        findings.append(check.made())
+    sources = data_checks(config, folder)
+    say("preflight: features, disk, memory")
+    findings = [check.made() for check in here]
+    say(f"preflight: data, {DATA_LIMIT_S:.0f} s at most")
+    findings += made_in_turn(sources, limit_s=DATA_LIMIT_S)
+    say("preflight: mirror")
+    findings.append(Check("mirror", partial(look_at_mirror, mirror), _LIMIT_S).made())
     say(f"preflight: step and links, {processes} x, {_MEASURING_S:.0f} s at most")
     reachable = findings[-1].state == "pass"
     progress = partial(read_progress, folder, mirror if reachable else None)
