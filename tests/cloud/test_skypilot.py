@@ -98,6 +98,7 @@ def test_nothing_is_started_after_the_deadline_or_with_one_that_is_no_time(task,
 @pytest.mark.skipif(importlib.util.find_spec("sky") is None, reason="SkyPilot is not installed")
 @pytest.mark.filterwarnings("default")  # SkyPilot's own
 def test_skypilots_own_parser_takes_it(monkeypatch, tmp_path):
+    """In an environment with SkyPilot alone: pytest --noconftest -c /dev/null and this file."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(ROOT)
     import sky

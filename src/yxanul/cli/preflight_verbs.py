@@ -1,4 +1,4 @@
-"""`preflight`: is this machine worth its rent? Three minutes at most, and nothing is trained."""
+"""`preflight`: is this machine worth its rent? A matter of minutes, and nothing is trained."""
 
 from typing import Annotated
 
