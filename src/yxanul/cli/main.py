@@ -21,6 +21,7 @@ _VERBS = {
     "prepare": "data_verbs:prepare_data",
     "inspect": "data_verbs:inspect",
     "plan": "plan_verbs:plan",
+    "preflight": "preflight_verbs:preflight",
     "evaluate": "evaluate_verbs:evaluate",
     "gate": "gate_verbs:gate",
     "report": "report_verbs:report",

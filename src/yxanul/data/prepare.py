@@ -74,7 +74,7 @@ def prepare(
         # What came is used as it is, also when its address is out of reach later.
         write_cards(held, out)
         return held
-    _check_folders(stages, held=held.stages if held else {})
+    check_folders(stages, held=held.stages if held else {})
     if held is not None:
         _check_revisions(stages, held, out=out)
     opening = _Opening(out, progress, cache(partial(_find, progress=progress)))
@@ -230,7 +230,7 @@ def _begun(folder: Path, stage: StageConfig) -> str | None:
 
 
 def _folder_plan(stage: StageConfig, opening: _Opening) -> PlannedSource:
-    chosen, folder = Path(stage.data.source), _stage_folder(stage)
+    chosen, folder = Path(stage.data.source), stage_folder(stage)
     if (chosen / MANIFEST_NAME).is_file():
         raise UsageError(
             f"{chosen} is prepared already (it has a {MANIFEST_NAME}), so it is no folder of "
@@ -261,7 +261,7 @@ def _folder_plan(stage: StageConfig, opening: _Opening) -> PlannedSource:
 
 def _stage_parts(stage: StageConfig) -> Parts | None:
     if not is_address(stage.data.source):
-        return open_parts(str(_stage_folder(stage)))
+        return open_parts(str(stage_folder(stage)))
     address = stage.data.source.rstrip("/")
     return open_parts(f"{address}/{stage.name}") or open_parts(address)
 
@@ -271,13 +271,14 @@ def _folder_domain(stage: StageConfig) -> str:
     return configured[0].domain if configured else stage.name
 
 
-def _stage_folder(stage: StageConfig) -> Path:
+def stage_folder(stage: StageConfig) -> Path:
+    """Return the folder of texts that a stage reads: the subfolder of its name, if there is one."""
     folder = Path(stage.data.source)
     own = folder / stage.name
     return own if own.is_dir() else folder
 
 
-def _check_folders(stages: Sequence[StageConfig], *, held: Container[str]) -> None:
+def check_folders(stages: Sequence[StageConfig], *, held: Container[str]) -> None:
     """Refuse a folder that is not there, is a checkpoint or is read by two stages.
 
     A stage of `held` is prepared, and needs its folder no more.
@@ -298,7 +299,7 @@ def _check_folders(stages: Sequence[StageConfig], *, held: Container[str]) -> No
             raise UsageError(f"--data {chosen} is a file; name the folder that it lies in")
         refuse_checkpoint(chosen)
         _refuse_missing_subfolders(chosen, [s for s in stages if Path(s.data.source) == chosen])
-        folder = _stage_folder(stage).absolute()
+        folder = stage_folder(stage).absolute()
         if folder in reader:
             raise UsageError(
                 f"The stages {reader[folder]} and {stage.name} would both read {folder}; give each "

@@ -40,9 +40,14 @@ def disk_bytes(config: RunConfig) -> int | None:
         if unique is None:
             return None
         shards += TOKEN_BYTES * unique / (1 - stage.data.validation_fraction)
+    return round(shards) + kept_checkpoint_bytes(config)
+
+
+def kept_checkpoint_bytes(config: RunConfig) -> int:
+    """Return the bytes of all checkpoints that are kept to the end, and of one in writing."""
     settings = config.optimization.checkpoint
     kept = settings.keep + len(config.stages) + 1
     if settings.permanent_every_tokens is not None:
         tokens = sum(stage.training.total_tokens for stage in config.stages)
         kept += tokens // settings.permanent_every_tokens
-    return round(shards) + kept * checkpoint_bytes(config)
+    return kept * checkpoint_bytes(config)

@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# Trains on a rented machine, from nothing to the end: set-up, preflight, run, mirror and, where you
+# ask for it, shut-down. Starting it again goes on where the run stands; it needs no sudo.
+#
+#   scripts/cloud/rented.sh [--data SOURCE] [--model NAME] [--set key=value ...]
+#
+# Options go to `yxanul preflight` and to `yxanul run`; folders are relative to the checkout.
+#   RUN=promised             the run's name: it lies in runs/$RUN
+#   CONFIG_DIR=configs       the settings to train
+#   MIRROR=s3://bucket/run   where checkpoints and rows are copied, and where a run comes back from
+#   USD_PER_HOUR=12.80       price of the whole machine, all its cards
+#   BUDGET_USD=200           dollars for the whole run; needs USD_PER_HOUR
+#   NPROC=8                  processes; default: one per card
+#   SETUP="make setup"       how the dependencies come here; SETUP=: where they are installed
+#   SHUTDOWN="vastai stop instance 1234"
+#                            run at the end, however it ended, so that nothing is paid for any longer.
+#                            Not after Ctrl-C or SIGTERM, and never where it is not set. Take a
+#                            command that keeps the disk.
+#
+# It leaves with the exit code of the set-up, of the preflight or of the run (README.md).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+root=$PWD
+out=runs/${RUN:-promised}
+
+say() { echo "rented: $*" >&2; }
+
+asked="" woken="" child=""
+# Called by a trap.
+# shellcheck disable=SC2317
+finish() {
+    code=$?
+    trap - EXIT
+    if [ -n "$asked" ]; then
+        say "ended with $code, asked to stop; the machine is left on"
+    elif [ -z "${SHUTDOWN:-}" ]; then
+        say "ended with $code; the machine is left on (SHUTDOWN is not set)"
+    else
+        say "ended with $code; shutting down: $SHUTDOWN"
+        bash -c "$SHUTDOWN" || say "SHUTDOWN FAILED: the machine is on, and is still paid for"
+    fi
+    exit "$code"
+}
+# Called by a trap.
+# shellcheck disable=SC2317
+stop() { asked=$1 woken=yes; }
+trap finish EXIT
+# A Ctrl-C reaches the supervisor by itself, and a second signal would end the run unsaved.
+trap 'stop 130' INT
+trap 'stop 143; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null || true' TERM
+# A dropped ssh ends nothing, as it ends no run.
+trap '' HUP
+go_on() { [ -z "$asked" ] || exit "$asked"; }
+
+# fsspec reaches these with a package of their own, of the very version of fsspec.
+add_storage() {
+    local package
+    case "$1" in
+        s3://*) package=s3fs ;;
+        gs://* | gcs://*) package=gcsfs ;;
+        *) return 0 ;;
+    esac
+    "$python" -c "import $package" 2>/dev/null && return 0
+    say "installing $package for $1"
+    "$python" -m pip install --quiet "$package" \
+        "fsspec==$("$python" -c 'import fsspec; print(fsspec.__version__)')"
+}
+
+bash -c "${SETUP:-make setup}"
+go_on
+python=$root/.venv/bin/python
+[ -x "$python" ] || python=python3
+export PYTHONPATH="$root/src${PYTHONPATH:+:$PYTHONPATH}"
+
+settings=(--config_dir "${CONFIG_DIR:-configs}" --out "$out" "$@")
+[ -z "${MIRROR:-}" ] || settings+=(--set "checkpoint.mirror=$MIRROR")
+[ -z "${USD_PER_HOUR:-}" ] || settings+=(--set "budget.usd_per_hour=$USD_PER_HOUR")
+[ -z "${BUDGET_USD:-}" ] || settings+=(--set "budget.usd=$BUDGET_USD")
+for word in "${MIRROR:-}" "$@"; do
+    add_storage "$word"
+done
+go_on
+
+say "preflight"
+"$python" -m yxanul preflight "${settings[@]}" ${NPROC:+--nproc "$NPROC"}
+go_on
+
+say "run into $out"
+# Beside this shell, so that a SIGTERM reaches it while it works.
+scripts/train_all.sh "${settings[@]}" &
+child=$!
+# A signal wakes `wait` before the run has ended.
+while
+    woken="" code=0
+    wait "$child" || code=$?
+    [ -n "$woken" ]
+do :; done
+child=""
+exit "$code"

@@ -1,0 +1,153 @@
+"""All checks of a machine that is about to be paid for, and what they come to.
+
+The one idea: what costs seconds is looked at before what costs a minute, every check has its limit,
+and all of them are made: who rents a machine wants to know everything that is wrong with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from yxanul.config.schema import BudgetConfig, RunConfig
+from yxanul.errors import UsageError, YxanulError
+from yxanul.preflight.cost import Progress, look_at_cost, read_progress, settled_budget
+from yxanul.preflight.finding import Check, Finding, decisive, made_in_turn
+from yxanul.preflight.machine import (
+    look_at_features,
+    look_at_links,
+    look_at_step,
+    measure_apart,
+)
+from yxanul.preflight.sources import (
+    DATA_LIMIT_S,
+    data_checks,
+    look_at_mirror,
+    prepared_root,
+)
+from yxanul.preflight.space import look_at_disk, look_at_memory
+from yxanul.runfolder.layout import RunFolder
+from yxanul.train.request import RunRequest
+from yxanul.train.run import default_out
+from yxanul.train.setup import read_config
+
+Say = Callable[[str], None]
+_LIMIT_S = 15.0
+_FEATURES_S = 25.0
+"""Eight cards take their time to wake."""
+_MEASURING_S = 90.0
+"""torch is loaded, ranks meet, and two lengths are compiled and timed."""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a run on this machine would be, and what it may cost; None = as configured."""
+
+    run: RunRequest
+    usd_per_hour: float | None = None
+    """Price of the whole machine, all its cards."""
+    budget_usd: float | None = None
+    processes: int | None = None
+    """As many as will train; None = one per card."""
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """Every finding, in the order in which they are told."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def code(self) -> int:
+        """The exit code: 0, or that of the failure that decides."""
+        failure = decisive(self.findings)
+        return 0 if failure is None else failure.code
+
+    @property
+    def conclusion(self) -> str:
+        """One sentence: begin, or not and why."""
+        failure = decisive(self.findings)
+        if failure is not None:
+            return f"do not begin: {failure.name}: {failure.why}"
+        warned = [finding.name for finding in self.findings if finding.state == "warn"]
+        return "ready to begin" + (f"; look at {', '.join(warned)}" if warned else "")
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object that `--json` prints."""
+        return {
+            "verdict": "go" if self.code == 0 else "stop",
+            "exit_code": self.code,
+            "why": self.conclusion,
+            "checks": [finding.as_json() for finding in self.findings],
+        }
+
+
+def preflight(wishes: Wishes, *, say: Say) -> Preflight:
+    """Make every check; a configuration or flag that is wrong is a `UsageError` at once."""
+    config = read_config(wishes.run)
+    optimization = config.optimization
+    budget = settled_budget(
+        optimization.budget, usd_per_hour=wishes.usd_per_hour, usd=wishes.budget_usd
+    )
+    processes = wishes.processes or max(1, torch.cuda.device_count())
+    _refuse_unequal_shares(config, processes)
+    folder = RunFolder(wishes.run.out or default_out(wishes.run, config))
+    has_data = prepared_root(config, folder) is not None
+    mirror = optimization.checkpoint.mirror
+    here = [
+        Check("features", partial(look_at_features, config), _FEATURES_S),
+        Check("disk", partial(look_at_disk, config, folder, has_data=has_data), _LIMIT_S),
+        Check("memory", partial(look_at_memory, config, processes=processes), _LIMIT_S),
+    ]
+    sources = data_checks(config, folder)
+    say("preflight: features, disk, memory")
+    findings = [check.made() for check in here]
+    say(f"preflight: data, {DATA_LIMIT_S:.0f} s at most")
+    findings += made_in_turn(sources, limit_s=DATA_LIMIT_S)
+    say("preflight: mirror")
+    findings.append(Check("mirror", partial(look_at_mirror, mirror), _LIMIT_S).made())
+    say(f"preflight: step and links, {processes} x, {_MEASURING_S:.0f} s at most")
+    reachable = findings[-1].state == "pass"
+    progress = partial(read_progress, folder, mirror if reachable else None)
+    measured = _measured(config, budget, processes=processes, progress=progress)
+    return Preflight((*findings, *measured))
+
+
+def _refuse_unequal_shares(config: RunConfig, processes: int) -> None:
+    """Refuse a number of processes that cannot share a step: the run itself would."""
+    for stage in config.stages:
+        for phase in stage.training.seq_len_curriculum:
+            rows = stage.training.batch_tokens // phase.seq_len
+            if rows % processes:
+                raise UsageError(
+                    f"{processes} processes cannot share the {rows:,} sequences of a step of "
+                    f"{stage.name} equally; change training.batch_tokens or --nproc"
+                )
+
+
+def _measured(
+    config: RunConfig,
+    budget: BudgetConfig,
+    *,
+    processes: int,
+    progress: Callable[[], Progress],
+) -> list[Finding]:
+    """Return the findings that need a measured step; without one they say so."""
+    try:
+        measured = measure_apart(config, processes=processes, limit_s=_MEASURING_S)
+    except YxanulError as error:
+        return [
+            Finding("step", "fail", None, str(error), error.exit_code),
+            Finding("links", "warn", None, "not measured, since no step was"),
+            Finding("cost", "warn", None, "no forecast, since no step was measured"),
+        ]
+    judge = Check(
+        "cost",
+        lambda: look_at_cost(config, measured, budget=budget, progress=progress()),
+        _LIMIT_S,
+    )
+    return [look_at_step(measured), look_at_links(measured, config), judge.made()]

@@ -1,0 +1,170 @@
+"""The machine's own part: what of the configuration it can do, its step, its bus."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from yxanul.config.load import dump_config
+from yxanul.config.schema import RunConfig
+from yxanul.errors import InfrastructureError, UsageError
+from yxanul.hardware.choices import pick_device
+from yxanul.hardware.doctor import examine
+from yxanul.plan.memory import FP32_BYTES
+from yxanul.plan.parameters import parameter_count
+from yxanul.preflight.finding import Finding, State
+from yxanul.preflight.measuring import Measured, Rate
+
+_SLOW_BUS = 0.25
+"""An exchange of all gradients longer than this share of an update's arithmetic is told."""
+_LEEWAY_S = 20.0
+_CARD = Path("/dev/nvidia0")
+"""Where the driver shows the first card, whatever torch makes of it."""
+
+
+def look_at_features(config: RunConfig) -> Finding:
+    """Return what of the configuration is active here, as `yxanul doctor` tells it."""
+    device = pick_device()
+    diagnosis = examine(config.optimization, config.stages, device=device)
+    missing = [f for f in diagnosis.features if f.asked and f.state != "active"]
+    active = [f.name for f in diagnosis.features if f.state == "active"]
+    value = {"device": diagnosis.device, "active": active, "missing": [f.name for f in missing]}
+    if device.type != "cuda":
+        cuda = next(f for f in diagnosis.features if f.name == "CUDA")
+        if _CARD.exists():
+            why = f"there is a card ({_CARD}), and torch does not use it: {cuda.why}"
+            return Finding("features", "fail", value, why, UsageError.exit_code)
+        why = f"no card is used, the run would train on {diagnosis.device}: {cuda.why}"
+        return Finding("features", "warn", value, why)
+    if missing:
+        told = "; ".join(f"{f.name} ({f.reason})" for f in missing)
+        return Finding("features", "warn", value, f"asked for and not active: {told}")
+    why = f"{torch.cuda.device_count()} x {diagnosis.device}; all that was asked for is active"
+    return Finding("features", "pass", value, why)
+
+
+def measure_apart(config: RunConfig, *, processes: int, limit_s: float) -> Measured:
+    """Let `processes` other processes measure, as many seconds at most.
+
+    What they refuse is a `UsageError`, no memory, and no end in time, an `InfrastructureError`.
+    """
+    with tempfile.TemporaryDirectory(prefix="yxanul-") as scratch:
+        request, answer = Path(scratch) / "config.yaml", Path(scratch) / "measured.json"
+        request.write_text(dump_config(config), encoding="utf-8")
+        words = [str(request), str(answer), str(math.ceil(limit_s))]
+        begin = time.monotonic()
+        end = _run([*_launcher(processes), "-m", "yxanul.preflight.measuring", *words], limit_s)
+        if answer.exists():
+            return _read(answer)
+        refusals = sorted(Path(scratch).glob("refusal-*.json"))
+        if refusals:
+            told = json.loads(refusals[0].read_text(encoding="utf-8"))
+            kind = UsageError if told["code"] == UsageError.exit_code else InfrastructureError
+            raise kind(told["error"])
+        if time.monotonic() - begin >= limit_s:
+            raise InfrastructureError(f"no step was measured within {limit_s:.0f} s")
+        raise InfrastructureError(f"no step was measured: the process {end}")
+
+
+def look_at_step(measured: Measured) -> Finding:
+    """Tell the measured rate of updates, at each length, over all processes."""
+    value = {
+        "device": measured.device,
+        "processes": measured.processes,
+        "compiled": measured.compiled,
+        "rates": [_rate_json(rate, measured.processes) for rate in measured.rates],
+    }
+    told = ", ".join(
+        f"{measured.processes * rate.tokens_per_s:,.0f} tokens/s at {rate.seq_len:,}"
+        + ("" if rate.mfu is None else f" (MFU {rate.mfu:.1%})")
+        for rate in measured.rates
+    )
+    why = f"{told}; {measured.processes} x {measured.device}, compile {measured.compiled}"
+    if measured.slow:
+        return Finding("step", "warn", value, f"{why}; slow: {'; '.join(measured.slow)}")
+    return Finding("step", "pass", value, why)
+
+
+def look_at_links(measured: Measured, config: RunConfig) -> Finding:
+    """Tell the bus between the processes, and what share of an update an exchange would take."""
+    if measured.bus_bytes_per_s is None:
+        why = "not measured: there is one process, so nothing is exchanged"
+        return Finding("links", "pass", None, why)
+    exchange_s = exchange_seconds(measured, config)
+    # The stage of the smallest batch exchanges most often.
+    batch = min(stage.training.batch_tokens for stage in config.stages)
+    fastest = max(rate.tokens_per_s for rate in measured.rates)
+    share = exchange_s * measured.processes * fastest / batch
+    value = {
+        "bus_bytes_per_s": measured.bus_bytes_per_s,
+        "exchange_s": exchange_s,
+        "share_of_update": share,
+    }
+    why = (
+        f"{measured.bus_bytes_per_s / 1e9:.2f} GB/s in an all-reduce; exchanging all gradients "
+        f"takes {1e3 * exchange_s:,.0f} ms, {share:.0%} of an update's arithmetic"
+    )
+    state: State = "pass"
+    if share > _SLOW_BUS:
+        state, why = "warn", f"{why}: a slow bus, look for a machine with NVLink"
+    return Finding("links", state, value, why)
+
+
+def exchange_seconds(measured: Measured, config: RunConfig) -> float:
+    """Return the seconds of one exchange of all gradients, by the measured bus; 0 for one."""
+    if measured.bus_bytes_per_s is None:
+        return 0.0
+    share = 2 * (measured.processes - 1) / measured.processes
+    return share * FP32_BYTES * parameter_count(config.model).total / measured.bus_bytes_per_s
+
+
+def _rate_json(rate: Rate, processes: int) -> dict[str, Any]:
+    return {
+        "seq_len": rate.seq_len,
+        "tokens_per_s": processes * rate.tokens_per_s,
+        "mfu": rate.mfu,
+    }
+
+
+def _launcher(processes: int) -> list[str]:
+    if processes == 1:
+        return [sys.executable]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return [*launcher, "--nproc_per_node", str(processes)]
+
+
+def _run(command: list[str], limit_s: float) -> str:
+    """Return how the command ended, with the last line of what it said."""
+    source = str(Path(__file__).parents[2])  # a checkout works without being installed
+    path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
+    with tempfile.TemporaryFile() as said:
+        try:
+            code = subprocess.run(
+                command,
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+                env={**os.environ, "PYTHONPATH": path},
+                # The processes end themselves at the limit; torchrun has to notice.
+                timeout=limit_s + _LEEWAY_S,
+                check=False,
+            ).returncode
+        except subprocess.TimeoutExpired:
+            return "did not end"
+        said.seek(0)
+        lines = said.read().decode(errors="replace").strip().splitlines()
+    return f"left with {code} and said: {lines[-1][:200] if lines else 'nothing'}"
+
+
+def _read(answer: Path) -> Measured:
+    told = json.loads(answer.read_text(encoding="utf-8"))
+    rates = tuple(Rate(**rate) for rate in told.pop("rates"))
+    return Measured(**{**told, "rates": rates, "slow": tuple(told["slow"])})

@@ -1,0 +1,145 @@
+"""Whether what the run reads and writes elsewhere can be reached: its data, and its mirror.
+
+The one idea: a source is opened the way a run opens it and gives one record; an address takes a
+small object, gives it back and forgets it. Nothing is kept of either.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from yxanul.config.schema import RunConfig, SourceConfig, StageConfig
+from yxanul.data.cluster.parts import open_parts
+from yxanul.data.manifest import MANIFEST_NAME, load_manifest, require_stages
+from yxanul.data.prepare import check_folders, stage_folder
+from yxanul.data.remote import holds_prepared
+from yxanul.data.sources.catalog import Opening, open_source
+from yxanul.data.sources.folder import FolderReader
+from yxanul.data.sources.hub.patience import Patience
+from yxanul.data.verify import check_files
+from yxanul.errors import InfrastructureError, UsageError
+from yxanul.preflight.finding import Check, Finding
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.storage import Place, is_address, reaching
+
+DATA_LIMIT_S = 45.0
+"""For all sources together; the hub's libraries alone may take half of it to load."""
+# A preflight asks whether the hub answers now; a run waits for it far longer.
+_PATIENCE = Patience(tries=3, longest_wait_s=2.0, longest_asked_wait_s=5.0, total_s=20.0)
+_OBJECT_BYTES = 1024
+
+
+def prepared_root(config: RunConfig, folder: RunFolder) -> Path | None:
+    """Return where all of the run's data lies prepared on this machine; None: nowhere yet."""
+    shared = Path(config.stages[0].data.source)
+    if (shared / MANIFEST_NAME).is_file():
+        return shared
+    if not (folder.data / MANIFEST_NAME).is_file():
+        return None
+    held = load_manifest(folder.data).stages
+    return folder.data if all(stage.name in held for stage in config.stages) else None
+
+
+def data_checks(config: RunConfig, folder: RunFolder) -> list[Check]:
+    """Return a check for each source, or one for data that is prepared or lies at an address."""
+    root = prepared_root(config, folder)
+    address = config.stages[0].data.source
+    if root is not None:
+        return [Check("data", partial(_look_at_prepared, config, root), DATA_LIMIT_S)]
+    if is_address(address):
+        return [Check("data", partial(_look_at_address, address), DATA_LIMIT_S)]
+    # Before any source is opened, as a run does it.
+    check_folders(config.stages, held=())
+    return [Check(name, look, DATA_LIMIT_S) for name, look in _looks(config)]
+
+
+def look_at_mirror(address: str | None) -> Finding:
+    """Write a small object to the mirror, read it back and delete it.
+
+    Raises what `reaching` says of an address that refuses or does not answer.
+    """
+    if address is None:
+        why = (
+            "no checkpoint.mirror: what this machine trains is lost with it; name one with "
+            "--set checkpoint.mirror=s3://bucket/run"
+        )
+        return Finding("mirror", "warn", None, why)
+    name, content = f"preflight-{uuid.uuid4().hex}", os.urandom(_OBJECT_BYTES)
+    with reaching(address), tempfile.TemporaryDirectory() as scratch:
+        local = Path(scratch) / name
+        local.write_bytes(content)
+        begin = time.perf_counter()
+        place = Place(address)
+        place.put(local, name)
+        try:
+            back = place.read(name, largest=_OBJECT_BYTES)
+        finally:
+            place.remove(name)
+        seconds = time.perf_counter() - begin
+    if back != content:
+        raise InfrastructureError(f"{address} gives back other bytes than it was given")
+    why = f"{address} took an object, gave it back and deleted it in {seconds:.1f} s"
+    return Finding("mirror", "pass", {"seconds": seconds}, why)
+
+
+def _looks(config: RunConfig) -> Iterator[tuple[str, partial[Finding]]]:
+    for stage in config.stages:
+        kind = stage.data.source
+        sources = {"hub": stage.data.hub_sources, "embedded": stage.data.embedded_sources}
+        if kind not in sources:
+            yield f"data: {stage.name}", partial(_look_at_folder, stage)
+        for source in sources.get(kind, ()):
+            look = _look_at_hub if kind == "hub" else _look_at_embedded
+            yield f"data: {source.name}", partial(look, stage, source)
+
+
+def _look_at_prepared(config: RunConfig, root: Path) -> Finding:
+    manifest = load_manifest(root)
+    require_stages(manifest, [stage.name for stage in config.stages])
+    check_files(manifest, root)
+    files = len(list(manifest.files()))
+    why = f"{root} is prepared: {files} files of the right size (the run compares every byte)"
+    return Finding("data", "pass", {"files": files}, why)
+
+
+def _look_at_address(address: str) -> Finding:
+    if holds_prepared(address):
+        return Finding("data", "pass", None, f"{address} answers and holds a prepared folder")
+    why = f"{address} answers and holds no prepared folder; the run looks for parts of one there"
+    return Finding("data", "warn", None, why)
+
+
+def _look_at_hub(stage: StageConfig, config: SourceConfig) -> Finding:
+    opening = Opening(patience=_PATIENCE)
+    source = open_source(config, "hub", seed=stage.data.seed, opening=opening)
+    document = next(iter(source.documents()), None)
+    if document is None:
+        raise UsageError(f"{source.version} gives no record; is hub_split right?")
+    value = {"version": source.version, "first": document.id}
+    why = f"{source.version} gives its first record, {len(document.text):,} characters"
+    return Finding(f"data: {config.name}", "pass", value, why)
+
+
+def _look_at_embedded(stage: StageConfig, config: SourceConfig) -> Finding:
+    source = open_source(config, "embedded", seed=stage.data.seed)
+    why = f"installed: {source.version}"
+    return Finding(f"data: {config.name}", "pass", {"version": source.version}, why)
+
+
+def _look_at_folder(stage: StageConfig) -> Finding:
+    folder = stage_folder(stage)
+    if open_parts(str(folder)) is not None:
+        why = f"{folder} holds texts that the tasks of a cluster treated"
+        return Finding(f"data: {stage.name}", "pass", None, why)
+    reader = FolderReader(folder, name=stage.name, column="text", dropped={})
+    document = next(iter(reader.documents()), None)
+    if document is None:
+        raise UsageError(f"{folder} holds no text that is not empty")
+    why = f"{folder} gives its first text, {len(document.text):,} characters"
+    return Finding(f"data: {stage.name}", "pass", {"first": document.id}, why)

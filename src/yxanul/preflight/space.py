@@ -1,0 +1,110 @@
+"""Disk and main memory: what is there, what the plan needs, and how fast the disk takes it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import torch
+
+from yxanul.config.schema import RunConfig
+from yxanul.errors import DiskError, UsageError
+from yxanul.failpoints import failpoint
+from yxanul.hardware.device import memory_bytes
+from yxanul.plan.storage import checkpoint_bytes, disk_bytes, kept_checkpoint_bytes, ram_bytes
+from yxanul.preflight.finding import Finding, State
+from yxanul.runfolder.durable import writing
+from yxanul.runfolder.layout import RunFolder
+from yxanul.units import MiB, format_bytes
+
+_BLOCK_BYTES = 8 * MiB
+_TRIAL_BYTES, _TRIAL_S = 256 * MiB, 5.0
+_ROOM = 1.1
+"""Free space below this multiple of the need is worth a warning: rows and scores come on top."""
+
+
+def look_at_disk(config: RunConfig, folder: RunFolder, *, has_data: bool) -> Finding:
+    """Compare the free bytes with the plan's, and time a write that is synced.
+
+    What lies in the run folder already is not needed again, nor are shards that are prepared
+    somewhere (`has_data`). Raises a `DiskError` where nothing can be written.
+    """
+    place = _nearest(folder.root)
+    rate = _write_rate(place)
+    free = shutil.disk_usage(place).free
+    whole = disk_bytes(config)
+    needed = kept_checkpoint_bytes(config) - _held(folder.checkpoints)
+    if whole is not None and not has_data:
+        needed = whole - _held(folder.checkpoints) - _held(folder.data)
+    needed = max(0, needed)
+    save_s = checkpoint_bytes(config) / rate
+    value = {
+        "free_bytes": free,
+        "needed_bytes": needed,
+        "write_bytes_per_s": rate,
+        "checkpoint_s": save_s,
+    }
+    told = (
+        f"{format_bytes(free)} free at {place}, the run needs {format_bytes(needed)}; "
+        f"{rate / 1e6:,.0f} MB/s written and synced, {save_s:,.0f} s a checkpoint"
+    )
+    if whole is None and not has_data:
+        told += "; the shards come on top, and their size is known once the data is read"
+    if free < needed:
+        told += ": take a larger disk, or keep fewer (checkpoint.permanent_every_tokens)"
+        return Finding("disk", "fail", value, told, DiskError.exit_code)
+    every_s = config.optimization.checkpoint.every_s
+    state: State = "pass"
+    if free < _ROOM * needed:
+        state, told = "warn", f"{told}; rows and scores come on top of that"
+    if every_s is not None and save_s > every_s:
+        state = "warn"
+        told += f"; that is longer than the {every_s:g} s between two (checkpoint.every_s)"
+    return Finding("disk", state, value, told)
+
+
+def look_at_memory(config: RunConfig, *, processes: int) -> Finding:
+    """Compare the main memory that this process may use with the plan's, at its peak."""
+    usable = memory_bytes(torch.device("cpu"))
+    needed = ram_bytes(config, processes=processes)
+    value = {"usable_bytes": usable, "needed_bytes": needed}
+    told = (
+        f"{format_bytes(usable)} of main memory, and {processes} process"
+        f"{'es need' if processes > 1 else ' needs'} {format_bytes(needed)} to load a checkpoint"
+    )
+    if usable < needed:
+        told += ": rent a machine with more memory, or start fewer processes"
+        return Finding("memory", "fail", value, told, UsageError.exit_code)
+    return Finding("memory", "pass", value, told)
+
+
+def _nearest(out: Path) -> Path:
+    """Return the folder itself or the first one above it that exists: they share a disk."""
+    place = out.absolute()
+    while not place.is_dir():
+        place = place.parent
+    return place
+
+
+def _held(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def _write_rate(place: Path) -> float:
+    """Return the bytes per second of a file that is written and synced, and deleted again."""
+    trial = place / f".preflight-{os.getpid()}.tmp"
+    block = os.urandom(_BLOCK_BYTES)  # nothing that a file system could compress
+    with writing(place):
+        try:
+            with trial.open("wb") as file:
+                begin, size = time.perf_counter(), 0
+                while size < _TRIAL_BYTES and time.perf_counter() - begin < _TRIAL_S:
+                    failpoint("preflight.writing")
+                    size += file.write(block)
+                file.flush()
+                os.fsync(file.fileno())
+                return size / (time.perf_counter() - begin)
+        finally:
+            trial.unlink(missing_ok=True)

@@ -1,0 +1,184 @@
+"""scripts/cloud/rented.sh: what it starts, how it ends, and when it may shut a machine down.
+
+The fast tests put a small program in the interpreter's place, which writes down what it is asked
+for and leaves as it is told; the slow one trains.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.train.world import STEPS, World, last_step
+
+ROOT = Path(__file__).parents[2]
+INTERPRETER = """#!/bin/bash
+echo "$*" >> calls
+case "$*" in
+    *" preflight "*) exit "${PREFLIGHT_CODE:-0}" ;;
+    *" supervise "*)
+        if [ -n "${RUN_WAITS:-}" ]; then
+            trap 'echo stopped >> calls; exit 10' TERM
+            while :; do sleep 0.05; done
+        fi
+        exit "${RUN_CODE:-0}" ;;
+esac
+"""
+MINE = ("RUN", "CONFIG_DIR", "MIRROR", "USD_PER_HOUR", "BUDGET_USD", "NPROC", "SETUP", "SHUTDOWN")
+
+
+def program(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+def environment(checkout: Path, **env: str) -> dict[str, str]:
+    plain = {name: value for name, value in os.environ.items() if name not in MINE}
+    path = f"{checkout / 'bin'}{os.pathsep}{plain['PATH']}"
+    return {**plain, "PATH": path, "SETUP": "echo set-up >> calls", **env}
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Path:
+    """A checkout with the real scripts, no card, and the program in the interpreter's place."""
+    place = tmp_path / "checkout"
+    shutil.copytree(ROOT / "scripts", place / "scripts")
+    program(place / ".venv" / "bin" / "python", INTERPRETER)
+    program(place / "bin" / "nvidia-smi", "#!/bin/sh\nexit 9\n")
+    return place
+
+
+def rented(checkout: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [checkout / "scripts" / "cloud" / "rented.sh", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=environment(checkout, **env),
+    )
+
+
+def calls(checkout: Path) -> list[str]:
+    """Return what was started, word for word."""
+    path = checkout / "calls"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def test_set_up_preflight_and_run_get_the_same_settings(checkout):
+    money = {"MIRROR": "/mirror", "USD_PER_HOUR": "12.80", "BUDGET_USD": "200"}
+    done = rented(checkout, "--data", "hub", RUN="one", CONFIG_DIR="configs/x", NPROC="2", **money)
+    assert done.returncode == 0, done.stderr
+    set_up, looked, ran = calls(checkout)
+    settings = (
+        "--config_dir configs/x --out runs/one --data hub --set checkpoint.mirror=/mirror "
+        "--set budget.usd_per_hour=12.80 --set budget.usd=200"
+    )
+    assert set_up == "set-up"
+    assert looked == f"-m yxanul preflight {settings} --nproc 2"
+    assert ran.startswith("-m yxanul supervise -- ")
+    assert "--nproc_per_node 2 -m yxanul run " in ran
+    assert ran.endswith(settings)  # behind launch.sh's own --config_dir: the last one counts
+
+
+@pytest.mark.parametrize(
+    ("env", "code", "started"),
+    [
+        ({}, 0, 3),
+        ({"RUN_CODE": "33"}, 33, 3),
+        ({"RUN_CODE": "11"}, 11, 3),
+        ({"PREFLIGHT_CODE": "20"}, 20, 2),
+        ({"SETUP": "exit 2"}, 2, 0),
+    ],
+    ids=["done", "diverged", "failed three times", "over the budget", "no set-up"],
+)
+def test_it_shuts_down_however_it_ends_and_only_where_it_is_asked_to(checkout, env, code, started):
+    done = rented(checkout, **env)
+    assert done.returncode == code
+    assert len(calls(checkout)) == started
+    assert "the machine is left on" in done.stderr
+    done = rented(checkout, SHUTDOWN="echo off >> off", **env)
+    assert done.returncode == code
+    assert (checkout / "off").read_text() == "off\n"
+
+
+def test_a_shut_down_that_fails_is_said_aloud_and_changes_no_code(checkout):
+    done = rented(checkout, SHUTDOWN="exit 7", RUN_CODE="20")
+    assert done.returncode == 20
+    assert "SHUTDOWN FAILED: the machine is on" in done.stderr
+
+
+def test_a_stop_reaches_the_run_and_leaves_the_machine_on(checkout):
+    """SIGTERM goes to the script alone, as some hosts send it; a dropped ssh changes nothing."""
+    process = subprocess.Popen(
+        [checkout / "scripts" / "cloud" / "rented.sh"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(checkout, RUN_WAITS="yes", SHUTDOWN="echo off >> off"),
+    )
+    deadline = time.monotonic() + 30
+    while len(calls(checkout)) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.3)  # until the program listens
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.1)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    told = process.communicate(timeout=30)[1]
+    assert process.returncode == 10
+    assert calls(checkout)[-1] == "stopped"
+    assert "the machine is left on" in told
+    assert not (checkout / "off").exists()
+
+
+@pytest.mark.slow
+def test_a_second_machine_goes_on_from_the_mirror_of_the_first(checkout, tmp_path):
+    """The command of skypilot.yaml, on a machine with nothing but the checkout."""
+    world, mirror = World.create(tmp_path), tmp_path / "mirror"
+    world.finish("run", "first", "--max_steps", "9", "--set", f"checkpoint.mirror={mirror}")
+    program(checkout / ".venv" / "bin" / "python", f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (checkout / "src").symlink_to(ROOT / "src")
+    task = yaml.safe_load((ROOT / "scripts" / "cloud" / "skypilot.yaml").read_text())
+    named = {
+        "CONFIG_DIR": str(tmp_path / "configs"),
+        "DATA": str(tmp_path / "texts"),
+        "MIRROR": str(mirror),
+        "USD_PER_HOUR_A100": "8",
+        "USD_PER_HOUR_H100": "16",
+        "DEADLINE": "2999-01-01",
+    }
+    second = subprocess.run(
+        ["bash", "-c", task["run"]],
+        cwd=checkout,
+        env=environment(checkout, **(task["envs"] | task["secrets"] | named)),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert second.returncode == 0, second.stderr
+    assert "ready to begin" in second.stdout
+    assert "holds a run, which is brought to" in second.stderr
+    assert last_step(checkout / "runs" / "promised" / "metrics.jsonl") == 2 * STEPS
+    # What docs/cloud.md says: run/ and checkpoints/ of the mirror make a run folder.
+    back = tmp_path / "back"
+    shutil.copytree(mirror / "run", back)
+    shutil.copytree(mirror / "checkpoints", back / "checkpoints")
+    done = subprocess.run(
+        [sys.executable, "-m", "yxanul", "report", str(back)],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (back / "report.html").exists()

@@ -1,0 +1,116 @@
+"""scripts/cloud/skypilot.yaml: what SkyPilot reads of it, and what it starts again."""
+
+import importlib.util
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from yxanul import errors
+
+ROOT = Path(__file__).parents[2]
+FILE = ROOT / "scripts" / "cloud" / "skypilot.yaml"
+# Of SkyPilot's own schema, as far as the file uses it (sky/utils/schemas.py of 0.14.1).
+KEYS = {"name", "workdir", "resources", "envs", "secrets", "setup", "run"}
+RESOURCES = {"use_spot", "any_of", "disk_size", "job_recovery"}
+NAMED = {
+    "MIRROR": "s3://bucket/run",
+    "DATA": "s3://bucket/data",
+    "USD_PER_HOUR_A100": "6.88",
+    "USD_PER_HOUR_H100": "12.16",
+    "DEADLINE": "2999-01-01T00:00Z",
+}
+
+
+@pytest.fixture
+def task() -> dict:
+    return yaml.safe_load(FILE.read_text())
+
+
+def started(task: dict, tmp_path: Path, **named: str) -> subprocess.CompletedProcess[str]:
+    """Run the command of the file where rented.sh tells what it was given."""
+    script = tmp_path / "scripts" / "cloud" / "rented.sh"
+    script.parent.mkdir(parents=True, exist_ok=True)
+    script.write_text('#!/bin/sh\necho "$USD_PER_HOUR $SETUP[$SHUTDOWN] $*"\n')
+    card = tmp_path / "bin" / "nvidia-smi"
+    card.parent.mkdir(exist_ok=True)
+    card.write_text('#!/bin/sh\necho "$CARD"\n')
+    script.chmod(0o755)
+    card.chmod(0o755)
+    path = f"{card.parent}{os.pathsep}{os.environ['PATH']}"
+    given = task["envs"] | task["secrets"] | NAMED | named | {"PATH": path}
+    return subprocess.run(
+        ["bash", "-c", task["run"]],
+        cwd=tmp_path,
+        env=given,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_its_keys_are_those_that_sky_knows(task):
+    assert set(task) == KEYS
+    assert set(task["resources"]) == RESOURCES
+    assert task["resources"]["use_spot"] is True
+    cards = [one["accelerators"] for one in task["resources"]["any_of"]]
+    assert cards == ["A100-80GB:8", "H100:8"]
+    # What only the user knows has no value, and sky asks for it.
+    assert {name for name, value in task["envs"].items() if value is None} == set(NAMED)
+    strings = [value for value in task["envs"].values() if value is not None]
+    assert all(isinstance(value, str) for value in strings)
+
+
+def test_only_what_another_start_may_cure_is_started_again(task):
+    recovery = task["resources"]["job_recovery"]
+    curable = [errors.StoppedOnRequest.exit_code, errors.InfrastructureError.exit_code]
+    assert recovery == {"max_restarts_on_errors": 0, "recover_on_exit_codes": curable}
+
+
+def test_its_commands_parse_and_exist(task):
+    for text in (task["setup"], task["run"]):
+        subprocess.run(["bash", "-n", "-c", text], check=True)
+    assert (ROOT / "scripts" / "cloud" / "rented.sh").stat().st_mode & 0o100
+    assert "scripts/cloud/rented.sh" in task["run"]
+
+
+def test_the_price_is_that_of_the_card_that_was_found(task, tmp_path):
+    told = {
+        card: started(task, tmp_path, CARD=card).stdout
+        for card in ("NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-80GB")
+    }
+    rest = ":[] --data s3://bucket/data\n"
+    assert list(told.values()) == [f"12.16 {rest}", f"6.88 {rest}"]
+
+
+def test_nothing_is_started_after_the_deadline_or_with_one_that_is_no_time(task, tmp_path):
+    late = started(task, tmp_path, DEADLINE="2020-01-01T00:00Z")
+    assert (late.returncode, late.stdout) == (errors.GateStopError.exit_code, "")
+    assert "is over" in late.stderr
+    wrong = started(task, tmp_path, DEADLINE="soon, I hope")
+    assert (wrong.returncode, wrong.stdout) == (errors.UsageError.exit_code, "")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("sky") is None, reason="SkyPilot is not installed")
+@pytest.mark.filterwarnings("default")  # SkyPilot's own
+def test_skypilots_own_parser_takes_it(monkeypatch, tmp_path):
+    """In an environment with SkyPilot alone: pytest --noconftest -c /dev/null and this file."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(ROOT)
+    import sky
+
+    with pytest.raises(ValueError, match="MIRROR"):
+        sky.Task.from_yaml(str(FILE))
+    config = yaml.safe_load(FILE.read_text())
+    task = sky.Task.from_yaml_config(config, env_overrides=list(NAMED.items()))
+    found = {str(one.accelerators) for one in task.resources}
+    assert found == {"{'A100-80GB': 8}", "{'H100': 8}"}
+    for one in task.resources:
+        assert one.use_spot
+        assert one.job_recovery["recover_on_exit_codes"] == [10, 11]
+        assert one.job_recovery["max_restarts_on_errors"] == 0
+    assert task.envs["MIRROR"] == NAMED["MIRROR"]

@@ -1,0 +1,54 @@
+"""A check ends in time, and one that fails hides no other."""
+
+import time
+
+import pytest
+
+from yxanul.errors import DiskError, GateStopError, InfrastructureError
+from yxanul.preflight.finding import Check, Finding, decisive, made_in_turn
+
+
+def failed(name: str, code: int) -> Finding:
+    return Finding(name, "fail", None, "why", code)
+
+
+def refuse() -> Finding:
+    raise DiskError("the disk is full")
+
+
+def test_what_a_check_raises_is_a_failure_with_its_code():
+    found = Check("disk", refuse, 5.0).made()
+    assert (found.state, found.code, found.why) == ("fail", 32, "the disk is full")
+
+
+def test_a_check_that_does_not_answer_is_left():
+    begin = time.monotonic()
+    found = Check("mirror", lambda: time.sleep(20) or failed("mirror", 1), 0.05).made()
+    assert time.monotonic() - begin < 5
+    assert (found.state, found.code) == ("fail", InfrastructureError.exit_code)
+    assert "no answer within" in found.why
+
+
+def test_a_bug_is_no_finding():
+    with pytest.raises(ZeroDivisionError):
+        Check("step", lambda: failed("step", 1 // 0), 5.0).made()
+
+
+def test_what_no_start_can_cure_decides():
+    assert decisive([Finding("disk", "warn", None, "why")]) is None
+    hub, cost = failed("data", InfrastructureError.exit_code), failed("cost", 20)
+    assert decisive([hub, cost]) is cost
+    assert decisive([hub]) is hub
+    assert GateStopError.exit_code == cost.code
+
+
+def test_checks_that_share_a_limit_leave_the_late_ones_a_second():
+    def late() -> Finding:
+        time.sleep(0.2)
+        return Finding("first", "pass", None, "loaded what all need")
+
+    def soon() -> Finding:
+        return Finding("second", "pass", None, "at once")
+
+    checks = [Check("first", late, 0.1), Check("second", soon, 0.1)]
+    assert [found.state for found in made_in_turn(checks, limit_s=0.1)] == ["pass", "pass"]

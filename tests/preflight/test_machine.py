@@ -1,0 +1,69 @@
+"""The measuring program: by itself, as two ranks, refused and too late."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.train.world import write_configs
+from yxanul.config.load import load_config
+from yxanul.errors import InfrastructureError, UsageError
+from yxanul.parallel.processes import ALONE
+from yxanul.plan.flops import flops_per_token
+from yxanul.preflight import machine
+from yxanul.preflight.machine import look_at_features, measure_apart
+from yxanul.preflight.measuring import measure, measured_lengths
+
+
+def tiny(tmp_path: Path, *overrides: str):
+    place = write_configs(tmp_path / "configs")
+    return load_config(place, overrides=["data.source=texts", *overrides])
+
+
+def test_updates_are_timed_at_the_shortest_and_at_the_longest_sequences(tmp_path):
+    config = tiny(tmp_path)
+    found = measure(config, ALONE, device=torch.device("cpu"))
+    assert [rate.seq_len for rate in found.rates] == measured_lengths(config) == [32, 64]
+    assert (found.processes, found.bus_bytes_per_s, found.slow) == (1, None, ())
+    for rate in found.rates:
+        assert rate.tokens_per_s > 0
+        assert rate.flops_per_token == flops_per_token(config.model, rate.seq_len)
+        assert rate.mfu > 0
+
+
+def test_a_setting_that_cannot_run_here_is_said_by_whoever_measures(tmp_path):
+    config = tiny(tmp_path, "compute.attention=flash")
+    with pytest.raises(UsageError, match=r"compute\.attention=flash needs a CUDA card"):
+        measure_apart(config, processes=1, limit_s=600)
+
+
+def test_whoever_measures_too_long_is_ended(tmp_path):
+    with pytest.raises(InfrastructureError, match="no step was measured within 1 s"):
+        measure_apart(tiny(tmp_path), processes=1, limit_s=1)
+
+
+@pytest.mark.slow
+def test_two_processes_measure_their_bus_and_the_slower_counts(tmp_path):
+    found = measure_apart(tiny(tmp_path), processes=2, limit_s=600)
+    assert found.processes == 2
+    assert found.bus_bytes_per_s > 1e6
+
+
+def test_a_machine_without_a_card_is_told(tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a card")
+    found = look_at_features(tiny(tmp_path))
+    assert found.state == "warn"
+    assert "no card is used" in found.why
+    assert "CUDA" in found.why
+
+
+def test_a_card_that_torch_does_not_use_is_a_failure(tmp_path, monkeypatch):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a card that torch uses")
+    card = tmp_path / "nvidia0"
+    card.touch()
+    monkeypatch.setattr(machine, "_CARD", card)
+    found = look_at_features(tiny(tmp_path))
+    assert (found.state, found.code) == ("fail", UsageError.exit_code)
+    assert "torch does not use it" in found.why

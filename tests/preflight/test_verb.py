@@ -1,0 +1,56 @@
+"""`yxanul preflight` as a user starts it."""
+
+import json
+
+import pytest
+
+from tests.train.world import World
+from yxanul.preflight import flight, space
+
+NAMES = ["features", "disk", "memory", "data: stage1_tales", "data: stage2_sums", "mirror"]
+NAMES += ["step", "links", "cost"]
+
+
+@pytest.fixture
+def words(tmp_path, monkeypatch):
+    monkeypatch.setattr(space, "_TRIAL_BYTES", space._BLOCK_BYTES)
+    monkeypatch.setattr(flight, "_MEASURING_S", 600.0)  # a busy machine is no wrong one
+    World.create(tmp_path)
+    folders = ("--config_dir", tmp_path / "configs", "--data", tmp_path / "texts")
+    return ("preflight", *folders, "--out", tmp_path / "run")
+
+
+def test_a_plan_over_the_budget_leaves_with_20_and_one_object(call, words, tmp_path):
+    mirror = ("--set", f"checkpoint.mirror={tmp_path / 'mirror'}")
+    price = ("--usd_per_hour", "1000000", "--budget_usd", "0.0001")
+    code, out, err = call(*words, *mirror, *price, "--json")
+    told = json.loads(out)
+    assert code == told["exit_code"] == 20
+    assert len(out.splitlines()) == 1
+    assert told["verdict"] == "stop"
+    assert "even at best" in told["why"]
+    checks = {check["name"]: check for check in told["checks"]}
+    assert list(checks) == NAMES
+    assert checks["mirror"]["state"] == "pass"
+    assert checks["cost"]["value"]["tokens_left"] == 2048
+    assert err.startswith("preflight: features")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("--usd_per_hour", "-12"), "--usd_per_hour -12 is not an amount of dollars"),
+        (("--budget_usd", "nan", "--usd_per_hour", "1"), "--budget_usd nan is not an amount"),
+        (("--budget_usd", "200"), "--budget_usd needs --usd_per_hour"),
+        (("--set", "budget.usd=-1"), "budget.usd"),
+        (("--nproc", "3"), "3 processes cannot share"),
+        (("--nproc", "0"), "--nproc"),
+        (("--data", "nowhere"), "nowhere does not exist"),
+    ],
+)
+def test_a_wrong_flag_is_one_sentence_before_anything_is_measured(call, words, flags, sentence):
+    code, _, err = call(*words, *flags)
+    assert code == 30
+    assert len(err.strip().splitlines()) == 1, err
+    assert sentence in err
