@@ -26,6 +26,19 @@ _LARGEST_REQUEST = 1 << 20
 _READ = 1 << 16
 
 
+def start_yxanul(words: Sequence[str], *, env: dict[str, str]) -> "subprocess.Popen[str] | Fork":
+    """Start the program; elsewhere than on Linux, where forks of such a process may crash, anew."""
+    if sys.platform == "linux":
+        return Fork(words, env=env)
+    return subprocess.Popen(
+        [sys.executable, "-m", "yxanul", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=env,
+    )
+
+
 class Fork:
     """A process of the program, with the part of `subprocess.Popen` that tests use."""
 

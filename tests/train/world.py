@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.warm import Fork
+from tests.warm import Fork, start_yxanul
 from yxanul.cli.main import main
 
 STAGES = ("stage1_tales", "stage2_sums")
@@ -131,10 +131,10 @@ class World:
             *("--data", str(self.root / "texts"), "--out", str(self.root / out), *more),
         ]
 
-    def start(self, verb: str, out: str, *more: str, **env: str) -> Fork:
+    def start(self, verb: str, out: str, *more: str, **env: str) -> subprocess.Popen | Fork:
         """Start the program in a process of its own."""
         words = self.command(verb, out, *more)[3:]
-        return Fork(words, env={**os.environ, "PYTHONPATH": "src", **env})
+        return start_yxanul(words, env={**os.environ, "PYTHONPATH": "src", **env})
 
     def finish(self, verb: str, out: str, *more: str, code: int = 0) -> "Finished":
         """Run the program to its end in this process, which saves its start, and check its code."""
