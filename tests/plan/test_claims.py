@@ -42,6 +42,8 @@ def test_every_promise_of_the_flagship_has_its_verdict():
         "sequence curriculum: 3.3x faster": False,
         "gradient checkpointing: 4x batch": True,
         "a card with 24 GB trains it (testing)": True,
+        "32 GB of main memory are enough (testing)": True,
+        "100 GB of disk are enough (testing)": False,
         "500 GB of disk are enough": True,
         "FP8: 2x throughput on H100 and H200": False,
         "torch.compile: 1.3x overall": True,

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from yxanul.cards import GB
+from yxanul.config.schema import RunConfig
 from yxanul.plan.claims.claim import TOLERANCE, Claim, Facts
 from yxanul.plan.flops import recomputed_share
 from yxanul.plan.memory import ASSUMED_LOSS_CHUNK, CARD_SHARE, activation_bytes, memory
-from yxanul.plan.storage import disk_bytes
+from yxanul.plan.storage import disk_bytes, ram_bytes
 from yxanul.plan.tables import percent
 from yxanul.units import format_bytes
 
+_UNREAD = "the unique tokens of a stage are not known before its data is read"
 BATCH = 4.0
 SMALL_CARD = 24 * GB
+SMALL_RAM = 32 * GB
+SMALL_DISK = 100 * GB
 DISK = 500 * GB
 
 
 def memory_claims(facts: Facts) -> tuple[Claim, ...]:
-    """Judge gradient checkpointing, the smallest card and the disk."""
-    return (_checkpointing(facts), _small_card(facts), _disk(facts))
+    """Judge gradient checkpointing, the smallest machine and the disk."""
+    smallest = (_small_card(facts), _small_ram(facts), _small_disk(facts))
+    return (_checkpointing(facts), *smallest, _disk(facts))
 
 
 def _checkpointing(facts: Facts) -> Claim:
@@ -74,11 +79,38 @@ def _small_card(facts: Facts) -> Claim:
     )
 
 
+def _small_ram(facts: Facts) -> Claim:
+    need = ram_bytes(facts.config, processes=1)
+    why = (
+        f"one process holds {need / GB:.3g} GB while it saves or resumes; eight that resume hold "
+        f"{ram_bytes(facts.config, processes=8) / GB:.3g} GB"
+    )
+    name = "32 GB of main memory are enough (testing)"
+    return Claim(name, SMALL_RAM, "bytes", need, need <= SMALL_RAM, why)
+
+
+def _small_disk(facts: Facts) -> Claim:
+    name = "100 GB of disk are enough (testing)"
+    need, fewer = disk_bytes(facts.config), disk_bytes(_without_permanent(facts.config))
+    if need is None or fewer is None:
+        return Claim(name, SMALL_DISK, "bytes", None, None, _UNREAD)
+    why = (
+        f"shards and checkpoints of the whole plan take {need / GB:.3g} GB; without those kept for "
+        f"good, one per so many tokens (checkpoint.permanent_every_tokens), {fewer / GB:.3g} GB"
+    )
+    return Claim(name, SMALL_DISK, "bytes", need, need <= SMALL_DISK, why)
+
+
+def _without_permanent(config: RunConfig) -> RunConfig:
+    kept = config.optimization.checkpoint.model_copy(update={"permanent_every_tokens": None})
+    optimization = config.optimization.model_copy(update={"checkpoint": kept})
+    return config.model_copy(update={"optimization": optimization})
+
+
 def _disk(facts: Facts) -> Claim:
     name = "500 GB of disk are enough"
     need = disk_bytes(facts.config)
     if need is None:
-        why = "the unique tokens of a stage are not known before its data is read"
-        return Claim(name, DISK, "bytes", None, None, why)
+        return Claim(name, DISK, "bytes", None, None, _UNREAD)
     why = f"shards and checkpoints together take {need / GB:.3g} GB"
     return Claim(name, DISK, "bytes", need, need <= DISK, why)
