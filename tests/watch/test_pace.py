@@ -1,5 +1,6 @@
 """What a run will cost, by what it has cost: against runs whose end is known."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,24 @@ def test_a_wavering_machine_widens_the_interval():
         return (found.left_high_s - found.left_low_s) / found.left_s
 
     assert width((0.5, 1.5)) > 1.2 * width((1.0,))
+
+
+def test_what_a_new_length_takes_to_compile_is_a_border_and_not_its_pace():
+    """Its first row must not be taken for what each of its tokens costs."""
+    plain, compiled = Pace(CONFIG.model), Pace(CONFIG.model)
+    rows = list(payments())
+    lengths = [payment.seq_len for _, _, payment in rows]
+    change = next(n for n in range(1, len(rows)) if lengths[n] != lengths[n - 1])
+    for number, (_, _, payment) in enumerate(rows[: change + 3]):
+        plain.add(payment)
+        late = 300.0 if number >= change else 0.0
+        compiled.add(replace(payment, seconds=payment.seconds + late))
+    before, after = (
+        pace.forecast(COURSE, stage=0, stage_step=change + 3) for pace in (plain, compiled)
+    )
+    assert after.spent_s == pytest.approx(before.spent_s + 300)
+    borders = len(COURSE) + 1
+    assert before.left_s < after.left_s < before.left_s + 300 * borders
 
 
 def test_many_rows_are_kept_in_few_blocks():

@@ -1,10 +1,11 @@
 """What a run has cost so far tells what the rest will: hours to the end, with an interval.
 
-The one idea: seconds go to training, which is paid by token, and to scoring, which is paid at the
-borders of stages. Tokens of a sequence length that the run has not come to yet cost as many
-operations per second as those it has trained (`yxanul.plan.flops`). What precedes a process's first
-row, preparation and the compiling of its first step, is spent but tells nothing of the rest.
-Restarts that are still to come are not foreseen.
+The one idea: seconds go to training, which is paid by token, and to what is done at the borders of
+stages: scores, and what a new sequence length or stage takes beyond its tokens (compiling, samples,
+a checkpoint). Tokens of a length that the run has not come to yet cost as many operations per
+second as those it has trained (`yxanul.plan.flops`). What precedes a process's first row,
+preparation and the compiling of its first step, is spent but tells nothing of the rest. Restarts
+that are still to come are not foreseen.
 """
 
 import math
@@ -24,8 +25,8 @@ _MOST_BLOCKS = 16
 # (docs/log.md, 2026-11-29).
 _STEADY = 0.03
 _UNSEEN_LENGTH = 0.15
-_SCORES_BEFORE_A_GATE = 0.5
-_SCORES_AFTER_A_GATE = 0.2
+_BORDERS_BEFORE_A_GATE = 0.5
+_BORDERS_AFTER_A_GATE = 0.2
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Pace:
         self._model = model
         self._last: Payment | None = None
         self._ended_s = 0.0
-        self._scoring_s = 0.0
+        self._border_s = 0.0
         self._by_length: dict[int, _Paid] = {}
         self._blocks: list[_Block] = []
         self._rows_per_block = 1
@@ -83,14 +84,19 @@ class Pace:
         last, self._last = self._last, payment
         if last is None or payment.process != last.process:
             self._ended_s += 0.0 if last is None else last.seconds
-            self._scoring_s += payment.scoring_s
+            self._border_s += payment.scoring_s
             return
         scoring_s = payment.scoring_s - last.scoring_s
-        self._scoring_s += scoring_s
+        self._border_s += scoring_s
         tokens = payment.tokens_spent - last.tokens_spent
-        if tokens > 0 and payment.seq_len is not None:
-            seconds = max(0.0, payment.seconds - last.seconds - scoring_s)
+        if tokens <= 0 or payment.seq_len is None:
+            return
+        seconds = max(0.0, payment.seconds - last.seconds - scoring_s)
+        if payment.seq_len == last.seq_len:
             self._count(seconds, tokens=tokens, seq_len=payment.seq_len)
+        elif self._blocks:
+            usual_s = tokens * self._s_per_token(payment.seq_len)
+            self._border_s += max(0.0, seconds - usual_s)
 
     @property
     def spent_s(self) -> float:
@@ -102,14 +108,14 @@ class Pace:
     ) -> Forecast | None:
         """Return what a run costs that has done `stage_step` steps of `course[stage]`.
 
-        None before there are two rows to compare.
+        None before there are two rows of one length to compare.
         """
         if not self._blocks:
             return None
         trained_s, trained_error_s = self._training_left(course, stage=stage, done=stage_step)
-        scored_s, scored_error_s = self._scoring_left(course, stage=stage, done=stage_step)
-        error_s = math.hypot(trained_error_s, scored_error_s)
-        left_s = trained_s + scored_s
+        border_s, border_error_s = self._borders_left(course, stage=stage, done=stage_step)
+        error_s = math.hypot(trained_error_s, border_error_s)
+        left_s = trained_s + border_s
         return Forecast(self.spent_s, left_s, max(0.0, left_s - error_s), left_s + error_s)
 
     def _count(self, seconds: float, *, tokens: int, seq_len: int) -> None:
@@ -134,47 +140,52 @@ class Pace:
         self, course: Sequence[StagePlan], *, stage: int, done: int
     ) -> tuple[float, float]:
         """Return the seconds of the tokens that are left, and how far they may be wrong."""
-        s_per_flop, wavering = self._speed()
+        wavering = self._wavering()
         seconds = error_s = 0.0
         for plan in course[stage:]:
             begin = done if plan is course[stage] else 0
             for seq_len, steps in steps_by_seq_len(plan, begin).items():
                 tokens = steps * plan.config.training.batch_tokens
-                paid = self._by_length.get(seq_len)
-                if paid is not None:
-                    part_s, unsure = tokens * paid.seconds / paid.tokens, 0.0
-                else:
-                    part_s = tokens * flops_per_token(self._model, seq_len) * s_per_flop
-                    unsure = _UNSEEN_LENGTH
+                part_s = tokens * self._s_per_token(seq_len)
+                unsure = 0.0 if seq_len in self._by_length else _UNSEEN_LENGTH
                 seconds += part_s
                 error_s += part_s * max(wavering, _STEADY, unsure)
         return seconds, error_s
 
-    def _speed(self) -> tuple[float, float]:
-        """Return seconds per operation, and the 95 % bound of its relative error by the blocks."""
-        seconds = sum(block.seconds for block in self._blocks)
-        flops = sum(block.flops for block in self._blocks)
-        rate, count = seconds / flops, len(self._blocks)
-        if count == 1 or not seconds:
-            return rate, 1.0
-        squares = sum((block.seconds - rate * block.flops) ** 2 for block in self._blocks)
-        return rate, 2.0 * math.sqrt(squares * count / (count - 1)) / seconds
+    def _s_per_token(self, seq_len: int) -> float:
+        """Return what a token of a length costs; of one that is new, what its operations do."""
+        paid = self._by_length.get(seq_len)
+        if paid is not None:
+            return paid.seconds / paid.tokens
+        return flops_per_token(self._model, seq_len) * self._s_per_flop()
 
-    def _scoring_left(
+    def _s_per_flop(self) -> float:
+        return sum(b.seconds for b in self._blocks) / sum(b.flops for b in self._blocks)
+
+    def _wavering(self) -> float:
+        """Return the 95 % bound of the relative error of the speed, as its blocks tell it."""
+        seconds, count = sum(block.seconds for block in self._blocks), len(self._blocks)
+        if count == 1 or not seconds:
+            return 1.0
+        rate = self._s_per_flop()
+        squares = sum((block.seconds - rate * block.flops) ** 2 for block in self._blocks)
+        return 2.0 * math.sqrt(squares * count / (count - 1)) / seconds
+
+    def _borders_left(
         self, course: Sequence[StagePlan], *, stage: int, done: int
     ) -> tuple[float, float]:
-        """Return the seconds of the scores that are left, and how far they may be wrong.
+        """Return the seconds of the borders that are left, and how far they may be wrong.
 
-        The unit is all that is scored at a border. The run's opening was one; a score within a
-        stage takes the stage's own domains, one part in as many as there are stages.
+        The unit is all that is done at a border. The scores of the run's opening were one; a score
+        within a stage takes the stage's own domains, one part in as many as there are stages.
         """
         inside = 1.0 / len(course)
         at = [score_steps(plan) for plan in course]
         before = sum(len(steps) for steps in at[:stage]) + sum(s <= done for s in at[stage])
         units_done = 1.0 + stage + inside * before
         units_left = len(course) - stage + inside * (sum(map(len, at)) - before)
-        seconds = units_left * self._scoring_s / units_done
-        return seconds, seconds * (_SCORES_AFTER_A_GATE if stage else _SCORES_BEFORE_A_GATE)
+        seconds = units_left * self._border_s / units_done
+        return seconds, seconds * (_BORDERS_AFTER_A_GATE if stage else _BORDERS_BEFORE_A_GATE)
 
 
 def _pairs(blocks: list[_Block]) -> Iterator[list[_Block]]:
