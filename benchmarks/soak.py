@@ -15,13 +15,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from yxanul.runfolder.checkpoints import list_checkpoints, verify_checkpoint
 from yxanul.runfolder.durable import sha256_of
+from yxanul.runfolder.spending import read_payments
 
 _MEASURED = ("step_s", "tokens_per_s", "mfu")
 _SHORTEST_S, _LONGEST_S = 3.0, 16.0
+"""Between two kills; longer on a machine that takes longer to its first step."""
 _YXANUL = [sys.executable, "-m", "yxanul"]
 
 
@@ -41,10 +45,16 @@ def main() -> None:
     subprocess.run(_command(wanted.out / "unbroken"), check=True)
     alone_s = time.monotonic() - begin
     begin = time.monotonic()
-    kills = _run_killed(wanted.out / "killed", kills=wanted.kills, seed=wanted.seed)
+    to_first_step = read_payments(wanted.out / "unbroken" / "spending.jsonl")[0]
+    longest_s = max(_LONGEST_S, to_first_step.seconds)
+    draw = partial(random.Random(wanted.seed).uniform, _SHORTEST_S, longest_s)
+    kills = _run_killed(wanted.out / "killed", kills=wanted.kills, draw_s=draw)
     broken_s = time.monotonic() - begin
     differences = list(_differences(wanted.out / "unbroken", wanted.out / "killed"))
-    print(f"unbroken: {alone_s:.0f} s; killed {kills} times: {broken_s:.0f} s")
+    print(
+        f"unbroken: {alone_s:.0f} s; killed {kills} times, every {_SHORTEST_S:.0f} to "
+        f"{longest_s:.0f} s: {broken_s:.0f} s"
+    )
     print("\n".join(differences) if differences else "equal bit for bit")
     sys.exit(1 if differences or kills < wanted.kills else 0)
 
@@ -55,11 +65,11 @@ def _command(out: Path) -> list[str]:
     return [*_YXANUL, *words, "--out", str(out), *(w for s in shorter for w in ("--set", s))]
 
 
-def _run_killed(out: Path, *, kills: int, seed: int) -> int:
+def _run_killed(out: Path, *, kills: int, draw_s: Callable[[], float]) -> int:
     """Run it under the supervisor, killing it; return how often it was killed."""
     supervise = [*_YXANUL, "supervise", "--backoff_s", "0.1", "--"]
     log = out.with_suffix(".log").open("wb")
-    draw, done = random.Random(seed), 0
+    done = 0
     with log, subprocess.Popen([*supervise, *_command(out)], stderr=log) as supervisor:
         while supervisor.poll() is None:
             if done == kills:
@@ -69,7 +79,7 @@ def _run_killed(out: Path, *, kills: int, seed: int) -> int:
             if trainer is None:
                 time.sleep(0.05)
                 continue
-            time.sleep(draw.uniform(_SHORTEST_S, _LONGEST_S))
+            time.sleep(draw_s())
             if _trainer(supervisor.pid) == trainer:
                 os.kill(trainer, signal.SIGKILL)
                 done += 1

@@ -39,9 +39,19 @@ def test_kills_are_no_failures_unless_nothing_ever_comes_of_a_start(code):
     policy = Policy(backoff_s=1.0)
     for step in range(100):
         assert policy.after(killed(step, code)).wait_s == 1.0
+    policy = Policy(backoff_s=1.0)
     waits = [policy.after(killed(None, code)).wait_s for _ in range(STARTS_WITHOUT_PROGRESS)]
     assert waits[-1] is None
     assert waits[-2] == 256.0
+    assert all(wait is not None for wait in waits[:-1])
+
+
+def test_a_start_that_is_killed_before_it_names_its_run_is_no_progress():
+    """Between two that came as far as the one before, it must not make them look like progress."""
+    policy = Policy(backoff_s=1.0)
+    ends = [killed(7, scores=6), killed(None)] * (STARTS_WITHOUT_PROGRESS // 2)
+    waits = [policy.after(end).wait_s for end in ends]
+    assert waits[-1] is None
     assert all(wait is not None for wait in waits[:-1])
 
 

@@ -15,6 +15,7 @@ STARTS_WITHOUT_PROGRESS = 10
 """Starts that ended without a record, a new step or a new score: something kills them."""
 _LONGEST_WAIT_S = 300.0
 _KILLED = 137  # 128 + SIGKILL: out of memory, or a machine that was taken away
+_NOWHERE: tuple[int | None, int] = (None, 0)  # no step, no score
 _INTERNAL = 1  # what torchrun leaves with when a rank was killed
 
 
@@ -31,14 +32,16 @@ class Policy:
 
     def __init__(self, *, backoff_s: float) -> None:
         self._backoff_s = backoff_s
-        self._place: tuple[int | None, int] = (None, 0)
+        self._place = _NOWHERE
         self._failures = 0
         self._fruitless = 0
 
     def after(self, ending: Ending) -> Decision:
         """Return what to do after this end."""
-        if (ending.step, ending.scores) != self._place:
-            self._place = (ending.step, ending.scores)
+        place = (ending.step, ending.scores)
+        # A start that is killed before it names its run folder stands nowhere, and is no progress.
+        if place not in (self._place, _NOWHERE):
+            self._place = place
             self._failures = self._fruitless = 0
         if ending.is_recorded and ending.code == StoppedOnRequest.exit_code:
             return Decision(0.0, "it was asked to stop, and saved")
