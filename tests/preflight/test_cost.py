@@ -20,7 +20,7 @@ from yxanul.preflight.machine import exchange_seconds, look_at_links, look_at_st
 from yxanul.preflight.measuring import Measured, Rate, measured_lengths
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.rows import append_row
-from yxanul.runfolder.spending import record_spending
+from yxanul.runfolder.spending import Payment, record_payment
 
 CONFIG = load_config(Path(__file__).parents[2] / "configs")
 FLOPS = sum(stage_flops(CONFIG.model, stage) for stage in CONFIG.stages)
@@ -106,7 +106,7 @@ def test_where_a_run_stands_is_read_from_its_folder_or_its_mirror(tmp_path):
     for folder, tokens in ((mirror, 700), (here, 900)):
         folder.root.mkdir(parents=True)
         append_row(folder.metrics, {"step": 7, "attempt": 0, "tokens_seen": tokens})
-        record_spending(folder.spending, process=0, seconds=5.0, tokens=tokens)
+        record_payment(folder.spending, Payment(0, 5.0, tokens))
     assert read_progress(here, str(tmp_path / "mirror")) == Progress(700, 5.0)
     append_row(here.lineage, {"attempt": 0})
     assert read_progress(here, str(tmp_path / "mirror")) == Progress(900, 5.0)
