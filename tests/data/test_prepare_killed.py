@@ -75,8 +75,9 @@ def all_bytes(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.slow)])
-def test_kills_at_random_moments_change_no_byte(texts: Path, tmp_path: Path, times: int) -> None:
+@pytest.mark.slow
+def test_kills_at_random_moments_change_no_byte(texts: Path, tmp_path: Path) -> None:
+    times = 10
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
     whole = tmp_path / "whole" / "out"

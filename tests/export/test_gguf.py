@@ -82,7 +82,9 @@ def test_numbers_are_the_models_and_norms_are_one_more(exported):
         np.testing.assert_array_equal(stored[gguf_name(name)], state[name].numpy())
 
 
-@pytest.mark.parametrize("name", ["blk.1.attn_q.weight", "output_norm.weight"])
+@pytest.mark.parametrize(
+    "name", ["blk.1.attn_q.weight", pytest.param("output_norm.weight", marks=pytest.mark.slow)]
+)
 def test_a_number_that_is_not_the_models_is_found(exported, tmp_path, name):
     one, done, _, content = exported
     damaged = shutil.copy(done.place, tmp_path / "m.gguf")

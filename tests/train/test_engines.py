@@ -95,6 +95,7 @@ def test_one_process_has_nobody_to_share_with_which_strict_refuses(world):
 
 
 @DEEPSPEED
+@pytest.mark.slow
 def test_deepspeed_trains_as_torch_does_and_one_process_takes_it_up(world):
     more = ("--set", "compute.micro_batch_tokens=64")  # two micro-batches of each rank an update
     world.launch("train", "torch", *STAGE, *more, "--max_steps", "6")

@@ -260,9 +260,8 @@ def plateau_is_asked(run: Path) -> bool:
     return gates.exists() and '"plateau"' in gates.read_text()
 
 
-@pytest.mark.parametrize(
-    "moment", [plateau_is_asked, pytest.param(attempt_has_begun, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [plateau_is_asked, attempt_has_begun])
 def test_a_kill_at_the_plateau_leads_to_the_same_end(lengthened, tmp_path, moment):
     world = World.create(tmp_path / "world")
     kill_when(moment, world, STILL)
@@ -340,7 +339,13 @@ def test_a_stage_is_never_trained_over_an_unfinished_one(tmp_path):
     assert (run / "lineage.jsonl").read_text() == before
 
 
-@pytest.mark.parametrize("settings", [UNREACHABLE, UNSTABLE], ids=["extend", "rollback"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param(UNREACHABLE, marks=pytest.mark.slow, id="extend"),
+        pytest.param(UNSTABLE, id="rollback"),
+    ],
+)
 def test_the_next_stage_waits_for_an_attempt_at_the_one_before(tmp_path, settings):
     world = World.create(tmp_path / "world")
     kill_when(attempt_has_begun, world, settings)

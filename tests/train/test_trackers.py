@@ -49,6 +49,7 @@ def assert_curves_are_the_rows(run: Path, *, attempts: dict[int, int] | None = N
         assert found[f"bpb/{domain}"] == [(step, pytest.approx(value)) for step, value in wanted]
 
 
+@pytest.mark.slow
 def test_a_killed_run_draws_no_step_twice_and_says_one_line(world):
     world.kill("run", after_step=STEPS - 1)
     finished = world.finish("run", "run")
