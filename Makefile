@@ -27,7 +27,7 @@ train: $(READY)
 	$(VENV)/bin/yxanul run --config_dir configs/embedded --data embedded --out runs/first
 
 test: $(READY)
-	$(VENV)/bin/python -m pytest -q -n $(JOBS) $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest -q -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 test-slow: $(READY)
 	$(VENV)/bin/python -m pytest -q -m slow $(PYTEST_ARGS)

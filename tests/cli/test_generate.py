@@ -222,6 +222,7 @@ def test_a_person_on_a_terminal_is_asked_until_the_input_ends(call, traced, monk
     assert "64 positions" in err
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_same_and_what_one_writes_comes_while_it_writes(run):
     words = (run.root, "The city of", "--seed", "3")
     first, second = process(*words), process(*words)

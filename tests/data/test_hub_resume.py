@@ -197,6 +197,7 @@ def test_other_settings_begin_anew_and_say_so(
     assert all_bytes(out) == unbroken
 
 
+@pytest.mark.slow
 def test_what_is_kept_and_then_damaged_is_named(hub: StandIn, tmp_path: Path) -> None:
     out = tmp_path / "out"
     hub.break_with(Fault(f"/cdn/{hub.sets['some/first'].sha}/data/train-1", 503, 99))
@@ -232,6 +233,7 @@ def test_a_mark_that_no_reader_made_is_refused() -> None:
         reader.resume({"file": 0})
 
 
+@pytest.mark.slow
 def test_what_a_kill_after_the_manifest_left_is_removed(
     hub: StandIn, tmp_path: Path, unbroken: dict[str, bytes]
 ) -> None:

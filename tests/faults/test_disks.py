@@ -8,6 +8,7 @@ from yxanul.runfolder.checkpoints import verify_checkpoint
 
 
 @pytest.mark.fault(11)
+@pytest.mark.slow
 def test_a_checkpoint_that_a_full_disk_refuses_is_missed_and_training_goes_on(world, unbroken):
     told = run_with(world, "checkpoint.writing=full@2", code=0).stderr
     assert "checkpoint missed (1 in a row, 3 end the run): the disk is full" in told

@@ -65,6 +65,7 @@ def test_a_skipped_step_is_skipped_again_after_a_kill(world, tmp_path):
 
 
 @pytest.mark.fault(28)
+@pytest.mark.slow
 def test_three_in_a_row_go_back_and_leave_that_text_out(world):
     # Steps 13 to 15, each twice; the attempt that follows is left alone.
     told = run_with(world, "step.scale=nan@13-18", *NEAR, code=0).stderr

@@ -115,6 +115,7 @@ def test_an_engine_that_is_not_there_is_named_with_its_extra(monkeypatch):
         refuse_missing_engine(ComputeConfig(engine="deepspeed"))
 
 
+@pytest.mark.slow
 def test_a_rank_whose_main_one_refuses_says_so_in_one_sentence(tmp_path):
     """The main rank alone reads the sets of skills, and one is not there."""
     world = World.create(tmp_path)

@@ -171,6 +171,7 @@ def test_a_kill_between_the_verdict_and_the_attempt_leads_to_the_same_end(forget
     assert_same_end(forgetful, "between", forgetful)
 
 
+@pytest.mark.slow
 def test_a_stage_is_rolled_back_only_so_often(tmp_path):
     world = World.create(tmp_path / "world")
     stubborn = {
@@ -278,6 +279,7 @@ def test_a_kill_in_an_extension_leads_to_the_same_end(tmp_path):
     assert_same_end(killed, "run", whole)
 
 
+@pytest.mark.slow
 def test_the_first_stage_begins_again_from_new_weights_when_it_diverges(tmp_path):
     world = World.create(tmp_path / "world")
     world.finish("run", "run", *sets(UNSTABLE))
@@ -392,6 +394,7 @@ def test_an_attempt_whose_checkpoints_are_all_damaged_begins_again(forgetful):
     assert fingerprint(other) == fingerprint(whole)
 
 
+@pytest.mark.slow
 def test_a_run_from_other_weights_goes_on_from_them_without_the_flag(forgetful, tmp_path):
     donor = str(forgetful.checkpoints("run")[-1])
     world = World.create(tmp_path / "world")

@@ -102,6 +102,7 @@ def test_every_verdict_with_skills_is_computed_again(skilled):
     assert not left.value.code
 
 
+@pytest.mark.slow
 def test_the_sets_may_be_gone_when_the_run_goes_on(skilled, tmp_path):
     world = World.create(tmp_path)
     bench = write_bench(tmp_path / "bench")
@@ -126,6 +127,7 @@ def test_a_kill_while_skills_are_scored_leads_to_the_same_end(skilled, tmp_path)
     assert_same_end(world, "run", skilled)
 
 
+@pytest.mark.slow
 def test_stages_with_skills_of_their_own_may_be_trained_one_by_one(tmp_path):
     """The second command must not forget that the items of the first were looked for."""
     world = World.create(tmp_path)
@@ -138,6 +140,7 @@ def test_stages_with_skills_of_their_own_may_be_trained_one_by_one(tmp_path):
     assert not left.value.code
 
 
+@pytest.mark.slow
 def test_a_start_that_trained_nothing_leaves_no_items_behind(skilled, tmp_path):
     """Killed before its first step, a run may be begun again with other sets."""
     world = World.create(tmp_path)

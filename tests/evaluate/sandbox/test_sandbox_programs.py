@@ -30,6 +30,7 @@ def _sandbox():
 
 
 @pytest.mark.usefixtures("_sandbox")
+@pytest.mark.slow
 def test_all_164_canonical_solutions_pass():
     programs = [
         f"{p['prompt']}{p['canonical_solution']}\n{p['test']}\ncheck({p['entry_point']})"
