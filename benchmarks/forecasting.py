@@ -26,15 +26,22 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     for run in parser.parse_args().runs:
         folder = RunFolder(run)
-        took_s = read_payments(folder.spending)[-1].seconds
+        took_s = _took_s(folder)
         for share, found in _forecasts(folder):
-            left_s = took_s - found.spent_s
-            held = "holds" if found.left_low_s <= left_s <= found.left_high_s else "misses"
+            left_s = took_s - found.spent
+            held = "holds" if found.left_low <= left_s <= found.left_high else "misses"
             print(
-                f"| {run.name} | {share:.0%} | {found.whole_s:.0f} | {found.left_low_s:.0f} to "
-                f"{found.left_high_s:.0f}, {held} {left_s:.0f} | {took_s:.0f} | "
-                f"{found.whole_s / took_s - 1:+.1%} |"
+                f"| {run.name} | {share:.0%} | {found.whole:.0f} | {found.left_low:.0f} to "
+                f"{found.left_high:.0f}, {held} {left_s:.0f} | {took_s:.0f} | "
+                f"{found.whole / took_s - 1:+.1%} |"
             )
+
+
+def _took_s(folder: RunFolder) -> float:
+    last = read_payments(folder.spending)[-1]
+    if last.process:
+        raise SystemExit(f"{folder.root} was begun more than once: kills are in no forecast")
+    return last.seconds
 
 
 def _forecasts(folder: RunFolder) -> Iterator[tuple[float, Forecast]]:

@@ -1,6 +1,7 @@
 """Targets of what a run left behind: checkpoints, rows, scores, and how it ended."""
 
 import hashlib
+import io
 import json
 import time
 from functools import cache
@@ -8,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 from tests.fuzz.target import Target, holding, refused, scratch
+from yxanul.config.load import dump_config, load_config
 from yxanul.data.benchmarks.frozen import keep_benchmark, load_kept
 from yxanul.data.benchmarks.items import AnswerItem, Benchmark, ChoiceItem, ProgramItem
 from yxanul.runfolder.checkpoints import (
@@ -38,12 +41,18 @@ from yxanul.runfolder.scores import DomainScore, domain_course, read_score, scor
 from yxanul.runfolder.spending import read_spending
 from yxanul.runfolder.verdicts import all_plateaus, read_checks, read_verdicts
 from yxanul.supervise.ending import read_ending
+from yxanul.watch.screen import screen
+from yxanul.watch.snapshot import Watch
 
 STATE = {"position": {"step": 3}, "torch_rng": "AAAA", "float": 0.1}
 PLACE = {"stage": "s1", "attempt": 0, "step": 8}
 SCORES = {"why": "a test", "bpb_before": None, "bpb_after": {"a": 1.0}}
 BEGUN = {"event": "attempt", "attempt": 0, "step": 0, "parent": None, "reason": "new"}
 BACK = {**BEGUN, "attempt": 1, "step": 8, "parent": "step-00000008-a0", "tokens_spent": 9}
+STEP = {"step": 1, "attempt": 0, "stage": "stage1_wikipedia", "stage_step": 1, "tokens_seen": 100}
+STEP |= {"seq_len": 64, "step_s": 0.5, "tokens_per_s": 200.0, "grad_norm": 1.0, "mfu": None}
+PAID = {"process": 0, "seconds": 1.5, "tokens_spent": 100, "seq_len": 64}
+CONFIG = dump_config(load_config(Path("configs/embedded")))
 ROWS = {
     "lineage": [BEGUN, {**BACK, "stage": "s1", "changes": {"x": 1}}],
     "gates": [
@@ -51,8 +60,8 @@ ROWS = {
         {"row": "verdict", **PLACE, **SCORES, "verdict": "stop"},
         {"row": "override", **PLACE, "verdict": "pass", "by": "Ada", "reason": "so"},
     ],
-    "metrics": [{"step": 1, "attempt": 0, "loss": 2.5}, {"step": 2, "attempt": 0, "loss": None}],
-    "spending": [{"process": 0, "seconds": 1.5, "tokens_spent": 100, "seq_len": 64}],
+    "metrics": [{**STEP, "loss": 2.5}, {**STEP, "step": 2, "stage_step": 2, "loss": None}],
+    "spending": [PAID, {**PAID, "seconds": 2.5, "tokens_spent": 200, "scoring_s": 0.5}],
 }
 ITEMS = (
     ChoiceItem("c1", "The mill", (" turns.", " flies."), 0),
@@ -111,6 +120,9 @@ def json_seeds() -> list[bytes]:
 def read_rows_of_a_run(content: bytes) -> None:
     """Put the bytes in the place of each file of rows, beside whole ones, and ask all readers."""
     folder = RunFolder(scratch("rows"))
+    folder.config.write_text(CONFIG)
+    # One of four: reading its settings takes a watch a tenth of a second.
+    watched = list(ROWS)[len(content) % len(ROWS)]
     for name in ROWS:
         for other, rows in ROWS.items():
             (folder.root / f"{other}.jsonl").write_bytes(lines(rows))
@@ -124,12 +136,18 @@ def read_rows_of_a_run(content: bytes) -> None:
         refused(_verdicts, folder)
         refused(all_plateaus, folder)
         refused(read_spending, folder.spending)
+        if name == watched:
+            refused(_watched, folder)
         refused(override_verdict, folder, "s1", decided="pass", by="Ada", reason="so")
 
 
 def _verdicts(folder: RunFolder) -> None:
     for verdict in read_verdicts(folder).values():
         read_checks(folder, verdict)
+
+
+def _watched(folder: RunFolder) -> None:
+    Console(file=io.StringIO()).print(screen(Watch(folder).look(), source="a run"))
 
 
 def lines(rows: list[dict[str, Any]]) -> bytes:

@@ -142,8 +142,21 @@ def test_a_bus_is_judged_by_the_share_of_an_update():
 
 def test_a_slow_card_and_an_unknown_peak_are_told():
     unknown = tuple(replace(rate, mfu=None) for rate in EIGHT.rates)
-    found = look_at_step(replace(EIGHT, rates=unknown, slow=("one, process 3 multiplies slowly",)))
+    found = look_at_step(
+        replace(EIGHT, rates=unknown, slow=("one, process 3 multiplies slowly",)), CONFIG
+    )
     assert found.state == "warn"
     assert "process 3" in found.why
     assert "MFU" not in found.why
-    assert look_at_step(EIGHT).value["rates"][0]["tokens_per_s"] == 8 * EIGHT.rates[0].tokens_per_s
+    assert (
+        look_at_step(EIGHT, CONFIG).value["rates"][0]["tokens_per_s"]
+        == 8 * EIGHT.rates[0].tokens_per_s
+    )
+
+
+def test_a_step_that_deepspeed_will_do_and_torch_did_is_a_warning():
+    compute = CONFIG.optimization.compute.model_copy(update={"engine": "deepspeed"})
+    optimization = CONFIG.optimization.model_copy(update={"compute": compute})
+    found = look_at_step(EIGHT, CONFIG.model_copy(update={"optimization": optimization}))
+    assert found.state == "warn"
+    assert "DeepSpeed" in found.why

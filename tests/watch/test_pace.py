@@ -48,8 +48,8 @@ def test_a_steady_run_costs_what_was_forecast_at_any_step(share, s_per_gflop, bo
         pace.add(payment)
     stage, done, _ = rows[-1]
     found = pace.forecast(COURSE, stage=stage, stage_step=done)
-    assert found.spent_s + found.left_s == pytest.approx(whole_s(**costs), rel=1e-6)
-    assert found.left_low_s <= found.left_s <= found.left_high_s
+    assert found.spent + found.left == pytest.approx(whole_s(**costs), rel=1e-6)
+    assert found.left_low <= found.left <= found.left_high
 
 
 def test_nothing_is_forecast_from_one_row():
@@ -71,8 +71,8 @@ def test_what_a_restart_costs_is_spent_and_is_not_the_pace():
         two.add(Payment(1, seconds, payment.tokens_spent, 0.0, payment.seq_len))
     straight = one.forecast(COURSE, stage=0, stage_step=40)
     restarted = two.forecast(COURSE, stage=0, stage_step=40)
-    assert restarted.spent_s == pytest.approx(straight.spent_s + 60.0)
-    assert restarted.left_s == pytest.approx(straight.left_s, rel=1e-6)
+    assert restarted.spent == pytest.approx(straight.spent + 60.0)
+    assert restarted.left == pytest.approx(straight.left, rel=1e-6)
 
 
 def test_a_wavering_machine_widens_the_interval():
@@ -83,7 +83,7 @@ def test_a_wavering_machine_widens_the_interval():
             before = payment.seconds
             pace.add(Payment(0, seconds, payment.tokens_spent, payment.scoring_s, payment.seq_len))
         found = pace.forecast(COURSE, stage=0, stage_step=200)
-        return (found.left_high_s - found.left_low_s) / found.left_s
+        return (found.left_high - found.left_low) / found.left
 
     assert width((0.5, 1.5)) > 1.2 * width((1.0,))
 
@@ -101,9 +101,9 @@ def test_what_a_new_length_takes_to_compile_is_a_border_and_not_its_pace():
     before, after = (
         pace.forecast(COURSE, stage=0, stage_step=change + 3) for pace in (plain, compiled)
     )
-    assert after.spent_s == pytest.approx(before.spent_s + 300)
+    assert after.spent == pytest.approx(before.spent + 300)
     borders = len(COURSE) + 1
-    assert before.left_s < after.left_s < before.left_s + 300 * borders
+    assert before.left < after.left < before.left + 300 * borders
 
 
 def test_many_rows_are_kept_in_few_blocks():

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -46,7 +47,7 @@ def test_an_ended_run_is_told_with_what_it_reached_and_cost(ended, call):
     assert told["limit_s"] == 2 * 3600
     assert len(told["bpb"]) == len(STAGES)
     assert all(first > now for first, now in told["bpb"].values())
-    assert told["usd"]["spent_s"] == pytest.approx(told["seconds"]["spent_s"] * 0.001)
+    assert told["usd"]["spent"] == pytest.approx(told["seconds"]["spent"] * 0.001)
     assert [line["what"].split(":")[0] for line in told["incidents"]] == [
         f"gate of {name}" for name in STAGES
     ]
@@ -82,7 +83,7 @@ def test_a_run_is_watched_while_it_trains_and_is_killed(tmp_path):
     assert not seen.has_ended
     assert seen.newest["step"] == 3
     assert [stage.done for stage in seen.stages] == [3, 0]
-    assert 0 < seen.forecast.left_low_s < seen.forecast.left_high_s
+    assert 0 < seen.forecast.left_low < seen.forecast.left_high
     process.kill()
     process.communicate()
     after = watched.look()
@@ -123,15 +124,35 @@ def test_what_is_no_run_is_said_in_one_sentence(tmp_path, call, make, words):
     assert "Traceback" not in err
 
 
-def test_damaged_rows_are_named(ended, tmp_path, call):
-    folder = tmp_path / "run"
+@pytest.mark.parametrize("change", [{"step": None}, {"step_s": "slow"}, {"seq_len": None},
+                                    {"loss": "small"}, {"stage": "none"}])  # fmt: skip
+def test_damaged_rows_are_named(ended, tmp_path, call, change):
+    folder, source = tmp_path / "run", ended.root / "run"
     folder.mkdir()
     for name in ("config.yaml", "lineage.jsonl"):
-        (folder / name).write_bytes((ended.root / "run" / name).read_bytes())
-    (folder / "metrics.jsonl").write_text('{"loss": 3}\n')
+        (folder / name).write_bytes((source / name).read_bytes())
+    whole = json.loads((source / "metrics.jsonl").read_text().splitlines()[0])
+    (folder / "metrics.jsonl").write_text(json.dumps({**whole, **change}) + "\n")
     code, _, err = call("watch", folder)
     assert code == 31
-    assert "metrics.jsonl, line 1" in err
+    assert "metrics.jsonl" in err
+    assert next(iter(change)) in err
+    assert "Traceback" not in err
+
+
+def test_a_budget_that_another_start_raised_is_seen(ended, tmp_path):
+    folder, source = tmp_path / "run", ended.root / "run"
+    folder.mkdir()
+    for name in ("config.yaml", "lineage.jsonl", "metrics.jsonl"):
+        (folder / name).write_bytes((source / name).read_bytes())
+    watched = Watch(RunFolder(folder))
+    assert watched.look().limit_s == 2 * 3600
+    config = (folder / "config.yaml").read_text()
+    raised = re.sub(r"^( +hours): 2(\.0)?$", r"\1: 3", config, flags=re.MULTILINE)
+    assert raised != config
+    (folder / "config.yaml").write_text(raised)
+    os.utime(folder / "config.yaml", (1, 1))
+    assert watched.look().limit_s == 3 * 3600
 
 
 def test_a_sparkline_keeps_the_ends_and_the_shape():

@@ -14,8 +14,9 @@ from rich.live import Live
 
 from yxanul.cli import options
 from yxanul.cli.output import print_json
+from yxanul.errors import UsageError
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.mirror import bring_rows
+from yxanul.runfolder.mirror import bring_rows, bring_scores
 from yxanul.runfolder.storage import is_address
 from yxanul.watch.plain import snapshot_json
 from yxanul.watch.screen import screen
@@ -63,14 +64,25 @@ def _opened(run: str) -> Iterator[Callable[[], Snapshot]]:
         return
     with TemporaryDirectory(prefix="yxanul-watch-") as place:
         folder = RunFolder(Path(place))
-        bring_rows(run, folder)
+        _bring(run, folder)
         watched = Watch(folder)
 
         def look() -> Snapshot:
-            bring_rows(run, folder)
+            _bring(run, folder)
             return watched.look()
 
         yield look
+
+
+def _bring(mirror: str, folder: RunFolder) -> None:
+    """Copy what a mirror tells of its run; one that holds none is a `UsageError`."""
+    rows = (folder.lineage, folder.gates, folder.metrics, folder.spending)
+    if folder.config not in bring_rows(mirror, [folder.config, *rows]):
+        raise UsageError(
+            f"{mirror} holds no run; name the address that the run has as checkpoint.mirror, once "
+            "its first checkpoint is there"
+        )
+    bring_scores(mirror, folder)
 
 
 def _is_mirror(run: str) -> bool:

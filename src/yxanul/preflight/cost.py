@@ -22,13 +22,12 @@ from yxanul.preflight.finding import Finding
 from yxanul.preflight.machine import exchange_seconds
 from yxanul.preflight.measuring import Measured, Rate
 from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.mirror import bring_rows
 from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.spending import read_spending
-from yxanul.runfolder.storage import Place, reaching
 from yxanul.units import HOUR_S, format_count, format_hours, format_usd
 
 _LARGEST_USD = 1e9
-_LARGEST_ROWS_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -61,11 +60,9 @@ def read_progress(folder: RunFolder, mirror: str | None) -> Progress:
     """Return where the run in the folder stands, or the one at its mirror if there is none."""
     if read_rows(folder.lineage) or mirror is None:
         return _progress(folder)
-    with reaching(mirror), tempfile.TemporaryDirectory(prefix="yxanul-") as scratch:
-        copy, place = RunFolder(Path(scratch)), Place(mirror)
-        for rows in (copy.metrics, copy.spending):
-            if place.exists(f"run/{rows.name}"):
-                place.get(f"run/{rows.name}", rows, largest=_LARGEST_ROWS_BYTES)
+    with tempfile.TemporaryDirectory(prefix="yxanul-") as scratch:
+        copy = RunFolder(Path(scratch))
+        bring_rows(mirror, [copy.metrics, copy.spending])
         return _progress(copy)
 
 

@@ -150,4 +150,4 @@ def _measured(
         lambda: look_at_cost(config, measured, budget=budget, progress=progress()),
         _LIMIT_S,
     )
-    return [look_at_step(measured), look_at_links(measured, config), judge.made()]
+    return [look_at_step(measured, config), look_at_links(measured, config), judge.made()]

@@ -75,8 +75,11 @@ def measure_apart(config: RunConfig, *, processes: int, limit_s: float) -> Measu
         raise InfrastructureError(f"no step was measured: the process {end}")
 
 
-def look_at_step(measured: Measured) -> Finding:
-    """Tell the measured rate of updates, at each length, over all processes."""
+def look_at_step(measured: Measured, config: RunConfig) -> Finding:
+    """Tell the measured rate of updates, at each length, over all processes.
+
+    They are torch's own, also where DeepSpeed will train: that it was not measured is a warning.
+    """
     value = {
         "device": measured.device,
         "processes": measured.processes,
@@ -89,9 +92,10 @@ def look_at_step(measured: Measured) -> Finding:
         for rate in measured.rates
     )
     why = f"{told}; {measured.processes} x {measured.device}, compile {measured.compiled}"
-    if measured.slow:
-        return Finding("step", "warn", value, f"{why}; slow: {'; '.join(measured.slow)}")
-    return Finding("step", "pass", value, why)
+    warnings = [f"slow: {'; '.join(measured.slow)}"] if measured.slow else []
+    if config.optimization.compute.engine == "deepspeed":
+        warnings.append("torch's own engine was measured, not DeepSpeed's, which will train")
+    return Finding("step", "warn" if warnings else "pass", value, "; ".join([why, *warnings]))
 
 
 def look_at_links(measured: Measured, config: RunConfig) -> Finding:

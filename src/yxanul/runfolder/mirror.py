@@ -9,11 +9,11 @@ begins the way again.
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from yxanul.errors import CorruptCheckpointError, CorruptDataError, UsageError
+from yxanul.errors import CorruptCheckpointError, CorruptDataError
 from yxanul.failpoints import failpoint
 from yxanul.runfolder.checkpoints import (
     CHECKPOINT_NAME,
@@ -111,42 +111,35 @@ def bring_back(address: str, folder: RunFolder, *, say: Say) -> bool:
                 f"{address}: none of its {len(names)} checkpoints is what was written; begin anew "
                 "with another address"
             )
-        parts = (path.split("/") for path in place.names())
-        rows = [inside for top, *inside in parts if top == "run" and _is_rows(inside)]
-        for inside in sorted(rows, key=lambda inside: inside == [folder.lineage.name]):
+        for inside in sorted(
+            _rows_there(place), key=lambda inside: inside == [folder.lineage.name]
+        ):
             failpoint("mirror.bringing")
             _bring_rows(place, "/".join(inside), target=folder.root.joinpath(*inside))
     return True
 
 
-def bring_rows(address: str, folder: RunFolder) -> None:
-    """Copy what a run says of itself at an address, without checkpoints and skills, over `folder`.
+def bring_rows(address: str, targets: Sequence[Path]) -> list[Path]:
+    """Copy files of the run's own folder from an address over `targets`; return those it has.
 
-    Scores, which never change, are copied once.
-    An address that holds no run is a `UsageError`; raises what `reaching` raises.
+    Raises what `reaching` raises.
     """
     with reaching(address):
         place = Place(address)
-        if not place.exists(f"run/{folder.config.name}"):
-            raise UsageError(
-                f"{address} holds no run; name the address that the run has as checkpoint.mirror, "
-                "once its first checkpoint is there"
-            )
-        for target in (
-            folder.config,
-            folder.lineage,
-            folder.gates,
-            folder.metrics,
-            folder.spending,
-        ):
-            if place.exists(f"run/{target.name}"):
-                _bring_rows(place, target.name, target=target)
-        names = (name.split("/") for name in place.names())
-        scores = [parts[2] for parts in names if parts[:2] == ["run", folder.scores.name]]
-        for name in scores:
-            target = folder.scores / name
-            if _is_rows([folder.scores.name, name]) and target.suffix and not target.exists():
-                _bring_rows(place, f"{folder.scores.name}/{name}", target=target)
+        found = [target for target in targets if place.exists(f"run/{target.name}")]
+        for target in found:
+            _bring_rows(place, target.name, target=target)
+    return found
+
+
+def bring_scores(address: str, folder: RunFolder) -> None:
+    """Copy the held-out scores that `folder` lacks: they never change. Raises as `reaching`."""
+    with reaching(address):
+        place = Place(address)
+        for inside in _rows_there(place):
+            target = folder.root.joinpath(*inside)
+            if target.parent == folder.scores and not target.exists():
+                _bring_rows(place, "/".join(inside), target=target)
 
 
 def _rows(root: Path) -> Iterator[Path]:
@@ -155,6 +148,12 @@ def _rows(root: Path) -> Iterator[Path]:
         if top.name not in _LEFT_OUT:
             found = [top] if top.is_file() else sorted(top.rglob("*"))
             yield from (p for p in found if p.is_file() and not p.name.startswith("."))
+
+
+def _rows_there(place: Place) -> list[list[str]]:
+    """Return the paths, in parts, of the run's files that are at an address."""
+    parts = (path.split("/") for path in place.names())
+    return [inside for top, *inside in parts if top == "run" and _is_rows(inside)]
 
 
 def _is_rows(inside: list[str]) -> bool:

@@ -79,11 +79,11 @@ class RunProgress:
 
     def _whole_run(self, forecast: Forecast) -> str:
         """Return what the run has cost and will: "4 min 2 s of about 9 min 51 s, $1 of $2.50"."""
-        spent, whole = format_duration(forecast.spent_s), format_duration(forecast.whole_s)
+        spent, whole = format_duration(forecast.spent), format_duration(forecast.whole)
         told = f"run {spent} of about {whole}"
         if self._usd_per_hour is not None:
             usd = forecast.usd(self._usd_per_hour)
-            told += f", {format_usd(usd.spent_s)} of {format_usd(usd.whole_s)}"
+            told += f", {format_usd(usd.spent)} of {format_usd(usd.whole)}"
         return told
 
     def close(self) -> None:

@@ -31,23 +31,27 @@ _BORDERS_AFTER_A_GATE = 0.2
 
 @dataclass(frozen=True)
 class Forecast:
-    """Wall clock of a whole run: spent by all its processes, and left, with an interval."""
+    """What a whole run costs: spent by all its processes, and left, with an interval.
 
-    spent_s: float
-    left_s: float
-    left_low_s: float
-    left_high_s: float
+    In seconds of wall clock; `usd` has it in dollars.
+    """
+
+    spent: float
+    left: float
+    left_low: float
+    left_high: float
 
     @property
-    def whole_s(self) -> float:
+    def whole(self) -> float:
         """Spent and left."""
-        return self.spent_s + self.left_s
+        return self.spent + self.left
 
     def usd(self, usd_per_hour: float) -> "Forecast":
-        """Return the same in dollars, at the price of the whole machine."""
+        """Return the seconds as dollars, at the price of the whole machine."""
         rate = usd_per_hour / HOUR_S
-        parts = (self.spent_s, self.left_s, self.left_low_s, self.left_high_s)
-        return Forecast(*(part * rate for part in parts))
+        return Forecast(
+            self.spent * rate, self.left * rate, self.left_low * rate, self.left_high * rate
+        )
 
 
 @dataclass

@@ -126,19 +126,19 @@ def _cost(seen: Snapshot) -> list[RenderableType]:
     forecast = seen.forecast
     if forecast is None:
         return [Text("What it will cost is known after its first rows.")]
-    spent, left = format_duration(forecast.spent_s), format_duration(forecast.left_s)
-    low, high = format_duration(forecast.left_low_s), format_duration(forecast.left_high_s)
+    spent, left = format_duration(forecast.spent), format_duration(forecast.left)
+    low, high = format_duration(forecast.left_low), format_duration(forecast.left_high)
     told = [f"spent {spent}; to the end {left} ({low} to {high})"]
     price = seen.usd_per_hour
     if price is not None:
         usd = forecast.usd(price)
         told.append(
-            f"{format_usd(usd.spent_s)} so far, {format_usd(usd.whole_s)} at the end, at "
+            f"{format_usd(usd.spent)} so far, {format_usd(usd.whole)} at the end, at "
             f"{format_usd(price)} an hour"
         )
     lines: list[RenderableType] = [Text("; ".join(told))]
     if seen.limit_s is not None:
-        share = forecast.whole_s / seen.limit_s
+        share = forecast.whole / seen.limit_s
         budget = f"{seen.limit_s / HOUR_S:.3g} h"
         if price is not None:
             budget += f" ({format_usd(seen.limit_s / HOUR_S * price)})"

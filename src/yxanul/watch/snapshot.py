@@ -7,6 +7,7 @@ written, and no lock is taken: the run does not notice. What it has not recorded
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from yxanul.config.schema import RunConfig
 from yxanul.curriculum.checks.budget import limit_s
@@ -24,6 +25,10 @@ from yxanul.watch.held_out import HeldOutScores
 from yxanul.watch.incidents import Incident, incidents
 from yxanul.watch.pace import Forecast, Pace
 from yxanul.watch.tail import RowTail
+
+_NUMBERS = ("tokens_seen", "seq_len", "step_s", "tokens_per_s")
+# A step that was not finite has null in the place of its loss.
+_NUMBERS_OR_NULL = ("loss", "grad_norm", "learning_rate", "mfu")
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ class Watch:
                 "--out named"
             )
         self._folder = folder
-        self._config = read_frozen_config(folder)
+        self._config, self._config_at = read_frozen_config(folder), _written_at(folder.config)
         self._metrics = RowTail(folder.metrics)
         self._spending = RowTail(folder.spending)
         self._pace = Pace(self._config.model)
@@ -97,10 +102,11 @@ class Watch:
 
     def look(self) -> Snapshot:
         """Read what is new; a damaged file is a `CorruptDataError`."""
-        folder, config = self._folder, self._config
+        folder, config = self._folder, self._read_config()
         new = self._metrics.read()
         first = 1 + len(self._metrics.rows) - len(new)
         refuse_unplaced(new, path=folder.metrics, first=first)
+        _refuse_damaged(new, path=folder.metrics, first=first)
         self._count_spending()
         attempt = current_attempt(folder.lineage)
         branch = current_branch(folder.lineage)
@@ -133,6 +139,13 @@ class Watch:
             incidents=tuple(incidents(folder, self._metrics.rows)),
         )
 
+    def _read_config(self) -> RunConfig:
+        """Return the settings; another start may have changed the budget."""
+        at = _written_at(self._folder.config)
+        if at != self._config_at:
+            self._config, self._config_at = read_frozen_config(self._folder), at
+        return self._config
+
     def _count_spending(self) -> None:
         new, known = self._spending.read(), len(self._spending.rows)
         first = 1 + known - len(new)
@@ -164,8 +177,26 @@ def _stage_view(plan: StagePlan, *, at: tuple[int | None, int], verdict: str | N
     )
 
 
+def _refuse_damaged(rows: Sequence[Row], *, path: Path, first: int) -> None:
+    """Raise for a row without the numbers that every version writes."""
+    for number, row in enumerate(rows, start=first):
+        for key in (*_NUMBERS, *_NUMBERS_OR_NULL):
+            value = row.get(key)
+            is_absent = value is None and key in _NUMBERS_OR_NULL
+            if not is_absent and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise CorruptDataError(
+                    f"{path}, line {number}: {key} is missing or no number; bring a good copy "
+                    "back, or delete that line"
+                )
+
+
 def _age_s(folder: RunFolder) -> float | None:
+    at = _written_at(folder.metrics)
+    return None if at is None else max(0.0, time.time() - at)
+
+
+def _written_at(path: Path) -> float | None:
     try:
-        return max(0.0, time.time() - folder.metrics.stat().st_mtime)
+        return path.stat().st_mtime
     except FileNotFoundError:
         return None
