@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from yxanul.config.evaluation import GOLD, TASKS
 from yxanul.curriculum.bootstrap import relative_change
@@ -89,8 +90,10 @@ def domains(runs: Sequence[Run]) -> tuple[Line, ...]:
     for domain in dict.fromkeys(d for run in runs for d in score_domains(run)):
         newest = [_newest(run, domain) for run in runs]
         scored = [(run, one) for run, one in zip(runs, newest, strict=True) if one is not None]
-        # Documents have no hash in a score; as many of the same sizes in one order are the same.
-        same = len({tuple(one.items("bytes")) for _, one in scored}) == 1
+        if not scored:
+            continue
+        same = len({_documents(one) for _, one in scored}) == 1
+        same = same and all(_is_whole(one) for _, one in scored)
         first = scored[0] if same else None
         cells = [
             Cell(None) if one is None else _domain_cell(run, one, first=first)
@@ -158,6 +161,20 @@ def _domain_cell(run: Run, score: Record, *, first: tuple[Run, Record] | None) -
     # Fewer bits are better: a whole interval on one side of nothing is a difference.
     tone = "good" if change.high < -_ROUNDING else "bad" if change.low > _ROUNDING else ""
     return Cell(value, moved=moved, moved_low=low, moved_high=high, tone=tone)
+
+
+def _documents(score: Record) -> tuple[Any, ...]:
+    """Return what tells a score's documents from others: how many of which sizes, in order.
+
+    They have no hash in a score.
+    """
+    return (len(score.items("nats")), *score.items("bytes"))
+
+
+def _is_whole(score: Record) -> bool:
+    """Tell whether every document has a size, and nats that can be divided by."""
+    nats = score.items("nats")
+    return 0 < len(nats) == len(score.items("bytes")) and min(nats) > 0
 
 
 def _newest(run: Run, domain: str) -> Record | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from yxanul.report.course import last_token, tokens_at
+from yxanul.report.course import last_token, placed_scores
 from yxanul.report.curves import score_domains
 from yxanul.report.figures import (
     SYMBOLS,
@@ -17,6 +17,7 @@ from yxanul.report.figures import (
     label,
     layout,
     panel_title,
+    score_curve,
     token_axis,
 )
 from yxanul.report.gather import Run
@@ -83,30 +84,20 @@ def _of_run(run: Run, index: int) -> JsonObject:
     rows = [row for row in run.metrics if run.belongs(row)]
     line = {"color": colour(index), "width": 1.4}
     found = curve(rows, "loss", unit="nats per token", name=label(run.name), line=line)
-    return {**found, "customdata": [f"{run.name}/{place}" for place in found["customdata"]]}
+    return _named(found, run)
 
 
 def _domain_line(run: Run, domain: str, *, index: int) -> JsonObject | None:
-    points = []
-    for score in run.scores:
-        if score.find("domain") != domain or not run.belongs(score):
-            continue
-        step, attempt = score.need_count("step"), score.need_count("attempt")
-        placed = tokens_at(run, step, attempt=attempt, start=score.source("step"))
-        if placed is not None:
-            points.append((score, placed))
+    points = [(score, at) for score, at in placed_scores(run, domain) if run.belongs(score)]
     if not points:
         return None
-    return {
-        "type": "scatter",
-        "mode": "lines+markers",
-        "name": label(run.name),
-        "x": [tokens for _, (_, tokens) in points],
-        "y": [score.find("bpb") for score, _ in points],
-        "customdata": [f"{run.name}/{score.file}" for score, _ in points],
-        "meta": {"x": [of_run(run.name, source) for _, (source, _) in points], "y": "bpb"},
-        "hovertemplate": "%{y:.4f} bits per byte<br>%{x:,} tokens<br>%{customdata}"
-        "<extra>%{fullData.name}</extra>",
-        "line": {"color": colour(index), "width": 2},
-        "marker": {"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 7},
-    }
+    marker = {"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 7}
+    line = {"color": colour(index), "width": 2}
+    found = score_curve(points, name=label(run.name), line=line, marker=marker)
+    found["meta"]["x"] = [of_run(run.name, source) for source in found["meta"]["x"]]
+    return _named(found, run)
+
+
+def _named(found: JsonObject, run: Run) -> JsonObject:
+    """Return a curve whose points say which run they are of."""
+    return {**found, "customdata": [f"{run.name}/{place}" for place in found["customdata"]]}

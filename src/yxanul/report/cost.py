@@ -41,7 +41,7 @@ def cost(run: Run) -> Cost | None:
     return Cost(
         wall=total(seconds).shown_as("duration"),
         scoring=total(scoring).shown_as("duration") if len(scoring) == len(last) else None,
-        starts=count([value for row in last.values() if (value := row.number("process"))]),
+        starts=count([Traced(number, (row.source("process"),)) for number, row in last.items()]),
         price=None if price is None else price.shown_as("usd"),
         usd=None if price is None else _dollars(seconds, price),
     )

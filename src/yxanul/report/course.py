@@ -95,6 +95,21 @@ def tokens_at(run: Run, step: int, *, attempt: int, start: str) -> tuple[str, in
     return None
 
 
+def placed_scores(run: Run, domain: str) -> list[tuple[Record, tuple[str, int]]]:
+    """Return a domain's scores, each with the address and number of tokens seen when it was taken.
+
+    Those of abandoned attempts are among them; one that no row of metrics.jsonl places is not.
+    """
+    placed = []
+    for score in run.scores:
+        if score.find("domain") == domain:
+            step, attempt = score.need_count("step"), score.need_count("attempt")
+            tokens = tokens_at(run, step, attempt=attempt, start=score.source("step"))
+            if tokens is not None:
+                placed.append((score, tokens))
+    return placed
+
+
 def stage_verdict(run: Run, stage: str) -> Record | None:
     """Return what the gate of a stage said last on the run's branch; None before it was asked."""
     said = [v for v in run.verdicts if v.find("stage") == stage and run.belongs(v)]

@@ -7,10 +7,10 @@ from typing import Any
 from yxanul.report.course import (
     borders,
     last_token,
+    placed_scores,
     segments,
     stage_indices,
     stage_names,
-    tokens_at,
 )
 from yxanul.report.figures import (
     ABANDONED,
@@ -26,6 +26,7 @@ from yxanul.report.figures import (
     label,
     layout,
     panel_title,
+    score_curve,
     token_axis,
 )
 from yxanul.report.gather import Run
@@ -88,13 +89,15 @@ def speed_chart(run: Run) -> Chart:
 
 def bpb_chart(run: Run) -> Chart | None:
     """Draw the bits per byte of every domain over tokens; None when nothing was scored."""
-    placed = [(score, tokens) for score in run.scores if (tokens := _tokens_at(run, score))]
-    if not placed:
+    domains = score_domains(run)
+    placed = {domain: placed_scores(run, domain) for domain in domains}
+    drawn = sum(map(len, placed.values()))
+    if not drawn:
         return None
     data: list[JsonObject] = []
-    for index, domain in enumerate(score_domains(run)):
-        own = [(s, t) for s, t in placed if s.find("domain") == domain and run.belongs(s)]
-        left = [(s, t) for s, t in placed if s.find("domain") == domain and not run.belongs(s)]
+    for index, domain in enumerate(domains):
+        own = [(s, t) for s, t in placed[domain] if run.belongs(s)]
+        left = [(s, t) for s, t in placed[domain] if not run.belongs(s)]
         for attempt in dict.fromkeys(s.need_count("attempt") for s, _ in left):
             branch = [pair for pair in left if pair[0].find("attempt") == attempt]
             # From the last score that both share, so that one sees where they part.
@@ -106,8 +109,7 @@ def bpb_chart(run: Run) -> Chart | None:
         title="Bits per byte of held-out documents",
         caption="Bits that the model needs for one byte of documents it never trained on, per "
         "domain; lower is better. A line that rises after its own stage is forgetting. Dotted "
-        "lines and small numbers mark where a stage begins."
-        + _not_drawn(len(run.scores) - len(placed)),
+        "lines and small numbers mark where a stage begins." + _not_drawn(len(run.scores) - drawn),
         data=data,
         layout=layout(
             430,
@@ -170,29 +172,16 @@ def _domain_curve(
     abandoned: int | None = None,
 ) -> JsonObject:
     own = abandoned is None
-    return {
-        "type": "scatter",
-        "mode": "lines+markers",
-        "name": label(domain) + ("" if own else f", abandoned attempt {abandoned}"),
-        "x": [tokens for _, (_, tokens) in placed],
-        "y": [score.find("bpb") for score, _ in placed],
-        "customdata": [score.file for score, _ in placed],
-        "meta": {"x": [source for _, (source, _) in placed], "y": "bpb"},
-        "hovertemplate": "%{y:.4f} bits per byte<br>%{x:,} tokens<br>%{customdata}"
-        "<extra>%{fullData.name}</extra>",
-        "line": {
+    return score_curve(
+        placed,
+        name=label(domain) + ("" if own else f", abandoned attempt {abandoned}"),
+        line={
             "color": colour(index) if own else ABANDONED,
             "width": 2 if own else 1.2,
             "dash": "solid" if own else "dash",
         },
-        "marker": {"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 8 if own else 6},
-    }
-
-
-def _tokens_at(run: Run, score: Record) -> tuple[str, int] | None:
-    """Return the address and number of tokens seen when a score was taken; None: no row tells."""
-    step, attempt = score.need_count("step"), score.need_count("attempt")
-    return tokens_at(run, step, attempt=attempt, start=score.source("step"))
+        marker={"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 8 if own else 6},
+    )
 
 
 def _traced_domains(run: Run) -> list[Any]:

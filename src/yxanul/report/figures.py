@@ -71,6 +71,21 @@ def curve(rows: Sequence[Record], column: str, *, unit: str, **style: Any) -> Js
     }
 
 
+def score_curve(placed: Sequence[tuple[Record, tuple[str, int]]], **style: Any) -> JsonObject:
+    """Return a line of bits per byte through scores, each with where and what its tokens are."""
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "x": [tokens for _, (_, tokens) in placed],
+        "y": [score.find("bpb") for score, _ in placed],
+        "customdata": [score.file for score, _ in placed],
+        "meta": {"x": [source for _, (source, _) in placed], "y": "bpb"},
+        "hovertemplate": "%{y:.4f} bits per byte<br>%{x:,} tokens<br>%{customdata}"
+        "<extra>%{fullData.name}</extra>",
+        **style,
+    }
+
+
 def thin(
     points: list[tuple[Record, float | None]], most: int = MOST_POINTS
 ) -> list[tuple[Record, float | None]]:
