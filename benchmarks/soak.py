@@ -1,8 +1,8 @@
 """Kill a supervised run a hundred times, and hold its end against an unbroken one.
 
-    python -m benchmarks.soak --out DIR [--kills 100]
+    python -m benchmarks.soak --out DIR [--kills 100] [--steps 32]
 
-Two embedded runs of 16 steps a stage, without skills, one after the other: one is left alone, one
+Two embedded runs of 32 steps a stage, without skills, one after the other: one is left alone, one
 is killed by SIGKILL at random moments and started again by `yxanul supervise`. Their weights,
 moments and metric rows must be equal bit for bit.
 """
@@ -26,6 +26,8 @@ from yxanul.runfolder.spending import read_payments
 _MEASURED = ("step_s", "tokens_per_s", "mfu")
 _SHORTEST_S, _LONGEST_S = 3.0, 16.0
 """Between two kills; longer on a machine that takes longer to its first step."""
+_TOKENS_PER_STEP = 2048
+"""Of every stage of configs/embedded."""
 _YXANUL = [sys.executable, "-m", "yxanul"]
 
 
@@ -34,6 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--out", type=Path, required=True, help="An empty folder.")
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=32, help="In each of the four stages.")
     parser.add_argument("--seed", type=int, default=0)
     wanted = parser.parse_args()
     data = ["--data", "embedded", "--out", str(wanted.out / "data")]
@@ -42,13 +45,14 @@ def main() -> None:
         check=True,
     )
     begin = time.monotonic()
-    subprocess.run(_command(wanted.out / "unbroken"), check=True)
+    subprocess.run(_command(wanted.out / "unbroken", steps=wanted.steps), check=True)
     alone_s = time.monotonic() - begin
     begin = time.monotonic()
     to_first_step = read_payments(wanted.out / "unbroken" / "spending.jsonl")[0]
     longest_s = max(_LONGEST_S, to_first_step.seconds)
     draw = partial(random.Random(wanted.seed).uniform, _SHORTEST_S, longest_s)
-    kills = _run_killed(wanted.out / "killed", kills=wanted.kills, draw_s=draw)
+    killed = _command(wanted.out / "killed", steps=wanted.steps)
+    kills = _run_killed(wanted.out / "killed", killed, kills=wanted.kills, draw_s=draw)
     broken_s = time.monotonic() - begin
     differences = list(_differences(wanted.out / "unbroken", wanted.out / "killed"))
     print(
@@ -59,18 +63,19 @@ def main() -> None:
     sys.exit(1 if differences or kills < wanted.kills else 0)
 
 
-def _command(out: Path) -> list[str]:
+def _command(out: Path, *, steps: int) -> list[str]:
     words = ["run", "--config_dir", "configs/embedded", "--data", str(out.parent / "data")]
-    shorter = ["training.total_tokens=32768", "evaluation.skills=[]", "checkpoint.every_s=1"]
+    tokens = steps * _TOKENS_PER_STEP
+    shorter = [f"training.total_tokens={tokens}", "evaluation.skills=[]", "checkpoint.every_s=1"]
     return [*_YXANUL, *words, "--out", str(out), *(w for s in shorter for w in ("--set", s))]
 
 
-def _run_killed(out: Path, *, kills: int, draw_s: Callable[[], float]) -> int:
+def _run_killed(out: Path, command: list[str], *, kills: int, draw_s: Callable[[], float]) -> int:
     """Run it under the supervisor, killing it; return how often it was killed."""
     supervise = [*_YXANUL, "supervise", "--backoff_s", "0.1", "--"]
     log = out.with_suffix(".log").open("wb")
     done = 0
-    with log, subprocess.Popen([*supervise, *_command(out)], stderr=log) as supervisor:
+    with log, subprocess.Popen([*supervise, *command], stderr=log) as supervisor:
         while supervisor.poll() is None:
             if done == kills:
                 supervisor.wait()
