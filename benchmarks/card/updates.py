@@ -22,7 +22,7 @@ from yxanul.config.schema import (
     OptimizerConfig,
 )
 from yxanul.plan.flops import flops_per_token
-from yxanul.plan.memory import pass_memory
+from yxanul.plan.memory import Update, update_memory
 
 MICRO_TOKENS = 32_768
 STEP_TOKENS = 65_536
@@ -142,7 +142,8 @@ def measured(load: Workload, wish: OptimizationConfig) -> Row:
     counters.clear()
     run = time_updates("ours", load, optimization=wish)
     chosen = wish.model_copy(update={"compute": settled(wish.compute, load)})
-    predicted = pass_memory(load.model, chosen, tokens=load.micro_tokens, seq_len=load.seq_len)
+    update = Update(load.micro_tokens, load.seq_len, accumulates=load.micro_tokens < load.tokens)
+    predicted = update_memory(load.model, chosen, update=update)
     return told(run, load) | {
         "predicted GiB": predicted.total / 2**30,
         "graphs": counters["stats"].get("unique_graphs", 0),

@@ -82,6 +82,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 part = (logits.T @ (rows * keep))[:vocab]
                 # Not added to zeros: the weight's gradient is the largest tensor of a step.
                 grad_weight = part.float() if grad_weight is None else grad_weight.add_(part)
+                del part  # or it would be held until the next chunk's is there
         ctx.save_for_backward(grad_hidden, grad_weight)
         return total
 

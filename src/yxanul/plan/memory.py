@@ -1,17 +1,21 @@
 """How much memory one rank needs for a step, by part: arithmetic, not a measurement.
 
-Weights, gradients and moments are fp32. Activations are what the backward pass keeps of every token
+The one idea: an update is walked through, and the instant counts at which most is held. That is the
+loss, when all layers have kept what their backward pass needs; or a layer's turn in that pass, when
+gradients take the place of what is kept; or the embedding's, the last. Weights, gradients and
+moments are fp32. Activations are what the backward pass keeps of every token
 and layer, counted in the way of Korthikanti et al. (arXiv 2205.05198, section 4.1) for this block:
 the norms' inputs and outputs; queries and keys after rotation, beside the product whose part the
 values are; the attention's output; gate, up and their product of the GEGLU. What torch.compile does
 not keep but compute again an eager pass keeps: the norms' fp32 numbers and the activated gate. For
 the flagship in bf16 that is 33,840 bytes compiled and 49,208 eager. The loss holds one chunk of
-logits, and their gradient in the same place. Temporaries of kernels, fragments of the allocator and
-buffers of communication are left out, so a machine needs somewhat more.
+logits, their gradient in the same place, and the head's gradient with its newest part. Fragments of
+the allocator and buffers of communication are left out, so a machine needs somewhat more.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from yxanul.config.schema import ComputeConfig, ModelConfig, OptimizationConfig, RunConfig
@@ -28,7 +32,7 @@ CARD_SHARE = 0.92  # of a card's memory may be planned: kernels and the allocato
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes of one rank by part, and the tokens per forward pass they were counted for."""
+    """Bytes of one rank by part when most is held, and the tokens of the forward pass then."""
 
     weights: int
     gradients: int
@@ -51,33 +55,32 @@ def memory(config: RunConfig, *, micro_batch_tokens: int | None = None) -> Memor
     `micro_batch_tokens` stands in for the configuration's; a pass holds at least one sequence.
     """
     asked = micro_batch_tokens or config.optimization.compute.micro_batch_tokens or ASSUMED_TOKENS
-    passes = (
-        pass_memory(
-            config.model,
-            config.optimization,
-            tokens=min(stage.training.batch_tokens, max(asked, phase.seq_len)),
-            seq_len=phase.seq_len,
-        )
-        for stage in config.stages
-        for phase in stage.training.seq_len_curriculum
-    )
-    return max(passes, key=lambda need: (need.activations, need.micro_batch_tokens))
+    passes = []
+    for stage in config.stages:
+        batch = stage.training.batch_tokens
+        for phase in stage.training.seq_len_curriculum:
+            tokens = min(batch, max(asked, phase.seq_len))
+            update = Update(tokens, phase.seq_len, accumulates=tokens < batch)
+            passes.append(update_memory(config.model, config.optimization, update=update))
+    return max(passes, key=lambda need: (need.total, need.micro_batch_tokens))
 
 
-def pass_memory(
-    model: ModelConfig, optimization: OptimizationConfig, *, tokens: int, seq_len: int
+@dataclass(frozen=True, slots=True)
+class Update:
+    """One update of one rank: `tokens` in each forward pass, in rows of `seq_len`."""
+
+    tokens: int
+    seq_len: int
+    accumulates: bool
+    """Whether gradients are there already: of an earlier pass, or of ranks that exchange them."""
+
+
+def update_memory(
+    model: ModelConfig, optimization: OptimizationConfig, *, update: Update
 ) -> Memory:
-    """Return the memory of an update whose forward passes hold `tokens` in rows of `seq_len`."""
-    compute, count = optimization.compute, parameter_count(model)
-    return Memory(
-        weights=FP32_BYTES * count.total,
-        gradients=FP32_BYTES * count.total,
-        optimizer=optimizer_bytes(model, optimization),
-        # a bf16 copy of every matrix is kept until the backward pass has used it
-        working_copies=0 if compute.precision == "fp32" else 2 * (count.total - count.norms),
-        activations=activation_bytes(model, compute, tokens=tokens, seq_len=seq_len),
-        micro_batch_tokens=tokens,
-    )
+    """Return the memory of an update at the instant when most is held."""
+    at = _Instants(model, optimization, update)
+    return max((at.loss(), *at.layers(), at.embedding()), key=lambda held: held.total)
 
 
 def largest_micro_batch(config: RunConfig, card_bytes: int) -> int | None:
@@ -102,21 +105,12 @@ def optimizer_bytes(model: ModelConfig, optimization: OptimizationConfig) -> int
     return FP32_BYTES * (2 * count.total - single)
 
 
-def activation_bytes(
-    model: ModelConfig, compute: ComputeConfig, *, tokens: int, seq_len: int
-) -> int:
-    """Return the bytes kept for the backward pass of `tokens` tokens in rows of `seq_len`."""
-    per_token = layer_bytes(model, compute, seq_len=seq_len)
-    size = _size(compute)
+def kept_bytes(model: ModelConfig, compute: ComputeConfig, *, seq_len: int) -> int:
+    """Return the bytes that all layers keep of one token until the backward pass."""
     layers = model.num_hidden_layers
     again = compute.checkpointed_blocks(layers)
-    # Of a layer that is recomputed its input, and one of them in full when its turn comes.
-    kept = again * model.hidden_size * size + max(layers - again, 1) * per_token
-    chunk = min(compute.loss_chunk_tokens or ASSUMED_LOSS_CHUNK, tokens)
-    logits = size * chunk * model.vocab_size  # whose gradient is written over them
-    # One mask of bytes for all layers.
-    mask = tokens * seq_len if compute.document_masking else 0
-    return tokens * (kept + 2 * size * model.hidden_size) + logits + mask
+    whole = layer_bytes(model, compute, seq_len=seq_len)
+    return again * model.hidden_size * _size(compute) + (layers - again) * whole
 
 
 def layer_bytes(model: ModelConfig, compute: ComputeConfig, *, seq_len: int) -> int:
@@ -136,3 +130,91 @@ def layer_bytes(model: ModelConfig, compute: ComputeConfig, *, seq_len: int) -> 
 
 def _size(compute: ComputeConfig) -> int:
     return FP32_BYTES if compute.precision == "fp32" else 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Instants:
+    """What one rank holds at the instants of an update."""
+
+    model: ModelConfig
+    optimization: OptimizationConfig
+    update: Update
+
+    def loss(self) -> Memory:
+        """The end of the forward pass: everything is kept, and the last chunk's logits are read."""
+        model, compute, tokens = self.model, self.optimization.compute, self.update.tokens
+        size, head = _size(compute), parameter_count(model).embedding
+        kept = tokens * kept_bytes(model, compute, seq_len=self.update.seq_len)
+        chunk = min(compute.loss_chunk_tokens or ASSUMED_LOSS_CHUNK, tokens)
+        chunks = -(-tokens // chunk)
+        # The head's gradient in fp32, and a chunk's part of it in the type of the products.
+        gradients = head * (FP32_BYTES + (size if chunks > 1 or size != FP32_BYTES else 0))
+        return self._held(
+            blocks=model.num_hidden_layers,
+            done=0,
+            head_gradients=gradients,
+            activations=kept + size * chunk * model.vocab_size,
+        )
+
+    def layers(self) -> Iterator[Memory]:
+        """The turn of each layer in the backward pass, the last layer's first."""
+        model, compute, seq_len = self.model, self.optimization.compute, self.update.seq_len
+        size, layers = _size(compute), model.num_hidden_layers
+        again = compute.checkpointed_blocks(layers)
+        head = FP32_BYTES * parameter_count(model).embedding
+        whole = layer_bytes(model, compute, seq_len=seq_len)
+        # Gradients of its activations: those of gate and up, and what passes between layers.
+        passing = size * (2 * model.intermediate_size + 2 * model.hidden_size)
+        for layer in reversed(range(layers)):
+            recomputed = min(again, layer + 1)
+            kept = recomputed * model.hidden_size * size + (layer + 1 - recomputed) * whole
+            turn = passing + (whole if layer < again else 0)
+            yield self._held(
+                blocks=layer + 1,
+                done=layers - layer - 1,
+                head_gradients=head,
+                activations=self.update.tokens * (kept + turn),
+            )
+
+    def embedding(self) -> Memory:
+        """The end of the backward pass: the embedding's gradient joins the head's."""
+        head = FP32_BYTES * parameter_count(self.model).embedding
+        return self._held(
+            blocks=0,
+            done=self.model.num_hidden_layers,
+            head_gradients=2 * head,
+            activations=0,
+        )
+
+    def _held(self, *, blocks: int, done: int, head_gradients: int, activations: int) -> Memory:
+        """Return what is held while `blocks` blocks wait for their gradients and `done` have them.
+
+        `activations` and `head_gradients` are those of the instant.
+        """
+        model, optimization, update = self.model, self.optimization, self.update
+        count, size = parameter_count(model), _size(optimization.compute)
+        # The input of the first block and of the final norm; one mask of bytes for all layers.
+        mask = update.seq_len if optimization.compute.document_masking else 0
+        around = update.tokens * (2 * size * model.hidden_size + mask)
+        there = count.total if update.accumulates else done * count.matrices_per_layer
+        return Memory(
+            weights=FP32_BYTES * count.total,
+            gradients=FP32_BYTES * there + head_gradients,
+            optimizer=optimizer_bytes(model, optimization),
+            working_copies=self._copies(blocks),
+            activations=around + activations,
+            micro_batch_tokens=update.tokens,
+        )
+
+    def _copies(self, blocks: int) -> int:
+        """Return the bytes of the bf16 copies that the first `blocks` blocks keep, and the head.
+
+        A copy is kept until the backward pass has used it; of a layer that is recomputed it is made
+        again.
+        """
+        compute, count = self.optimization.compute, parameter_count(self.model)
+        if compute.precision == "fp32":
+            return 0
+        again = compute.checkpointed_blocks(self.model.num_hidden_layers)
+        kept = max(0, blocks - again) + (1 if 0 < blocks <= again else 0)
+        return 2 * (kept * count.matrices_per_layer + (count.embedding if blocks else 0))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from yxanul.cards import GB
-from yxanul.config.schema import RunConfig
+from yxanul.config.schema import ModelConfig, RunConfig
 from yxanul.plan.claims.claim import TOLERANCE, Claim, Facts
 from yxanul.plan.flops import recomputed_share
-from yxanul.plan.memory import ASSUMED_LOSS_CHUNK, CARD_SHARE, activation_bytes, memory
+from yxanul.plan.memory import CARD_SHARE, Update, memory, update_memory
 from yxanul.plan.storage import disk_bytes, ram_bytes
 from yxanul.plan.tables import percent
 from yxanul.units import format_bytes
@@ -17,6 +17,7 @@ SMALL_CARD = 24 * GB
 SMALL_RAM = 32 * GB
 SMALL_DISK = 100 * GB
 DISK = 500 * GB
+_MANY = 131_072  # tokens of a pass, so many that the rest no longer decides when most is held
 
 
 def memory_claims(facts: Facts) -> tuple[Claim, ...]:
@@ -27,23 +28,18 @@ def memory_claims(facts: Facts) -> tuple[Claim, ...]:
 
 def _checkpointing(facts: Facts) -> Claim:
     """Compare the bytes that one more token keeps, without and with recomputing."""
-    model, compute = facts.config.model, facts.config.optimization.compute
-    seq_len, chunk = model.max_position_embeddings, ASSUMED_LOSS_CHUNK
+    model, optimization = facts.config.model, facts.config.optimization
 
     def per_token(checkpointing: bool) -> float:
-        switched = compute.model_copy(
-            update={
-                "gradient_checkpointing": checkpointing,
-                "checkpointed_share": 1.0,
-                "loss_chunk_tokens": chunk,
-            }
-        )
-        # Both counts hold a whole chunk of logits, which the difference leaves out.
+        switches = {"gradient_checkpointing": checkpointing, "checkpointed_share": 1.0}
+        compute = optimization.compute.model_copy(update=switches)
+        switched = optimization.model_copy(update={"compute": compute})
+        # The difference leaves out what does not grow: weights, a chunk of logits.
         few, many = (
-            activation_bytes(model, switched, tokens=tokens, seq_len=seq_len)
-            for tokens in (chunk, 2 * chunk)
+            update_memory(model, switched, update=update).activations
+            for update in (_long_pass(model, _MANY), _long_pass(model, 2 * _MANY))
         )
-        return (many - few) / chunk
+        return (many - few) / _MANY
 
     without, with_it = per_token(False), per_token(True)
     times = without / with_it
@@ -61,6 +57,10 @@ def _checkpointing(facts: Facts) -> Claim:
         times >= BATCH * (1 - TOLERANCE),
         why,
     )
+
+
+def _long_pass(model: ModelConfig, tokens: int) -> Update:
+    return Update(tokens, model.max_position_embeddings, accumulates=True)
 
 
 def _small_card(facts: Facts) -> Claim:
