@@ -1,5 +1,6 @@
 """`yxanul watch` as a user starts it: runs that go on, have ended, were killed, lie elsewhere."""
 
+import io
 import json
 import os
 import pty
@@ -7,12 +8,16 @@ import re
 import select
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from tests.train.world import BATCH_TOKENS, STAGES, STEPS, World, last_step, wait_until
+from yxanul.cli.watch_verbs import _go_on
+from yxanul.errors import InfrastructureError
 from yxanul.runfolder.layout import RunFolder
-from yxanul.watch.screen import sparkline
+from yxanul.watch.screen import screen, sparkline
 from yxanul.watch.snapshot import Watch
 
 PRICE = ("--set", "budget.usd_per_hour=3.6", "--set", "budget.hours=2")
@@ -45,6 +50,7 @@ def test_an_ended_run_is_told_with_what_it_reached_and_cost(ended, call):
     ]
     assert {stage["verdict"] for stage in told["stages"]} <= {"pass", "warn"}
     assert told["limit_s"] == 2 * 3600
+    assert 2**27 < told["memory_bytes"] < 2**36  # Python, torch and a tiny model
     assert len(told["bpb"]) == len(STAGES)
     assert all(first > now for first, now in told["bpb"].values())
     assert told["usd"]["spent"] == pytest.approx(told["seconds"]["spent"] * 0.001)
@@ -106,6 +112,29 @@ def test_a_terminal_shows_the_run_until_it_has_ended(ended):
     os.close(main)
     assert STAGES[0].encode() in shown
     assert b"Traceback" not in shown
+
+
+def test_a_mirror_that_does_not_answer_once_is_asked_again(ended, capsys):
+    whole = Watch(RunFolder(ended.root / "run")).look()
+    going_on = replace(whole, ending=None)
+    answers = iter([going_on, InfrastructureError("it did not answer"), going_on, whole])
+
+    def look():
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    _go_on(look, "s3://bucket/run", every_s=0.01)
+    assert not list(answers)
+    assert "it did not answer" not in capsys.readouterr().out  # the last look is a new one
+
+
+def test_an_old_look_says_that_it_is_one(ended):
+    seen = Watch(RunFolder(ended.root / "run")).look()
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(screen(seen, source="s3://bucket/run", trouble="as seen at 12:00:00"))
+    assert console.export_text().rstrip().endswith("as seen at 12:00:00")
 
 
 @pytest.mark.parametrize(

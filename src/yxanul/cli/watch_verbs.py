@@ -14,7 +14,7 @@ from rich.live import Live
 
 from yxanul.cli import options
 from yxanul.cli.output import print_json
-from yxanul.errors import UsageError
+from yxanul.errors import InfrastructureError, UsageError
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.mirror import bring_rows, bring_scores
 from yxanul.runfolder.storage import is_address
@@ -91,14 +91,26 @@ def _is_mirror(run: str) -> bool:
 
 
 def _go_on(look: Callable[[], Snapshot], run: str, *, every_s: float) -> None:
-    """Look again and again until the run has ended."""
+    """Look again and again until the run has ended.
+
+    A mirror that answered once and then does not is asked again: what was seen last stays, and says
+    so.
+    """
+    seen, seen_at, trouble = look(), _clock(), None
     try:
         with Live(console=Console(), auto_refresh=False, screen=False) as live:
             while True:
-                seen = look()
-                live.update(screen(seen, source=run), refresh=True)
+                live.update(screen(seen, source=run, trouble=trouble), refresh=True)
                 if seen.has_ended:
                     return
                 time.sleep(every_s)
+                try:
+                    seen, seen_at, trouble = look(), _clock(), None
+                except InfrastructureError as error:
+                    trouble = f"as seen at {seen_at}, asked again every {every_s:g} s: {error}"
     except KeyboardInterrupt:
         return  # the way to leave, and nobody's failure
+
+
+def _clock() -> str:
+    return time.strftime("%H:%M:%S")

@@ -24,6 +24,7 @@ def snapshot_json(seen: Snapshot) -> dict[str, Any]:
         "newest": seen.newest,
         "row_age_s": seen.row_age_s,
         "bpb": {domain: [values[0], values[-1]] for domain, values in seen.scores.items()},
+        "memory_bytes": seen.memory_bytes,
         "seconds": None if forecast is None else asdict(forecast),
         "usd": None if usd is None else asdict(usd),
         "limit_s": seen.limit_s,

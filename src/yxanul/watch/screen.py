@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from yxanul.units import HOUR_S, format_count, format_duration, format_usd
+from yxanul.units import HOUR_S, format_bytes, format_count, format_duration, format_usd
 from yxanul.watch.snapshot import Snapshot, StageView
 
 if TYPE_CHECKING:
@@ -23,8 +23,11 @@ _LEAST_SILENT_S = 60.0
 _TONES = {"pass": "green", "warn": "yellow", "extend": "yellow", "rollback": "yellow"}
 
 
-def screen(seen: Snapshot, *, source: str) -> Group:
-    """Return a look at a run; `source` is what the user called it."""
+def screen(seen: Snapshot, *, source: str, trouble: str | None = None) -> Group:
+    """Return a look at a run; `source` is what the user called it.
+
+    `trouble` says why it is an old look.
+    """
     from rich.console import Group
     from rich.text import Text
 
@@ -36,6 +39,8 @@ def screen(seen: Snapshot, *, source: str) -> Group:
     parts += [Text(), *_cost(seen)]
     if seen.incidents:
         parts += [Text(), _incidents(seen)]
+    if trouble is not None:
+        parts += [Text(), Text(trouble, style="yellow")]
     return Group(*parts)
 
 
@@ -107,6 +112,8 @@ def _newest(seen: Snapshot) -> RenderableType:
     speeds = _numbers(seen, "tokens_per_s")
     mfu = "" if row.get("mfu") is None else f"MFU {row['mfu']:.1%} (PaLM)"
     table.add_row("tokens/s", f"{row['tokens_per_s']:,.0f}", f"{sparkline(speeds)}  {mfu}".rstrip())
+    if seen.memory_bytes is not None:
+        table.add_row("memory", format_bytes(seen.memory_bytes), "at most until now")
     return table
 
 

@@ -19,7 +19,7 @@ from yxanul.runfolder.exits import ExitRecord, read_exit
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt, current_branch, is_on
 from yxanul.runfolder.rows import Row, refuse_unplaced
-from yxanul.runfolder.spending import parse_payment
+from yxanul.runfolder.spending import Payment, parse_payment
 from yxanul.runfolder.verdicts import read_verdicts
 from yxanul.watch.held_out import HeldOutScores
 from yxanul.watch.incidents import Incident, incidents
@@ -66,6 +66,8 @@ class Snapshot:
     row_age_s: float | None
     """Since the newest row was written."""
     forecast: Forecast | None
+    memory_bytes: int | None
+    """The most that the process has held; None: not known yet."""
     usd_per_hour: float | None
     limit_s: float | None
     incidents: tuple[Incident, ...]
@@ -98,6 +100,7 @@ class Watch:
         self._metrics = RowTail(folder.metrics)
         self._spending = RowTail(folder.spending)
         self._pace = Pace(self._config.model)
+        self._paid: Payment | None = None
         self._scores = HeldOutScores(folder.scores)
 
     def look(self) -> Snapshot:
@@ -134,6 +137,7 @@ class Watch:
             scores=self._scores.read(branch),
             row_age_s=_age_s(folder),
             forecast=self._pace.forecast(course, stage=stage or 0, stage_step=done),
+            memory_bytes=None if self._paid is None else self._paid.memory_bytes,
             usd_per_hour=budget.usd_per_hour,
             limit_s=limit_s(budget),
             incidents=tuple(incidents(folder, self._metrics.rows)),
@@ -152,7 +156,8 @@ class Watch:
         if first == 1:  # the file is new, or was written anew: a mirror's copy is
             self._pace = Pace(self._config.model)
         for number, row in enumerate(new, start=first):
-            self._pace.add(parse_payment(row, place=f"{self._folder.spending}, line {number}"))
+            self._paid = parse_payment(row, place=f"{self._folder.spending}, line {number}")
+            self._pace.add(self._paid)
 
     def _place(self, course: Sequence[StagePlan], rows: Sequence[Row]) -> tuple[int | None, int]:
         """Return where in the course the newest row stands, and the steps done in that stage."""
