@@ -212,6 +212,23 @@ def test_weights_gradients_and_moments_take_sixteen_bytes_a_parameter():
     assert saved == 4 * parameter_count(config.model).matrices
 
 
+def test_zero1_shares_the_matrices_moments_among_the_processes():
+    config = load_config(CONFIGS, overrides=["compute.zero1=true"])
+    count = parameter_count(config.model)
+    alone, shared = (memory(config, processes=processes).optimizer for processes in (1, 8))
+    assert alone == 8 * count.total
+    assert alone - shared == 8 * count.matrices * 7 / 8
+    whole = load_config(CONFIGS)
+    assert memory(whole, processes=8).optimizer == memory(whole).optimizer
+
+
+def test_processes_share_a_step_and_always_hold_gradients():
+    config = load_config(CONFIGS, overrides=["training.batch_tokens=65536"])
+    one, eight = (memory(config, micro_batch_tokens=65_536, processes=n) for n in (1, 8))
+    assert (one.micro_batch_tokens, eight.micro_batch_tokens) == (65_536, 8192)
+    assert eight.gradients > 4 * parameter_count(config.model).total > one.gradients
+
+
 def test_switches_move_the_memory_the_right_way():
     model = load_config(CONFIGS).model
 

@@ -61,6 +61,7 @@ def test_a_budget_is_answered_in_parameters(plan):
         (["--gpus", "8xRTX-4091"], ["did you mean RTX-4090?"]),
         (["--gpus", "8xH800"], ["--gpus '8xH800'", *(card.name for card in CARDS)]),
         (["--gpus", "8xA100-80G"], ["write A100-80GB"]),
+        (["--gpus", "2xCPU"], ["--gpus '2xCPU'", "yxanul preflight"]),
         (["--gpus", "8xA100"], ["A100-40GB or A100-80GB"]),
         (["--gpus", "0xA100"], ["from 1 to 99,999"]),
         (["--gpus", "100000xH100"], ["from 1 to 99,999"]),

@@ -154,6 +154,11 @@ def parse_gpus(text: str) -> tuple[int, Card]:
 
 
 def _find_card(word: str, text: str) -> Card:
+    if word.lower() == "cpu":
+        raise UsageError(
+            f"--gpus {text!r}: no two CPUs are alike, so the table has none; `yxanul preflight` "
+            "measures this machine's, and plans with what it measured"
+        )
     names = {_plain(name): card for name, card in _CARD.items()}
     wanted = _plain(word)
     if wanted in names:

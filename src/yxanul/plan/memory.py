@@ -49,18 +49,21 @@ class Memory:
         )
 
 
-def memory(config: RunConfig, *, micro_batch_tokens: int | None = None) -> Memory:
-    """Return the memory of the stage and phase that need most, with `auto` precision as bf16.
+def memory(
+    config: RunConfig, *, micro_batch_tokens: int | None = None, processes: int = 1
+) -> Memory:
+    """Return one process' memory in the stage and phase that need most, `auto` precision as bf16.
 
     `micro_batch_tokens` stands in for the configuration's; a pass holds at least one sequence.
     """
     asked = micro_batch_tokens or config.optimization.compute.micro_batch_tokens or ASSUMED_TOKENS
     passes = []
     for stage in config.stages:
-        batch = stage.training.batch_tokens
+        batch = stage.training.batch_tokens // processes
         for phase in stage.training.seq_len_curriculum:
-            tokens = min(batch, max(asked, phase.seq_len))
-            update = Update(tokens, phase.seq_len, accumulates=tokens < batch)
+            tokens = max(min(batch, asked), phase.seq_len)
+            there = processes > 1 or tokens < batch
+            update = Update(tokens, phase.seq_len, accumulates=there, processes=processes)
             passes.append(update_memory(config.model, config.optimization, update=update))
     return max(passes, key=lambda need: (need.total, need.micro_batch_tokens))
 
@@ -73,6 +76,8 @@ class Update:
     seq_len: int
     accumulates: bool
     """Whether gradients are there already: of an earlier pass, or of ranks that exchange them."""
+    processes: int = 1
+    """Ranks, which share the optimizer's state out among them where `compute.zero1` says so."""
 
 
 def update_memory(
@@ -83,14 +88,14 @@ def update_memory(
     return max((at.loss(), *at.layers(), at.embedding()), key=lambda held: held.total)
 
 
-def largest_micro_batch(config: RunConfig, card_bytes: int) -> int | None:
-    """Return the most tokens of one forward pass, a power of two, that fit a card.
+def largest_micro_batch(config: RunConfig, card_bytes: int, *, processes: int = 1) -> int | None:
+    """Return the most tokens of one forward pass, a power of two, that fit each of several cards.
 
     None: not even one sequence of the longest phase fits.
     """
     tokens = MOST_TOKENS
     while True:
-        need = memory(config, micro_batch_tokens=tokens)
+        need = memory(config, micro_batch_tokens=tokens, processes=processes)
         if need.total <= CARD_SHARE * card_bytes:
             return need.micro_batch_tokens
         if tokens == 1:
@@ -98,11 +103,19 @@ def largest_micro_batch(config: RunConfig, card_bytes: int) -> int | None:
         tokens //= 2
 
 
-def optimizer_bytes(model: ModelConfig, optimization: OptimizationConfig) -> int:
-    """Return the bytes of the moments: two per parameter for AdamW, one for Muon's matrices."""
+def optimizer_bytes(
+    model: ModelConfig, optimization: OptimizationConfig, *, processes: int = 1
+) -> int:
+    """Return the bytes of the moments: two per parameter for AdamW, one for Muon's matrices.
+
+    Under `compute.zero1` it is the process that holds most: the embedding, which has one owner, and
+    its part of the matrices.
+    """
     count = parameter_count(model)
-    single = count.matrices if optimization.optimizer.name == "muon" else 0
-    return FP32_BYTES * (2 * count.total - single)
+    sharers = processes if optimization.compute.zero1 else 1
+    per_matrix = 1 if optimization.optimizer.name == "muon" else 2
+    rest = count.total - count.matrices
+    return FP32_BYTES * (per_matrix * -(-count.matrices // sharers) + 2 * rest)
 
 
 def kept_bytes(model: ModelConfig, compute: ComputeConfig, *, seq_len: int) -> int:
@@ -200,7 +213,7 @@ class _Instants:
         return Memory(
             weights=FP32_BYTES * count.total,
             gradients=FP32_BYTES * there + head_gradients,
-            optimizer=optimizer_bytes(model, optimization),
+            optimizer=optimizer_bytes(model, optimization, processes=update.processes),
             working_copies=self._copies(blocks),
             activations=around + activations,
             micro_batch_tokens=update.tokens,

@@ -93,11 +93,12 @@ def _memory_table(plan: Plan) -> RenderableType:
         table.add_row(name, format_bytes(size))
     return explained(
         table,
-        "An estimate by arithmetic; a machine needs somewhat more. Activations are "
-        f"what the backward pass needs again, for {need.micro_batch_tokens:,} tokens at a time; a "
-        "smaller micro_batch_tokens needs less. The machine around it: "
-        f"{format_bytes(plan.ram_bytes)} of main memory when {plan.bill.machine.count} processes "
-        f"resume, {_disk(plan)} of disk for shards and checkpoints.",
+        "By arithmetic, at the instant of an update when most is held; torch itself and scraps of "
+        "memory come on top. Activations are what the backward pass needs again, for "
+        f"{need.micro_batch_tokens:,} tokens at a time; a smaller micro_batch_tokens needs less. "
+        f"The machine around it: {format_bytes(plan.ram_bytes)} of main memory when "
+        f"{plan.bill.machine.count} processes resume, {_disk(plan)} of disk for shards and "
+        "checkpoints.",
     )
 
 

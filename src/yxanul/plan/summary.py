@@ -79,7 +79,7 @@ def plan_run(config: RunConfig, wishes: Wishes | None = None) -> Plan:
         model=config.model,
         count=parameter_count(config.model),
         flops=_flops_by_length(config),
-        memory=_memory(config, machines[0] if wishes.gpus is not None else None),
+        memory=_memory(config, machines[0], is_chosen=wishes.gpus is not None),
         stages=_stage_plans(config, bills[0]),
         bills=bills,
         chosen=wishes.gpus is not None,
@@ -118,14 +118,14 @@ def _stage_plans(config: RunConfig, bill: Bill) -> tuple[StagePlan, ...]:
     )
 
 
-def _memory(config: RunConfig, chosen: Machine | None) -> Memory:
+def _memory(config: RunConfig, machine: Machine, *, is_chosen: bool) -> Memory:
     """Count for what fits the chosen card, where the configuration leaves the choice open."""
-    if chosen is None or chosen.card.memory_bytes is None:
-        return memory(config)
-    if config.optimization.compute.micro_batch_tokens is not None:
-        return memory(config)
-    most = largest_micro_batch(config, chosen.card.memory_bytes)
-    return memory(config, micro_batch_tokens=min(ASSUMED_TOKENS, most or 1))
+    is_open = config.optimization.compute.micro_batch_tokens is None
+    if not is_chosen or machine.card.memory_bytes is None or not is_open:
+        return memory(config, processes=machine.count)
+    most = largest_micro_batch(config, machine.card.memory_bytes, processes=machine.count)
+    tokens = min(ASSUMED_TOKENS, most or 1)
+    return memory(config, micro_batch_tokens=tokens, processes=machine.count)
 
 
 def _notes(config: RunConfig, machine: Machine, *, is_mfu_assumed: bool) -> tuple[str, ...]:
@@ -145,11 +145,12 @@ def _how_it_fits(config: RunConfig, machine: Machine) -> str | None:
     if card.memory_bytes is None:
         return f"{card.name} is sold with several sizes of memory, so nothing is said of its fit."
     size = f"{card.memory_bytes / 1e9:.0f} GB of one {card.name}"
-    most = largest_micro_batch(config, card.memory_bytes)
+    most = largest_micro_batch(config, card.memory_bytes, processes=machine.count)
     if most is None:
         return f"One sequence does not fit the {size}: another card, or gradient_checkpointing."
     asked = config.optimization.compute.micro_batch_tokens
-    if asked is not None and memory(config).micro_batch_tokens > most:
+    planned = memory(config, processes=machine.count).micro_batch_tokens
+    if asked is not None and planned > most:
         return f"compute.micro_batch_tokens={asked:,} does not fit the {size}; {most:,} tokens do."
     return f"{most:,} tokens at a time fit the {size}."
 
