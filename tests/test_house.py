@@ -20,17 +20,19 @@ SRC = Path(__file__).parents[1] / "src"
 
 # A room imports only from floors below its own; rooms on one floor never import one another.
 # cards stands at the bottom since plan and hardware, on one floor, read its one table of peaks.
+# report stands above watch, whose forecast it holds against the end; train writes the report.
 # preflight stands above bench, whose measurement of a step it judges by the plan.
 FLOORS = {
     0: "errors units failpoints cards",
     1: "config runfolder",
     2: "model data parallel curriculum plan hardware",
-    3: "optim evaluate export report watch",
-    4: "train",
-    5: "lab serve bench supervise",
-    6: "preflight",
-    7: "cli",
-    8: "trainer __main__",
+    3: "optim evaluate export watch",
+    4: "report",
+    5: "train",
+    6: "lab serve bench supervise",
+    7: "preflight",
+    8: "cli",
+    9: "trainer __main__",
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
 

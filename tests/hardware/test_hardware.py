@@ -12,7 +12,7 @@ from tests.model.tiny import shape
 from yxanul.config.schema import ComputeConfig
 from yxanul.errors import UsageError
 from yxanul.hardware.choices import freeze_compute, pick_device
-from yxanul.hardware.device import cpu_flags
+from yxanul.hardware.device import cpu_flags, memory_bytes, most_held_bytes
 from yxanul.hardware.peak import gemm_flops
 
 CPU = torch.device("cpu")
@@ -109,3 +109,13 @@ def test_freed_memory_is_spoken_of_in_one_phrase():
         [sys.executable, "-c", program], cwd=SRC, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() in {"active", "refused by mallopt", "not available (no glibc)"}
+
+
+def test_the_most_that_was_held_is_this_processs_and_never_falls():
+    before = most_held_bytes(CPU)
+    assert 2**26 < before < memory_bytes(CPU)  # Python and torch alone are more than 64 MiB
+    held = torch.ones(before // 4 + 2**26)
+    grown = most_held_bytes(CPU)
+    assert grown > before
+    del held
+    assert most_held_bytes(CPU) >= grown

@@ -5,12 +5,18 @@ import math
 import re
 import statistics
 from datetime import datetime, timezone
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 from tests.report.reading import Value, resolve
+from yxanul.config.load import parse_config
 from yxanul.curriculum.bootstrap import relative_change
+from yxanul.curriculum.stages import plan_stages
+from yxanul.plan.memory import memory
+from yxanul.runfolder.spending import read_payments
+from yxanul.watch.pace import Pace
 
 Z = 1.959963984540054
 
@@ -19,9 +25,16 @@ def recompute(root: Path, value: Value) -> Any:
     """Compute a value again from what its addresses hold."""
     if value.how == "file":
         return (root / value.sources[0].rstrip("#")).read_text(encoding="utf-8")
+    if value.how == "memory":
+        return planned_memory(root)
     if value.how == "spent":
         # Of one run among several the folder's name stands before the file's.
         return seconds_of_steps(root / unquote(value.sources[0].partition("metrics.jsonl")[0]))
+    if value.how == "off forecast":
+        wall = sum(resolve(root, source) for source in value.sources[:-3])
+        return wall / forecast_at(root, value.sources[-3]) - 1
+    if value.how == "forecast":
+        return forecast_at(root, value.sources[0])
     if value.how in OF_ADDRESSES:
         return OF_ADDRESSES[value.how](*value.sources)
     held = [resolve(root, source) for source in value.sources]
@@ -66,6 +79,30 @@ def parameters(model: dict) -> int:
     return model["vocab_size"] * width + layers + width
 
 
+def forecast_at(root: Path, source: str) -> float:
+    """Let a look at the run have come when its spending ended with the row of an address."""
+    line = int(re.fullmatch(r"spending\.jsonl:(\d+)#/seconds", source)[1])
+    config = settings_of(root)
+    course, pace = plan_stages(config), Pace(config.model)
+    payments = read_payments(root / "spending.jsonl")[:line]
+    for payment in payments:
+        pace.add(payment)
+    steps = [plan.config.training.batch_tokens for plan in course for _ in range(plan.total_steps)]
+    trained = list(accumulate(steps)).index(payments[-1].tokens_spent) + 1
+    stage = max(plan.index for plan in course if plan.first_step < trained)
+    done = trained - course[stage].first_step
+    return pace.forecast(course, stage=stage, stage_step=done).whole
+
+
+def planned_memory(root: Path) -> int:
+    """Plan the memory as `yxanul plan` does."""
+    return memory(settings_of(root)).total
+
+
+def settings_of(root: Path):
+    return parse_config((root / "config.yaml").read_text(), "config.yaml")
+
+
 def seconds_of_steps(root: Path) -> float:
     """Give every step the seconds of the next logged row of its attempt, and sum."""
     rows = [json.loads(line) for line in (root / "metrics.jsonl").read_text().splitlines()]
@@ -95,6 +132,7 @@ OF_VALUES = {
     "parameters": parameters,
     "spent tokens": lambda before, now, start: before + now - start,
     "sum": lambda *held: sum(held),
+    "whole steps": lambda tokens, batch: tokens // batch,
 }
 OF_LISTS = {
     "bits per byte": lambda nats, size: sum(nats) / sum(size) / math.log(2),

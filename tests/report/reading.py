@@ -124,12 +124,14 @@ def shown_number(text: str) -> tuple[float, float]:
     if time and any(time.groups()):
         hours, minutes, seconds = (int((part or "0").replace(",", "")) for part in time.groups())
         return hours * 3600 + minutes * 60 + seconds, 30.0 if time[1] else 0.5
-    match = re.fullmatch(r"\$?([+−]?)([\d,]+)(\.\d+)?(e[+-]\d+)?([KMBTP]?)( %| pp)?", text)
+    match = re.fullmatch(r"\$?([+−]?)([\d,]+)(\.\d+)?(e[+-]\d+)?([KMBTP]?)( %| pp| [KMG]iB)?", text)
     assert match, text
     scale = {"": 1, "K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12, "P": 1e15}[match[5]]
-    scale *= (0.01 if match[6] else 1) * float(f"1{match[4] or ''}")
+    units = {" KiB": 2.0**10, " MiB": 2.0**20, " GiB": 2.0**30, " %": 0.01, " pp": 0.01}
+    scale *= units.get((match[6] or "").replace("\N{NO-BREAK SPACE}", " "), 1.0)
+    scale *= float(f"1{match[4] or ''}")
     number = float(match[2].replace(",", "") + (match[3] or "")) * scale
     digits = len(match[3] or ".") - 1
     # format_count drops zeros at the end, so its last digit may be the second behind the point.
-    digits = max(digits, 2) if match[5] else digits
+    digits = max(digits, 2) if match[5] or "iB" in (match[6] or "") else digits
     return -number if match[1] == "−" else number, 0.5 * 10.0**-digits * scale

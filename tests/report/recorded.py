@@ -130,8 +130,11 @@ class Recorder:
         outcome = {"training_s": 176.093, "evaluation_s": 23.123}
         record = {"code": code, "reason": reason, "outcome": outcome, "ended_at": 1795544170.3}
         write_json(self.folder.exit_record, record)
-        for payment in (Payment(0, 20.5, 2048, 3.25, 64), Payment(0, 150.75, 700_000, 18.5, 64),
-                        Payment(1, 61.25, 1_013_760, 5.125, 256)):  # fmt: skip
+        held = 1_234_567_168
+        for payment in (Payment(0, 20.5, 2048, 3.25, 64, held),
+                        Payment(0, 45.5, 102_400, 3.25, 64, held),
+                        Payment(0, 150.75, 700_000, 18.5, 64, held),
+                        Payment(1, 61.25, 1_013_760, 5.125, 256, held - 4096)):  # fmt: skip
             record_payment(self.folder.spending, payment)
 
     def _attempt(self, attempt: int, **row: object) -> None:

@@ -17,8 +17,8 @@ from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.rows import append_row
 
 MOST_BYTES = 8_000_000
-SECTIONS = ["summary", "loss", "bpb", "forgetting", "gates", "expected", "history", "cost"]
-SECTIONS += ["tokens", "speed", "samples", "sources", "environment", "reproduce"]
+SECTIONS = ["summary", "loss", "bpb", "forgetting", "gates", "expected", "planned"]
+SECTIONS += ["history", "cost", "tokens", "speed", "samples", "sources", "environment", "reproduce"]
 
 
 def read(root) -> Page:

@@ -16,7 +16,7 @@ from yxanul.runfolder.spending import (
 def test_the_seconds_of_all_processes_add_up(tmp_path):
     path = tmp_path / "spending.jsonl"
     assert next_process(read_payments(path)) == 0
-    for figures in ((0, 10.0, 100), (0, 20.0, 200), (1, 5.0, 150), (1, 7.5, 300, 2.5, 64)):
+    for figures in ((0, 10.0, 100), (0, 20.0, 200), (1, 5.0, 150), (1, 7.5, 300, 2.5, 64, 2**40)):
         record_payment(path, Payment(*figures))
     assert next_process(read_payments(path)) == 2
     assert read_spending(path) == Spending(27.5, 300)
@@ -30,7 +30,7 @@ def test_tokens_that_are_left_cost_what_the_others_did():
 def test_rows_of_an_older_version_are_read(tmp_path):
     path = tmp_path / "spending.jsonl"
     path.write_text('{"process": 0, "seconds": 1.5, "tokens_spent": 3}\n')
-    assert read_payments(path) == [Payment(0, 1.5, 3, 0.0, None)]
+    assert read_payments(path) == [Payment(0, 1.5, 3, 0.0, None, None)]
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,7 @@ def test_rows_of_an_older_version_are_read(tmp_path):
         '{"a": 1}',
         '{"process": 0, "seconds": 1, "tokens_spent": 3, "scoring_s": "much"}',
         '{"process": 0, "seconds": 1, "tokens_spent": 3, "seq_len": -64}',
+        '{"process": 0, "seconds": 1, "tokens_spent": 3, "memory_bytes": [1]}',
     ],
 )
 def test_a_damaged_row_is_named(tmp_path, row):

@@ -2,6 +2,8 @@
 
 import os
 import platform
+import resource
+import sys
 from pathlib import Path
 
 import torch
@@ -24,6 +26,14 @@ def memory_bytes(device: torch.device) -> int:
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = _CONTAINER_LIMIT.read_text().strip() if _CONTAINER_LIMIT.is_file() else "max"
     return min(machine, int(limit)) if limit.isdecimal() else machine
+
+
+def most_held_bytes(device: torch.device) -> int:
+    """Return the most that tensors held on the card, or that this whole process held on a CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most  # macOS alone counts in bytes
 
 
 def cpu_flags() -> frozenset[str]:

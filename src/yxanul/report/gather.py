@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from yxanul.config.load import parse_config
 from yxanul.config.problems import check
-from yxanul.config.schema import ModelConfig
+from yxanul.config.schema import ModelConfig, RunConfig
 from yxanul.config.yamltext import Document, read_document
+from yxanul.curriculum.stages import StagePlan, plan_stages
 from yxanul.data.manifest import MANIFEST_NAME, load_manifest
 from yxanul.errors import ConfigError, CorruptDataError, UsageError
 from yxanul.report.measures import SkillScore, read_skills
@@ -42,6 +44,10 @@ class Run:
     config: Record | None = None
     config_text: str = ""
     model: ModelConfig | None = None
+    settings: RunConfig | None = None
+    """The configuration as this version reads it; None: it is another version's."""
+    course: tuple[StagePlan, ...] = ()
+    """The stages by the settings, before any gate changed them."""
     environment: Record | None = None
     exit: Record | None = None
     manifest: Record | None = None
@@ -79,6 +85,7 @@ def gather(root: Path) -> Run:
             row.need_count(key)
     gates = read_records(folder.gates)
     config, text = _read_config(folder.config)
+    settings = _read_settings(text)
     return Run(
         name=root.resolve().name,
         metrics=metrics,
@@ -96,6 +103,8 @@ def gather(root: Path) -> Run:
         config=config,
         config_text=text,
         model=_read_model(config),
+        settings=settings,
+        course=() if settings is None else plan_stages(settings),
         environment=read_record(folder.environment),
         exit=read_record(folder.exit_record),
         manifest=_read_manifest(folder),
@@ -149,6 +158,14 @@ def _read_config(path: Path) -> tuple[Record | None, str]:
     except ConfigError as error:
         raise CorruptDataError(f"{error}; bring a good copy of the run's file back") from error
     return Record(path, path.name, values), path.read_text(encoding="utf-8")
+
+
+def _read_settings(text: str) -> RunConfig | None:
+    """Return the configuration whole; None where keys of today's schema are missing or others."""
+    try:
+        return parse_config(text, "config.yaml") if text else None
+    except ConfigError:
+        return None
 
 
 def _read_model(config: Record | None) -> ModelConfig | None:

@@ -21,11 +21,12 @@ from yxanul.report.figures import Chart
 from yxanul.report.forgetting import forgetting_matrix, skill_matrix
 from yxanul.report.gather import Run
 from yxanul.report.not_run import not_run
+from yxanul.report.planned import planned_lines
 from yxanul.report.skill_charts import skill_charts
 from yxanul.report.skills import skills
 from yxanul.report.summary import summary
 from yxanul.report.templates import template_environment
-from yxanul.report.traced import Traced
+from yxanul.report.traced import Cited, Traced
 from yxanul.report.transfer import transfer
 from yxanul.report.verdicts import SKILL_CHECKS, cards
 from yxanul.report.words import origin
@@ -39,6 +40,7 @@ _CONTENTS = (
     ("forgetting", "Forgetting"),
     ("gates", "Gates"),
     ("expected", "Promised"),
+    ("planned", "Planned"),
     ("history", "Attempts"),
     ("cost", "Cost"),
     ("tokens", "Tokens"),
@@ -71,6 +73,7 @@ def render(run: Run) -> str:
         skill_matrix=skill_matrix(run),
         transfer=transfer(run),
         expected=expected_rows(run),
+        planned=planned_lines(run),
         vocabulary=run.config.number("model", "vocab_size") if run.config is not None else None,
         cards=cards(run),
         has_skill_checks=any(check.find("id") in SKILL_CHECKS for check in run.checks),
@@ -129,6 +132,7 @@ def _environment() -> Environment:
     environment.filters["breakable"] = _breakable
     environment.filters["figure"] = _figure
     environment.tests["traced"] = _is_traced
+    environment.tests["cited"] = _is_cited
     return environment
 
 
@@ -154,3 +158,7 @@ def _breakable(text: str) -> Markup:
 
 def _is_traced(value: object) -> bool:
     return isinstance(value, Traced)
+
+
+def _is_cited(value: object) -> bool:
+    return isinstance(value, Cited)

@@ -60,6 +60,8 @@ FORMULAS = {
     "distinct": "how many different entries the list has",
     "dollars": "the seconds of all processes, in hours, times the price of an hour",
     "file": "the whole file",
+    "forecast": "as `yxanul watch` showed it at that row: tokens left at the pace until then, and "
+    "scores left at what those before took",
     "gain": "one minus the first divided by the second",
     "gold change": "bits per byte of the first two lists divided by those of the last two, minus "
     "one",
@@ -68,7 +70,9 @@ FORMULAS = {
     "mean": "the mean of the list",
     "mean gain": "the mean, over pairs, of one minus the first divided by the second",
     "median": "the median of the column",
+    "memory": "weights, gradients, optimizer state, activations: counted from shape and settings",
     "named": "the step in the file's name",
+    "off forecast": "the seconds of all processes, divided by the forecast, minus one",
     "paired change": "the first list's sum divided by the second's, minus one",
     "paired high": "one-sided 95 % bound above that change, by drawing documents (10,000 times)",
     "paired low": "one-sided 95 % bound below that change, by drawing documents (10,000 times)",
@@ -77,6 +81,7 @@ FORMULAS = {
     "spent": "each row's step_s times the steps since the row before, summed",
     "spent tokens": "spent before the attempt, plus tokens seen now, minus those seen at its start",
     "sum": "the sum",
+    "whole steps": "the first divided by the second, rounded down",
     "wilson high": "the upper end of Wilson's 95 % interval of the mean",
     "wilson low": "the lower end of Wilson's 95 % interval of the mean",
 }

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from urllib.parse import unquote
 
 from yxanul.report.traced import FORMULAS, Traced
-from yxanul.units import format_count, format_duration
+from yxanul.units import format_bytes, format_count, format_duration
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -50,6 +50,7 @@ FORMATS: dict[str, Callable[[float], str]] = {
     "perplexity": lambda value: f"{value:,.1f}",
     "plain": lambda value: f"{MINUS if value < 0 else ''}{abs(value):.4g}",
     "duration": format_duration,
+    "bytes": format_bytes,
     "usd": lambda value: f"${value:,.2f}",
 }
 """How a kind of number is written; `bpb` in bits per byte, `change`, `share` and `points` as shares

@@ -29,6 +29,8 @@ class Payment:
     """Of these seconds, those of scores and skills."""
     seq_len: int | None = None
     """Sequence length of the newest tokens; None: an older version did not say."""
+    memory_bytes: int | None = None
+    """The most that the main process has held: its tensors on a card, all of it on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,10 @@ def read_payments(path: Path) -> list[Payment]:
 def parse_payment(row: Row, *, place: str) -> Payment:
     """Return a row; a damaged one is a `CorruptDataError` that names `place`."""
     process, seconds, tokens = (row.get(key) for key in ("process", "seconds", "tokens_spent"))
-    scoring_s, seq_len = row.get("scoring_s", 0.0), row.get("seq_len")
-    figures = (process, seconds, tokens, scoring_s, 0 if seq_len is None else seq_len)
+    scoring_s = row.get("scoring_s", 0.0)
+    seq_len, memory_bytes = row.get("seq_len"), row.get("memory_bytes")
+    later = (0 if value is None else value for value in (seq_len, memory_bytes))
+    figures = (process, seconds, tokens, scoring_s, *later)
     if not all(isinstance(value, int | float) and 0 <= value < _MOST for value in figures):
         raise CorruptDataError(f"{place} is damaged; delete that line")
-    return Payment(process, seconds, tokens, scoring_s, seq_len)  # type: ignore[arg-type]
+    return Payment(process, seconds, tokens, scoring_s, seq_len, memory_bytes)  # type: ignore[arg-type]

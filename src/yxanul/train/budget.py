@@ -54,13 +54,15 @@ class BudgetClock:
         """Whether nothing of the budget is left."""
         return self._limit_s is not None and self.spent_s >= self._limit_s
 
-    def record(self, tokens_spent: int, *, scoring_s: float, seq_len: int) -> None:
+    def record(
+        self, tokens_spent: int, *, scoring_s: float, seq_len: int, memory_bytes: int
+    ) -> None:
         """Write down what has been spent so far, `scoring_s` of it on scores.
 
-        `seq_len` is that of the newest tokens.
+        `seq_len` is that of the newest tokens, `memory_bytes` the most that was held until now.
         """
         seconds = time.monotonic() - self._begin
-        payment = Payment(self._process, seconds, tokens_spent, scoring_s, seq_len)
+        payment = Payment(self._process, seconds, tokens_spent, scoring_s, seq_len, memory_bytes)
         record_payment(self._path, payment)
         self._pace.add(payment)
 

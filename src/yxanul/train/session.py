@@ -13,6 +13,7 @@ from yxanul.curriculum.course import read_course
 from yxanul.curriculum.stages import StagePlan, seq_len_at
 from yxanul.data.tokenizer import Tokenizer
 from yxanul.errors import NumericsError
+from yxanul.hardware.device import most_held_bytes
 from yxanul.model.transformer import Transformer
 from yxanul.plan.flops import flops_per_token
 from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name
@@ -102,7 +103,12 @@ class Session:
         plan = self.stage_plan(position.stage)
         newest = max(0, position.stage_step - 1)
         seq_len = seq_len_at(plan.config.training, newest, total_steps=plan.base_steps)
-        self.budget.record(position.tokens_spent, scoring_s=self.scoring_s, seq_len=seq_len)
+        self.budget.record(
+            position.tokens_spent,
+            scoring_s=self.scoring_s,
+            seq_len=seq_len,
+            memory_bytes=most_held_bytes(self.engine.device),
+        )
 
     def forecast(self, plan: StagePlan, position: Position) -> Forecast | None:
         """Return what the stages of this command will cost; None after its very first row."""

@@ -1,0 +1,150 @@
+"""What was planned of a run, beside what came of it: steps, wall clock, memory, use of the card.
+
+The one idea: a plan is judged by the run it was made for. The forecast is the one that the run
+showed after a tenth of its tokens, made again from the rows that stood there then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from yxanul.cards import card_of_device
+from yxanul.plan.hardware import machine
+from yxanul.plan.memory import memory
+from yxanul.report.cost import cost
+from yxanul.report.course import stage_verdict
+from yxanul.report.gather import Run
+from yxanul.report.records import Record
+from yxanul.report.summary import median_speed
+from yxanul.report.traced import Cited, Story, Traced
+from yxanul.runfolder.spending import parse_payment
+from yxanul.watch.pace import Pace
+
+_FORECAST_AFTER = 0.1  # of the tokens
+
+
+@dataclass(frozen=True)
+class Line:
+    """One figure; None = not known."""
+
+    name: Story
+    planned: Traced | Cited | None
+    measured: Traced | None
+    note: Story
+
+
+def planned_lines(run: Run) -> tuple[Line, ...]:
+    """Return the figures that were planned; none where this version cannot read the settings."""
+    if run.settings is None:
+        return ()
+    return (*_steps(run), *_wall_clock(run), *_memory(run), *_mfu(run))
+
+
+def _steps(run: Run) -> list[Line]:
+    return [_stage_steps(run, index) for index in range(len(run.course))]
+
+
+def _stage_steps(run: Run, index: int) -> Line:
+    assert run.config is not None
+    plan, place = run.course[index], ("stages", index, "training")
+    where = tuple(run.config.source(*place, key) for key in ("total_tokens", "batch_tokens"))
+    steps = Traced(plan.base_steps, where, "whole steps")
+    own = [row for row in run.metrics if row.find("stage") == plan.name and run.belongs(row)]
+    done = own[-1].number("stage_step") if own else None
+    is_over = stage_verdict(run, plan.name) is not None
+    name = run.config.text("stages", index, "name")
+    return Line(
+        name=("steps of ", name or plan.name),
+        planned=steps,
+        measured=done,
+        note=() if is_over else ("not over yet",) if own else ("not begun",),
+    )
+
+
+def _wall_clock(run: Run) -> list[Line]:
+    forecast, spent = _forecast(run), cost(run)
+    if forecast is None or spent is None:
+        return []
+    note: Story = ("the run is not over",)
+    if stage_verdict(run, run.course[-1].name) is not None:
+        share = spent.wall.number / forecast.number - 1
+        where = (*spent.wall.sources, *forecast.sources)
+        note = (Traced(share, where, "off forecast", "change"), " against the forecast")
+    if spent.starts.number > 1 or len(run.attempts) > 1:
+        note = (*note, "; restarts and rollbacks are in none")
+    name = ("wall clock, forecast after a tenth of the tokens",)
+    return [Line(name, forecast.shown_as("duration"), spent.wall, note)]
+
+
+def _forecast(run: Run) -> Traced | None:
+    """Return the seconds of the whole run as they were forecast after a tenth of its tokens.
+
+    None where the run has not come so far, or had gone back before.
+    """
+    assert run.settings is not None
+    wanted = _FORECAST_AFTER * sum(plan.tokens for plan in run.course)
+    pace = Pace(run.settings.model)
+    for row in run.spending:
+        payment = parse_payment(row.values, place=f"{row.path}, line {row.line}")
+        pace.add(payment)
+        if payment.tokens_spent >= wanted:
+            return _forecast_at(run, row, payment.tokens_spent, pace=pace)
+    return None
+
+
+def _forecast_at(run: Run, row: Record, tokens: int, *, pace: Pace) -> Traced | None:
+    went_back = any(0 < attempt.need_count("tokens_spent") <= tokens for attempt in run.attempts)
+    plan = next((plan for plan in run.course if tokens <= plan.first_token + plan.tokens), None)
+    if went_back or plan is None or run.config is None:
+        return None
+    done = (tokens - plan.first_token) // plan.config.training.batch_tokens
+    found = pace.forecast(run.course, stage=plan.index, stage_step=done)
+    if found is None:
+        return None
+    where = (row.source("seconds"), run.config.source("stages"), run.config.source("model"))
+    return Traced(found.whole, where, "forecast")
+
+
+def _memory(run: Run) -> list[Line]:
+    assert run.settings is not None
+    assert run.config is not None
+    held = [v for row in run.spending if (v := row.number("memory_bytes")) is not None]
+    if not held:
+        return []
+    where = tuple(run.config.source(key) for key in ("model", "optimization", "stages"))
+    need = Traced(memory(run.settings).total, where, "memory", "bytes")
+    most = max(held, key=lambda value: value.number).shown_as("bytes")
+    note = "measured is the whole process: Python, torch, data and scores as well"
+    told = () if _on_a_card(run) else (note,)
+    return [Line(("memory of the main process",), need, most, told)]
+
+
+def _mfu(run: Run) -> list[Line]:
+    reached = median_speed(run, "mfu")
+    if reached is None:
+        return []
+    reached, name = reached.shown_as("share"), ("MFU, PaLM convention",)
+    assumed = _assumed_mfu(run)
+    if assumed is None:
+        why = ("the plan assumes none for this machine; measured is the median",)
+        return [Line(name, None, reached, why)]
+    return [Line(name, assumed, reached, ("measured is the median",))]
+
+
+def _assumed_mfu(run: Run) -> Cited | None:
+    card = card_of_device(_device(run)) if _on_a_card(run) else None
+    if card is None or run.settings is None:
+        return None
+    mfu = machine(run.settings, f"1x{card.name}").mfu
+    if mfu is None:
+        return None
+    told = f"{100 * mfu.value:.0f} % ({100 * mfu.low:.0f} to {100 * mfu.high:.0f})"
+    return Cited(told, mfu.source)
+
+
+def _on_a_card(run: Run) -> bool:
+    return card_of_device(_device(run)) is not None
+
+
+def _device(run: Run) -> str:
+    return str(run.environment.find("device")) if run.environment is not None else ""
