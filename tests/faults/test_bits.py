@@ -1,11 +1,14 @@
 """One flipped bit in each kind of file that a run leaves behind: named, never silent."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.train.world import World
+from tests.train.test_gate_acts import sets
+from tests.train.test_skills import words, write_bench
+from tests.train.world import STAGES, World, tale
 from yxanul.cli.main import main
 
 # A pattern for each kind of file; the first that matches is damaged.
@@ -31,6 +34,15 @@ KINDS = [
     "spending.jsonl",
     "sums.json",
 ]
+# What only a run with skills leaves behind, whose texts were looked through for near duplicates.
+MORE_KINDS = [
+    "bench/*.json",
+    "contamination.json",
+    "data/*/dropped.jsonl",
+    "data/*/train.signatures.bin",
+    "data/*/validation.signatures.bin",
+    "scores/skills/*.json",
+]
 # Written anew by whoever asks for it, drawn by others' programs, a hint, or nothing at all.
 NO_RECORD = {"report.html", "tensorboard", "latest", ".lock", "cards"}
 
@@ -38,6 +50,19 @@ NO_RECORD = {"report.html", "tensorboard", "latest", ".lock", "cards"}
 @pytest.fixture(scope="module")
 def run(unbroken: World, tmp_path_factory) -> Path:
     return shutil.copytree(unbroken.root / "run", tmp_path_factory.mktemp("bits") / "run")
+
+
+@pytest.fixture(scope="module")
+def fuller(tmp_path_factory) -> Path:
+    """A run that leaves every kind of file behind."""
+    root = tmp_path_factory.mktemp("fuller")
+    world = World.create(root)
+    texts = root / "texts" / STAGES[0] / "texts.jsonl"
+    again = json.dumps({"text": tale(3).replace("carried", "carried away")})
+    texts.write_text(texts.read_text() + again + "\n" + json.dumps({"text": tale(4)}) + "\n")
+    looked_for = sets({"data.folder_treatment": json.dumps({"near_duplicates": 0.9})})
+    world.finish("run", "run", *words(write_bench(root / "bench")), *looked_for)
+    return root / "run"
 
 
 def flip(path: Path, place: float) -> None:
@@ -54,9 +79,24 @@ def flip(path: Path, place: float) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_flipped_bit_is_named(run, capsys, kind, place):
     path = next(iter(sorted(run.glob(kind))))
-    before = path.read_bytes()
-    if not before:
+    if not path.stat().st_size:
         pytest.skip("the run left nothing in it")
+    assert_is_named(run, path, place=place, capsys=capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(14)
+@pytest.mark.fault(19)
+@pytest.mark.parametrize("place", [0.0, 0.31, 0.64, 1.0])
+@pytest.mark.parametrize("kind", MORE_KINDS)
+def test_a_flipped_bit_of_what_a_fuller_run_leaves_is_named(fuller, capsys, kind, place):
+    path = next(path for path in sorted(fuller.glob(kind)) if path.stat().st_size)
+    assert_is_named(fuller, path, place=place, capsys=capsys)
+
+
+def assert_is_named(run: Path, path: Path, *, place: float, capsys) -> None:
+    """Flip a bit of a file: `inspect --verify` names it and leaves with 31, and then no more."""
+    before = path.read_bytes()
     flip(path, place)
     with pytest.raises(SystemExit) as left:
         main(["inspect", str(run), "--verify"])
@@ -70,13 +110,22 @@ def test_a_flipped_bit_is_named(run, capsys, kind, place):
 
 
 def test_every_kind_of_file_is_among_them(run):
-    known = {path for kind in KINDS for path in run.glob(kind)}
-    others = {
+    assert others_than(KINDS, run) == set()
+
+
+@pytest.mark.slow
+def test_every_kind_of_file_of_a_fuller_run_is_among_them(fuller):
+    assert others_than([*KINDS, *MORE_KINDS], fuller) == set()
+
+
+def others_than(kinds: list[str], run: Path) -> set[Path]:
+    """Return the files of a run that are of none of these kinds and should be."""
+    known = {path for kind in kinds for path in run.glob(kind)}
+    return {
         path.relative_to(run)
         for path in run.rglob("*")
         if path.is_file() and path not in known and not NO_RECORD & {*path.relative_to(run).parts}
     }
-    assert others == set()
 
 
 @pytest.mark.fault(14)
