@@ -54,6 +54,7 @@ MEASURED = {
     "half recomputed": Case({}, {"gradient_checkpointing": True, "checkpointed_share": 0.5}),
     "kernel instead of the square": Case({}, {"attention": "sdpa"}),
     "documents masked": Case({}, {"document_masking": True}),
+    "documents masked, kernel": Case({}, {"document_masking": True, "attention": "sdpa"}),
     "shared keys": Case({"num_key_value_heads": 2}, {}),
     "Muon": Case({}, {}, optimizer="muon"),
     "heads wider than the model": Case({"head_dim": 64, "intermediate_size": 192}, {}),
@@ -70,8 +71,14 @@ MEASURED = {
     "more weights than activations, one pass": Case(
         {"hidden_size": 256, "head_dim": 64}, {}, 64, 64, passes=1
     ),
+    "Muon, more weights than activations": Case(
+        {"hidden_size": 256, "head_dim": 64}, {}, 64, 64, optimizer="muon"
+    ),
     "bf16": Case({}, {"precision": "bf16"}, 128),
     "bf16, all recomputed": Case({}, {"precision": "bf16", "gradient_checkpointing": True}, 256),
+    "bf16, Muon, more weights than activations": Case(
+        {"hidden_size": 256, "head_dim": 64}, {"precision": "bf16"}, 64, 64, optimizer="muon"
+    ),
     "bf16, Muon, shared keys, kernel, one pass": Case(
         {"num_key_value_heads": 2},
         {"precision": "bf16", "attention": "sdpa"},
@@ -226,7 +233,11 @@ def test_processes_share_a_step_and_always_hold_gradients():
     config = load_config(CONFIGS, overrides=["training.batch_tokens=65536"])
     one, eight = (memory(config, micro_batch_tokens=65_536, processes=n) for n in (1, 8))
     assert (one.micro_batch_tokens, eight.micro_batch_tokens) == (65_536, 8192)
-    assert eight.gradients > 4 * parameter_count(config.model).total > one.gradients
+    total = parameter_count(config.model).total
+    assert one.gradients < 4 * total < eight.gradients < 8 * total
+    # The exchange has room of its own, beside the gradients of the passes before.
+    passes = memory(config, micro_batch_tokens=4096, processes=8)
+    assert passes.gradients - eight.gradients == 4 * total
 
 
 def test_switches_move_the_memory_the_right_way():

@@ -105,7 +105,7 @@ def test_disk_holds_the_shards_and_the_checkpoints_that_are_kept():
 
 def test_a_small_card_is_planned_with_what_fits_it():
     config = load_config(CONFIGS)
-    for gpus, tokens in (("RTX-4090", 16_384), ("H100", 32_768), ("B200", 32_768)):
+    for gpus, tokens in (("RTX-4090", 8192), ("H100", 32_768), ("B200", 32_768)):
         assert plan_run(config, Wishes(gpus=gpus)).memory.micro_batch_tokens == tokens
     fixed = load_config(CONFIGS, overrides=["compute.micro_batch_tokens=65536"])
     plan = plan_run(fixed, Wishes(gpus="RTX-4090"))

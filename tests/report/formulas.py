@@ -96,7 +96,8 @@ def forecast_at(root: Path, source: str) -> float:
 
 def planned_memory(root: Path) -> int:
     """Plan the memory as `yxanul plan` does."""
-    return memory(settings_of(root)).total
+    environment = json.loads((root / "environment.json").read_text())
+    return memory(settings_of(root), processes=environment.get("world_size", 1)).total
 
 
 def settings_of(root: Path):

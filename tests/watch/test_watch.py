@@ -14,8 +14,8 @@ import pytest
 from rich.console import Console
 
 from tests.train.world import BATCH_TOKENS, STAGES, STEPS, World, last_step, wait_until
-from yxanul.cli.watch_verbs import _go_on
-from yxanul.errors import InfrastructureError
+from yxanul.cli.watch_verbs import _looks
+from yxanul.errors import InfrastructureError, UsageError
 from yxanul.runfolder.layout import RunFolder
 from yxanul.watch.screen import screen, sparkline
 from yxanul.watch.snapshot import Watch
@@ -114,10 +114,11 @@ def test_a_terminal_shows_the_run_until_it_has_ended(ended):
     assert b"Traceback" not in shown
 
 
-def test_a_mirror_that_does_not_answer_once_is_asked_again(ended, capsys):
+def test_a_mirror_that_does_not_answer_once_is_asked_again(ended):
     whole = Watch(RunFolder(ended.root / "run")).look()
     going_on = replace(whole, ending=None)
-    answers = iter([going_on, InfrastructureError("it did not answer"), going_on, whole])
+    lost = [InfrastructureError("it did not answer"), UsageError("it holds no run")]
+    answers = iter([going_on, *lost, going_on, whole])
 
     def look():
         answer = next(answers)
@@ -125,9 +126,15 @@ def test_a_mirror_that_does_not_answer_once_is_asked_again(ended, capsys):
             raise answer
         return answer
 
-    _go_on(look, "s3://bucket/run", every_s=0.01)
-    assert not list(answers)
-    assert "it did not answer" not in capsys.readouterr().out  # the last look is a new one
+    seen = list(_looks(look, every_s=0.01, is_mirror=True))
+    assert [found for found, _ in seen] == [going_on] * 4 + [whole]
+    troubles = [trouble for _, trouble in seen]
+    assert troubles[0] is troubles[3] is troubles[4] is None
+    assert "asked again every 0.01 s: it did not answer" in troubles[1]
+    assert "it holds no run" in troubles[2]
+    answers = iter([going_on, *lost])
+    with pytest.raises(InfrastructureError):
+        list(_looks(look, every_s=0.01, is_mirror=False))
 
 
 def test_an_old_look_says_that_it_is_one(ended):

@@ -14,7 +14,7 @@ from rich.live import Live
 
 from yxanul.cli import options
 from yxanul.cli.output import print_json
-from yxanul.errors import InfrastructureError, UsageError
+from yxanul.errors import UsageError, YxanulError
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.mirror import bring_rows, bring_scores
 from yxanul.runfolder.storage import is_address
@@ -47,13 +47,15 @@ def watch(run: Run, every_s: Every = None, once: Once = False, json: options.Jso
 
     Example: yxanul watch runs/first
     """
+    is_mirror = _is_mirror(run)
     with _opened(run) as look:
         if json:
             print_json(snapshot_json(look()))
         elif once or not sys.stdout.isatty():
             Console().print(screen(look(), source=run), highlight=False)
         else:
-            _go_on(look, run, every_s=every_s or (_MIRROR_S if _is_mirror(run) else _LOCAL_S))
+            usual_s = _MIRROR_S if is_mirror else _LOCAL_S
+            _go_on(_looks(look, every_s=every_s or usual_s, is_mirror=is_mirror), run)
 
 
 @contextmanager
@@ -90,26 +92,36 @@ def _is_mirror(run: str) -> bool:
     return is_address(run) or (Path(run) / "run" / "config.yaml").is_file()
 
 
-def _go_on(look: Callable[[], Snapshot], run: str, *, every_s: float) -> None:
-    """Look again and again until the run has ended.
-
-    A mirror that answered once and then does not is asked again: what was seen last stays, and says
-    so.
-    """
-    seen, seen_at, trouble = look(), _clock(), None
+def _go_on(looks: Iterator[tuple[Snapshot, str | None]], run: str) -> None:
+    """Show look after look."""
     try:
         with Live(console=Console(), auto_refresh=False, screen=False) as live:
-            while True:
+            for seen, trouble in looks:
                 live.update(screen(seen, source=run, trouble=trouble), refresh=True)
-                if seen.has_ended:
-                    return
-                time.sleep(every_s)
-                try:
-                    seen, seen_at, trouble = look(), _clock(), None
-                except InfrastructureError as error:
-                    trouble = f"as seen at {seen_at}, asked again every {every_s:g} s: {error}"
     except KeyboardInterrupt:
         return  # the way to leave, and nobody's failure
+
+
+def _looks(
+    look: Callable[[], Snapshot], *, every_s: float, is_mirror: bool
+) -> Iterator[tuple[Snapshot, str | None]]:
+    """Yield look after look until the run has ended.
+
+    A mirror that was seen once and then cannot be is asked again: what was seen last stays, with
+    the reason why it is old.
+    """
+    seen, seen_at, trouble = look(), _clock(), None
+    while True:
+        yield seen, trouble
+        if seen.has_ended:
+            return
+        time.sleep(every_s)
+        try:
+            seen, seen_at, trouble = look(), _clock(), None
+        except YxanulError as error:
+            if not is_mirror:
+                raise
+            trouble = f"as seen at {seen_at}, asked again every {every_s:g} s: {error}"
 
 
 def _clock() -> str:

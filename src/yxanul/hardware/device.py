@@ -10,6 +10,7 @@ import torch
 
 # Set by a container to what it may use, in bytes, or to the word max (cgroup v2).
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_STATUS = Path("/proc/self/status")
 
 
 def device_name(device: torch.device) -> str:
@@ -32,6 +33,10 @@ def most_held_bytes(device: torch.device) -> int:
     """Return the most that tensors held on the card, or that this whole process held on a CPU."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
+    # Linux counts into ru_maxrss what the process was before it became this program.
+    if _STATUS.is_file():
+        own = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+        return 1024 * int(own.split()[1])
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else 1024 * most  # macOS alone counts in bytes
 

@@ -2,19 +2,22 @@
 
 The one idea: an update is walked through, and the instant counts at which most is held. That is the
 loss, when all layers have kept what their backward pass needs; or a layer's turn in that pass, when
-gradients take the place of what is kept; or the embedding's, the last. Weights, gradients and
-moments are fp32. Activations are what the backward pass keeps of every token
-and layer, counted in the way of Korthikanti et al. (arXiv 2205.05198, section 4.1) for this block:
-the norms' inputs and outputs; queries and keys after rotation, beside the product whose part the
-values are; the attention's output; gate, up and their product of the GEGLU. What torch.compile does
-not keep but compute again an eager pass keeps: the norms' fp32 numbers and the activated gate. For
-the flagship in bf16 that is 33,840 bytes compiled and 49,208 eager. The loss holds one chunk of
-logits, their gradient in the same place, and the head's gradient with its newest part. Fragments of
-the allocator and buffers of communication are left out, so a machine needs somewhat more.
+gradients take the place of what is kept; or the embedding's, the last; or the optimizer's. Weights,
+gradients and moments are fp32. DeepSpeed is counted as torch's own engine.
+
+Activations are what the backward pass keeps of every token and layer, counted in the way of
+Korthikanti et al. (arXiv 2205.05198, section 4.1) for this block: the norms' inputs and outputs;
+queries and keys after rotation, beside the product whose part the values are; the attention's
+output; gate, up and their product of the GEGLU. What torch.compile does not keep but compute again
+an eager pass keeps: the norms' fp32 numbers and the activated gate. For the flagship in bf16 that
+is 33,840 bytes compiled and 49,208 eager. The loss holds one chunk of logits, their gradient in the
+same place, and the head's gradient with its newest part. Fragments of the allocator and buffers of
+communication are left out, so a machine needs somewhat more.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -62,8 +65,7 @@ def memory(
         batch = stage.training.batch_tokens // processes
         for phase in stage.training.seq_len_curriculum:
             tokens = max(min(batch, asked), phase.seq_len)
-            there = processes > 1 or tokens < batch
-            update = Update(tokens, phase.seq_len, accumulates=there, processes=processes)
+            update = Update(tokens, phase.seq_len, accumulates=tokens < batch, processes=processes)
             passes.append(update_memory(config.model, config.optimization, update=update))
     return max(passes, key=lambda need: (need.total, need.micro_batch_tokens))
 
@@ -75,7 +77,7 @@ class Update:
     tokens: int
     seq_len: int
     accumulates: bool
-    """Whether gradients are there already: of an earlier pass, or of ranks that exchange them."""
+    """Whether gradients of an earlier pass are there."""
     processes: int = 1
     """Ranks, which share the optimizer's state out among them where `compute.zero1` says so."""
 
@@ -85,7 +87,8 @@ def update_memory(
 ) -> Memory:
     """Return the memory of an update at the instant when most is held."""
     at = _Instants(model, optimization, update)
-    return max((at.loss(), *at.layers(), at.embedding()), key=lambda held: held.total)
+    instants = (at.loss(), *at.layers(), at.embedding(), at.optimizer())
+    return max(instants, key=lambda held: held.total)
 
 
 def largest_micro_batch(config: RunConfig, card_bytes: int, *, processes: int = 1) -> int | None:
@@ -112,7 +115,7 @@ def optimizer_bytes(
     its part of the matrices.
     """
     count = parameter_count(model)
-    sharers = processes if optimization.compute.zero1 else 1
+    sharers = min(processes, 7 * count.layers) if optimization.compute.zero1 else 1
     per_matrix = 1 if optimization.optimizer.name == "muon" else 2
     rest = count.total - count.matrices
     return FP32_BYTES * (per_matrix * -(-count.matrices // sharers) + 2 * rest)
@@ -138,6 +141,8 @@ def layer_bytes(model: ModelConfig, compute: ComputeConfig, *, seq_len: int) -> 
     else:
         values = queries + 2 * keys if keys == queries else 2 * queries  # or repeated
         attention = size * (2 * queries + keys + values) + FP32_BYTES * heads
+        if compute.document_masking and not fused:
+            attention += size * seq_len  # each layer's own mask, as a bias
     return 2 * norm + attention + size * inner * (3 if fused else 4)
 
 
@@ -166,7 +171,9 @@ class _Instants:
             blocks=model.num_hidden_layers,
             done=0,
             head_gradients=gradients,
-            activations=kept + size * chunk * model.vocab_size,
+            # With the gradient of the hidden states.
+            activations=kept + size * (chunk * model.vocab_size + tokens * model.hidden_size),
+            copies=0 if size == FP32_BYTES else size * head,
         )
 
     def layers(self) -> Iterator[Memory]:
@@ -199,35 +206,69 @@ class _Instants:
             activations=0,
         )
 
-    def _held(self, *, blocks: int, done: int, head_gradients: int, activations: int) -> Memory:
+    def optimizer(self) -> Memory:
+        """The update: Muon takes all matrices of one shape together, AdamW needs nothing more."""
+        count, name = parameter_count(self.model), self.optimization.optimizer.name
+        return self._held(
+            blocks=0,
+            done=count.layers,
+            head_gradients=FP32_BYTES * count.embedding,
+            activations=0,
+            copies=self._orthogonalising() if name == "muon" else 0,
+        )
+
+    def _orthogonalising(self) -> int:
+        """Return the bytes that Muon takes for the shape that needs most (`yxanul.optim.muon`)."""
+        model, size = self.model, _size(self.optimization.compute)
+        hidden, inner = model.hidden_size, model.intermediate_size
+        queries = model.num_attention_heads * model.head_dim
+        keys = model.num_key_value_heads * model.head_dim
+        shapes = Counter([(queries, hidden), (hidden, queries), (inner, hidden), (hidden, inner)])
+        shapes.update({(keys, hidden): 2, (inner, hidden): 1})
+        # The momenta ahead in fp32; of the matrices a stack, a normalised and a scaled one; of each
+        # one's product with itself four.
+        return model.num_hidden_layers * max(
+            many * (rows * columns * (FP32_BYTES + 3 * size) + 4 * size * min(rows, columns) ** 2)
+            for (rows, columns), many in shapes.items()
+        )
+
+    def _held(
+        self, *, blocks: int, done: int, head_gradients: int, activations: int, copies: int = 0
+    ) -> Memory:
         """Return what is held while `blocks` blocks wait for their gradients and `done` have them.
 
-        `activations` and `head_gradients` are those of the instant.
+        `activations`, `head_gradients` and further `copies` are those of the instant.
         """
         model, optimization, update = self.model, self.optimization, self.update
         count, size = parameter_count(model), _size(optimization.compute)
         # The input of the first block and of the final norm; one mask of bytes for all layers.
         mask = update.seq_len if optimization.compute.document_masking else 0
         around = update.tokens * (2 * size * model.hidden_size + mask)
-        there = count.total if update.accumulates else done * count.matrices_per_layer
+        there = count.total if update.accumulates else 0
+        if update.processes > 1:
+            there += count.total  # what they are exchanged in, which lasts
+        elif not update.accumulates:
+            there = done * count.matrices_per_layer
         return Memory(
             weights=FP32_BYTES * count.total,
             gradients=FP32_BYTES * there + head_gradients,
             optimizer=optimizer_bytes(model, optimization, processes=update.processes),
-            working_copies=self._copies(blocks),
+            working_copies=self._copies(blocks) + copies,
             activations=around + activations,
             micro_batch_tokens=update.tokens,
         )
 
     def _copies(self, blocks: int) -> int:
-        """Return the bytes of the bf16 copies that the first `blocks` blocks keep, and the head.
+        """Return the bytes of the copies of their matrices that the first `blocks` blocks keep.
 
-        A copy is kept until the backward pass has used it; of a layer that is recomputed it is made
-        again.
+        All of them in bf16; in fp32 those of queries, keys and values, which are joined. A copy is
+        kept until the backward pass has used it; of a layer that is recomputed it is made again.
         """
         compute, count = self.optimization.compute, parameter_count(self.model)
-        if compute.precision == "fp32":
-            return 0
-        again = compute.checkpointed_blocks(self.model.num_hidden_layers)
+        again = compute.checkpointed_blocks(count.layers)
         kept = max(0, blocks - again) + (1 if 0 < blocks <= again else 0)
-        return 2 * (kept * count.matrices_per_layer + (count.embedding if blocks else 0))
+        if compute.precision != "fp32":
+            return 2 * kept * count.matrices_per_layer
+        model = self.model
+        heads = model.num_attention_heads + 2 * model.num_key_value_heads
+        return FP32_BYTES * kept * heads * model.head_dim * model.hidden_size

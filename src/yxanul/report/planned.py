@@ -1,7 +1,7 @@
 """What was planned of a run, beside what came of it: steps, wall clock, memory, use of the card.
 
-The one idea: a plan is judged by the run it was made for. The forecast is the one that the run
-showed after a tenth of its tokens, made again from the rows that stood there then.
+The one idea: a plan is judged by the run it was made for. The forecast is the one after a tenth of
+the tokens, made again from the rows that stood there then.
 """
 
 from __future__ import annotations
@@ -9,15 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from yxanul.cards import card_of_device
+from yxanul.curriculum.stages import StagePlan
 from yxanul.plan.hardware import machine
 from yxanul.plan.memory import memory
 from yxanul.report.cost import cost
-from yxanul.report.course import stage_verdict
+from yxanul.report.course import override_of, stage_verdict
 from yxanul.report.gather import Run
 from yxanul.report.records import Record
 from yxanul.report.summary import median_speed
 from yxanul.report.traced import Cited, Story, Traced
 from yxanul.runfolder.spending import parse_payment
+from yxanul.runfolder.verdicts import CLOSING
 from yxanul.watch.pace import Pace
 
 _FORECAST_AFTER = 0.1  # of the tokens
@@ -41,18 +43,33 @@ def planned_lines(run: Run) -> tuple[Line, ...]:
 
 
 def _steps(run: Run) -> list[Line]:
-    return [_stage_steps(run, index) for index in range(len(run.course))]
+    return [_stage_steps(run, plan) for plan in _own_course(run)]
 
 
-def _stage_steps(run: Run, index: int) -> Line:
+def _own_course(run: Run) -> list[StagePlan]:
+    """Return the stages from the one on that the run began with."""
+    begun = run.attempts[0].number("step") if run.attempts else None
+    first_step = 0.0 if begun is None else begun.number
+    return [plan for plan in run.course if plan.last_step > first_step]
+
+
+def _is_over(run: Run, plan: StagePlan) -> bool:
+    """Tell whether a stage is closed, by its gate or by a person."""
+    said = stage_verdict(run, plan.name)
+    decided = override_of(run, said) if said is not None else None
+    last = decided or said
+    return last is not None and last.find("verdict") in CLOSING
+
+
+def _stage_steps(run: Run, plan: StagePlan) -> Line:
     assert run.config is not None
-    plan, place = run.course[index], ("stages", index, "training")
+    place = ("stages", plan.index, "training")
     where = tuple(run.config.source(*place, key) for key in ("total_tokens", "batch_tokens"))
     steps = Traced(plan.base_steps, where, "whole steps")
     own = [row for row in run.metrics if row.find("stage") == plan.name and run.belongs(row)]
     done = own[-1].number("stage_step") if own else None
-    is_over = stage_verdict(run, plan.name) is not None
-    name = run.config.text("stages", index, "name")
+    is_over = _is_over(run, plan)
+    name = run.config.text("stages", plan.index, "name")
     return Line(
         name=("steps of ", name or plan.name),
         planned=steps,
@@ -66,12 +83,12 @@ def _wall_clock(run: Run) -> list[Line]:
     if forecast is None or spent is None:
         return []
     note: Story = ("the run is not over",)
-    if stage_verdict(run, run.course[-1].name) is not None:
+    if _is_over(run, run.course[-1]):
         share = spent.wall.number / forecast.number - 1
         where = (*spent.wall.sources, *forecast.sources)
         note = (Traced(share, where, "off forecast", "change"), " against the forecast")
     if spent.starts.number > 1 or len(run.attempts) > 1:
-        note = (*note, "; restarts and rollbacks are in none")
+        note = (*note, "; restarts and rollbacks are not foreseen")
     name = ("wall clock, forecast after a tenth of the tokens",)
     return [Line(name, forecast.shown_as("duration"), spent.wall, note)]
 
@@ -82,23 +99,25 @@ def _forecast(run: Run) -> Traced | None:
     None where the run has not come so far, or had gone back before.
     """
     assert run.settings is not None
-    wanted = _FORECAST_AFTER * sum(plan.tokens for plan in run.course)
+    wanted = _FORECAST_AFTER * sum(plan.tokens for plan in _own_course(run))
     pace = Pace(run.settings.model)
     for row in run.spending:
         payment = parse_payment(row.values, place=f"{row.path}, line {row.line}")
         pace.add(payment)
         if payment.tokens_spent >= wanted:
-            return _forecast_at(run, row, payment.tokens_spent, pace=pace)
+            return _forecast_at(run, row, tokens=payment.tokens_spent, pace=pace)
     return None
 
 
-def _forecast_at(run: Run, row: Record, tokens: int, *, pace: Pace) -> Traced | None:
+def _forecast_at(run: Run, row: Record, *, tokens: int, pace: Pace) -> Traced | None:
     went_back = any(0 < attempt.need_count("tokens_spent") <= tokens for attempt in run.attempts)
-    plan = next((plan for plan in run.course if tokens <= plan.first_token + plan.tokens), None)
+    course = _own_course(run)
+    seen = course[0].first_token + tokens
+    plan = next((plan for plan in course if seen <= plan.first_token + plan.tokens), None)
     if went_back or plan is None or run.config is None:
         return None
-    done = (tokens - plan.first_token) // plan.config.training.batch_tokens
-    found = pace.forecast(run.course, stage=plan.index, stage_step=done)
+    done = (seen - plan.first_token) // plan.config.training.batch_tokens
+    found = pace.forecast(course, stage=course.index(plan), stage_step=done)
     if found is None:
         return None
     where = (row.source("seconds"), run.config.source("stages"), run.config.source("model"))
@@ -111,12 +130,14 @@ def _memory(run: Run) -> list[Line]:
     held = [v for row in run.spending if (v := row.number("memory_bytes")) is not None]
     if not held:
         return []
-    where = tuple(run.config.source(key) for key in ("model", "optimization", "stages"))
-    need = Traced(memory(run.settings).total, where, "memory", "bytes")
+    where = [run.config.source(key) for key in ("model", "optimization", "stages")]
+    processes = run.environment.number("world_size") if run.environment is not None else None
+    count = 1 if processes is None else int(processes.number)
+    where += () if processes is None else processes.sources
+    need = Traced(memory(run.settings, processes=count).total, tuple(where), "memory", "bytes")
     most = max(held, key=lambda value: value.number).shown_as("bytes")
-    note = "measured is the whole process: Python, torch, data and scores as well"
-    told = () if _on_a_card(run) else (note,)
-    return [Line(("memory of the main process",), need, most, told)]
+    more = "scores and skills" if _on_a_card(run) else "Python, torch, data, scores and skills"
+    return [Line(("memory of the main process",), need, most, (f"planned without {more}",))]
 
 
 def _mfu(run: Run) -> list[Line]:
@@ -132,7 +153,8 @@ def _mfu(run: Run) -> list[Line]:
 
 
 def _assumed_mfu(run: Run) -> Cited | None:
-    card = card_of_device(_device(run)) if _on_a_card(run) else None
+    name = run.environment.find("device") if run.environment is not None else None
+    card = card_of_device(str(name))
     if card is None or run.settings is None:
         return None
     mfu = machine(run.settings, f"1x{card.name}").mfu
@@ -143,8 +165,4 @@ def _assumed_mfu(run: Run) -> Cited | None:
 
 
 def _on_a_card(run: Run) -> bool:
-    return card_of_device(_device(run)) is not None
-
-
-def _device(run: Run) -> str:
-    return str(run.environment.find("device")) if run.environment is not None else ""
+    return run.environment is not None and run.environment.find("device_type") == "cuda"

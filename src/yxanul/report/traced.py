@@ -60,7 +60,7 @@ FORMULAS = {
     "distinct": "how many different entries the list has",
     "dollars": "the seconds of all processes, in hours, times the price of an hour",
     "file": "the whole file",
-    "forecast": "as `yxanul watch` showed it at that row: tokens left at the pace until then, and "
+    "forecast": "from the rows up to that one: tokens left at the pace until then, and "
     "scores left at what those before took",
     "gain": "one minus the first divided by the second",
     "gold change": "bits per byte of the first two lists divided by those of the last two, minus "

@@ -78,6 +78,7 @@ def record_environment(
         "torch": torch.__version__,
         "platform": platform.platform(),
         "device": device_name(machine.device),
+        "device_type": machine.device.type,
         "world_size": machine.processes.world_size,
         "threads": compute.threads,
         "seed": config.optimization.seed,
