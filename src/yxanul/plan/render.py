@@ -85,7 +85,7 @@ def _memory_table(plan: Plan) -> RenderableType:
         ("weights (fp32)", need.weights),
         ("gradients (fp32)", need.gradients),
         ("optimizer state (fp32)", need.optimizer),
-        ("bf16 copies of the matrices", need.working_copies),
+        ("copies of the matrices", need.working_copies),
         ("activations", need.activations),
         ("total", need.total),
     )
