@@ -16,8 +16,8 @@ GB = 10**9
 class Card:
     """One GPU: dense bf16 FLOP/s with fp32 accumulation (never with sparsity), memory in bytes.
 
-    `device` is a pattern of the name that CUDA reports. `memory_bytes` is None where one name is
-    sold with several sizes.
+    `device` is a pattern of the name that CUDA reports, empty for a machine outside the table.
+    `memory_bytes` is None where one name is sold with several sizes, or it is not known.
     """
 
     name: str

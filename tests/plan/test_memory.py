@@ -122,7 +122,7 @@ def held_by_torch(model, optimization, case):
 
 def named(name, case):
     """Return the name as a parameter; most CPUs are slow in bf16, so one case stands for all."""
-    is_slow = case.compute.get("precision") == "bf16" and len(case.compute) > 1
+    is_slow = case.compute.get("precision") == "bf16" and name != "bf16"
     return pytest.param(name, marks=[pytest.mark.slow] if is_slow else [])
 
 

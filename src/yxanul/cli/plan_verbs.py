@@ -12,6 +12,7 @@ from yxanul.config.load import load_config
 from yxanul.errors import UsageError
 from yxanul.plan.compare import comparison
 from yxanul.plan.hardware import Wishes
+from yxanul.plan.measured import read_measured
 from yxanul.plan.plain import plan_json
 from yxanul.plan.render import render
 from yxanul.plan.summary import plan_run
@@ -32,6 +33,14 @@ BudgetUsd = Annotated[
     float | None,
     typer.Option("--budget_usd", help="Dollars to spend: how many tokens do they buy?"),
 ]
+MeasuredFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--measured",
+        help="What `yxanul bench step --json` printed on the machine that is meant, a CPU or a "
+        "card. May be given many times, for several lengths.",
+    ),
+]
 Compare = Annotated[
     list[Path] | None,
     typer.Option(
@@ -47,6 +56,7 @@ def plan(
     usd_per_gpu_hour: UsdPerGpuHour = None,
     mfu: Mfu = None,
     budget_usd: BudgetUsd = None,
+    measured: MeasuredFiles = None,
     compare: Compare = None,
     model: options.Model = None,
     overrides: options.Overrides = None,
@@ -56,7 +66,13 @@ def plan(
 
     Example: yxanul plan --config_dir configs --gpus 8xH100 --usd_per_gpu_hour 2.50
     """
-    wishes = Wishes(gpus=gpus, mfu=mfu, usd_per_gpu_hour=usd_per_gpu_hour, budget_usd=budget_usd)
+    wishes = Wishes(
+        gpus=gpus,
+        mfu=mfu,
+        usd_per_gpu_hour=usd_per_gpu_hour,
+        budget_usd=budget_usd,
+        own=read_measured(measured) if measured else None,
+    )
     folders = [config_dir, *(compare or ())]
     if len(set(folders)) < len(folders):
         raise UsageError("--compare names a folder twice; name each recipe once")

@@ -8,7 +8,7 @@ no source was found there is no figure, and the hours or dollars that need it ar
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from yxanul.cards import CARDS, Card
@@ -98,11 +98,15 @@ class Wishes:
     mfu: float | None = None
     usd_per_gpu_hour: float | None = None
     budget_usd: float | None = None
+    own: Machine | None = None
+    """A machine that was measured, instead of the table's or, with `gpus`, for the MFU of these."""
 
     def __post_init__(self) -> None:
         """Refuse figures that no machine has; a `UsageError` names the flag."""
         if self.mfu is not None:
             _check_mfu(self.mfu)
+            if self.own is not None:
+                raise UsageError("--mfu and --measured both say the MFU; leave one out")
         if self.budget_usd is not None and not 0 < self.budget_usd <= LARGEST_BUDGET:
             raise UsageError(
                 f"--budget_usd {self.budget_usd:g} is not a budget; write dollars, more than 0 and "
@@ -110,7 +114,7 @@ class Wishes:
             )
         if self.usd_per_gpu_hour is not None:
             _check_rent(self.usd_per_gpu_hour)
-            if self.gpus is None:
+            if self.gpus is None and self.own is None:
                 raise UsageError(
                     "--usd_per_gpu_hour is the rent of one kind of card, and none is named; "
                     f"add --gpus, e.g. --gpus {PROMISED}"
@@ -127,6 +131,8 @@ def machine(config: RunConfig, gpus: str, *, wishes: Wishes | None = None) -> Ma
     mfu, why = _assumed_mfu(config, card)
     if wishes.mfu is not None:
         mfu, why = _exactly(wishes.mfu, "--mfu"), None
+    elif wishes.own is not None:
+        mfu, why = _of_own(wishes.own, card), None
     rent = _RENT.get(card.name)
     if wishes.usd_per_gpu_hour is not None:
         rent = _exactly(wishes.usd_per_gpu_hour, "--usd_per_gpu_hour")
@@ -139,6 +145,8 @@ def shown_machines(config: RunConfig, wishes: Wishes) -> tuple[Machine, ...]:
     """Return the machines of the comparison: the chosen one alone, or all cards of the table."""
     if wishes.gpus is not None:
         return (machine(config, wishes.gpus, wishes=wishes),)
+    if wishes.own is not None:
+        return (_at_rent(wishes.own, wishes.usd_per_gpu_hour),)
     first = [f"{count}x{name}" for count, name in _SHOWN_FIRST]
     rest = [f"1x{card.name}" for card in CARDS if f"1x{card.name}" not in first]
     return tuple(machine(config, name, wishes=wishes) for name in (*first, *rest))
@@ -157,7 +165,8 @@ def _find_card(word: str, text: str) -> Card:
     if word.lower() == "cpu":
         raise UsageError(
             f"--gpus {text!r}: no two CPUs are alike, so the table has none; `yxanul preflight` "
-            "measures this machine's, and plans with what it measured"
+            "measures this machine and plans with it, and so does `yxanul bench step --json` with "
+            "--measured"
         )
     names = {_plain(name): card for name, card in _CARD.items()}
     wanted = _plain(word)
@@ -205,6 +214,23 @@ def _assumed_mfu(config: RunConfig, card: Card) -> tuple[Assumption | None, str 
         kept * assumed.high,
         f"{assumed.source}, x {kept:.2f} for gradient checkpointing",
     ), None
+
+
+def _of_own(own: Machine, card: Card) -> Assumption | None:
+    """Return a measured MFU for several cards; it speaks for the card that was measured only."""
+    if own.card != card:
+        raise UsageError(
+            f"--measured is of {own.card.name}, and --gpus names {card.name}; measure that one, or "
+            "leave --gpus out"
+        )
+    return own.mfu
+
+
+def _at_rent(own: Machine, usd_per_hour: float | None) -> Machine:
+    if usd_per_hour is None:
+        return own
+    rent = _exactly(usd_per_hour, "--usd_per_gpu_hour")
+    return replace(own, usd_per_gpu_hour=rent, why_unknown=None)
 
 
 def _exactly(value: float, flag: str) -> Assumption:

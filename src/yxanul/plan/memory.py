@@ -177,7 +177,10 @@ class _Instants:
         )
 
     def layers(self) -> Iterator[Memory]:
-        """The turn of each layer in the backward pass, the last layer's first."""
+        """The turns of layers in the backward pass that may need most.
+
+        Between them it goes evenly up or down, layer by layer.
+        """
         model, compute, seq_len = self.model, self.optimization.compute, self.update.seq_len
         size, layers = _size(compute), model.num_hidden_layers
         again = compute.checkpointed_blocks(layers)
@@ -185,7 +188,8 @@ class _Instants:
         whole = layer_bytes(model, compute, seq_len=seq_len)
         # Gradients of its activations: those of gate and up, and what passes between layers.
         passing = size * (2 * model.intermediate_size + 2 * model.hidden_size)
-        for layer in reversed(range(layers)):
+        ends = {layers - 1, again, again - 1, 0}
+        for layer in sorted(ends & set(range(layers)), reverse=True):
             recomputed = min(again, layer + 1)
             kept = recomputed * model.hidden_size * size + (layer + 1 - recomputed) * whole
             turn = passing + (whole if layer < again else 0)

@@ -68,13 +68,17 @@ def _assumptions(bill: Bill) -> str:
     rate = "?" if bill.tokens_per_s is None else format_count(bill.tokens_per_s)
     lines = [
         f"{rate} tokens/s. On top: {OVERHEAD} (an estimate).",
-        f"MFU, the share of the cards' peak ({machine.card.dense_bf16_flops / 1e12:,.0f} TFLOP/s "
+        f"MFU, the share of the cards' peak ({_rate(machine.card.dense_bf16_flops)} "
         f"each) that the run reaches, PaLM convention: {_assumed(machine.mfu, percent)}.",
         f"Dollars per GPU-hour: {_assumed(machine.usd_per_gpu_hour, '{:.2f}'.format)}.",
     ]
     if machine.why_unknown is not None:
         lines.append(f"Dollars are not known: {machine.why_unknown}.")
     return "\n".join(lines)
+
+
+def _rate(flops: float) -> str:
+    return f"{flops / 1e12:,.0f} TFLOP/s" if flops >= 1e12 else f"{flops / 1e9:,.0f} GFLOP/s"
 
 
 def _budget(plan: Plan, usd: float) -> str:

@@ -73,20 +73,21 @@ def plan_run(config: RunConfig, wishes: Wishes | None = None) -> Plan:
     A machine that does not exist is a `UsageError`.
     """
     wishes = wishes or Wishes()
+    is_chosen = wishes.gpus is not None or wishes.own is not None
     machines = shown_machines(config, wishes)
     bills = tuple(bill(config.model, config.stages, machine=machine) for machine in machines)
     return Plan(
         model=config.model,
         count=parameter_count(config.model),
         flops=_flops_by_length(config),
-        memory=_memory(config, machines[0], is_chosen=wishes.gpus is not None),
+        memory=_memory(config, machines[0], is_chosen=is_chosen),
         stages=_stage_plans(config, bills[0]),
         bills=bills,
-        chosen=wishes.gpus is not None,
+        chosen=is_chosen,
         budget_usd=wishes.budget_usd,
         ram_bytes=ram_bytes(config, processes=machines[0].count),
         disk_bytes=disk_bytes(config),
-        notes=_notes(config, machines[0], is_mfu_assumed=wishes.mfu is None),
+        notes=_notes(config, machines[0], is_mfu_assumed=wishes.mfu is None and wishes.own is None),
         claims=claims(config, machines),
     )
 
@@ -143,7 +144,10 @@ def _notes(config: RunConfig, machine: Machine, *, is_mfu_assumed: bool) -> tupl
 def _how_it_fits(config: RunConfig, machine: Machine) -> str | None:
     card = machine.card
     if card.memory_bytes is None:
-        return f"{card.name} is sold with several sizes of memory, so nothing is said of its fit."
+        why = (
+            "is sold with several sizes of memory" if card.device else "was measured for speed only"
+        )
+        return f"{card.name} {why}, so nothing is said of its fit."
     size = f"{card.memory_bytes / 1e9:.0f} GB of one {card.name}"
     most = largest_micro_batch(config, card.memory_bytes, processes=machine.count)
     if most is None:

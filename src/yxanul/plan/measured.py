@@ -1,0 +1,71 @@
+"""A machine as `yxanul bench step --json` has measured it: the row of the table that is your own.
+
+The one idea: the rate of a step on this machine stands for the rate of the run. Several files, of
+several sequence lengths, give the interval.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from yxanul.cards import Card, card_of_device
+from yxanul.errors import UsageError
+from yxanul.plan.hardware import Assumption, Machine
+
+_FIGURES = ("tokens_per_s", "flops_per_token", "gemm_flops", "seq_len")
+_WORDS = ("device", "model", "precision")
+_HOW = "write it with: yxanul bench step --model NAME --json > FILE"
+_MOST_BYTES = 1 << 20
+_MOST = 1e30
+
+
+def read_measured(paths: Sequence[Path]) -> Machine:
+    """Return one card or one CPU with the MFU of the updates in these files; no rent is known.
+
+    Its peak is the table's, or the measured rate of matrix products. A file that is none of `yxanul
+    bench step --json`, or two of different devices, are a `UsageError`.
+    """
+    found = [_read(path) for path in paths]
+    devices = dict.fromkeys(str(step["device"]) for step in found)
+    if len(devices) > 1:
+        raise UsageError(
+            f"--measured: the files are of several devices ({', '.join(devices)}), and a plan is "
+            "for one"
+        )
+    device = next(iter(devices))
+    # The best rate of products that was seen: a busy moment must not make the updates look better.
+    products = max(float(step["gemm_flops"]) for step in found)
+    card = card_of_device(device) or Card(device, "", products, None)
+    shares = [
+        step["tokens_per_s"] * step["flops_per_token"] / card.dense_bf16_flops for step in found
+    ]
+    lengths = ", ".join(f"{step['seq_len']:,}" for step in found)
+    models = ", ".join(dict.fromkeys(f"{step['model']} in {step['precision']}" for step in found))
+    source = f"measured on this {device} by yxanul bench step: {models} at {lengths} tokens"
+    mfu = Assumption(statistics.median(shares), min(shares), max(shares), source)
+    why = f"no rent of {card.name} is known; give --usd_per_gpu_hour, 0 for a machine of your own"
+    return Machine(1, card, mfu, usd_per_gpu_hour=None, why_unknown=why)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return a measurement whose figures are positive and whose words are there."""
+    try:
+        with path.open("rb") as file:
+            values = json.loads(file.read(_MOST_BYTES))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"--measured {path} cannot be read ({error}); {_HOW}") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"--measured {path} holds no measurement; {_HOW}")
+    for name in _FIGURES:
+        value = values.get(name)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is None or not is_number or not 0 < value < _MOST:
+            raise UsageError(f"--measured {path}: {name} is not a number above 0; {_HOW}")
+    for name in _WORDS:
+        if not isinstance(values.get(name), str) or not values[name]:
+            raise UsageError(f"--measured {path}: {name} is not a text; {_HOW}")
+    return values
