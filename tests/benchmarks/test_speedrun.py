@@ -34,8 +34,11 @@ def course(tmp_path_factory):
     return config, text
 
 
-# nanochat's compiles for half a minute.
-WAYS = [pytest.param(way, marks=pytest.mark.slow) if way == "nanochat" else way for way in RACERS]
+# nanochat's compiles for half a minute, and nanoGPT's is much like ours.
+WAYS = [
+    pytest.param(way, marks=pytest.mark.slow) if way in ("nanochat", "nanoGPT") else way
+    for way in RACERS
+]
 
 
 @pytest.mark.parametrize("way", WAYS)

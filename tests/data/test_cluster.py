@@ -209,7 +209,10 @@ echo here
 RAY = pytest.param(run_by_ray, marks=[pytest.mark.slow, pytest.mark.filterwarnings("default")])
 
 
-@pytest.mark.parametrize("run", [run_locally, run_by_slurm, RAY])
+SLURM = pytest.param(run_by_slurm, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("run", [run_locally, SLURM, RAY])
 def test_the_executors_of_datatrove_write_the_parts(
     tmp_path: Path, run: Callable[[list[Any], Path], None]
 ) -> None:

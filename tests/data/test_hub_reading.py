@@ -77,7 +77,7 @@ def test_what_breaks_is_tried_again_and_no_row_is_lost_or_doubled(
     assert hub.faults[0].times == 0
 
 
-@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
+@pytest.mark.parametrize("ending", ["parquet", pytest.param("jsonl", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "kind", ["cut", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("short", "zeros"))]
 )

@@ -155,7 +155,8 @@ def test_a_preparation_killed_again_and_again_ends_with_the_same_bytes(
     assert all_bytes(out) == unbroken
 
 
-@pytest.mark.parametrize("place", ["first/2", pytest.param("second/1", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["first/2", "second/1"])
 def test_a_hub_that_gives_up_in_the_middle_is_gone_on_with(
     hub: StandIn, tmp_path: Path, unbroken: dict[str, bytes], place: str
 ) -> None:

@@ -34,7 +34,7 @@ def test_a_kill_at_a_random_moment_changes_nothing(world, unbroken, seed):
     "place",
     [
         # Not all in the fast suite: each takes two starts of the program.
-        pytest.param("checkpoint.writing=kill@2", marks=pytest.mark.fault(2)),
+        pytest.param("checkpoint.writing=kill@2", marks=[pytest.mark.fault(2), pytest.mark.slow]),
         pytest.param("checkpoint.renamed=kill@2", marks=[pytest.mark.fault(3), pytest.mark.slow]),
         pytest.param("step.updated=kill@5", marks=[pytest.mark.fault(4), pytest.mark.slow]),
         pytest.param("rows.metrics=kill@6", marks=[pytest.mark.fault(4), pytest.mark.slow]),

@@ -62,6 +62,7 @@ def looked(process: subprocess.Popen) -> dict[str, dict]:
     return {one["name"]: one for one in loads(process.stdout.readline())}
 
 
+@pytest.mark.slow
 def test_every_source_of_the_hub_gives_a_record_or_says_why_not(tmp_path):
     with running(StandIn(promised_sets())) as hub, looker(hub, tmp_path) as process:
         found = looked(process)

@@ -103,8 +103,14 @@ def write_for_harness(folder: Path, task: str, rows: dict[str, Rows]) -> None:
     write_task(folder, task, splits=splits, changes=changes)
 
 
-@pytest.mark.parametrize("shots", [0, 5])
-@pytest.mark.parametrize("task", list(SETS))
+# Writing with examples before it takes long; one task of each kind stands for the others.
+WITH_EXAMPLES = [
+    pytest.param(task, 5, marks=[] if task in ("hellaswag", "gsm8k") else [pytest.mark.slow])
+    for task in SETS
+]
+
+
+@pytest.mark.parametrize(("task", "shots"), [*((task, 0) for task in SETS), *WITH_EXAMPLES])
 def test_both_agree_item_by_item(tmp_path: Path, models, task: str, shots: int) -> None:
     benchmark, rows = SETS[task]()
     write_for_harness(tmp_path, task, rows)
