@@ -21,9 +21,9 @@ from yxanul.units import HOUR_S
 # Rows are kept as blocks that follow one another, which tell how much the speed wavers: few ones,
 # since what disturbs a machine lasts, and rows beside one another are disturbed alike.
 _MOST_BLOCKS = 16
-# Shares by which a part may be wrong however steady the run is. Ours, held against embedded runs
-# (docs/log.md, 2026-11-29).
-_STEADY = 0.03
+# Shares by which a part may be wrong however steady the run is: a machine that others share may be
+# a sixth slower for the rest of the hour. Ours, held against embedded runs (docs/costs.md).
+_STEADY = 0.10
 _UNSEEN_LENGTH = 0.15
 _BORDERS_BEFORE_A_GATE = 0.5
 _BORDERS_AFTER_A_GATE = 0.2
