@@ -11,6 +11,7 @@ import torch
 from tests.model.tiny import shape
 from yxanul.config.schema import ComputeConfig
 from yxanul.errors import UsageError
+from yxanul.hardware import device as device_room
 from yxanul.hardware.choices import freeze_compute, pick_device
 from yxanul.hardware.device import cpu_flags, memory_bytes, most_held_bytes
 from yxanul.hardware.peak import gemm_flops
@@ -119,6 +120,18 @@ def test_the_most_that_was_held_is_this_processs_and_never_falls():
     assert grown > before
     del held
     assert most_held_bytes(CPU) > 0.99 * grown  # Linux counts in pages, and loosely
+
+
+@pytest.mark.parametrize("told", ["Name:\tpython\n", None])
+def test_where_the_kernel_does_not_tell_what_was_held_another_count_stands_in(
+    tmp_path, monkeypatch, told
+):
+    """gVisor's /proc has no such line: a row must not end a run."""
+    path = tmp_path / "status"
+    if told is not None:
+        path.write_text(told)
+    monkeypatch.setattr(device_room, "_STATUS", path)
+    assert 2**26 < most_held_bytes(CPU) < memory_bytes(CPU)
 
 
 def test_what_a_process_was_before_it_became_this_program_is_not_counted():

@@ -34,9 +34,11 @@ def most_held_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     # Linux counts into ru_maxrss what the process was before it became this program.
-    if _STATUS.is_file():
-        own = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
-        return 1024 * int(own.split()[1])
+    # Some sandboxes' own kernels do not tell, and macOS has no such file.
+    lines = _STATUS.read_text().splitlines() if _STATUS.is_file() else []
+    for line in lines:
+        if line.startswith("VmHWM:"):
+            return 1024 * int(line.split()[1])
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else 1024 * most  # macOS alone counts in bytes
 
