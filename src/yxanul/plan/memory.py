@@ -92,9 +92,10 @@ def update_memory(
 
 
 def largest_micro_batch(config: RunConfig, card_bytes: int, *, processes: int = 1) -> int | None:
-    """Return the most tokens of one forward pass, a power of two, that fit each of several cards.
+    """Return the most tokens of one forward pass that fit each of several cards.
 
-    None: not even one sequence of the longest phase fits.
+    A power of two, or a whole step where that is less. None: not even one sequence of the longest
+    phase fits.
     """
     tokens = MOST_TOKENS
     while True:
@@ -119,14 +120,6 @@ def optimizer_bytes(
     per_matrix = 1 if optimization.optimizer.name == "muon" else 2
     rest = count.total - count.matrices
     return FP32_BYTES * (per_matrix * -(-count.matrices // sharers) + 2 * rest)
-
-
-def kept_bytes(model: ModelConfig, compute: ComputeConfig, *, seq_len: int) -> int:
-    """Return the bytes that all layers keep of one token until the backward pass."""
-    layers = model.num_hidden_layers
-    again = compute.checkpointed_blocks(layers)
-    whole = layer_bytes(model, compute, seq_len=seq_len)
-    return again * model.hidden_size * _size(compute) + (layers - again) * whole
 
 
 def layer_bytes(model: ModelConfig, compute: ComputeConfig, *, seq_len: int) -> int:
@@ -162,7 +155,7 @@ class _Instants:
         """The end of the forward pass: everything is kept, and the last chunk's logits are read."""
         model, compute, tokens = self.model, self.optimization.compute, self.update.tokens
         size, head = _size(compute), parameter_count(model).embedding
-        kept = tokens * kept_bytes(model, compute, seq_len=self.update.seq_len)
+        kept = tokens * self._kept(model.num_hidden_layers)
         chunk = min(compute.loss_chunk_tokens or ASSUMED_LOSS_CHUNK, tokens)
         chunks = -(-tokens // chunk)
         # The head's gradient in fp32, and a chunk's part of it in the type of the products.
@@ -190,14 +183,12 @@ class _Instants:
         passing = size * (2 * model.intermediate_size + 2 * model.hidden_size)
         ends = {layers - 1, again, again - 1, 0}
         for layer in sorted(ends & set(range(layers)), reverse=True):
-            recomputed = min(again, layer + 1)
-            kept = recomputed * model.hidden_size * size + (layer + 1 - recomputed) * whole
             turn = passing + (whole if layer < again else 0)
             yield self._held(
                 blocks=layer + 1,
                 done=layers - layer - 1,
                 head_gradients=head,
-                activations=self.update.tokens * (kept + turn),
+                activations=self.update.tokens * (self._kept(layer + 1) + turn),
             )
 
     def embedding(self) -> Memory:
@@ -261,6 +252,13 @@ class _Instants:
             activations=around + activations,
             micro_batch_tokens=update.tokens,
         )
+
+    def _kept(self, blocks: int) -> int:
+        """Return the bytes that the first `blocks` blocks keep of a token for the backward pass."""
+        model, compute = self.model, self.optimization.compute
+        again = min(blocks, compute.checkpointed_blocks(model.num_hidden_layers))
+        whole = layer_bytes(model, compute, seq_len=self.update.seq_len)
+        return again * model.hidden_size * _size(compute) + (blocks - again) * whole
 
     def _copies(self, blocks: int) -> int:
         """Return the bytes of the copies of their matrices that the first `blocks` blocks keep.
