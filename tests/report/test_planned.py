@@ -137,10 +137,15 @@ def test_rows_of_an_older_version_have_no_memory_to_compare(copied):
     assert "memory of the main process" not in lines(copied)
 
 
+def test_a_beginning_after_all_that_is_planned_is_no_crash(copied):
+    path = copied / "lineage.jsonl"
+    rows = [json.loads(row) for row in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(row | {"step": 10**6}) + "\n" for row in rows))
+    assert "cannot read what this run was planned to do" in section_of(copied)
+
+
 def test_settings_of_another_version_are_not_computed_with(copied):
     path = copied / "config.yaml"
     path.write_text(path.read_text() + "a_later_part: {}\n")
     html = write_report(copied).read_text(encoding="utf-8")
-    assert (
-        "cannot read the configuration of this run, so what was planned cannot be computed" in html
-    )
+    assert "cannot read what this run was planned to do from its configuration" in html

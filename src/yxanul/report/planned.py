@@ -36,8 +36,11 @@ class Line:
 
 
 def planned_lines(run: Run) -> tuple[Line, ...]:
-    """Return the figures that were planned; none where this version cannot read the settings."""
-    if run.settings is None:
+    """Return the figures that were planned.
+
+    None where this version cannot read the settings, or they plan nothing after where it began.
+    """
+    if not _own_course(run):
         return ()
     return (*_steps(run), *_wall_clock(run), *_memory(run), *_mfu(run))
 
