@@ -62,7 +62,8 @@ def _forecasts(folder: RunFolder) -> Iterator[tuple[float, Forecast]]:
 
 def _paid_rows(folder: RunFolder) -> Iterator[tuple[Row, Payment]]:
     """Yield each metric row with the payment that was written after it."""
-    payments = {payment.tokens_spent: payment for payment in read_payments(folder.spending)[:-1]}
+    # Of several after a row, scores came between: the first is the row's own.
+    payments = {p.tokens_spent: p for p in reversed(read_payments(folder.spending))}
     for row in read_placed_rows(folder.metrics):
         if row["attempt"]:
             raise SystemExit(f"{folder.root} has gone back: its tokens were spent twice")

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from yxanul.config.gate import ExtensionConfig, ForecastConfig, LevelConfig
-from yxanul.config.schema import GateConfig
+from yxanul.config.schema import BudgetConfig, GateConfig
 from yxanul.curriculum.bootstrap import Change
-from yxanul.curriculum.checks.budget import Spending, budget_check
+from yxanul.curriculum.checks.budget import Spending, budget_check, budget_share, spending_under
 from yxanul.curriculum.checks.check import Check
 from yxanul.curriculum.checks.contamination import contamination_checks
 from yxanul.curriculum.checks.integrity import Integrity, integrity_check
@@ -23,6 +23,7 @@ from yxanul.curriculum.checks.retention import retention_checks
 from yxanul.curriculum.checks.skills import SkillEvidence, skill_checks
 from yxanul.curriculum.checks.stability import stability_check
 from yxanul.errors import UsageError
+from yxanul.runfolder.spending import Spent
 
 GATE = GateConfig(min_improvement=0.01, retention_margin=0.01, retention_limit=0.02)
 WHOLE = Integrity(
@@ -377,5 +378,33 @@ def test_scores_whose_items_nobody_looked_for_stop_the_run():
 def test_a_run_that_will_not_fit_its_budget_stops(projected, result, action):
     check = budget_check(Spending(1800.0, projected, 3600.0, usd_per_hour=16.0))
     assert (check.result, check.action) == (result, action)
-    assert "$16.00" in check.why
+    assert "($8.00) are spent" in check.why
     assert budget_check(None).result == "not applicable"
+
+
+def test_dollars_that_are_spent_are_not_priced_anew():
+    """15 h on a machine of $6.88, and 4.5 h are left on one of $12.16: $158 of $200."""
+    spent = Spent(15 * 3600.0, usd=103.2)
+    budget = BudgetConfig(usd=200.0, usd_per_hour=12.16)
+    assert budget_share(budget, spent) == pytest.approx(103.2 / 200)
+    judged = spending_under(budget, spent, left_s=4.5 * 3600, extension_s=5 * 3600)
+    check = budget_check(judged)
+    assert (check.result, check.value) == ("pass", pytest.approx((103.2 + 4.5 * 12.16) / 200))
+    assert "15 h ($103.20) are spent, 19.5 h ($157.92) forecast to the end, of $200.00" in check.why
+    assert not judged.is_left_to_extend
+    dear = budget.model_copy(update={"usd": 130.0})
+    assert budget_check(spending_under(dear, spent, left_s=4.5 * 3600)).action == "stop"
+
+
+def test_the_tighter_limit_counts():
+    budget = BudgetConfig(hours=10.0, usd=50.0, usd_per_hour=10.0)
+    assert budget_share(budget, Spent(4 * 3600.0, usd=45.0)) == pytest.approx(0.9)
+    assert budget_share(budget, Spent(9.5 * 3600.0, usd=5.0)) == pytest.approx(0.95)
+    assert budget_share(budget, Spent(), left_s=5 * 3600.0) == pytest.approx(1.0)
+    assert budget_share(BudgetConfig(usd_per_hour=10.0), Spent(1e9)) is None
+
+
+def test_a_budget_of_a_run_without_a_pace_is_told_and_not_judged():
+    check = budget_check(spending_under(BudgetConfig(hours=1.0), Spent(1800.0)))
+    assert (check.result, check.action) == ("not applicable", None)
+    assert "0.5 h are spent; too few rows" in check.why

@@ -20,7 +20,7 @@ from yxanul.preflight.machine import exchange_seconds, look_at_links, look_at_st
 from yxanul.preflight.measuring import Measured, Rate, measured_lengths
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.rows import append_row
-from yxanul.runfolder.spending import Payment, record_payment
+from yxanul.runfolder.spending import Payment, Spent, record_payment
 
 CONFIG = load_config(Path(__file__).parents[2] / "configs")
 FLOPS = sum(stage_flops(CONFIG.model, stage) for stage in CONFIG.stages)
@@ -89,7 +89,7 @@ def test_without_a_budget_nobody_judges_and_without_a_price_there_are_no_dollars
 
 def test_a_run_that_goes_on_costs_what_is_left_and_what_was_spent():
     last = CONFIG.stages[-1].training
-    before = Progress(TOKENS - last.total_tokens // 2, spent_s=7200.0)
+    before = Progress(TOKENS - last.total_tokens // 2, spent=Spent(7200.0, 0.0, 7200.0))
     hours = forecast(CONFIG, EIGHT, progress=before)
     assert 0 < hours.low < forecast(CONFIG, EIGHT, progress=NEW).low / 10
     budget = BudgetConfig(usd_per_hour=10.0, usd=10 * (2 + 1.01 * hours.high))
@@ -101,15 +101,24 @@ def test_a_run_that_goes_on_costs_what_is_left_and_what_was_spent():
     assert look_at_cost(CONFIG, EIGHT, budget=spent, progress=before).code == 20
 
 
+def test_hours_that_were_paid_elsewhere_stay_what_they_cost():
+    hours = forecast(CONFIG, EIGHT, progress=NEW)
+    before = Progress(0, Spent(15 * 3600.0, usd=50.0))
+    budget = BudgetConfig(usd_per_hour=10.0, usd=51 + 10 * hours.high)
+    found = look_at_cost(CONFIG, EIGHT, budget=budget, progress=before)
+    assert found.state == "pass"
+    assert found.value["usd"] == pytest.approx(50 + 10 * hours.value)
+
+
 def test_where_a_run_stands_is_read_from_its_folder_or_its_mirror(tmp_path):
     mirror, here = RunFolder(tmp_path / "mirror" / "run"), RunFolder(tmp_path / "here")
     for folder, tokens in ((mirror, 700), (here, 900)):
         folder.root.mkdir(parents=True)
         append_row(folder.metrics, {"step": 7, "attempt": 0, "tokens_seen": tokens})
         record_payment(folder.spending, Payment(0, 5.0, tokens))
-    assert read_progress(here, str(tmp_path / "mirror")) == Progress(700, 5.0)
+    assert read_progress(here, str(tmp_path / "mirror")) == Progress(700, Spent(5.0, 0.0, 5.0))
     append_row(here.lineage, {"attempt": 0})
-    assert read_progress(here, str(tmp_path / "mirror")) == Progress(900, 5.0)
+    assert read_progress(here, str(tmp_path / "mirror")) == Progress(900, Spent(5.0, 0.0, 5.0))
     nothing = RunFolder(tmp_path / "nowhere")
     assert read_progress(nothing, None) == read_progress(nothing, str(tmp_path / "empty")) == NEW
 

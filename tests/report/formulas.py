@@ -125,7 +125,7 @@ OF_VALUES = {
     "change": lambda later, earlier: later / earlier - 1,
     "count": lambda *held: len(held),
     "date": date,
-    "dollars": lambda *held: sum(held[:-1]) / 3600 * held[-1],
+    "dollars": lambda *held: sum(s / 3600 * p for s, p in zip(held[::2], held[1::2], strict=True)),
     "gain": lambda later, earlier: 1 - later / earlier,
     "length": len,
     "mean gain": mean_gain,

@@ -52,6 +52,54 @@ def test_a_steady_run_costs_what_was_forecast_at_any_step(share, s_per_gflop, bo
     assert found.left_low <= found.left <= found.left_high
 
 
+@given(share=st.floats(0.02, 1.0), factor=st.floats(0.1, 10.0))
+def test_another_machine_has_its_own_pace(share, factor):
+    """What is left takes as long as if the run had always been on the machine that it is on."""
+    here = {"s_per_gflop": 1e-3 * factor, "border_s": 4.0 * factor}
+    before, after = list(payments()), list(payments(**here))
+    at = min(len(before) - 3, max(2, round(share * STEPS)))
+    pace, began = Pace(CONFIG.model), after[at - 1][2]
+    for _, _, payment in before[:at]:
+        pace.add(replace(payment, machine="8 x an old card"))
+    same = [row for row in after[at : at + 3] if row[2].seq_len == after[at][2].seq_len]
+    if len(same) < 2:
+        return
+    for _, _, payment in same:
+        seconds = payment.seconds - began.seconds
+        scoring_s = payment.scoring_s - began.scoring_s
+        told = {"process": 1, "machine": "8 x a new card", "scoring_s": scoring_s}
+        pace.add(replace(payment, seconds=seconds, **told))
+    stage, done, last = same[-1]
+    found = pace.forecast(COURSE, stage=stage, stage_step=done)
+    left_s = whole_s(**here) - last.seconds
+    assert found.left == pytest.approx(left_s, rel=1e-6, abs=0.1 * here["border_s"])
+
+
+def test_a_run_whose_last_stage_is_scored_costs_nothing_more():
+    pace = Pace(CONFIG.model)
+    rows = list(payments())
+    for _, _, payment in rows:
+        pace.add(payment)
+    stage, done, last = rows[-1]
+    scored = replace(last, seconds=last.seconds + 4.0, scoring_s=last.scoring_s + 4.0)
+    pace.add(scored)
+    found = pace.forecast(COURSE, stage=stage, stage_step=done, is_scored=True)
+    assert (found.left, found.left_low, found.left_high) == (0.0, 0.0, 0.0)
+    assert found.whole == pytest.approx(whole_s())
+
+
+def test_dollars_are_those_of_then_and_of_now():
+    pace = Pace(CONFIG.model)
+    for process, price in ((0, 36.0), (1, 3.6)):
+        for _, _, payment in list(payments())[:40]:
+            pace.add(replace(payment, process=process, usd_per_hour=price))
+    found = pace.forecast(COURSE, stage=0, stage_step=40)
+    usd = pace.outlook(found, usd_per_hour=3.6).usd
+    assert usd.spent == pytest.approx(found.spent / 2 * (0.01 + 0.001))
+    assert usd.left == pytest.approx(found.left * 0.001)
+    assert pace.outlook(found, usd_per_hour=None).usd is None
+
+
 def test_nothing_is_forecast_from_one_row():
     pace = Pace(CONFIG.model)
     assert pace.forecast(COURSE, stage=0, stage_step=0) is None
@@ -119,7 +167,7 @@ def test_rows_of_an_older_version_tell_what_is_spent_and_forecast_nothing():
     pace = Pace(CONFIG.model)
     for number in range(1, 5):
         pace.add(Payment(0, 10.0 * number, 2048 * number))
-    assert pace.spent_s == 40.0
+    assert pace.spent.seconds == 40.0
     assert pace.forecast(COURSE, stage=0, stage_step=4) is None
 
 

@@ -6,8 +6,10 @@ import os
 import pty
 import re
 import select
+import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -18,7 +20,7 @@ from yxanul.cli.watch_verbs import _looks
 from yxanul.errors import InfrastructureError, UsageError
 from yxanul.runfolder.layout import RunFolder
 from yxanul.watch.screen import screen, sparkline
-from yxanul.watch.snapshot import Watch
+from yxanul.watch.snapshot import Snapshot, Watch
 
 PRICE = ("--set", "budget.usd_per_hour=3.6", "--set", "budget.hours=2")
 
@@ -38,6 +40,12 @@ def look(world: World, call, *more: str) -> dict:
     return json.loads(out)
 
 
+def told(seen: Snapshot, **more: str) -> str:
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(screen(seen, source="s3://bucket/run", **more))
+    return console.export_text()
+
+
 def test_an_ended_run_is_told_with_what_it_reached_and_cost(ended, call):
     told = look(ended, call)
     rows = (ended.root / "run" / "metrics.jsonl").read_text().splitlines()
@@ -49,7 +57,9 @@ def test_an_ended_run_is_told_with_what_it_reached_and_cost(ended, call):
         (name, STEPS) for name in STAGES
     ]
     assert {stage["verdict"] for stage in told["stages"]} <= {"pass", "warn"}
-    assert told["limit_s"] == 2 * 3600
+    assert told["budget"]["hours"] == 2
+    assert told["budget"]["share"] == pytest.approx(told["seconds"]["spent"] / 7200)
+    assert told["seconds"]["left"] == told["seconds"]["left_high"] == 0
     assert 2**27 < told["memory_bytes"] < 2**36  # Python, torch and a tiny model
     assert len(told["bpb"]) == len(STAGES)
     assert all(first > now for first, now in told["bpb"].values())
@@ -65,6 +75,8 @@ def test_without_a_terminal_one_screen_is_printed(ended, call):
     words = " ".join(out.split())
     for part in (*STAGES, "ended", "tokens/s", "held-out bits per byte", "of the budget of 2 h"):
         assert part in words
+    assert "took" in words
+    assert "to the end" not in words
 
 
 def test_a_mirror_tells_what_the_run_does(ended, call):
@@ -72,10 +84,44 @@ def test_a_mirror_tells_what_the_run_does(ended, call):
     here = look(ended, call)
     there = json.loads(out)
     assert code == 0
-    assert there["stages"][0] == here["stages"][0]
-    assert there["newest"]["step"] <= here["newest"]["step"]
-    assert there["ending"] is None
-    assert there["bpb"].keys() == here["bpb"].keys()
+    # With the last verdict, and how it ended: these come after the last checkpoint.
+    for key in ("stages", "newest", "ending", "bpb", "usd", "incidents"):
+        assert there[key] == here[key]
+    assert (there["is_mirror"], here["is_mirror"]) == (True, False)
+    assert (ended.root / "mirror" / "run" / "report.html").stat().st_size > 10_000
+
+
+def test_a_mirror_whose_machine_is_gone_says_how_old_it_is(ended, tmp_path):
+    mirror, folder = ended.root / "mirror" / "run", tmp_path / "copy"
+    shutil.copytree(mirror, folder)
+    (folder / "exit.json").unlink()
+    spending = folder / "spending.jsonl"
+    paid = [json.loads(line) for line in spending.read_text().splitlines()]
+    spending.write_text("".join(json.dumps({**row, "at": row["at"] - 7200}) + "\n" for row in paid))
+    seen = Watch(RunFolder(folder), is_mirror=True).look()
+    assert seen.row_age_s > 7000
+    assert not seen.has_ended
+    assert "its machine may be gone" in told(seen)
+    fresh = replace(seen, row_age_s=60.0)
+    assert "its machine may be gone" not in told(fresh)
+    assert "no process of this machine" not in told(fresh)
+
+
+def test_an_end_that_the_run_went_on_after_is_none(ended, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(ended.root / "run", folder)
+    stopped = {"code": 10, "reason": "stopped by SIGINT", "ended_at": time.time()}
+    (folder / "exit.json").write_text(json.dumps(stopped))
+    seen = Watch(RunFolder(folder)).look()
+    assert seen.ending.code == 10
+    assert not seen.has_ended, "a supervisor may start it again"
+    (folder / "exit.json").write_text(json.dumps({**stopped, "ended_at": time.time() - 3600}))
+    with (folder / "spending.jsonl").open("a") as spending:
+        later = {"process": 1, "seconds": 1.0, "tokens_spent": 1, "at": time.time()}
+        spending.write(json.dumps(later) + "\n")
+    seen = Watch(RunFolder(folder)).look()
+    assert seen.ending is None
+    assert "stopped on request" not in told(seen)
 
 
 def test_a_run_is_watched_while_it_trains_and_is_killed(tmp_path):
@@ -89,7 +135,7 @@ def test_a_run_is_watched_while_it_trains_and_is_killed(tmp_path):
     assert not seen.has_ended
     assert seen.newest["step"] == 3
     assert [stage.done for stage in seen.stages] == [3, 0]
-    assert 0 < seen.forecast.left_low < seen.forecast.left_high
+    assert 0 < seen.outlook.seconds.left_low < seen.outlook.seconds.left_high
     process.kill()
     process.communicate()
     after = watched.look()
@@ -139,9 +185,7 @@ def test_a_mirror_that_does_not_answer_once_is_asked_again(ended):
 
 def test_an_old_look_says_that_it_is_one(ended):
     seen = Watch(RunFolder(ended.root / "run")).look()
-    console = Console(width=200, record=True, file=io.StringIO())
-    console.print(screen(seen, source="s3://bucket/run", trouble="as seen at 12:00:00"))
-    assert console.export_text().rstrip().endswith("as seen at 12:00:00")
+    assert told(seen, trouble="as seen at 12:00:00").rstrip().endswith("as seen at 12:00:00")
 
 
 @pytest.mark.parametrize(
@@ -182,13 +226,13 @@ def test_a_budget_that_another_start_raised_is_seen(ended, tmp_path):
     for name in ("config.yaml", "lineage.jsonl", "metrics.jsonl"):
         (folder / name).write_bytes((source / name).read_bytes())
     watched = Watch(RunFolder(folder))
-    assert watched.look().limit_s == 2 * 3600
+    assert watched.look().budget.hours == 2
     config = (folder / "config.yaml").read_text()
     raised = re.sub(r"^( +hours): 2(\.0)?$", r"\1: 3", config, flags=re.MULTILINE)
     assert raised != config
     (folder / "config.yaml").write_text(raised)
     os.utime(folder / "config.yaml", (1, 1))
-    assert watched.look().limit_s == 3 * 3600
+    assert watched.look().budget.hours == 3
 
 
 def test_a_sparkline_keeps_the_ends_and_the_shape():

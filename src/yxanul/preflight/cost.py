@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from yxanul.config.schema import BudgetConfig, RunConfig
@@ -24,7 +24,7 @@ from yxanul.preflight.measuring import Measured, Rate
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.mirror import bring_rows
 from yxanul.runfolder.rows import read_rows
-from yxanul.runfolder.spending import read_spending
+from yxanul.runfolder.spending import Spent, read_spending
 from yxanul.units import HOUR_S, format_count, format_hours, format_usd
 
 _LARGEST_USD = 1e9
@@ -32,10 +32,10 @@ _LARGEST_USD = 1e9
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands that goes on here: tokens of the plan that are behind it, and seconds."""
+    """Where a run stands that goes on here: tokens of the plan that are behind it, and its cost."""
 
     tokens_seen: int = 0
-    spent_s: float = 0.0
+    spent: Spent = field(default_factory=Spent)
 
 
 def settled_budget(
@@ -90,12 +90,15 @@ def look_at_cost(
 ) -> Finding:
     """Judge the forecast, and what was spent already, by the budget."""
     hours = forecast(config, measured, progress=progress)
-    spent = progress.spent_s / HOUR_S
+    spent = progress.spent.seconds / HOUR_S
     total = Range(*(spent + part for part in (hours.value, hours.low, hours.high)))
     cost = Cost(hours=total, usd=None)
     if budget.usd_per_hour is not None:
         price = budget.usd_per_hour
-        cost = Cost(total, Range(price * total.value, price * total.low, price * total.high))
+        usd = progress.spent.usd_at(price)  # on another machine an hour may have cost another price
+        cost = Cost(
+            total, Range(*(usd + price * part for part in (hours.value, hours.low, hours.high)))
+        )
     left = sum(tokens for _, tokens, _ in _left(config, progress.tokens_seen))
     value = {
         "tokens_left": left,
@@ -177,4 +180,4 @@ def _progress(folder: RunFolder) -> Progress:
     rows = read_rows(folder.metrics)
     seen = rows[-1].get("tokens_seen") if rows else 0
     tokens_seen = seen if isinstance(seen, int) else 0
-    return Progress(tokens_seen, read_spending(folder.spending).seconds)
+    return Progress(tokens_seen, read_spending(folder.spending))

@@ -14,6 +14,7 @@ from typing import Any
 
 from yxanul.config.evaluation import GOLD, TASKS
 from yxanul.curriculum.bootstrap import relative_change
+from yxanul.report.cost import cost
 from yxanul.report.course import last_row, trained_seconds
 from yxanul.report.curves import score_domains
 from yxanul.report.gather import Run
@@ -55,13 +56,16 @@ class Line:
 
 
 def facts(runs: Sequence[Run]) -> tuple[Line, ...]:
-    """Return what the runs are: size, tokens, time, speed."""
+    """Return what the runs are: size, tokens, time, dollars, speed."""
     wanted: tuple[tuple[str, Callable[[Run], Traced | None]], ...] = (
         ("model", lambda run: run.config.text("model", "name") if run.config is not None else None),
         ("parameters", lambda run: _shown(parameters(run), "count")),
         ("tokens seen", lambda run: _shown(last_row(run).number("tokens_seen"), "count")),
         ("steps", lambda run: last_row(run).number("step")),
         ("training time", lambda run: _shown(trained_seconds(run), "duration")),
+        ("wall clock", lambda run: None if (spent := cost(run)) is None else spent.wall),
+        ("dollars", lambda run: None if (spent := cost(run)) is None else spent.usd),
+        ("device", lambda run: None if (at := run.environment) is None else at.text("device")),
         ("tokens/s, median", lambda run: _shown(median_speed(run, "tokens_per_s"), "whole")),
         ("MFU (PaLM), median", lambda run: _shown(median_speed(run, "mfu"), "share")),
     )

@@ -24,8 +24,9 @@ class Cost:
     starts: Traced
     """Processes that have worked on the run."""
     price: Traced | None
-    """Dollars per hour of the whole machine; None: the run was given no price."""
+    """Dollars per hour of the whole machine; None: there was none, or it changed."""
     usd: Traced | None
+    """None: a process was given no price."""
 
 
 def cost(run: Run) -> Cost | None:
@@ -35,15 +36,14 @@ def cost(run: Run) -> Cost | None:
     if not seconds:
         return None
     scoring = [value for row in last.values() if (value := row.number("scoring_s")) is not None]
-    price = None
-    if run.config is not None:
-        price = run.config.number("optimization", "budget", "usd_per_hour")
+    prices = [price for row in last.values() if (price := _price(run, row)) is not None]
+    is_same = len({price.number for price in prices}) == 1
     return Cost(
         wall=total(seconds).shown_as("duration"),
         scoring=total(scoring).shown_as("duration") if len(scoring) == len(last) else None,
         starts=count([Traced(number, (row.source("process"),)) for number, row in last.items()]),
-        price=None if price is None else price.shown_as("usd"),
-        usd=None if price is None else _dollars(seconds, price),
+        price=prices[-1].shown_as("usd") if is_same else None,
+        usd=_dollars(seconds, prices) if len(prices) == len(seconds) else None,
     )
 
 
@@ -52,10 +52,19 @@ def skipped(run: Run) -> tuple[Story, ...]:
     return tuple(_skipped(row) for row in run.metrics if row.find("skipped") is not None)
 
 
-def _dollars(seconds: list[Traced], price: Traced) -> Traced:
-    hours = sum(part.number for part in seconds) / HOUR_S
-    where = tuple(source for part in (*seconds, price) for source in part.sources)
-    return Traced(hours * price.number, where, "dollars", "usd")
+def _price(run: Run, row: Record) -> Traced | None:
+    """Return what an hour cost the process of a row; where none was told, what it costs now."""
+    price = row.number("usd_per_hour")
+    if price is None and run.config is not None:
+        price = run.config.number("optimization", "budget", "usd_per_hour")
+    return price
+
+
+def _dollars(seconds: list[Traced], prices: list[Traced]) -> Traced:
+    pairs = list(zip(seconds, prices, strict=True))
+    where = tuple(source for pair in pairs for part in pair for source in part.sources)
+    usd = sum(spent.number / HOUR_S * price.number for spent, price in pairs)
+    return Traced(usd, where, "dollars", "usd")
 
 
 def _skipped(row: Record) -> Story:

@@ -6,6 +6,7 @@ The one idea: what a run did not record is empty or None, and the page says so; 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from yxanul.errors import ConfigError, CorruptDataError, UsageError
 from yxanul.report.measures import SkillScore, read_skills
 from yxanul.report.records import Record, read_record, read_records, read_scores
 from yxanul.runfolder.contamination import read_contamination
+from yxanul.runfolder.exits import read_exit
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_branch, is_on
 
@@ -86,6 +88,7 @@ def gather(root: Path) -> Run:
     gates = read_records(folder.gates)
     config, text = _read_config(folder.config)
     settings = _read_settings(text)
+    spending = tuple(_payment(row) for row in read_records(folder.spending))
     return Run(
         name=root.resolve().name,
         metrics=metrics,
@@ -96,7 +99,7 @@ def gather(root: Path) -> Run:
         overrides=tuple(_override(row) for row in gates if row.find("row") == "override"),
         attempts=tuple(r for r in read_records(folder.lineage) if r.find("event") == "attempt"),
         samples=tuple(_sample(row) for row in read_records(root / "samples.jsonl")),
-        spending=tuple(_payment(row) for row in read_records(folder.spending)),
+        spending=spending,
         scores=tuple(read_scores(folder.scores)),
         skills=tuple(read_skills(folder.scores)),
         contamination=_read_contamination(folder.contamination),
@@ -106,7 +109,7 @@ def gather(root: Path) -> Run:
         settings=settings,
         course=() if settings is None else plan_stages(settings),
         environment=read_record(folder.environment),
-        exit=read_record(folder.exit_record),
+        exit=_read_exit(folder, spending),
         manifest=_read_manifest(folder),
         branch=current_branch(folder.lineage),
         is_running=folder.is_held_elsewhere(),
@@ -147,6 +150,13 @@ def _payment(row: Record) -> Record:
     if row.number("seconds") is None:
         raise row.wrong("a number", "seconds")
     return row
+
+
+def _read_exit(folder: RunFolder, spending: Sequence[Record]) -> Record | None:
+    """Return how the last process ended; None where a later one has written rows since."""
+    record, at = read_exit(folder), spending[-1].plain_number("at") if spending else None
+    is_old = record is not None and record.is_of_an_earlier_process(at)
+    return None if is_old else read_record(folder.exit_record)
 
 
 def _read_config(path: Path) -> tuple[Record | None, str]:

@@ -16,13 +16,14 @@ from yxanul.config.schema import ModelConfig
 from yxanul.plan.parameters import parameter_count
 from yxanul.report import details
 from yxanul.report.contamination import contamination
-from yxanul.report.course import trained_seconds
+from yxanul.report.cost import cost
 from yxanul.report.gather import Run, gather
 from yxanul.report.skills import skills
 from yxanul.report.summary import summary
 from yxanul.report.templates import template_environment
 from yxanul.report.traced import Story, Traced
 from yxanul.report.words import show
+from yxanul.units import HOUR_S
 
 
 def write_card(root: Path, *, checkpoints: Sequence[str]) -> str:
@@ -69,14 +70,13 @@ def _plain(run: Run, *keys: str) -> dict[str, str]:
 
 
 def _cost(run: Run) -> str | None:
-    """Return dollars by the price that the run was given; None where it was given none."""
-    if run.config is None or (seconds := trained_seconds(run)) is None:
+    """Return dollars by the prices that the run was given; None where it was given none."""
+    spent = cost(run)
+    if spent is None or spent.usd is None:
         return None
-    price = run.config.plain_number("optimization", "budget", "usd_per_hour")
-    if price is None:
-        return None
-    hours = seconds.number / 3600
-    return f"${hours * price:,.2f} ({hours:,.2f} h of training at ${price:,.2f} an hour)"
+    hours = f"{spent.wall.number / HOUR_S:,.2f} h of all processes, scores included"
+    price = "the prices of then" if spent.price is None else f"{show(spent.price)} an hour"
+    return f"{show(spent.usd)} ({hours}, at {price})"
 
 
 def _told(story: Story) -> str:

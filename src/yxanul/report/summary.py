@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from yxanul.plan.parameters import parameter_count
+from yxanul.report.cost import cost
 from yxanul.report.course import (
     last_row,
     override_of,
@@ -216,8 +217,8 @@ def _width(run: Run) -> Traced | None:
 
 
 def _scoring_note(run: Run) -> Story:
-    scoring = run.exit.number("outcome", "evaluation_s") if run.exit is not None else None
-    return ("and ", scoring.shown_as("duration"), " of scoring") if scoring is not None else ()
+    spent = cost(run)
+    return ("and ", spent.scoring, " of scoring") if spent and spent.scoring is not None else ()
 
 
 def _reached(run: Run) -> tuple[Reached, ...]:

@@ -58,7 +58,7 @@ FORMULAS = {
     "difference": "the mean of the first list minus that of the second",
     "dirty": "how many different items of this task the findings name",
     "distinct": "how many different entries the list has",
-    "dollars": "the seconds of all processes, in hours, times the price of an hour",
+    "dollars": "the seconds of each process, in hours, times its price of an hour, summed",
     "file": "the whole file",
     "forecast": "from the rows up to that one: tokens left at the pace until then, and "
     "scores left at what those before took",

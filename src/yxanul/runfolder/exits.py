@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 
+from yxanul.errors import InfrastructureError, StoppedOnRequest
 from yxanul.runfolder.layout import RunFolder
 
 ENDED = {
@@ -18,6 +19,8 @@ ENDED = {
     143: "interrupted",
 }
 """{exit code: what it means in a few words}; see `yxanul.errors`."""
+# Two processes' clocks may differ by so much, on one machine that was set right meanwhile.
+_CLOCK_S = 5.0
 FAILED = "failed: internal error"
 """What every other code means."""
 
@@ -30,6 +33,18 @@ class ExitRecord:
     reason: str
     ended_at: float
     """Seconds since 1970."""
+
+    def is_of_an_earlier_process(self, paid_at: float | None) -> bool:
+        """Tell whether the run went on after it: `paid_at` is when its newest row was written.
+
+        The last process then was killed, or is at work on another machine.
+        """
+        return paid_at is not None and paid_at > self.ended_at + _CLOCK_S
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether a supervisor starts the run again after it."""
+        return self.code in (StoppedOnRequest.exit_code, InfrastructureError.exit_code)
 
     @property
     def word(self) -> str:

@@ -1,9 +1,10 @@
 """What a run has cost so far: RUN/spending.jsonl, the seconds of every process that worked on it.
 
 The one idea: what was spent never comes back, so rows are only added, whatever is rolled back or
-trained again. A row is written with each row of metrics.jsonl and when a process leaves; what a
-killed one did after its last row is not counted. A gate judges by these rows, so that a kill
-changes no verdict.
+trained again. A row is written with each row of metrics.jsonl, before a gate is asked and when a
+process leaves; what a killed one did after its last row is not counted. A gate judges by these
+rows, so that a kill changes no verdict. Each row has the price of its machine: hours that were paid
+on another one stay what they cost.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from yxanul.errors import CorruptDataError
 from yxanul.runfolder.rows import Row, append_row, read_rows
+from yxanul.units import HOUR_S
 
 _MOST = 2**63
 
@@ -31,20 +33,35 @@ class Payment:
     """Sequence length of the newest tokens; None: an older version did not say."""
     memory_bytes: int | None = None
     """The most that the main process has held: its tensors on a card, all of it on a CPU."""
+    usd_per_hour: float | None = None
+    """What the whole machine cost the process; None: it was not told."""
+    machine: str | None = None
+    """The devices that trained, "8 x NVIDIA H100 80GB HBM3"; None: an older version did not say."""
+    at: float | None = None
+    """When the row was written, in seconds since 1970; None: an older version did not say."""
 
 
 @dataclass(frozen=True)
-class Spending:
-    """Wall clock and tokens of a whole run, up to its last row."""
+class Spent:
+    """Wall clock and dollars of a whole run, up to its last row."""
 
-    seconds: float
+    seconds: float = 0.0
     """Of all processes, preparation and scoring included."""
-    tokens: int
-    """tokens_spent, never rolled back."""
+    usd: float = 0.0
+    """Of the processes that were told a price."""
+    unpriced_s: float = 0.0
+    """Seconds of those that were not."""
 
-    def projected_s(self, tokens_left: int) -> float:
-        """Return the seconds of the whole run if each token left costs what one did so far."""
-        return self.seconds + tokens_left * (self.seconds / self.tokens if self.tokens else 0.0)
+    def usd_at(self, usd_per_hour: float) -> float:
+        """Return all dollars, where `usd_per_hour` prices what had no price."""
+        return self.usd + self.unpriced_s * usd_per_hour / HOUR_S
+
+    def plus(self, seconds: float, *, usd_per_hour: float | None) -> "Spent":
+        """Return it with the seconds of one more process."""
+        if usd_per_hour is None:
+            return Spent(self.seconds + seconds, self.usd, self.unpriced_s + seconds)
+        usd = self.usd + seconds * usd_per_hour / HOUR_S
+        return Spent(self.seconds + seconds, usd, self.unpriced_s)
 
 
 def next_process(payments: Sequence[Payment]) -> int:
@@ -57,16 +74,17 @@ def record_payment(path: Path, payment: Payment) -> None:
     append_row(path, asdict(payment))
 
 
-def read_spending(path: Path) -> Spending:
+def read_spending(path: Path) -> Spent:
     """Return what all processes spent; a damaged row is a `CorruptDataError`."""
     return spending_of(read_payments(path))
 
 
-def spending_of(payments: Sequence[Payment]) -> Spending:
+def spending_of(payments: Sequence[Payment]) -> Spent:
     """Return what all processes spent."""
-    seconds = {payment.process: payment.seconds for payment in payments}
-    tokens = max((payment.tokens_spent for payment in payments), default=0)
-    return Spending(sum(seconds.values()), tokens)
+    spent = Spent()
+    for last in {payment.process: payment for payment in payments}.values():
+        spent = spent.plus(last.seconds, usd_per_hour=last.usd_per_hour)
+    return spent
 
 
 def read_payments(path: Path) -> list[Payment]:
@@ -80,10 +98,10 @@ def read_payments(path: Path) -> list[Payment]:
 def parse_payment(row: Row, *, place: str) -> Payment:
     """Return a row; a damaged one is a `CorruptDataError` that names `place`."""
     process, seconds, tokens = (row.get(key) for key in ("process", "seconds", "tokens_spent"))
-    scoring_s = row.get("scoring_s", 0.0)
-    seq_len, memory_bytes = row.get("seq_len"), row.get("memory_bytes")
-    later = (0 if value is None else value for value in (seq_len, memory_bytes))
-    figures = (process, seconds, tokens, scoring_s, *later)
-    if not all(isinstance(value, int | float) and 0 <= value < _MOST for value in figures):
+    scoring_s, machine = row.get("scoring_s", 0.0), row.get("machine")
+    later = {key: row.get(key) for key in ("seq_len", "memory_bytes", "usd_per_hour", "at")}
+    figures = (process, seconds, tokens, scoring_s, *(v for v in later.values() if v is not None))
+    is_whole = all(isinstance(value, int | float) and 0 <= value < _MOST for value in figures)
+    if not is_whole or not isinstance(machine, str | None):
         raise CorruptDataError(f"{place} is damaged; delete that line")
-    return Payment(process, seconds, tokens, scoring_s, seq_len, memory_bytes)  # type: ignore[arg-type]
+    return Payment(process, seconds, tokens, scoring_s, machine=machine, **later)  # type: ignore[arg-type]

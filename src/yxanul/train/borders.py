@@ -47,6 +47,7 @@ def close_stage(session: Session, plan: StagePlan, *, position: Position) -> Row
         failures = _score_end(session, plan, position=position)
         write_samples(session, position)
         if session.engine.processes.is_main:
+            session.record_spending(position)  # the gate judges by what is written down
             ask_gate(session, plan, position=position, failures=failures)
         session.engine.processes.barrier()
         verdict = read_verdicts(session.folder)[plan.name]

@@ -3,19 +3,20 @@
 from dataclasses import asdict, replace
 
 from yxanul.curriculum.changes import extension_steps
-from yxanul.curriculum.checks.budget import Spending, limit_s
+from yxanul.curriculum.checks.budget import Spending, has_limit, spending_under
 from yxanul.curriculum.evidence import Asked, gather_evidence
 from yxanul.curriculum.gate import decide, decide_plateau, gate_sha256
 from yxanul.curriculum.stages import StagePlan, noise_steps
 from yxanul.errors import ConfigError, CorruptDataError, UsageError
 from yxanul.runfolder.lineage import first_step, register_gate
 from yxanul.runfolder.rows import Row
-from yxanul.runfolder.spending import read_spending
+from yxanul.runfolder.spending import read_payments
 from yxanul.runfolder.verdicts import PLATEAU, find_plateau, read_verdicts, write_decision
 from yxanul.train.integrity import measure_integrity
 from yxanul.train.reading import stage_ledger
 from yxanul.train.session import Session
 from yxanul.train.state import Position
+from yxanul.watch.pace import Pace
 
 Failures = dict[str, str]
 """{domain or task: why its score could not be taken}."""
@@ -143,12 +144,17 @@ def _asked(session: Session, plan: StagePlan, *, position: Position) -> Asked:
 def _spending(session: Session, plan: StagePlan, *, position: Position) -> Spending | None:
     """Return what the stored rows tell of the run's cost; None where it has no budget."""
     budget = session.config.optimization.budget
-    limit = limit_s(budget)
-    if limit is None:
+    if not has_limit(budget):
         return None
-    spent, batch = read_spending(session.folder.spending), plan.config.training.batch_tokens
-    left = sum(stage.tokens for stage in session.stages[plan.index + 1 :])
-    left += (plan.total_steps - position.stage_step) * batch
-    whole = spent.projected_s(left)
-    longer = spent.projected_s(left + extension_steps(plan.config.gate, plan.base_steps) * batch)
-    return Spending(spent.seconds, whole, limit, budget.usd_per_hour, longer - whole)
+    pace = Pace(session.config.model)
+    for payment in read_payments(session.folder.spending):
+        pace.add(payment)
+    at_end = position.step == plan.last_step
+    found = pace.forecast(
+        session.stages, stage=plan.index, stage_step=position.stage_step, is_scored=at_end
+    )
+    if found is None:
+        return spending_under(budget, pace.spent)
+    steps = extension_steps(plan.config.gate, plan.base_steps)
+    longer_s = pace.seconds_of(plan, steps)
+    return spending_under(budget, pace.spent, left_s=found.left, extension_s=longer_s)

@@ -4,6 +4,8 @@ Which stage? One step; score if due; write the row; save if due; asked to stop? 
 it is asked whether the stage still falls; at its end the gate is asked, and its verdict acted on.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,9 +70,10 @@ class TrainingLoop:
         finally:
             session.progress.close()
             if session.engine.processes.is_main:
-                # What was scored or saved since the last row of metrics was paid for as well.
-                session.record_spending(self.position)
                 session.saver.close()
+                # What was scored or saved since the last row of metrics was paid for as well.
+                with self._rows_may_be_missing():
+                    session.record_spending(self.position)
         outcome.steps, outcome.tokens_seen = self.position.step, self.position.tokens_seen
         outcome.training_s = self.clock.seconds
         outcome.evaluation_s = session.scoring_s
@@ -222,23 +225,29 @@ class TrainingLoop:
             done=done,
             total=plan.total_steps,
             row=row,
-            forecast=session.forecast(plan, position),
+            outlook=session.forecast(plan, position),
         )
         due = done % session.config.optimization.logging.every_steps == 0 or done <= FIRST_STEPS
         if due or left == 0 or measured["bpb"] is not None or "skipped" in measured:
             self._log(row)
 
     def _log(self, row: Row) -> None:
-        """Write the row; a full disk costs rows, which is told once, and not the run."""
+        """Write the row."""
         session = self.session
-        try:
+        with self._rows_may_be_missing():
             append_row(session.folder.metrics, row)
             session.record_spending(self.position)
+        self.trackers.log(row)
+
+    @contextmanager
+    def _rows_may_be_missing(self) -> Iterator[None]:
+        """Let a full disk cost rows, which is told once, and not the run or how it ends."""
+        try:
+            yield
         except DiskError as error:
             if not self._is_row_missing:
-                session.progress.say(f"rows are missing from here on: {error}")
+                self.session.progress.say(f"rows are missing from here on: {error}")
             self._is_row_missing = True
-        self.trackers.log(row)
 
 
 def _rates(plan: StagePlan, stage_step: int) -> LearningRates:

@@ -7,7 +7,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column
 
 from yxanul.units import format_duration, format_usd
-from yxanul.watch.pace import Forecast
+from yxanul.watch.pace import Outlook
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -15,12 +15,11 @@ _SECONDS_BETWEEN_LINES = 10.0
 class RunProgress:
     """Shows stage, loss, bits per byte, tokens/s, MFU, and what the whole run will cost, on stderr.
 
-    Invisible ones (the other ranks') print nothing. `usd_per_hour` is the price of the machine.
+    Invisible ones (the other ranks') print nothing.
     """
 
-    def __init__(self, *, visible: bool, usd_per_hour: float | None = None) -> None:
+    def __init__(self, *, visible: bool) -> None:
         self._visible = visible
-        self._usd_per_hour = usd_per_hour
         self._console = Console(stderr=True)
         self._bar: Progress | None = None
         self._last_line = 0.0
@@ -63,34 +62,34 @@ class RunProgress:
         done: int,
         total: int,
         row: dict[str, object],
-        forecast: Forecast | None,
+        outlook: Outlook | None,
     ) -> None:
         """Show one step; `row` is its metric row."""
         if not self._visible:
             return
         news = _news(row, self._bpb)
-        if forecast is not None:
-            news += f"; {self._whole_run(forecast)}"
+        if outlook is not None:
+            news += f"; {_whole_run(outlook)}"
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done, news=news)
         elif time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES or done == total:
             self._last_line = time.monotonic()
             self.say(f"{stage} {done}/{total}: {news}")
 
-    def _whole_run(self, forecast: Forecast) -> str:
-        """Return what the run has cost and will: "4 min 2 s of about 9 min 51 s, $1 of $2.50"."""
-        spent, whole = format_duration(forecast.spent), format_duration(forecast.whole)
-        told = f"run {spent} of about {whole}"
-        if self._usd_per_hour is not None:
-            usd = forecast.usd(self._usd_per_hour)
-            told += f", {format_usd(usd.spent)} of {format_usd(usd.whole)}"
-        return told
-
     def close(self) -> None:
         """End the bar."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def _whole_run(outlook: Outlook) -> str:
+    """Return what the run has cost and will: "4 min 2 s of about 9 min 51 s, $1 of $2.50"."""
+    seconds, usd = outlook.seconds, outlook.usd
+    told = f"run {format_duration(seconds.spent)} of about {format_duration(seconds.whole)}"
+    if usd is not None:
+        told += f", {format_usd(usd.spent)} of {format_usd(usd.whole)}"
+    return told
 
 
 def _news(row: dict[str, object], bpb: str) -> str:

@@ -1,6 +1,7 @@
 """A run from the first check to the exit record: the one entry that the command line calls."""
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -65,29 +66,31 @@ def start_run(request: RunRequest) -> RunOutcome:
             tell_supervisor(run_folder=str(folder.root.resolve()))
             folder.create()
         processes.barrier()
-        price = config.optimization.budget.usd_per_hour
-        progress = RunProgress(visible=processes.is_main, usd_per_hour=price)
-        try:
-            with (
-                owned(folder, processes) as record,
-                # Before it is recorded how the run ended.
-                naming_lost_ranks(processes),
-                naming_exhaustion(),
-                stop_on_signals() as stop,
-            ):
-                machine = Machine(processes, device, progress, stop)
-                outcome = _train(config, folder, request=request, machine=machine)
-                has_report = processes.is_main and bool(read_rows(folder.metrics))
-                outcome.report = str(folder.report) if has_report else None
-                record["outcome"] = outcome.as_json()
-        except GateStopError:
-            if processes.is_main and read_rows(folder.metrics):
-                progress.say(f"report: {write_report(folder.root)}")
-            raise
-        # After exit.json, which the page tells of.
-        if outcome.report is not None:
-            write_report(folder.root)
-        return outcome
+        progress = RunProgress(visible=processes.is_main)
+        with ExitStack() as at_end:
+            try:
+                with (
+                    owned(folder, processes) as record,
+                    # Before it is recorded how the run ended.
+                    naming_lost_ranks(processes),
+                    naming_exhaustion(),
+                    stop_on_signals() as stop,
+                ):
+                    machine = Machine(processes, device, progress, stop)
+                    outcome = _train(
+                        config, folder, request=request, machine=machine, at_end=at_end
+                    )
+                    has_report = processes.is_main and bool(read_rows(folder.metrics))
+                    outcome.report = str(folder.report) if has_report else None
+                    record["outcome"] = outcome.as_json()
+            except GateStopError:
+                if processes.is_main and read_rows(folder.metrics):
+                    progress.say(f"report: {write_report(folder.root)}")
+                raise
+            # After exit.json, which the page tells of.
+            if outcome.report is not None:
+                write_report(folder.root)
+            return outcome
 
 
 def default_out(request: RunRequest, config: RunConfig) -> Path:
@@ -106,8 +109,14 @@ def _refuse_engine(config: RunConfig, device: torch.device) -> None:
 
 
 def _train(
-    config: RunConfig, folder: RunFolder, *, request: RunRequest, machine: Machine
+    config: RunConfig,
+    folder: RunFolder,
+    *,
+    request: RunRequest,
+    machine: Machine,
+    at_end: ExitStack,
 ) -> RunOutcome:
+    """Train; what must follow when the run folder is as it will stay goes to `at_end`."""
     malloc = prepare_process(config)
     if machine.processes.is_main:
         for told in changed_files(folder):
@@ -147,6 +156,7 @@ def _train(
     refuse_disagreement(place, machine.processes, device=machine.device)
     machine.progress.say(f"{config.model.name}: {parameters:,} parameters")
     names = config.optimization.logging.trackers if machine.processes.is_main else ()
+    at_end.callback(session.mirroring.publish_ending)
     with (
         open_trackers(names, folder, step=position.step, say=machine.progress.say) as trackers,
         session.mirroring,

@@ -33,7 +33,7 @@ from yxanul.train.state import Position, capture_state, copied
 from yxanul.train.step import ADVICE, Engine
 from yxanul.train.vigil import Vigil
 from yxanul.train.watchdog import Watchdog
-from yxanul.watch.pace import Forecast
+from yxanul.watch.pace import Outlook
 
 
 @dataclass
@@ -110,7 +110,7 @@ class Session:
             memory_bytes=most_held_bytes(self.engine.device),
         )
 
-    def forecast(self, plan: StagePlan, position: Position) -> Forecast | None:
+    def forecast(self, plan: StagePlan, position: Position) -> Outlook | None:
         """Return what the stages of this command will cost; None after its very first row."""
         stage = self.active.index(plan)
         return self.budget.forecast(self.active, stage=stage, stage_step=position.stage_step)

@@ -92,9 +92,7 @@ def build_session(
             say=machine.progress.say,
             written=mirroring.offer,
         ),
-        budget=BudgetClock(
-            folder, config.optimization.budget, model=config.model, began=machine.began
-        ),
+        budget=BudgetClock(folder, config, machine=machine),
         progress=machine.progress,
         stop=machine.stop,
         peak_flops=peak_flops(machine.device, dtype),

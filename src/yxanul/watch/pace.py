@@ -4,8 +4,9 @@ The one idea: seconds go to training, which is paid by token, and to what is don
 stages: scores, and what a new sequence length or stage takes beyond its tokens (compiling, samples,
 a checkpoint). Tokens of a length that the run has not come to yet cost as many operations per
 second as those it has trained (`yxanul.plan.flops`). What precedes a process's first row,
-preparation and the compiling of its first step, is spent but tells nothing of the rest. Restarts
-that are still to come are not foreseen.
+preparation and the compiling of its first step, is spent but tells nothing of the rest. On another
+machine the pace is found anew; a border is as many operations there as it was. Restarts that are
+still to come are not foreseen.
 """
 
 import math
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from yxanul.config.schema import ModelConfig
 from yxanul.curriculum.stages import StagePlan, score_steps, steps_by_seq_len
 from yxanul.plan.flops import flops_per_token
-from yxanul.runfolder.spending import Payment
+from yxanul.runfolder.spending import Payment, Spent
 from yxanul.units import HOUR_S
 
 # Rows are kept as blocks that follow one another, which tell how much the speed wavers: few ones,
@@ -33,7 +34,7 @@ _BORDERS_AFTER_A_GATE = 0.2
 class Forecast:
     """What a whole run costs: spent by all its processes, and left, with an interval.
 
-    In seconds of wall clock; `usd` has it in dollars.
+    In seconds of wall clock, or in dollars.
     """
 
     spent: float
@@ -46,12 +47,14 @@ class Forecast:
         """Spent and left."""
         return self.spent + self.left
 
-    def usd(self, usd_per_hour: float) -> "Forecast":
-        """Return the seconds as dollars, at the price of the whole machine."""
-        rate = usd_per_hour / HOUR_S
-        return Forecast(
-            self.spent * rate, self.left * rate, self.left_low * rate, self.left_high * rate
-        )
+
+@dataclass(frozen=True)
+class Outlook:
+    """A forecast in both currencies."""
+
+    seconds: Forecast
+    usd: Forecast | None
+    """None: the machine has no price."""
 
 
 @dataclass
@@ -76,8 +79,10 @@ class Pace:
     def __init__(self, model: ModelConfig) -> None:
         self._model = model
         self._last: Payment | None = None
-        self._ended_s = 0.0
+        self._ended = Spent()
         self._border_s = 0.0
+        self._border_flops = 0.0
+        """Borders on machines before this one, as operations."""
         self._by_length: dict[int, _Paid] = {}
         self._blocks: list[_Block] = []
         self._rows_per_block = 1
@@ -87,8 +92,7 @@ class Pace:
         """Count a row, in the order of the file."""
         last, self._last = self._last, payment
         if last is None or payment.process != last.process:
-            self._ended_s += 0.0 if last is None else last.seconds
-            self._border_s += payment.scoring_s
+            self._begin(payment, after=last)
             return
         scoring_s = payment.scoring_s - last.scoring_s
         self._border_s += scoring_s
@@ -103,24 +107,63 @@ class Pace:
             self._border_s += max(0.0, seconds - usual_s)
 
     @property
-    def spent_s(self) -> float:
-        """Seconds of all processes up to the newest row."""
-        return self._ended_s + (0.0 if self._last is None else self._last.seconds)
+    def spent(self) -> Spent:
+        """What all processes have cost up to the newest row."""
+        last = self._last
+        return self._ended if last is None else _with(self._ended, last)
 
     def forecast(
-        self, course: Sequence[StagePlan], *, stage: int, stage_step: int
+        self,
+        course: Sequence[StagePlan],
+        *,
+        stage: int,
+        stage_step: int,
+        is_scored: bool = False,
     ) -> Forecast | None:
         """Return what a run costs that has done `stage_step` steps of `course[stage]`.
 
-        None before there are two rows of one length to compare.
+        `is_scored`: the scores at the end of that stage are taken and paid for. None before there
+        are two rows of one length and machine to compare.
         """
         if not self._blocks:
             return None
         trained_s, trained_error_s = self._training_left(course, stage=stage, done=stage_step)
-        border_s, border_error_s = self._borders_left(course, stage=stage, done=stage_step)
+        closed = stage + 1 if is_scored else stage
+        border_s, border_error_s = self._borders_left(
+            course, stage=stage, done=stage_step, closed=closed
+        )
         error_s = math.hypot(trained_error_s, border_error_s)
         left_s = trained_s + border_s
-        return Forecast(self.spent_s, left_s, max(0.0, left_s - error_s), left_s + error_s)
+        return Forecast(self.spent.seconds, left_s, max(0.0, left_s - error_s), left_s + error_s)
+
+    def outlook(self, found: Forecast, *, usd_per_hour: float | None) -> Outlook:
+        """Return a forecast with its dollars: spent at the prices of then, left at this one."""
+        if usd_per_hour is None:
+            return Outlook(found, None)
+        left = (found.left, found.left_low, found.left_high)
+        usd = (seconds * usd_per_hour / HOUR_S for seconds in left)
+        return Outlook(found, Forecast(self.spent.usd_at(usd_per_hour), *usd))
+
+    def seconds_of(self, plan: StagePlan, steps: int) -> float:
+        """Return what so many more steps at the end of a stage would take."""
+        training = plan.config.training
+        seq_len = training.seq_len_curriculum[-1].seq_len
+        return steps * training.batch_tokens * self._s_per_token(seq_len)
+
+    def _begin(self, payment: Payment, *, after: Payment | None) -> None:
+        """Count the first row of a process; on another machine all but the borders is new."""
+        if after is not None:
+            self._ended = _with(self._ended, after)
+            if None not in (payment.machine, after.machine) and payment.machine != after.machine:
+                self._leave_machine()
+        self._border_s += payment.scoring_s
+
+    def _leave_machine(self) -> None:
+        if self._blocks:
+            self._border_flops += self._border_s / self._s_per_flop()
+            self._border_s = 0.0
+        self._by_length, self._blocks = {}, []
+        self._rows, self._rows_per_block = 0, 1
 
     def _count(self, seconds: float, *, tokens: int, seq_len: int) -> None:
         paid = self._by_length.setdefault(seq_len, _Paid())
@@ -176,7 +219,7 @@ class Pace:
         return 2.0 * math.sqrt(squares * count / (count - 1)) / seconds
 
     def _borders_left(
-        self, course: Sequence[StagePlan], *, stage: int, done: int
+        self, course: Sequence[StagePlan], *, stage: int, done: int, closed: int
     ) -> tuple[float, float]:
         """Return the seconds of the borders that are left, and how far they may be wrong.
 
@@ -186,10 +229,15 @@ class Pace:
         inside = 1.0 / len(course)
         at = [score_steps(plan) for plan in course]
         before = sum(len(steps) for steps in at[:stage]) + sum(s <= done for s in at[stage])
-        units_done = 1.0 + stage + inside * before
-        units_left = len(course) - stage + inside * (sum(map(len, at)) - before)
-        seconds = units_left * self._border_s / units_done
-        return seconds, seconds * (_BORDERS_AFTER_A_GATE if stage else _BORDERS_BEFORE_A_GATE)
+        units_done = 1.0 + closed + inside * before
+        units_left = len(course) - closed + inside * (sum(map(len, at)) - before)
+        done_s = self._border_s + self._border_flops * self._s_per_flop()
+        seconds = units_left * done_s / units_done
+        return seconds, seconds * (_BORDERS_AFTER_A_GATE if closed else _BORDERS_BEFORE_A_GATE)
+
+
+def _with(spent: Spent, last: Payment) -> Spent:
+    return spent.plus(last.seconds, usd_per_hour=last.usd_per_hour)
 
 
 def _pairs(blocks: list[_Block]) -> Iterator[list[_Block]]:

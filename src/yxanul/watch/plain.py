@@ -9,12 +9,13 @@ from yxanul.watch.snapshot import Snapshot
 
 def snapshot_json(seen: Snapshot) -> dict[str, Any]:
     """Return plain values; what is not known yet is None."""
-    forecast, price = seen.forecast, seen.usd_per_hour
-    usd = forecast.usd(price) if forecast is not None and price is not None else None
+    outlook = seen.outlook
+    usd = None if outlook is None else outlook.usd
     told = {
         "run": seen.name,
         "model": seen.config.model.name,
         "parameters": seen.parameters,
+        "is_mirror": seen.is_mirror,
         "is_running": seen.is_running,
         "ending": _ending(seen),
         "starts": seen.starts,
@@ -25,9 +26,9 @@ def snapshot_json(seen: Snapshot) -> dict[str, Any]:
         "row_age_s": seen.row_age_s,
         "bpb": {domain: [values[0], values[-1]] for domain, values in seen.scores.items()},
         "memory_bytes": seen.memory_bytes,
-        "seconds": None if forecast is None else asdict(forecast),
+        "seconds": None if outlook is None else asdict(outlook.seconds),
         "usd": None if usd is None else asdict(usd),
-        "limit_s": seen.limit_s,
+        "budget": {"hours": seen.budget.hours, "usd": seen.budget.usd, "share": seen.budget_share},
         "incidents": [asdict(incident) for incident in seen.incidents],
     }
     return {key: finite(value) for key, value in told.items()}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from yxanul.units import HOUR_S, format_bytes, format_count, format_duration, format_usd
+from yxanul.units import format_bytes, format_count, format_duration, format_usd
 from yxanul.watch.snapshot import Snapshot, StageView
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ _MOST_INCIDENTS = 5
 # A running process that has not written a row for so many of its steps is told of.
 _SILENT_STEPS = 20
 _LEAST_SILENT_S = 60.0
+_LATE_COPIES = 2
 _TONES = {"pass": "green", "warn": "yellow", "extend": "yellow", "rollback": "yellow"}
 
 
@@ -51,7 +52,7 @@ def _head(seen: Snapshot) -> list[RenderableType]:
     parts = [Text(f"{model.name}, {format_count(seen.parameters)} parameters; {_state(seen)}")]
     if seen.ending is not None and seen.ending.code:
         parts.append(Text(seen.ending.reason, style="red"))
-    if seen.is_running and (told := _silence(seen)) is not None:
+    if seen.ending is None and (told := _silence(seen)) is not None:
         parts.append(Text(told, style="yellow"))
     return [*parts]
 
@@ -61,6 +62,8 @@ def _state(seen: Snapshot) -> str:
         word = "running"
     elif seen.ending is not None:
         word = seen.ending.word
+    elif seen.is_mirror:
+        word = "by its mirror, which has no end of it"
     else:
         word = "no process of this machine trains it, and none has recorded an end"
     more = [] if seen.row_age_s is None else [f"newest row {format_duration(seen.row_age_s)} ago"]
@@ -70,13 +73,20 @@ def _state(seen: Snapshot) -> str:
 
 
 def _silence(seen: Snapshot) -> str | None:
-    """Tell of a running process that writes nothing: it scores, saves, waits or hangs."""
-    if seen.newest is None or seen.row_age_s is None:
+    """Tell of a run that writes nothing: it scores, saves, waits, hangs, or its machine is gone."""
+    if seen.newest is None or seen.row_age_s is None or not (seen.is_running or seen.is_mirror):
         return None
     usual_s = seen.newest["step_s"] * seen.config.optimization.logging.every_steps
-    if seen.row_age_s < max(_LEAST_SILENT_S, _SILENT_STEPS * usual_s):
+    usual_s = max(_LEAST_SILENT_S, _SILENT_STEPS * usual_s)
+    told = "it scores, saves, or hangs"
+    if seen.is_mirror:
+        # Rows are copied with a checkpoint.
+        saving = seen.config.optimization.checkpoint
+        usual_s += _LATE_COPIES * (saving.mirror_every_s + (saving.every_s or 0.0))
+        told = "its machine may be gone, or cannot reach the mirror"
+    if seen.row_age_s < usual_s:
         return None
-    return f"no row for {format_duration(seen.row_age_s)}: it scores, saves, or hangs"
+    return f"no row for {format_duration(seen.row_age_s)}: {told}"
 
 
 def _stages(seen: Snapshot) -> RenderableType:
@@ -130,27 +140,32 @@ def _scores(seen: Snapshot) -> RenderableType:
 def _cost(seen: Snapshot) -> list[RenderableType]:
     from rich.text import Text
 
-    forecast = seen.forecast
-    if forecast is None:
+    if seen.outlook is None:
         return [Text("What it will cost is known after its first rows.")]
-    spent, left = format_duration(forecast.spent), format_duration(forecast.left)
-    low, high = format_duration(forecast.left_low), format_duration(forecast.left_high)
-    told = [f"spent {spent}; to the end {left} ({low} to {high})"]
-    price = seen.usd_per_hour
-    if price is not None:
-        usd = forecast.usd(price)
+    seconds, usd = seen.outlook.seconds, seen.outlook.usd
+    price = seen.budget.usd_per_hour
+    is_over = seconds.left == 0.0
+    if is_over:
+        told = [f"took {format_duration(seconds.spent)}"]
+    else:
+        low, high = format_duration(seconds.left_low), format_duration(seconds.left_high)
+        left = f"to the end {format_duration(seconds.left)} ({low} to {high})"
+        told = [f"spent {format_duration(seconds.spent)}; {left}"]
+    if usd is not None and is_over:
+        told.append(f"cost {format_usd(usd.spent)}")
+    elif usd is not None and price is not None:
         told.append(
             f"{format_usd(usd.spent)} so far, {format_usd(usd.whole)} at the end, at "
             f"{format_usd(price)} an hour"
         )
     lines: list[RenderableType] = [Text("; ".join(told))]
-    if seen.limit_s is not None:
-        share = forecast.whole / seen.limit_s
-        budget = f"{seen.limit_s / HOUR_S:.3g} h"
-        if price is not None:
-            budget += f" ({format_usd(seen.limit_s / HOUR_S * price)})"
-        style = "red" if share > 1 else "green"
-        lines.append(Text(f"the forecast is {share:.0%} of the budget of {budget}", style=style))
+    if seen.budget_share is not None:
+        budget = [] if seen.budget.hours is None else [f"{seen.budget.hours:.3g} h"]
+        budget += [] if seen.budget.usd is None else [format_usd(seen.budget.usd)]
+        what = "that" if is_over else "the forecast"
+        style = "red" if seen.budget_share > 1 else "green"
+        share = f"{what} is {seen.budget_share:.0%} of the budget of {' and '.join(budget)}"
+        lines.append(Text(share, style=style))
     return lines
 
 

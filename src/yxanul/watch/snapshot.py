@@ -5,12 +5,12 @@ written, and no lock is taken: the run does not notice. What it has not recorded
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from yxanul.config.schema import RunConfig
-from yxanul.curriculum.checks.budget import limit_s
+from yxanul.config.schema import BudgetConfig, RunConfig
+from yxanul.curriculum.checks.budget import budget_share
 from yxanul.curriculum.course import read_course, read_frozen_config
 from yxanul.curriculum.stages import StagePlan
 from yxanul.errors import CorruptDataError, UsageError
@@ -23,9 +23,11 @@ from yxanul.runfolder.spending import Payment, parse_payment
 from yxanul.runfolder.verdicts import read_verdicts
 from yxanul.watch.held_out import HeldOutScores
 from yxanul.watch.incidents import Incident, incidents
-from yxanul.watch.pace import Forecast, Pace
+from yxanul.watch.pace import Outlook, Pace
 from yxanul.watch.tail import RowTail
 
+# How long a supervisor may take to start a run again, after its last pause.
+_RESTART_S = 600.0
 _NUMBERS = ("tokens_seen", "seq_len", "step_s", "tokens_per_s")
 # A step that was not finite has null in the place of its loss.
 _NUMBERS_OR_NULL = ("loss", "grad_norm", "learning_rate", "mfu")
@@ -48,8 +50,10 @@ class Snapshot:
     name: str
     config: RunConfig
     parameters: int
+    is_mirror: bool
+    """It is the copy of a run on another machine, of which is not known whether it runs."""
     is_running: bool
-    """A process of this machine holds the folder; it is not known of other machines."""
+    """A process of this machine holds the folder."""
     ending: ExitRecord | None
     """How the last process ended; None: it runs, or left no word."""
     starts: int
@@ -65,17 +69,25 @@ class Snapshot:
     """{domain: its bits per byte on held-out text, by step}."""
     row_age_s: float | None
     """Since the newest row was written."""
-    forecast: Forecast | None
+    outlook: Outlook | None
+    """What it has cost and will; None: not known yet."""
+    budget: BudgetConfig
+    budget_share: float | None
+    """The part of the budget that the whole run will take; None without a budget or outlook."""
     memory_bytes: int | None
     """The most that the process has held; None: not known yet."""
-    usd_per_hour: float | None
-    limit_s: float | None
     incidents: tuple[Incident, ...]
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing more will come: no process is at it, and the last one wrote its end."""
-        return not self.is_running and self.ending is not None
+        """Whether nothing more will come: no process is at it, and the last one wrote its end.
+
+        What a supervisor starts again is waited for.
+        """
+        if self.is_running or self.ending is None:
+            return False
+        age_s = time.time() - self.ending.ended_at
+        return not self.ending.may_go_on or age_s > _RESTART_S
 
     @property
     def newest(self) -> Row | None:
@@ -83,19 +95,26 @@ class Snapshot:
         return self.rows[-1] if self.rows else None
 
 
+def is_in_preparation(folder: RunFolder) -> bool:
+    """Tell whether a process is at a run that has no settings yet: it prepares its data."""
+    return not folder.config.is_file() and folder.is_held_elsewhere()
+
+
 class Watch:
     """A run folder that is looked at again and again."""
 
-    def __init__(self, folder: RunFolder) -> None:
-        """One that holds no run is a `UsageError`."""
+    def __init__(self, folder: RunFolder, *, is_mirror: bool = False) -> None:
+        """One that holds no run is a `UsageError`; `is_mirror`: it is a copy that is renewed."""
         if not folder.root.is_dir():
             raise UsageError(f"{folder.root} is not a folder; name a run folder, e.g. runs/first")
+        if is_in_preparation(folder):
+            raise UsageError(f"{folder.root} still prepares its data; look again when it trains")
         if not folder.config.is_file():
             raise UsageError(
                 f"{folder.root} is no run folder: it has no config.yaml; name the folder that "
                 "--out named"
             )
-        self._folder = folder
+        self._folder, self._is_mirror = folder, is_mirror
         self._config, self._config_at = read_frozen_config(folder), _written_at(folder.config)
         self._metrics = RowTail(folder.metrics)
         self._spending = RowTail(folder.spending)
@@ -115,31 +134,39 @@ class Watch:
         branch = current_branch(folder.lineage)
         course = read_course(config, folder, attempt=attempt)
         rows = tuple(row for row in self._metrics.rows if is_on(branch, row))
-        verdicts = {name: row["verdict"] for name, row in read_verdicts(folder).items()}
+        verdicts = read_verdicts(folder)
         stage, done = self._place(course, rows)
+        is_scored = stage is not None and _is_scored(course[stage], verdicts)
+        found = self._pace.forecast(course, stage=stage or 0, stage_step=done, is_scored=is_scored)
         budget = config.optimization.budget
+        price = budget.usd_per_hour
         is_running = folder.is_held_elsewhere()
         return Snapshot(
             name=folder.root.resolve().name,
             config=config,
             parameters=parameter_count(config.model).total,
+            is_mirror=self._is_mirror,
             is_running=is_running,
-            ending=None if is_running else read_exit(folder),
+            ending=None if is_running else self._ending(),
             starts=len({row["process"] for row in self._spending.rows}),
             attempt=attempt,
             stages=tuple(
-                _stage_view(plan, at=(stage, done), verdict=verdicts.get(plan.name))
+                _stage_view(
+                    plan, at=(stage, done), verdict=verdicts.get(plan.name, {}).get("verdict")
+                )
                 for plan in course
             ),
             stage=stage,
             total_tokens=sum(plan.tokens for plan in course),
             rows=rows,
             scores=self._scores.read(branch),
-            row_age_s=_age_s(folder),
-            forecast=self._pace.forecast(course, stage=stage or 0, stage_step=done),
+            row_age_s=self._row_age_s(),
+            outlook=None if found is None else self._pace.outlook(found, usd_per_hour=price),
+            budget=budget,
+            budget_share=None
+            if found is None
+            else budget_share(budget, self._pace.spent, left_s=found.left),
             memory_bytes=None if self._paid is None else self._paid.memory_bytes,
-            usd_per_hour=budget.usd_per_hour,
-            limit_s=limit_s(budget),
             incidents=tuple(incidents(folder, self._metrics.rows)),
         )
 
@@ -158,6 +185,17 @@ class Watch:
         for number, row in enumerate(new, start=first):
             self._paid = parse_payment(row, place=f"{self._folder.spending}, line {number}")
             self._pace.add(self._paid)
+
+    def _ending(self) -> ExitRecord | None:
+        record = read_exit(self._folder)
+        at = None if self._paid is None else self._paid.at
+        return None if record is None or record.is_of_an_earlier_process(at) else record
+
+    def _row_age_s(self) -> float | None:
+        """Return the age of the newest row; of a mirror's copy the file would not tell it."""
+        at = None if self._paid is None else self._paid.at
+        at = _written_at(self._folder.metrics) if at is None else at
+        return None if at is None else max(0.0, time.time() - at)
 
     def _place(self, course: Sequence[StagePlan], rows: Sequence[Row]) -> tuple[int | None, int]:
         """Return where in the course the newest row stands, and the steps done in that stage."""
@@ -182,6 +220,11 @@ def _stage_view(plan: StagePlan, *, at: tuple[int | None, int], verdict: str | N
     )
 
 
+def _is_scored(plan: StagePlan, verdicts: Mapping[str, Row]) -> bool:
+    """Tell whether the end of a stage was scored; after an extension it is scored again."""
+    return verdicts.get(plan.name, {}).get("step") == plan.last_step
+
+
 def _refuse_damaged(rows: Sequence[Row], *, path: Path, first: int) -> None:
     """Raise for a row without the numbers that every version writes."""
     for number, row in enumerate(rows, start=first):
@@ -193,11 +236,6 @@ def _refuse_damaged(rows: Sequence[Row], *, path: Path, first: int) -> None:
                     f"{path}, line {number}: {key} is missing or no number; bring a good copy "
                     "back, or delete that line"
                 )
-
-
-def _age_s(folder: RunFolder) -> float | None:
-    at = _written_at(folder.metrics)
-    return None if at is None else max(0.0, time.time() - at)
 
 
 def _written_at(path: Path) -> float | None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from yxanul.config.schema import BudgetConfig
 from yxanul.curriculum.checks.check import Check
+from yxanul.runfolder.spending import Spent
 from yxanul.units import HOUR_S
 
 _WARN, _STOP = 1.0, 1.15
@@ -14,35 +15,80 @@ class Spending:
     """What a run has cost and will cost, against what it may; from stored rows only."""
 
     spent_s: float
-    projected_s: float
-    """Seconds of the whole run, if every token left costs what one did so far."""
-    limit_s: float
+    projected_s: float | None
+    """Seconds of the whole run, as its pace lets expect; None: too few rows to tell."""
+    limit_s: float | None
+    """Seconds that it may take. Older versions turned dollars into seconds as well."""
     usd_per_hour: float | None
+    """The price of now: of what is left, and of what was spent without a price."""
     extension_s: float = 0.0
-    """Seconds that one extension of the stage would add, at the same cost of a token."""
+    """Seconds that one extension of the stage would add."""
+    spent_usd: float | None = None
+    """At the prices of then; None: an older version did not say, or there is no price."""
+    limit_usd: float | None = None
+
+    def usd(self, seconds: float) -> float | None:
+        """Return what the whole run has cost when it has taken so many seconds."""
+        if self.usd_per_hour is None:
+            return None
+        rate = self.usd_per_hour / HOUR_S
+        if self.spent_usd is None:
+            return seconds * rate
+        return self.spent_usd + (seconds - self.spent_s) * rate
+
+    def share(self, seconds: float) -> float:
+        """Return the part of the tighter limit that so many seconds of the whole run take."""
+        shares = [] if self.limit_s is None else [seconds / self.limit_s]
+        usd = self.usd(seconds)
+        if self.limit_usd is not None and usd is not None:
+            shares.append(usd / self.limit_usd)
+        return max(shares)
 
     @property
     def is_left_to_extend(self) -> bool:
         """Whether the run would end within the limit with one extension of the stage."""
-        return self.projected_s + self.extension_s <= self.limit_s
+        return self.projected_s is None or self.share(self.projected_s + self.extension_s) <= _WARN
 
 
-def limit_s(budget: BudgetConfig) -> float | None:
-    """Return the seconds that the tighter limit allows; None without one."""
-    limits = [] if budget.hours is None else [budget.hours * HOUR_S]
-    if budget.usd is not None and budget.usd_per_hour is not None:
-        limits.append(budget.usd / budget.usd_per_hour * HOUR_S)
-    return min(limits, default=None)
+def has_limit(budget: BudgetConfig) -> bool:
+    """Tell whether a run may cost only so much; dollars need the price of an hour."""
+    return budget.hours is not None or (budget.usd is not None and budget.usd_per_hour is not None)
+
+
+def budget_share(budget: BudgetConfig, spent: Spent, *, left_s: float = 0.0) -> float | None:
+    """Return the part of the budget that is spent after `left_s` more seconds; None without one."""
+    if not has_limit(budget):
+        return None
+    return spending_under(budget, spent).share(spent.seconds + left_s)
+
+
+def spending_under(
+    budget: BudgetConfig, spent: Spent, *, left_s: float | None = None, extension_s: float = 0.0
+) -> Spending:
+    """Return what a run has cost, and will with `left_s` more seconds, against its budget."""
+    price = budget.usd_per_hour
+    return Spending(
+        spent_s=spent.seconds,
+        projected_s=None if left_s is None else spent.seconds + left_s,
+        limit_s=None if budget.hours is None else budget.hours * HOUR_S,
+        usd_per_hour=price,
+        extension_s=extension_s,
+        spent_usd=None if price is None else spent.usd_at(price),
+        limit_usd=None if price is None else budget.usd,
+    )
 
 
 def budget_check(spending: Spending | None) -> Check:
     """G8: the projected cost over the budget; 15 % more than the budget stops."""
     if spending is None:
         return Check("G8", None, "not applicable", "the run has no budget")
-    share = spending.projected_s / spending.limit_s
+    if spending.projected_s is None:
+        why = f"{_told(spending, spending.spent_s)} are spent; too few rows to forecast the rest"
+        return Check("G8", None, "not applicable", why)
+    share = spending.share(spending.projected_s)
     told = (
         f"{_told(spending, spending.spent_s)} are spent, {_told(spending, spending.projected_s)} "
-        f"forecast to the end, of {_told(spending, spending.limit_s)}"
+        f"forecast to the end, of {_limit(spending)}"
     )
     if share <= _WARN:
         return Check("G8", None, "pass", told, value=share, margin=_WARN)
@@ -52,7 +98,12 @@ def budget_check(spending: Spending | None) -> Check:
 
 
 def _told(spending: Spending, seconds: float) -> str:
-    hours = seconds / HOUR_S
-    if spending.usd_per_hour is None:
-        return f"{hours:.3g} h"
-    return f"{hours:.3g} h (${hours * spending.usd_per_hour:.2f})"
+    usd = spending.usd(seconds)
+    return f"{seconds / HOUR_S:.3g} h" + ("" if usd is None else f" (${usd:.2f})")
+
+
+def _limit(spending: Spending) -> str:
+    if spending.limit_s is None:
+        return f"${spending.limit_usd:.2f}"
+    hours = f"{spending.limit_s / HOUR_S:.3g} h"
+    return hours if spending.limit_usd is None else f"{hours} and ${spending.limit_usd:.2f}"
