@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.live import Live
 
 from yxanul.cli import options
-from yxanul.cli.output import print_json
+from yxanul.cli.output import print_json, say
 from yxanul.errors import UsageError, YxanulError
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.mirror import bring_rows, bring_scores
 from yxanul.runfolder.storage import is_address
 from yxanul.watch.plain import snapshot_json
 from yxanul.watch.screen import screen
-from yxanul.watch.snapshot import Snapshot, Watch
+from yxanul.watch.snapshot import Snapshot, Watch, is_in_preparation
 
 _LOCAL_S, _MIRROR_S = 2.0, 30.0
 
@@ -47,15 +47,25 @@ def watch(run: Run, every_s: Every = None, once: Once = False, json: options.Jso
 
     Example: yxanul watch runs/first
     """
-    is_mirror = _is_mirror(run)
+    is_mirror, is_live = _is_mirror(run), not (json or once) and sys.stdout.isatty()
+    if is_live and not is_mirror:
+        _wait_for_data(RunFolder(Path(run)))
     with _opened(run) as look:
         if json:
             print_json(snapshot_json(look()))
-        elif once or not sys.stdout.isatty():
+        elif not is_live:
             Console().print(screen(look(), source=run), highlight=False)
         else:
             usual_s = _MIRROR_S if is_mirror else _LOCAL_S
             _go_on(_looks(look, every_s=every_s or usual_s, is_mirror=is_mirror), run)
+
+
+def _wait_for_data(folder: RunFolder) -> None:
+    """Wait for the beginning of a run that prepares its data."""
+    if is_in_preparation(folder):
+        say(f"{folder.root} prepares its data; the view begins with its training")
+    while is_in_preparation(folder):
+        time.sleep(_LOCAL_S)
 
 
 @contextmanager
@@ -67,7 +77,7 @@ def _opened(run: str) -> Iterator[Callable[[], Snapshot]]:
     with TemporaryDirectory(prefix="yxanul-watch-") as place:
         folder = RunFolder(Path(place))
         _bring(run, folder)
-        watched = Watch(folder)
+        watched = Watch(folder, is_mirror=True)
 
         def look() -> Snapshot:
             _bring(run, folder)
@@ -78,7 +88,7 @@ def _opened(run: str) -> Iterator[Callable[[], Snapshot]]:
 
 def _bring(mirror: str, folder: RunFolder) -> None:
     """Copy what a mirror tells of its run; one that holds none is a `UsageError`."""
-    rows = (folder.lineage, folder.gates, folder.metrics, folder.spending)
+    rows = (folder.lineage, folder.gates, folder.metrics, folder.spending, folder.exit_record)
     if folder.config not in bring_rows(mirror, [folder.config, *rows]):
         raise UsageError(
             f"{mirror} holds no run; name the address that the run has as checkpoint.mirror, once "

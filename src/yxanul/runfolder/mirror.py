@@ -2,9 +2,10 @@
 
 The one idea is that of a checkpoint on the disk: its manifest comes last, so what has one is whole,
 and every byte that comes back is compared with it. The run's rows are copied before a manifest is,
-so they are never older than the newest checkpoint there; what is newer is cut on resume. On the way
-back the lineage comes last: a folder without one holds no run, so whoever is killed on the way
-begins the way again.
+so they are never older than the newest checkpoint there; what is newer is cut on resume. How the
+run ended and its report follow when it has; they are for people who look there, and never come
+back. On the way back the lineage comes last: a folder without one holds no run, so whoever is
+killed on the way begins the way again.
 """
 
 import json
@@ -28,7 +29,7 @@ from yxanul.runfolder.storage import Place, reaching
 
 Say = Callable[[str], None]
 _LARGEST_ROWS_BYTES = 4 << 30
-# Of this machine alone, large, or written anew.
+# Of this machine alone, large, or written anew. The last words of a run are copied when it ends.
 _LEFT_OUT = {
     "checkpoints",
     "data",
@@ -68,6 +69,15 @@ class Mirror:
             failpoint("mirror.files")
             place.put(checkpoint / MANIFEST_NAME, f"checkpoints/{name}/{MANIFEST_NAME}")
             self._purge(place)
+
+    def publish_ending(self) -> None:
+        """Copy the run's last rows and verdicts, how it ended, and its report."""
+        with reaching(self._address):
+            place = Place(self._address)
+            self._copy_rows(place)
+            for path in (self._folder.report, self._folder.exit_record):
+                if path.is_file():
+                    place.put(path, f"run/{path.name}")
 
     def _copy_rows(self, place: Place) -> None:
         for path in _rows(self._folder.root):

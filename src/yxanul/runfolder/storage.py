@@ -52,6 +52,9 @@ class Place:
             # Addresses are told, and written into run folders.
             raise UsageError("an address may not hold a password; give it in the environment")
         storage, root = fsspec.core.url_to_fs(address.rstrip("/"))
+        # fsspec keeps one storage per address and thread, which remembers sizes for ever: a file
+        # that has grown since would be read to its old end.
+        storage.invalidate_cache()
         self._storage, self._root = cast("_Storage", storage), root
 
     def exists(self, path: str) -> bool:

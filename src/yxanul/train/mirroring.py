@@ -20,6 +20,8 @@ from yxanul.runfolder.mirror import Mirror
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 300.0
 _LONGEST_END_S = 600.0
+_LONGEST_LAST_WORDS_S = 60.0
+_LAST_TRIES = 3
 
 
 class Mirroring:
@@ -39,6 +41,7 @@ class Mirroring:
         self._offered: tuple[Path, str] | None = None
         self._changed = threading.Condition()
         self._is_closing = False
+        self._is_refused = False
         self._thread = threading.Thread(target=self._run, name="mirror", daemon=True)
 
     def __enter__(self) -> "Mirroring":
@@ -58,6 +61,22 @@ class Mirroring:
                     f"mirror: {self._address} did not take the last checkpoint within "
                     f"{_LONGEST_END_S:.0f} s; it is in the run folder alone"
                 )
+
+    def publish_ending(self) -> None:
+        """Copy the last rows, how the run ended and its report; tell what fails or takes long.
+
+        Called when the run folder is as it will stay, after the `with` block.
+        """
+        if self._mirror is None or self._is_refused or self._thread.is_alive():
+            return
+        thread = threading.Thread(target=self._copy_ending, args=(self._mirror,), daemon=True)
+        thread.start()
+        thread.join(_LONGEST_LAST_WORDS_S)
+        if thread.is_alive():
+            self._say(
+                f"mirror: {self._address} did not take the run's last rows within "
+                f"{_LONGEST_LAST_WORDS_S:.0f} s"
+            )
 
     def offer(self, checkpoint: Path) -> None:
         """Tell of a checkpoint that has just been written; it takes the place of one that waits.
@@ -94,10 +113,21 @@ class Mirroring:
                 self._give_back(job)
             except YxanulError as error:
                 self._say(f"mirror: {error}. Nothing is copied any more; the run goes on")
+                self._is_refused = True
                 return
             finally:
                 if self._offered is None or self._offered[0] != links:
                     shutil.rmtree(links, ignore_errors=True)
+
+    def _copy_ending(self, mirror: Mirror) -> None:
+        for left in reversed(range(_LAST_TRIES)):
+            try:
+                return mirror.publish_ending()
+            except YxanulError as error:
+                if not left or not isinstance(error, InfrastructureError):
+                    return self._say(f"mirror: the run's last rows are not there: {error}")
+            time.sleep(_FIRST_WAIT_S)
+        return None
 
     def _next(self, due: float) -> tuple[Path, str] | None:
         """Wait for a checkpoint and until it is due; None when all is done."""
