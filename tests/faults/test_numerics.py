@@ -12,7 +12,9 @@ from tests.faults.harness import assert_ends_like, run_with
 from tests.train.world import World, last_step, wait_until
 from yxanul.config.schema import NumericsConfig
 from yxanul.failpoints import VARIABLE
+from yxanul.runfolder.layout import RunFolder
 from yxanul.train.vigil import Vigil
+from yxanul.watch.snapshot import Watch
 
 NEAR = ("--set", "numerics.back_steps=1", "--set", "numerics.skip_steps=2")
 
@@ -48,6 +50,8 @@ def test_a_step_that_is_finite_the_second_time_is_told_as_hardware_and_done(worl
     told = run_with(world, "step.scale=nan@5", code=0).stderr
     assert "this machine's arithmetic is in doubt" in told
     assert_ends_like(world, unbroken)
+    seen = Watch(RunFolder(world.root / "run")).look()
+    assert [it.step for it in seen.incidents if "arithmetic is in doubt" in it.what] == [5]
 
 
 @pytest.mark.slow

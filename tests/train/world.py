@@ -32,7 +32,7 @@ _WHAT = ("a wooden door", "the blue lantern", "three sacks of grain", "a letter"
 _WHERE = ("behind the mill", "near the river", "on the hill", "before sunrise", "in the rain")
 
 # Columns of metrics.jsonl that measure this machine and not the run.
-MEASURED = ("step_s", "tokens_per_s", "mfu")
+MEASURED = ("step_s", "tokens_per_s", "mfu", "hardware")
 
 
 def tale(number: int) -> str:

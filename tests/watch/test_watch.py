@@ -19,6 +19,7 @@ from tests.train.world import BATCH_TOKENS, STAGES, STEPS, World, last_step, wai
 from yxanul.cli.watch_verbs import _looks
 from yxanul.errors import InfrastructureError, UsageError
 from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.lineage import record_event
 from yxanul.watch.screen import screen, sparkline
 from yxanul.watch.snapshot import Snapshot, Watch
 
@@ -241,3 +242,14 @@ def test_a_sparkline_keeps_the_ends_and_the_shape():
     assert sparkline([float(k) for k in range(8)]) == "▁▂▃▄▅▆▇█"
     long = sparkline([float(k) for k in range(1000)], width=24)
     assert (len(long), long[0], long[-1]) == (24, "▁", "█")
+
+
+def test_a_checkpoint_that_was_set_aside_is_an_incident(ended, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(ended.root / "run", folder)
+    why = "model.safetensors is not what was written"
+    record_event(folder / "lineage.jsonl", "set aside", checkpoint="step-00000004-a0", why=why)
+    seen = Watch(RunFolder(folder)).look()
+    assert (4, f"step-00000004-a0 was set aside: {why}") in [
+        (incident.step, incident.what) for incident in seen.incidents
+    ]

@@ -18,6 +18,9 @@ from yxanul.train.vigil import Vigil
 # Kernels on a card add in an order that changes from call to call; on a CPU nothing does.
 _CARD_TOLERANCE = 1e-3
 
+UNUSUAL = ("skipped", "hardware")
+"""Columns that a metric row has only where something was not usual."""
+
 
 @dataclass(frozen=True)
 class GuardedStep:
@@ -28,6 +31,12 @@ class GuardedStep:
     """Why no weight was moved; None = the update was done."""
     hardware: str | None
     """What a second computation of the same step found; None = it was not needed, or agreed."""
+
+    @property
+    def unusual(self) -> dict[str, str]:
+        """What was not usual, as columns of the metric row."""
+        told = {name: getattr(self, name) for name in UNUSUAL}
+        return {name: why for name, why in told.items() if why is not None}
 
 
 def guarded_step(

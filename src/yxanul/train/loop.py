@@ -23,7 +23,7 @@ from yxanul.train.borders import close_stage, open_stage, score_domains, stopped
 from yxanul.train.clock import StepClock
 from yxanul.train.divergence import EVENT, go_back
 from yxanul.train.gatekeeping import ask_plateau, domains_to_score, fix_thresholds
-from yxanul.train.guarded import GuardedStep, guarded_step
+from yxanul.train.guarded import UNUSUAL, GuardedStep, guarded_step
 from yxanul.train.reading import stage_loader
 from yxanul.train.request import RunOutcome, StageOutcome
 from yxanul.train.session import Session
@@ -145,7 +145,7 @@ class TrainingLoop:
                     "embedding_learning_rate": rates.embedding,
                     "norm_learning_rate": rates.norms,
                     "bpb": bpb,
-                    **({} if step.skipped is None else {"skipped": step.skipped}),
+                    **step.unusual,
                 },
             )
             if step.skipped and (why := session.vigil.divergence()) is not None:
@@ -228,7 +228,8 @@ class TrainingLoop:
             outlook=session.forecast(plan, position),
         )
         due = done % session.config.optimization.logging.every_steps == 0 or done <= FIRST_STEPS
-        if due or left == 0 or measured["bpb"] is not None or "skipped" in measured:
+        is_unusual = measured["bpb"] is not None or not measured.keys().isdisjoint(UNUSUAL)
+        if due or left == 0 or is_unusual:
             self._log(row)
 
     def _log(self, row: Row) -> None:

@@ -1,11 +1,12 @@
-"""What happened to a run that its curves do not show: skipped steps, attempts, gates."""
+"""What happened to a run that its curves do not show: skipped steps, damage, attempts, gates."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from yxanul.runfolder.checkpoints import CHECKPOINT_NAME
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import all_attempts
-from yxanul.runfolder.rows import Row
+from yxanul.runfolder.rows import Row, read_rows
 from yxanul.runfolder.verdicts import all_verdicts
 
 
@@ -19,14 +20,23 @@ class Incident:
 
 def incidents(folder: RunFolder, metrics: Sequence[Row]) -> list[Incident]:
     """Return what happened, the newest last; `metrics` are the rows of all attempts."""
-    found = [*_skipped(metrics), *_attempts(folder), *_gates(folder)]
+    found = [*_steps(metrics), *_set_aside(folder), *_attempts(folder), *_gates(folder)]
     return sorted(found, key=lambda incident: incident.step)
 
 
-def _skipped(metrics: Sequence[Row]) -> Iterator[Incident]:
+def _steps(metrics: Sequence[Row]) -> Iterator[Incident]:
     for row in metrics:
+        if row.get("hardware"):
+            yield Incident(row["step"], str(row["hardware"]))
         if row.get("skipped"):
             yield Incident(row["step"], f"no weight was moved: {row['skipped']}")
+
+
+def _set_aside(folder: RunFolder) -> Iterator[Incident]:
+    for row in read_rows(folder.lineage):
+        name = CHECKPOINT_NAME.fullmatch(str(row.get("checkpoint")))
+        if row.get("event") == "set aside" and name is not None:
+            yield Incident(int(name[1]), f"{name[0]} was set aside: {row.get('why')}")
 
 
 def _attempts(folder: RunFolder) -> Iterator[Incident]:
