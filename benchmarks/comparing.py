@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.harness import HarnessItem, likelihood, run_task
 from yxanul.data.benchmarks.items import Benchmark, ChoiceItem
+from yxanul.evaluate.answers.answering import OneModel
 from yxanul.evaluate.models.language_model import LanguageModel
 from yxanul.evaluate.tasks.asking import Asked, Interview
 from yxanul.evaluate.tasks.gold import right_answers
@@ -106,7 +107,7 @@ def _pairs_of_nats(
         if isinstance(item, ChoiceItem)
     ]
     assert [one.texts for one in requests] == [item.texts for item in theirs]
-    nats = Interview(model, options, Unwatched()).nats(asked, requests)
+    nats = Interview(model, options, Unwatched(), OneModel(model)).nats(asked, requests)
     return [
         pair
         for ours, item in zip(nats, theirs, strict=True)

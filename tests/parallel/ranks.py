@@ -4,15 +4,21 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.numpy import save_file
 
 from tests.model.tiny import model_with_norms, rows, shape
 from yxanul.config.schema import ComputeConfig, OptimizerConfig
 from yxanul.data.loader import StepRows
+from yxanul.data.tokenizer import load_tokenizer
+from yxanul.errors import NumericsError, YxanulError
+from yxanul.evaluate.answers.requests import Continuations, WritingRequest
 from yxanul.optim.optimizers import LearningRates, Optimizers
 from yxanul.parallel.processes import Processes, joined_processes
+from yxanul.parallel.sharing import SharedWork
 from yxanul.parallel.wrapping import wrap_model
+from yxanul.train.answering import Answering
 from yxanul.train.step import Engine, train_step
 
 ROWS, SEQ_LEN = 8, 16
@@ -56,6 +62,49 @@ def answers(processes: Processes) -> dict:
     }
 
 
+def doubled(items: list[int], *, plus: int) -> list[int]:
+    """A job that fails at two of its items, in two ways."""
+    if 13 in items:
+        raise NumericsError("13 is not finite")
+    if 17 in items:
+        raise RuntimeError("17 broke the machine")
+    return [2 * item + plus for item in items]
+
+
+def shared(processes: Processes) -> dict:
+    """What the main rank gets of work that all ranks do, by what was asked."""
+    work = SharedWork({"double": doubled}, processes, CPU)
+    found: dict = {}
+    if not processes.is_main:
+        work.help()
+        return found
+    for items in ([], [5], list(range(9)), [0, 13], [13, 0], [0, 17], [17, 0]):
+        try:
+            found[str(items)] = work.do("double", items, plus=1)
+        except (YxanulError, RuntimeError) as error:
+            found[str(items)] = f"{type(error).__name__}: {error}"
+    work.done()
+    return found
+
+
+def scored(processes: Processes) -> dict:
+    """What documents, likelihoods and texts all ranks answer with, and how many were here."""
+    tokenizer = load_tokenizer()
+    model = model_with_norms(shape(vocab_size=tokenizer.vocab_size, max_position_embeddings=64))
+    answering = Answering(model, tokenizer, processes=processes, device=CPU)
+    documents = [np.arange(n, 3 * n + 2, dtype=np.uint16) for n in range(1, 12)]
+    asked = [Continuations("One and", (" two", " three")[: 1 + n % 2]) for n in range(7)]
+    written = [WritingRequest(f"Number {n} is", (), 3 + n) for n in range(5)]
+    found: dict = {}
+    with answering.opened() as may_ask:
+        if may_ask:
+            found["documents"] = [s.nats for s in answering.documents(documents, seq_len=16)]
+            weighed = answering.likelihoods(asked, batch_tokens=64)
+            found["likelihoods"] = [[one.nats for one in texts] for texts in weighed]
+            found["texts"] = answering.write(written, batch=4)
+    return found
+
+
 def write_results(out: Path) -> None:
     """Run as one rank: this rank's numbers and tensors as OUT/<rank>.*."""
     torch.set_num_threads(1)
@@ -63,6 +112,7 @@ def write_results(out: Path) -> None:
         measured, found = one_update(processes, micro_batch=2)
         save_file(found, out / f"{processes.rank}.safetensors")
         record = {**measured, **answers(processes)}
+        record |= {"shared": shared(processes), "scored": scored(processes)}
         (out / f"{processes.rank}.json").write_text(json.dumps(record))
         processes.barrier()
 

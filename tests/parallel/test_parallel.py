@@ -13,7 +13,7 @@ import torch
 from safetensors.numpy import load_file
 
 from tests.model.tiny import model_with_norms, shape
-from tests.parallel.ranks import CPU, answers, one_update
+from tests.parallel.ranks import CPU, answers, one_update, scored, shared
 from tests.train.world import World
 from yxanul.config.schema import ComputeConfig
 from yxanul.errors import MissingExtraError
@@ -92,6 +92,28 @@ def test_ranks_know_who_they_are_and_answer_alike(two_ranks):
         assert rank["total"] == 3.0
         assert rank["last_says_yes"] is True
         assert rank["nobody"] is False
+
+
+def test_work_of_the_main_rank_is_done_by_all_and_comes_back_in_order(two_ranks):
+    alone, (main, other) = shared(ALONE), (told["shared"] for told in two_ranks)
+    for items in ("[]", "[5]", "[0, 1, 2, 3, 4, 5, 6, 7, 8]"):
+        assert main[items] == alone[items]
+    assert main["[0, 13]"] == main["[13, 0]"] == "NumericsError: 13 is not finite"
+    # Of its own rank the error itself, of another one what it was.
+    assert main["[17, 0]"] == "RuntimeError: 17 broke the machine"
+    assert main["[0, 17]"] == (
+        "InfrastructureError: process 2 of 2: RuntimeError: 17 broke the machine"
+    )
+    assert other == {}
+
+
+def test_two_ranks_score_what_one_does(two_ranks):
+    alone, main = scored(ALONE), two_ranks[0]["scored"]
+    assert main["documents"] == pytest.approx(alone["documents"], rel=1e-5)
+    for ours, theirs in zip(main["likelihoods"], alone["likelihoods"], strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)
+    assert main["texts"] == alone["texts"]
+    assert two_ranks[1]["scored"] == {}
 
 
 def test_a_process_alone_joins_nothing_and_is_wrapped_in_nothing(monkeypatch):

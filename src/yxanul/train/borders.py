@@ -28,9 +28,9 @@ def open_stage(session: Session, plan: StagePlan, *, position: Position) -> dict
         scores.update(score_domains(session, position, domains=(domain,)))
     for skill in plan.config.evaluation.skills:
         _leave_if_asked(session, position)
-        if session.engine.processes.is_main:
-            session.skills.score(session.model, skill, position=position, is_end=False)
-        session.engine.processes.barrier()
+        with session.answering.opened() as may_ask:
+            if may_ask:
+                session.skills.score(session.answering, skill, position=position, is_end=False)
     if position.step == session.active[0].first_step:
         write_samples(session, position)
     return scores
@@ -69,22 +69,23 @@ def score_domains(
     domains: Sequence[str],
     failures: Failures | None = None,
 ) -> dict[str, float]:
-    """Score on the main rank; the others wait and get nothing.
+    """Score, with the help of the other ranks, which get nothing.
 
     With `failures` {domain: why}, a score that is not finite is noted there and not raised.
     """
     scores: dict[str, float] = {}
-    if session.engine.processes.is_main:
+    with session.answering.opened() as may_ask:
+        if not may_ask:
+            return scores
         branch = current_branch(session.folder.lineage)
         try:
             scores = session.scorer.score(
-                session.model, step=position.step, branch=branch, domains=domains
+                session.answering, step=position.step, branch=branch, domains=domains
             )
         except NumericsError as error:
             if failures is None:
                 raise
             failures.update(dict.fromkeys(domains, str(error)))
-    session.engine.processes.barrier()
     return scores
 
 
@@ -104,11 +105,11 @@ def _score_end(session: Session, plan: StagePlan, *, position: Position) -> Fail
         score_domains(session, position, domains=(domain,), failures=failures)
     for skill in plan.config.evaluation.skills:
         _leave_if_asked(session, position)
-        if session.engine.processes.is_main:
-            why = session.skills.try_score(session.model, skill, position=position)
-            if why is not None:
-                failures[skill.task] = why
-        session.engine.processes.barrier()
+        with session.answering.opened() as may_ask:
+            if may_ask:
+                why = session.skills.try_score(session.answering, skill, position=position)
+                if why is not None:
+                    failures[skill.task] = why
     return failures
 
 

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from yxanul.data.tokenizer import Tokenizer
 from yxanul.errors import NumericsError
-from yxanul.evaluate.bits_per_byte import bits_per_byte, score_documents
-from yxanul.model.transformer import Transformer
+from yxanul.evaluate.bits_per_byte import bits_per_byte
 from yxanul.runfolder.scores import DomainScore, scores_at, write_score
+from yxanul.train.answering import Answering
 from yxanul.train.step import ADVICE
 
 _PROBE_TOKENS = 256
@@ -30,12 +29,9 @@ class HeldOut:
 class Scorer:
     """Scores domains and remembers the answers in RUN/scores, so that no step is scored twice."""
 
-    def __init__(
-        self, folder: Path, held_out: Mapping[str, HeldOut], *, tokenizer: Tokenizer
-    ) -> None:
+    def __init__(self, folder: Path, held_out: Mapping[str, HeldOut]) -> None:
         self._folder = folder
         self._held_out = held_out
-        self._token_bytes = tokenizer.token_bytes
         self.seconds = 0.0
         """Time spent scoring in this process."""
 
@@ -51,13 +47,13 @@ class Scorer:
 
     def score(
         self,
-        model: Transformer,
+        answering: Answering,
         *,
         step: int,
         branch: Mapping[int, float],
         domains: Sequence[str],
     ) -> dict[str, float]:
-        """Return {domain: bits per byte} of the model at `step`, lower is better.
+        """Return {domain: bits per byte} of the run's model at `step`, lower is better.
 
         branch {attempt: last step of it that counts} is `runfolder.lineage.current_branch`: what
         any of its attempts scored at this step is not scored again.
@@ -65,19 +61,14 @@ class Scorer:
         known = scores_at(self._folder, step, branch=branch)
         attempt = max(branch)
         return {
-            d: known[d].bpb if d in known else self._score_domain(model, d, at=(step, attempt))
+            d: known[d].bpb if d in known else self._score_domain(answering, d, at=(step, attempt))
             for d in domains
         }
 
-    def _score_domain(self, model: Transformer, domain: str, *, at: tuple[int, int]) -> float:
+    def _score_domain(self, answering: Answering, domain: str, *, at: tuple[int, int]) -> float:
         begin = time.perf_counter()
         held_out = self._held_out[domain]
-        scores = score_documents(
-            model,
-            held_out.documents,
-            token_bytes=self._token_bytes,
-            seq_len=held_out.seq_len,
-        )
+        scores = answering.documents(held_out.documents, seq_len=held_out.seq_len)
         self.seconds += time.perf_counter() - begin
         bpb = bits_per_byte(scores)
         step, attempt = at

@@ -21,6 +21,7 @@ from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_branch
 from yxanul.runfolder.scores import scores_at
 from yxanul.train.agreement import refuse_other_weights
+from yxanul.train.answering import Answering
 from yxanul.train.budget import BudgetClock
 from yxanul.train.corpus import Corpus
 from yxanul.train.mirroring import Mirroring
@@ -52,6 +53,7 @@ class Session:
     model: Transformer
     engine: Engine
     tokenizer: Tokenizer
+    answering: Answering
     scorer: Scorer
     skills: SkillScorer
     saver: Saver

@@ -17,6 +17,7 @@ from yxanul.hardware.memory import keep_freed_memory
 from yxanul.hardware.peak import peak_flops
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt
+from yxanul.train.answering import Answering
 from yxanul.train.benchmarks import gather_benchmarks
 from yxanul.train.budget import BudgetClock
 from yxanul.train.corpus import Corpus, held_out_documents
@@ -81,7 +82,8 @@ def build_session(
         model=model,
         engine=engine,
         tokenizer=tokenizer,
-        scorer=Scorer(folder.scores, held_out, tokenizer=tokenizer),
+        answering=Answering(model, tokenizer, processes=machine.processes, device=machine.device),
+        scorer=Scorer(folder.scores, held_out),
         skills=_skills(active, limit, corpus=corpus, folder=folder, machine=machine),
         watchdog=_watchdog(config, folder, machine=machine),
         vigil=Vigil(config.optimization.numerics),

@@ -6,14 +6,12 @@ from collections.abc import Callable, Mapping
 
 from yxanul.config.evaluation import SkillConfig
 from yxanul.data.benchmarks.items import Benchmark
-from yxanul.data.tokenizer import load_tokenizer
-from yxanul.evaluate.models.ours import as_language_model
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.evaluate.tasks.score import score_task
-from yxanul.model.transformer import Transformer
 from yxanul.runfolder.items import skill_path, skills_at, write_task_score
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_branch
+from yxanul.train.answering import Answering
 from yxanul.train.state import Position
 
 
@@ -30,13 +28,12 @@ class SkillScorer:
         self._scores = folder.scores
         self._lineage = folder.lineage
         self._benchmarks = benchmarks
-        self._tokenizer = load_tokenizer()
         self._say = say
         self.seconds = 0.0
         """Time spent scoring in this process."""
 
     def score(
-        self, model: Transformer, skill: SkillConfig, *, position: Position, is_end: bool
+        self, answering: Answering, skill: SkillConfig, *, position: Position, is_end: bool
     ) -> None:
         """Score a task at `position`, unless the run's branch has done so at this step.
 
@@ -54,8 +51,7 @@ class SkillScorer:
             answers=is_end and skill.answers,
             max_new_tokens=skill.max_new_tokens,
         )
-        reader = as_language_model(model, self._tokenizer, name=f"step {position.step}")
-        score = score_task(reader, benchmark, options=options)
+        score = score_task(answering.reader(), benchmark, options=options, answers=answering)
         path = skill_path(
             self._scores, step=position.step, attempt=position.attempt, task=skill.task
         )
@@ -64,14 +60,14 @@ class SkillScorer:
         self.seconds += time.perf_counter() - begin
 
     def try_score(
-        self, model: Transformer, skill: SkillConfig, *, position: Position
+        self, answering: Answering, skill: SkillConfig, *, position: Position
     ) -> str | None:
         """Score a task where a stage ended; return why it could not be scored, None = it was.
 
         Whatever goes wrong in there must not cost the trained weights: the gate stops on it.
         """
         try:
-            self.score(model, skill, position=position, is_end=True)
+            self.score(answering, skill, position=position, is_end=True)
         except Exception as error:  # noqa: BLE001  (it is told here, and the gate says stop)
             self._say("".join(traceback.format_exception(error)).rstrip())
             return f"{skill.task} could not be scored ({type(error).__name__}: {error})"

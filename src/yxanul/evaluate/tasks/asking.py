@@ -12,9 +12,8 @@ from typing import TypeVar
 
 from yxanul.data.benchmarks.items import Item
 from yxanul.errors import NumericsError
-from yxanul.evaluate.answers.likelihood import likelihoods
+from yxanul.evaluate.answers.answering import Answers
 from yxanul.evaluate.answers.requests import Continuations, WritingRequest
-from yxanul.evaluate.answers.writing import write
 from yxanul.evaluate.models.language_model import LanguageModel
 from yxanul.evaluate.tasks.definitions import DEFINITIONS, before_answer
 from yxanul.evaluate.tasks.options import TaskOptions
@@ -43,11 +42,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class Interview:
-    """A model, how it is asked, and who watches."""
+    """A model, how it is asked, who watches, and who answers for it."""
 
     model: LanguageModel
     options: TaskOptions
     watcher: Watcher
+    answers: Answers
 
     def nats(self, asked: Asked, requests: Sequence[Continuations]) -> list[tuple[float, ...]]:
         """Return the nats of each request's texts; a request is one item, in order.
@@ -56,9 +56,9 @@ class Interview:
         """
         self.watcher.begin(f"{asked.task}: likelihoods", total=len(requests))
         found: list[tuple[float, ...]] = []
-        for piece in _pieces(requests, _PIECE):
+        for piece in _pieces(requests, _PIECE * self.answers.copies):
             try:
-                answers = likelihoods(self.model, piece, batch_tokens=self.options.batch_tokens)
+                answers = self.answers.likelihoods(piece, batch_tokens=self.options.batch_tokens)
             except NumericsError as error:
                 raise self._named(asked, piece, first=len(found)) from error
             found += [tuple(one.nats for one in texts) for texts in answers]
@@ -74,8 +74,9 @@ class Interview:
             WritingRequest(one, DEFINITIONS[asked.task].stop_texts, longest)
             for one in asked.prompts
         ]
-        for piece in _pieces(requests, self.options.batch * _BATCHES_PER_PIECE):
-            found += write(self.model, piece, batch=self.options.batch)
+        size = self.options.batch * _BATCHES_PER_PIECE * self.answers.copies
+        for piece in _pieces(requests, size):
+            found += self.answers.write(piece, batch=self.options.batch)
             self.watcher.advance(len(piece))
         return found
 
@@ -99,7 +100,7 @@ class Interview:
         """Ask one by one, to name the item that a whole piece failed at."""
         for number, request in enumerate(requests, start=first):
             try:
-                likelihoods(self.model, [request], batch_tokens=self.options.batch_tokens)
+                self.answers.likelihoods([request], batch_tokens=self.options.batch_tokens)
             except NumericsError:
                 return _not_finite(asked.task, f"item {asked.items[number].id}")
         return _not_finite(asked.task, f"one of {len(requests)} items")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from yxanul.config.evaluation import TASKS
 from yxanul.data.benchmarks.items import AnswerItem, Benchmark, ChoiceItem, ProgramItem
 from yxanul.errors import UsageError
+from yxanul.evaluate.answers.answering import Answers, OneModel
 from yxanul.evaluate.models.language_model import LanguageModel
 from yxanul.evaluate.tasks.asking import Asked, Interview
 from yxanul.evaluate.tasks.definitions import DEFINITIONS
@@ -40,13 +41,14 @@ def score_task(
     *,
     options: TaskOptions,
     watcher: Watcher | None = None,
+    answers: Answers | None = None,
 ) -> TaskScore:
-    """Return a model's score in a task.
+    """Return a model's score in a task; `answers` come from whoever answers for it, else from it.
 
     Raises NumericsError for an item whose likelihood is not finite, UsageError as `ask`.
     """
     asked = ask(benchmark, options)
-    interview = Interview(model, options, watcher or Unwatched())
+    interview = Interview(model, options, watcher or Unwatched(), answers or OneModel(model))
     taken = _take(interview, asked)
     clusters = [item.cluster or item.id for item in asked.items]
     return TaskScore(
