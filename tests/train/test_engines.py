@@ -12,6 +12,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.train.world import STAGES, World, deterministic_rows
+from yxanul.config.load import parse_config
+from yxanul.plan.flops import flops_per_token
 
 SHARED = ("--set", "compute.zero1=true")
 ADAMW = ("--set", "optimizer.name=adamw")
@@ -73,6 +75,21 @@ def test_ranks_that_share_the_optimizer_train_as_those_that_do_not(world):
     whole, shared = (world.root / name for name in ("whole", "shared"))
     assert losses(shared) == pytest.approx(losses(whole), rel=1e-6)
     assert apart(world.checkpoints("shared")[-1], world.checkpoints("whole")[-1]) < 1e-4
+
+
+@pytest.mark.slow
+def test_the_share_of_the_peak_is_held_against_the_peak_of_all_processes(world):
+    world.launch("run", "run", "--max_steps", "5")
+    run = world.root / "run"
+    peak = json.loads((run / "environment.json").read_text())["gemm_flops"]["fp32"]
+    model = parse_config((run / "config.yaml").read_text()).model
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert len(rows) == 5
+    for row in rows:
+        flops_per_s = row["tokens_per_s"] * flops_per_token(model, row["seq_len"])
+        assert row["mfu"] == pytest.approx(flops_per_s / (2 * peak))
+    shares = [row["mfu"] for row in rows]
+    assert min(shares) <= world.exit_record("run")["outcome"]["mfu"] <= max(shares)
 
 
 @pytest.mark.slow

@@ -78,7 +78,7 @@ class TrainingLoop:
         outcome.training_s = self.clock.seconds
         outcome.evaluation_s = session.scoring_s
         outcome.tokens_per_s = self.clock.tokens_per_s
-        outcome.mfu = self.clock.mfu(session.peak_flops)
+        outcome.mfu = self.clock.mfu(session.peak_of_all)
         return outcome
 
     def _begin_again(self, plan: StagePlan, ended: Row) -> Position:
@@ -217,7 +217,7 @@ class TrainingLoop:
             **measured,
             "step_s": clock.step_s,
             "tokens_per_s": tokens_per_s,
-            "mfu": flops_per_s / session.peak_flops if session.peak_flops else None,
+            "mfu": flops_per_s / session.peak_of_all if session.peak_of_all else None,
         }
         done, left = position.stage_step, plan.total_steps - position.stage_step
         session.progress.step(

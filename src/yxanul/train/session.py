@@ -64,6 +64,7 @@ class Session:
     progress: RunProgress
     stop: StopRequest
     peak_flops: float | None
+    """This process's own; `peak_of_all` is what the whole run's operations are held against."""
     parent: str | None
     """The checkpoint that was loaded or written last."""
     _saved_at: float = field(default_factory=time.monotonic)
@@ -94,6 +95,11 @@ class Session:
     def flops_per_token(self, seq_len: int) -> float:
         """Return forward and backward FLOPs of one token, PaLM convention."""
         return flops_per_token(self.config.model, seq_len)
+
+    @property
+    def peak_of_all(self) -> float | None:
+        """FLOP/s of all processes together, the divisor of MFU; None on an unknown card."""
+        return self.peak_flops and self.peak_flops * self.engine.processes.world_size
 
     @property
     def scoring_s(self) -> float:
