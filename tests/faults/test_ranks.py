@@ -16,13 +16,13 @@ pytestmark = pytest.mark.slow
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
 
-def start(words: list[str]) -> subprocess.Popen:
+def start(words: list[str], **env: str) -> subprocess.Popen:
     return subprocess.Popen(
         [*LAUNCH, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": "src:."},
+        env={**os.environ, "PYTHONPATH": "src:.", **env},
     )
 
 
@@ -65,6 +65,37 @@ def test_who_waits_for_a_rank_that_hangs_tells_where_and_leaves_with_11(world):
     assert "all_reduce" in stacks
     assert "watchdog" in stacks
     world.finish("run", "run")
+
+
+def stubborn(world: World, fault: str, *more: str) -> tuple[int, str]:
+    """Start two ranks whose group does not end after an error; return the code and the words."""
+    words = world.command("run", "run", *more)[3:]
+    program = str(Path(__file__).with_name("stubborn_ranks.py"))
+    process = start([program, *words], FAULT=fault)
+    try:
+        _, told = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    return process.returncode, told
+
+
+def test_an_error_of_one_rank_ends_the_run_though_the_group_would_wait_for_ever(world):
+    code, told = stubborn(world, "one")
+    assert code != 0
+    assert "on this rank alone" in told
+    record = world.exit_record("run")
+    assert record["code"] == 11, told
+    assert "lost another one" in record["reason"]
+
+
+def test_an_error_of_all_ranks_leaves_the_main_one_time_for_its_last_words(world):
+    world.finish("run", "run", "--max_steps", "2")
+    report = world.root / "run" / "report.html"
+    report.unlink()
+    code, told = stubborn(world, "all", "--set", "budget.hours=1e-9")
+    assert code != 0
+    assert world.exit_record("run")["code"] == 20, told
+    assert report.exists()
 
 
 @pytest.mark.fault(26)

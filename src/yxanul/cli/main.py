@@ -80,7 +80,12 @@ def build_app(verb: str | None = None) -> typer.Typer:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program and leave with its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(_exit_code(words))
+    code = _exit_code(words)
+    # Only a verb that trains has loaded it, and torch with it.
+    processes = sys.modules.get("yxanul.parallel.processes")
+    if processes is not None:
+        processes.leave(code)
+    sys.exit(code)
 
 
 def _exit_code(words: list[str]) -> int:

@@ -1,10 +1,12 @@
 """Who this process is among torchrun's ranks, and the few words the ranks exchange."""
 
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
@@ -13,6 +15,11 @@ from yxanul.errors import InfrastructureError
 
 # Rank 0 may prepare data while the others wait.
 _TIMEOUT = timedelta(hours=2)
+# Backends whose group ends only when every rank ends it.
+_END_TOGETHER = {"nccl"}
+# How long a rank with an error waits for the main one to stop as well.
+_PATIENCE = timedelta(seconds=30)
+_STOPS, _LEFT = "yxanul/main rank stops", "yxanul/main rank has left"
 _GONE = (
     "Connection closed by peer",
     "Connection reset by peer",
@@ -60,6 +67,11 @@ class Processes:
             return flag
         return bool(self.total(torch.tensor(int(flag), device=device)).item())
 
+    def tell_stopping(self) -> None:
+        """Let the others know that this rank exchanges nothing more, and has last things to do."""
+        if self.is_main and self.world_size > 1:
+            _tell(_STOPS)
+
 
 ALONE = Processes(rank=0, local_rank=0, world_size=1)
 """A process that shares nothing with another."""
@@ -74,7 +86,8 @@ def local_rank() -> int:
 def joined_processes(device: torch.device, *, even_alone: bool = False) -> Iterator[Processes]:
     """Join the group that torchrun describes in the environment; without one, stay alone.
 
-    `even_alone` makes a group of one process for an engine that needs a group.
+    `even_alone` makes a group of one process for an engine that needs a group. After an error
+    NCCL's group is left as it is, and `leave` ends the process.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     me = Processes(int(os.environ.get("RANK", "0")), local_rank(), world_size)
@@ -93,8 +106,46 @@ def joined_processes(device: torch.device, *, even_alone: bool = False) -> Itera
     try:
         with naming_lost_ranks(me):
             yield me
-    finally:
-        dist.destroy_process_group()
+    except BaseException:
+        if world_size > 1 and backend in _END_TOGETHER:
+            # Others may be in an exchange that waits for this rank: none would ever come to an end.
+            _part_from(me)
+        else:
+            dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()
+
+
+def leave(code: int) -> NoReturn:
+    """End the process; one that an error has left in a group at once, when all has been said.
+
+    At Python's own end NCCL would wait for kernels that wait for other ranks.
+    """
+    if dist.is_available() and dist.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _part_from(me: Processes) -> None:
+    """Wait until the main rank has done its last things, if it stops too.
+
+    torchrun ends all as soon as one has left: the main rank would not write what it has reached.
+    """
+    if me.is_main:
+        _tell(_LEFT)
+        return
+    store = dist.distributed_c10d._get_default_store()
+    with suppress(RuntimeError):  # the main rank is busy with other things, or gone
+        store.wait([_STOPS], _PATIENCE)
+        store.wait([_LEFT], _TIMEOUT)
+
+
+def _tell(word: str) -> None:
+    """Set a key that the other ranks can wait for."""
+    with suppress(RuntimeError):  # whoever keeps the keys is gone, and so is who would read them
+        dist.distributed_c10d._get_default_store().set(word, "")
 
 
 @contextmanager

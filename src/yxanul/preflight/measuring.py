@@ -21,7 +21,7 @@ from yxanul.config.schema import RunConfig
 from yxanul.errors import YxanulError
 from yxanul.hardware.choices import freeze_compute, pick_device
 from yxanul.hardware.device import device_name
-from yxanul.parallel.processes import Processes, joined_processes, local_rank
+from yxanul.parallel.processes import Processes, joined_processes, leave, local_rank
 from yxanul.plan.parameters import parameter_count
 from yxanul.runfolder.durable import write_json
 from yxanul.train.ending import naming_exhaustion
@@ -142,4 +142,4 @@ def _time(config: RunConfig, seq_len: int, *, device: torch.device) -> StepFigur
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

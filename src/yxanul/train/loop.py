@@ -68,6 +68,7 @@ class TrainingLoop:
                 )
                 done += 1
         finally:
+            session.engine.processes.tell_stopping()
             session.progress.close()
             if session.engine.processes.is_main:
                 session.saver.close()
