@@ -1,6 +1,7 @@
 """A program for torchrun's ranks: one update on this rank's rows, its result in a file."""
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from safetensors.numpy import save_file
 
 from tests.model.tiny import model_with_norms, rows, shape
-from yxanul.config.schema import ComputeConfig, OptimizerConfig
+from yxanul.config.schema import ComputeConfig, NumericsConfig, OptimizerConfig
 from yxanul.data.loader import StepRows
 from yxanul.data.tokenizer import load_tokenizer
 from yxanul.errors import NumericsError, YxanulError
@@ -19,7 +20,9 @@ from yxanul.parallel.processes import Processes, joined_processes
 from yxanul.parallel.sharing import SharedWork
 from yxanul.parallel.wrapping import wrap_model
 from yxanul.train.answering import Answering
+from yxanul.train.guarded import guarded_step
 from yxanul.train.step import Engine, train_step
+from yxanul.train.vigil import Vigil
 
 ROWS, SEQ_LEN = 8, 16
 CPU = torch.device("cpu")
@@ -49,6 +52,28 @@ def one_update(processes: Processes, *, micro_batch: int) -> tuple[dict, dict]:
     return measured, found
 
 
+def failing_update(processes: Processes) -> dict:
+    """What a step comes to on this rank when the last one's own norm is not a number."""
+    model = model_with_norms(shape())
+    engine = Engine(
+        replica=wrap_model(model, ComputeConfig(), processes=processes, device=CPU),
+        optimizers=Optimizers(model, OptimizerConfig(), muon_dtype=torch.float32),
+        processes=processes,
+        device=CPU,
+        micro_batch_tokens=ROWS * SEQ_LEN,
+    )
+    if processes.rank == processes.world_size - 1:
+        engine.optimizers.clip_gradients = lambda: torch.tensor(math.nan)
+    inputs, targets = (part.numpy() for part in rows(ROWS, SEQ_LEN))
+    step = guarded_step(
+        engine,
+        StepRows.whole(inputs, targets, ranks=processes.world_size),
+        rates=LearningRates(matrices=1e-3, embedding=1e-3, norms=1e-3),
+        vigil=Vigil(NumericsConfig()),
+    )
+    return {"skipped": step.skipped, "hardware": step.hardware}
+
+
 def answers(processes: Processes) -> dict:
     """What the ranks say to one another."""
     mine = torch.tensor([float(processes.rank + 1)])
@@ -59,6 +84,7 @@ def answers(processes: Processes) -> dict:
         "total": processes.total(mine).item(),
         "last_says_yes": processes.anyone(processes.rank == processes.world_size - 1, CPU),
         "nobody": processes.anyone(False, CPU),
+        "largest": processes.largest(torch.tensor(float(processes.rank))).item(),
     }
 
 
@@ -111,7 +137,7 @@ def write_results(out: Path) -> None:
     with joined_processes(CPU) as processes:
         measured, found = one_update(processes, micro_batch=2)
         save_file(found, out / f"{processes.rank}.safetensors")
-        record = {**measured, **answers(processes)}
+        record = {**measured, **answers(processes), "failing": failing_update(processes)}
         record |= {"shared": shared(processes), "scored": scored(processes)}
         (out / f"{processes.rank}.json").write_text(json.dumps(record))
         processes.barrier()

@@ -1,6 +1,7 @@
 """Two ranks compute what one does, and each knows who it is."""
 
 import json
+import math
 import os
 import socket
 import subprocess
@@ -92,6 +93,14 @@ def test_ranks_know_who_they_are_and_answer_alike(two_ranks):
         assert rank["total"] == 3.0
         assert rank["last_says_yes"] is True
         assert rank["nobody"] is False
+        assert rank["largest"] == 1.0
+
+
+def test_a_norm_that_is_wrong_on_one_rank_skips_the_step_on_all(two_ranks):
+    for rank in two_ranks:
+        assert "the gradient norm (inf) is not finite" in rank["failing"]["skipped"]
+        assert rank["failing"]["hardware"] is None
+    assert two_ranks[0]["failing"] == two_ranks[1]["failing"]
 
 
 def test_work_of_the_main_rank_is_done_by_all_and_comes_back_in_order(two_ranks):
@@ -124,6 +133,7 @@ def test_a_process_alone_joins_nothing_and_is_wrapped_in_nothing(monkeypatch):
         assert not torch.distributed.is_initialized()
         assert answers(me)["total"] == 1.0
         assert answers(me)["last_says_yes"] is True
+        assert math.isnan(me.largest(torch.tensor(math.nan)))
         me.barrier()
         model = model_with_norms(shape())
         assert wrap_model(model, ComputeConfig(), processes=me, device=CPU).module is model

@@ -1,5 +1,6 @@
 """Who this process is among torchrun's ranks, and the few words the ranks exchange."""
 
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -51,6 +52,13 @@ class Processes:
         """Return the sum of a tensor over all ranks."""
         if self.world_size > 1:
             dist.all_reduce(value)
+        return value
+
+    def largest(self, value: torch.Tensor) -> torch.Tensor:
+        """Return the largest of all ranks' values, with what is no number as infinite."""
+        if self.world_size > 1:
+            value = value.nan_to_num(nan=math.inf, posinf=math.inf, neginf=-math.inf)
+            dist.all_reduce(value, op=dist.ReduceOp.MAX)
         return value
 
     def gathered(self, value: torch.Tensor) -> list[torch.Tensor]:

@@ -22,7 +22,7 @@ class StepResult:
     loss: float
     """Nats per target over the whole step, all ranks."""
     grad_norm: float
-    """Joint L2 norm of all gradients before clipping."""
+    """Joint L2 norm of all gradients before clipping; of several ranks the largest."""
 
 
 @dataclass(frozen=True)
@@ -74,5 +74,7 @@ def measure_step(engine: Engine, batch: StepRows) -> StepResult:
             tokens, wanted, starts=starts_here, scale=scale, last=start == starts[-1]
         )
     loss = float(engine.processes.total(total * scale)) / world_size
-    grad_norm = float(engine.optimizers.clip_gradients())
+    # Every rank takes it of gradients that are the same everywhere, but one whose arithmetic fails
+    # would skip the step alone, and the others would wait for it for ever.
+    grad_norm = float(engine.processes.largest(engine.optimizers.clip_gradients()))
     return StepResult(loss, grad_norm)
