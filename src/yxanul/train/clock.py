@@ -1,12 +1,33 @@
 """Time inside steps only; scoring and saving are counted apart."""
 
 import time
+from collections.abc import Callable
+from functools import partial
+
+import torch
+
+from yxanul.parallel.processes import Processes
+
+
+def wait_for_update(processes: Processes, device: torch.device) -> Callable[[], object] | None:
+    """Return what waits until the device has done a step's update; None: nothing need wait."""
+    # A card works on after the call that asks for an update. A process alone begins the next step
+    # meanwhile, which then takes longer, and the sum is right. Several ask one another things
+    # between two steps, and would wait for the update there, where no clock counts: waiting within
+    # the step costs them nothing.
+    if device.type == "cuda" and processes.world_size > 1:
+        return partial(torch.cuda.synchronize, device)
+    return None
 
 
 class StepClock:
-    """Counts the seconds, tokens and FLOPs of the steps that this process has done."""
+    """Counts the seconds, tokens and FLOPs of the steps that this process has done.
 
-    def __init__(self) -> None:
+    `wait` is called before a step counts as done.
+    """
+
+    def __init__(self, wait: Callable[[], object] | None = None) -> None:
+        self._wait = wait
         self.seconds = 0.0
         self.flops = 0.0
         self.tokens = 0
@@ -21,6 +42,8 @@ class StepClock:
 
     def end(self, tokens: int, flops_per_token: float) -> None:
         """End a step of `tokens` tokens over all ranks."""
+        if self._wait is not None:
+            self._wait()
         self.step_s = time.perf_counter() - self._begin
         self.seconds += self.step_s
         self.steps += 1

@@ -20,7 +20,7 @@ from yxanul.runfolder.rows import Row, append_row
 from yxanul.runfolder.verdicts import read_checks
 from yxanul.train.attempts import act_on
 from yxanul.train.borders import close_stage, open_stage, score_domains, stopped
-from yxanul.train.clock import StepClock
+from yxanul.train.clock import StepClock, wait_for_update
 from yxanul.train.divergence import EVENT, go_back
 from yxanul.train.gatekeeping import ask_plateau, domains_to_score, fix_thresholds
 from yxanul.train.guarded import UNUSUAL, GuardedStep, guarded_step
@@ -38,8 +38,12 @@ class TrainingLoop:
     session: Session
     position: Position
     trackers: Trackers
-    clock: StepClock = field(default_factory=StepClock)
+    clock: StepClock = field(init=False)
     _is_row_missing: bool = False
+
+    def __post_init__(self) -> None:
+        engine = self.session.engine
+        self.clock = StepClock(wait_for_update(engine.processes, engine.device))
 
     def run(self) -> RunOutcome:
         """Train every stage that is left; return what was reached.
