@@ -53,7 +53,10 @@ class Shares:
             if not moved:
                 continue
             # One rank's at a time: what is copied for sending stays small.
-            together = torch.cat([p.flatten() for p in moved])
+            if owner == self._me.rank:
+                together = torch.cat([p.flatten() for p in moved])
+            else:  # room for what comes, not a copy of what it replaces
+                together = moved[0].new_empty(sum(p.numel() for p in moved))
             dist.broadcast(together, src=owner)
             if owner != self._me.rank:
                 news = torch.split(together, [p.numel() for p in moved])
