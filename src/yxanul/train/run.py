@@ -15,6 +15,7 @@ from yxanul.curriculum.stages import longest_seq_len, plan_stages
 from yxanul.errors import GateStopError, UsageError
 from yxanul.hardware.choices import pick_device, settle_compute
 from yxanul.hardware.doctor import refuse_inactive, summarise
+from yxanul.parallel.compiling import naming_recompiles
 from yxanul.parallel.processes import (
     joined_processes,
     local_rank,
@@ -74,6 +75,7 @@ def start_run(request: RunRequest) -> RunOutcome:
                     # Before it is recorded how the run ended.
                     naming_lost_ranks(processes),
                     naming_exhaustion(),
+                    naming_recompiles(),
                     stop_on_signals() as stop,
                 ):
                     machine = Machine(processes, device, progress, stop)

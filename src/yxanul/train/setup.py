@@ -15,6 +15,7 @@ from yxanul.errors import InfrastructureError
 from yxanul.hardware.choices import DTYPES
 from yxanul.hardware.memory import keep_freed_memory
 from yxanul.hardware.peak import peak_flops
+from yxanul.parallel.compiling import allow_graphs, forward_shapes
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt
 from yxanul.train.answering import Answering
@@ -60,6 +61,8 @@ def build_session(
     torch.set_float32_matmul_precision(compute.float32_matmul_precision)
     torch.manual_seed(config.optimization.seed)
     dtype = DTYPES[compute.precision]
+    if compute.compile != "off":
+        _allow_graphs(config, processes=machine.processes.world_size)
     model, engine = build_engine(
         config.model,
         config.optimization,
@@ -100,6 +103,13 @@ def build_session(
         peak_flops=peak_flops(machine.device, dtype),
         parent=None,
     )
+
+
+def _allow_graphs(config: RunConfig, *, processes: int) -> None:
+    """Let the compiler make a graph for every shape of the whole run."""
+    tokens = config.optimization.compute.micro_batch_tokens
+    assert tokens is not None  # `freeze_compute` has chosen
+    allow_graphs(len(forward_shapes(config.stages, micro_batch_tokens=tokens, processes=processes)))
 
 
 def _mirroring(config: RunConfig, folder: RunFolder, *, machine: Machine) -> Mirroring:

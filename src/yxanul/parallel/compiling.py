@@ -1,0 +1,60 @@
+"""What torch's compiler must be told of a run: how many graphs it may make.
+
+The one idea: what is compiled for fixed shapes needs a graph for each of them. torch gives up after
+eight and computes everything else without a graph, with a warning that nobody reads; so the limit
+is taken from the run, and reaching it is an error. torch keeps these settings per thread: the one
+that trains sets them.
+"""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+from yxanul.config.schema import StageConfig
+from yxanul.errors import InfrastructureError
+
+_LEEWAY = 2
+"""Graphs per shape that are allowed; one was ever needed, checkpointed or not."""
+
+
+def forward_shapes(
+    stages: Collection[StageConfig], *, micro_batch_tokens: int, processes: int
+) -> set[tuple[int, int]]:
+    """Return every (rows, seq) of a rank's forward passes: an update's last pass may be smaller."""
+    shapes = set()
+    for stage in stages:
+        for phase in stage.training.seq_len_curriculum:
+            rows = stage.training.batch_tokens // phase.seq_len // processes
+            most = max(1, micro_batch_tokens // phase.seq_len)
+            shapes |= {(count, phase.seq_len) for count in (min(rows, most), rows % most) if count}
+    return shapes
+
+
+def allow_graphs(shapes: int) -> None:
+    """Let each compiled part have a graph for so many shapes; one too many is an error from now on.
+
+    `naming_recompiles` says what the error means.
+    """
+    from torch._dynamo import config  # seconds, which a run that compiles nothing need not spend
+
+    needed = _LEEWAY * shapes
+    for limit in ("recompile_limit", "accumulated_recompile_limit"):
+        if hasattr(config, limit):  # torch names them anew from time to time
+            setattr(config, limit, max(getattr(config, limit), needed))
+    if hasattr(config, "fail_on_recompile_limit_hit"):
+        config.fail_on_recompile_limit_hit = True
+
+
+@contextmanager
+def naming_recompiles() -> Iterator[None]:
+    """Turn one graph too many into an `InfrastructureError`: another start counts anew."""
+    try:
+        yield
+    except Exception as error:
+        # By name: its module is a part of the compiler, which most runs never load.
+        if type(error).__name__ != "FailOnRecompileLimitHit":
+            raise
+        raise InfrastructureError(
+            "torch.compile made more graphs of one part of the model than the run has shapes, and "
+            "would go on without any, slowly; start the same command again, which goes on from "
+            "the last checkpoint with no graph made yet, or begin a run with compute.compile=off"
+        ) from error

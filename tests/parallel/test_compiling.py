@@ -1,0 +1,99 @@
+"""A part that is compiled has a graph for every shape of the run, and says so when it has not."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.model.tiny import model_with_norms, rows, shape
+from yxanul.config.load import load_config
+from yxanul.errors import InfrastructureError
+from yxanul.parallel.compiling import allow_graphs, forward_shapes, naming_recompiles
+
+config = pytest.importorskip("torch._dynamo").config
+LENGTHS = range(8, 48, 4)
+
+pytestmark = pytest.mark.filterwarnings("default")  # torch.compile warns about torch's own code
+
+
+class Compiler:
+    """A back end that compiles nothing, and counts its graphs and how often they are run."""
+
+    def __init__(self) -> None:
+        self.graphs = self.calls = 0
+
+    def __call__(self, graph, _inputs):
+        self.graphs += 1
+
+        def run(*inputs):
+            self.calls += 1
+            return graph(*inputs)
+
+        return run
+
+
+@pytest.fixture
+def compiler(monkeypatch) -> Compiler:
+    """Compile by a count; torch's settings are as before afterwards."""
+    names = ("recompile_limit", "accumulated_recompile_limit", "fail_on_recompile_limit_hit")
+    found = Compiler()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=found))
+    torch.compiler.reset()
+    with config.patch({name: getattr(config, name) for name in names}):
+        yield found
+    torch.compiler.reset()
+
+
+def test_ten_lengths_are_ten_graphs_and_no_block_runs_without(compiler):
+    model = model_with_norms(shape())
+    model.compile_training("block")
+    allow_graphs(len(LENGTHS))
+    for seq_len in LENGTHS:
+        model(*rows(2, seq_len)).backward()
+    # One for a block and one for the norm at the end; equal blocks share theirs.
+    assert compiler.graphs == 2 * len(LENGTHS)
+    assert compiler.calls == (len(model.layers) + 1) * len(LENGTHS)
+
+
+def test_one_graph_too_many_is_one_sentence_and_not_a_slow_run(compiler):
+    model = model_with_norms(shape())
+    model.compile_training("block")
+    allow_graphs(1)
+
+    def train() -> None:
+        for seq_len in LENGTHS:
+            model(*rows(2, seq_len)).backward()
+
+    told = pytest.raises(InfrastructureError, match="start the same command again")
+    with config.patch(recompile_limit=2), told, naming_recompiles():
+        train()
+    assert compiler.graphs == 2 * 2
+
+
+def test_other_errors_pass_as_they_are():
+    with pytest.raises(ValueError, match="mine"), naming_recompiles():
+        raise ValueError("mine")
+
+
+def test_a_torch_without_these_settings_is_left_alone(monkeypatch):
+    monkeypatch.setattr("torch._dynamo.config", object())
+    allow_graphs(10)
+
+
+def test_every_shape_of_every_stage_is_counted_once():
+    root = Path(__file__).parents[2] / "configs" / "embedded"
+    stages = load_config(root).stages
+    lengths = {p.seq_len for s in stages for p in s.training.seq_len_curriculum}
+    batch = max(s.training.batch_tokens for s in stages)
+    whole = forward_shapes(stages, micro_batch_tokens=batch, processes=1)
+    assert {seq_len for _, seq_len in whole} == lengths
+    one = {(1, seq_len) for seq_len in lengths}
+    assert forward_shapes(stages, micro_batch_tokens=1, processes=1) == one
+    # Three rows at a time leave a last pass of one or two, unless they go into the batch.
+    uneven = forward_shapes(stages[:1], micro_batch_tokens=3 * min(lengths), processes=1)
+    rows_of_shortest = stages[0].training.batch_tokens // min(lengths)
+    assert ((rows_of_shortest % 3, min(lengths)) in uneven) == (rows_of_shortest % 3 > 0)
+    assert (3, min(lengths)) in uneven
+    halves = forward_shapes(stages, micro_batch_tokens=batch, processes=2)
+    assert {rows for rows, _ in halves} == {rows // 2 for rows, _ in whole}
