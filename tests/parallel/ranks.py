@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +27,17 @@ from yxanul.train.vigil import Vigil
 
 ROWS, SEQ_LEN = 8, 16
 CPU = torch.device("cpu")
+EAGER = ComputeConfig()
 
 
-def one_update(processes: Processes, *, micro_batch: int) -> tuple[dict, dict]:
+def one_update(
+    processes: Processes, *, micro_batch: int, compute: ComputeConfig = EAGER
+) -> tuple[dict, dict]:
     """Return loss and norm, and the gradients as AdamW remembers them."""
     model = model_with_norms(shape())
     config = OptimizerConfig(max_grad_norm=1e9, weight_decay=0.0)
     engine = Engine(
-        replica=wrap_model(model, ComputeConfig(), processes=processes, device=CPU),
+        replica=wrap_model(model, compute, processes=processes, device=CPU),
         optimizers=Optimizers(model, config, muon_dtype=torch.float32),
         processes=processes,
         device=CPU,
@@ -72,6 +76,16 @@ def failing_update(processes: Processes) -> dict:
         vigil=Vigil(NumericsConfig()),
     )
     return {"skipped": step.skipped, "hardware": step.hardware}
+
+
+def compiled_update(processes: Processes) -> dict:
+    """The same update with graphs of blocks, which are made and not compiled."""
+    plain, torch.compile = torch.compile, partial(torch.compile, backend="eager")
+    measured, _ = one_update(processes, micro_batch=2, compute=ComputeConfig(compile="block"))
+    torch.compile = plain
+    dynamo = torch._dynamo
+    graphs = dynamo.utils.counters["stats"]["unique_graphs"]
+    return {**measured, "graphs": graphs, "cuts": dynamo.config.optimize_ddp}
 
 
 def answers(processes: Processes) -> dict:
@@ -137,8 +151,14 @@ def write_results(out: Path) -> None:
     with joined_processes(CPU) as processes:
         measured, found = one_update(processes, micro_batch=2)
         save_file(found, out / f"{processes.rank}.safetensors")
-        record = {**measured, **answers(processes), "failing": failing_update(processes)}
-        record |= {"shared": shared(processes), "scored": scored(processes)}
+        record = {
+            **measured,
+            **answers(processes),
+            "failing": failing_update(processes),
+            "shared": shared(processes),
+            "scored": scored(processes),
+            "compiled": compiled_update(processes),
+        }
         (out / f"{processes.rank}.json").write_text(json.dumps(record))
         processes.barrier()
 

@@ -9,6 +9,7 @@ import torch
 from tests.model.tiny import model_with_norms, rows, shape
 from yxanul.config.load import load_config
 from yxanul.errors import InfrastructureError
+from yxanul.parallel import compiling
 from yxanul.parallel.compiling import allow_graphs, forward_shapes, naming_recompiles
 
 config = pytest.importorskip("torch._dynamo").config
@@ -79,6 +80,7 @@ def test_other_errors_pass_as_they_are():
 def test_a_torch_without_these_settings_is_left_alone(monkeypatch):
     monkeypatch.setattr("torch._dynamo.config", object())
     allow_graphs(10)
+    compiling.leave_blocks_whole()
 
 
 def test_every_shape_of_every_stage_is_counted_once():

@@ -96,6 +96,14 @@ def test_ranks_know_who_they_are_and_answer_alike(two_ranks):
         assert rank["largest"] == 1.0
 
 
+def test_ranks_that_compile_blocks_leave_them_whole_and_train_alike(two_ranks):
+    for rank in two_ranks:
+        assert rank["compiled"]["cuts"] is False
+        assert rank["compiled"]["graphs"] == 2  # of a block, and of the last norm
+        assert rank["compiled"]["loss"] == pytest.approx(rank["loss"], rel=1e-6)
+        assert rank["compiled"]["grad_norm"] == pytest.approx(rank["grad_norm"], rel=1e-6)
+
+
 def test_a_norm_that_is_wrong_on_one_rank_skips_the_step_on_all(two_ranks):
     for rank in two_ranks:
         assert "the gradient norm (inf) is not finite" in rank["failing"]["skipped"]

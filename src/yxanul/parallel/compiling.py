@@ -1,4 +1,4 @@
-"""What torch's compiler must be told of a run: how many graphs it may make.
+"""What torch's compiler must be told of a run: how many graphs it may make, and who exchanges when.
 
 The one idea: what is compiled for fixed shapes needs a graph for each of them. torch gives up after
 eight and computes everything else without a graph, with a warning that nobody reads; so the limit
@@ -42,6 +42,16 @@ def allow_graphs(shapes: int) -> None:
             setattr(config, limit, max(getattr(config, limit), needed))
     if hasattr(config, "fail_on_recompile_limit_hit"):
         config.fail_on_recompile_limit_hit = True
+
+
+def leave_blocks_whole() -> None:
+    """Let several processes compile a block as one does, into one graph."""
+    from torch._dynamo import config
+
+    # torch cuts what is compiled under DDP wherever a bucket of gradients is full, so that their
+    # exchange can begin before the backward pass has ended. Between blocks it begins so anyway.
+    if hasattr(config, "optimize_ddp"):
+        config.optimize_ddp = False
 
 
 @contextmanager

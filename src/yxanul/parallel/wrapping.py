@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from yxanul.config.schema import ComputeConfig
 from yxanul.errors import MissingExtraError
+from yxanul.parallel.compiling import leave_blocks_whole
 from yxanul.parallel.deepspeed import DeepSpeedReplica
 from yxanul.parallel.processes import Processes
 from yxanul.parallel.replica import TorchReplica
@@ -45,6 +46,8 @@ def wrap_model(
     _transform(model, compute)
     if processes.world_size == 1:
         return TorchReplica(model)
+    if compute.compile == "block":
+        leave_blocks_whole()
     ids = [device.index] if device.type == "cuda" else None
     return TorchReplica(
         DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
