@@ -1,9 +1,11 @@
 """A micro-batch is the largest that fits, for all processes alike."""
 
 import pytest
+import torch
 
 from yxanul.errors import UsageError
-from yxanul.train.probes import largest_that_fits, least_that_fits, worth_rounding
+from yxanul.train.ending import is_out_of_memory
+from yxanul.train.probes import largest_that_fits, least_that_fits, times_of, worth_rounding
 
 BYTES_PER_TOKEN = 1000
 
@@ -50,6 +52,59 @@ def test_a_first_try_is_at_least_one_sequence():
 )
 def test_fp8_is_taken_where_it_is_faster_by_more_than_noise(ffn, blocks, best):
     assert worth_rounding({"off": 100.0, "ffn": ffn, "blocks": blocks}) == best
+
+
+def test_a_part_that_fails_is_told_with_its_reason_and_left_out():
+    def time(part: str) -> float:
+        if part == "ffn":
+            raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
+        if part == "blocks":
+            raise RuntimeError("_scaled_mm is only supported on other cards")
+        return 100.0
+
+    said: list[str] = []
+    times = times_of(("off", "ffn", "blocks"), time, agree=alone, say=said.append)
+    assert times == {"off": 100.0}
+    assert said == [
+        "FP8 in ffn is left out: OutOfMemoryError: CUDA out of memory.",
+        "FP8 in blocks is left out: RuntimeError: _scaled_mm is only supported on other cards",
+    ]
+    assert worth_rounding(times) == "off"
+
+
+def test_a_part_that_fails_on_another_process_is_left_out_by_all():
+    others = iter([False, True, False])
+    said: list[str] = []
+    times = times_of(
+        ("off", "ffn", "blocks"),
+        {"off": 100.0, "ffn": 10.0, "blocks": 90.0}.__getitem__,
+        agree=lambda mine: mine or next(others),
+        say=said.append,
+    )
+    assert times == {"off": 100.0, "blocks": 90.0}
+    assert said == ["FP8 in ffn is left out: it fails on another process"]
+
+
+def test_without_the_time_of_no_rounding_nothing_is_rounded():
+    assert worth_rounding({"ffn": 1.0}) == "off"
+    assert worth_rounding({}) == "off"
+
+
+@pytest.mark.parametrize(
+    ("error", "is_memory"),
+    [
+        (torch.OutOfMemoryError("whatever it says"), True),
+        (MemoryError(), True),
+        (RuntimeError("CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA"), True),
+        (RuntimeError("CUDA driver error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (RuntimeError("out of resource: shared memory, Required: 294912"), False),
+    ],
+)
+def test_memory_that_is_not_there_is_known_by_class_or_words(error, is_memory):
+    assert is_out_of_memory(error) == is_memory
 
 
 @pytest.mark.parametrize(("spare", "found"), [(27, 1), (20, 8), (1, 27), (0, 28), (-1, 28)])

@@ -16,7 +16,13 @@ from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt
 from yxanul.runfolder.sums import write_sums
 
-_NO_MEMORY = ("can't allocate memory", "Cannot allocate memory")
+# Of glibc and torch on a CPU; of CUDA, its driver and Triton; of cuBLAS and cuDNN.
+_NO_MEMORY = (
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "out of memory",
+    "STATUS_ALLOC_FAILED",
+)
 
 
 @contextmanager
@@ -57,12 +63,20 @@ def naming_exhaustion() -> Iterator[None]:
     """Turn memory that is not there into an `InfrastructureError` that says what helps."""
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise _exhausted(error) from error
-    except RuntimeError as error:
-        if not any(words in str(error) for words in _NO_MEMORY):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         raise _exhausted(error) from error
+
+
+def is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
+    """Tell whether memory was not there, on the machine or on a card.
+
+    torch has a class for what its own allocator is refused, and none for what libraries are.
+    """
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(words in str(error) for words in _NO_MEMORY)
 
 
 def _exhausted(error: BaseException) -> InfrastructureError:

@@ -20,6 +20,7 @@ from yxanul.hardware.device import memory_bytes
 from yxanul.optim.optimizers import LearningRates
 from yxanul.parallel.processes import ALONE, Processes
 from yxanul.plan.memory import CARD_SHARE
+from yxanul.train.ending import is_out_of_memory
 from yxanul.train.engine import build_engine
 from yxanul.train.machine import Machine
 from yxanul.train.step import train_step
@@ -116,7 +117,9 @@ def trial_bytes(
     _free(device)
     try:
         _two_updates(shape, optimization, seq_len=seq_len, device=device)
-    except torch.cuda.OutOfMemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
         held = math.inf
     else:
         held = float(torch.cuda.max_memory_reserved(device))
@@ -189,27 +192,54 @@ def _fastest_fp8(
     compute: ComputeConfig, config: RunConfig, *, seq_len: int, machine: Machine
 ) -> str:
     """Return the part of the model whose products are worth rounding to FP8 here, or off."""
-    device, say = machine.device, machine.progress.say
+    device, say, processes = machine.device, machine.progress.say, machine.processes
     obstacle = fp8_obstacle(compute, device)
     if obstacle is not None:
         say(f"FP8 is off: it {obstacle}")
         return "off"
-    times: dict[str, float] = {}
-    for part in _FP8_PARTS:
+
+    def time(part: str) -> float:
         tried = compute.model_copy(update={"fp8": part})
         optimization = config.optimization.model_copy(update={"compute": tried})
-        try:
-            times[part] = update_ms(config.model, optimization, seq_len=seq_len, device=device)
-        except UsageError as error:
-            say(f"FP8 in {part}: {error}")
+        return update_ms(config.model, optimization, seq_len=seq_len, device=device)
+
+    times = times_of(_FP8_PARTS, time, agree=lambda flag: processes.anyone(flag, device), say=say)
+    _free(device)  # what the last one left, if it failed
     told = ", ".join(f"{part} {ms:.1f} ms" for part, ms in times.items())
     say(f"FP8 ({compute.fp8_recipe}), one micro-batch forward and backward and its update: {told}")
     best = worth_rounding(times)
-    return _of_main(best, _FP8_PARTS, processes=machine.processes, device=device)
+    return _of_main(best, _FP8_PARTS, processes=processes, device=device)
+
+
+def times_of(
+    parts: Sequence[str],
+    time: Callable[[str], float],
+    *,
+    agree: Agree,
+    say: Callable[[str], None],
+) -> dict[str, float]:
+    """Return {part: ms} of the parts that can be rounded on every process; why not is told.
+
+    `agree` makes one answer of all processes': what fails on one is left out by all.
+    """
+    times: dict[str, float] = {}
+    for part in parts:
+        why = "it fails on another process"
+        try:
+            times[part] = time(part)
+        except Exception as error:  # noqa: BLE001  (kernels and their compilers fail in many ways)
+            first = next(iter(str(error).splitlines()), "")[:200]
+            why = f"{type(error).__name__}: {first}"
+        if agree(part not in times):
+            times.pop(part, None)
+            say(f"FP8 in {part} is left out: {why}")
+    return times
 
 
 def worth_rounding(times: dict[str, float]) -> str:
     """Return the fastest part {part: ms}, or off where the gain would not pay for the rounding."""
+    if "off" not in times:
+        return "off"  # there is nothing to compare with
     best = min(times, key=times.__getitem__)
     return best if times["off"] / times[best] >= _WORTH else "off"
 
