@@ -2,10 +2,25 @@
 
 import pytest
 import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
 
+from tests.model.tiny import shape
+from yxanul.config.schema import ComputeConfig, OptimizationConfig
 from yxanul.errors import UsageError
+from yxanul.hardware.choices import freeze_compute
+from yxanul.model.transformer import Transformer
 from yxanul.train.ending import is_out_of_memory
-from yxanul.train.probes import largest_that_fits, least_that_fits, times_of, worth_rounding
+from yxanul.train.probes import (
+    Trial,
+    largest_that_fits,
+    least_that_fits,
+    times_of,
+    trial_of,
+    trial_update,
+    worth_rounding,
+)
+
+CPU = torch.device("cpu")
 
 BYTES_PER_TOKEN = 1000
 
@@ -52,6 +67,43 @@ def test_a_first_try_is_at_least_one_sequence():
 )
 def test_fp8_is_taken_where_it_is_faster_by_more_than_noise(ffn, blocks, best):
     assert worth_rounding({"off": 100.0, "ffn": ffn, "blocks": blocks}) == best
+
+
+def compute(**choices) -> ComputeConfig:
+    wish = ComputeConfig(precision="fp32", compile="off", **choices)
+    return freeze_compute(wish, shape(), parameters=10**6, device=CPU, longest_seq_len=16)
+
+
+@pytest.mark.parametrize(("tokens", "passes"), [(64, 2), (127, 2), (128, 1), (200, 1)])
+def test_a_trial_has_a_second_pass_where_the_run_has_one(tokens, passes):
+    trial = trial_of(shape(), tokens=tokens, step_tokens=128, processes=1)
+    assert trial == Trial(passes=passes, exchange_bytes=0)
+
+
+def test_a_trial_of_several_processes_counts_what_they_exchange_gradients_in():
+    trial = trial_of(shape(), tokens=64, step_tokens=128, processes=8)
+    parameters = sum(p.numel() for p in Transformer(shape()).parameters())
+    assert trial.exchange_bytes == 4 * parameters
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_an_update_of_a_trial_holds_gradients_through_later_passes_as_a_run_does(passes):
+    held: list[bool] = []
+
+    def look(module, inputs):
+        if isinstance(module, Transformer):
+            assert inputs[0].shape == (4, 16)
+            held.append(module.embed_tokens.weight.grad is not None)
+
+    optimization = OptimizationConfig(compute=compute(micro_batch_tokens=64))
+    update = trial_update(shape(), optimization, seq_len=16, device=CPU, passes=passes)
+    hook = register_module_forward_pre_hook(look)
+    try:
+        update()
+        update()
+    finally:
+        hook.remove()
+    assert held == 2 * [number > 0 for number in range(passes)]
 
 
 def test_a_part_that_fails_is_told_with_its_reason_and_left_out():

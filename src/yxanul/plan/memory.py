@@ -122,6 +122,11 @@ def optimizer_bytes(
     return FP32_BYTES * (per_matrix * -(-count.matrices // sharers) + 2 * rest)
 
 
+def exchange_bytes(model: ModelConfig, *, processes: int) -> int:
+    """Return the bytes of the buckets in which several processes exchange gradients; they last."""
+    return FP32_BYTES * parameter_count(model).total if processes > 1 else 0
+
+
 def layer_bytes(model: ModelConfig, compute: ComputeConfig, *, seq_len: int) -> int:
     """Return the bytes that one layer keeps of one token for its backward pass."""
     size, fused = _size(compute), compute.compile != "off"
@@ -240,13 +245,13 @@ class _Instants:
         mask = update.seq_len if optimization.compute.document_masking else 0
         around = update.tokens * (2 * size * model.hidden_size + mask)
         there = count.total if update.accumulates else 0
-        if update.processes > 1:
-            there += count.total  # what they are exchanged in, which lasts
-        elif not update.accumulates:
+        if update.processes == 1 and not update.accumulates:
             there = done * count.matrices_per_layer
         return Memory(
             weights=FP32_BYTES * count.total,
-            gradients=FP32_BYTES * there + head_gradients,
+            gradients=FP32_BYTES * there
+            + exchange_bytes(model, processes=update.processes)
+            + head_gradients,
             optimizer=optimizer_bytes(model, optimization, processes=update.processes),
             working_copies=self._copies(blocks) + copies,
             activations=around + activations,

@@ -8,6 +8,7 @@ alone, so that the same machine always chooses the same.
 import gc
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,11 +20,11 @@ from yxanul.hardware.choices import fp8_obstacle
 from yxanul.hardware.device import memory_bytes
 from yxanul.optim.optimizers import LearningRates
 from yxanul.parallel.processes import ALONE, Processes
-from yxanul.plan.memory import CARD_SHARE
+from yxanul.plan.memory import CARD_SHARE, exchange_bytes
 from yxanul.train.ending import is_out_of_memory
 from yxanul.train.engine import build_engine
 from yxanul.train.machine import Machine
-from yxanul.train.step import train_step
+from yxanul.train.step import StepResult, train_step
 from yxanul.train.timing import attention_ms, milliseconds
 
 Agree = Callable[[bool], bool]
@@ -107,22 +108,45 @@ def largest_that_fits(
     return tokens
 
 
+@dataclass(frozen=True)
+class Trial:
+    """How the updates of a trial stand for those of the run."""
+
+    passes: int = 1
+    """Micro-batches of an update: through the second one the gradients of the first are held."""
+    exchange_bytes: int = 0
+    """What the processes exchange gradients in, which a trial alone does not hold."""
+
+
+def trial_of(shape: ModelConfig, *, tokens: int, step_tokens: int, processes: int) -> Trial:
+    """Return the trial of micro-batches of `tokens` for a process' steps of `step_tokens`."""
+    more = exchange_bytes(shape, processes=processes)
+    return Trial(passes=1 if tokens >= step_tokens else 2, exchange_bytes=more)
+
+
 def trial_bytes(
-    shape: ModelConfig, optimization: OptimizationConfig, *, seq_len: int, device: torch.device
+    shape: ModelConfig,
+    optimization: OptimizationConfig,
+    *,
+    seq_len: int,
+    device: torch.device,
+    trial: Trial,
 ) -> float:
-    """Return the most bytes that the card's allocator held in two updates of one micro-batch.
+    """Return the most bytes that a run's process will hold, by two updates of it alone.
 
     More than there is: infinity. The model is thrown away.
     """
     _free(device)
     try:
-        _two_updates(shape, optimization, seq_len=seq_len, device=device)
+        _train_twice(
+            trial_update(shape, optimization, seq_len=seq_len, device=device, passes=trial.passes)
+        )
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         held = math.inf
     else:
-        held = float(torch.cuda.max_memory_reserved(device))
+        held = float(torch.cuda.max_memory_reserved(device) + trial.exchange_bytes)
     _free(device)
     return held
 
@@ -132,12 +156,11 @@ def _micro_batch(
 ) -> int:
     """Return the tokens of one forward pass, at most those of a process' whole step."""
     device, processes = machine.device, machine.processes
-    step = max(s.training.batch_tokens for s in config.stages) // processes.world_size
+    step = _step_tokens(config, processes)
 
     def need(tokens: int) -> float:
         tried = compute.model_copy(update={"micro_batch_tokens": tokens})
-        optimization = config.optimization.model_copy(update={"compute": tried})
-        return trial_bytes(config.model, optimization, seq_len=seq_len, device=device)
+        return _trial_bytes(tried, config, seq_len=seq_len, machine=machine)
 
     tokens = largest_that_fits(
         min(compute.micro_batch_tokens or step, step),
@@ -175,8 +198,7 @@ def _checkpointed_share(
 
     def need(blocks: int) -> float:
         tried = compute.model_copy(update={"checkpointed_share": blocks / layers})
-        optimization = config.optimization.model_copy(update={"compute": tried})
-        return trial_bytes(config.model, optimization, seq_len=seq_len, device=device)
+        return _trial_bytes(tried, config, seq_len=seq_len, machine=machine)
 
     blocks = least_that_fits(
         layers,
@@ -186,6 +208,27 @@ def _checkpointed_share(
     )
     machine.progress.say(f"{blocks} of {layers} blocks are recomputed, as tried")
     return blocks / layers
+
+
+def _trial_bytes(
+    tried: ComputeConfig, config: RunConfig, *, seq_len: int, machine: Machine
+) -> float:
+    """Return the bytes that a process of this run will hold with the settings `tried`."""
+    optimization = config.optimization.model_copy(update={"compute": tried})
+    trial = trial_of(
+        config.model,
+        tokens=tried.micro_batch_tokens or seq_len,
+        step_tokens=_step_tokens(config, machine.processes),
+        processes=machine.processes.world_size,
+    )
+    return trial_bytes(
+        config.model, optimization, seq_len=seq_len, device=machine.device, trial=trial
+    )
+
+
+def _step_tokens(config: RunConfig, processes: Processes) -> int:
+    """Return the tokens of a process' part of the largest step."""
+    return max(s.training.batch_tokens for s in config.stages) // processes.world_size
 
 
 def _fastest_fp8(
@@ -249,7 +292,7 @@ def update_ms(
 ) -> float:
     """Return the median milliseconds of an update of one micro-batch; the model is thrown away."""
     _free(device)
-    update = _updates(shape, optimization, seq_len=seq_len, device=device)
+    update = trial_update(shape, optimization, seq_len=seq_len, device=device)
     ms = milliseconds(update, repeats=8)
     _free(device)
     return ms
@@ -261,20 +304,22 @@ def _of_main(best: str, names: Sequence[str], *, processes: Processes, device: t
     return names[int(processes.total(chosen))]
 
 
-def _two_updates(
-    shape: ModelConfig, optimization: OptimizationConfig, *, seq_len: int, device: torch.device
-) -> None:
-    """Train twice; the second update finds the moments in place."""
-    update = _updates(shape, optimization, seq_len=seq_len, device=device)
-    for _ in range(2):
-        update()
+def _train_twice(update: Callable[[], StepResult]) -> None:
+    """Do two updates: the second one finds the moments in place. Nothing of them stays."""
+    update()
+    update()
 
 
-def _updates(
-    shape: ModelConfig, optimization: OptimizationConfig, *, seq_len: int, device: torch.device
-) -> Callable[[], object]:
-    """Return what trains a new model on one micro-batch of random tokens, at a rate of 0."""
-    rows = max(1, (optimization.compute.micro_batch_tokens or seq_len) // seq_len)
+def trial_update(
+    shape: ModelConfig,
+    optimization: OptimizationConfig,
+    *,
+    seq_len: int,
+    device: torch.device,
+    passes: int = 1,
+) -> Callable[[], StepResult]:
+    """Return what trains a new model on `passes` micro-batches of random tokens, at a rate of 0."""
+    rows = passes * max(1, (optimization.compute.micro_batch_tokens or seq_len) // seq_len)
     tokens = np.random.default_rng(0).integers(0, shape.vocab_size, (2, rows, seq_len))
     # Alone, a process holds the whole optimizer's state: what fits so fits when ranks share it.
     alone = optimization.compute.model_copy(update={"engine": "torch", "zero1": False})
