@@ -26,6 +26,14 @@ def test_gradient_checkpointing_changes_nothing(blocks):
         assert torch.equal(gradient, wanted[name]), name
 
 
+def test_gradient_checkpointing_asks_no_generator_of_random_numbers(monkeypatch):
+    """Keeping its state takes time for every block, in which nothing is drawn."""
+    model = model_with_norms(shape(), attention="plain", checkpointed_blocks=3)
+    monkeypatch.delattr(torch, "get_rng_state")
+    model(*rows(2, 24)).backward()
+    assert all(gradient is not None for gradient in gradients(model).values())
+
+
 @pytest.mark.slow
 # torch.compile warns about torch's own code
 @pytest.mark.filterwarnings("default")

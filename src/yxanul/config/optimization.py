@@ -73,8 +73,8 @@ class ComputeConfig(Section):
     )
     gradient_checkpointing: bool = Field(
         default=False,
-        description="Recompute blocks in the backward pass: less memory, about a quarter more work "
-        "if it is all of them.",
+        description="Recompute blocks in the backward pass: less memory; if it is all of them "
+        "about a quarter more arithmetic, and on an H200 half the speed (8,192 tokens at a time).",
     )
     checkpointed_share: float | None = Field(
         default=1.0,

@@ -112,7 +112,11 @@ class Transformer(nn.Module):
         # The first ones: their turn in the backward pass comes when the others have freed theirs.
         for number, block in enumerate(self.layers):
             if number < self.checkpointed_blocks:
-                x = checkpoint(block, x, hidden=hidden, use_reentrant=False)
+                # Nothing in a block is drawn at random, so no generator need be kept and set back,
+                # which takes the host's time for every block.
+                x = checkpoint(
+                    block, x, hidden=hidden, use_reentrant=False, preserve_rng_state=False
+                )
             else:
                 x = block(x, hidden=hidden)
         normed: Tensor = self.norm(x)
