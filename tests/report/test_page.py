@@ -120,6 +120,13 @@ def test_a_finished_run_says_complete_and_shows_its_attribution(page):
     assert "the tests" in page.text
 
 
+def test_machine_and_optimisations_are_told_as_those_of_the_newest_start(page):
+    """Every start writes environment.json anew, so nothing of the first one may be claimed."""
+    told = page.text.partition("Machine and optimisations")[2].partition("Do it again")[0]
+    assert "as the newest start of the run found them" in told
+    assert "when the run began" not in told
+
+
 def test_a_run_of_the_first_version_says_what_it_did_not_record(run, copied):
     (copied / "samples.jsonl").unlink()
     rows = [json.loads(line) for line in (run / "gates.jsonl").read_text().splitlines()]

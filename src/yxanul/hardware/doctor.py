@@ -1,7 +1,8 @@
 """The table of every optimisation: active, available or unavailable, and why.
 
-It heads every run, lies in RUN/environment.json and is what `yxanul doctor` prints. Nothing is
-chosen here: the choices are `yxanul.hardware.choices`' and the configuration's.
+It heads every start of a run, lies in RUN/environment.json as the newest start found it, and is
+what `yxanul doctor` prints. Nothing is chosen here: the choices are `yxanul.hardware.choices`' and
+the configuration's.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -87,7 +87,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Feature:
-    """An optimisation as it was frozen for the run."""
+    """An optimisation as the newest start of the run found it."""
 
     name: Traced | None
     state: Traced | None
@@ -163,7 +163,7 @@ def facts(run: Run) -> tuple[Fact, ...]:
 
 
 def features(run: Run) -> tuple[Feature, ...]:
-    """Return the frozen optimisations; empty when the run did not record them."""
+    """Return the optimisations of the newest start; empty when the run did not record them."""
     if run.environment is None:
         return ()
     found = []
