@@ -101,6 +101,75 @@ def test_a_tap_on_a_number_shows_where_it_stands(browser, run):
     assert browser.evaluate(shown) is True
 
 
+KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, "End": 35, "Home": 36, "ArrowUp": 38}
+KEYS |= {"ArrowLeft": 37, "ArrowRight": 39, "ArrowDown": 40}
+FOCUSED = "document.activeElement.className.split(' ')[0]"
+ORIGIN = "(o => o.hidden ? '' : o.textContent)(document.getElementById('origin'))"
+
+
+def press(browser, *keys):
+    """Press keys one after the other, as a keyboard does."""
+    for key in keys:
+        about = {"key": key, "code": key, "windowsVirtualKeyCode": KEYS[key]}
+        about |= {"text": "\r"} if key == "Enter" else {}
+        for kind in ("keyDown", "keyUp"):
+            browser.call("Input.dispatchKeyEvent", type=kind, **about)
+
+
+def test_the_keyboard_reaches_every_origin_of_a_section(browser, run):
+    show(browser, run, (DESKTOP, False))
+    browser.evaluate("document.querySelector('#summary .walk').focus()")
+    assert browser.evaluate("document.activeElement.getBoundingClientRect().width") > 100
+    press(browser, "Enter")
+    shown = "[...document.querySelectorAll('#summary .n')].filter(n => n.getClientRects().length)"
+    titles = browser.evaluate(f"{shown}.map((n) => n.title)")
+    assert len(titles) > 30
+    for title in titles:
+        assert browser.evaluate(FOCUSED) == "n"
+        assert browser.evaluate(ORIGIN).endswith(title)
+        assert browser.evaluate("document.activeElement.getAttribute('aria-describedby')")
+        press(browser, "ArrowRight")
+    assert browser.evaluate(ORIGIN).endswith(titles[-1])  # there is no number after the last
+    press(browser, "Home", "ArrowDown", "ArrowUp", "End", "ArrowLeft")
+    assert browser.evaluate(ORIGIN).endswith(titles[-2])
+    press(browser, "Escape")
+    assert browser.evaluate(FOCUSED) == "walk"
+    assert browser.evaluate(ORIGIN) == ""
+
+
+def test_tab_stops_once_in_a_section_and_not_at_its_numbers(browser, any_run):
+    show(browser, any_run, (DESKTOP, False))
+    stops = "document.querySelectorAll('a, button, summary, [tabindex=\"0\"]').length"
+    numbers = "document.querySelectorAll('.n').length"
+    assert browser.evaluate(stops) < 0.1 * browser.evaluate(numbers)
+    assert browser.evaluate("document.querySelectorAll('.walk').length") >= 15
+    browser.evaluate("document.querySelector('#gates .walk').focus()")
+    press(browser, "Enter", "Tab")
+    inside = "document.activeElement.matches('.n, .cited')"
+    assert browser.evaluate(inside) is False
+    assert browser.evaluate(ORIGIN) == ""
+
+
+def test_the_figures_of_every_chart_are_there_without_a_script(browser, any_run):
+    show(browser, any_run, (PHONE, False))
+    browser.call("Emulation.setScriptExecutionDisabled", value=True)
+    try:
+        browser.call("Page.navigate", url=(any_run / "report.html").as_uri())
+        browser.wait("document.readyState === 'complete'")
+        assert browser.evaluate("document.querySelectorAll('.js-line').length") == 0
+        browser.evaluate("document.querySelectorAll('.figures').forEach((d) => (d.open = true))")
+        seen = browser.evaluate(
+            "[...document.querySelectorAll('.plot')].map((p) => document.getElementById("
+            "p.getAttribute('aria-details')).querySelectorAll('.points .n').length)"
+        )
+        assert len(seen) >= 3
+        assert min(seen) >= 2
+        assert "tells without it what they draw" in browser.evaluate("document.body.innerText")
+        assert browser.evaluate("document.documentElement.scrollWidth") == PHONE[0]
+    finally:
+        browser.call("Emulation.setScriptExecutionDisabled", value=False)
+
+
 def test_hostile_names_run_nothing_and_load_nothing(browser, hostile):
     events = show(browser, hostile, (PHONE, False))
     assert [e for e in events if e["method"] in NOISE] == []

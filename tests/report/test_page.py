@@ -12,6 +12,10 @@ import pytest
 from tests.report.conftest import HOSTILE
 from tests.report.reading import Page
 from tests.report.recorded import Recorder
+from yxanul.report.curves import loss_chart
+from yxanul.report.figure_tables import MOST_POINTS as MOST_TABLE_POINTS
+from yxanul.report.figure_tables import Column, curves_of_rows, table_of
+from yxanul.report.gather import gather
 from yxanul.report.write import write_report
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.rows import append_row
@@ -118,6 +122,47 @@ def test_a_finished_run_says_complete_and_shows_its_attribution(page):
     assert "complete Every stage has passed its gate." in page.text
     assert "CC0-1.0" in page.text
     assert "the tests" in page.text
+
+
+def test_every_chart_has_its_figures_as_a_table_and_says_where(run, page, skilled_page):
+    for one in (page, skilled_page):
+        plots = [a for _, a in one.tags if a.get("class") == "plot"]
+        ids = {a["id"] for _, a in one.tags if "id" in a}
+        assert len(plots) == len(one.figures)
+        for plot in plots:
+            assert {plot["aria-details"], *plot["aria-describedby"].split()} <= ids
+            assert plot["aria-details"].startswith("figures-")
+            assert (
+                f"told-{plot['aria-details'].removeprefix('figures-')}" in plot["aria-describedby"]
+            )
+
+
+def test_the_table_of_a_chart_tells_the_ends_of_its_curves(run):
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    told = loss_chart(gather(run)).figures
+    assert [len(piece.ends) for piece in told.pieces] == [4] * 5
+    for piece in told.pieces:
+        stage = piece.name[0].value
+        # Stage 2 was trained twice; of the other stages every row belongs to the run.
+        attempt = piece.name[2].value if len(piece.name) > 1 else 1
+        own = [row["loss"] for row in rows if row["stage"] == stage
+               and (stage != "stage2_reasoning" or row["attempt"] == attempt)]  # fmt: skip
+        end = piece.ends[0]
+        found = (end.first, end.lowest, end.highest, end.last)
+        assert [one.value for one in found] == [own[0], min(own), max(own), own[-1]]
+        assert 2 <= len(piece.rows) <= MOST_TABLE_POINTS
+        drawn = [values[0].value for _, values in piece.rows]
+        assert (drawn[0], drawn[-1]) == (own[0], own[-1])
+        assert {min(own), max(own)} <= set(drawn)
+
+
+def test_the_tables_of_a_run_of_many_attempts_stay_small(run):
+    rows = gather(run).metrics
+    curves = [
+        ((str(number),), curves_of_rows(rows, (Column("loss", "loss"),))) for number in range(300)
+    ]
+    told = table_of(curves)
+    assert sum(len(piece.rows) for piece in told.pieces) == 2 * len(curves)
 
 
 def test_machine_and_optimisations_are_told_as_those_of_the_newest_start(page):

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from yxanul.report.course import last_token, placed_scores
 from yxanul.report.curves import score_domains
+from yxanul.report.figure_tables import (
+    Column,
+    Curves,
+    FigureTable,
+    curves_of_rows,
+    curves_of_scores,
+    table_of,
+)
 from yxanul.report.figures import (
     SYMBOLS,
     Chart,
@@ -21,7 +30,8 @@ from yxanul.report.figures import (
     token_axis,
 )
 from yxanul.report.gather import Run
-from yxanul.report.traced import of_run
+from yxanul.report.records import Record
+from yxanul.report.traced import Cited, of_run
 
 _PANEL_HEIGHT = 210
 
@@ -43,6 +53,7 @@ def loss_of_runs(runs: Sequence[Run]) -> Chart:
             annotations=[panel_title("loss", 1.0)],
         ),
         legend=run_legend(runs),
+        figures=table_of([(_name(run), _loss_figures(run)) for run in runs]),
     )
 
 
@@ -70,6 +81,7 @@ def domain_panels(runs: Sequence[Run]) -> tuple[Chart, ...]:
                         yaxis=axis(),
                     ),
                     legend=(LegendEntry(colour(0), "", domain),),
+                    figures=_domain_figures(runs, domain),
                 )
             )
     return tuple(panels)
@@ -88,7 +100,7 @@ def _of_run(run: Run, index: int) -> JsonObject:
 
 
 def _domain_line(run: Run, domain: str, *, index: int) -> JsonObject | None:
-    points = [(score, at) for score, at in placed_scores(run, domain) if run.belongs(score)]
+    points = _own_scores(run, domain)
     if not points:
         return None
     marker = {"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 7}
@@ -96,6 +108,28 @@ def _domain_line(run: Run, domain: str, *, index: int) -> JsonObject | None:
     found = score_curve(points, name=label(run.name), line=line, marker=marker)
     found["meta"]["x"] = [of_run(run.name, source) for source in found["meta"]["x"]]
     return _named(found, run)
+
+
+def _loss_figures(run: Run) -> Curves:
+    rows = [row for row in run.metrics if run.belongs(row)]
+    return curves_of_rows(rows, (Column("loss", "loss"),), of=partial(of_run, run.name))
+
+
+def _domain_figures(runs: Sequence[Run], domain: str) -> FigureTable:
+    column, curves = (Column("bpb", "bits per byte", "bpb"),), []
+    for run in runs:
+        if points := _own_scores(run, domain):
+            of = partial(of_run, run.name)
+            curves.append((_name(run), curves_of_scores(points, column, of=of)))
+    return table_of(curves)
+
+
+def _own_scores(run: Run, domain: str) -> list[tuple[Record, tuple[str, int]]]:
+    return [(score, at) for score, at in placed_scores(run, domain) if run.belongs(score)]
+
+
+def _name(run: Run) -> Cited:
+    return Cited(run.name, "the run's folder")
 
 
 def _named(found: JsonObject, run: Run) -> JsonObject:

@@ -12,6 +12,13 @@ from yxanul.report.course import (
     stage_indices,
     stage_names,
 )
+from yxanul.report.figure_tables import (
+    Column,
+    FigureTable,
+    curves_of_rows,
+    curves_of_scores,
+    table_of,
+)
 from yxanul.report.figures import (
     ABANDONED,
     GLYPHS,
@@ -31,12 +38,19 @@ from yxanul.report.figures import (
 )
 from yxanul.report.gather import Run
 from yxanul.report.records import Record
+from yxanul.report.traced import Story, Traced
 
 _RATES = (
     ("learning_rate", "matrices", "solid"),
     ("embedding_learning_rate", "embedding", "dash"),
     ("norm_learning_rate", "norms", "dot"),
 )
+_LOSS = (
+    Column("loss", "loss"),
+    *(Column(key, f"learning rate of {group}") for key, group, _ in _RATES),
+)
+_SPEED = (Column("tokens_per_s", "tokens/s", "whole"), Column("seq_len", "sequence length"))
+_BPB = (Column("bpb", "bits per byte", "bpb"),)
 
 
 def loss_chart(run: Run) -> Chart:
@@ -60,6 +74,7 @@ def loss_chart(run: Run) -> Chart:
             annotations=[panel_title("loss", 1.0), panel_title("learning rate", 0.33)],
         ),
         legend=_stage_legend(run),
+        figures=_stage_figures(run, _LOSS),
     )
 
 
@@ -84,6 +99,7 @@ def speed_chart(run: Run) -> Chart:
             annotations=[panel_title("tokens/s", 1.0), panel_title("sequence length", 0.31)],
         ),
         legend=_stage_legend(run),
+        figures=_stage_figures(run, _SPEED),
     )
 
 
@@ -125,6 +141,7 @@ def bpb_chart(run: Run) -> Chart | None:
             ),
             *_abandoned_legend(run),
         ),
+        figures=_domain_figures(run, placed),
     )
 
 
@@ -162,6 +179,41 @@ def _stage_curves(
             name += f", abandoned attempt {piece.attempt}"
         traces.append(curve(piece.rows, column, unit=unit, name=name, line=line, yaxis=yaxis))
     return traces
+
+
+def _stage_figures(run: Run, columns: tuple[Column, ...]) -> FigureTable:
+    curves = []
+    for piece in segments(run):
+        first = piece.rows[0]
+        name = _told(first, first.text("stage"), belongs=piece.belongs)
+        curves.append((name, curves_of_rows(piece.rows, columns)))
+    return table_of(curves)
+
+
+def _domain_figures(
+    run: Run, placed: dict[str, list[tuple[Record, tuple[str, int]]]]
+) -> FigureTable:
+    """Tell each domain's scores, those of every abandoned attempt by themselves."""
+    curves = []
+    for scores in placed.values():
+        branches: dict[int | None, list[tuple[Record, tuple[str, int]]]] = {None: []}
+        for score, place in scores:
+            attempt = None if run.belongs(score) else score.need_count("attempt")
+            branches.setdefault(attempt, []).append((score, place))
+        for attempt, branch in branches.items():
+            if branch:
+                first = branch[0][0]
+                name = _told(first, first.text("domain"), belongs=attempt is None)
+                curves.append((name, curves_of_scores(branch, _BPB)))
+    return table_of(curves)
+
+
+def _told(record: Record, name: Traced | None, *, belongs: bool) -> Story:
+    """Return a curve's name as its chart says it."""
+    attempt = record.number("attempt")
+    if belongs or attempt is None:
+        return (name or "",)
+    return (name or "", ", abandoned attempt ", attempt)
 
 
 def _domain_curve(

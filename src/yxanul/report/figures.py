@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from yxanul.report.course import Border
+from yxanul.report.figure_tables import FigureTable
 from yxanul.report.records import Record
 from yxanul.report.traced import Traced
 from yxanul.units import format_count
@@ -47,6 +48,8 @@ class Chart:
     data: list[JsonObject]
     layout: JsonObject
     legend: tuple[LegendEntry, ...] = ()
+    figures: FigureTable | None = None
+    """What the chart draws, in figures."""
 
 
 def colour(index: int) -> str:

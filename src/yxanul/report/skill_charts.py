@@ -8,6 +8,7 @@ from typing import Any
 
 from yxanul.config.evaluation import GOLD, TASKS
 from yxanul.report.course import borders, last_token, tokens_at
+from yxanul.report.figure_tables import Column, Curves, FigureTable, curve_of_points, table_of
 from yxanul.report.figures import (
     ABANDONED,
     Chart,
@@ -23,7 +24,7 @@ from yxanul.report.figures import (
 from yxanul.report.gather import Run
 from yxanul.report.measures import SkillScore
 from yxanul.report.skills import CHANCES, key_of
-from yxanul.report.traced import Traced
+from yxanul.report.traced import Story, Traced
 from yxanul.report.words import show
 
 _HEIGHT = 210
@@ -40,6 +41,11 @@ class _Point:
     source: str
     """Address of `tokens`."""
     belongs: bool
+
+    @property
+    def seen(self) -> Traced:
+        """The tokens with their address; before the first step the file's name tells that."""
+        return Traced(self.tokens, (self.source,), "named" if self.one.step == 0 else "")
 
 
 def skill_charts(run: Run) -> tuple[Chart, ...]:
@@ -104,7 +110,24 @@ def _panel(run: Run, points: list[_Point], *, name: str, measure: str, number: i
     guessing = "; the dotted line is guessing" if chance is not None else ""
     names = (own[-1].one.record.text("task") or task, key_of(own[-1].one, measure))
     legend = tuple(LegendEntry(colour(number), "●", one) for one in names)
-    return Chart(name, f"{task} {measure}", better + guessing, data, drawn, legend)
+    figures = _figures(own, left, measure=measure)
+    return Chart(name, f"{task} {measure}", better + guessing, data, drawn, legend, figures)
+
+
+def _figures(own: list[_Point], left: list[_Point], *, measure: str) -> FigureTable:
+    """Tell the points of the run, then those of each attempt that it left behind."""
+    column = Column(measure, "value")
+    curves: list[tuple[Story, Curves]] = [(("the run",), _told(own, column))]
+    for attempt in dict.fromkeys(point.one.attempt for point in left):
+        branch = [point for point in left if point.one.attempt == attempt]
+        # The attempt stands in the file's name, as the step does.
+        name = ("abandoned attempt ", Traced(attempt, (branch[0].one.record.source(),), "attempt"))
+        curves.append((name, _told(branch, column)))
+    return table_of(curves)
+
+
+def _told(points: list[_Point], column: Column) -> Curves:
+    return curve_of_points([(point.seen, point.value) for point in points], column)
 
 
 def _curve(

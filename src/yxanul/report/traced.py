@@ -50,6 +50,7 @@ class Cited:
 
 
 FORMULAS = {
+    "attempt": "the attempt in the file's name",
     "bits per byte": "the first list's sum, divided by the second's and by ln 2",
     "change": "the first divided by the second, minus one",
     "count": "how many there are",
