@@ -1,6 +1,7 @@
 """`yxanul plan` as a user starts it: one object, one page, or one clear sentence."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from yxanul.config.load import load_config
 from yxanul.errors import UsageError
 from yxanul.plan.compare import fresh_tokens
 from yxanul.plan.summary import plan_run
+from yxanul.plan.tables import percent
+from yxanul.units import format_count
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -108,6 +111,48 @@ def test_recipes_are_compared_side_by_side(plan):
     assert lines["3 recipes on 8xH100"]
     assert lines["tokens"].split()[1:] == ["57.4B"] * 3
     assert lines["worth in fresh tokens"].split()[-3:] == ["30.05B", "?", "31.07B"]
+
+
+def test_a_budget_buys_tokens_of_every_recipe_that_is_compared(plan):
+    words = ("--gpus", "8xH100", "--budget_usd", "200",
+             *("--compare", str(CONFIGS / "recipes" / "evidence")))  # fmt: skip
+    _, out, _ = plan("--json", *words)
+    told = json.loads(out)["compared"]
+    code, out, _ = plan(*words)
+    assert code == 0
+    lines = {line.split("  ")[0].strip(): line for line in out.splitlines()}
+    bought = [one["budget"]["tokens"] for one in told.values()]
+    assert lines["tokens for $200"].split()[-2:] == [format_count(tokens) for tokens in bought]
+    shares = [percent(one["budget"]["tokens"] / one["total_tokens"]) for one in told.values()]
+    assert [f"{part} %" for part in lines["share of the plan"].split()[-4::2]] == shares
+    _, out, _ = plan(*words[:2], *words[4:])
+    assert "share of the plan" not in out
+
+
+def test_at_no_rent_a_budget_has_no_bound_and_the_comparison_says_so(plan):
+    _, out, _ = plan("--gpus", "8xH100", "--usd_per_gpu_hour", "0", "--budget_usd", "200",
+                     "--compare", str(CONFIGS / "recipes" / "evidence"))  # fmt: skip
+    assert "At no rent there is no bound" in " ".join(out.split())
+    share = next(row for row in out.splitlines() if "share of the plan" in row)
+    assert share.split()[-2:] == ["?", "?"]
+
+
+def test_what_the_machine_cannot_do_is_said_of_the_recipes_it_concerns(plan, tmp_path):
+    recipe = str(CONFIGS / "recipes" / "evidence")
+    _, out, _ = plan("--gpus", "7xH100", "--compare", recipe)
+    told = " ".join(out.split())
+    assert told.count("7 cards cannot share the") >= 1
+    assert "fit the 80 GB of one H100" in told
+    narrow = shutil.copytree(CONFIGS, tmp_path / "narrow")
+    settings = (narrow / "optimization.yaml").read_text()
+    assert "micro_batch_tokens: null" in settings
+    (narrow / "optimization.yaml").write_text(
+        settings.replace("micro_batch_tokens: null", "micro_batch_tokens: 65536")
+    )
+    _, out, _ = plan("--gpus", "8xRTX-4090", "--compare", str(narrow))
+    told = " ".join(out.split())
+    assert "narrow: compute.micro_batch_tokens=65,536 does not fit" in told
+    assert "configs: " in told
 
 
 def test_fresh_tokens_are_what_the_stages_own_tokens_are_worth():

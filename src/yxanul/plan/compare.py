@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from yxanul.plan.cost import Range
+from yxanul.plan.cost import Range, affordable_tokens
 from yxanul.plan.summary import Plan
-from yxanul.plan.tables import explained, new_table
+from yxanul.plan.tables import explained, new_table, percent
 from yxanul.units import format_bytes, format_count, format_hours, format_usd
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _UNKNOWN = "?"
+_NO_BOUND = "At no rent there is no bound to the tokens that a budget buys."
 
 
 def fresh_tokens(plan: Plan) -> float | None:
@@ -36,11 +37,26 @@ def fresh_tokens(plan: Plan) -> float | None:
 
 
 def comparison(plans: Mapping[str, Plan]) -> RenderableType:
-    """Return the table of {what the user calls a recipe: its plan}, a column for each."""
+    """Return the table of {what the user calls a recipe: its plan}, a column for each.
+
+    What the machine's notes say of every recipe is said once, of some with their names.
+    """
+    from rich.console import Group
+    from rich.text import Text
+
     machine = next(iter(plans.values())).bill.machine.name
-    table = new_table(f"{len(plans)} recipes on {machine}", "", *_titles(list(plans)))
+    titles = _titles(list(plans))
+    table = new_table(f"{len(plans)} recipes on {machine}", "", *titles)
     table.columns[0].no_wrap = True
-    lines: tuple[tuple[str, Callable[[Plan], str]], ...] = (
+    for name, write in _lines(next(iter(plans.values())).budget_usd):
+        table.add_row(name, *(write(plan) for plan in plans.values()))
+    told = explained(table, _told(plans))
+    notes = _notes(dict(zip(titles, plans.values(), strict=True)))
+    return Group(told, Text("\n".join(f"- {note}" for note in notes))) if notes else told
+
+
+def _lines(budget_usd: float | None) -> list[tuple[str, Callable[[Plan], str]]]:
+    lines: list[tuple[str, Callable[[Plan], str]]] = [
         ("model", lambda plan: plan.model.name),
         ("parameters", lambda plan: format_count(plan.count.total)),
         ("stages", lambda plan: str(len(plan.stages))),
@@ -55,16 +71,48 @@ def comparison(plans: Mapping[str, Plan]) -> RenderableType:
         ("  from - to", lambda plan: _range(plan.bill.total.hours, format_hours)),
         ("dollars", lambda plan: _likely(plan.bill.total.usd, format_usd)),
         ("  from - to", lambda plan: _range(plan.bill.total.usd, format_usd)),
-    )
-    for name, write in lines:
-        table.add_row(name, *(write(plan) for plan in plans.values()))
+    ]
+    if budget_usd is not None:
+
+        def bought(plan: Plan) -> Range | None:
+            return affordable_tokens(plan.bill, budget_usd)
+
+        lines += [
+            (f"tokens for {format_usd(budget_usd)}", lambda p: _likely(bought(p), format_count)),
+            ("  from - to", lambda plan: _range(bought(plan), format_count)),
+            ("share of the plan", lambda plan: _share(bought(plan), plan)),
+        ]
+    return lines
+
+
+def _told(plans: Mapping[str, Plan]) -> str:
     why = {reason for plan in plans.values() if (reason := plan.bill.machine.why_unknown)}
-    told = (
-        "Hours and dollars: training alone. Fresh tokens: what the tokens are "
-        "worth against ones that are read once, without replay (fitted law of arXiv 2305.16264). A "
-        "? is not known before the data is read."
+    return " ".join(
+        [
+            "Hours and dollars: training alone. Fresh tokens: what the tokens are worth against "
+            "ones that are read once, without replay (fitted law of arXiv 2305.16264). A ? is not "
+            "known before the data is read.",
+            *(f"Not known: {reason}." for reason in sorted(why)),
+            *([_NO_BOUND] if any(map(_is_free, plans.values())) else []),
+        ]
     )
-    return explained(table, " ".join([told, *(f"Not known: {reason}." for reason in sorted(why))]))
+
+
+def _is_free(plan: Plan) -> bool:
+    price = plan.bill.total.usd
+    return plan.budget_usd is not None and price is not None and price.low == 0
+
+
+def _notes(plans: Mapping[str, Plan]) -> list[str]:
+    """Return what should be known before the machine is rented, each sentence once."""
+    of: dict[str, list[str]] = {}
+    for title, plan in plans.items():
+        for note in plan.notes:
+            of.setdefault(note, []).append(title)
+    return [
+        note if len(titles) == len(plans) else f"{', '.join(titles)}: {note}"
+        for note, titles in of.items()
+    ]
 
 
 def _titles(names: list[str]) -> list[str]:
@@ -85,6 +133,10 @@ def _count(number: float | None) -> str:
 
 def _bytes(number: int | None) -> str:
     return _UNKNOWN if number is None else format_bytes(number)
+
+
+def _share(bought: Range | None, plan: Plan) -> str:
+    return _UNKNOWN if bought is None else percent(bought.value / plan.total_tokens)
 
 
 def _likely(amount: Range | None, write: Callable[[float], str]) -> str:
