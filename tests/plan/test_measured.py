@@ -8,9 +8,9 @@ import pytest
 from yxanul.bench.step import StepFigures
 from yxanul.config.load import load_config
 from yxanul.errors import UsageError
-from yxanul.plan.flops import stage_flops
+from yxanul.plan.flops import flops_per_token, stage_flops
 from yxanul.plan.hardware import Wishes
-from yxanul.plan.measured import read_measured
+from yxanul.plan.measured import Meant, read_measured
 from yxanul.plan.summary import plan_run
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -84,6 +84,12 @@ def test_the_verb_plans_with_what_bench_printed(call, tmp_path):
     path = tmp_path / "step.json"
     path.write_text(printed)
     embedded = ("plan", "--config_dir", CONFIGS / "embedded", "--measured", path)
+    code, out, err = call(*embedded)
+    assert (code, out) == (30, "")  # bench's own default is another model than the plan's
+    assert "is of nano in" in err
+    assert "the plan is of embedded in auto" in err
+    shape = CONFIGS / "models" / "nano.yaml"
+    embedded += ("--model", shape)
     code, out, _ = call(*embedded, "--json")
     assert code == 0
     told, measured = json.loads(out), json.loads(printed)
@@ -93,6 +99,22 @@ def test_the_verb_plans_with_what_bench_printed(call, tmp_path):
     code, out, _ = call(*embedded)
     assert code == 0
     assert "GFLOP/s each" in " ".join(out.split())
+
+
+def test_a_measurement_of_another_model_or_precision_is_refused_with_the_command(write):
+    flops = flops_per_token(EMBEDDED.model, 128)
+    paths = write(step(flops_per_token=flops))
+    meant = Meant(EMBEDDED, "--config_dir here --model there")
+    assert read_measured(paths, meant=[meant]).mfu.value > 0
+    other = write(step(model="nano", flops_per_token=flops - 6))
+    with pytest.raises(UsageError, match="is of nano in fp32") as refused:
+        read_measured(other, meant=[meant])
+    length = EMBEDDED.stages[0].training.seq_len_curriculum[0].seq_len
+    command = f"yxanul bench step --config_dir here --model there --seq_len {length} --json > FILE"
+    assert str(refused.value).endswith(command)
+    half = load_config(CONFIGS / "embedded", overrides=["compute.precision=bf16"])
+    with pytest.raises(UsageError, match=r"in bf16.*--set compute.precision=bf16 --seq_len"):
+        read_measured(write(step(flops_per_token=flops)), meant=[Meant(half, "--model there")])
 
 
 @pytest.mark.parametrize(

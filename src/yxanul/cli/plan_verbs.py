@@ -12,7 +12,7 @@ from yxanul.config.load import load_config
 from yxanul.errors import UsageError
 from yxanul.plan.compare import comparison
 from yxanul.plan.hardware import Wishes
-from yxanul.plan.measured import read_measured
+from yxanul.plan.measured import Meant, read_measured
 from yxanul.plan.plain import plan_json
 from yxanul.plan.render import render
 from yxanul.plan.summary import plan_run
@@ -37,8 +37,8 @@ MeasuredFiles = Annotated[
     list[Path] | None,
     typer.Option(
         "--measured",
-        help="What `yxanul bench step --json` printed on the machine that is meant, a CPU or a "
-        "card. May be given many times, for several lengths.",
+        help="What `yxanul bench step --json` printed of the plan's model on the machine that is "
+        "meant, a CPU or a card. May be given many times, for several lengths.",
     ),
 ]
 Compare = Annotated[
@@ -66,22 +66,25 @@ def plan(
 
     Example: yxanul plan --config_dir configs --gpus 8xH100 --usd_per_gpu_hour 2.50
     """
+    folders = [config_dir, *(compare or ())]
+    if len(set(folders)) < len(folders):
+        raise UsageError("--compare names a folder twice; name each recipe once")
+    configs = {
+        folder: load_config(folder, model=model, overrides=tuple(overrides or ()))
+        for folder in folders
+    }
+    meant = [
+        Meant(config, f"--config_dir {folder} --model {model or folder / 'model_config.yaml'}")
+        for folder, config in configs.items()
+    ]
     wishes = Wishes(
         gpus=gpus,
         mfu=mfu,
         usd_per_gpu_hour=usd_per_gpu_hour,
         budget_usd=budget_usd,
-        own=read_measured(measured) if measured else None,
+        own=read_measured(measured, meant=meant) if measured else None,
     )
-    folders = [config_dir, *(compare or ())]
-    if len(set(folders)) < len(folders):
-        raise UsageError("--compare names a folder twice; name each recipe once")
-    plans = {
-        str(folder): plan_run(
-            load_config(folder, model=model, overrides=tuple(overrides or ())), wishes
-        )
-        for folder in folders
-    }
+    plans = {str(folder): plan_run(config, wishes) for folder, config in configs.items()}
     planned = plans[str(config_dir)]
     if json:
         others = {"compared": {name: plan_json(one) for name, one in plans.items()}}
