@@ -12,17 +12,29 @@ import pytest
 from tests.report.conftest import HOSTILE
 from tests.report.reading import Page
 from tests.report.recorded import Recorder
+from tests.report.test_skills import section
+from tests.report.test_traces import wrong_values
 from yxanul.report.curves import loss_chart
 from yxanul.report.figure_tables import MOST_POINTS as MOST_TABLE_POINTS
 from yxanul.report.figure_tables import Column, curves_of_rows, table_of
 from yxanul.report.gather import gather
 from yxanul.report.write import write_report
 from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.lineage import record_event, register_gate
 from yxanul.runfolder.rows import append_row
 
 MOST_BYTES = 8_000_000
 SECTIONS = ["summary", "loss", "bpb", "forgetting", "gates", "expected", "planned"]
-SECTIONS += ["history", "cost", "tokens", "speed", "samples", "sources", "environment", "reproduce"]
+SECTIONS += [
+    "incidents",
+    "cost",
+    "tokens",
+    "speed",
+    "samples",
+    "sources",
+    "environment",
+    "reproduce",
+]
 
 
 def read(root) -> Page:
@@ -163,6 +175,53 @@ def test_the_tables_of_a_run_of_many_attempts_stay_small(run):
     ]
     told = table_of(curves)
     assert sum(len(piece.rows) for piece in told.pieces) == 2 * len(curves)
+
+
+def test_every_event_of_the_lineage_is_an_incident(copied):
+    lineage = copied / "lineage.jsonl"
+    record_event(lineage, "set aside", checkpoint="step-00000250-a0", to="bad-step-00000250-a0",
+                 why="its manifest names another sha256")  # fmt: skip
+    record_event(lineage, "diverged", step=310, attempt=1, why="three steps were skipped")
+    register_gate(lineage, "stage4_code", attempt=1, sha256="ab" * 32)
+    record_event(lineage, "moved house", to="another room", boxes=12, fragile=True, why=None)
+    page = read(copied)
+    told = section(page, "incidents")
+    assert (
+        "Checkpoint step-00000250-a0 was damaged and set aside as bad-step-00000250-a0: "
+        "its manifest names another sha256."
+    ) in told
+    assert "Attempt 1 diverged at step 310: three steps were skipped." in told
+    fixed = "The gate of stage4_code was fixed before its first step in attempt 1."
+    assert fixed in told
+    assert "moved house; to another room; boxes 12; fragile true." in told
+    assert "Step 20: no weight was moved" in told
+    assert wrong_values(copied, page) == []
+    assert page.untraced == []
+
+
+def test_starts_are_counted_and_another_machine_is_named(run, page, copied):
+    told = section(page, "incidents")
+    assert "2 processes have worked on the run." in told
+    assert "Process 1 went on, its first row after 1,013,760 tokens spent." in told
+    assert "another machine" not in told
+    path = copied / "spending.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        row["machine"] = ["8 x NVIDIA H100 80GB HBM3", "1 x NVIDIA H200"][row["process"]]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    moved = read(copied)
+    assert (
+        "tokens spent, on another machine: 1 x NVIDIA H200 after 8 x NVIDIA H100 80GB HBM3."
+    ) in section(moved, "incidents")
+    assert wrong_values(copied, moved) == []
+    assert moved.untraced == []
+
+
+def test_a_second_computation_that_differed_is_an_incident(copied):
+    rows = [json.loads(line) for line in (copied / "metrics.jsonl").read_text().splitlines()]
+    rows[7]["hardware"] = "it came out otherwise a second time"
+    (copied / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert f"Step {rows[7]['step']}: it came out otherwise" in section(read(copied), "incidents")
 
 
 def test_machine_and_optimisations_are_told_as_those_of_the_newest_start(page):

@@ -1,4 +1,4 @@
-"""The lists below the charts: history, tokens by source, samples, sources, environment."""
+"""The lists below the charts: tokens by source, samples, sources, environment."""
 
 from __future__ import annotations
 
@@ -8,15 +8,7 @@ from datetime import datetime, timezone
 from yxanul.report.course import stage_names
 from yxanul.report.gather import Run
 from yxanul.report.records import Record
-from yxanul.report.traced import Story, Traced, source_of, total
-
-
-@dataclass(frozen=True)
-class Event:
-    """A sentence of the run's history; `tone` marks a gate's rollback."""
-
-    story: Story
-    tone: str = "quiet"
+from yxanul.report.traced import Traced, source_of, total
 
 
 @dataclass(frozen=True)
@@ -97,14 +89,6 @@ class Feature:
 
 _FEATURE_TONES = {"active": "good", "available": "warn", "unavailable": "quiet"}
 _ELSEWHERE = ("features", "cpu_flags", "command")
-
-
-def history(run: Run) -> tuple[Event, ...]:
-    """Tell the attempts in the order in which they began."""
-    return tuple(
-        Event(_attempt_story(row), "bad" if row.table("changes") else "quiet")
-        for row in run.attempts
-    )
 
 
 def ledger(run: Run) -> Ledger | None:
@@ -190,33 +174,6 @@ def _end_time(run: Run) -> tuple[Fact, ...]:
     moment = datetime.fromtimestamp(ended.number, tz=timezone.utc)
     text = Traced(f"{moment:%Y-%m-%d %H:%M} UTC", ended.sources, "date")
     return (Fact(Traced("ended_at", ended.sources, "key"), text),)
-
-
-def _attempt_story(row: Record) -> Story:
-    attempt, parent, reason = row.number("attempt"), row.text("parent"), row.text("reason")
-    story: list[str | Traced] = ["Attempt ", attempt or "", " begins from "]
-    story.append(parent if parent is not None else "new weights")
-    story += [": ", reason, "."] if reason is not None else ["."]
-    spent = row.number("tokens_spent")
-    if spent is not None and spent.number > 0:
-        story += [" Until then ", spent, " tokens had been spent."]
-    return (*story, *_change_story(row))
-
-
-def _change_story(row: Record) -> Story:
-    """Tell what a rollback changed for the new attempt."""
-    told: list[str | Traced] = []
-    words = {
-        "replay_share": ("replay of earlier stages ", "share", ""),
-        "rate_factor": ("learning rates times ", "plain", ""),
-        "extra_steps": ("the stage longer by ", "whole", " steps"),
-        "from_stage_step": ("on from step ", "whole", " of the stage"),
-    }
-    for key, (before, kind, after) in words.items():
-        value = row.number("changes", key)
-        if value is not None and value.number != 0:
-            told += [", " if told else " Changed: ", before, value.shown_as(kind), after]
-    return (*told, ".") if told else ()
 
 
 def _sample(run: Run, row: Record) -> Sample:

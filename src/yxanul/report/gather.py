@@ -37,6 +37,8 @@ class Run:
     """Answers to whether a stage may begin its decay."""
     overrides: tuple[Record, ...] = ()
     """What a person decided after a verdict, in the order in which it was recorded."""
+    events: tuple[Record, ...] = ()
+    """All rows of lineage.jsonl; `attempts` are some of them."""
     attempts: tuple[Record, ...] = ()
     samples: tuple[Record, ...] = ()
     spending: tuple[Record, ...] = ()
@@ -89,6 +91,7 @@ def gather(root: Path) -> Run:
     config, text = _read_config(folder.config)
     settings = _read_settings(text)
     spending = tuple(_payment(row) for row in read_records(folder.spending))
+    events = tuple(_event(row) for row in read_records(folder.lineage))
     return Run(
         name=root.resolve().name,
         metrics=metrics,
@@ -97,7 +100,8 @@ def gather(root: Path) -> Run:
         verdicts=tuple(_gate_row(row) for row in gates if row.find("row") in (None, "verdict")),
         plateaus=tuple(_gate_row(row) for row in gates if row.find("row") == "plateau"),
         overrides=tuple(_override(row) for row in gates if row.find("row") == "override"),
-        attempts=tuple(r for r in read_records(folder.lineage) if r.find("event") == "attempt"),
+        events=events,
+        attempts=tuple(row for row in events if row.find("event") == "attempt"),
         samples=tuple(_sample(row) for row in read_records(root / "samples.jsonl")),
         spending=spending,
         scores=tuple(read_scores(folder.scores)),
@@ -142,6 +146,11 @@ def _override(row: Record) -> Record:
 def _sample(row: Record) -> Record:
     row.need_text("prompt"), row.need_text("continuation"), row.need_text("stage")
     row.need_count("step"), row.need_count("attempt")
+    return row
+
+
+def _event(row: Record) -> Record:
+    row.need_text("event")
     return row
 
 

@@ -12,10 +12,10 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup, escape
 
-from yxanul.report import comparison, curves, details
+from yxanul.report import comparison, curves, details, incidents
 from yxanul.report.comparison_charts import domain_panels, loss_of_runs
 from yxanul.report.contamination import contamination
-from yxanul.report.cost import cost, skipped
+from yxanul.report.cost import cost
 from yxanul.report.expected import expected_rows
 from yxanul.report.figures import Chart
 from yxanul.report.forgetting import forgetting_matrix, skill_matrix
@@ -41,7 +41,7 @@ _CONTENTS = (
     ("gates", "Gates"),
     ("expected", "Promised"),
     ("planned", "Planned"),
-    ("history", "Attempts"),
+    ("incidents", "Incidents"),
     ("cost", "Cost"),
     ("tokens", "Tokens"),
     ("speed", "Speed"),
@@ -77,9 +77,10 @@ def render(run: Run) -> str:
         vocabulary=run.config.number("model", "vocab_size") if run.config is not None else None,
         cards=cards(run),
         has_skill_checks=any(check.find("id") in SKILL_CHECKS for check in run.checks),
-        history=details.history(run),
+        incidents=incidents.incidents(run),
+        starts=incidents.starts(run),
+        unusual=incidents.steps(run),
         cost=cost(run),
-        skipped=skipped(run),
         ledger=details.ledger(run),
         prompts=details.samples(run),
         sources=details.sources(run),
