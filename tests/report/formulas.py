@@ -11,10 +11,13 @@ from typing import Any
 from urllib.parse import unquote
 
 from tests.report.reading import Value, resolve
+from yxanul.cards import card_of_device
 from yxanul.config.load import parse_config
 from yxanul.curriculum.bootstrap import relative_change
 from yxanul.curriculum.stages import plan_stages
+from yxanul.plan.hardware import Wishes
 from yxanul.plan.memory import memory
+from yxanul.plan.summary import plan_run
 from yxanul.runfolder.spending import read_payments
 from yxanul.watch.pace import Pace
 
@@ -30,6 +33,8 @@ def recompute(root: Path, value: Value) -> Any:
     if value.how == "spent":
         # Of one run among several the folder's name stands before the file's.
         return seconds_of_steps(root / unquote(value.sources[0].partition("metrics.jsonl")[0]))
+    if value.how in OF_PLAN:
+        return OF_PLAN[value.how](planned_bill(root), root, value.sources)
     if value.how == "off forecast":
         wall = sum(resolve(root, source) for source in value.sources[:-3])
         return wall / forecast_at(root, value.sources[-3]) - 1
@@ -98,6 +103,22 @@ def planned_memory(root: Path) -> int:
     """Plan the memory as `yxanul plan` does."""
     environment = json.loads((root / "environment.json").read_text())
     return memory(settings_of(root), processes=environment.get("world_size", 1)).total
+
+
+def planned_bill(root: Path):
+    """Plan the whole run as `yxanul plan --gpus` does."""
+    environment = json.loads((root / "environment.json").read_text())
+    gpus = f"{environment.get('world_size', 1)}x{card_of_device(environment['device']).name}"
+    return plan_run(settings_of(root), Wishes(gpus=gpus)).bill
+
+
+OF_PLAN = {
+    "planned dollars": lambda bill, root, where: bill.total.hours.value * resolve(root, where[-1]),
+    "planned least": lambda bill, *_: 3600 * bill.total.hours.low,
+    "planned most": lambda bill, *_: 3600 * bill.total.hours.high,
+    "planned rate": lambda bill, *_: bill.tokens_per_s,
+    "planned seconds": lambda bill, *_: 3600 * bill.total.hours.value,
+}
 
 
 def settings_of(root: Path):

@@ -5,8 +5,14 @@ import shutil
 
 import pytest
 
+from tests.report.formulas import OF_PLAN, seconds_of_steps
 from tests.report.reading import Page
+from tests.report.test_traces import wrong_values
+from yxanul.config.load import parse_config
+from yxanul.plan.hardware import Wishes
+from yxanul.plan.summary import plan_run
 from yxanul.report.write import write_report
+from yxanul.units import format_duration
 
 
 @pytest.fixture
@@ -89,6 +95,66 @@ def test_on_a_card_the_assumed_mfu_and_its_source_stand_there(copied):
     assert found["MFU, PaLM convention"][0] == "49 % (45 to 52)"
     assert "measured on one H200" in section_of(copied)
     assert found["memory of the main process"][2] == "planned without scores and skills"
+
+
+def test_time_speed_and_dollars_are_held_against_the_planner(copied):
+    """As `yxanul plan --gpus 2xH200` tells them; the run paid its own price of an hour."""
+    put_on(copied, "NVIDIA H200")
+    found = lines(copied)
+    settings = parse_config((copied / "config.yaml").read_text(), "config.yaml")
+    bill = plan_run(settings, Wishes(gpus="2xH200")).bill
+    planned, took, remark = found["training time"]
+    assert planned == format_duration(3600 * bill.total.hours.value)
+    low, high = (
+        format_duration(3600 * end) for end in (bill.total.hours.low, bill.total.hours.high)
+    )
+    assert remark == f"planned {low} to {high}; abandoned attempts are counted in"
+    assert took == format_duration(seconds_of_steps(copied))
+    assert found["tokens/s"][0] == f"{bill.tokens_per_s:,.0f}"
+    planned, paid, _ = found["dollars"]
+    assert planned == f"${12.5 * bill.total.hours.value:,.2f}"
+    assert paid == f"${12.5 * (150.75 + 61.25) / 3600:,.2f}"
+    page = Page((copied / "report.html").read_text(encoding="utf-8"))
+    assert wrong_values(copied, page) == []
+    assert {value.how for value in page.values} >= OF_PLAN.keys()
+    assert "left out" not in section_of(copied)
+
+
+def test_a_run_without_a_price_is_planned_without_dollars(copied):
+    put_on(copied, "NVIDIA H200")
+    config = (copied / "config.yaml").read_text()
+    assert "usd_per_hour: 12.5" in config
+    (copied / "config.yaml").write_text(config.replace("usd_per_hour: 12.5", "usd_per_hour: null"))
+    found = lines(copied)
+    assert "training time" in found
+    assert "dollars" not in found
+
+
+def test_a_run_that_goes_on_says_that_its_time_is_not_all(copied):
+    put_on(copied, "NVIDIA H200")
+    (copied / "gates.jsonl").write_text("")
+    assert "the run is not over" in lines(copied)["training time"][2]
+
+
+def test_of_a_cpu_the_planner_says_nothing_and_the_page_says_so(run):
+    assert not {"training time", "tokens/s", "dollars"} & lines(run).keys()
+    assert "assumes no MFU for this machine" in section_of(run)
+
+
+def test_rows_of_several_machines_are_not_held_against_one(copied):
+    put_on(copied, "NVIDIA H200")
+    path = copied / "spending.jsonl"
+    rows = [json.loads(row) for row in path.read_text().splitlines()]
+    for row in rows:
+        row["machine"] = ["2 x NVIDIA H100 80GB HBM3", "2 x NVIDIA H200"][row["process"]]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = lines(copied)
+    assert not {"training time", "tokens/s", "dollars", "MFU, PaLM convention"} & found.keys()
+    told = Page(section_of(copied)).text
+    assert "several machines (2 x NVIDIA H100 80GB HBM3, then 2 x NVIDIA H200)" in told
+    assert "the MFU" in told
+    page = Page((copied / "report.html").read_text(encoding="utf-8"))
+    assert wrong_values(copied, page) == []
 
 
 @pytest.mark.parametrize("device", ["Tesla T4", "NVIDIA H100 NVL"])

@@ -21,7 +21,7 @@ from yxanul.report.figures import Chart
 from yxanul.report.forgetting import forgetting_matrix, skill_matrix
 from yxanul.report.gather import Run
 from yxanul.report.not_run import not_run
-from yxanul.report.planned import planned_lines
+from yxanul.report.planned import left_out, planned_lines
 from yxanul.report.skill_charts import skill_charts
 from yxanul.report.skills import skills
 from yxanul.report.summary import summary
@@ -74,6 +74,7 @@ def render(run: Run) -> str:
         transfer=transfer(run),
         expected=expected_rows(run),
         planned=planned_lines(run),
+        left_out=left_out(run),
         vocabulary=run.config.number("model", "vocab_size") if run.config is not None else None,
         cards=cards(run),
         has_skill_checks=any(check.find("id") in SKILL_CHECKS for check in run.checks),

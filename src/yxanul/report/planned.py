@@ -1,28 +1,33 @@
-"""What was planned of a run, beside what came of it: steps, wall clock, memory, use of the card.
+"""What was planned of a run, beside what came of it: steps, time, dollars, memory, use of the card.
 
 The one idea: a plan is judged by the run it was made for. The forecast is the one after a tenth of
-the tokens, made again from the rows that stood there then.
+the tokens, made again from the rows that stood there then. Hours, tokens/s and dollars are those
+that `yxanul plan` tells for the run's machine; where rows are of several machines, none is.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from yxanul.cards import card_of_device
 from yxanul.curriculum.stages import StagePlan
-from yxanul.plan.hardware import machine
+from yxanul.plan.cost import Bill, bill
+from yxanul.plan.hardware import Assumption, machine
 from yxanul.plan.memory import memory
 from yxanul.report.cost import cost
-from yxanul.report.course import override_of, stage_verdict
+from yxanul.report.course import override_of, stage_verdict, trained_seconds
 from yxanul.report.gather import Run
+from yxanul.report.incidents import machines
 from yxanul.report.records import Record
 from yxanul.report.summary import median_speed
 from yxanul.report.traced import Cited, Story, Traced
 from yxanul.runfolder.spending import parse_payment
 from yxanul.runfolder.verdicts import CLOSING
+from yxanul.units import HOUR_S
 from yxanul.watch.pace import Pace
 
 _FORECAST_AFTER = 0.1  # of the tokens
+_MOST_CARDS = 99_999  # that --gpus takes
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,33 @@ def planned_lines(run: Run) -> tuple[Line, ...]:
     """
     if not _own_course(run):
         return ()
-    return (*_steps(run), *_wall_clock(run), *_memory(run), *_mfu(run))
+    of_one = () if _has_moved(run) else (*_planner(run), *_mfu(run))
+    return (*_steps(run), *_wall_clock(run), *_memory(run), *of_one)
+
+
+def left_out(run: Run) -> Story:
+    """Say what of the plan cannot be held against the run, and why; nothing where all can."""
+    if not _own_course(run):
+        return ()
+    if _has_moved(run):
+        told: list[str | Traced] = ["This run was on several machines ("]
+        for index, name in enumerate(machines(run)):
+            told += [", then " if index else "", name]
+        return (
+            *told,
+            "), and no row of metrics.jsonl tells which of them it is of: what the planner says "
+            "of time, speed and dollars is left out, and so is the MFU.",
+        )
+    if _bill(run) is None:
+        return (
+            "What the planner says of time, speed and dollars is left out: it assumes no MFU for "
+            "this machine.",
+        )
+    return ()
+
+
+def _has_moved(run: Run) -> bool:
+    return len(machines(run)) > 1
 
 
 def _steps(run: Run) -> list[Line]:
@@ -135,12 +166,75 @@ def _memory(run: Run) -> list[Line]:
         return []
     where = [run.config.source(key) for key in ("model", "optimization", "stages")]
     processes = run.environment.number("world_size") if run.environment is not None else None
-    count = 1 if processes is None else int(processes.number)
     where += () if processes is None else processes.sources
-    need = Traced(memory(run.settings, processes=count).total, tuple(where), "memory", "bytes")
+    need = memory(run.settings, processes=_processes(run)).total
+    planned = Traced(need, tuple(where), "memory", "bytes")
     most = max(held, key=lambda value: value.number).shown_as("bytes")
     more = "scores and skills" if _on_a_card(run) else "Python, torch, data, scores and skills"
-    return [Line(("memory of the main process",), need, most, (f"planned without {more}",))]
+    return [Line(("memory of the main process",), planned, most, (f"planned without {more}",))]
+
+
+def _planner(run: Run) -> list[Line]:
+    """Hold the run against what `yxanul plan --gpus` says of its machine."""
+    planned = _bill(run)
+    if planned is None or planned.total.hours is None or planned.tokens_per_s is None:
+        return []
+    where, spent = _bill_sources(run), cost(run)
+    hours, usd = planned.total.hours, planned.total.usd
+    seconds, least, most = (
+        Traced(HOUR_S * value, where, how, "duration")
+        for value, how in (
+            (hours.value, "planned seconds"),
+            (hours.low, "planned least"),
+            (hours.high, "planned most"),
+        )
+    )
+    took, speed = trained_seconds(run), median_speed(run, "tokens_per_s")
+    is_over = _is_over(run, run.course[-1])
+    note: Story = ("planned ", least, " to ", most, "; " if is_over else "; the run is not over; ")
+    again = "abandoned attempts are counted in" if len(run.attempts) > 1 else "steps alone"
+    rate = Traced(planned.tokens_per_s, where, "planned rate", "whole")
+    lines = [
+        Line(("training time",), seconds, took and took.shown_as("duration"), (*note, again)),
+        Line(("tokens/s",), rate, speed and speed.shown_as("whole"), ("measured is the median",)),
+    ]
+    if usd is not None and spent is not None and spent.price is not None:
+        paid = Traced(usd.value, (*where, *spent.price.sources), "planned dollars", "usd")
+        told = ("planned is training alone, measured all of the wall clock",)
+        lines.append(Line(("dollars",), paid, spent.usd, told))
+    return lines
+
+
+def _bill(run: Run) -> Bill | None:
+    """Return the planner's bill of the run's machine at the run's price; None: it has no MFU."""
+    name = run.environment.find("device") if run.environment is not None else None
+    card, count = card_of_device(str(name)), _processes(run)
+    if card is None or run.settings is None or not 0 < count <= _MOST_CARDS:
+        return None
+    found, spent = machine(run.settings, f"{count}x{card.name}"), cost(run)
+    if found.mfu is None:
+        return None
+    rent = None
+    if spent is not None and spent.price is not None:
+        each = spent.price.number / count
+        rent = Assumption(each, each, each, "the run's own price")
+    stages = tuple(plan.config for plan in _own_course(run))
+    return bill(run.settings.model, stages, machine=replace(found, usd_per_gpu_hour=rent))
+
+
+def _bill_sources(run: Run) -> tuple[str, ...]:
+    assert run.config is not None
+    assert run.environment is not None
+    parts = [run.config.source(key) for key in ("model", "optimization", "stages")]
+    parts.append(run.environment.source("device"))
+    size = run.environment.number("world_size")
+    return (*parts, *(() if size is None else size.sources))
+
+
+def _processes(run: Run) -> int:
+    """Return how many processes trained, each on a card of its own; an older run had one."""
+    size = run.environment.number("world_size") if run.environment is not None else None
+    return 1 if size is None else int(size.number)
 
 
 def _mfu(run: Run) -> list[Line]:
@@ -148,23 +242,13 @@ def _mfu(run: Run) -> list[Line]:
     if reached is None:
         return []
     reached, name = reached.shown_as("share"), ("MFU, PaLM convention",)
-    assumed = _assumed_mfu(run)
-    if assumed is None:
+    planned = _bill(run)
+    mfu = None if planned is None else planned.machine.mfu
+    if mfu is None:
         why = ("the plan assumes none for this machine; measured is the median",)
         return [Line(name, None, reached, why)]
-    return [Line(name, assumed, reached, ("measured is the median",))]
-
-
-def _assumed_mfu(run: Run) -> Cited | None:
-    name = run.environment.find("device") if run.environment is not None else None
-    card = card_of_device(str(name))
-    if card is None or run.settings is None:
-        return None
-    mfu = machine(run.settings, f"1x{card.name}").mfu
-    if mfu is None:
-        return None
     told = f"{100 * mfu.value:.0f} % ({100 * mfu.low:.0f} to {100 * mfu.high:.0f})"
-    return Cited(told, mfu.source)
+    return [Line(name, Cited(told, mfu.source), reached, ("measured is the median",))]
 
 
 def _on_a_card(run: Run) -> bool:

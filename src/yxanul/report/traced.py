@@ -79,6 +79,12 @@ FORMULAS = {
     "paired low": "one-sided 95 % bound below that change, by drawing documents (10,000 times)",
     "parameters": "counted from the model's shape",
     "perplexity": "e to the power of the first list's sum divided by the second's",
+    "planned dollars": "the planner's hours times the price of an hour",
+    "planned least": "the planner's seconds of training, at the highest MFU that it allows for",
+    "planned most": "the planner's seconds of training, at the lowest MFU that it allows for",
+    "planned rate": "the plan's tokens, divided by the planner's seconds of training",
+    "planned seconds": "operations counted from shape and settings, divided by the cards' peak and "
+    "by the MFU that the planner takes for likely",
     "spent": "each row's step_s times the steps since the row before, summed",
     "spent tokens": "spent before the attempt, plus tokens seen now, minus those seen at its start",
     "sum": "the sum",
