@@ -50,7 +50,12 @@ def wrap_model(
         leave_blocks_whole()
     ids = [device.index] if device.type == "cuda" else None
     return TorchReplica(
-        DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True)
+        DistributedDataParallel(
+            model,
+            device_ids=ids,
+            gradient_as_bucket_view=True,
+            broadcast_buffers=False,  # tables of angles, which every rank has made for itself
+        )
     )
 
 

@@ -1,7 +1,4 @@
-"""What a run has cost in all: every process's wall clock, the part that went to scores, dollars.
-
-It also tells what cost time and taught nothing: steps that were skipped.
-"""
+"""What a run has cost in all: every process's wall clock, the part that went to scores, dollars."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ from dataclasses import dataclass
 
 from yxanul.report.gather import Run
 from yxanul.report.records import Record
-from yxanul.report.traced import Story, Traced, count, total
+from yxanul.report.traced import Traced, count, total
 from yxanul.units import HOUR_S
 
 
@@ -47,11 +44,6 @@ def cost(run: Run) -> Cost | None:
     )
 
 
-def skipped(run: Run) -> tuple[Story, ...]:
-    """Return a sentence for each step that moved no weight."""
-    return tuple(_skipped(row) for row in run.metrics if row.find("skipped") is not None)
-
-
 def _price(run: Run, row: Record) -> Traced | None:
     """Return what an hour cost the process of a row; where none was told, what it costs now."""
     price = row.number("usd_per_hour")
@@ -65,8 +57,3 @@ def _dollars(seconds: list[Traced], prices: list[Traced]) -> Traced:
     where = tuple(source for pair in pairs for part in pair for source in part.sources)
     usd = sum(spent.number / HOUR_S * price.number for spent, price in pairs)
     return Traced(usd, where, "dollars", "usd")
-
-
-def _skipped(row: Record) -> Story:
-    step, why = row.number("step"), row.text("skipped")
-    return ("Step ", step or "", ": no weight was moved, since ", why or "", ".")

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from yxanul.report.cost import skipped
 from yxanul.report.gather import Run
 from yxanul.report.records import Record
 from yxanul.report.traced import Story, Traced, count
@@ -55,11 +54,15 @@ def machines(run: Run) -> tuple[Traced, ...]:
 
 def steps(run: Run) -> tuple[Event, ...]:
     """Tell the steps that came out otherwise a second time, and those that moved no weight."""
-    found = [(row, why) for row in run.metrics if (why := row.text("hardware")) is not None]
-    return (
-        *(Event(("Step ", row.number("step") or "", ": ", why, "."), "bad") for row, why in found),
-        *(Event(story, "warn") for story in skipped(run)),
-    )
+    return tuple(event for row in run.metrics for event in _step(row))
+
+
+def _step(row: Record) -> Iterator[Event]:
+    step = row.number("step") or ""
+    if (why := row.text("hardware")) is not None:
+        yield Event(("Step ", step, ": ", why, "."), "bad")
+    if (why := row.text("skipped")) is not None:
+        yield Event(("Step ", step, ": no weight was moved, since ", why, "."), "warn")
 
 
 def _restarts(rows: list[Record]) -> Iterator[Event]:

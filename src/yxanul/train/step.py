@@ -1,8 +1,10 @@
 """One update: micro-batches, gradients, clipping, optimizer."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from yxanul.data.loader import StepRows
@@ -64,17 +66,29 @@ def measure_step(engine: Engine, batch: StepRows) -> StepResult:
     # The replica averages the gradients of the ranks, which may hold unequal amounts of padding.
     scale = planted("step.scale", world_size / batch.counted)
     total = torch.zeros((), dtype=torch.float64, device=engine.device)
+    inputs, targets, begins = (
+        _brought(part, engine.device) for part in (batch.inputs, batch.targets, batch.starts)
+    )
     for start in starts:
         span = slice(start, start + micro_batch)
-        tokens, wanted, starts_here = (
-            torch.from_numpy(part[span]).to(engine.device, non_blocking=True)
-            for part in (batch.inputs, batch.targets, batch.starts)
-        )
         total += engine.replica.accumulate(
-            tokens, wanted, starts=starts_here, scale=scale, last=start == starts[-1]
+            inputs[span],
+            targets[span],
+            starts=begins[span],
+            scale=scale,
+            last=start == starts[-1],
         )
     loss = float(engine.processes.total(total * scale)) / world_size
     # Every rank takes it of gradients that are the same everywhere, but one whose arithmetic fails
     # would skip the step alone, and the others would wait for it for ever.
     grad_norm = float(engine.processes.largest(engine.optimizers.clip_gradients()))
     return StepResult(loss, grad_norm)
+
+
+def _brought(rows: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
+    """Return rows on the device; the host does not wait until they are there."""
+    tensor = torch.from_numpy(rows)
+    if device.type == "cpu":
+        return tensor
+    # From other memory each copy would wait for all that the card still has to do.
+    return tensor.pin_memory().to(device, non_blocking=True)
