@@ -120,6 +120,8 @@ def test_the_keyboard_reaches_every_origin_of_a_section(browser, run):
     show(browser, run, (DESKTOP, False))
     browser.evaluate("document.querySelector('#summary .walk').focus()")
     assert browser.evaluate("document.activeElement.getBoundingClientRect().width") > 100
+    name = browser.evaluate("document.activeElement.getAttribute('aria-label')")
+    assert name.startswith(browser.evaluate("document.activeElement.textContent"))
     press(browser, "Enter")
     shown = "[...document.querySelectorAll('#summary .n')].filter(n => n.getClientRects().length)"
     titles = browser.evaluate(f"{shown}.map((n) => n.title)")

@@ -90,7 +90,9 @@
     button.className = "walk";
     button.type = "button";
     button.textContent = "Where the figures stand";
-    button.setAttribute("aria-label", `Where the figures of “${title.textContent}” stand: arrows lead through them, Escape back`);
+    // Who speaks to the machine says the words that are seen, so the name begins with them.
+    const way = `“${title.textContent}”, arrows lead through them, Escape leads back`;
+    button.setAttribute("aria-label", `${button.textContent}: ${way}`);
     button.addEventListener("click", () => numbersOf(part).slice(0, 1).forEach(goTo));
     part.addEventListener("keydown", (event) => walk(event, part, button));
     title.after(button);
