@@ -55,6 +55,17 @@ def test_a_frozen_choice_is_frozen_again_to_itself():
     assert freeze(ComputeConfig(threads=3, micro_batch_tokens=77)).micro_batch_tokens == 77
 
 
+@pytest.mark.parametrize("variable", ["LOCAL_WORLD_SIZE", "LOCAL_SIZE"])
+@pytest.mark.parametrize(("processes", "threads"), [("1", 8), ("2", 4), ("3", 2), ("64", 1)])
+def test_the_cores_are_shared_out_among_the_processes_of_a_machine(
+    monkeypatch, variable, processes, threads
+):
+    monkeypatch.setattr(device_room, "usable_cores", lambda: 8)
+    monkeypatch.setenv(variable, processes)
+    assert freeze(ComputeConfig()).threads == threads
+    assert freeze(ComputeConfig(threads=7)).threads == 7
+
+
 @pytest.mark.parametrize(("longest", "path"), [(1024, "plain"), (1025, "sdpa")])
 def test_a_cpu_multiplies_plainly_up_to_1024_tokens(longest, path):
     assert freeze(ComputeConfig(), longest_seq_len=longest).attention == path

@@ -96,7 +96,8 @@ class ComputeConfig(Section):
     )
     threads: PositiveInt | None = Field(
         default=None,
-        description="CPU threads per process; null = all cores, frozen at the run's first start.",
+        description="CPU threads per process; null = the machine's cores, shared out among its "
+        "processes, frozen at the run's first start.",
     )
     keep_freed_memory: bool = Field(
         default=True,

@@ -12,7 +12,7 @@ import torch
 from yxanul.config.schema import ComputeConfig, ModelConfig
 from yxanul.errors import UsageError
 from yxanul.hardware.compiler import compile_obstacle
-from yxanul.hardware.device import cpu_flags, memory_bytes, usable_cores
+from yxanul.hardware.device import cores_per_process, cpu_flags, memory_bytes
 
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 """Flags of CPUs that multiply bf16 themselves."""
@@ -86,7 +86,7 @@ def settle_compute(
             "attention": attention,
             "compile": compile_by_rule(device) if compute.compile == "auto" else compute.compile,
             "loss_chunk_tokens": chunk,
-            "threads": compute.threads or usable_cores(),
+            "threads": compute.threads or cores_per_process(),
             "fp8": "off" if compute.fp8 == "auto" else compute.fp8,
             "checkpointed_share": compute.checkpointed_share or 1.0,
         }

@@ -55,6 +55,16 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def cores_per_process() -> int:
+    """Return this process' part of the cores: a launcher may have started several on the machine.
+
+    At least one. torchrun and DeepSpeed's launcher tell how many, each by its own variable.
+    """
+    told = (os.environ.get(name, "") for name in ("LOCAL_WORLD_SIZE", "LOCAL_SIZE"))
+    here = next((int(count) for count in told if count.isdecimal()), 1)
+    return max(1, usable_cores() // max(1, here))
+
+
 def _cpu_line(key: str) -> str:
     """Return the first value of a key in /proc/cpuinfo; empty where there is none."""
     path = Path("/proc/cpuinfo")
