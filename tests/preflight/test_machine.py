@@ -13,6 +13,7 @@ from yxanul.plan.flops import flops_per_token
 from yxanul.preflight import machine
 from yxanul.preflight.machine import look_at_features, measure_apart
 from yxanul.preflight.measuring import measure, measured_lengths
+from yxanul.train.setup import prepare_process
 
 
 def tiny(tmp_path: Path, *overrides: str):
@@ -40,6 +41,28 @@ def test_a_setting_that_cannot_run_here_is_said_by_whoever_measures(tmp_path):
 def test_whoever_measures_too_long_is_ended(tmp_path):
     with pytest.raises(InfrastructureError, match="no step was measured within 1 s"):
         measure_apart(tiny(tmp_path), processes=1, limit_s=1)
+
+
+@pytest.fixture
+def products_as_torch_has_them():
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.usefixtures("products_as_torch_has_them")
+def test_products_are_as_configured_where_something_is_timed(tmp_path):
+    medium = "compute.float32_matmul_precision=medium"
+    measure(tiny(tmp_path, medium), ALONE, device=torch.device("cpu"))
+    assert torch.get_float32_matmul_precision() == "medium"
+
+
+@pytest.mark.usefixtures("products_as_torch_has_them")
+def test_products_are_as_configured_before_a_run_probes_its_card(tmp_path):
+    high, keep = "compute.float32_matmul_precision=high", "compute.keep_freed_memory=false"
+    assert prepare_process(tiny(tmp_path, high, keep)) == "off"
+    assert torch.get_float32_matmul_precision() == "high"
 
 
 @pytest.mark.slow

@@ -80,6 +80,7 @@ def measure_step(
     tokens = _CPU_TOKENS if device.type == "cpu" else _CARD_TOKENS
     rows = micro_batch or max(1, tokens // seq_len)
     torch.set_num_threads(choices.threads or 1)
+    torch.set_float32_matmul_precision(choices.float32_matmul_precision)
     load = Workload(shape, seq_len, rows, rows, device, dtype, steps=steps)
     before = _product_rate(device, dtype)
     run = time_updates("ours", load, optimization=optimization)

@@ -58,7 +58,6 @@ def build_session(
     """Build model, optimizers, scorer and clockwork, with new weights."""
     compute = config.optimization.compute
     torch.set_num_threads(compute.threads or 1)
-    torch.set_float32_matmul_precision(compute.float32_matmul_precision)
     torch.manual_seed(config.optimization.seed)
     dtype = DTYPES[compute.precision]
     if compute.compile != "off":
@@ -157,7 +156,11 @@ def _skills(
 
 
 def prepare_process(config: RunConfig) -> str:
-    """Do what must precede the first large allocation; return in a phrase what came of it."""
+    """Do what must precede the first large allocation and the first product that is timed.
+
+    Returns in a phrase what came of the wish to keep freed memory.
+    """
+    torch.set_float32_matmul_precision(config.optimization.compute.float32_matmul_precision)
     if not config.optimization.compute.keep_freed_memory:
         return "off"
     return keep_freed_memory()
