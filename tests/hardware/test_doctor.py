@@ -65,6 +65,7 @@ def test_the_defaults_are_judged_without_a_configuration(call):
     told = json.loads(out)
     assert (code, err) == (0, "")
     assert told["torch"] == torch.__version__
+    assert told["processes"] == max(1, torch.cuda.device_count())
     assert told["device"] in told["features"][0]["reason"]
     assert told["gemm_flops"].keys() == {"bf16", "fp32"}
     assert len({feature["name"] for feature in told["features"]}) == len(ROWS)
@@ -80,12 +81,12 @@ def test_a_person_reads_it_at_80_columns_with_no_word_cut(call, monkeypatch):
     assert code == 0
     assert max(map(len, out.splitlines())) <= 80
     assert "…" not in out
-    diagnosis = examine(OptimizationConfig(), (), device=CPU)
+    diagnosis = examine(OptimizationConfig(), (), device=CPU, processes=1)
     assert all(feature.name in out for feature in diagnosis.features)
 
 
 def test_a_choice_made_by_rule_is_told_apart_from_one_of_the_configuration(configs):
-    defaults = examine(OptimizationConfig(), (), device=CPU)
+    defaults = examine(OptimizationConfig(), (), device=CPU, processes=1)
     chosen = {feature.name: feature for feature in defaults.features}
     other = {"bf16": "fp32", "fp32": "bf16"}[chosen["precision"].choice]
     compute = ("compute.attention=sdpa", f"compute.precision={other}")
@@ -216,6 +217,18 @@ def test_strict_is_content_when_all_that_is_asked_for_is_active(
     with_compiler(monkeypatch, tmp_path)
     words = ("doctor", "--config_dir", configs, "--set", "compute.keep_freed_memory=false")
     assert call(*words, "--strict")[0] == 0
+
+
+@pytest.mark.parametrize(("cards", "expected"), [(0, 30), (1, 30), (8, 0)])
+def test_strict_judges_what_processes_share_by_the_cards_of_the_machine(
+    call, configs, monkeypatch, cards, expected
+):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
+    asked = ("--set", "compute.zero1=true", "--set", "compute.keep_freed_memory=false")
+    code, out, err = call("doctor", "--config_dir", configs, *asked, "--strict")
+    assert code == expected
+    assert ("8 processes, one per card" in out) == (cards == 8)
+    assert ("ZeRO-1 (one process" in err) == (cards != 8)
 
 
 def test_strict_under_json_prints_one_object(call, configs):

@@ -75,10 +75,16 @@ def test_two_processes_measure_their_bus_and_the_slower_counts(tmp_path):
 def test_a_machine_without_a_card_is_told(tmp_path):
     if torch.cuda.is_available():
         pytest.skip("this machine has a card")
-    found = look_at_features(tiny(tmp_path))
+    found = look_at_features(tiny(tmp_path), processes=1)
     assert found.state == "warn"
     assert "no card is used" in found.why
     assert "CUDA" in found.why
+
+
+def test_features_are_judged_for_as_many_processes_as_will_train(tmp_path):
+    shared = tiny(tmp_path, "compute.zero1=true")
+    missing = [look_at_features(shared, processes=n).value["missing"] for n in (1, 2)]
+    assert missing == [["ZeRO-1"], []]
 
 
 def test_a_card_that_torch_does_not_use_is_a_failure(tmp_path, monkeypatch):
@@ -87,6 +93,6 @@ def test_a_card_that_torch_does_not_use_is_a_failure(tmp_path, monkeypatch):
     card = tmp_path / "nvidia0"
     card.touch()
     monkeypatch.setattr(machine, "_CARD", card)
-    found = look_at_features(tiny(tmp_path))
+    found = look_at_features(tiny(tmp_path), processes=1)
     assert (found.state, found.code) == ("fail", UsageError.exit_code)
     assert "torch does not use it" in found.why

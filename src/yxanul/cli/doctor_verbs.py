@@ -13,7 +13,7 @@ from yxanul.cli.output import print_json
 from yxanul.config.load import load_config
 from yxanul.config.schema import OptimizationConfig, StageConfig
 from yxanul.errors import UsageError
-from yxanul.hardware.choices import pick_device
+from yxanul.hardware.choices import pick_device, processes_here
 from yxanul.hardware.doctor import Diagnosis, examine, refuse_inactive
 
 _TITLES = {
@@ -34,10 +34,13 @@ def doctor(
 ) -> None:
     """List every optimisation: active, available or unavailable on this machine, and why.
 
+    Of several cards all are meant, a process on each, as torchrun starts them.
+
     Example: yxanul doctor --config_dir configs/embedded
     """
     optimization, stages = _settings(config_dir, overrides or [])
-    diagnosis = examine(optimization, stages, device=pick_device())
+    processes = processes_here()
+    diagnosis = examine(optimization, stages, device=pick_device(), processes=processes)
     if strict and json:
         refuse_inactive(diagnosis.features)
     if json:
@@ -45,13 +48,15 @@ def doctor(
             {
                 "device": diagnosis.device,
                 "torch": torch.__version__,
+                "processes": processes,
                 "gemm_flops": dict(diagnosis.rates),
                 "features": [feature.as_json() for feature in diagnosis.features],
             }
         )
         return
     console = Console(highlight=False)
-    console.print(f"{diagnosis.device}, torch {torch.__version__}", markup=False)
+    told = "" if processes == 1 else f", {processes} processes, one per card"
+    console.print(f"{diagnosis.device}, torch {torch.__version__}{told}", markup=False)
     for state in _TITLES:
         console.print()
         console.print(_table(diagnosis, state))

@@ -49,6 +49,11 @@ def pick_device(local_rank: int = 0) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
+def processes_here() -> int:
+    """Return how many processes train on this machine: one per card, and one without cards."""
+    return max(1, torch.cuda.device_count())
+
+
 def freeze_compute(
     compute: ComputeConfig,
     model: ModelConfig,

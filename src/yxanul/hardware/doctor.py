@@ -61,12 +61,16 @@ def list_features(case: Case) -> tuple[Feature, ...]:
 
 
 def examine(
-    optimization: OptimizationConfig, stages: Sequence[StageConfig], *, device: torch.device
+    optimization: OptimizationConfig,
+    stages: Sequence[StageConfig],
+    *,
+    device: torch.device,
+    processes: int,
 ) -> Diagnosis:
-    """Judge a configuration on this machine; without stages, the defaults.
+    """Judge a configuration on this machine as `processes` of them train it together.
 
-    Both types of products are timed on a CPU, about a second. What is impossible is a row, not an
-    error.
+    Without stages the defaults are judged. Both types of products are timed on a CPU, about a
+    second. What is impossible is a row, not an error.
     """
     lengths = [phase.seq_len for s in stages for phase in s.training.seq_len_curriculum]
     compute = settle_compute(
@@ -80,7 +84,7 @@ def examine(
         optimization=optimization.model_copy(update={"compute": compute}),
         stages=tuple(stages),
         device=device,
-        world_size=1,
+        world_size=processes,
         malloc=keep_freed_memory() if compute.keep_freed_memory else "off",
         rates=rates,
     )

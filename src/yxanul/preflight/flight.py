@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
-
 from yxanul.config.schema import BudgetConfig, RunConfig
 from yxanul.errors import UsageError, YxanulError
+from yxanul.hardware.choices import processes_here
 from yxanul.preflight.cost import Progress, look_at_cost, read_progress, settled_budget
 from yxanul.preflight.finding import Check, Finding, decisive, made_in_turn
 from yxanul.preflight.machine import (
@@ -93,13 +92,13 @@ def preflight(wishes: Wishes, *, say: Say) -> Preflight:
     budget = settled_budget(
         optimization.budget, usd_per_hour=wishes.usd_per_hour, usd=wishes.budget_usd
     )
-    processes = wishes.processes or max(1, torch.cuda.device_count())
+    processes = wishes.processes or processes_here()
     _refuse_unequal_shares(config, processes)
     folder = RunFolder(wishes.run.out or default_out(wishes.run, config))
     has_data = prepared_root(config, folder) is not None
     mirror = optimization.checkpoint.mirror
     here = [
-        Check("features", partial(look_at_features, config), _FEATURES_S),
+        Check("features", partial(look_at_features, config, processes=processes), _FEATURES_S),
         Check("disk", partial(look_at_disk, config, folder, has_data=has_data), _LIMIT_S),
         Check("memory", partial(look_at_memory, config, processes=processes), _LIMIT_S),
     ]

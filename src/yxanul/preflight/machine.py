@@ -31,10 +31,10 @@ _CARD = Path("/dev/nvidia0")
 """Where the driver shows the first card, whatever torch makes of it."""
 
 
-def look_at_features(config: RunConfig) -> Finding:
+def look_at_features(config: RunConfig, *, processes: int) -> Finding:
     """Return what of the configuration is active here, as `yxanul doctor` tells it."""
     device = pick_device()
-    diagnosis = examine(config.optimization, config.stages, device=device)
+    diagnosis = examine(config.optimization, config.stages, device=device, processes=processes)
     missing = [f for f in diagnosis.features if f.asked and f.state != "active"]
     active = [f.name for f in diagnosis.features if f.state == "active"]
     value = {"device": diagnosis.device, "active": active, "missing": [f.name for f in missing]}
