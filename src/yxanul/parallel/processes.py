@@ -142,6 +142,8 @@ def _part_from(me: Processes) -> None:
     torchrun ends all as soon as one has left: the main rank would not write what it has reached.
     """
     if me.is_main:
+        # The first word as well: of an error before the first step nobody has been told yet.
+        _tell(_STOPS)
         _tell(_LEFT)
         return
     store = dist.distributed_c10d._get_default_store()
