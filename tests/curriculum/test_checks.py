@@ -407,4 +407,14 @@ def test_the_tighter_limit_counts():
 def test_a_budget_of_a_run_without_a_pace_is_told_and_not_judged():
     check = budget_check(spending_under(BudgetConfig(hours=1.0), Spent(1800.0)))
     assert (check.result, check.action) == ("not applicable", None)
-    assert "0.5 h are spent; too few rows" in check.why
+    assert "0.5 h are spent, too few rows to forecast the rest, of 1 h" in check.why
+    over = spending_under(BudgetConfig(hours=1.0), Spent(1.2 * 3600))
+    assert budget_check(over).action == "stop"
+    assert not over.is_left_to_extend
+
+
+def test_dollars_that_an_older_version_turned_into_seconds_are_judged_as_they_were():
+    stored = {"spent_s": 1800.0, "projected_s": 4000.0, "limit_s": 3600.0, "usd_per_hour": 16.0}
+    judged = Spending(**stored, extension_s=100.0)
+    assert budget_check(judged).value == pytest.approx(4000 / 3600)
+    assert not judged.is_left_to_extend

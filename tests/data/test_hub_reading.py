@@ -77,10 +77,9 @@ def test_what_breaks_is_tried_again_and_no_row_is_lost_or_doubled(
     assert hub.faults[0].times == 0
 
 
-@pytest.mark.parametrize("ending", ["parquet", pytest.param("jsonl", marks=pytest.mark.slow)])
-@pytest.mark.parametrize(
-    "kind", ["cut", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("short", "zeros"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
+@pytest.mark.parametrize("kind", ["cut", "short", "zeros"])
 def test_a_file_of_many_requests_may_break_at_each_of_them(hub, reader, ending, kind) -> None:
     # Five kilobytes of chance a row: more than the libraries fetch at once.
     draw = random.Random(7)

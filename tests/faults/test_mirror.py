@@ -10,7 +10,9 @@ from fsspec.implementations.local import LocalFileSystem
 from tests.faults.harness import KILLED, assert_ends_like, names, run_with
 from tests.train.world import STAGES, World
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.mirror import bring_back
+from yxanul.runfolder.lineage import AttemptStart, begin_attempt
+from yxanul.runfolder.mirror import Mirror, bring_back
+from yxanul.train.mirroring import Mirroring
 
 
 class Moody(LocalFileSystem):
@@ -158,3 +160,29 @@ def test_names_at_an_address_lead_nowhere_else(world: World, tmp_path):
     assert all(path.is_relative_to(tmp_path / "run") for path in new)
     assert not [path for path in new if path.read_bytes() == b"planted"]
     storage.store.clear()
+
+
+def test_rows_that_no_checkpoint_there_goes_with_stay_here(world: World, tmp_path):
+    """A run that ends right after a rollback: its mirror knows nothing of the new attempt."""
+    address = str(tmp_path / "mirror")
+    world.finish("run", "run", "--max_steps", "10", *to(address))
+    folder = RunFolder(world.root / "run")
+    parent = names(folder.checkpoints)[-1]
+    begin_attempt(folder.lineage, AttemptStart(1, 10, parent, "a rollback"))
+    there = Path(address) / "run"
+    before = (there / "lineage.jsonl").read_bytes()
+    Mirror(address, folder).publish_ending()
+    assert (there / "lineage.jsonl").read_bytes() == before
+    assert (there / "exit.json").is_file()
+    shutil.rmtree(folder.root)
+    assert "going on from" in world.finish("run", "run", *to(address)).stderr
+
+
+@pytest.mark.parametrize(("mood", "words"), [("refuses", "Unauthorized"), ("half", "Too Many")])
+def test_last_words_that_cannot_be_brought_are_told(world: World, moody, mood, words):
+    world.finish("run", "run", "--max_steps", "3", *to(moody))
+    said: list[str] = []
+    mirroring = Mirroring(moody, RunFolder(world.root / "run"), every_s=0.01, say=said.append)
+    Moody.mood = mood
+    mirroring.publish_ending()
+    assert [words in line for line in said] == [True]

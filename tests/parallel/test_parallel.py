@@ -130,6 +130,7 @@ def test_two_ranks_score_what_one_does(two_ranks):
     for ours, theirs in zip(main["likelihoods"], alone["likelihoods"], strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5)
     assert main["texts"] == alone["texts"]
+    assert main["gave_up"]
     assert two_ranks[1]["scored"] == {}
 
 

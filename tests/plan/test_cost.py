@@ -159,6 +159,12 @@ def test_recomputing_costs_hours_unless_the_mfu_was_measured_with_it():
     share = recomputed_share(again.model, again.stages)
     assert 0.2 < share < 1 / 3
     assert plain.value / slower.value == pytest.approx(1 + share)
+    assert slower.low == pytest.approx(plain.low * 79_207 / 149_341, rel=0.01)
+    half = load_config(
+        CONFIGS,
+        overrides=["compute.gradient_checkpointing=true", "compute.checkpointed_share=0.5"],
+    )
+    assert slower.low < machine(half, "8xH100").mfu.low < plain.low
     assert machine(again, "H100", wishes=Wishes(gpus="H100", mfu=0.3)).mfu.value == 0.3
 
 

@@ -213,7 +213,8 @@ def test_a_flipped_bit_in_a_shard_stops_the_run_before_it_trains(world):
 @pytest.mark.fault(23)
 def test_two_ranks_train_the_same_steps_as_one(world):
     world.finish("run", "one", "--max_steps", "3")
-    world.launch("run", "two", "--max_steps", "3")
+    told = world.launch("run", "two", "--max_steps", "3", "--json").stdout
+    assert json.loads(told)["steps"] == 3, "one object, of the main rank"
     losses = [
         [row["loss"] for row in deterministic_rows(world.root / out)] for out in ("one", "two")
     ]

@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program and leave with its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     code = _exit_code(words)
-    # Only a verb that trains has loaded it, and torch with it.
+    # Where nothing has loaded it there is no group to leave, and torch need not be loaded for it.
     processes = sys.modules.get("yxanul.parallel.processes")
     if processes is not None:
         processes.leave(code)

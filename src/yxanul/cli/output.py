@@ -1,6 +1,10 @@
-"""How a verb speaks: results on stdout, everything else on stderr, one JSON object with --json."""
+"""How a verb speaks: results on stdout, everything else on stderr, one JSON object with --json.
+
+Of torchrun's processes the main one prints results.
+"""
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -17,11 +21,15 @@ def say(text: str) -> None:
 
 def print_json(value: dict[str, Any]) -> None:
     """Print the one JSON object of a verb on stdout."""
+    if not _has_the_word():
+        return
     print(json.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)
 
 
 def print_outcome(outcome: RunOutcome) -> None:
     """Print what a run reached, stage by stage, for a person."""
+    if not _has_the_word():
+        return
     console = Console()
     table = Table(
         title=f"{outcome.run_folder}: {outcome.steps:,} steps, {outcome.tokens_seen:,} tokens"
@@ -44,6 +52,10 @@ def print_outcome(outcome: RunOutcome) -> None:
         )
     if outcome.report is not None:
         console.print(f"report: {outcome.report}", highlight=False, soft_wrap=True)
+
+
+def _has_the_word() -> bool:
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _changes(before: dict[str, float] | None, after: dict[str, float] | None) -> str:

@@ -43,13 +43,14 @@ Once = Annotated[bool, typer.Option("--once", help="Look once; so it does withou
 def watch(run: Run, every_s: Every = None, once: Once = False, json: options.Json = False) -> None:
     """Show a run while it goes on: stages, curves, scores, cost and forecast, incidents.
 
-    Reads the run folder and changes nothing. It ends with the run, or with Ctrl-C.
+    Reads the run folder and changes nothing. It ends with the run, ten minutes later where a
+    supervisor may start it again, or with Ctrl-C.
 
     Example: yxanul watch runs/first
     """
     is_mirror, is_live = _is_mirror(run), not (json or once) and sys.stdout.isatty()
-    if is_live and not is_mirror:
-        _wait_for_data(RunFolder(Path(run)))
+    if is_live and not is_mirror and not _has_begun(RunFolder(Path(run))):
+        return
     with _opened(run) as look:
         if json:
             print_json(snapshot_json(look()))
@@ -60,12 +61,16 @@ def watch(run: Run, every_s: Every = None, once: Once = False, json: options.Jso
             _go_on(_looks(look, every_s=every_s or usual_s, is_mirror=is_mirror), run)
 
 
-def _wait_for_data(folder: RunFolder) -> None:
-    """Wait for the beginning of a run that prepares its data."""
+def _has_begun(folder: RunFolder) -> bool:
+    """Wait for the beginning of a run that prepares its data; False when a person leaves."""
     if is_in_preparation(folder):
         say(f"{folder.root} prepares its data; the view begins with its training")
-    while is_in_preparation(folder):
-        time.sleep(_LOCAL_S)
+    try:
+        while is_in_preparation(folder):
+            time.sleep(_LOCAL_S)
+    except KeyboardInterrupt:
+        return False  # as in `_go_on`
+    return True
 
 
 @contextmanager

@@ -16,11 +16,9 @@ from yxanul.errors import InfrastructureError
 
 # Rank 0 may prepare data while the others wait.
 _TIMEOUT = timedelta(hours=2)
-# Backends whose group ends only when every rank ends it.
-_END_TOGETHER = {"nccl"}
 # How long a rank with an error waits for the main one to stop as well.
 _PATIENCE = timedelta(seconds=30)
-_STOPS, _LEFT = "yxanul/main rank stops", "yxanul/main rank has left"
+_STOPS, _LEAVES = "yxanul/main rank stops", "yxanul/main rank leaves"
 _GONE = (
     "Connection closed by peer",
     "Connection reset by peer",
@@ -94,8 +92,8 @@ def local_rank() -> int:
 def joined_processes(device: torch.device, *, even_alone: bool = False) -> Iterator[Processes]:
     """Join the group that torchrun describes in the environment; without one, stay alone.
 
-    `even_alone` makes a group of one process for an engine that needs a group. After an error
-    NCCL's group is left as it is, and `leave` ends the process.
+    `even_alone` makes a group of one process for an engine that needs a group. After an error a
+    group of several is left as it is, and `leave` ends the process.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     me = Processes(int(os.environ.get("RANK", "0")), local_rank(), world_size)
@@ -115,9 +113,10 @@ def joined_processes(device: torch.device, *, even_alone: bool = False) -> Itera
         with naming_lost_ranks(me):
             yield me
     except BaseException:
-        if world_size > 1 and backend in _END_TOGETHER:
-            # Others may be in an exchange that waits for this rank: none would ever come to an end.
-            _part_from(me)
+        if world_size > 1:
+            # NCCL ends a group when every rank ends it. Others may be in an exchange that waits for
+            # this one: none would ever come to an end.
+            _wait_for_main(me)
         else:
             dist.destroy_process_group()
         raise
@@ -130,26 +129,27 @@ def leave(code: int) -> NoReturn:
     At Python's own end NCCL would wait for kernels that wait for other ranks.
     """
     if dist.is_available() and dist.is_initialized():
+        if os.environ.get("RANK", "0") == "0":
+            _tell(_LEAVES)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
 
 
-def _part_from(me: Processes) -> None:
-    """Wait until the main rank has done its last things, if it stops too.
+def _wait_for_main(me: Processes) -> None:
+    """Wait until the main rank has said and done its last things, if it stops too; it tells so.
 
     torchrun ends all as soon as one has left: the main rank would not write what it has reached.
     """
     if me.is_main:
-        # The first word as well: of an error before the first step nobody has been told yet.
+        # Of an error before the first step nobody has been told yet.
         _tell(_STOPS)
-        _tell(_LEFT)
         return
     store = dist.distributed_c10d._get_default_store()
     with suppress(RuntimeError):  # the main rank is busy with other things, or gone
         store.wait([_STOPS], _PATIENCE)
-        store.wait([_LEFT], _TIMEOUT)
+        store.wait([_LEAVES], _TIMEOUT)
 
 
 def _tell(word: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -114,6 +115,9 @@ def main(arguments: Sequence[str]) -> int:
         refusal = {"error": str(error), "code": error.exit_code}
         write_json(answer.with_name(f"refusal-{local_rank()}.json"), refusal)
         return error.exit_code
+    except Exception:  # noqa: BLE001  (`leave` must end the process: a group may wait for it)
+        traceback.print_exc()
+        return 1
     return 0
 
 

@@ -25,6 +25,7 @@ from yxanul.runfolder.checkpoints import (
 )
 from yxanul.runfolder.durable import sync_folder, writing
 from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.lineage import current_attempt
 from yxanul.runfolder.storage import Place, reaching
 
 Say = Callable[[str], None]
@@ -71,10 +72,15 @@ class Mirror:
             self._purge(place)
 
     def publish_ending(self) -> None:
-        """Copy the run's last rows and verdicts, how it ended, and its report."""
+        """Copy the run's last rows and verdicts, how it ended, and its report.
+
+        Rows of an attempt that has no checkpoint there stay here: nobody could go on from them.
+        """
         with reaching(self._address):
             place = Place(self._address)
-            self._copy_rows(place)
+            attempt = current_attempt(self._folder.lineage)
+            if any(_age(name)[0] == attempt for name in published(place)):
+                self._copy_rows(place)
             for path in (self._folder.report, self._folder.exit_record):
                 if path.is_file():
                     place.put(path, f"run/{path.name}")

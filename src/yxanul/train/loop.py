@@ -134,7 +134,8 @@ class TrainingLoop:
             rows = loader.step_rows(place, seq_len, rank=ranks.rank, world_size=ranks.world_size)
             step = self._step(plan, rows, rates=rates, seq_len=seq_len)
             position.advance(plan.config.training.batch_tokens)
-            self.clock.end(plan.config.training.batch_tokens, session.flops_per_token(seq_len))
+            with session.watchdog.watching("a step", f"step {position.step}"):
+                self.clock.end(plan.config.training.batch_tokens, session.flops_per_token(seq_len))
             bpb = None
             if position.stage_step in steps_to_score:
                 domains = domains_to_score(session, plan, stage_step=position.stage_step)

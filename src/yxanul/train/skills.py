@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from yxanul.config.evaluation import SkillConfig
 from yxanul.data.benchmarks.items import Benchmark
+from yxanul.errors import InfrastructureError
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.evaluate.tasks.score import score_task
 from yxanul.runfolder.items import skill_path, skills_at, write_task_score
@@ -68,6 +69,8 @@ class SkillScorer:
         """
         try:
             self.score(answering, skill, position=position, is_end=True)
+        except InfrastructureError:
+            raise  # of another rank: a restart may cure it, and no gate need judge it
         except Exception as error:  # noqa: BLE001  (it is told here, and the gate says stop)
             self._say("".join(traceback.format_exception(error)).rstrip())
             return f"{skill.task} could not be scored ({type(error).__name__}: {error})"

@@ -20,7 +20,7 @@ class Incident:
 
 def incidents(folder: RunFolder, metrics: Sequence[Row]) -> list[Incident]:
     """Return what happened, the newest last; `metrics` are the rows of all attempts."""
-    found = [*_steps(metrics), *_set_aside(folder), *_attempts(folder), *_gates(folder)]
+    found = [*_steps(metrics), *_events(folder), *_attempts(folder), *_gates(folder)]
     return sorted(found, key=lambda incident: incident.step)
 
 
@@ -32,11 +32,13 @@ def _steps(metrics: Sequence[Row]) -> Iterator[Incident]:
             yield Incident(row["step"], f"no weight was moved: {row['skipped']}")
 
 
-def _set_aside(folder: RunFolder) -> Iterator[Incident]:
+def _events(folder: RunFolder) -> Iterator[Incident]:
     for row in read_rows(folder.lineage):
         name = CHECKPOINT_NAME.fullmatch(str(row.get("checkpoint")))
         if row.get("event") == "set aside" and name is not None:
             yield Incident(int(name[1]), f"{name[0]} was set aside: {row.get('why')}")
+        if row.get("event") == "diverged" and isinstance(row.get("step"), int):
+            yield Incident(row["step"], f"it diverged: {row.get('why')}")
 
 
 def _attempts(folder: RunFolder) -> Iterator[Incident]:

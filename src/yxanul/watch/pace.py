@@ -97,9 +97,12 @@ class Pace:
         scoring_s = payment.scoring_s - last.scoring_s
         self._border_s += scoring_s
         tokens = payment.tokens_spent - last.tokens_spent
-        if tokens <= 0 or payment.seq_len is None:
-            return
         seconds = max(0.0, payment.seconds - last.seconds - scoring_s)
+        if tokens <= 0:  # before a gate, or at a process's end: a checkpoint, samples
+            self._border_s += seconds
+            return
+        if payment.seq_len is None:
+            return
         if payment.seq_len == last.seq_len:
             self._count(seconds, tokens=tokens, seq_len=payment.seq_len)
         elif self._blocks:

@@ -52,6 +52,8 @@ def _head(seen: Snapshot) -> list[RenderableType]:
     parts = [Text(f"{model.name}, {format_count(seen.parameters)} parameters; {_state(seen)}")]
     if seen.ending is not None and seen.ending.code:
         parts.append(Text(seen.ending.reason, style="red"))
+        if not seen.has_ended:
+            parts.append(Text("A supervisor may start it again.", style="yellow"))
     if seen.ending is None and (told := _silence(seen)) is not None:
         parts.append(Text(told, style="yellow"))
     return [*parts]
@@ -63,7 +65,7 @@ def _state(seen: Snapshot) -> str:
     elif seen.ending is not None:
         word = seen.ending.word
     elif seen.is_mirror:
-        word = "by its mirror, which has no end of it"
+        word = "as its mirror has it; no end is recorded there"
     else:
         word = "no process of this machine trains it, and none has recorded an end"
     more = [] if seen.row_age_s is None else [f"newest row {format_duration(seen.row_age_s)} ago"]
@@ -155,7 +157,7 @@ def _cost(seen: Snapshot) -> list[RenderableType]:
         told.append(f"cost {format_usd(usd.spent)}")
     elif usd is not None and price is not None:
         told.append(
-            f"{format_usd(usd.spent)} so far, {format_usd(usd.whole)} at the end, at "
+            f"{format_usd(usd.spent)} so far, {format_usd(usd.whole)} at the end, with the rest at "
             f"{format_usd(price)} an hour"
         )
     lines: list[RenderableType] = [Text("; ".join(told))]

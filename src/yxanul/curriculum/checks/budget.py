@@ -47,7 +47,8 @@ class Spending:
     @property
     def is_left_to_extend(self) -> bool:
         """Whether the run would end within the limit with one extension of the stage."""
-        return self.projected_s is None or self.share(self.projected_s + self.extension_s) <= _WARN
+        least_s = self.spent_s if self.projected_s is None else self.projected_s
+        return self.share(least_s + self.extension_s) <= _WARN
 
 
 def has_limit(budget: BudgetConfig) -> bool:
@@ -82,14 +83,15 @@ def budget_check(spending: Spending | None) -> Check:
     """G8: the projected cost over the budget; 15 % more than the budget stops."""
     if spending is None:
         return Check("G8", None, "not applicable", "the run has no budget")
-    if spending.projected_s is None:
-        why = f"{_told(spending, spending.spent_s)} are spent; too few rows to forecast the rest"
-        return Check("G8", None, "not applicable", why)
-    share = spending.share(spending.projected_s)
-    told = (
-        f"{_told(spending, spending.spent_s)} are spent, {_told(spending, spending.projected_s)} "
-        f"forecast to the end, of {_limit(spending)}"
-    )
+    spent, whole = _told(spending, spending.spent_s), "too few rows to forecast the rest"
+    if spending.projected_s is not None:
+        whole = f"{_told(spending, spending.projected_s)} forecast to the end"
+    told = f"{spent} are spent, {whole}, of {_limit(spending)}"
+    # What is spent is the least that it will be.
+    known_s = spending.spent_s if spending.projected_s is None else spending.projected_s
+    share = spending.share(known_s)
+    if share <= _WARN and spending.projected_s is None:
+        return Check("G8", None, "not applicable", told)
     if share <= _WARN:
         return Check("G8", None, "pass", told, value=share, margin=_WARN)
     if share <= _STOP:
