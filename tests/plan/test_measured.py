@@ -115,6 +115,12 @@ def test_a_measurement_of_another_model_or_precision_is_refused_with_the_command
     half = load_config(CONFIGS / "embedded", overrides=["compute.precision=bf16"])
     with pytest.raises(UsageError, match=r"in bf16.*--set compute.precision=bf16 --seq_len"):
         read_measured(write(step(flops_per_token=flops)), meant=[Meant(half, "--model there")])
+    told = Meant(half, "--model there --set compute.precision=bf16")
+    with pytest.raises(UsageError, match=r"bench step --model there --set \S+ --seq_len"):
+        read_measured(write(step(flops_per_token=flops)), meant=[told])
+    wide = load_config(CONFIGS / "embedded", overrides=["model.num_hidden_layers=9"])
+    with pytest.raises(UsageError, match="of one model, and the recipes"):
+        read_measured(paths, meant=[meant, Meant(wide, "--model wide")])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`plan`: what a run costs, and which promises hold, before anything is rented."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -73,8 +74,12 @@ def plan(
         folder: load_config(folder, model=model, overrides=tuple(overrides or ()))
         for folder in folders
     }
+    changed = "".join(f" --set {shlex.quote(word)}" for word in overrides or ())
     meant = [
-        Meant(config, f"--config_dir {folder} --model {model or folder / 'model_config.yaml'}")
+        Meant(
+            config,
+            f"--config_dir {folder} --model {model or folder / 'model_config.yaml'}{changed}",
+        )
         for folder, config in configs.items()
     ]
     wishes = Wishes(

@@ -43,6 +43,10 @@ def read_measured(paths: Sequence[Path], *, meant: Sequence[Meant] = ()) -> Mach
     devices, are a `UsageError`.
     """
     found = [_read(path) for path in paths]
+    if len({flops_per_token(one.config.model, 1) for one in meant}) > 1:
+        raise UsageError(
+            "--measured is of one model, and the recipes of --compare have several; plan each alone"
+        )
     for path, step in zip(paths, found, strict=True):
         for one in meant:
             _refuse_another(path, step, meant=one)
@@ -74,7 +78,8 @@ def _refuse_another(path: Path, step: dict[str, Any], *, meant: Meant) -> None:
     if step["flops_per_token"] == work and is_precision_same:
         return
     length = meant.config.stages[0].training.seq_len_curriculum[0].seq_len
-    precision = "" if wanted == "auto" else f" --set compute.precision={wanted}"
+    is_told = wanted == "auto" or "compute.precision" in meant.flags
+    precision = "" if is_told else f" --set compute.precision={wanted}"
     raise UsageError(
         f"--measured {path} is of {step['model']} in {step['precision']}, "
         f"{step['flops_per_token']:,} operations a token at {step['seq_len']:,} tokens, and the "
