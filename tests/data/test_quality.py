@@ -47,6 +47,7 @@ def real_texts() -> list[str]:
     return [*code, *list(topics.values())[:30], *prose, PROSE, PROSE + "\n\n" + PROSE]
 
 
+@pytest.mark.slow
 def test_words_are_those_of_datatrove_on_real_text(real_texts: list[str]) -> None:
     theirs, ours = load_word_tokenizer("en"), SharedWords()
     for text in real_texts:

@@ -35,7 +35,10 @@ def texts() -> dict[str, list[Document]]:
     return {name: list(opened(name).documents()) for name in FIXED}
 
 
-@pytest.mark.parametrize("name", FIXED)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] if n == "api_pages" else []) for n in FIXED],
+)
 def test_a_second_reading_begins_like_the_first(
     name: str, texts: dict[str, list[Document]]
 ) -> None:

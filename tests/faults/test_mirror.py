@@ -178,7 +178,13 @@ def test_rows_that_no_checkpoint_there_goes_with_stay_here(world: World, tmp_pat
     assert "going on from" in world.finish("run", "run", *to(address)).stderr
 
 
-@pytest.mark.parametrize(("mood", "words"), [("refuses", "Unauthorized"), ("half", "Too Many")])
+@pytest.mark.parametrize(
+    ("mood", "words"),
+    [
+        ("refuses", "Unauthorized"),
+        pytest.param("half", "Too Many", marks=pytest.mark.slow),
+    ],
+)
 def test_last_words_that_cannot_be_brought_are_told(world: World, moody, mood, words):
     world.finish("run", "run", "--max_steps", "3", *to(moody))
     said: list[str] = []

@@ -185,6 +185,7 @@ def test_a_compiler_is_found_by_the_name_that_torch_calls(configs, monkeypatch, 
         assert "g++ is not on PATH" in str(compile_obstacle(CPU))
 
 
+@pytest.mark.slow
 def test_without_a_compiler_a_bare_machine_says_so_and_strict_leaves_with_30(configs, tmp_path):
     """In a process of its own whose PATH is empty, as in a slim container."""
     environment = {k: v for k, v in os.environ.items() if k not in ("CXX", "CC")}

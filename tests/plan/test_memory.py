@@ -120,13 +120,25 @@ def held_by_torch(model, optimization, case):
     return int(np.cumsum(changes).max())
 
 
-def named(name, case):
-    """Return the name as a parameter; most CPUs are slow in bf16, so one case stands for all."""
-    is_slow = case.compute.get("precision") == "bf16" and name != "bf16"
-    return pytest.param(name, marks=[pytest.mark.slow] if is_slow else [])
+OFTEN = (
+    "one pass, no gradients before it",
+    "all recomputed",
+    "kernel instead of the square",
+    "documents masked",
+    "shared keys",
+    "heads wider than the model",
+    "long rows",
+    "a large vocabulary, in parts",
+    "more weights than activations",
+    "Muon, more weights than activations",
+    "bf16",
+)
+"""One of each kind; the others take as long and are slow."""
 
 
-@pytest.mark.parametrize("name", [named(*pair) for pair in MEASURED.items()])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n in OFTEN else [pytest.mark.slow]) for n in MEASURED]
+)
 def test_the_planned_memory_is_within_a_tenth_of_what_torch_held(name):
     case = MEASURED[name]
     model, optimization = shape_of(**case.sizes), settings(case)

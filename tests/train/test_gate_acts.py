@@ -139,15 +139,9 @@ def kill_when(moment: Callable[[Path], bool], world: World, settings: dict) -> N
     assert process.returncode == -9
 
 
+@pytest.mark.slow
 @pytest.mark.fault(40)
-@pytest.mark.parametrize(
-    "moment",
-    [
-        pytest.param(gate_is_scoring, marks=pytest.mark.slow),
-        verdict_is_written,
-        pytest.param(attempt_has_begun, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.parametrize("moment", [gate_is_scoring, verdict_is_written, attempt_has_begun])
 def test_a_kill_at_the_gate_leads_to_the_same_end(forgetful, tmp_path, moment):
     world = World.create(tmp_path / "world")
     kill_when(moment, world, FORGETFUL)

@@ -45,7 +45,14 @@ def by_hand(model, request: WritingRequest) -> str:
     return text
 
 
-@pytest.mark.parametrize("case", CASES)
+# Each writes for seconds; the others stand for these two kinds.
+OFTEN = [
+    pytest.param(case, marks=[pytest.mark.slow] if case in ("Gemma2", "Mistral") else [])
+    for case in CASES
+]
+
+
+@pytest.mark.parametrize("case", OFTEN)
 def test_every_text_is_that_of_one_row_alone(case):
     model, asked = language_model(case), requests()
     wanted = [by_hand(model, request) for request in asked]
