@@ -4,6 +4,7 @@ Attempt 0 passes stage 1, forgets too much in stage 2, and is left; attempt 1 go
 of stage 1 and passes the rest. Everything goes through the project's own writers.
 """
 
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -305,6 +306,14 @@ class Recorder:
         }
         stages = {plan.name: record for plan in self.plans}
         return Manifest(FORMAT_VERSION, "0" * 64, stages, sources)
+
+
+def move(root: Path, *machines: str) -> None:
+    """Let each process of a recorded run have worked on a machine of its own."""
+    path = root / "spending.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    moved = ({**row, "machine": machines[row["process"]]} for row in rows)
+    path.write_text("".join(json.dumps(row) + "\n" for row in moved))
 
 
 def _split(source: str, split: str, *, tokens: int, documents: int) -> SplitRecord:

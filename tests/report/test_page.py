@@ -11,7 +11,7 @@ import pytest
 
 from tests.report.conftest import HOSTILE
 from tests.report.reading import Page
-from tests.report.recorded import Recorder
+from tests.report.recorded import Recorder, move
 from tests.report.test_skills import section
 from tests.report.test_traces import wrong_values
 from yxanul.report.curves import loss_chart
@@ -204,11 +204,7 @@ def test_starts_are_counted_and_another_machine_is_named(run, page, copied):
     assert "2 processes have worked on the run." in told
     assert "Process 1 went on, its first row after 1,013,760 tokens spent." in told
     assert "another machine" not in told
-    path = copied / "spending.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    for row in rows:
-        row["machine"] = ["8 x NVIDIA H100 80GB HBM3", "1 x NVIDIA H200"][row["process"]]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    move(copied, "8 x NVIDIA H100 80GB HBM3", "1 x NVIDIA H200")
     moved = read(copied)
     assert (
         "tokens spent, on another machine: 1 x NVIDIA H200 after 8 x NVIDIA H100 80GB HBM3."

@@ -7,6 +7,7 @@ import pytest
 
 from tests.report.formulas import OF_PLAN, seconds_of_steps
 from tests.report.reading import Page
+from tests.report.recorded import move
 from tests.report.test_traces import wrong_values
 from yxanul.config.load import parse_config
 from yxanul.plan.hardware import Wishes
@@ -143,11 +144,7 @@ def test_of_a_cpu_the_planner_says_nothing_and_the_page_says_so(run):
 
 def test_rows_of_several_machines_are_not_held_against_one(copied):
     put_on(copied, "NVIDIA H200")
-    path = copied / "spending.jsonl"
-    rows = [json.loads(row) for row in path.read_text().splitlines()]
-    for row in rows:
-        row["machine"] = ["2 x NVIDIA H100 80GB HBM3", "2 x NVIDIA H200"][row["process"]]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    move(copied, "2 x NVIDIA H100 80GB HBM3", "2 x NVIDIA H200")
     found = lines(copied)
     assert not {"training time", "tokens/s", "dollars", "MFU, PaLM convention"} & found.keys()
     told = Page(section_of(copied)).text

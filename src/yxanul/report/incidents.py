@@ -35,12 +35,8 @@ def starts(run: Run) -> tuple[Event, ...]:
     if not first:
         return ()
     number = count([Traced(n, (row.source("process"),)) for n, row in first.items()])
-    words = (
-        " process has worked on the run."
-        if number.value == 1
-        else (" processes have worked on the run.")
-    )
-    return (Event((number, words)), *_restarts(list(first.values())))
+    words = " process has" if number.value == 1 else " processes have"
+    return (Event((number, f"{words} worked on the run.")), *_restarts(list(first.values())))
 
 
 def machines(run: Run) -> tuple[Traced, ...]:
