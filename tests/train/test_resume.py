@@ -205,9 +205,12 @@ def test_a_checkpoint_of_another_run_is_no_place_to_resume_from(unbroken, tmp_pa
 
 @pytest.mark.parametrize("content", ["[]", '{"code": 0, "outcome": {}}', "{", ""])
 def test_a_damaged_exit_record_costs_nothing(unbroken, content):
-    (unbroken.root / "run" / "exit.json").write_text(content)
-    (unbroken.root / "run" / "environment.json").write_text(content)
-    outcome = json.loads(unbroken.finish("run", "run", "--json").stdout)
+    copy = unbroken.root / "record"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(unbroken.root / "run", copy)
+    (copy / "exit.json").write_text(content)
+    (copy / "environment.json").write_text(content)
+    outcome = json.loads(unbroken.finish("run", "record", "--json").stdout)
     assert [stage["verdict"] for stage in outcome["stages"]] == ["pass", "pass"]
 
 
