@@ -88,6 +88,11 @@ def _sections(name: str, how: str) -> list[Section]:
             lambda: updates.lengths(shape, device, how),
         ),
         Section(
+            "documents",
+            "What does it cost to keep the documents of a row apart?",
+            lambda: updates.documents(shape, device, how),
+        ),
+        Section(
             "peers",
             "How fast do others train this shape on this card?",
             lambda: updates.peers(shape, device, how),

@@ -12,7 +12,7 @@ from yxanul.config.schema import ModelConfig
 from yxanul.model.loss import chunked_cross_entropy
 from yxanul.train.timing import TIMED_TOKENS, attention_ms, milliseconds
 
-_KERNELS = ("cudnn", "flash", "efficient", "plain")
+_KERNELS = ("cudnn", "flash", "flash3", "efficient", "plain")
 
 
 def products(shape: ModelConfig, device: torch.device) -> Iterator[tuple[Row, Work]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from yxanul.config.schema import (
     OptimizationConfig,
     OptimizerConfig,
 )
+from yxanul.hardware.choices import flash3_obstacle
 from yxanul.plan.flops import flops_per_token
 from yxanul.plan.memory import Update, update_memory
 
@@ -70,6 +72,20 @@ def lengths(shape: ModelConfig, device: torch.device, how: str) -> Iterator[tupl
     for seq_len in (512, 1024, 2048, 4096):
         load = workload(shape, seq_len, device)
         yield {"seq_len": seq_len}, lambda load=load: measured(load, settings(compile=how))
+
+
+def documents(shape: ModelConfig, device: torch.device, how: str) -> Iterator[tuple[Row, Work]]:
+    """Yield updates whose rows hold documents of 512 tokens in the mean, apart and not."""
+    load = replace(workload(shape, 2048, device, steps=8), document_tokens=512)
+    ways = [("cudnn", False), ("flash", False), ("flash", True), ("efficient", True)]
+    if flash3_obstacle(device) is None:
+        ways += [("flash3", False), ("flash3", True)]
+    for kernel, apart in ways:
+        wish = settings(compile=how, attention=kernel, document_masking=apart)
+        yield (
+            {"attention": kernel, "documents": "apart" if apart else "joined"},
+            lambda wish=wish: measured(load, wish),
+        )
 
 
 def micro_batches(shape: ModelConfig, device: torch.device, how: str) -> Iterator[tuple[Row, Work]]:

@@ -75,7 +75,7 @@ def test_an_unknown_key_in_a_list_of_sources_names_the_entry(folder):
         ("optimizer.eps=0", "it must be greater than 0"),
         ("optimizer.beta1=1", "it must be less than 1"),
         ("compute.fp8=e4m3", "choose off, auto, ffn or blocks"),
-        ("compute.flash_attention_3=true", "only false is possible in this version"),
+        ("compute.flash_attention_3=maybe", "is 'maybe'; choose auto, true or false"),
         ("compute.compile=false", "choose auto, off, block or model"),
         ("checkpoint.keep=1", "it must be at least 2"),
         ("data.replay_share=0.6", "it must be at most 0.5"),

@@ -1,13 +1,15 @@
 """What only a CUDA card can show: run with `pytest -m gpu` on a machine that has one."""
 
+import numpy as np
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from tests.model.tiny import difference, rows, shape
 from yxanul.config.schema import ComputeConfig, OptimizerConfig
 from yxanul.config.tokens import IGNORED
 from yxanul.data.loader import StepRows
-from yxanul.hardware.choices import fp8_obstacle
+from yxanul.hardware.choices import flash3_obstacle, fp8_obstacle
 from yxanul.model.attention import attention_path, plain_attention
 from yxanul.model.fp8 import use_fp8
 from yxanul.model.loss import chunked_cross_entropy
@@ -29,6 +31,45 @@ def test_each_pinned_kernel_agrees_with_plain_attention(name):
     wanted = plain_attention(q, k, v)
     found = attention_path(name)(*(t.bfloat16() for t in (q, k, v))).float()
     assert (found - wanted).abs().max() < 0.03 * wanted.abs().max()
+
+
+@pytest.mark.filterwarnings("default")  # torch.compile warns about torch's own code
+@pytest.mark.parametrize("kernel", ["flash", "flash3"])
+@pytest.mark.parametrize("how", ["off", "block"])
+def test_documents_read_by_themselves_train_as_behind_a_mask(kernel, how):
+    """However many there are, nothing is compiled for their number."""
+    card = torch.device("cuda", 0)
+    obstacle = flash3_obstacle(card) if kernel == "flash3" else None
+    if obstacle is not None:
+        pytest.skip(f"FlashAttention 3 {obstacle}")
+
+    def found(attention: str) -> list[float]:
+        model = Transformer.initialised(
+            shape(vocab_size=50_257, head_dim=64),
+            seed=5,
+            compute_dtype=torch.bfloat16,
+            attention=attention,
+            mask_documents=True,
+        ).to(card)
+        model.compile_training(how)
+        nats = []
+        for seed in range(4):
+            inputs, targets = (part.numpy() for part in rows(8, 64, vocab=50_257, seed=seed))
+            inputs[np.random.default_rng(seed).random(inputs.shape) < 0.02 * (seed + 1)] = 50_256
+            batch = StepRows.whole(inputs, targets)
+            bounds = torch.from_numpy(batch.bounds(slice(None))).to(card)
+            loss = model(
+                torch.from_numpy(inputs).to(card), torch.from_numpy(targets).to(card), bounds=bounds
+            )
+            loss.backward()
+            nats += [loss.item(), model.embed_tokens.weight.grad.norm().item()]
+        return nats
+
+    wanted = found("efficient")
+    torch.compiler.reset()
+    counters.clear()
+    assert found(kernel) == pytest.approx(wanted, rel=0.02)
+    assert counters["stats"]["unique_graphs"] == (0 if how == "off" else 2)  # a block, the norm
 
 
 def losses(

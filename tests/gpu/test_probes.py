@@ -1,6 +1,7 @@
 """What a run tries on a card before its first step: run with `pytest -m gpu`."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +10,13 @@ from tests.model.tiny import shape
 from yxanul.config.schema import ComputeConfig, OptimizationConfig
 from yxanul.hardware.choices import fp8_obstacle, freeze_compute
 from yxanul.parallel.processes import ALONE
-from yxanul.train.probes import Trial, fastest_kernel, trial_bytes, update_ms
+from yxanul.train.probes import (
+    Trial,
+    candidate_kernels,
+    fastest_kernel,
+    trial_bytes,
+    update_ms,
+)
 
 CARD = torch.device("cuda", 0)
 WORKSPACE = 2**27
@@ -53,8 +60,13 @@ def test_a_trial_beyond_the_card_is_infinite_and_leaves_none_behind():
 
 def test_the_fastest_kernel_is_one_of_the_pinned_and_its_time_is_told():
     told: list[str] = []
-    kernel = fastest_kernel(shape(), seq_len=512, device=CARD, processes=ALONE, say=told.append)
-    assert kernel in ("cudnn", "flash", "efficient")
+    voice = SimpleNamespace(say=told.append)
+    machine = SimpleNamespace(device=CARD, processes=ALONE, progress=voice)
+    wish = ComputeConfig(precision="bf16")
+    names = candidate_kernels(wish, wish, device=CARD)
+    assert names[:2] == ("cudnn", "flash")
+    kernel = fastest_kernel(names, shape(), seq_len=512, machine=machine)
+    assert kernel in names
     assert "ms" in told[-1]
 
 

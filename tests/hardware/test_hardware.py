@@ -4,17 +4,28 @@ import subprocess
 import sys
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from tests.model.tiny import shape
 from yxanul.config.schema import ComputeConfig
 from yxanul.errors import UsageError
+from yxanul.hardware import choices
 from yxanul.hardware import device as device_room
-from yxanul.hardware.choices import freeze_compute, pick_device
+from yxanul.hardware.choices import (
+    attention_obstacle,
+    freeze_compute,
+    pick_device,
+    settle_compute,
+)
 from yxanul.hardware.device import cpu_flags, memory_bytes, most_held_bytes
 from yxanul.hardware.peak import gemm_flops
+from yxanul.parallel.processes import ALONE
+from yxanul.train import probes
+from yxanul.train.probes import candidate_kernels
 
 CPU = torch.device("cpu")
 SRC = Path(__file__).parents[2] / "src"
@@ -75,6 +86,132 @@ def test_a_cpu_multiplies_plainly_up_to_1024_tokens(longest, path):
 def test_a_kernel_of_a_card_is_refused_on_a_cpu(attention):
     with pytest.raises(UsageError, match=f"compute.attention={attention} needs a CUDA card"):
         freeze(ComputeConfig(attention=attention))
+
+
+@pytest.mark.parametrize("asked", [{"attention": "flash3"}, {"flash_attention_3": True}])
+def test_flash_attention_3_is_refused_where_there_is_no_hopper(asked):
+    with pytest.raises(UsageError, match="attention=flash3 runs on Hopper cards only"):
+        freeze(ComputeConfig(**asked))
+
+
+@pytest.fixture
+def card(monkeypatch):
+    """Return a function that makes torch speak of a card, and of a package or its absence."""
+
+    def pretend(capability: tuple[int, int], *, package: bool) -> torch.device:
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
+        found = object() if package else None
+        monkeypatch.setattr(choices, "find_spec", lambda _name: found)
+        return torch.device("cuda", 0)
+
+    return pretend
+
+
+def settle(device: torch.device, **wish) -> ComputeConfig:
+    compute = ComputeConfig(precision="bf16", compile="off", threads=1, **wish)
+    settled = settle_compute(compute, device, longest_seq_len=512)
+    ComputeConfig.model_validate(settled.model_dump())
+    return settled
+
+
+@pytest.mark.parametrize(
+    ("capability", "masked", "attention"),
+    [
+        ((9, 0), False, "cudnn"),
+        ((9, 0), True, "flash"),
+        ((8, 0), False, "flash"),
+        ((8, 0), True, "flash"),
+    ],
+)
+def test_a_card_whose_documents_are_kept_apart_takes_the_kernel_that_can(
+    card, capability, masked, attention
+):
+    device = card(capability, package=False)
+    settled = settle(device, document_masking=masked)
+    assert (settled.attention, settled.flash_attention_3) == (attention, False)
+    assert attention_obstacle(settled, device) is None
+
+
+def test_cudnn_cannot_keep_documents_apart(card):
+    device = card((9, 0), package=False)
+    said = attention_obstacle(settle(device, document_masking=True, attention="cudnn"), device)
+    assert "cannot keep documents apart, and compute.document_masking is true" in str(said)
+
+
+@pytest.mark.parametrize(
+    ("capability", "package", "said"),
+    [
+        ((9, 0), True, None),
+        ((9, 0), False, "needs the module flash_attn_interface, which is not installed"),
+        ((10, 0), True, "runs on Hopper cards only"),
+        ((8, 9), True, "runs on Hopper cards only"),
+    ],
+)
+def test_flash_attention_3_needs_its_card_and_its_module(card, capability, package, said):
+    device = card(capability, package=package)
+    found = attention_obstacle(settle(device, flash_attention_3=True), device)
+    assert (found is None) == (said is None)
+    assert (said or "") in (found or "")
+
+
+def test_the_switch_and_the_kernel_become_one_choice(card):
+    device = card((9, 0), package=True)
+    asked = settle(device, flash_attention_3=True)
+    assert (asked.attention, asked.flash_attention_3) == ("flash3", True)
+    resumed = settle(device, attention="flash3")
+    assert (resumed.attention, resumed.flash_attention_3) == ("flash3", True)
+    other = settle(device, attention="cudnn")
+    assert other.flash_attention_3 is False
+
+
+@pytest.mark.parametrize(
+    ("switch", "kernel", "said"),
+    [
+        (True, "cudnn", "flash_attention_3 is true, but attention is cudnn"),
+        (False, "flash3", "attention is flash3, but flash_attention_3 is false"),
+    ],
+)
+def test_a_switch_that_contradicts_the_kernel_is_refused(switch, kernel, said):
+    with pytest.raises(ValidationError, match=said):
+        ComputeConfig(flash_attention_3=switch, attention=kernel)
+
+
+def test_what_can_run_on_the_card_is_timed_and_nothing_else(card):
+    hopper = card((9, 0), package=True)
+
+    def names(**wish) -> tuple[str, ...]:
+        asked = ComputeConfig(precision="bf16", **wish)
+        found = settle_compute(asked, hopper, longest_seq_len=512)
+        return candidate_kernels(asked, found, device=hopper)
+
+    assert names() == ("cudnn", "flash", "flash3")
+    assert names(flash_attention_3=False) == ("cudnn", "flash")
+    assert names(flash_attention_3=True) == ("flash3",)
+    assert names(document_masking=True) == ("flash", "flash3")
+    assert names(attention="efficient") == ("efficient",)
+    card((9, 0), package=False)
+    assert names() == ("cudnn", "flash")
+    assert names(document_masking=True) == ("flash",)
+
+
+def test_a_kernel_that_cannot_be_loaded_is_told_and_left_out(monkeypatch):
+    times = {"cudnn": 3.0, "flash": 2.0, "flash3": 1.0}
+
+    def attention_ms(name: str, *_args, **_more) -> tuple[float, float]:
+        if name == "flash3":
+            raise ImportError("libcudart.so.13: cannot open shared object file")
+        return 0.5, times[name]
+
+    monkeypatch.setattr(probes, "attention_ms", attention_ms)
+    told: list[str] = []
+    voice = SimpleNamespace(say=told.append)
+    machine = SimpleNamespace(device=CPU, processes=ALONE, progress=voice)
+    kernel = probes.fastest_kernel(list(times), shape(), seq_len=64, machine=machine)
+    assert kernel == "flash"
+    assert told == [
+        "attention kernel flash3: libcudart.so.13: cannot open shared object file",
+        "attention over 64 tokens, forward and backward: cudnn 3.00 ms, flash 2.00 ms",
+    ]
 
 
 def test_compiling_without_a_compiler_is_refused(monkeypatch, tmp_path):

@@ -2,13 +2,14 @@
 
 import math
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 
 from tests.model.tiny import model_with_norms, rows, shape
 from yxanul.config.load import load_config
-from yxanul.config.schema import ModelConfig
+from yxanul.config.schema import ComputeConfig, ModelConfig
 from yxanul.model.attention import PATHS, attention_path
 from yxanul.model.initialisation import parameter_deviation
 from yxanul.model.layers import Rotary
@@ -60,7 +61,9 @@ def test_rotary_scores_depend_on_relative_position_only():
 
 
 def test_every_path_has_a_name_and_an_unknown_one_is_refused():
-    assert all(callable(attention_path(name)) for name in PATHS)
+    allowed = get_args(ComputeConfig.model_fields["attention"].annotation)
+    assert set(PATHS) == {*allowed} - {"auto"}
+    assert all(callable(attention_path(name)) for name in PATHS if name != "flash3")
     with pytest.raises(KeyError):
         attention_path("guess")
 

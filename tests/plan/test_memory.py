@@ -265,7 +265,9 @@ def test_switches_move_the_memory_the_right_way():
     assert need(gradient_checkpointing=True) < half < need()
     assert need(attention="plain", seq_len=512) < need(attention="plain", seq_len=1024)
     assert need(loss_chunk_tokens=256) < need(loss_chunk_tokens=4096)
-    assert need(seq_len=256) == need(seq_len=4096) < need(seq_len=4096, document_masking=True)
+    kept_apart = {"seq_len": 4096, "document_masking": True}
+    assert need(seq_len=256) == need(seq_len=4096) == need(**kept_apart, attention="flash")
+    assert need(seq_len=4096) < need(**kept_apart, attention="efficient")
 
 
 def test_gradients_take_the_place_of_activations_where_there_is_one_pass():

@@ -14,6 +14,7 @@ import torch
 
 from yxanul.config.load import load_config
 from yxanul.config.schema import ModelConfig
+from yxanul.config.tokens import END_OF_TEXT
 
 Batch = tuple[np.ndarray, np.ndarray]
 """Inputs and targets of one update, each (rows, seq_len) int64."""
@@ -32,6 +33,8 @@ class Workload:
     steps: int = 20
     warmup: int = 3
     seed: int = 1
+    document_tokens: int | None = None
+    """Mean tokens of a document, which `<|endoftext|>` begins; None: there are none."""
 
     @property
     def tokens(self) -> int:
@@ -53,6 +56,8 @@ class Workload:
         generator = np.random.default_rng(self.seed)
         while True:
             tokens = generator.integers(0, self.model.vocab_size, (self.rows, self.seq_len + 1))
+            if self.document_tokens is not None:
+                tokens[generator.random(tokens.shape) < 1 / self.document_tokens] = END_OF_TEXT
             yield tokens[:, :-1].copy(), tokens[:, 1:].copy()
 
 

@@ -54,17 +54,18 @@ class ComputeConfig(Section):
         description="Type of matrix products; weights and moments stay fp32. auto = by rule from "
         "the device, frozen at the run's first start.",
     )
-    attention: Literal["auto", "plain", "sdpa", "cudnn", "flash", "efficient"] = Field(
+    attention: Literal["auto", "plain", "sdpa", "cudnn", "flash", "flash3", "efficient"] = Field(
         default="auto",
         description="Attention path: plain = matmul and softmax; sdpa = torch chooses; cudnn, "
-        "flash, efficient = that kernel or an error; auto = by rule on a CPU, the faster one of "
-        "cudnn and flash as timed on a card, frozen at first start.",
+        "flash, flash3 (FlashAttention 3's package), efficient = that kernel or an error; auto = "
+        "by rule on a CPU, the fastest of cudnn, flash and flash3 as timed on a card, frozen at "
+        "first start.",
     )
     document_masking: bool = Field(
         default=False,
         description="In training a token looks at its own document only, which begins with "
-        "<|endoftext|>; by a mask, which a card's fast kernels do not take: attention=auto is "
-        "efficient then.",
+        "<|endoftext|>: flash and flash3 read each by itself, which costs no memory, cudnn cannot, "
+        "the others take a mask over whole rows.",
     )
     compile: Literal["auto", "off", "block", "model"] = Field(
         default="auto",
@@ -131,14 +132,30 @@ class ComputeConfig(Section):
         description="Round to FP8 and multiply in fp32, on any device: slow, to try what the "
         "rounding does to a loss.",
     )
-    flash_attention_3: Literal[False] = Field(
-        default=False, description="FlashAttention 3's own package; only false in this version."
+    flash_attention_3: Literal["auto", True, False] = Field(
+        default="auto",
+        description="FlashAttention 3's package (module flash_attn_interface, Hopper cards): auto "
+        "= attention=auto times it with the other kernels where it is installed; true = it or an "
+        "error; false = not even tried. Frozen at first start.",
     )
     zero1: bool = Field(
         default=False,
         description="Share the optimizer's state and work out among torchrun's processes (ZeRO-1): "
         "each holds and moves its part.",
     )
+
+    @model_validator(mode="after")
+    def _kernel_and_its_switch_agree(self) -> ComputeConfig:
+        if self.flash_attention_3 is True and self.attention not in ("auto", "flash3"):
+            refuse(
+                [
+                    f"flash_attention_3 is true, but attention is {self.attention}; set attention="
+                    "auto, or flash_attention_3=auto"
+                ]
+            )
+        if self.flash_attention_3 is False and self.attention == "flash3":
+            refuse(["attention is flash3, but flash_attention_3 is false; set it to auto"])
+        return self
 
     def checkpointed_blocks(self, layers: int) -> int:
         """Return how many of a model's blocks are recomputed; an open share is all of them."""

@@ -39,6 +39,19 @@ class StepRows:
         """Return rows without padding, as many on each of the ranks, that begin no document."""
         return cls(inputs, targets, np.zeros(inputs.shape, dtype=np.bool_), ranks * inputs.size)
 
+    def bounds(self, rows: slice) -> npt.NDArray[np.int32]:
+        """Return where documents begin in these rows laid end to end, and their end.
+
+        (documents + 1,). One begins with every row, at every `<|endoftext|>` and at `starts`; the
+        padding between two counts as one.
+        """
+        ends = self.inputs[rows] == END_OF_TEXT
+        padding = ends & (self.targets[rows] == IGNORED)
+        begins = ends | self.starts[rows]
+        begins[:, 1:] &= ~(padding[:, 1:] & padding[:, :-1])
+        begins[:, 0] = True
+        return np.append(np.flatnonzero(begins), begins.size).astype(np.int32)
+
 
 class StageLoader:
     """Reads the batches of one stage.

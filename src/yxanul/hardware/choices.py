@@ -26,7 +26,14 @@ _CPU_MICRO_BATCH_TOKENS = 2048
 # compiled, no checkpointing: yxanul.plan.memory). A card is then tried (yxanul.train.probes).
 _ACTIVATION_BYTES = 44
 _FP8_CAPABILITY = (8, 9)
-_UNMASKED = ("cudnn", "flash")  # kernels that are fast because they know one mask, the causal one
+_HOPPER = (9, 0)
+FLASH3_MODULE = "flash_attn_interface"
+"""The module of FlashAttention 3 (arXiv 2407.08608); the package flash-attn is version 2."""
+MASKLESS = ("flash", "flash3")
+"""Attention paths that read each document of a row by itself."""
+_HALF_ONLY = ("cudnn", *MASKLESS)  # kernels without a form for fp32
+CARD_PATHS = (*_HALF_ONLY, "efficient")
+"""Attention paths that pin a kernel of a card."""
 PLAIN_UP_TO = 1024
 """Tokens: the longest sequence for which plain attention is taken on a CPU."""
 # Longer chunks are faster on a card and hold more logits: 0.8 GB in bf16 (docs/performance.md).
@@ -67,7 +74,7 @@ def freeze_compute(
     What this device cannot do is a `UsageError`.
     """
     settled = settle_compute(compute, device, longest_seq_len=longest_seq_len)
-    _refuse_impossible(compute, device, precision=settled.precision)
+    _refuse_impossible(settled, device)
     micro_batch = compute.micro_batch_tokens or _micro_batch_tokens(
         device, model, parameters=parameters
     )
@@ -82,13 +89,19 @@ def settle_compute(
     attention: str = compute.attention
     if attention == "auto":
         attention = attention_by_rule(device, precision, longest_seq_len=longest_seq_len)
-        if compute.document_masking and attention in _UNMASKED:
-            attention = "efficient"
+        if compute.document_masking and attention == "cudnn":
+            attention = "flash"
+        if compute.flash_attention_3 is True:
+            attention = "flash3"
+    version_3: str | bool = compute.flash_attention_3
+    if version_3 == "auto":
+        version_3 = attention == "flash3"
     chunk = compute.loss_chunk_tokens or _LOSS_CHUNK_TOKENS[device.type]
     return compute.model_copy(
         update={
             "precision": precision,
             "attention": attention,
+            "flash_attention_3": version_3,
             "compile": compile_by_rule(device) if compute.compile == "auto" else compute.compile,
             "loss_chunk_tokens": chunk,
             "threads": compute.threads or cores_per_process(),
@@ -98,19 +111,30 @@ def settle_compute(
     )
 
 
-def attention_obstacle(
-    attention: str, device: torch.device, *, precision: str, document_masking: bool = False
-) -> str | None:
-    """Return why this attention path cannot run here, and what to do; None: it can."""
-    if document_masking and attention in _UNMASKED:
-        return (
-            "takes no mask, and compute.document_masking is true; set compute.attention=auto or "
-            "compute.document_masking=false"
-        )
-    if attention in ("cudnn", "flash", "efficient") and device.type != "cuda":
+def attention_obstacle(compute: ComputeConfig, device: torch.device) -> str | None:
+    """Return why the attention path cannot run here in this precision, and what to do, or None."""
+    attention = compute.attention
+    obstacle = flash3_obstacle(device) if attention == "flash3" else None
+    if obstacle is not None:
+        return f"{obstacle}; set compute.flash_attention_3=auto and compute.attention=auto"
+    if attention in CARD_PATHS and device.type != "cuda":
         return "needs a CUDA card, and this machine has none; set compute.attention=auto"
-    if attention in ("cudnn", "flash") and precision == "fp32":
+    if attention in _HALF_ONLY and compute.precision == "fp32":
         return "has no fp32 form; set compute.attention=auto or compute.precision=bf16"
+    if attention == "cudnn" and compute.document_masking:
+        return (
+            "cannot keep documents apart, and compute.document_masking is true; set "
+            "compute.attention=auto or compute.document_masking=false"
+        )
+    return None
+
+
+def flash3_obstacle(device: torch.device) -> str | None:
+    """Return why FlashAttention 3 cannot run here; None: it can, if its module can be loaded."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) != _HOPPER:
+        return "runs on Hopper cards only (H100, H200), and this machine has none"
+    if find_spec(FLASH3_MODULE) is None:
+        return f"needs the module {FLASH3_MODULE}, which is not installed"
     return None
 
 
@@ -140,7 +164,7 @@ def attention_by_rule(device: torch.device, precision: str, *, longest_seq_len: 
         return "plain" if longest_seq_len <= PLAIN_UP_TO else "sdpa"
     if precision == "fp32":
         return "efficient"  # the only fused kernel that takes fp32
-    return "cudnn" if torch.cuda.get_device_capability(device) >= (9, 0) else "flash"
+    return "cudnn" if torch.cuda.get_device_capability(device) >= _HOPPER else "flash"
 
 
 def compile_by_rule(device: torch.device) -> str:
@@ -148,13 +172,8 @@ def compile_by_rule(device: torch.device) -> str:
     return "block" if device.type == "cuda" and compile_obstacle(device) is None else "off"
 
 
-def _refuse_impossible(compute: ComputeConfig, device: torch.device, *, precision: str) -> None:
-    obstacle = attention_obstacle(
-        compute.attention,
-        device,
-        precision=precision,
-        document_masking=compute.document_masking,
-    )
+def _refuse_impossible(compute: ComputeConfig, device: torch.device) -> None:
+    obstacle = attention_obstacle(compute, device)
     if obstacle is not None:
         raise UsageError(f"compute.attention={compute.attention} {obstacle}")
     if compute.fp8 in ("ffn", "blocks"):

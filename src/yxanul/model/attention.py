@@ -5,10 +5,11 @@ on a CPU it is about twice as fast as the flash kernel up to 1,024 tokens. The o
 scaled dot product attention with a pinned kernel. Which one a run uses is decided once, by
 `yxanul.hardware`, and frozen; nothing here falls back. Generation has `cached_attention`.
 
-What a query may not look at is what comes after it, or, where rows hold several documents and each
-is to see itself only, what `hidden` says: (batch, 1, queries, keys) bool.
+What a query may not look at is what comes after it and, where rows hold several documents and each
+is to see itself only, what lies in others. `document_layout` says how a path is told of them.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Protocol
 
@@ -17,56 +18,82 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from yxanul.model.flash import as_bounds, flash_attention, use_version
+
 
 class Attention(Protocol):
     """(batch, heads, seq, head_dim) three times -> (batch, heads, seq, head_dim)."""
 
-    def __call__(self, q: Tensor, k: Tensor, v: Tensor, *, hidden: Tensor | None = None) -> Tensor:
-        """Attend to all keys up to each query's place, or to all that are not hidden."""
+    def __call__(
+        self, q: Tensor, k: Tensor, v: Tensor, *, documents: Tensor | None = None
+    ) -> Tensor:
+        """Attend to all keys up to each query's place, within its document where they are told."""
 
 
+_FLASH = {"flash": 2, "flash3": 3}
 _KERNELS = {
     "cudnn": SDPBackend.CUDNN_ATTENTION,
-    "flash": SDPBackend.FLASH_ATTENTION,
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
 }
-
-PATHS = ("plain", "sdpa", *_KERNELS)
+PATHS = ("plain", "sdpa", *_KERNELS, *_FLASH)
+Layout = Callable[[Tensor, torch.Size], Tensor]
+"""(bounds of documents, (batch, seq) of their rows) -> what a path takes as `documents`."""
 
 
 def attention_path(name: str) -> Attention:
-    """Return the attention function called `name`, one of `PATHS`."""
+    """Return the attention function of that name.
+
+    The last of flash and flash3 that was asked for is what both are in this process. flash3 that
+    cannot be loaded is an `ImportError`, an `OSError` or a `RuntimeError`.
+    """
     if name == "plain":
         return plain_attention
     if name == "sdpa":
         return _sdpa
+    if name in _FLASH:
+        use_version(_FLASH[name])
+        return flash_attention
     kernel = _KERNELS[name]
 
-    def pinned(q: Tensor, k: Tensor, v: Tensor, *, hidden: Tensor | None = None) -> Tensor:
+    def pinned(q: Tensor, k: Tensor, v: Tensor, *, documents: Tensor | None = None) -> Tensor:
         with sdpa_kernel([kernel]):
-            return _sdpa(q, k, v, hidden=hidden)
+            return _sdpa(q, k, v, documents=documents)
 
     return pinned
 
 
-def plain_attention(q: Tensor, k: Tensor, v: Tensor, *, hidden: Tensor | None = None) -> Tensor:
-    """Softmax attention by two matrix products; scores are (batch, heads, seq, seq)."""
+def document_layout(name: str) -> Layout:
+    """Return how the attention path of that name is told of documents: by their bounds or a mask.
+
+    The bounds, (documents + 1,) int32, are where each begins in the rows laid end to end, and their
+    end.
+    """
+    return (lambda bounds, _: as_bounds(bounds)) if name in _FLASH else hidden_of_others
+
+
+def plain_attention(q: Tensor, k: Tensor, v: Tensor, *, documents: Tensor | None = None) -> Tensor:
+    """Softmax attention by two matrix products; scores are (batch, heads, seq, seq).
+
+    `documents`, (batch, 1, seq, seq) bool, are what is not looked at.
+    """
     scores = (q @ k.transpose(-2, -1)) * q.size(-1) ** -0.5
-    if hidden is None:
+    if documents is None:
         scores = scores + _causal_bias(q.size(-2), dtype=q.dtype, device=q.device)
     else:
-        scores = scores.masked_fill(hidden, float("-inf"))
+        scores = scores.masked_fill(documents, float("-inf"))
     return torch.softmax(scores, dim=-1) @ v
 
 
-def hidden_of_others(documents: Tensor) -> Tensor:
+def hidden_of_others(bounds: Tensor, shape: torch.Size) -> Tensor:
     """Return what no query may look at in rows of several documents, (batch, 1, seq, seq) bool.
 
-    documents (batch, seq) are the number of each token's document in its row.
+    bounds are as `document_layout` says, shape is (batch, seq).
     """
-    seq = documents.size(1)
-    others = documents.unsqueeze(2) != documents.unsqueeze(1)
-    later = torch.ones(seq, seq, dtype=torch.bool, device=documents.device).triu(1)
+    begins = torch.zeros(shape.numel(), dtype=torch.int32, device=bounds.device)
+    begins[bounds[:-1].long()] = 1
+    number = begins.cumsum(0).view(shape)
+    others = number.unsqueeze(2) != number.unsqueeze(1)
+    later = torch.ones(shape[1], shape[1], dtype=torch.bool, device=bounds.device).triu(1)
     return (others | later).unsqueeze(1)
 
 
@@ -92,10 +119,10 @@ def cached_attention(q: Tensor, k: Tensor, v: Tensor, *, is_hidden: Tensor | Non
     return out.view(q.shape)
 
 
-def _sdpa(q: Tensor, k: Tensor, v: Tensor, *, hidden: Tensor | None = None) -> Tensor:
-    if hidden is None:
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, *, documents: Tensor | None = None) -> Tensor:
+    if documents is None:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=~hidden)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=~documents)
 
 
 @lru_cache(maxsize=16)

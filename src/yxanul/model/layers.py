@@ -87,7 +87,7 @@ class SelfAttention(nn.Module):
         self.rotary = rotary
         self.attention = attention
 
-    def forward(self, x: Tensor, *, hidden: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, *, documents: Tensor | None = None) -> Tensor:
         """(batch, seq, hidden) -> (batch, seq, hidden)."""
         batch, seq, _ = x.shape
         projections = (self.q_proj, self.k_proj, self.v_proj)
@@ -100,7 +100,7 @@ class SelfAttention(nn.Module):
         if self.kv_heads != self.heads:
             repeats = self.heads // self.kv_heads
             k, v = k.repeat_interleave(repeats, 1), v.repeat_interleave(repeats, 1)
-        out = self.attention(q, k, v, hidden=hidden)
+        out = self.attention(q, k, v, documents=documents)
         mixed: Tensor = self.o_proj(out.transpose(1, 2).reshape(batch, seq, -1))
         return mixed
 
@@ -131,11 +131,11 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = GatedMLP(config)
 
-    def forward(self, x: Tensor, *, hidden: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, *, documents: Tensor | None = None) -> Tensor:
         """(batch, seq, hidden) -> (batch, seq, hidden).
 
-        What `hidden` says, (batch, 1, seq, seq) bool, is not looked at.
+        `documents` are as `document_layout` lays them out; None: a row is one.
         """
-        attended: Tensor = x + self.self_attn(self.input_layernorm(x), hidden=hidden)
+        attended: Tensor = x + self.self_attn(self.input_layernorm(x), documents=documents)
         out: Tensor = attended + self.mlp(self.post_attention_layernorm(attended))
         return out

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from yxanul.config.schema import ModelConfig
-from yxanul.config.tokens import END_OF_TEXT, IGNORED
-from yxanul.model.attention import attention_path, hidden_of_others
+from yxanul.config.tokens import IGNORED
+from yxanul.model.attention import attention_path, document_layout
 from yxanul.model.fp8 import use_fp8
 from yxanul.model.initialisation import initialise
 from yxanul.model.layers import Block, RMSNorm, Rotary
@@ -40,7 +40,7 @@ class Transformer(nn.Module):
         self.compute_dtype = compute_dtype
         self.loss_chunk_tokens = loss_chunk_tokens
         self.checkpointed_blocks = checkpointed_blocks
-        self.mask_documents = mask_documents
+        self.document_layout = document_layout(attention) if mask_documents else None
         rotary = Rotary(config.head_dim, config.max_position_embeddings, theta=config.rope_theta)
         path = attention_path(attention)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
@@ -67,15 +67,15 @@ class Transformer(nn.Module):
             return cls(config, **options)  # type: ignore[arg-type]
 
     def forward(
-        self, tokens: Tensor, targets: Tensor | None = None, *, starts: Tensor | None = None
+        self, tokens: Tensor, targets: Tensor | None = None, *, bounds: Tensor | None = None
     ) -> Tensor:
         """Return hidden states (batch, seq, hidden), or with targets the loss.
 
         The loss is the sum of nats, 0-D fp32. tokens and targets are (batch, seq) int64; targets
-        equal to -100 are ignored. Where documents are masked from each other, one begins at every
-        `<|endoftext|>` and wherever `starts`, (batch, seq) bool, says so.
+        equal to -100 are ignored. Where documents are masked from each other, `bounds` say where
+        they begin (`StepRows.bounds`); without them a row is one document.
         """
-        hidden = self.hidden_states(tokens, starts=starts)
+        hidden = self.hidden_states(tokens, bounds=bounds)
         if targets is None:
             return hidden
         return chunked_cross_entropy(
@@ -85,13 +85,15 @@ class Transformer(nn.Module):
             chunk_tokens=self.loss_chunk_tokens,
         )
 
-    def hidden_states(self, tokens: Tensor, *, starts: Tensor | None = None) -> Tensor:
+    def hidden_states(self, tokens: Tensor, *, bounds: Tensor | None = None) -> Tensor:
         """(batch, seq) -> (batch, seq, hidden) after the final norm, in the compute type."""
         x = self.embed_tokens(tokens).to(self.compute_dtype)
         x = x * torch.tensor(math.sqrt(self.config.hidden_size), dtype=x.dtype)
         if torch.is_grad_enabled():
-            hidden = self._other_documents(tokens, starts) if self.mask_documents else None
-            x = self.trunk(x, hidden)
+            documents = None
+            if self.document_layout is not None and bounds is not None:
+                documents = self.document_layout(bounds, tokens.shape)
+            x = self.trunk(x, documents)
         else:
             # Each document is scored alone, so there is nothing to mask. Rows have many lengths,
             # and a compiled graph for each would cost more than it saves.
@@ -100,14 +102,10 @@ class Transformer(nn.Module):
             x = self.norm.forward(x)
         return x
 
-    def _other_documents(self, tokens: Tensor, starts: Tensor | None) -> Tensor:
-        begins = tokens == END_OF_TEXT
-        return hidden_of_others((begins if starts is None else begins | starts).cumsum(1))
-
-    def run_blocks(self, x: Tensor, hidden: Tensor | None = None) -> Tensor:
+    def run_blocks(self, x: Tensor, documents: Tensor | None = None) -> Tensor:
         """Pass (batch, seq, hidden) through all blocks and the final norm.
 
-        What `hidden` says, (batch, 1, seq, seq) bool, is not looked at.
+        `documents` are as `document_layout` lays them out; None: a row is one.
         """
         # The first ones: their turn in the backward pass comes when the others have freed theirs.
         for number, block in enumerate(self.layers):
@@ -115,10 +113,10 @@ class Transformer(nn.Module):
                 # Nothing in a block is drawn at random, so no generator need be kept and set back,
                 # which takes the host's time for every block.
                 x = checkpoint(
-                    block, x, hidden=hidden, use_reentrant=False, preserve_rng_state=False
+                    block, x, documents=documents, use_reentrant=False, preserve_rng_state=False
                 )
             else:
-                x = block(x, hidden=hidden)
+                x = block(x, documents=documents)
         normed: Tensor = self.norm(x)
         return normed
 

@@ -42,11 +42,11 @@ class DeepSpeedReplica:
         self._device = device
 
     def accumulate(
-        self, tokens: Tensor, targets: Tensor, *, starts: Tensor, scale: float, last: bool
+        self, tokens: Tensor, targets: Tensor, *, bounds: Tensor, scale: float, last: bool
     ) -> Tensor:
         """Add the gradients of a micro-batch; they are exchanged once, with the last."""
         self._engine.set_gradient_accumulation_boundary(last)
-        nats: Tensor = self._engine(tokens, targets, starts=starts)
+        nats: Tensor = self._engine(tokens, targets, bounds=bounds)
         self._engine.backward(nats * scale, scale_wrt_gas=False)
         return nats.detach()
 

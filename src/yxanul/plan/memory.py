@@ -139,9 +139,15 @@ def layer_bytes(model: ModelConfig, compute: ComputeConfig, *, seq_len: int) -> 
     else:
         values = queries + 2 * keys if keys == queries else 2 * queries  # or repeated
         attention = size * (2 * queries + keys + values) + FP32_BYTES * heads
-        if compute.document_masking and not fused:
+        if _has_mask(compute) and not fused:
             attention += size * seq_len  # each layer's own mask, as a bias
     return 2 * norm + attention + size * inner * (3 if fused else 4)
+
+
+def _has_mask(compute: ComputeConfig) -> bool:
+    """Return whether documents are kept apart by a mask: FlashAttention reads each by itself."""
+    maskless = ("flash", "flash3") if compute.precision == "fp32" else ("flash", "flash3", "auto")
+    return compute.document_masking and compute.attention not in maskless
 
 
 def _size(compute: ComputeConfig) -> int:
@@ -242,7 +248,7 @@ class _Instants:
         model, optimization, update = self.model, self.optimization, self.update
         count, size = parameter_count(model), _size(optimization.compute)
         # The input of the first block and of the final norm; one mask of bytes for all layers.
-        mask = update.seq_len if optimization.compute.document_masking else 0
+        mask = update.seq_len if _has_mask(optimization.compute) else 0
         around = update.tokens * (2 * size * model.hidden_size + mask)
         there = count.total if update.accumulates else 0
         if update.processes == 1 and not update.accumulates:

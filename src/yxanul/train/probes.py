@@ -16,7 +16,7 @@ import torch
 from yxanul.config.schema import ComputeConfig, ModelConfig, OptimizationConfig, RunConfig
 from yxanul.data.loader import StepRows
 from yxanul.errors import UsageError
-from yxanul.hardware.choices import fp8_obstacle
+from yxanul.hardware.choices import flash3_obstacle, fp8_obstacle
 from yxanul.hardware.device import memory_bytes
 from yxanul.optim.optimizers import LearningRates
 from yxanul.parallel.processes import ALONE, Processes
@@ -28,7 +28,8 @@ from yxanul.train.step import StepResult, train_step
 from yxanul.train.timing import attention_ms, milliseconds
 
 Agree = Callable[[bool], bool]
-_KERNELS = ("cudnn", "flash")
+KERNELS = ("cudnn", "flash", "flash3", "efficient")
+"""Attention kernels that a card may end up with; what cannot run is not timed."""
 _FP8_PARTS = ("off", "ffn", "blocks")
 _WORTH = 1.03  # FP8 rounds every product: less than 3 % of speed is not worth it
 
@@ -43,15 +44,11 @@ def probe_card(
     found = config.optimization.compute
     if machine.device.type != "cuda":
         return found
-    if wish.attention == "auto" and found.precision == "bf16" and not found.document_masking:
-        kernel = fastest_kernel(
-            config.model,
-            seq_len=seq_len,
-            device=machine.device,
-            processes=machine.processes,
-            say=machine.progress.say,
-        )
-        found = found.model_copy(update={"attention": kernel})
+    candidates = candidate_kernels(wish, found, device=machine.device)
+    if len(candidates) > 1:
+        kernel = fastest_kernel(candidates, config.model, seq_len=seq_len, machine=machine)
+        version_3 = kernel == "flash3"
+        found = found.model_copy(update={"attention": kernel, "flash_attention_3": version_3})
     if wish.micro_batch_tokens is None:
         tokens = _micro_batch(found, config, seq_len=seq_len, machine=machine)
         found = found.model_copy(update={"micro_batch_tokens": tokens})
@@ -64,28 +61,39 @@ def probe_card(
     return found
 
 
+def candidate_kernels(
+    wish: ComputeConfig, found: ComputeConfig, *, device: torch.device
+) -> tuple[str, ...]:
+    """Return the attention kernels that are worth timing where `wish` leaves the choice open.
+
+    Without a choice it is the one of `found`.
+    """
+    if wish.attention != "auto" or wish.flash_attention_3 is True or found.precision != "bf16":
+        return (found.attention,)
+    kernels = ["flash"] if found.document_masking else ["cudnn", "flash"]
+    if wish.flash_attention_3 == "auto" and flash3_obstacle(device) is None:
+        kernels.append("flash3")
+    return tuple(kernels)
+
+
 def fastest_kernel(
-    shape: ModelConfig,
-    *,
-    seq_len: int,
-    device: torch.device,
-    processes: Processes,
-    say: Callable[[str], None],
+    names: Sequence[str], shape: ModelConfig, *, seq_len: int, machine: Machine
 ) -> str:
     """Return the attention kernel that is fastest, forward and backward, on the main process' card.
 
     One that cannot run is told and left out; efficient is what runs everywhere.
     """
+    device, say, processes = machine.device, machine.progress.say, machine.processes
     times: dict[str, float] = {}
-    for name in _KERNELS:
+    for name in names:
         try:
             times[name] = attention_ms(name, shape, seq_len=seq_len, device=device)[1]
-        except RuntimeError as error:
-            say(f"attention kernel {name}: {str(error).splitlines()[0]}")
+        except (ImportError, OSError, RuntimeError) as error:
+            say(f"attention kernel {name}: {next(iter(str(error).splitlines()), repr(error))}")
     told = ", ".join(f"{name} {ms:.2f} ms" for name, ms in times.items()) or "efficient is taken"
     say(f"attention over {seq_len:,} tokens, forward and backward: {told}")
     best = min(times, key=times.__getitem__) if times else "efficient"
-    return _of_main(best, (*_KERNELS, "efficient"), processes=processes, device=device)
+    return _of_main(best, KERNELS, processes=processes, device=device)
 
 
 def largest_that_fits(

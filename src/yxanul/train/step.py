@@ -66,15 +66,13 @@ def measure_step(engine: Engine, batch: StepRows) -> StepResult:
     # The replica averages the gradients of the ranks, which may hold unequal amounts of padding.
     scale = planted("step.scale", world_size / batch.counted)
     total = torch.zeros((), dtype=torch.float64, device=engine.device)
-    inputs, targets, begins = (
-        _brought(part, engine.device) for part in (batch.inputs, batch.targets, batch.starts)
-    )
+    inputs, targets = (_brought(part, engine.device) for part in (batch.inputs, batch.targets))
     for start in starts:
         span = slice(start, start + micro_batch)
         total += engine.replica.accumulate(
             inputs[span],
             targets[span],
-            starts=begins[span],
+            bounds=_brought(batch.bounds(span), engine.device),
             scale=scale,
             last=start == starts[-1],
         )

@@ -3,6 +3,8 @@
 from yxanul.config.schema import ComputeConfig
 from yxanul.hardware.choices import (
     BF16_FLAGS,
+    CARD_PATHS,
+    MASKLESS,
     PLAIN_UP_TO,
     attention_by_rule,
     attention_obstacle,
@@ -17,7 +19,8 @@ _PATHS = {
     "plain": "two matrix products and a softmax",
     "sdpa": "torch's scaled dot product attention, kernel left to torch",
     "cudnn": "torch's scaled dot product attention, cuDNN's kernel or an error",
-    "flash": "torch's scaled dot product attention, its flash kernel or an error",
+    "flash": "torch's FlashAttention 2 or an error",
+    "flash3": "FlashAttention 3's package or an error",
     "efficient": "torch's scaled dot product attention, its memory-efficient kernel or an error",
 }
 # A difference between two short measurements on a machine in use means nothing below this.
@@ -60,12 +63,7 @@ def _measured(case: Case) -> str:
 def attention(case: Case) -> Feature:
     """The attention path of training."""
     compute, stages = case.optimization.compute, case.stages
-    obstacle = attention_obstacle(
-        compute.attention,
-        case.device,
-        precision=compute.precision,
-        document_masking=compute.document_masking,
-    )
+    obstacle = attention_obstacle(compute, case.device)
     if obstacle is not None:
         return Feature("attention", "unavailable", obstacle, choice=compute.attention, asked=True)
     lengths = [phase.seq_len for s in stages for phase in s.training.seq_len_curriculum]
@@ -84,11 +82,11 @@ def attention(case: Case) -> Feature:
 
 def kernels(case: Case) -> Feature:
     """The attention kernels that can be pinned on a card."""
-    name, names = "pinned attention kernel", "cudnn, flash or efficient"
+    name, names = "pinned attention kernel", "cudnn, flash, flash3 or efficient"
     chosen = case.optimization.compute.attention
     if case.device.type != "cuda":
         return Feature(name, "unavailable", f"compute.attention={names} needs a CUDA card")
-    if chosen in ("cudnn", "flash", "efficient"):
+    if chosen in CARD_PATHS:
         return Feature(name, "active", "pinned: another kernel is an error", choice=chosen)
     return Feature(name, "available", f"compute.attention pins {names}")
 
@@ -119,9 +117,12 @@ def chunked_loss(case: Case) -> Feature:
 def document_masking(case: Case) -> Feature:
     """Rows of several documents, each of which sees itself only."""
     if not case.optimization.compute.document_masking:
-        why = "compute.document_masking=true lets a token look at its own document only, by a mask"
+        why = "compute.document_masking=true lets a token look at its own document only"
         return Feature("document masking", "available", why)
-    why = "a token looks at its own document only, by a mask over whole rows"
+    how = "by a mask over whole rows"
+    if case.optimization.compute.attention in MASKLESS:
+        how = "each is read by itself, without a mask"
+    why = f"a token looks at its own document only: {how}"
     return Feature("document masking", "active", why, asked=True)
 
 

@@ -6,9 +6,7 @@ Each says what this version does about the package, not only whether it is there
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-import torch
-
-from yxanul.hardware.choices import fp8_obstacle
+from yxanul.hardware.choices import FLASH3_MODULE, flash3_obstacle, fp8_obstacle
 from yxanul.hardware.feature import Case, Feature
 
 
@@ -37,15 +35,21 @@ def fp8(case: Case) -> Feature:
 
 def flash_attention_3(case: Case) -> Feature:
     """FlashAttention 3's own package, which is not the package flash-attn."""
-    there = "is" if find_spec("flash_attn_interface") is not None else "is not"
-    card = "the card is a" if _capability(case.device) == (9, 0) else "there is no"
-    why = (
-        f"compute.flash_attention_3 only knows false in this version; its module "
-        f"flash_attn_interface {there} installed, and {card} Hopper (H100, H200). The "
-        f"package flash-attn is FlashAttention 2 ({installed('flash-attn')}), a kernel that "
-        "torch has itself: compute.attention=flash"
-    )
-    return Feature("FlashAttention 3", "unavailable", why)
+    name, compute = "FlashAttention 3", case.optimization.compute
+    asked = compute.attention == "flash3"
+    obstacle = flash3_obstacle(case.device)
+    if obstacle is not None:
+        there = "is" if find_spec(FLASH3_MODULE) is not None else "is not"
+        why = (
+            f"it {obstacle}; {FLASH3_MODULE} {there} installed. The package flash-attn is "
+            f"FlashAttention 2 ({installed('flash-attn')}), which torch has itself: "
+            "compute.attention=flash"
+        )
+        return Feature(name, "unavailable", why, asked=asked)
+    if asked:
+        return Feature(name, "active", f"{FLASH3_MODULE}, through torch", asked=True)
+    why = "compute.flash_attention_3=auto times it with the other kernels at the first start"
+    return Feature(name, "available", why)
 
 
 def apex(_case: Case) -> Feature:
@@ -91,8 +95,3 @@ def liger(_case: Case) -> Feature:
         f"({installed('liger-kernel')}, and its kernels run on cards only)"
     )
     return Feature("Liger kernels", "unavailable", why)
-
-
-def _capability(device: torch.device) -> tuple[int, int]:
-    """Return the card's compute capability; (0, 0) for a CPU."""
-    return torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0)
