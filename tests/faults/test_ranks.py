@@ -67,6 +67,19 @@ def test_who_waits_for_a_rank_that_hangs_tells_where_and_leaves_with_11(world):
     world.finish("run", "run")
 
 
+@pytest.mark.fault(25)
+def test_who_waits_for_a_part_of_a_score_that_never_comes_leaves_with_11(world):
+    words = world.command("run", "run", "--set", "watch.hang_s=3")[3:]
+    process = start([str(Path(__file__).with_name("hanging_rank.py")), *words])
+    _, told = process.communicate(timeout=180)
+    assert process.returncode != 0
+    record = world.exit_record("run")
+    assert record["code"] == 11, told
+    assert "another rank's part of a score did not end within" in record["reason"]
+    assert "all_gather_object" in (world.root / "run" / "stacks-rank0.txt").read_text()
+    world.finish("run", "run")
+
+
 def stubborn(world: World, fault: str, *more: str) -> tuple[int, str]:
     """Start two ranks whose group does not end after an error; return the code and the words."""
     words = world.command("run", "run", *more)[3:]

@@ -6,7 +6,9 @@ of it hands out. The others do their part of each until they are told that there
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +45,8 @@ class SharedWork:
     jobs: Mapping[str, Job]
     processes: Processes
     device: torch.device
+    waiting: Callable[[float], AbstractContextManager[object]] = nullcontext
+    """Watches a wait for the others' parts, given the seconds that the own one took."""
 
     def do(self, job: str, items: Sequence[Any], **options: Any) -> list[Any]:
         """Return the answers to all items; the main rank's call, while the others `help`.
@@ -85,13 +89,15 @@ class SharedWork:
         own = asked.items[self.processes.rank :: self.processes.world_size]
         part: list[Any] | _Failure
         own_error: Exception | None = None
+        begin = time.monotonic()
         try:
             part = self.jobs[asked.job](own, **asked.options) if own else []
         except Exception as error:  # noqa: BLE001  (told to all: a rank less would hang them)
             told = error if isinstance(error, YxanulError) else f"{type(error).__name__}: {error}"
             part, own_error = _Failure(told), error
         parts: list[Any] = [None] * self.processes.world_size
-        dist.all_gather_object(parts, part)
+        with self.waiting(time.monotonic() - begin):
+            dist.all_gather_object(parts, part)
         return parts, own_error
 
     def _named(self, error: YxanulError | str, rank: int) -> YxanulError:

@@ -6,8 +6,8 @@ A batch then holds other rows than on one rank, which may round otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,9 @@ class Answering:
         *,
         processes: Processes,
         device: torch.device,
+        waiting: Callable[[float], AbstractContextManager[object]] = nullcontext,
     ) -> None:
+        """Answer with `model`; `waiting` is that of `SharedWork`."""
         self._model = model
         self._tokenizer = tokenizer
         self._processes = processes
@@ -43,7 +45,7 @@ class Answering:
             "likelihoods": self._weigh,
             "texts": self._write,
         }
-        self._work = SharedWork(jobs, processes, device)
+        self._work = SharedWork(jobs, processes, device, waiting)
 
     @property
     def copies(self) -> int:

@@ -74,6 +74,7 @@ def build_session(
     tokenizer = load_tokenizer()
     limit = math.inf if request.max_steps is None else active[0].first_step + request.max_steps
     mirroring = _mirroring(config, folder, machine=machine)
+    watchdog = _watchdog(config, folder, machine=machine)
     return Session(
         config=config,
         folder=folder,
@@ -84,10 +85,16 @@ def build_session(
         model=model,
         engine=engine,
         tokenizer=tokenizer,
-        answering=Answering(model, tokenizer, processes=machine.processes, device=machine.device),
+        answering=Answering(
+            model,
+            tokenizer,
+            processes=machine.processes,
+            device=machine.device,
+            waiting=watchdog.waiting,
+        ),
         scorer=Scorer(folder.scores, held_out),
         skills=_skills(active, limit, corpus=corpus, folder=folder, machine=machine),
-        watchdog=_watchdog(config, folder, machine=machine),
+        watchdog=watchdog,
         vigil=Vigil(config.optimization.numerics),
         mirroring=mirroring,
         saver=Saver(

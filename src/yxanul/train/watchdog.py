@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,7 @@ class _Watched:
     what: str
     since: float
     """time.monotonic() of its beginning, moved on by the time that the process stood still."""
+    at_least_s: float
 
 
 class Watchdog:
@@ -64,10 +65,13 @@ class Watchdog:
         self._closed.set()
 
     @contextmanager
-    def watching(self, kind: str, what: str = "") -> Iterator[None]:
-        """Watch the block: one of a kind, which may be told more exactly."""
-        before, self._watched = self._watched, _Watched(kind, what or kind, time.monotonic())
-        watched = self._watched
+    def watching(self, kind: str, what: str = "", *, at_least_s: float = 0.0) -> Iterator[None]:
+        """Watch the block: one of a kind, which may be told more exactly.
+
+        `at_least_s` seconds it may take in any case.
+        """
+        watched = _Watched(kind, what or kind, time.monotonic(), at_least_s)
+        before, self._watched = self._watched, watched
         try:
             yield
         finally:
@@ -75,12 +79,17 @@ class Watchdog:
             took = time.monotonic() - watched.since
             self._longest_s[kind] = max(took, self._longest_s.get(kind, 0.0))
 
-    def _limit_s(self, kind: str) -> float:
-        """Return the seconds that one of a kind may take."""
+    def waiting(self, own_s: float) -> AbstractContextManager[None]:
+        """Watch the wait for other ranks' parts of a work whose own part took so many seconds."""
+        return self.watching("another rank's part of a score", at_least_s=own_s * _PATIENCE)
+
+    def _limit_s(self, watched: _Watched) -> float:
+        """Return the seconds that it may take."""
         assert self._hang_s is not None  # asked for by the thread alone
-        if kind not in self._longest_s:
-            return self._hang_s * _FIRST_PATIENCE
-        return max(self._hang_s, self._longest_s[kind] * _PATIENCE)
+        longest = self._longest_s.get(watched.kind)
+        if longest is None:
+            return max(self._hang_s * _FIRST_PATIENCE, watched.at_least_s)
+        return max(self._hang_s, longest * _PATIENCE, watched.at_least_s)
 
     def _look(self) -> None:
         assert self._hang_s is not None
@@ -93,7 +102,7 @@ class Watchdog:
                 self._say(f"this process stood still for {still_s:.0f} s, and goes on")
                 if watched is not None:
                     watched.since += still_s
-            elif watched is not None and now - watched.since > self._limit_s(watched.kind):
+            elif watched is not None and now - watched.since > self._limit_s(watched):
                 self._leave(watched, now)
 
     def _leave(self, watched: _Watched, now: float) -> None:
