@@ -50,6 +50,7 @@ EXCEPTIONS: dict[str, str] = {
     "arguments yxanul/model/attention.py::attention_path.pinned": "q, k, v, likewise",
     "arguments yxanul/model/attention.py::cached_attention": "q, k, v, likewise",
     "arguments yxanul/model/attention.py::_sdpa": "q, k, v, likewise",
+    "arguments yxanul/model/attention.py::_by_length": "q, k, v, likewise",
     "arguments yxanul/model/flash.py::flash_attention": "q, k, v, likewise",
     "arguments yxanul/model/flash.py::_within_documents": "q, k, v, likewise",
     "arguments yxanul/data/cluster/steps.py::TreatStep.run": "datatrove calls it so",

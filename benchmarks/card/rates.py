@@ -9,6 +9,7 @@ from torch import Tensor
 
 from benchmarks.card.section import Row, Work
 from yxanul.config.schema import ModelConfig
+from yxanul.hardware.choices import flash3_obstacle
 from yxanul.model.loss import chunked_cross_entropy
 from yxanul.train.timing import TIMED_TOKENS, attention_ms, milliseconds
 
@@ -59,6 +60,9 @@ def attention_kernels(shape: ModelConfig, device: torch.device) -> Iterator[tupl
                 continue  # its scores alone would fill the card
 
             def work(seq_len: int = seq_len, name: str = name) -> Row:
+                obstacle = flash3_obstacle(device) if name == "flash3" else None
+                if obstacle is not None:
+                    return {"not measured": obstacle}
                 forward, both = attention_ms(name, shape, seq_len=seq_len, device=device)
                 width = shape.num_attention_heads * shape.head_dim
                 causal = 6 * width * seq_len * TIMED_TOKENS

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from yxanul.model.flash import use_version
+
 Row = dict[str, Any]
 Work = Callable[[], Row]
 """Measures one row; the columns that name it are known before."""
@@ -64,6 +66,7 @@ class Report:
 def forget() -> None:
     """Free what a row held, and the graphs it compiled, so that rows do not touch each other."""
     torch.compiler.reset()
+    use_version(2)  # or peers would be timed with the other version of FlashAttention
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -8,15 +8,10 @@ import torch
 
 from tests.model.tiny import shape
 from yxanul.config.schema import ComputeConfig, OptimizationConfig
-from yxanul.hardware.choices import fp8_obstacle, freeze_compute
+from yxanul.hardware.choices import flash3_obstacle, fp8_obstacle, freeze_compute
 from yxanul.parallel.processes import ALONE
-from yxanul.train.probes import (
-    Trial,
-    candidate_kernels,
-    fastest_kernel,
-    trial_bytes,
-    update_ms,
-)
+from yxanul.train.kernels import candidate_kernels, fastest_kernel
+from yxanul.train.probes import Trial, trial_bytes, update_ms
 
 CARD = torch.device("cuda", 0)
 WORKSPACE = 2**27
@@ -58,14 +53,16 @@ def test_a_trial_beyond_the_card_is_infinite_and_leaves_none_behind():
     assert torch.cuda.memory_allocated(CARD) < WORKSPACE
 
 
-def test_the_fastest_kernel_is_one_of_the_pinned_and_its_time_is_told():
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_fastest_kernel_is_one_of_the_pinned_and_its_time_is_told(masked):
     told: list[str] = []
     voice = SimpleNamespace(say=told.append)
     machine = SimpleNamespace(device=CARD, processes=ALONE, progress=voice)
-    wish = ComputeConfig(precision="bf16")
-    names = candidate_kernels(wish, wish, device=CARD)
-    assert names[:2] == ("cudnn", "flash")
-    kernel = fastest_kernel(names, shape(), seq_len=512, machine=machine)
+    wish = ComputeConfig(precision="bf16", document_masking=masked)
+    names = candidate_kernels(wish, has_version_3=flash3_obstacle(CARD) is None)
+    assert "flash" in names
+    documents = 128 if masked else None
+    kernel = fastest_kernel(names, shape(), seq_len=512, machine=machine, document_tokens=documents)
     assert kernel in names
     assert "ms" in told[-1]
 

@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+import types
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -16,6 +18,7 @@ from yxanul.errors import UsageError
 from yxanul.hardware import choices
 from yxanul.hardware import device as device_room
 from yxanul.hardware.choices import (
+    FLASH3_MODULE,
     attention_obstacle,
     freeze_compute,
     pick_device,
@@ -24,8 +27,8 @@ from yxanul.hardware.choices import (
 from yxanul.hardware.device import cpu_flags, memory_bytes, most_held_bytes
 from yxanul.hardware.peak import gemm_flops
 from yxanul.parallel.processes import ALONE
-from yxanul.train import probes
-from yxanul.train.probes import candidate_kernels
+from yxanul.train import kernels
+from yxanul.train.machine import Machine
 
 CPU = torch.device("cpu")
 SRC = Path(__file__).parents[2] / "src"
@@ -77,7 +80,7 @@ def test_the_cores_are_shared_out_among_the_processes_of_a_machine(
     assert freeze(ComputeConfig(threads=7)).threads == 7
 
 
-@pytest.mark.parametrize(("longest", "path"), [(1024, "plain"), (1025, "sdpa")])
+@pytest.mark.parametrize(("longest", "path"), [(1024, "plain"), (1025, "by_length")])
 def test_a_cpu_multiplies_plainly_up_to_1024_tokens(longest, path):
     assert freeze(ComputeConfig(), longest_seq_len=longest).attention == path
 
@@ -100,8 +103,10 @@ def card(monkeypatch):
 
     def pretend(capability: tuple[int, int], *, package: bool) -> torch.device:
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
+        monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91900)
         found = object() if package else None
         monkeypatch.setattr(choices, "find_spec", lambda _name: found)
+        monkeypatch.setitem(sys.modules, FLASH3_MODULE, types.ModuleType("stand-in"))
         return torch.device("cuda", 0)
 
     return pretend
@@ -176,22 +181,62 @@ def test_a_switch_that_contradicts_the_kernel_is_refused(switch, kernel, said):
         ComputeConfig(flash_attention_3=switch, attention=kernel)
 
 
-def test_what_can_run_on_the_card_is_timed_and_nothing_else(card):
+def test_an_old_cudnn_is_not_taken(card, monkeypatch):
+    """Its kernel is wrong for rows that 128 does not divide, and scores have such."""
+    hopper = card((9, 0), package=False)
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91002)
+    assert settle(hopper).attention == "flash"
+    assert settle(hopper, attention="cudnn").attention == "cudnn"
+
+
+def test_a_package_for_another_cuda_is_one_sentence(card, monkeypatch, tmp_path):
     hopper = card((9, 0), package=True)
+    monkeypatch.delitem(sys.modules, FLASH3_MODULE)
+    path = tmp_path / f"{FLASH3_MODULE}.py"
+    path.write_text("raise ImportError('undefined symbol: _ZN3c104cuda9SetDevice')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    said = attention_obstacle(settle(hopper, flash_attention_3=True), hopper)
+    assert "cannot be loaded: undefined symbol: _ZN3c104cuda9SetDevice; set compute" in str(said)
 
-    def names(**wish) -> tuple[str, ...]:
-        asked = ComputeConfig(precision="bf16", **wish)
-        found = settle_compute(asked, hopper, longest_seq_len=512)
-        return candidate_kernels(asked, found, device=hopper)
 
-    assert names() == ("cudnn", "flash", "flash3")
-    assert names(flash_attention_3=False) == ("cudnn", "flash")
-    assert names(flash_attention_3=True) == ("flash3",)
-    assert names(document_masking=True) == ("flash", "flash3")
-    assert names(attention="efficient") == ("efficient",)
-    card((9, 0), package=False)
-    assert names() == ("cudnn", "flash")
-    assert names(document_masking=True) == ("flash",)
+@pytest.mark.parametrize(
+    ("wish", "has_version_3", "timed"),
+    [
+        ({}, True, ["cudnn", "flash", "flash3"]),
+        ({}, False, ["cudnn", "flash"]),
+        ({"flash_attention_3": False}, True, ["cudnn", "flash"]),
+        ({"document_masking": True}, True, ["flash", "flash3"]),
+        ({"document_masking": True}, False, ["flash"]),
+        ({"flash_attention_3": True}, True, []),
+        ({"attention": "efficient"}, True, []),
+        ({"precision": "fp32"}, True, []),
+    ],
+)
+def test_what_the_card_can_run_and_the_wish_leaves_open_is_timed(
+    card, monkeypatch, wish, has_version_3, timed
+):
+    hopper = card((9, 0), package=has_version_3)
+    asked = ComputeConfig(**{"precision": "bf16", **wish})
+    tried: dict[str, int | None] = {}
+
+    def attention_ms(name: str, *_args, document_tokens: int | None, **_more):
+        tried[name] = document_tokens
+        return 0.5, 9.0 - len(tried)
+
+    monkeypatch.setattr(kernels, "attention_ms", attention_ms)
+    found = settle_compute(asked, hopper, longest_seq_len=512)
+    chosen = kernels.time_kernels(
+        asked, found, shape=shape(), seq_len=512, machine=standing_in(hopper, said=[])
+    )
+    assert list(tried) == timed
+    assert set(tried.values()) <= {512 if asked.document_masking else None}
+    assert chosen.attention == (timed[-1] if timed else found.attention)
+    ComputeConfig.model_validate(chosen.model_dump())
+
+
+def standing_in(device: torch.device, *, said: list[str]) -> Machine:
+    voice = SimpleNamespace(say=said.append)
+    return cast("Machine", SimpleNamespace(device=device, processes=ALONE, progress=voice))
 
 
 def test_a_kernel_that_cannot_be_loaded_is_told_and_left_out(monkeypatch):
@@ -202,11 +247,10 @@ def test_a_kernel_that_cannot_be_loaded_is_told_and_left_out(monkeypatch):
             raise ImportError("libcudart.so.13: cannot open shared object file")
         return 0.5, times[name]
 
-    monkeypatch.setattr(probes, "attention_ms", attention_ms)
+    monkeypatch.setattr(kernels, "attention_ms", attention_ms)
     told: list[str] = []
-    voice = SimpleNamespace(say=told.append)
-    machine = SimpleNamespace(device=CPU, processes=ALONE, progress=voice)
-    kernel = probes.fastest_kernel(list(times), shape(), seq_len=64, machine=machine)
+    machine = standing_in(CPU, said=told)
+    kernel = kernels.fastest_kernel(list(times), shape(), seq_len=64, machine=machine)
     assert kernel == "flash"
     assert told == [
         "attention kernel flash3: libcudart.so.13: cannot open shared object file",

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn.attention import varlen
 
 from tests.model.apart import read_apart
 from tests.model.tiny import difference, gradients, model_with_norms, shape
 from yxanul.config.tokens import END_OF_TEXT, IGNORED
 from yxanul.data.loader import StepRows
-from yxanul.model import flash
 
 PATHS = ["plain", "sdpa", "flash"]
 LENGTHS = (5, 9, 2)
@@ -17,7 +17,7 @@ LENGTHS = (5, 9, 2)
 @pytest.fixture(autouse=True)
 def apart(monkeypatch):
     """The kernel for rows of unequal length is a card's."""
-    monkeypatch.setattr(flash, "varlen_attn", read_apart)
+    monkeypatch.setattr(varlen, "varlen_attn", read_apart)
 
 
 def documents() -> list[torch.Tensor]:
@@ -111,6 +111,13 @@ def test_bounds_are_ends_of_text_said_beginnings_and_rows():
     assert rows.bounds(slice(None)).tolist() == [0, 1, 4, 6, 7, 8]
     assert rows.bounds(slice(1, 2)).tolist() == [0, 2, 3, 4]
     assert rows.bounds(slice(None)).dtype == np.int32
+
+
+def test_the_work_of_attention_goes_by_the_document_that_a_token_is_in():
+    inputs = np.array([[7, END_OF_TEXT, 8, 9], [1, 2, 3, 4]], dtype=np.int64)
+    rows = StepRows.whole(inputs, np.roll(inputs, -1))
+    assert rows.document_tokens() == (1 * 1 + 3 * 3 + 4 * 4) / 8
+    assert StepRows.whole(inputs[1:], inputs[1:]).document_tokens() == 4
 
 
 def test_the_padding_of_a_row_is_one_document():

@@ -21,6 +21,8 @@ def test_what_is_waited_for_belongs_to_the_step():
     assert clock.seconds >= 0.1
     assert clock.tokens_per_s == pytest.approx(200 / clock.seconds)
     assert clock.mfu(10.0) == pytest.approx(600 / clock.seconds / 10)
+    assert clock.step_mfu(10.0) == pytest.approx(300 / clock.step_s / 10)
+    assert clock.step_mfu(None) is None
 
 
 def test_only_several_processes_on_cards_wait():

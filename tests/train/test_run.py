@@ -98,6 +98,26 @@ def test_other_settings_are_refused_on_resume_with_the_difference(world):
     assert "may change differs from the run's: checkpoint.keep: 2 -> 3" in (allowed.stderr)
 
 
+def test_a_run_goes_on_where_what_it_chose_by_itself_cannot_be(world):
+    """An H100 that was taken away may come back as an A100."""
+    world.finish("run", "run", "--max_steps", "2")
+    config = world.root / "run" / "config.yaml"
+    usual = kept = config.read_text()
+    for name, value in (("attention", "flash3"), ("flash_attention_3", "true"), ("fp8", "ffn")):
+        kept, count = re.subn(rf"(?m)^( +{name}: ).*$", rf"\g<1>{value}", kept)
+        assert count == 1
+    config.write_text(kept)
+    wish = ("--max_steps", "3", "--set", "compute.fp8=auto")
+    told = world.finish("run", "run", *wish).stderr
+    assert "differs from the run's: compute.attention: flash3 -> plain" in told
+    assert "compute.fp8: ffn -> off" in told
+    assert config.read_text() == usual
+    # What a person asked for is not given up.
+    config.write_text(kept)
+    asked = world.finish("run", "run", "--set", "compute.attention=flash3", code=30)
+    assert "compute.attention=flash3 runs on Hopper cards only" in asked.stderr
+
+
 def test_a_later_stage_without_weights_is_refused(world):
     finished = world.finish("train", "run", "--stage", STAGES[1], code=30)
     assert "needs the weights of stage1_tales" in finished.stderr

@@ -13,6 +13,12 @@ from pydantic import Field, model_validator
 
 from yxanul.config.base import PositiveFloat, PositiveInt, Section, refuse
 
+PLAIN_UP_TO = 1024
+"""Tokens: the longest row for which plain attention is the faster one on a CPU."""
+AttentionName = Literal[
+    "auto", "plain", "sdpa", "by_length", "cudnn", "flash", "flash3", "efficient"
+]
+
 
 class OptimizerConfig(Section):
     """How gradients become updates."""
@@ -54,12 +60,12 @@ class ComputeConfig(Section):
         description="Type of matrix products; weights and moments stay fp32. auto = by rule from "
         "the device, frozen at the run's first start.",
     )
-    attention: Literal["auto", "plain", "sdpa", "cudnn", "flash", "flash3", "efficient"] = Field(
+    attention: AttentionName = Field(
         default="auto",
-        description="Attention path: plain = matmul and softmax; sdpa = torch chooses; cudnn, "
-        "flash, flash3 (FlashAttention 3's package), efficient = that kernel or an error; auto = "
-        "by rule on a CPU, the fastest of cudnn, flash and flash3 as timed on a card, frozen at "
-        "first start.",
+        description="Attention path: plain = matmul and softmax; sdpa = torch chooses; by_length "
+        "= plain up to 1,024 tokens, sdpa for longer rows; cudnn, flash, flash3 (FlashAttention "
+        "3's package), efficient = that kernel or an error; auto = by rule on a CPU, the fastest "
+        "of cudnn, flash and flash3 as timed on a card, frozen at first start.",
     )
     document_masking: bool = Field(
         default=False,

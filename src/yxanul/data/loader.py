@@ -52,6 +52,14 @@ class StepRows:
         begins[:, 0] = True
         return np.append(np.flatnonzero(begins), begins.size).astype(np.int32)
 
+    def document_tokens(self) -> float:
+        """Return the mean tokens of the document that a token of these rows is in, at most a row.
+
+        Where documents are kept apart it stands for the sequence length in the work of attention.
+        """
+        lengths = np.diff(self.bounds(slice(None))).astype(np.float64)
+        return float((lengths**2).sum() / lengths.sum())
+
 
 class StageLoader:
     """Reads the batches of one stage.

@@ -5,10 +5,13 @@ computes what the unbroken one would have. Nothing here is timed: the same machi
 the same.
 """
 
+from collections.abc import Iterator
+from importlib import import_module
 from importlib.util import find_spec
 
 import torch
 
+from yxanul.config.optimization import PLAIN_UP_TO
 from yxanul.config.schema import ComputeConfig, ModelConfig
 from yxanul.errors import UsageError
 from yxanul.hardware.compiler import compile_obstacle
@@ -27,6 +30,7 @@ _CPU_MICRO_BATCH_TOKENS = 2048
 _ACTIVATION_BYTES = 44
 _FP8_CAPABILITY = (8, 9)
 _HOPPER = (9, 0)
+_UNSOUND_CUDNN = 91500  # torch's own rule, sdp_utils.cpp
 FLASH3_MODULE = "flash_attn_interface"
 """The module of FlashAttention 3 (arXiv 2407.08608); the package flash-attn is version 2."""
 MASKLESS = ("flash", "flash3")
@@ -34,8 +38,6 @@ MASKLESS = ("flash", "flash3")
 _HALF_ONLY = ("cudnn", *MASKLESS)  # kernels without a form for fp32
 CARD_PATHS = (*_HALF_ONLY, "efficient")
 """Attention paths that pin a kernel of a card."""
-PLAIN_UP_TO = 1024
-"""Tokens: the longest sequence for which plain attention is taken on a CPU."""
 # Longer chunks are faster on a card and hold more logits: 0.8 GB in bf16 (docs/performance.md).
 _LOSS_CHUNK_TOKENS = {"cpu": 2048, "cuda": 8192}
 
@@ -87,12 +89,9 @@ def settle_compute(
     """Return `compute` with what does not depend on the model's size chosen; nothing is refused."""
     precision = precision_by_rule(device) if compute.precision == "auto" else compute.precision
     attention: str = compute.attention
+    compute = compute.model_copy(update={"precision": precision})
     if attention == "auto":
-        attention = attention_by_rule(device, precision, longest_seq_len=longest_seq_len)
-        if compute.document_masking and attention == "cudnn":
-            attention = "flash"
-        if compute.flash_attention_3 is True:
-            attention = "flash3"
+        attention = attention_by_rule(compute, device, longest_seq_len=longest_seq_len)
     version_3: str | bool = compute.flash_attention_3
     if version_3 == "auto":
         version_3 = attention == "flash3"
@@ -120,7 +119,8 @@ def attention_obstacle(compute: ComputeConfig, device: torch.device) -> str | No
     if attention in CARD_PATHS and device.type != "cuda":
         return "needs a CUDA card, and this machine has none; set compute.attention=auto"
     if attention in _HALF_ONLY and compute.precision == "fp32":
-        return "has no fp32 form; set compute.attention=auto or compute.precision=bf16"
+        other = "flash_attention_3=auto" if attention == "flash3" else "attention=auto"
+        return f"has no fp32 form; set compute.{other} or compute.precision=bf16"
     if attention == "cudnn" and compute.document_masking:
         return (
             "cannot keep documents apart, and compute.document_masking is true; set "
@@ -130,11 +130,16 @@ def attention_obstacle(compute: ComputeConfig, device: torch.device) -> str | No
 
 
 def flash3_obstacle(device: torch.device) -> str | None:
-    """Return why FlashAttention 3 cannot run here; None: it can, if its module can be loaded."""
+    """Return why FlashAttention 3 cannot run here; None: it can, and its module is loaded."""
     if device.type != "cuda" or torch.cuda.get_device_capability(device) != _HOPPER:
         return "runs on Hopper cards only (H100, H200), and this machine has none"
     if find_spec(FLASH3_MODULE) is None:
         return f"needs the module {FLASH3_MODULE}, which is not installed"
+    try:
+        import_module(FLASH3_MODULE)
+    except (ImportError, OSError, RuntimeError) as error:  # most are made for another CUDA
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        return f"needs the module {FLASH3_MODULE}, which is installed and cannot be loaded: {first}"
     return None
 
 
@@ -151,6 +156,16 @@ def fp8_obstacle(compute: ComputeConfig, device: torch.device) -> str | None:
     return None
 
 
+def impossible_choices(compute: ComputeConfig, device: torch.device) -> Iterator[str]:
+    """Yield the names of settings, all of them chosen, that cannot be on this device."""
+    if attention_obstacle(compute, device) is not None:
+        yield "attention"
+    if compute.fp8 in ("ffn", "blocks") and fp8_obstacle(compute, device) is not None:
+        yield "fp8"
+    if compute.compile in ("block", "model") and compile_obstacle(device) is not None:
+        yield "compile"
+
+
 def precision_by_rule(device: torch.device) -> str:
     """bf16 where the hardware multiplies it, fp32 where it would be emulated slowly."""
     if device.type == "cuda":
@@ -158,13 +173,23 @@ def precision_by_rule(device: torch.device) -> str:
     return "bf16" if cpu_flags() & BF16_FLAGS else "fp32"
 
 
-def attention_by_rule(device: torch.device, precision: str, *, longest_seq_len: int) -> str:
-    """Return the attention path that is fast for sequences of up to that many tokens."""
+def attention_by_rule(compute: ComputeConfig, device: torch.device, *, longest_seq_len: int) -> str:
+    """Return the attention path that is fast for rows of up to that many tokens."""
+    if compute.flash_attention_3 is True:
+        return "flash3"
     if device.type == "cpu":
-        return "plain" if longest_seq_len <= PLAIN_UP_TO else "sdpa"
-    if precision == "fp32":
+        return "plain" if longest_seq_len <= PLAIN_UP_TO else "by_length"
+    if compute.precision == "fp32":
         return "efficient"  # the only fused kernel that takes fp32
-    return "cudnn" if torch.cuda.get_device_capability(device) >= _HOPPER else "flash"
+    is_new = torch.cuda.get_device_capability(device) >= _HOPPER
+    # It cannot keep documents apart.
+    return "cudnn" if is_new and has_sound_cudnn() and not compute.document_masking else "flash"
+
+
+def has_sound_cudnn() -> bool:
+    """Tell whether cuDNN's attention is right for rows that 128 does not divide, as scores have."""
+    found: int | None = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    return (found or 0) > _UNSOUND_CUDNN
 
 
 def compile_by_rule(device: torch.device) -> str:

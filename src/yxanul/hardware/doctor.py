@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import torch
 
+from yxanul.config.optimization import PLAIN_UP_TO
 from yxanul.config.schema import OptimizationConfig, StageConfig
 from yxanul.errors import UsageError
-from yxanul.hardware.choices import DTYPES, PLAIN_UP_TO, settle_compute
+from yxanul.hardware.choices import DTYPES, settle_compute
 from yxanul.hardware.device import device_name
 from yxanul.hardware.feature import Case, Feature, Row, State
 from yxanul.hardware.memory import keep_freed_memory

@@ -1,7 +1,8 @@
 """Causal attention, in the ways that are fast on different machines, all with one result.
 
 `plain` multiplies and normalises in the compute type and holds the (seq, seq) scores of one layer:
-on a CPU it is about twice as fast as the flash kernel up to 1,024 tokens. The others are PyTorch's
+on a CPU it is about twice as fast as the flash kernel up to 1,024 tokens, so `by_length` takes it
+for rows up to there. The others are PyTorch's
 scaled dot product attention with a pinned kernel. Which one a run uses is decided once, by
 `yxanul.hardware`, and frozen; nothing here falls back. Generation has `cached_attention`.
 
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from yxanul.config.optimization import PLAIN_UP_TO
 from yxanul.model.flash import as_bounds, flash_attention, use_version
 
 
@@ -35,7 +37,7 @@ _KERNELS = {
     "cudnn": SDPBackend.CUDNN_ATTENTION,
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
 }
-PATHS = ("plain", "sdpa", *_KERNELS, *_FLASH)
+PATHS = ("plain", "sdpa", "by_length", *_KERNELS, *_FLASH)
 Layout = Callable[[Tensor, torch.Size], Tensor]
 """(bounds of documents, (batch, seq) of their rows) -> what a path takes as `documents`."""
 
@@ -50,6 +52,8 @@ def attention_path(name: str) -> Attention:
         return plain_attention
     if name == "sdpa":
         return _sdpa
+    if name == "by_length":
+        return _by_length
     if name in _FLASH:
         use_version(_FLASH[name])
         return flash_attention
@@ -117,6 +121,11 @@ def cached_attention(q: Tensor, k: Tensor, v: Tensor, *, is_hidden: Tensor | Non
         scores.masked_fill_(is_hidden, float("-inf"))
     out = torch.softmax(scores, dim=-1).view(-1, kv_heads, heads // kv_heads * new, seen) @ v
     return out.view(q.shape)
+
+
+def _by_length(q: Tensor, k: Tensor, v: Tensor, *, documents: Tensor | None = None) -> Tensor:
+    path = plain_attention if q.size(-2) <= PLAIN_UP_TO else _sdpa
+    return path(q, k, v, documents=documents)
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, *, documents: Tensor | None = None) -> Tensor:

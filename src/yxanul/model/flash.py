@@ -14,7 +14,6 @@ from torch.nn.attention import (
     restore_flash_attention_impl,
     sdpa_kernel,
 )
-from torch.nn.attention.varlen import varlen_attn
 
 _VERSION_3 = "FA3"
 
@@ -50,6 +49,8 @@ def as_bounds(documents: Tensor) -> Tensor:
 
 
 def _within_documents(q: Tensor, k: Tensor, v: Tensor, *, bounds: Tensor) -> Tensor:
+    from torch.nn.attention.varlen import varlen_attn  # it loads torch's compiler: seconds
+
     batch, heads, seq, size = q.shape
     q, k, v = (part.transpose(1, 2).reshape(batch * seq, heads, size) for part in (q, k, v))
     # No document is longer than a row. A window that reaches to nothing on the right is causal.

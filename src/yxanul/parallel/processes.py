@@ -73,6 +73,13 @@ class Processes:
             return flag
         return bool(self.total(torch.tensor(int(flag), device=device)).item())
 
+    def of_main(self, number: int, device: torch.device) -> int:
+        """Return the main rank's number: all must choose alike, and cards differ by a hair."""
+        if self.world_size == 1:
+            return number
+        mine = torch.tensor(number if self.is_main else 0, device=device)
+        return int(self.total(mine))
+
     def tell_stopping(self) -> None:
         """Let the others know that this rank exchanges nothing more, and has last things to do."""
         if self.is_main and self.world_size > 1:

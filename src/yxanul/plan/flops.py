@@ -19,11 +19,14 @@ from yxanul.plan.parameters import parameter_count
 Convention = Literal["palm", "causal"]
 
 
-def flops_per_token(model: ModelConfig, seq_len: int, *, convention: Convention = "palm") -> int:
-    """Return the operations of forward and backward per token at a sequence length of `seq_len`."""
+def flops_per_token(model: ModelConfig, seq_len: float, *, convention: Convention = "palm") -> int:
+    """Return the operations of forward and backward per token at a sequence length of `seq_len`.
+
+    Where the documents of a row are read apart, that is the mean length that a token's has.
+    """
     count = parameter_count(model)
     width = model.num_attention_heads * model.head_dim
-    attention = 12 * model.num_hidden_layers * width * seq_len
+    attention = round(12 * model.num_hidden_layers * width * seq_len)
     if convention == "causal":
         attention //= 2
     return 6 * (count.matrices + count.embedding) + attention

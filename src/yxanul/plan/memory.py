@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from yxanul.config.optimization import PLAIN_UP_TO
 from yxanul.config.schema import ComputeConfig, ModelConfig, OptimizationConfig, RunConfig
 from yxanul.plan.parameters import parameter_count
 
@@ -134,7 +135,8 @@ def layer_bytes(model: ModelConfig, compute: ComputeConfig, *, seq_len: int) -> 
     queries, keys = heads * model.head_dim, model.num_key_value_heads * model.head_dim
     # Eager: the input and the normalised numbers in fp32, and the root.
     norm = 2 * hidden * size if fused else hidden * (2 * FP32_BYTES + size) + FP32_BYTES
-    if compute.attention == "plain":
+    is_short = compute.attention == "by_length" and seq_len <= PLAIN_UP_TO
+    if compute.attention == "plain" or is_short:
         attention = size * (4 * queries + heads * seq_len)
     else:
         values = queries + 2 * keys if keys == queries else 2 * queries  # or repeated

@@ -34,6 +34,7 @@ class StepClock:
         self.steps = 0
         self.step_s = 0.0
         """Seconds of the last step."""
+        self._step_flops = 0.0
         self._begin = 0.0
 
     def begin(self) -> None:
@@ -48,7 +49,8 @@ class StepClock:
         self.seconds += self.step_s
         self.steps += 1
         self.tokens += tokens
-        self.flops += tokens * flops_per_token
+        self._step_flops = tokens * flops_per_token
+        self.flops += self._step_flops
 
     @property
     def tokens_per_s(self) -> float | None:
@@ -58,3 +60,7 @@ class StepClock:
     def mfu(self, peak_flops: float | None) -> float | None:
         """Share of the peak, 0 to 1, PaLM convention; None without a known peak or a step."""
         return self.flops / self.seconds / peak_flops if peak_flops and self.seconds else None
+
+    def step_mfu(self, peak_flops: float | None) -> float | None:
+        """Share of the peak that the last step reached; None without a known peak."""
+        return self._step_flops / self.step_s / peak_flops if peak_flops else None

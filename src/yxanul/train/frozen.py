@@ -9,7 +9,7 @@ from yxanul.curriculum.course import read_frozen_config
 from yxanul.curriculum.stages import longest_seq_len
 from yxanul.data.manifest import Manifest
 from yxanul.errors import ConfigError
-from yxanul.hardware.choices import freeze_compute
+from yxanul.hardware.choices import freeze_compute, impossible_choices
 from yxanul.plan.budget import tokens_for_epochs
 from yxanul.plan.parameters import parameter_count
 from yxanul.runfolder.durable import write_atomic
@@ -71,10 +71,12 @@ def freeze_config(config: RunConfig, folder: RunFolder, *, machine: Machine) -> 
     """
     before = _begun_with(folder)
     wish, longest = config.optimization.compute, longest_seq_len(config.stages)
+    impossible: frozenset[str] = frozenset()
     if before is not None:
         chosen = before.optimization.compute
         opened = {k: getattr(chosen, k) for k in _FROZEN if getattr(wish, k) in _OPEN}
-        wish = wish.model_copy(update=opened)
+        impossible = frozenset(impossible_choices(chosen, machine.device)) & opened.keys()
+        wish = wish.model_copy(update={k: v for k, v in opened.items() if k not in impossible})
     ruled = freeze_compute(
         wish,
         config.model,
@@ -88,7 +90,9 @@ def freeze_config(config: RunConfig, folder: RunFolder, *, machine: Machine) -> 
         frozen = _with_compute(frozen, found)
     else:
         frozen = _with_budgets(frozen, before, closed=read_verdicts(folder).keys())
-        frozen = _continue_config(before, frozen, folder=folder, say=machine.progress.say)
+        frozen = _continue_config(
+            before, frozen, impossible=impossible, folder=folder, say=machine.progress.say
+        )
     if machine.processes.is_main:
         write_atomic(folder.config, dump_config(frozen))
     return frozen
@@ -119,18 +123,31 @@ def _with_budgets(now: RunConfig, before: RunConfig, *, closed: Collection[str])
 
 
 def _continue_config(
-    before: RunConfig, now: RunConfig, *, folder: RunFolder, say: Callable[[str], None]
+    before: RunConfig,
+    now: RunConfig,
+    *,
+    impossible: Collection[str],
+    folder: RunFolder,
+    say: Callable[[str], None],
 ) -> RunConfig:
     """Return `now` with the stages that only `before` knows.
 
-    Differences that may be are told, others are refused.
+    Differences that may be are told, others are refused. What the run had chosen by itself and is
+    `impossible` here may be another: a machine in place of one that was taken away is another kind.
     """
     known = {stage.name for stage in now.stages}
     later = tuple(stage for stage in before.stages if stage.name not in known)
     shared = {stage.name for stage in before.stages} & known
     common = [c.model_copy(update={"stages": _only(c.stages, shared)}) for c in (before, now)]
     differences = {path: f"{path}: {old} -> {new}" for path, old, new in diff_configs(*common)}
-    allowed = [p for p in differences if p.startswith(_MAY_CHANGE) or p.endswith(_MAY_MOVE)]
+    chosen_anew = {f"compute.{name}" for name in impossible}
+    if "attention" in impossible:
+        chosen_anew.add("compute.flash_attention_3")  # the same choice
+    allowed = [
+        path
+        for path in differences
+        if path.startswith(_MAY_CHANGE) or path.endswith(_MAY_MOVE) or path in chosen_anew
+    ]
     changes = [told for path, told in differences.items() if path not in allowed]
     if changes:
         raise ConfigError(

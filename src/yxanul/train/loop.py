@@ -135,7 +135,7 @@ class TrainingLoop:
             step = self._step(plan, rows, rates=rates, seq_len=seq_len)
             position.advance(plan.config.training.batch_tokens)
             with session.watchdog.watching("a step", f"step {position.step}"):
-                self.clock.end(plan.config.training.batch_tokens, session.flops_per_token(seq_len))
+                self.clock.end(plan.config.training.batch_tokens, session.flops_per_token(rows))
             bpb = None
             if position.stage_step in steps_to_score:
                 domains = domains_to_score(session, plan, stage_step=position.stage_step)
@@ -217,13 +217,12 @@ class TrainingLoop:
         if not session.engine.processes.is_main:
             return
         tokens_per_s = plan.config.training.batch_tokens / clock.step_s
-        flops_per_s = tokens_per_s * session.flops_per_token(measured["seq_len"])
         row = {
             **position.as_row(),
             **measured,
             "step_s": clock.step_s,
             "tokens_per_s": tokens_per_s,
-            "mfu": flops_per_s / session.peak_of_all if session.peak_of_all else None,
+            "mfu": clock.step_mfu(session.peak_of_all),
         }
         done, left = position.stage_step, plan.total_steps - position.stage_step
         session.progress.step(

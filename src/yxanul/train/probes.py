@@ -16,20 +16,19 @@ import torch
 from yxanul.config.schema import ComputeConfig, ModelConfig, OptimizationConfig, RunConfig
 from yxanul.data.loader import StepRows
 from yxanul.errors import UsageError
-from yxanul.hardware.choices import flash3_obstacle, fp8_obstacle
+from yxanul.hardware.choices import fp8_obstacle
 from yxanul.hardware.device import memory_bytes
 from yxanul.optim.optimizers import LearningRates
 from yxanul.parallel.processes import ALONE, Processes
 from yxanul.plan.memory import CARD_SHARE, exchange_bytes
 from yxanul.train.ending import is_out_of_memory
 from yxanul.train.engine import build_engine
+from yxanul.train.kernels import time_kernels
 from yxanul.train.machine import Machine
 from yxanul.train.step import StepResult, train_step
-from yxanul.train.timing import attention_ms, milliseconds
+from yxanul.train.timing import milliseconds
 
 Agree = Callable[[bool], bool]
-KERNELS = ("cudnn", "flash", "flash3", "efficient")
-"""Attention kernels that a card may end up with; what cannot run is not timed."""
 _FP8_PARTS = ("off", "ffn", "blocks")
 _WORTH = 1.03  # FP8 rounds every product: less than 3 % of speed is not worth it
 
@@ -44,11 +43,7 @@ def probe_card(
     found = config.optimization.compute
     if machine.device.type != "cuda":
         return found
-    candidates = candidate_kernels(wish, found, device=machine.device)
-    if len(candidates) > 1:
-        kernel = fastest_kernel(candidates, config.model, seq_len=seq_len, machine=machine)
-        version_3 = kernel == "flash3"
-        found = found.model_copy(update={"attention": kernel, "flash_attention_3": version_3})
+    found = time_kernels(wish, found, shape=config.model, seq_len=seq_len, machine=machine)
     if wish.micro_batch_tokens is None:
         tokens = _micro_batch(found, config, seq_len=seq_len, machine=machine)
         found = found.model_copy(update={"micro_batch_tokens": tokens})
@@ -59,41 +54,6 @@ def probe_card(
         part = _fastest_fp8(found, config, seq_len=seq_len, machine=machine)
         found = found.model_copy(update={"fp8": part})
     return found
-
-
-def candidate_kernels(
-    wish: ComputeConfig, found: ComputeConfig, *, device: torch.device
-) -> tuple[str, ...]:
-    """Return the attention kernels that are worth timing where `wish` leaves the choice open.
-
-    Without a choice it is the one of `found`.
-    """
-    if wish.attention != "auto" or wish.flash_attention_3 is True or found.precision != "bf16":
-        return (found.attention,)
-    kernels = ["flash"] if found.document_masking else ["cudnn", "flash"]
-    if wish.flash_attention_3 == "auto" and flash3_obstacle(device) is None:
-        kernels.append("flash3")
-    return tuple(kernels)
-
-
-def fastest_kernel(
-    names: Sequence[str], shape: ModelConfig, *, seq_len: int, machine: Machine
-) -> str:
-    """Return the attention kernel that is fastest, forward and backward, on the main process' card.
-
-    One that cannot run is told and left out; efficient is what runs everywhere.
-    """
-    device, say, processes = machine.device, machine.progress.say, machine.processes
-    times: dict[str, float] = {}
-    for name in names:
-        try:
-            times[name] = attention_ms(name, shape, seq_len=seq_len, device=device)[1]
-        except (ImportError, OSError, RuntimeError) as error:
-            say(f"attention kernel {name}: {next(iter(str(error).splitlines()), repr(error))}")
-    told = ", ".join(f"{name} {ms:.2f} ms" for name, ms in times.items()) or "efficient is taken"
-    say(f"attention over {seq_len:,} tokens, forward and backward: {told}")
-    best = min(times, key=times.__getitem__) if times else "efficient"
-    return _of_main(best, KERNELS, processes=processes, device=device)
 
 
 def largest_that_fits(
@@ -260,7 +220,7 @@ def _fastest_fp8(
     told = ", ".join(f"{part} {ms:.1f} ms" for part, ms in times.items())
     say(f"FP8 ({compute.fp8_recipe}), one micro-batch forward and backward and its update: {told}")
     best = worth_rounding(times)
-    return _of_main(best, _FP8_PARTS, processes=processes, device=device)
+    return _FP8_PARTS[processes.of_main(_FP8_PARTS.index(best), device)]
 
 
 def times_of(
@@ -307,12 +267,6 @@ def update_ms(
     ms = milliseconds(update, repeats=8)
     _free(device)
     return ms
-
-
-def _of_main(best: str, names: Sequence[str], *, processes: Processes, device: torch.device) -> str:
-    """Return the main process' choice: all must compute alike, and cards differ by a hair."""
-    chosen = torch.tensor(names.index(best) if processes.is_main else 0, device=device)
-    return names[int(processes.total(chosen))]
 
 
 def _train_twice(update: Callable[[], StepResult]) -> None:

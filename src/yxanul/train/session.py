@@ -11,8 +11,10 @@ import torch
 from yxanul.config.schema import RunConfig
 from yxanul.curriculum.course import read_course
 from yxanul.curriculum.stages import StagePlan, seq_len_at
+from yxanul.data.loader import StepRows
 from yxanul.data.tokenizer import Tokenizer
 from yxanul.errors import NumericsError
+from yxanul.hardware.choices import MASKLESS
 from yxanul.hardware.device import most_held_bytes
 from yxanul.model.transformer import Transformer
 from yxanul.plan.flops import flops_per_token
@@ -92,9 +94,15 @@ class Session:
         earlier = [self.own_domains(stage) for stage in self.stages[: plan.index]]
         return tuple(dict.fromkeys(d for domains in earlier for d in domains if d not in own))
 
-    def flops_per_token(self, seq_len: int) -> float:
-        """Return forward and backward FLOPs of one token, PaLM convention."""
-        return flops_per_token(self.config.model, seq_len)
+    def flops_per_token(self, rows: StepRows) -> float:
+        """Return forward and backward FLOPs of one token of a step, PaLM convention.
+
+        What kernels that read each document by itself leave out is not counted as done.
+        """
+        compute, length = self.config.optimization.compute, float(rows.inputs.shape[1])
+        if compute.document_masking and compute.attention in MASKLESS:
+            length = rows.document_tokens()
+        return flops_per_token(self.config.model, length)
 
     @property
     def peak_of_all(self) -> float | None:

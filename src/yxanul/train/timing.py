@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from yxanul.config.schema import ModelConfig
-from yxanul.model.attention import attention_path
+from yxanul.model.attention import attention_path, document_layout
 
 TIMED_TOKENS = 32_768
 """Tokens of the rows that a kernel is timed on: enough to fill a card."""
@@ -31,21 +31,32 @@ def _event() -> torch.cuda.Event:
 
 
 def attention_ms(
-    name: str, shape: ModelConfig, *, seq_len: int, device: torch.device
+    name: str,
+    shape: ModelConfig,
+    *,
+    seq_len: int,
+    device: torch.device,
+    document_tokens: int | None = None,
 ) -> tuple[float, float]:
     """Return milliseconds of one layer in bf16: forward, and forward with backward.
 
-    The input is `TIMED_TOKENS` tokens in rows of seq_len, laid out as the model does.
+    The input is `TIMED_TOKENS` tokens in rows of seq_len, laid out as the model does; where
+    documents are kept apart, each has `document_tokens`, or a row if that is less.
     """
     size = (TIMED_TOKENS // seq_len, seq_len, shape.num_attention_heads, shape.head_dim)
     q, k, v = (
         torch.randn(size, device=device, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)
     )
     slope = torch.randn(size, device=device, dtype=torch.bfloat16).transpose(1, 2)
-    path = attention_path(name)
+    path, documents = attention_path(name), None
+    if document_tokens is not None:
+        tokens, each = size[0] * seq_len, min(document_tokens, seq_len)
+        begins = [r + d for r in range(0, tokens, seq_len) for d in range(0, seq_len, each)]
+        bounds = torch.tensor([*begins, tokens], dtype=torch.int32, device=device)
+        documents = document_layout(name)(bounds, torch.Size(size[:2]))
 
     def forward() -> Tensor:
-        return path(*(part.transpose(1, 2) for part in (q, k, v)))
+        return path(*(part.transpose(1, 2) for part in (q, k, v)), documents=documents)
 
     def both() -> tuple[Tensor, ...]:
         return torch.autograd.grad(forward(), (q, k, v), slope)

@@ -1,11 +1,11 @@
 """Rows about how the arithmetic is done: type, attention, loss, compilation."""
 
+from yxanul.config.optimization import PLAIN_UP_TO
 from yxanul.config.schema import ComputeConfig
 from yxanul.hardware.choices import (
     BF16_FLAGS,
     CARD_PATHS,
     MASKLESS,
-    PLAIN_UP_TO,
     attention_by_rule,
     attention_obstacle,
     precision_by_rule,
@@ -18,6 +18,7 @@ from yxanul.hardware.peak import GEMM_FLOPS
 _PATHS = {
     "plain": "two matrix products and a softmax",
     "sdpa": "torch's scaled dot product attention, kernel left to torch",
+    "by_length": f"plain up to {PLAIN_UP_TO:,} tokens, torch's kernel for longer rows",
     "cudnn": "torch's scaled dot product attention, cuDNN's kernel or an error",
     "flash": "torch's FlashAttention 2 or an error",
     "flash3": "FlashAttention 3's package or an error",
@@ -67,16 +68,15 @@ def attention(case: Case) -> Feature:
     if obstacle is not None:
         return Feature("attention", "unavailable", obstacle, choice=compute.attention, asked=True)
     lengths = [phase.seq_len for s in stages for phase in s.training.seq_len_curriculum]
-    rule = attention_by_rule(
-        case.device, compute.precision, longest_seq_len=max(lengths, default=PLAIN_UP_TO)
-    )
+    longest = max(lengths, default=PLAIN_UP_TO)
+    rule = attention_by_rule(compute, case.device, longest_seq_len=longest)
     why = _PATHS[compute.attention]
-    if compute.attention != rule:
-        why += f", as configured; the rule would take {rule}"
+    if compute.attention == rule:
+        why += f", by rule for up to {longest:,} tokens"
     elif case.device.type == "cpu":
-        why += f"; on a CPU plain up to {PLAIN_UP_TO:,} tokens, sdpa for longer sequences"
+        why += f", as configured; the rule would take {rule}"
     else:
-        why += ", by rule from the card"
+        why += f", as configured or as timed at the first start; the rule would take {rule}"
     return Feature("attention", "active", why, choice=compute.attention)
 
 
