@@ -1,11 +1,18 @@
 """Budgets become whole steps, and steps know their sequence length."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.config.strategies import runs
-from yxanul.config.schema import SeqLenPhase, TrainingConfig
-from yxanul.curriculum.stages import longest_seq_len, plan_stages, seq_len_at
+from yxanul.config.schema import SeqLenPhase, StageConfig, TrainingConfig
+from yxanul.curriculum.stages import (
+    longest_seq_len,
+    plan_stages,
+    refuse_unequal_shares,
+    seq_len_at,
+)
+from yxanul.errors import UsageError
 
 
 def training(*phases: tuple[float, int]) -> TrainingConfig:
@@ -57,3 +64,34 @@ def test_every_step_has_a_phase_and_lengths_come_in_order(starts, total):
 def test_the_longest_seq_len_is_that_of_some_phase(config):
     lengths = [p.seq_len for s in config.stages for p in s.training.seq_len_curriculum]
     assert longest_seq_len(config.stages) == max(lengths)
+
+
+@given(runs(), st.integers(1, 8))
+def test_a_step_that_ranks_cannot_share_is_refused_before_the_first(config, processes):
+    """Exactly where a batch would have rows left over, in whatever phase that is."""
+    left = {
+        stage.name: stage.training.batch_tokens // phase.seq_len % processes
+        for stage in config.stages
+        for phase in stage.training.seq_len_curriculum
+        if stage.training.batch_tokens // phase.seq_len % processes
+    }
+    if not left:
+        refuse_unequal_shares(config.stages, processes)
+        return
+    with pytest.raises(UsageError) as refused:
+        refuse_unequal_shares(config.stages, processes)
+    assert str(refused.value).startswith(f"{next(iter(left))}: {processes} processes cannot share")
+
+
+def test_the_batch_that_a_refusal_names_is_shared_in_every_phase():
+    phases = training((0.0, 256), (0.5, 1024))
+    data = {"source": "somewhere", "replay_share": 0.0}
+    stage = StageConfig.model_validate({"name": "one", "training": phases, "data": data})
+    with pytest.raises(UsageError) as refused:
+        refuse_unequal_shares([stage], 6)
+    assert str(refused.value) == (
+        "one: 6 processes cannot share the 4 rows of 256 tokens of a step equally; start another "
+        "number of processes, or set one.training.batch_tokens to a multiple of 6,144"
+    )
+    mended = phases.model_copy(update={"batch_tokens": 6144})
+    refuse_unequal_shares([stage.model_copy(update={"training": mended})], 6)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.supervise.test_supervisor import children
-from tests.train.world import World, last_step, wait_until
+from tests.train.world import STAGES, World, last_step, wait_until
 
 pytestmark = pytest.mark.slow
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -120,6 +120,17 @@ def test_ranks_of_different_settings_are_refused(world):
     assert process.returncode != 0
     assert "do not agree on the settings: rank 1 differs from rank 0" in told
     assert world.exit_record("run")["code"] == 30
+
+
+def test_a_step_that_the_ranks_cannot_share_in_a_later_phase_is_refused_before_data(world):
+    words = world.command("run", "run", "--set", "training.batch_tokens=64")[1:]
+    process = start(words)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode != 0
+    reason = world.exit_record("run")["reason"]
+    assert f"{STAGES[0]}: 2 processes cannot share the 1 row of 64 tokens" in reason, told
+    assert world.exit_record("run")["code"] == 30
+    assert not (world.root / "run" / "data").exists()
 
 
 @pytest.mark.fault(30)

@@ -12,7 +12,8 @@ from functools import partial
 from typing import Any
 
 from yxanul.config.schema import BudgetConfig, RunConfig
-from yxanul.errors import UsageError, YxanulError
+from yxanul.curriculum.stages import refuse_unequal_shares
+from yxanul.errors import YxanulError
 from yxanul.hardware.choices import processes_here
 from yxanul.preflight.cost import Progress, look_at_cost, read_progress, settled_budget
 from yxanul.preflight.finding import Check, Finding, decisive, made_in_turn
@@ -93,7 +94,7 @@ def preflight(wishes: Wishes, *, say: Say) -> Preflight:
         optimization.budget, usd_per_hour=wishes.usd_per_hour, usd=wishes.budget_usd
     )
     processes = wishes.processes or processes_here()
-    _refuse_unequal_shares(config, processes)
+    refuse_unequal_shares(config.stages, processes)
     folder = RunFolder(wishes.run.out or default_out(wishes.run, config))
     has_data = prepared_root(config, folder) is not None
     mirror = optimization.checkpoint.mirror
@@ -114,18 +115,6 @@ def preflight(wishes: Wishes, *, say: Say) -> Preflight:
     progress = partial(read_progress, folder, mirror if reachable else None)
     measured = _measured(config, budget, processes=processes, progress=progress)
     return Preflight((*findings, *measured))
-
-
-def _refuse_unequal_shares(config: RunConfig, processes: int) -> None:
-    """Refuse a number of processes that cannot share a step: the run itself would."""
-    for stage in config.stages:
-        for phase in stage.training.seq_len_curriculum:
-            rows = stage.training.batch_tokens // phase.seq_len
-            if rows % processes:
-                raise UsageError(
-                    f"{processes} processes cannot share the {rows:,} sequences of a step of "
-                    f"{stage.name} equally; change training.batch_tokens or --nproc"
-                )
 
 
 def _measured(

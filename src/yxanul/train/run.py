@@ -41,6 +41,7 @@ from yxanul.train.loop import TrainingLoop
 from yxanul.train.machine import Machine, Start, record_environment
 from yxanul.train.progress import RunProgress
 from yxanul.train.reading import padding
+from yxanul.train.refusals import refuse_early
 from yxanul.train.repetition import repetitions, warnings
 from yxanul.train.request import RunOutcome, RunRequest, StageOutcome
 from yxanul.train.resume import find_position, named_checkpoint
@@ -127,6 +128,7 @@ def _train(
         _begin_with_mirror(config, folder, request=request, machine=machine)
         _refuse_missing_weights(config, folder, request=request)
     machine.processes.barrier()
+    refuse_early(config, folder, request=request, machine=machine)
     corpus = prepare_corpus(config, folder, machine=machine)
     if request.num_epochs is not None:
         stage = request.stage or config.stages[0].name
