@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -321,7 +322,7 @@ def test_packed_documents_train_are_told_and_go_on_after_a_stop(world):
 def test_eight_bits_without_a_card_for_them_are_one_sentence(world):
     refused = world.finish("run", "run", "--set", "compute.fp8=ffn", code=30)
     assert "compute.fp8=ffn needs a card of compute capability 8.9" in refused.stderr
-    assert not (world.root / "run" / "metrics.jsonl").exists()
+    assert not (world.root / "run" / "data").exists(), "hours may go into it"
 
 
 def test_strict_refuses_what_was_asked_for_and_is_not_active(world, monkeypatch):
@@ -330,4 +331,24 @@ def test_strict_refuses_what_was_asked_for_and_is_not_active(world, monkeypatch)
     assert "freed memory" in world.finish("run", "run", *words).stderr
     refused = world.finish("run", "strict", *words, "--strict", code=30)
     assert "asked for and not active: freed memory kept" in refused.stderr
-    assert not (world.root / "strict" / "metrics.jsonl").exists()
+    assert not (world.root / "strict" / "data").exists(), "hours may go into it"
+
+
+def test_what_the_machine_cannot_do_is_refused_on_resume_before_data_comes_back(world, monkeypatch):
+    world.finish("run", "run", "--max_steps", "1")
+    shutil.rmtree(world.root / "run" / "data")
+    known = (world.root / "run" / "environment.json").read_text()
+    monkeypatch.setattr("torch.__version__", "1.0")
+    refused = world.finish("run", "run", "--strict", code=30)
+    assert "--strict: this start differs from the run's last one (torch: " in refused.stderr
+    assert (world.root / "run" / "environment.json").read_text() == known
+    frozen = world.root / "run" / "config.yaml"
+    frozen.write_text(frozen.read_text().replace("attention: plain", "attention: cudnn"))
+    assert "compute.attention=cudnn needs" in world.finish("run", "run", code=30).stderr
+    assert not (world.root / "run" / "data").exists()
+
+
+def test_a_complete_run_is_complete_on_any_machine(world, monkeypatch):
+    world.finish("run", "run")
+    monkeypatch.setattr("torch.__version__", "1.0")
+    assert "is complete already" in world.finish("run", "run", "--strict").stderr

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Collection, Sequence
 
+import torch
+
 from yxanul.config.contradictions import check_config
 from yxanul.config.load import diff_configs, dump_config
 from yxanul.config.schema import ComputeConfig, RunConfig, StageConfig
@@ -70,32 +72,48 @@ def freeze_config(config: RunConfig, folder: RunFolder, *, machine: Machine) -> 
     RUN/config.yaml is written, or held against: other settings than the run's are a `ConfigError`.
     """
     before = _begun_with(folder)
-    wish, longest = config.optimization.compute, longest_seq_len(config.stages)
-    impossible: frozenset[str] = frozenset()
-    if before is not None:
-        chosen = before.optimization.compute
-        opened = {k: getattr(chosen, k) for k in _FROZEN if getattr(wish, k) in _OPEN}
-        impossible = frozenset(impossible_choices(chosen, machine.device)) & opened.keys()
-        wish = wish.model_copy(update={k: v for k, v in opened.items() if k not in impossible})
-    ruled = freeze_compute(
-        wish,
-        config.model,
-        parameters=parameter_count(config.model).total,
-        device=machine.device,
-        longest_seq_len=longest,
-    )
-    frozen = _with_compute(config, ruled)
+    frozen, anew = _ruled(config, before, device=machine.device)
     if before is None:
+        wish, longest = config.optimization.compute, longest_seq_len(config.stages)
         found = probe_card(wish, frozen, seq_len=longest, machine=machine)
         frozen = _with_compute(frozen, found)
     else:
         frozen = _with_budgets(frozen, before, closed=read_verdicts(folder).keys())
         frozen = _continue_config(
-            before, frozen, impossible=impossible, folder=folder, say=machine.progress.say
+            before, frozen, anew=anew, folder=folder, say=machine.progress.say
         )
     if machine.processes.is_main:
         write_atomic(folder.config, dump_config(frozen))
     return frozen
+
+
+def ruled_config(config: RunConfig, folder: RunFolder, *, machine: Machine) -> RunConfig:
+    """Replace every `auto` by the run's earlier choices or by rule, and write and try nothing.
+
+    What this machine cannot do is a `UsageError`.
+    """
+    return _ruled(config, _begun_with(folder), device=machine.device)[0]
+
+
+def _ruled(
+    config: RunConfig, before: RunConfig | None, *, device: torch.device
+) -> tuple[RunConfig, frozenset[str]]:
+    """Return the settings by the run's choices or by rule, and which of its own cannot be here."""
+    wish = config.optimization.compute
+    anew: frozenset[str] = frozenset()
+    if before is not None:
+        chosen = before.optimization.compute
+        opened = {k: getattr(chosen, k) for k in _FROZEN if getattr(wish, k) in _OPEN}
+        anew = frozenset(impossible_choices(chosen, device)) & opened.keys()
+        wish = wish.model_copy(update={k: v for k, v in opened.items() if k not in anew})
+    ruled = freeze_compute(
+        wish,
+        config.model,
+        parameters=parameter_count(config.model).total,
+        device=device,
+        longest_seq_len=longest_seq_len(config.stages),
+    )
+    return _with_compute(config, ruled), anew
 
 
 def _with_compute(config: RunConfig, compute: ComputeConfig) -> RunConfig:
@@ -126,27 +144,27 @@ def _continue_config(
     before: RunConfig,
     now: RunConfig,
     *,
-    impossible: Collection[str],
+    anew: Collection[str],
     folder: RunFolder,
     say: Callable[[str], None],
 ) -> RunConfig:
     """Return `now` with the stages that only `before` knows.
 
-    Differences that may be are told, others are refused. What the run had chosen by itself and is
-    `impossible` here may be another: a machine in place of one that was taken away is another kind.
+    Differences that may be are told, others are refused. What the run had chosen by itself and
+    had to choose `anew` may be another: a machine that takes another's place is of another kind.
     """
     known = {stage.name for stage in now.stages}
     later = tuple(stage for stage in before.stages if stage.name not in known)
     shared = {stage.name for stage in before.stages} & known
     common = [c.model_copy(update={"stages": _only(c.stages, shared)}) for c in (before, now)]
     differences = {path: f"{path}: {old} -> {new}" for path, old, new in diff_configs(*common)}
-    chosen_anew = {f"compute.{name}" for name in impossible}
-    if "attention" in impossible:
-        chosen_anew.add("compute.flash_attention_3")  # the same choice
+    chosen = {f"compute.{name}" for name in anew}
+    if "attention" in anew:
+        chosen.add("compute.flash_attention_3")  # the same choice
     allowed = [
         path
         for path in differences
-        if path.startswith(_MAY_CHANGE) or path.endswith(_MAY_MOVE) or path in chosen_anew
+        if path.startswith(_MAY_CHANGE) or path.endswith(_MAY_MOVE) or path in chosen
     ]
     changes = [told for path, told in differences.items() if path not in allowed]
     if changes:

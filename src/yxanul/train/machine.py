@@ -58,8 +58,6 @@ class Start:
     """Rate of matrix products in the run's precision, as just measured on a CPU."""
     links: Links | None
     """What several processes measured of one another."""
-    strict: bool
-    """Whether another machine or program than the run's last one is refused."""
 
 
 def record_environment(
@@ -68,28 +66,10 @@ def record_environment(
     """Write RUN/environment.json; return what differs from the last machine, and the features.
 
     Rates of matrix products are measured on the run's first start and again on another machine.
-    A strict start that differs is a `UsageError`, and leaves the file as it was.
     """
     compute = config.optimization.compute
-    now: dict[str, Any] = {
-        "yxanul": yxanul.__version__,
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "platform": platform.platform(),
-        "device": device_name(machine.device),
-        "device_type": machine.device.type,
-        "world_size": machine.processes.world_size,
-        "threads": compute.threads,
-        "seed": config.optimization.seed,
-    }
-    before = _last_environment(folder)
-    changes = [f"{k}: {before[k]} -> {v}" for k, v in now.items() if before.get(k, v) != v]
-    if start.strict and changes:
-        raise UsageError(
-            f"--strict: this start differs from the run's last one ({'; '.join(changes)}), so it "
-            "would not go on bit for bit; go on without --strict, or where it was begun"
-        )
+    now, before = _environment(config, machine), _last_environment(folder)
+    changes = _changes(before, now)
     known = _known_rates(before, now)
     if known is None:
         known = {} if start.peak_flops is None else {compute.precision: start.peak_flops}
@@ -112,6 +92,36 @@ def record_environment(
     }
     write_json(folder.environment, {**now, **more})
     return changes, features
+
+
+def refuse_other_environment(config: RunConfig, folder: RunFolder, *, machine: Machine) -> None:
+    """Raise a `UsageError` if the run's last start was on another machine or program."""
+    changes = _changes(_last_environment(folder), _environment(config, machine))
+    if changes:
+        raise UsageError(
+            f"--strict: this start differs from the run's last one ({'; '.join(changes)}), so it "
+            "would not go on bit for bit; go on without --strict, or where it was begun"
+        )
+
+
+def _environment(config: RunConfig, machine: Machine) -> dict[str, Any]:
+    """Return what decides whether a run goes on bit for bit."""
+    return {
+        "yxanul": yxanul.__version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "device": device_name(machine.device),
+        "device_type": machine.device.type,
+        "world_size": machine.processes.world_size,
+        "threads": config.optimization.compute.threads,
+        "seed": config.optimization.seed,
+    }
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    return [f"{k}: {before[k]} -> {v}" for k, v in now.items() if before.get(k, v) != v]
 
 
 def _last_environment(folder: RunFolder) -> dict[str, Any]:

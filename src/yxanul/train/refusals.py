@@ -4,25 +4,49 @@ from collections.abc import Sequence
 
 from yxanul.config.schema import RunConfig, StageConfig
 from yxanul.curriculum.stages import refuse_unequal_shares
+from yxanul.hardware.doctor import list_features, refuse_inactive
+from yxanul.hardware.feature import Case
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.verdicts import CLOSING, read_verdicts
-from yxanul.train.machine import Machine
+from yxanul.train.frozen import ruled_config
+from yxanul.train.machine import Machine, refuse_other_environment
 from yxanul.train.request import RunRequest
 
 
 def refuse_early(
-    config: RunConfig, folder: RunFolder, *, request: RunRequest, machine: Machine
+    config: RunConfig, folder: RunFolder, *, request: RunRequest, machine: Machine, malloc: str
 ) -> None:
-    """Raise a `UsageError` for settings that this machine and these processes cannot train with."""
+    """Raise a `UsageError` for settings that this machine and these processes cannot train with.
+
+    A strict start also for what was asked for and is not active, and for another machine or program
+    than the run's last one. `malloc` is what came of the wish to keep freed memory.
+    """
     stages = _still_trained(config, folder, request=request)
+    if not stages:
+        return
     refuse_unequal_shares(stages, machine.processes.world_size)
+    ruled = ruled_config(config, folder, machine=machine)
+    if request.strict and machine.processes.is_main:
+        refuse_other_environment(ruled, folder, machine=machine)
+        # What a card will be tried for is not asked for: it would change nothing of this.
+        case = Case(
+            optimization=ruled.optimization,
+            stages=ruled.stages,
+            device=machine.device,
+            world_size=machine.processes.world_size,
+            malloc=malloc,
+            rates={},
+        )
+        refuse_inactive(list_features(case))
 
 
 def _still_trained(
     config: RunConfig, folder: RunFolder, *, request: RunRequest
 ) -> Sequence[StageConfig]:
     """Return the stages that this command trains: other machines may have done those before."""
+    asked = [stage for stage in config.stages if request.stage in (None, stage.name)]
+    if request.resume not in ("auto", "never"):
+        return asked  # an older checkpoint may stand before a stage's end
     verdicts = read_verdicts(folder)
     closed = {name for name, row in verdicts.items() if row["verdict"] in CLOSING}
-    asked = (s for s in config.stages if request.stage in (None, s.name))
     return [stage for stage in asked if stage.name not in closed]

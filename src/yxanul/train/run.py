@@ -14,7 +14,7 @@ from yxanul.config.schema import RunConfig
 from yxanul.curriculum.stages import longest_seq_len, plan_stages
 from yxanul.errors import GateStopError, UsageError
 from yxanul.hardware.choices import pick_device, settle_compute
-from yxanul.hardware.doctor import refuse_inactive, summarise
+from yxanul.hardware.doctor import summarise
 from yxanul.parallel.compiling import naming_recompiles
 from yxanul.parallel.processes import (
     joined_processes,
@@ -128,7 +128,7 @@ def _train(
         _begin_with_mirror(config, folder, request=request, machine=machine)
         _refuse_missing_weights(config, folder, request=request)
     machine.processes.barrier()
-    refuse_early(config, folder, request=request, machine=machine)
+    refuse_early(config, folder, request=request, machine=machine, malloc=malloc)
     corpus = prepare_corpus(config, folder, machine=machine)
     if request.num_epochs is not None:
         stage = request.stage or config.stages[0].name
@@ -143,7 +143,7 @@ def _train(
     links = measure_links(machine.processes, machine.device)
     parameters = sum(p.numel() for p in session.model.parameters())
     if machine.processes.is_main:
-        start = Start(request.command, malloc, session.peak_flops, links, request.strict)
+        start = Start(request.command, malloc, session.peak_flops, links)
         changes, features = record_environment(config, folder, start=start, machine=machine)
         for change in changes:
             machine.progress.say(f"this start differs from the run's last one: {change}")
@@ -151,8 +151,6 @@ def _train(
             machine.progress.say(line)
         for line in links.sentences(FP32_BYTES * parameters) if links is not None else ():
             machine.progress.say(line)
-        if request.strict:
-            refuse_inactive(features)
         for line in (*padding(session), *warnings(repetitions(session))):
             machine.progress.say(line)
     position = find_position(session, request)
