@@ -11,6 +11,7 @@ import pytest
 
 from tests.supervise.test_supervisor import children
 from tests.train.world import STAGES, World, last_step, wait_until
+from yxanul.hardware.device import usable_cores
 
 pytestmark = pytest.mark.slow
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -118,8 +119,23 @@ def test_ranks_of_different_settings_are_refused(world):
     process = start(["--no-python", "bash", "-c", line])
     _, told = process.communicate(timeout=120)
     assert process.returncode != 0
-    assert "do not agree on the settings: rank 1 differs from rank 0" in told
+    assert (
+        "do not agree on the settings: rank 1 differs from rank 0 (seed: 0 on rank 0, 1 on rank 1)"
+    ) in told
     assert world.exit_record("run")["code"] == 30
+
+
+@pytest.mark.skipif(usable_cores() == 1, reason="every process has one core here")
+def test_ranks_on_machines_of_other_cores_train_together_each_with_its_own(world):
+    """Rank 0 takes all cores, and rank 1 half of them, as on a machine that has fewer."""
+    command = world.command("run", "run", "--set", "compute.threads=null", "--max_steps")
+    line = f"LOCAL_WORLD_SIZE=$((RANK + 1)) exec {shlex.join(command)}"
+    for steps in (2, 3):  # and on a resume
+        process = start(["--no-python", "bash", "-c", f"{line} {steps}"])
+        _, told = process.communicate(timeout=120)
+        assert process.returncode == 0, told
+    frozen = (world.root / "run" / "config.yaml").read_text()
+    assert f"threads: {usable_cores()}\n" in frozen
 
 
 def test_a_step_that_the_ranks_cannot_share_in_a_later_phase_is_refused_before_data(world):

@@ -14,12 +14,13 @@ from tests.model.tiny import model_with_norms, rows, shape
 from yxanul.config.schema import ComputeConfig, NumericsConfig, OptimizerConfig
 from yxanul.data.loader import StepRows
 from yxanul.data.tokenizer import load_tokenizer
-from yxanul.errors import NumericsError, YxanulError
+from yxanul.errors import NumericsError, UsageError, YxanulError
 from yxanul.evaluate.answers.requests import Continuations, WritingRequest
 from yxanul.optim.optimizers import LearningRates, Optimizers
 from yxanul.parallel.processes import Processes, joined_processes
 from yxanul.parallel.sharing import SharedWork
 from yxanul.parallel.wrapping import wrap_model
+from yxanul.train.agreement import refuse_disagreement
 from yxanul.train.answering import Answering
 from yxanul.train.guarded import guarded_step
 from yxanul.train.step import Engine, train_step
@@ -99,7 +100,19 @@ def answers(processes: Processes) -> dict:
         "last_says_yes": processes.anyone(processes.rank == processes.world_size - 1, CPU),
         "nobody": processes.anyone(False, CPU),
         "largest": processes.largest(torch.tensor(float(processes.rank))).item(),
+        "smallest": processes.smallest(2**16 + processes.rank, CPU),
     }
+
+
+def disagreement(processes: Processes) -> str:
+    """What ranks with other values for most keys, and other keys, say of it."""
+    rank = processes.rank
+    mine = {"shared": "x" * 99, "long": f"{rank}" * 99, f"of rank {rank}": None, "last": rank}
+    try:
+        refuse_disagreement({"one": {"a": 1}, "two": mine}, processes, device=CPU)
+    except UsageError as error:
+        return str(error)
+    return "they agree"
 
 
 def doubled(items: list[int], *, plus: int) -> list[int]:
@@ -162,6 +175,7 @@ def write_results(out: Path) -> None:
             **answers(processes),
             "failing": failing_update(processes),
             "shared": shared(processes),
+            "disagreement": disagreement(processes),
             "scored": scored(processes),
             "compiled": compiled_update(processes),
         }

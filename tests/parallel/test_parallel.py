@@ -94,6 +94,16 @@ def test_ranks_know_who_they_are_and_answer_alike(two_ranks):
         assert rank["last_says_yes"] is True
         assert rank["nobody"] is False
         assert rank["largest"] == 1.0
+        assert rank["smallest"] == 2**16
+
+
+def test_what_ranks_do_not_agree_on_is_named_by_all_of_them(two_ranks):
+    for rank in two_ranks:
+        assert "do not agree on two: rank 1 differs from rank 0 " in rank["disagreement"]
+        assert (
+            f"(long: {'0' * 40} on rank 0, {'1' * 40} on rank 1; "
+            "of rank 0: None on rank 0, nothing on rank 1; last: 0 on rank 0, 1 on rank 1; 1 more)"
+        ) in rank["disagreement"]
 
 
 def test_ranks_that_compile_blocks_leave_them_whole_and_train_alike(two_ranks):

@@ -109,7 +109,7 @@ def diff_configs(a: RunConfig, b: RunConfig) -> list[tuple[str, Any, Any]]:
 
     Key paths are those of `--set`: optimizer.eps, stage1_wikipedia.training.batch_tokens.
     """
-    left, right = _flat(a), _flat(b)
+    left, right = flat_config(a), flat_config(b)
     paths = [*left, *(path for path in right if path not in left)]
     return [
         (path, left.get(path), right.get(path))
@@ -118,7 +118,8 @@ def diff_configs(a: RunConfig, b: RunConfig) -> list[tuple[str, Any, Any]]:
     ]
 
 
-def _flat(config: RunConfig) -> dict[str, Any]:
+def flat_config(config: RunConfig) -> dict[str, Any]:
+    """Return {key path, as in `--set`: value} of every setting."""
     values: dict[str, Any] = {}
 
     def walk(value: Any, path: KeyPath) -> None:

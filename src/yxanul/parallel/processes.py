@@ -59,6 +59,10 @@ class Processes:
             dist.all_reduce(value, op=dist.ReduceOp.MAX)
         return value
 
+    def smallest(self, number: int, device: torch.device) -> int:
+        """Return the smallest of all ranks' numbers; all ranks get the same answer."""
+        return -int(self.largest(torch.tensor(-number, device=device)).item())
+
     def gathered(self, value: torch.Tensor) -> list[torch.Tensor]:
         """Return every rank's tensor, by rank; all are of one shape and type."""
         if self.world_size == 1:

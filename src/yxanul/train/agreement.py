@@ -6,24 +6,32 @@ nothing: it trains a model that nobody asked for.
 """
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
 from yxanul.errors import CorruptDataError, UsageError
 from yxanul.parallel.processes import Processes
 
+_NAMED, _SHOWN = 3, 40
+"""Keys that differ are named up to so many, each with so many characters of its values."""
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def refuse_disagreement(
-    mine: Mapping[str, str], processes: Processes, *, device: torch.device
+    mine: Mapping[str, Mapping[str, Any]], processes: Processes, *, device: torch.device
 ) -> None:
-    """Raise a `UsageError` on every rank where `mine`, {what: a text that says it}, differs."""
+    """Raise a `UsageError` on every rank where `mine`, {what: {key: value}}, differs in anything.
+
+    The keys that differ are named, with their values.
+    """
     if processes.world_size == 1:
         return
-    digests = b"".join(hashlib.sha256(text.encode()).digest() for text in mine.values())
+    texts = [json.dumps({k: str(v) for k, v in values.items()}) for values in mine.values()]
+    digests = b"".join(hashlib.sha256(text.encode()).digest() for text in texts)
     rows = torch.frombuffer(bytearray(digests), dtype=torch.uint8).view(len(mine), -1)
     everywhere = processes.gathered(rows.to(device))
     for place, what in enumerate(mine):
@@ -33,10 +41,38 @@ def refuse_disagreement(
             if not torch.equal(found[place], everywhere[0][place])
         ]
         if other:
+            found = _texts(texts[place], processes, device=device)
+            keys = _differences(json.loads(found[0]), json.loads(found[other[0]]), rank=other[0])
             raise UsageError(
-                f"the processes of this run do not agree on {what}: {_ranks(other)} from rank 0; "
-                "start all of them with the same command, configuration, data and program"
+                f"the processes of this run do not agree on {what}: {_ranks(other)} from rank 0 "
+                f"({keys}); start all of them with the same command, configuration, data and "
+                "program"
             )
+
+
+def _texts(mine: str, processes: Processes, *, device: torch.device) -> list[str]:
+    """Return every rank's text, by rank."""
+    raw = torch.frombuffer(bytearray(mine.encode()), dtype=torch.uint8)
+    sizes = [int(n) for n in processes.gathered(torch.tensor([len(raw)], device=device))]
+    padded = torch.zeros(max(sizes), dtype=torch.uint8)
+    padded[: len(raw)] = raw
+    everywhere = processes.gathered(padded.to(device))
+    return [
+        found[:size].cpu().numpy().tobytes().decode()
+        for found, size in zip(everywhere, sizes, strict=True)
+    ]
+
+
+def _differences(main: dict[str, str], other: dict[str, str], *, rank: int) -> str:
+    """Name the first keys that differ, with both values, and how many more there are."""
+    keys = [k for k in main | other if main.get(k) != other.get(k)]
+    told = [
+        f"{k}: {main.get(k, 'nothing')[:_SHOWN]} on rank 0, "
+        f"{other.get(k, 'nothing')[:_SHOWN]} on rank {rank}"
+        for k in keys[:_NAMED]
+    ]
+    more = [f"{len(keys) - _NAMED} more"] if len(keys) > _NAMED else []
+    return "; ".join([*told, *more])
 
 
 def refuse_other_weights(

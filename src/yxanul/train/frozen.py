@@ -12,6 +12,7 @@ from yxanul.curriculum.stages import longest_seq_len
 from yxanul.data.manifest import Manifest
 from yxanul.errors import ConfigError
 from yxanul.hardware.choices import freeze_compute, impossible_choices
+from yxanul.hardware.device import cores_per_process
 from yxanul.plan.budget import tokens_for_epochs
 from yxanul.plan.parameters import parameter_count
 from yxanul.runfolder.durable import write_atomic
@@ -84,6 +85,10 @@ def freeze_config(config: RunConfig, folder: RunFolder, *, machine: Machine) -> 
         )
     if machine.processes.is_main:
         write_atomic(folder.config, dump_config(frozen))
+    elif config.optimization.compute.threads is None:
+        # What is frozen are the main process' threads; its machine may have other cores.
+        own = frozen.optimization.compute.model_copy(update={"threads": cores_per_process()})
+        frozen = _with_compute(frozen, own)
     return frozen
 
 

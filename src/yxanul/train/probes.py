@@ -131,8 +131,9 @@ def _micro_batch(
         tried = compute.model_copy(update={"micro_batch_tokens": tokens})
         return _trial_bytes(tried, config, seq_len=seq_len, machine=machine)
 
+    first = min(compute.micro_batch_tokens or step, step)
     tokens = largest_that_fits(
-        min(compute.micro_batch_tokens or step, step),
+        processes.smallest(first, device),  # a rule knows this process' card only
         need,
         limit=CARD_SHARE * memory_bytes(device),
         smallest=seq_len,

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 
 import yxanul
 from yxanul.config.deepspeed import read_deepspeed
-from yxanul.config.load import dump_config
+from yxanul.config.load import flat_config
 from yxanul.config.schema import RunConfig
 from yxanul.curriculum.stages import longest_seq_len, plan_stages
 from yxanul.errors import GateStopError, UsageError
@@ -154,7 +155,7 @@ def _train(
         for line in (*padding(session), *warnings(repetitions(session))):
             machine.progress.say(line)
     position = find_position(session, request)
-    place = {"where the run stands": str(position)}
+    place = {"where the run stands": asdict(position)}
     refuse_disagreement(place, machine.processes, device=machine.device)
     machine.progress.say(f"{config.model.name}: {parameters:,} parameters")
     names = config.optimization.logging.trackers if machine.processes.is_main else ()
@@ -185,11 +186,13 @@ def _begin_with_mirror(
 
 def _refuse_other_ranks(config: RunConfig, corpus: Corpus, *, machine: Machine) -> None:
     """Refuse to train with ranks that were started with something else."""
-    mine = {
-        "the program": yxanul.__version__,
-        "torch": torch.__version__,
-        "the settings": dump_config(config),
-        "the data": json.dumps(corpus.identity(list(corpus.manifest.stages))),
+    settings = flat_config(config)
+    del settings["compute.threads"]  # machines may have different numbers of cores
+    mine: dict[str, dict[str, Any]] = {
+        "the program": {"yxanul": yxanul.__version__},
+        "torch": {"torch": torch.__version__},
+        "the settings": settings,
+        "the data": corpus.identity(list(corpus.manifest.stages)),
     }
     refuse_disagreement(mine, machine.processes, device=machine.device)
 
