@@ -1,17 +1,23 @@
 """A micro-batch is the largest that fits, for all processes alike."""
 
+from functools import partial
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from tests.model.tiny import shape
+from yxanul.config.load import load_config
 from yxanul.config.schema import ComputeConfig, OptimizationConfig
 from yxanul.errors import UsageError
 from yxanul.hardware.choices import freeze_compute
 from yxanul.model.transformer import Transformer
+from yxanul.plan.memory import CARD_SHARE, memory
 from yxanul.train.ending import is_out_of_memory
 from yxanul.train.probes import (
     Trial,
+    first_tokens,
     largest_that_fits,
     least_that_fits,
     times_of,
@@ -21,6 +27,7 @@ from yxanul.train.probes import (
 )
 
 CPU = torch.device("cpu")
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 BYTES_PER_TOKEN = 1000
 
@@ -59,6 +66,37 @@ def test_too_much_for_another_process_is_too_much():
 
 def test_a_first_try_is_at_least_one_sequence():
     assert largest_that_fits(1024, need, limit=1e12, smallest=4096, agree=alone) == 4096
+
+
+CARDS = [
+    ("compute.compile=block", 24, 1, 32_768),
+    ("compute.gradient_checkpointing=true", 24, 1, 65_536),
+    ("compute.compile=block", 80, 8, 65_536),
+    ("training.batch_tokens=8192", 80, 1, 8192),
+    ("training.batch_tokens=32768", 80, 2, 16_384),
+    ("compute.compile=block", 1, 1, 8192),
+]
+
+
+@pytest.mark.parametrize(("switch", "gib", "ranks", "first"), CARDS)
+def test_the_first_try_is_more_than_fits_or_all_that_a_step_takes(switch, gib, ranks, first):
+    config = load_config(CONFIGS, overrides=[switch])
+    told = {"seq_len": 4096, "card_bytes": gib * 2**30, "processes": ranks}
+    assert first_tokens(config, **told) == first
+
+
+def test_a_card_of_24_gb_ends_at_what_the_plan_says_in_two_trials():
+    config = load_config(CONFIGS, overrides=["compute.compile=block"])
+    tried = []
+
+    def need(tokens: int) -> float:
+        tried.append(tokens)
+        return memory(config, micro_batch_tokens=tokens).total
+
+    first = first_tokens(config, seq_len=4096, card_bytes=24 * 2**30, processes=1)
+    find = partial(largest_that_fits, first, need, smallest=4096, agree=alone)
+    assert find(limit=CARD_SHARE * 24 * 2**30) == 16_384
+    assert tried == [32_768, 16_384]
 
 
 @pytest.mark.parametrize(

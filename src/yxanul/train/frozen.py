@@ -6,7 +6,7 @@ import torch
 
 from yxanul.config.contradictions import check_config
 from yxanul.config.load import diff_configs, dump_config
-from yxanul.config.schema import ComputeConfig, RunConfig, StageConfig
+from yxanul.config.schema import RunConfig, StageConfig
 from yxanul.curriculum.course import read_frozen_config
 from yxanul.curriculum.stages import longest_seq_len
 from yxanul.data.manifest import Manifest
@@ -20,7 +20,7 @@ from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.verdicts import read_verdicts
 from yxanul.train.machine import Machine
-from yxanul.train.probes import probe_card
+from yxanul.train.probes import probe_card, with_compute
 
 # Settings that may differ on resume, because they change no weight and no verdict that was given.
 _MAY_CHANGE = (
@@ -77,7 +77,7 @@ def freeze_config(config: RunConfig, folder: RunFolder, *, machine: Machine) -> 
     if before is None:
         wish, longest = config.optimization.compute, longest_seq_len(config.stages)
         found = probe_card(wish, frozen, seq_len=longest, machine=machine)
-        frozen = _with_compute(frozen, found)
+        frozen = with_compute(frozen, found)
     else:
         frozen = _with_budgets(frozen, before, closed=read_verdicts(folder).keys())
         frozen = _continue_config(
@@ -88,7 +88,7 @@ def freeze_config(config: RunConfig, folder: RunFolder, *, machine: Machine) -> 
     elif config.optimization.compute.threads is None:
         # What is frozen are the main process' threads; its machine may have other cores.
         own = frozen.optimization.compute.model_copy(update={"threads": cores_per_process()})
-        frozen = _with_compute(frozen, own)
+        frozen = with_compute(frozen, own)
     return frozen
 
 
@@ -118,12 +118,7 @@ def _ruled(
         device=device,
         longest_seq_len=longest_seq_len(config.stages),
     )
-    return _with_compute(config, ruled), anew
-
-
-def _with_compute(config: RunConfig, compute: ComputeConfig) -> RunConfig:
-    optimization = config.optimization.model_copy(update={"compute": compute})
-    return config.model_copy(update={"optimization": optimization})
+    return with_compute(config, ruled), anew
 
 
 def _begun_with(folder: RunFolder) -> RunConfig | None:

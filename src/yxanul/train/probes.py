@@ -19,8 +19,8 @@ from yxanul.errors import UsageError
 from yxanul.hardware.choices import fp8_obstacle
 from yxanul.hardware.device import memory_bytes
 from yxanul.optim.optimizers import LearningRates
-from yxanul.parallel.processes import ALONE, Processes
-from yxanul.plan.memory import CARD_SHARE, exchange_bytes
+from yxanul.parallel.processes import ALONE
+from yxanul.plan.memory import CARD_SHARE, MOST_TOKENS, exchange_bytes, largest_micro_batch
 from yxanul.train.ending import is_out_of_memory
 from yxanul.train.engine import build_engine
 from yxanul.train.kernels import time_kernels
@@ -54,6 +54,12 @@ def probe_card(
         part = _fastest_fp8(found, config, seq_len=seq_len, machine=machine)
         found = found.model_copy(update={"fp8": part})
     return found
+
+
+def with_compute(config: RunConfig, compute: ComputeConfig) -> RunConfig:
+    """Return the configuration with other settings of the arithmetic."""
+    optimization = config.optimization.model_copy(update={"compute": compute})
+    return config.model_copy(update={"optimization": optimization})
 
 
 def largest_that_fits(
@@ -125,15 +131,19 @@ def _micro_batch(
 ) -> int:
     """Return the tokens of one forward pass, at most those of a process' whole step."""
     device, processes = machine.device, machine.processes
-    step = _step_tokens(config, processes)
 
     def need(tokens: int) -> float:
         tried = compute.model_copy(update={"micro_batch_tokens": tokens})
         return _trial_bytes(tried, config, seq_len=seq_len, machine=machine)
 
-    first = min(compute.micro_batch_tokens or step, step)
+    first = first_tokens(
+        with_compute(config, compute),
+        seq_len=seq_len,
+        card_bytes=memory_bytes(device),
+        processes=processes.world_size,
+    )
     tokens = largest_that_fits(
-        processes.smallest(first, device),  # a rule knows this process' card only
+        processes.smallest(first, device),  # the plan knows this process' card only
         need,
         limit=CARD_SHARE * memory_bytes(device),
         smallest=seq_len,
@@ -141,6 +151,16 @@ def _micro_batch(
     )
     machine.progress.say(f"a forward pass of {tokens:,} tokens fits the card, as tried")
     return tokens
+
+
+def first_tokens(config: RunConfig, *, seq_len: int, card_bytes: int, processes: int) -> int:
+    """Return the tokens of the first micro-batch to try, at most those of a process' whole step.
+
+    Twice what fits by arithmetic, since only smaller ones are tried after it: the plan does not
+    know every kernel, nor FP8.
+    """
+    planned = largest_micro_batch(config, card_bytes, processes=processes) or seq_len
+    return min(2 * planned, MOST_TOKENS, _step_tokens(config, processes))
 
 
 def least_that_fits(most: int, need: Callable[[int], float], *, limit: float, agree: Agree) -> int:
@@ -184,21 +204,22 @@ def _trial_bytes(
     tried: ComputeConfig, config: RunConfig, *, seq_len: int, machine: Machine
 ) -> float:
     """Return the bytes that a process of this run will hold with the settings `tried`."""
-    optimization = config.optimization.model_copy(update={"compute": tried})
+    optimization = with_compute(config, tried).optimization
+    processes = machine.processes.world_size
     trial = trial_of(
         config.model,
         tokens=tried.micro_batch_tokens or seq_len,
-        step_tokens=_step_tokens(config, machine.processes),
-        processes=machine.processes.world_size,
+        step_tokens=_step_tokens(config, processes),
+        processes=processes,
     )
     return trial_bytes(
         config.model, optimization, seq_len=seq_len, device=machine.device, trial=trial
     )
 
 
-def _step_tokens(config: RunConfig, processes: Processes) -> int:
+def _step_tokens(config: RunConfig, processes: int) -> int:
     """Return the tokens of a process' part of the largest step."""
-    return max(s.training.batch_tokens for s in config.stages) // processes.world_size
+    return max(s.training.batch_tokens for s in config.stages) // processes
 
 
 def _fastest_fp8(
