@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains on every GPU of this machine, supervised: scripts/launch.sh run|train [options of that verb]
-#   NPROC=n          number of processes; without a GPU it is one
+#   NPROC=n          number of processes; default: one per GPU that CUDA_VISIBLE_DEVICES lets it use
 #   TORCHRUN_ARGS=   torchrun's own words in place of --standalone, for several machines that see one
 #                    run folder: "--nnodes 2 --node_rank 0 --rdzv_backend c10d --rdzv_endpoint HOST:29500"
 set -euo pipefail
@@ -14,6 +14,21 @@ gpus=0
 if command -v nvidia-smi >/dev/null; then
     # A driver that does not answer counts as no GPU: what is wrong is said by torch, if it matters.
     gpus=$(nvidia-smi --list-gpus 2>/dev/null | grep -c '^GPU ' || true)
+fi
+# nvidia-smi counts cards that are hidden from programs too. CUDA takes the list up to the first
+# number that is no card; cards may also be named by their UUIDs.
+if [ "$gpus" -gt 0 ] && [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
+    visible=0
+    IFS=', ' read -r -a names <<<"$CUDA_VISIBLE_DEVICES" || true
+    for name in "${names[@]+"${names[@]}"}"; do
+        case "$name" in
+            GPU-* | MIG-*) ;;
+            '' | *[!0-9]*) break ;;
+            *) [ "$((10#$name))" -lt "$gpus" ] || break ;;
+        esac
+        visible=$((visible + 1))
+    done
+    gpus=$visible
 fi
 nproc=${NPROC:-$((gpus > 0 ? gpus : 1))}
 

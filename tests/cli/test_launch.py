@@ -22,7 +22,7 @@ def launched(tmp_path: Path, *words: str, nvidia_smi: str = "exit 9", **env: str
     script = Path(shutil.copy(ROOT / "scripts" / "launch.sh", tmp_path / "scripts"))
     program(tmp_path / "bin" / "nvidia-smi", nvidia_smi)
     program(tmp_path / "bin" / "python3", 'echo "$@"')
-    mine = ("NPROC", "TORCHRUN_ARGS")
+    mine = ("NPROC", "TORCHRUN_ARGS", "CUDA_VISIBLE_DEVICES")
     environment = {name: value for name, value in os.environ.items() if name not in mine} | env
     environment["PATH"] = f"{tmp_path / 'bin'}{os.pathsep}{environment['PATH']}"
     done = subprocess.run(
@@ -53,6 +53,29 @@ def test_one_process_per_gpu_that_answers(tmp_path: Path, nvidia_smi: str, launc
     started = f"-m yxanul train --config_dir {tmp_path}/configs --stage stage1_wikipedia"
     assert command.endswith(launcher + started)
     assert ("nproc_per_node" in command) == bool(launcher)
+
+
+@pytest.mark.parametrize(
+    ("visible", "processes"),
+    [
+        ("0,1", 2),
+        ("7, 3, 5", 3),
+        ("GPU-8932f937-d72c,GPU-0aa1", 2),
+        ("0,1,8,2", 2),  # CUDA does not look beyond a number that is no card
+        ("0,-1,2", 1),
+        ("3", 1),
+        ("", 1),  # no card: one process on the CPU
+        ("-1", 1),
+        ("NoDevFiles", 1),
+    ],
+)
+def test_cards_that_are_hidden_are_not_counted(
+    tmp_path: Path, visible: str, processes: int
+) -> None:
+    eight = 'for i in 0 1 2 3 4 5 6 7; do echo "GPU $i: H200"; done'
+    command = launched(tmp_path, "run", nvidia_smi=eight, CUDA_VISIBLE_DEVICES=visible)
+    assert ("nproc_per_node" in command) == (processes > 1)
+    assert f"--nproc_per_node {processes} " in command or processes == 1
 
 
 def test_several_machines_are_torchruns_own_words(tmp_path: Path) -> None:
