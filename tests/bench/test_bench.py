@@ -1,10 +1,15 @@
 """Every part of `yxanul bench` measures what it says, on real parts."""
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from tests.train.world import STAGES, World
+from yxanul.bench.step import rows_by_rule
+from yxanul.config.load import load_config
 
 STEP_FIELDS = {
     "tokens_per_s",
@@ -17,6 +22,7 @@ STEP_FIELDS = {
     "precision",
     "compiled",
 }
+CONFIGS = Path(__file__).parents[2] / "configs"
 HERE = ("--set", "data.source=texts")  # no hub's data set is named by the world's configs
 
 
@@ -49,6 +55,55 @@ def test_a_step_of_a_named_shape_is_told_in_words(call):
     assert out.startswith("nano, 21,258,752 parameters, on ")
     assert "tokens/s" in out
     assert "GFLOP/s" in out
+
+
+@pytest.fixture
+def card(monkeypatch):
+    """Return a function that makes torch speak of a card with so many GiB."""
+
+    def pretend(gib: int) -> torch.device:
+        card = SimpleNamespace(total_memory=gib * 2**30)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: card)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (9, 0))
+        return torch.device("cuda", 0)
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    ("gib", "asked", "rows"), [(24, None, 32), (80, None, 128), (180, None, 128), (80, 2048, 8)]
+)
+def test_an_update_on_a_card_is_what_a_runs_rule_takes(card, gib, asked, rows):
+    """Of 256 tokens a row; more than 32,768 tokens bring no speed."""
+    settings = ["compute.precision=bf16", "compute.compile=off"]
+    settings += [f"compute.micro_batch_tokens={asked}"] if asked else []
+    config = load_config(CONFIGS, overrides=settings)
+    found = rows_by_rule(config.model, config.optimization, seq_len=256, device=card(gib))
+    assert found == rows
+
+
+def test_an_update_on_a_cpu_has_2048_tokens():
+    config = load_config(CONFIGS)
+    cpu = torch.device("cpu")
+    assert rows_by_rule(config.model, config.optimization, seq_len=256, device=cpu) == 8
+
+
+@pytest.fixture
+def products_as_torch_has_them():
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.usefixtures("products_as_torch_has_them")
+def test_optimizers_are_timed_in_a_process_that_is_prepared_as_a_runs(call, world):
+    model = world.root / "configs" / "model_config.yaml"
+    place = ("--config_dir", world.root / "configs", "--model", model, *HERE)
+    measured(
+        call, "optimizer", *place, "--steps", 1, "--set", "compute.float32_matmul_precision=medium"
+    )
+    assert torch.get_float32_matmul_precision() == "medium"
 
 
 def test_a_loader_is_read_at_every_stage_and_length(call, world):

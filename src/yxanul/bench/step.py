@@ -11,12 +11,13 @@ from yxanul.bench.updates import settled, time_updates
 from yxanul.bench.workload import Workload
 from yxanul.config.schema import ModelConfig, OptimizationConfig
 from yxanul.errors import UsageError
-from yxanul.hardware.choices import DTYPES, settle_compute
+from yxanul.hardware.choices import DTYPES, freeze_compute, settle_compute
 from yxanul.hardware.device import device_name
 from yxanul.hardware.peak import gemm_flops, peak_flops
+from yxanul.plan.parameters import parameter_count
 from yxanul.train.timing import milliseconds
 
-_CPU_TOKENS, _CARD_TOKENS = 2048, 32_768
+_MOST_TOKENS = 32_768  # of an update; more brings no speed
 _CARD_PRODUCT = (32_768, 768, 3072)
 
 
@@ -77,8 +78,7 @@ def measure_step(
         )
     choices = settle_compute(optimization.compute, device, longest_seq_len=seq_len)
     dtype = DTYPES[choices.precision]
-    tokens = _CPU_TOKENS if device.type == "cpu" else _CARD_TOKENS
-    rows = micro_batch or max(1, tokens // seq_len)
+    rows = micro_batch or rows_by_rule(shape, optimization, seq_len=seq_len, device=device)
     torch.set_num_threads(choices.threads or 1)
     torch.set_float32_matmul_precision(choices.float32_matmul_precision)
     load = Workload(shape, seq_len, rows, rows, device, dtype, steps=steps)
@@ -104,6 +104,21 @@ def measure_step(
         mfu=None if peak is None else run.mfu(load, peak),
         peak_bytes=run.peak_bytes,
     )
+
+
+def rows_by_rule(
+    shape: ModelConfig, optimization: OptimizationConfig, *, seq_len: int, device: torch.device
+) -> int:
+    """Return the rows of a run's micro-batch before a card is tried, of at most 32,768 tokens."""
+    frozen = freeze_compute(
+        optimization.compute,
+        shape,
+        parameters=parameter_count(shape).total,
+        device=device,
+        longest_seq_len=seq_len,
+    )
+    tokens = min(_MOST_TOKENS, frozen.micro_batch_tokens or _MOST_TOKENS)
+    return max(1, tokens // seq_len)
 
 
 def _product_rate(device: torch.device, dtype: torch.dtype) -> float:

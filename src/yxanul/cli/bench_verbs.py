@@ -18,7 +18,7 @@ from yxanul.cli.output import print_json
 from yxanul.config.load import load_config
 from yxanul.hardware.choices import DTYPES, pick_device, settle_compute
 from yxanul.hardware.device import device_name
-from yxanul.hardware.memory import keep_freed_memory
+from yxanul.train.setup import prepare_process
 
 app = typer.Typer(
     help="Measure this machine: an update, the reading of batches, the tokenizer, the optimizers.",
@@ -40,7 +40,9 @@ def step(
     micro_batch: Annotated[
         int | None,
         typer.Option(
-            "--micro_batch", min=1, help="Rows; default: 2,048 tokens on a CPU, 32,768 on a card."
+            "--micro_batch",
+            min=1,
+            help="Rows; default: 2,048 tokens on a CPU, on a card what fits, at most 32,768.",
         ),
     ] = None,
     steps: Steps = 10,
@@ -53,9 +55,8 @@ def step(
     Example: yxanul bench step --model nano --seq_len 256
     """
     config = load_config(config_dir, model=model, overrides=overrides or [])
+    prepare_process(config)
     device = pick_device()
-    if config.optimization.compute.keep_freed_memory:
-        keep_freed_memory()
     figures = measure_step(
         config.model,
         config.optimization,
@@ -148,6 +149,7 @@ def optimizer(
     Example: yxanul bench optimizer --model nano
     """
     config = load_config(config_dir, model=model, overrides=overrides or [])
+    prepare_process(config)
     device = pick_device()
     compute = settle_compute(config.optimization.compute, device, longest_seq_len=256)
     torch.set_num_threads(compute.threads or 1)

@@ -20,18 +20,15 @@ from yxanul.bench.step import StepFigures, measure_step
 from yxanul.config.load import parse_config
 from yxanul.config.schema import RunConfig
 from yxanul.errors import YxanulError
-from yxanul.hardware.choices import freeze_compute, pick_device
+from yxanul.hardware.choices import pick_device
 from yxanul.hardware.device import device_name
 from yxanul.parallel.processes import Processes, joined_processes, leave, local_rank
-from yxanul.plan.parameters import parameter_count
 from yxanul.runfolder.durable import write_json
 from yxanul.train.ending import naming_exhaustion
 from yxanul.train.links import measure_links, slow_ranks
 from yxanul.train.setup import prepare_process
 
 _STEPS = 5
-_MOST_TOKENS = 32_768
-"""Of one update on a card, as `yxanul bench step` has it; more brings no speed."""
 
 
 @dataclass(frozen=True)
@@ -122,24 +119,16 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _time(config: RunConfig, seq_len: int, *, device: torch.device) -> StepFigures:
-    """Time updates of rows of `seq_len` with as many of them as the run's rule takes."""
+    """Time updates of rows of `seq_len`, as many as the run's rule takes and bring speed."""
     optimization = config.optimization
     # DeepSpeed's engine needs a launcher of its own; the model's work is the same in either.
     compute = optimization.compute.model_copy(update={"engine": "torch", "deepspeed_config": None})
     optimization = optimization.model_copy(update={"compute": compute})
-    frozen = freeze_compute(
-        compute,
-        config.model,
-        parameters=parameter_count(config.model).total,
-        device=device,
-        longest_seq_len=seq_len,
-    )
-    tokens = min(_MOST_TOKENS, frozen.micro_batch_tokens or _MOST_TOKENS)
     return measure_step(
         config.model,
         optimization,
         seq_len=seq_len,
-        micro_batch=max(1, tokens // seq_len),
+        micro_batch=None,
         steps=_STEPS,
         device=device,
     )
