@@ -113,6 +113,41 @@ def test_what_is_not_finite_stays_visible(poison):
     assert grad_weight.isnan().any()
 
 
+class Storages(TorchDispatchMode):
+    """Records where every tensor of a shape lies that an operation reads or makes."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.shape, self.found = shape, set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in (*args, result):
+            if isinstance(tensor, torch.Tensor) and tensor.shape == self.shape:
+                self.found.add(tensor.untyped_storage().data_ptr())
+        return result
+
+
+def test_the_heads_gradient_is_scaled_where_it_lies():
+    hidden, weight, targets = case(ignored=False)
+    weight.requires_grad_()
+    loss = chunked_cross_entropy(hidden, weight, targets=targets, chunk_tokens=7)
+    with Storages(weight.shape) as seen:
+        (loss * 0.37).backward()
+    assert seen.found == {weight.grad.untyped_storage().data_ptr()}
+
+
+def test_a_second_backward_is_refused_and_scales_nothing_twice():
+    hidden, weight, targets = case(ignored=False)
+    weight.requires_grad_()
+    loss = chunked_cross_entropy(hidden, weight, targets=targets, chunk_tokens=7) * 0.37
+    loss.backward(retain_graph=True)
+    once = weight.grad.clone()
+    with pytest.raises(RuntimeError, match="once"):
+        loss.backward()
+    assert torch.equal(weight.grad, once)
+
+
 class LargestOutput(TorchDispatchMode):
     """Records the most numbers that any operation made at once."""
 

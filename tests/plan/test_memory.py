@@ -67,6 +67,12 @@ MEASURED = {
         {"vocab_size": 16_384, "hidden_size": 64, "head_dim": 16, "num_hidden_layers": 3},
         {"loss_chunk_tokens": 256},
     ),
+    "a large vocabulary, few tokens": Case(
+        {"vocab_size": 16_384, "hidden_size": 64, "head_dim": 16, "num_hidden_layers": 3},
+        {},
+        32,
+        32,
+    ),
     "more weights than activations": Case({"hidden_size": 256, "head_dim": 64}, {}, 64, 64),
     "more weights than activations, one pass": Case(
         {"hidden_size": 256, "head_dim": 64}, {}, 64, 64, passes=1
@@ -129,6 +135,7 @@ OFTEN = (
     "heads wider than the model",
     "long rows",
     "a large vocabulary, in parts",
+    "a large vocabulary, few tokens",
     "more weights than activations",
     "Muon, more weights than activations",
     "bf16",

@@ -50,7 +50,7 @@ def token_nats(hidden: Tensor, weight: Tensor, *, targets: Tensor, chunk_tokens:
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Loss and its gradients in one pass; backward only scales them."""
+    """Loss and its gradients in one pass; backward only scales them, once."""
 
     @staticmethod
     def forward(
@@ -79,20 +79,27 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 keep = (wanted != IGNORED).unsqueeze(1)
                 torch.mm(logits, head, out=grad_hidden[span])
                 grad_hidden[span].mul_(keep)
-                part = (logits.T @ (rows * keep))[:vocab]
+                # Detached: autograd could not add the embedding's gradient to a view in place.
+                part = (logits.T @ (rows * keep))[:vocab].detach()
                 # Not added to zeros: the weight's gradient is the largest tensor of a step.
                 grad_weight = part.float() if grad_weight is None else grad_weight.add_(part)
                 del part  # or it would be held until the next chunk's is there
-        ctx.save_for_backward(grad_hidden, grad_weight)
+        # Not save_for_backward: the backward pass scales them where they lie, so it has them once.
+        ctx.gradients = grad_hidden, grad_weight
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_total: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        grad_hidden, grad_weight = ctx.saved_tensors
+        if ctx.gradients is None:
+            raise RuntimeError(
+                "the chunked loss gives its gradients once; compute it again for a second backward"
+            )
+        (grad_hidden, grad_weight), ctx.gradients = ctx.gradients, None
         # In fp32, or a bf16 factor would scale the trunk's gradients otherwise than the head's.
-        scaled = (grad_hidden.float() * grad_total).to(grad_hidden.dtype)
-        return scaled, grad_weight * grad_total, None, None
+        scaled = grad_hidden.float().mul_(grad_total).to(grad_hidden.dtype)
+        # In place: a second one of the head's size would be held in every micro-batch.
+        return scaled, grad_weight.mul_(grad_total), None, None
 
 
 def _head(weight: Tensor, *, dtype: torch.dtype) -> Tensor:
