@@ -1,5 +1,7 @@
 """What only a CUDA card can show: run with `pytest -m gpu` on a machine that has one."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -72,28 +74,32 @@ def test_documents_read_by_themselves_train_as_behind_a_mask(kernel, how):
     assert counters["stats"]["unique_graphs"] == (0 if how == "off" else 2)  # a block, the norm
 
 
-def losses(
+def engine_on(
     device: str,
     dtype: torch.dtype,
     *,
     attention: str,
     compile_how: str = "off",
     fp8: str = "off",
-    steps: int = 20,
-):
+    optimizer: str = "adamw",
+) -> Engine:
     model = Transformer.initialised(
         shape(), seed=5, compute_dtype=dtype, attention=attention, loss_chunk_tokens=64
     ).to(device)
     if fp8 != "off":
         use_fp8(model.layers, "blocks", recipe=fp8)
     model.compile_training(compile_how)
-    engine = Engine(
+    return Engine(
         replica=TorchReplica(model),
-        optimizers=Optimizers(model, OptimizerConfig(name="adamw"), muon_dtype=dtype),
+        optimizers=Optimizers(model, OptimizerConfig(name=optimizer), muon_dtype=dtype),
         processes=ALONE,
         device=torch.device(device),
-        micro_batch_tokens=1024,
+        micro_batch_tokens=4096,
     )
+
+
+def losses(device: str, dtype: torch.dtype, *, steps: int = 20, **options: str) -> list[float]:
+    engine = engine_on(device, dtype, **options)
     rates = LearningRates(1e-3, 1e-3, 1e-3)
     batches = [tuple(part.numpy() for part in rows(8, 32, seed=seed)) for seed in range(steps)]
     return [train_step(engine, StepRows.whole(*batch), rates=rates).loss for batch in batches]
@@ -139,3 +145,27 @@ def test_eight_bit_products_follow_bf16_over_50_steps(recipe, how):
     found = losses("cuda", torch.bfloat16, attention="sdpa", compile_how=how, fp8=recipe, steps=50)
     assert found == pytest.approx(wanted, rel=0.02)
     assert found != wanted
+
+
+@pytest.mark.filterwarnings("default")  # torch.compile warns about torch's own code
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("how", ["off", "block"])
+def test_an_update_waits_for_the_card_once(how, optimizer):
+    """When loss and norm are read; until then the host launches ahead of the card."""
+    engine = engine_on(
+        "cuda", torch.bfloat16, attention="sdpa", compile_how=how, optimizer=optimizer
+    )
+    rates = LearningRates(1e-3, 1e-3, 1e-3)
+    batch = StepRows.whole(*(part.numpy() for part in rows(128, 64)))  # two forward passes
+    for _ in range(2):  # kernels are loaded, graphs compiled and moments made
+        train_step(engine, batch, rates=rates)
+    torch.cuda.synchronize()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            train_step(engine, batch, rates=rates)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    waits = [w for w in told if "called a synchronizing CUDA operation" in str(w.message)]
+    assert len(waits) == 1, [f"{w.filename}:{w.lineno}" for w in waits]

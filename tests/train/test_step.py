@@ -2,8 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.model.tiny import difference, model_with_norms, rows, shape
 from yxanul.config.schema import OptimizerConfig
@@ -12,7 +14,7 @@ from yxanul.errors import NumericsError
 from yxanul.optim.optimizers import LearningRates, Optimizers
 from yxanul.parallel.processes import ALONE
 from yxanul.parallel.replica import TorchReplica
-from yxanul.train.step import Engine, train_step
+from yxanul.train.step import Engine, measure_step, train_step
 
 ROWS, SEQ_LEN = 4, 24
 RATES = LearningRates(matrices=1e-3, embedding=1e-3, norms=1e-3)
@@ -70,6 +72,26 @@ def test_the_same_update_twice_is_the_same_bitwise():
             train_step(found, batch(), rates=RATES)
     for name, tensor in first.replica.module.state_dict().items():
         assert torch.equal(tensor, second.replica.module.state_dict()[name]), name
+
+
+class Readings(TorchDispatchMode):
+    """Counts how often a single number is read off a tensor."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def test_loss_and_norm_are_read_together_once_all_is_launched():
+    """tests/gpu says of a card that it waits once; here that no number is read by itself."""
+    with Readings() as seen:
+        result = measure_step(engine(micro_batch=1), batch())
+    assert seen.count == 0
+    # The norm is an fp32 number still, and the loss more than that.
+    assert float(np.float32(result.grad_norm)) == result.grad_norm
+    assert float(np.float32(result.loss)) != result.loss
 
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf])

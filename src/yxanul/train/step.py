@@ -76,11 +76,21 @@ def measure_step(engine: Engine, batch: StepRows) -> StepResult:
             scale=scale,
             last=start == starts[-1],
         )
-    loss = float(engine.processes.total(total * scale)) / world_size
+    nats = engine.processes.total(total * scale)
     # Every rank takes it of gradients that are the same everywhere, but one whose arithmetic fails
     # would skip the step alone, and the others would wait for it for ever.
-    grad_norm = float(engine.processes.largest(engine.optimizers.clip_gradients()))
-    return StepResult(loss, grad_norm)
+    norm = engine.processes.largest(engine.optimizers.clip_gradients())
+    loss, grad_norm = _read(nats, norm)
+    return StepResult(loss / world_size, grad_norm)
+
+
+def _read(*values: torch.Tensor) -> list[float]:
+    """Return 0-D tensors as numbers, in the first one's type and in one exchange with the device.
+
+    A card has nothing to do from when the host waits for it until the host has launched more.
+    """
+    found: list[float] = torch.stack([value.to(values[0]) for value in values]).tolist()
+    return found
 
 
 def _brought(rows: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
