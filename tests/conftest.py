@@ -1,6 +1,7 @@
 """What every test runs under: one thread per process, no network, examples that repeat."""
 
 import os
+import tempfile
 
 # Set before torch is imported, and inherited by the programs that tests start. One thread gives
 # the same sums everywhere, and `make test` runs one process per core.
@@ -8,6 +9,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MKL_NUM_THREADS"] = "1"
 # The hub's own switch: a test that would reach for the network fails at once.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# A run keeps what it compiles in its folder: the first one of a process would keep it for all.
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/yxanul-tests-inductor")
 
 import functools
 

@@ -1,7 +1,11 @@
 """A part that is compiled has a graph for every shape of the run, and says so when it has not."""
 
+import os
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,11 +13,19 @@ import torch
 from tests.model.tiny import model_with_norms, rows, shape
 from yxanul.config.load import load_config
 from yxanul.errors import InfrastructureError
+from yxanul.hardware.compiler import compile_obstacle
 from yxanul.parallel import compiling
-from yxanul.parallel.compiling import allow_graphs, forward_shapes, naming_recompiles
+from yxanul.parallel.compiling import (
+    allow_graphs,
+    forward_shapes,
+    keep_compiled,
+    naming_recompiles,
+)
 
 config = pytest.importorskip("torch._dynamo").config
 LENGTHS = range(8, 48, 4)
+ROOT = Path(__file__).parents[2]
+CPU = torch.device("cpu")
 
 pytestmark = pytest.mark.filterwarnings("default")  # torch.compile warns about torch's own code
 
@@ -83,9 +95,50 @@ def test_a_torch_without_these_settings_is_left_alone(monkeypatch):
     compiling.leave_blocks_whole()
 
 
+def test_what_is_compiled_is_kept_in_the_run_folder(monkeypatch, tmp_path):
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    keep_compiled(tmp_path / "run" / "cache" / "inductor")
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "run" / "cache" / "inductor")
+    assert list(tmp_path.iterdir()) == []  # whoever compiles nothing finds no folder
+    keep_compiled(tmp_path / "another")  # a place that was named already is left
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"].endswith("inductor")
+
+
+@pytest.mark.parametrize("obstacle", ["full", "read-only"])
+def test_a_disk_that_takes_nothing_is_left_alone(monkeypatch, tmp_path, obstacle):
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    if obstacle == "full":
+        left = SimpleNamespace(free=100 << 20)
+        monkeypatch.setattr("yxanul.parallel.compiling.shutil.disk_usage", lambda _: left)
+    else:  # root may write everywhere
+        monkeypatch.setattr("yxanul.parallel.compiling.os.access", lambda *_: False)
+    keep_compiled(tmp_path / "cache" / "inductor")
+    assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(compile_obstacle(CPU) is not None, reason="there is no compiler here")
+def test_a_later_process_finds_what_an_earlier_one_has_compiled(tmp_path):
+    program = (
+        "import sys, torch\n"
+        "from pathlib import Path\n"
+        "from yxanul.parallel.compiling import keep_compiled\n"
+        "keep_compiled(Path(sys.argv[1]) / 'cache')\n"
+        "torch.compile(lambda x: x.sin() + 1)(torch.ones(3))\n"
+        "print(dict(torch._dynamo.utils.counters['inductor']))\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "TORCHINDUCTOR_CACHE_DIR"}
+    environment["PYTHONPATH"] = str(ROOT / "src")
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    told = [
+        subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    ]
+    assert ["fxgraph_cache_hit" in each for each in told] == [False, True]
+
+
 def test_every_shape_of_every_stage_is_counted_once():
-    root = Path(__file__).parents[2] / "configs" / "embedded"
-    stages = load_config(root).stages
+    stages = load_config(ROOT / "configs" / "embedded").stages
     lengths = {p.seq_len for s in stages for p in s.training.seq_len_curriculum}
     batch = max(s.training.batch_tokens for s in stages)
     whole = forward_shapes(stages, micro_batch_tokens=batch, processes=1)

@@ -6,14 +6,19 @@ is taken from the run, and reaching it is an error. torch keeps these settings p
 that trains sets them.
 """
 
+import os
+import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from yxanul.config.schema import StageConfig
 from yxanul.errors import InfrastructureError
 
 _LEEWAY = 2
 """Graphs per shape that are allowed; one was ever needed, checkpointed or not."""
+_ROOM_BYTES = 1 << 30
+"""A few MB a graph are needed, and the checkpoints come to the same disk."""
 
 
 def forward_shapes(
@@ -27,6 +32,18 @@ def forward_shapes(
             most = max(1, micro_batch_tokens // phase.seq_len)
             shapes |= {(count, phase.seq_len) for count in (min(rows, most), rows % most) if count}
     return shapes
+
+
+def keep_compiled(place: Path) -> None:
+    """Let torch keep what it compiles in `place`, a folder of a run, for the run's next start.
+
+    A place that the user has named (TORCHINDUCTOR_CACHE_DIR) is left, and so is torch's own, below
+    the system's temporary folder, where the run's disk cannot be written to or has little room: a
+    file that could not be written would end the run.
+    """
+    root = next(folder for folder in place.absolute().parents if folder.is_dir())
+    if os.access(root, os.W_OK) and shutil.disk_usage(root).free >= _ROOM_BYTES:
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(place.absolute()))
 
 
 def allow_graphs(shapes: int) -> None:

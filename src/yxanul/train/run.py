@@ -121,7 +121,7 @@ def _train(
     at_end: ExitStack,
 ) -> RunOutcome:
     """Train; what must follow when the run folder is as it will stay goes to `at_end`."""
-    malloc = prepare_process(config)
+    malloc = prepare_process(config, folder)
     if machine.processes.is_main:
         for told in changed_files(folder):
             machine.progress.say(f"changed since the run's last end: {told}")

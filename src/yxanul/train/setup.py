@@ -15,7 +15,7 @@ from yxanul.errors import InfrastructureError
 from yxanul.hardware.choices import DTYPES
 from yxanul.hardware.memory import keep_freed_memory
 from yxanul.hardware.peak import peak_flops
-from yxanul.parallel.compiling import allow_graphs, forward_shapes
+from yxanul.parallel.compiling import allow_graphs, forward_shapes, keep_compiled
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt
 from yxanul.train.answering import Answering
@@ -162,11 +162,14 @@ def _skills(
     return SkillScorer(folder, benchmarks=benchmarks, say=machine.progress.say)
 
 
-def prepare_process(config: RunConfig) -> str:
-    """Do what must precede the first large allocation and the first product that is timed.
+def prepare_process(config: RunConfig, folder: RunFolder | None = None) -> str:
+    """Do what must precede the first large allocation, compilation and product that is timed.
 
-    Returns in a phrase what came of the wish to keep freed memory.
+    What is compiled for a run is kept in its folder. Returns in a phrase what came of the wish to
+    keep freed memory.
     """
+    if folder is not None and config.optimization.compute.compile != "off":
+        keep_compiled(folder.cache / "inductor")
     torch.set_float32_matmul_precision(config.optimization.compute.float32_matmul_precision)
     if not config.optimization.compute.keep_freed_memory:
         return "off"
