@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.train.world import World, write_configs
+from yxanul.cli.entry import start
 from yxanul.config.load import load_config
 from yxanul.config.schema import OptimizationConfig
 from yxanul.hardware import peak
@@ -19,10 +20,12 @@ from yxanul.hardware.compiler import compile_obstacle
 from yxanul.hardware.device import memory_bytes, usable_cores
 from yxanul.hardware.doctor import ROWS, examine, list_features, measure_rates, summarise
 from yxanul.hardware.feature import Case, Feature
+from yxanul.hardware.memory import GROWING, allocator_settings
+from yxanul.hardware.rows import machine
 from yxanul.hardware.rows.optional import installed
 
 ROOT = Path(__file__).parents[2]
-CPU = torch.device("cpu")
+CPU, CARD = torch.device("cpu"), torch.device("cuda", 0)
 STATES = {"active", "available", "unavailable"}
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="these rows are a CPU's")
 
@@ -148,6 +151,35 @@ def test_what_came_of_keeping_freed_memory_is_said(configs, malloc, state):
     row = judge(configs, malloc=malloc)["freed memory kept"]
     assert row.state == state
     assert malloc in row.reason or state != "unavailable"
+
+
+def allocator_of_a_card(monkeypatch, **environment: str) -> Feature:
+    unset = {"PYTORCH_ALLOC_CONF": "", "PYTORCH_CUDA_ALLOC_CONF": ""}
+    for name, value in {**unset, **environment}.items():
+        monkeypatch.setenv(name, value)
+    case = Case(OptimizationConfig(), (), CARD, world_size=1, malloc="active", rates={})
+    return machine.allocator(case)
+
+
+def test_the_cards_allocator_is_told_as_the_environment_sets_it(configs, monkeypatch):
+    assert judge(configs)["CUDA allocator"].state == "unavailable"  # there is no card
+    assert allocator_of_a_card(monkeypatch).state == "available"
+    row = allocator_of_a_card(monkeypatch, PYTORCH_CUDA_ALLOC_CONF="max_split_size_mb:64")
+    assert (row.state, row.choice) == ("active", "max_split_size_mb:64")
+    row = allocator_of_a_card(monkeypatch, PYTORCH_ALLOC_CONF=GROWING)
+    assert (row.state, row.choice) == ("active", GROWING)
+
+
+@pytest.mark.parametrize("name", ["PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"])
+def test_the_program_settles_the_allocator_unless_the_user_has(monkeypatch, capsys, name):
+    allocator_of_a_card(monkeypatch, **{name: "max_split_size_mb:64"})
+    with pytest.raises(SystemExit):
+        start(["--version"])
+    assert allocator_settings() == "max_split_size_mb:64"
+    monkeypatch.delenv(name)
+    with pytest.raises(SystemExit):
+        start(["--version"])
+    assert (os.environ["PYTORCH_ALLOC_CONF"], allocator_settings()) == (GROWING, GROWING)
 
 
 def test_several_processes_are_active_and_counted(configs):

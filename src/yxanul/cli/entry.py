@@ -4,10 +4,13 @@ import os
 import sys
 from collections.abc import Sequence
 
+from yxanul.hardware.memory import settle_allocator
+
 
 def start(arguments: Sequence[str] | None = None) -> None:
     """Run the program and leave with its exit code."""
     settle_openmp()
+    settle_allocator()
     try:
         from yxanul.cli.main import main
 

@@ -35,6 +35,7 @@ ROWS: tuple[Row, ...] = (
     recipe.sequence_lengths,
     arithmetic.gradient_checkpointing,
     machine.freed_memory,
+    machine.allocator,
     machine.threads,
     machine.processes,
     machine.bus,

@@ -1,13 +1,31 @@
-"""Freed memory is kept on glibc.
+"""How freed memory is kept: by glibc's malloc, and by torch's allocator on a card.
 
-Large activations are otherwise given back to the system and faulted in again at every step.
+Large activations are otherwise given back to the system and faulted in again at every step. On a
+card torch keeps what was freed, in pieces of the size that was asked for, which do not fit the next
+phase's sequences; in segments that grow they do. Loads no torch, which reads its variable once.
 """
 
 import ctypes
+import os
 import platform
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
+_ALLOCATOR = "PYTORCH_ALLOC_CONF"
+_NAMES = (_ALLOCATOR, "PYTORCH_CUDA_ALLOC_CONF")  # torch's word for it until 2.9
+GROWING = "expandable_segments:True"
+"""What a program of ours asks of torch's allocator on a card, unless the user asks otherwise."""
+
+
+def settle_allocator() -> None:
+    """Let segments of a card's memory grow; it must run before torch is loaded."""
+    if allocator_settings() is None:
+        os.environ[_ALLOCATOR] = GROWING
+
+
+def allocator_settings() -> str | None:
+    """Return what the environment asks of torch's allocator on a card; None: nothing."""
+    return next((os.environ[name] for name in _NAMES if os.environ.get(name)), None)
 
 
 def keep_freed_memory() -> str:

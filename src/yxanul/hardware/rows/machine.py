@@ -4,6 +4,7 @@ import torch
 
 from yxanul.hardware.device import device_name, memory_bytes, usable_cores
 from yxanul.hardware.feature import Case, Feature
+from yxanul.hardware.memory import GROWING, allocator_settings
 from yxanul.hardware.peak import peak_flops
 from yxanul.units import format_bytes
 
@@ -47,6 +48,18 @@ def freed_memory(case: Case) -> Feature:
         return Feature(name, "available", why)
     why = f"{case.malloc}; set compute.keep_freed_memory=false"
     return Feature(name, "unavailable", why, asked=asked)
+
+
+def allocator(case: Case) -> Feature:
+    """Settings of torch's allocator on a card."""
+    name, settings = "CUDA allocator", allocator_settings()
+    if case.device.type != "cuda":
+        return Feature(name, "unavailable", "there is no card, whose memory it shares out")
+    if settings is None:
+        why = f"set PYTORCH_ALLOC_CONF={GROWING}, as the program yxanul does"
+        return Feature(name, "available", why)
+    grow = "segments grow, so pieces of another phase fit" if settings == GROWING else "as asked"
+    return Feature(name, "active", f"{grow} (PYTORCH_ALLOC_CONF)", choice=settings)
 
 
 def processes(case: Case) -> Feature:
