@@ -3,7 +3,8 @@
     python -m benchmarks.gpu [--out FOLDER] [--seconds 540] [--sections NAME ...]
 
 Prints Markdown while it measures, and writes it as results of that day and card with --out. Rows
-that no time was left for say so. Without a card there is one line and exit code 30.
+that no time was left for say so. Without a card there is one line and exit code 30; where a row
+compiled anything after its first update there is one more, and the code is 1.
 """
 
 from __future__ import annotations
@@ -51,6 +52,13 @@ def main() -> None:
         base.with_suffix(".json").write_text(
             json.dumps(report.sections, indent=1) + "\n", encoding="utf-8"
         )
+    if again := report.recompiled():
+        print(
+            f"torch.compile made graphs after the first update in {', '.join(again)}, though all "
+            "shapes were the same",
+            file=sys.stderr,
+        )
+        sys.exit(1)
 
 
 def _arguments() -> argparse.Namespace:

@@ -13,6 +13,8 @@ import torch
 
 from yxanul.model.flash import use_version
 
+RECOMPILED = "recompiled"
+"""The column of graphs that were made after a row's first update."""
 Row = dict[str, Any]
 Work = Callable[[], Row]
 """Measures one row; the columns that name it are known before."""
@@ -50,6 +52,14 @@ class Report:
                 columns = list(row)
                 print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
             print(f"| {' | '.join(_written(row[name]) for name in columns)} |", flush=True)
+
+    def recompiled(self) -> list[str]:
+        """Return the sections in which a row compiled again what it had compiled."""
+        return [
+            section["name"]
+            for section in self.sections
+            if any(row.get(RECOMPILED) for row in section["rows"])
+        ]
 
     def _try(self, work: Work) -> Row:
         if time.monotonic() > self.deadline:

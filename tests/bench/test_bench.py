@@ -7,8 +7,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from tests.model.tiny import shape
 from tests.train.world import STAGES, World
 from yxanul.bench.step import rows_by_rule
+from yxanul.bench.workload import StepRun, Workload, time_steps
 from yxanul.config.load import load_config
 
 STEP_FIELDS = {
@@ -44,6 +46,7 @@ def test_a_step_tells_its_rate_and_what_it_is_a_share_of(call, world):
     assert found.keys() >= STEP_FIELDS
     assert (found["model"], found["seq_len"], found["micro_batch"]) == ("tiny", 32, 4)
     assert (found["precision"], found["compiled"]) == ("fp32", "off")
+    assert found["recompiles"] is None
     share = found["tokens_per_s"] * found["flops_per_token"] / found["gemm_flops"]
     assert found["mfu"] == pytest.approx(share)
 
@@ -104,6 +107,17 @@ def test_optimizers_are_timed_in_a_process_that_is_prepared_as_a_runs(call, worl
         call, "optimizer", *place, "--steps", 1, "--set", "compute.float32_matmul_precision=medium"
     )
     assert torch.get_float32_matmul_precision() == "medium"
+
+
+@pytest.mark.filterwarnings("default")  # torch.compile warns about torch's own code
+@pytest.mark.parametrize(("lengths", "recompiles"), [((4, 4, 4, 4), 0), ((4, 5, 4, 6), 2)])
+def test_graphs_that_are_made_after_the_first_update_are_counted(lengths, recompiles):
+    load = Workload(shape(), 8, 1, 1, torch.device("cpu"), torch.float32, steps=3, warmup=0)
+    double = torch.compile(lambda x: 2 * x, backend="eager", dynamic=False)
+    left = iter(lengths)
+    run = StepRun("any", parameters=0, flops_per_token=0)
+    time_steps(run, lambda _: double(torch.ones(next(left))).sum().item(), workload=load)
+    assert run.recompiles == recompiles
 
 
 def test_a_loader_is_read_at_every_stage_and_length(call, world):

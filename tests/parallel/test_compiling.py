@@ -18,6 +18,7 @@ from yxanul.parallel import compiling
 from yxanul.parallel.compiling import (
     allow_graphs,
     forward_shapes,
+    graphs_made,
     keep_compiled,
     naming_recompiles,
 )
@@ -62,10 +63,11 @@ def test_ten_lengths_are_ten_graphs_and_no_block_runs_without(compiler):
     model = model_with_norms(shape())
     model.compile_training("block")
     allow_graphs(len(LENGTHS))
+    made = graphs_made()
     for seq_len in LENGTHS:
         model(*rows(2, seq_len)).backward()
     # One for a block and one for the norm at the end; equal blocks share theirs.
-    assert compiler.graphs == 2 * len(LENGTHS)
+    assert compiler.graphs == graphs_made() - made == 2 * len(LENGTHS)
     assert compiler.calls == (len(model.layers) + 1) * len(LENGTHS)
 
 
@@ -82,6 +84,12 @@ def test_one_graph_too_many_is_one_sentence_and_not_a_slow_run(compiler):
     with config.patch(recompile_limit=2), told, naming_recompiles():
         train()
     assert compiler.graphs == 2 * 2
+
+
+def test_to_count_graphs_the_compiler_is_not_loaded(monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch._dynamo.utils", raising=False)
+    assert graphs_made() == 0
+    assert "torch._dynamo.utils" not in sys.modules
 
 
 def test_other_errors_pass_as_they_are():

@@ -45,6 +45,8 @@ class StepFigures:
     mfu: float | None
     """Of gemm_flops on a CPU, of a card's dense bf16 peak; null on an unknown card."""
     peak_bytes: int | None
+    recompiles: int | None
+    """Graphs that were made after the first update, 0 where all is well; null: none are made."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the figures by name."""
@@ -103,6 +105,7 @@ def measure_step(
         gemm_flops=products,
         mfu=None if peak is None else run.mfu(load, peak),
         peak_bytes=run.peak_bytes,
+        recompiles=None if compute.compile == "off" else run.recompiles,
     )
 
 

@@ -15,6 +15,7 @@ import torch
 from yxanul.config.load import load_config
 from yxanul.config.schema import ModelConfig
 from yxanul.config.tokens import END_OF_TEXT
+from yxanul.parallel.compiling import graphs_made
 
 Batch = tuple[np.ndarray, np.ndarray]
 """Inputs and targets of one update, each (rows, seq_len) int64."""
@@ -73,6 +74,8 @@ class StepRun:
     """The first update, with whatever it compiles."""
     step_s: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
+    recompiles: int = 0
+    """Graphs that torch.compile made after the first update, where all shapes are the same."""
     peak_bytes: int | None = None
     """Most memory that the card's allocator held; None on a CPU."""
 
@@ -93,12 +96,14 @@ def shape(name: str) -> ModelConfig:
 def time_steps(run: StepRun, step: Callable[[Batch], float], *, workload: Workload) -> StepRun:
     """Fill `run` with the time of updates by `step`, which returns the loss once it is known."""
     forget_peak(workload.device)
-    seconds, losses = [], []
+    seconds, losses, graphs = [], [], []
     for batch in islice(workload.batches(), workload.updates):
         begin = time.perf_counter()
         losses.append(step(batch))
         synchronise(workload.device)
         seconds.append(time.perf_counter() - begin)
+        graphs.append(graphs_made())
+    run.recompiles = graphs[-1] - graphs[0]
     return filled(run, seconds, losses=losses, workload=workload)
 
 

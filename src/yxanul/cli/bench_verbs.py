@@ -68,6 +68,7 @@ def step(
     if json:
         print_json(figures.as_json())
         return
+    again = figures.recompiles
     of = "these products" if device.type == "cpu" else "the card's peak"
     mfu = "the card's peak is not known" if figures.mfu is None else f"{figures.mfu:.1%} of {of}"
     _print(
@@ -82,6 +83,7 @@ def step(
                 f"attention {figures.attention}, compile {figures.compiled}, {figures.optimizer}",
             ),
             ("first update", f"{figures.first_s:.2f} s"),
+            ("graphs made later", "nothing is compiled" if again is None else str(again)),
         ],
     )
 

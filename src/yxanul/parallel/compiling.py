@@ -8,6 +8,7 @@ that trains sets them.
 
 import os
 import shutil
+import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,6 +60,12 @@ def allow_graphs(shapes: int) -> None:
             setattr(config, limit, max(getattr(config, limit), needed))
     if hasattr(config, "fail_on_recompile_limit_hit"):
         config.fail_on_recompile_limit_hit = True
+
+
+def graphs_made() -> int:
+    """Return how many graphs torch.compile has made in this process; it is not loaded for that."""
+    dynamo = sys.modules.get("torch._dynamo.utils")
+    return 0 if dynamo is None else int(dynamo.counters["stats"]["unique_graphs"])
 
 
 def leave_blocks_whole() -> None:
