@@ -11,7 +11,7 @@ from yxanul.parallel.processes import ALONE
 from yxanul.plan.flops import flops_per_token
 from yxanul.plan.parameters import parameter_count
 from yxanul.train.engine import build_engine
-from yxanul.train.step import train_step
+from yxanul.train.step import attended_tokens, train_step
 
 _RATES = LearningRates(matrices=1e-3, embedding=1e-3, norms=1e-3)
 
@@ -29,10 +29,11 @@ def time_updates(name: str, workload: Workload, *, optimization: OptimizationCon
     def step(batch: Batch) -> float:
         return train_step(engine, StepRows.whole(*batch), rates=_RATES).loss
 
+    first = StepRows.whole(*next(workload.batches()))
     run = StepRun(
         name=name,
         parameters=parameter_count(workload.model).total,
-        flops_per_token=flops_per_token(workload.model, workload.seq_len),
+        flops_per_token=flops_per_token(workload.model, attended_tokens(first, compute)),
     )
     return time_steps(run, step, workload=workload)
 

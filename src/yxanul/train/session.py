@@ -14,7 +14,6 @@ from yxanul.curriculum.stages import StagePlan, seq_len_at
 from yxanul.data.loader import StepRows
 from yxanul.data.tokenizer import Tokenizer
 from yxanul.errors import NumericsError
-from yxanul.hardware.choices import MASKLESS
 from yxanul.hardware.device import most_held_bytes
 from yxanul.model.transformer import Transformer
 from yxanul.plan.flops import flops_per_token
@@ -33,7 +32,7 @@ from yxanul.train.scoring import Scorer
 from yxanul.train.signals import StopRequest
 from yxanul.train.skills import SkillScorer
 from yxanul.train.state import Position, capture_state, copied
-from yxanul.train.step import ADVICE, Engine
+from yxanul.train.step import ADVICE, Engine, attended_tokens
 from yxanul.train.vigil import Vigil
 from yxanul.train.watchdog import Watchdog
 from yxanul.watch.pace import Outlook
@@ -99,9 +98,7 @@ class Session:
 
         What kernels that read each document by itself leave out is not counted as done.
         """
-        compute, length = self.config.optimization.compute, float(rows.inputs.shape[1])
-        if compute.document_masking and compute.attention in MASKLESS:
-            length = rows.document_tokens()
+        length = attended_tokens(rows, self.config.optimization.compute)
         return flops_per_token(self.config.model, length)
 
     @property

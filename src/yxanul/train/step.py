@@ -7,9 +7,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from yxanul.config.schema import ComputeConfig
 from yxanul.data.loader import StepRows
 from yxanul.errors import NumericsError
 from yxanul.failpoints import planted
+from yxanul.hardware.choices import MASKLESS
 from yxanul.optim.optimizers import LearningRates, ModelOptimizer
 from yxanul.parallel.processes import Processes
 from yxanul.parallel.replica import Replica
@@ -82,6 +84,16 @@ def measure_step(engine: Engine, batch: StepRows) -> StepResult:
     norm = engine.processes.largest(engine.optimizers.clip_gradients())
     loss, grad_norm = _read(nats, norm)
     return StepResult(loss / world_size, grad_norm)
+
+
+def attended_tokens(rows: StepRows, compute: ComputeConfig) -> float:
+    """Return the tokens that attention goes over for one of `rows`: its row's, or its document's.
+
+    Causal or not, as in the PaLM convention of `flops_per_token`.
+    """
+    if compute.document_masking and compute.attention in MASKLESS:
+        return rows.document_tokens()
+    return float(rows.inputs.shape[1])
 
 
 def _read(*values: torch.Tensor) -> list[float]:
