@@ -342,9 +342,8 @@ def test_what_the_machine_cannot_do_is_refused_on_resume_before_data_comes_back(
     refused = world.finish("run", "run", "--strict", code=30)
     assert "--strict: this start differs from the run's last one (torch: " in refused.stderr
     assert (world.root / "run" / "environment.json").read_text() == known
-    frozen = world.root / "run" / "config.yaml"
-    frozen.write_text(frozen.read_text().replace("attention: plain", "attention: cudnn"))
-    assert "compute.attention=cudnn needs" in world.finish("run", "run", code=30).stderr
+    refused = world.finish("run", "run", "--set", "compute.attention=cudnn", code=30)
+    assert "compute.attention=cudnn needs" in refused.stderr
     assert not (world.root / "run" / "data").exists()
 
 
