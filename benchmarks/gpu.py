@@ -1,10 +1,19 @@
-"""Everything that a single CUDA card can tell of this program, in minutes, as one table.
+"""What a single CUDA card can tell of this program, in nine minutes, as one table.
 
     python -m benchmarks.gpu [--out FOLDER] [--seconds 540] [--sections NAME ...]
 
-Prints Markdown while it measures, and writes it as results of that day and card with --out. Rows
-that no time was left for say so. Without a card there is one line and exit code 30; where a row
-compiled anything after its first update there is one more, and the code is 1.
+Prints Markdown while it measures, and writes it as results of that day and card with --out. The
+sections come in their order of worth. A row that would end too late, by what it took last
+(benchmarks/results), is not begun and says so.
+
+Left out, unless its section is named, is what another row tells or earlier results have settled:
+all blocks compiled as one; the Trainer compiled; FP8 scaled by rows, in the feed-forward layers
+alone, and bf16 beside it at the usual width; 24 GB with nothing compiled; joined documents through
+other kernels than flash. What is the lengths' row at 2,048 once more is left out too: ours before
+the peers, a block's first compilation, micro-batches of 32,768, AdamW.
+
+Without a card there is one line and exit code 30; where a row compiled anything after its first
+update there is one more, and the code is 1.
 """
 
 from __future__ import annotations
@@ -19,11 +28,17 @@ import sys
 import time
 from pathlib import Path
 
-import torch
+from yxanul.hardware.memory import allocator_settings, settle_allocator
 
-from benchmarks.card import rates, updates
-from benchmarks.card.section import Report, Section
-from yxanul.bench.workload import shape as named_shape
+settle_allocator()  # before torch is loaded, as the program does
+
+import torch  # noqa: E402
+
+from benchmarks.card import rates, updates  # noqa: E402
+from benchmarks.card.section import History, Report, Section  # noqa: E402
+from yxanul.bench.workload import shape as named_shape  # noqa: E402
+
+RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
@@ -33,12 +48,13 @@ def main() -> None:
         print("not measured: this machine has no CUDA card", file=sys.stderr)
         sys.exit(30)
     torch.set_float32_matmul_precision("high")
-    known = {section.name: section for section in _sections(asked.shape, asked.compile)}
+    sections = card_sections(asked.shape, asked.compile, every=asked.sections is not None)
+    known = {section.name: section for section in sections}
     unknown = [name for name in asked.sections or () if name not in known]
     if unknown:
         print(f"--sections {unknown[0]}: choose from {', '.join(known)}", file=sys.stderr)
         sys.exit(30)
-    report = Report(deadline=time.monotonic() + asked.seconds)
+    report = Report(time.monotonic() + asked.seconds, History(RESULTS))
     text = io.StringIO()
     with contextlib.redirect_stdout(_Both(sys.stdout, text)):
         print(_head(asked.shape))
@@ -64,73 +80,73 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--out", type=Path, help="folder for results")
-    parser.add_argument("--seconds", type=float, default=540, help="begin no row after so many")
+    parser.add_argument(
+        "--seconds", type=float, default=540, help="begin no row that would end later"
+    )
     parser.add_argument("--shape", default="flagship", help="a name in configs/models")
     parser.add_argument("--compile", default="block", choices=("off", "block", "model"))
-    parser.add_argument("--sections", nargs="+", help="default: all")
+    parser.add_argument("--sections", nargs="+", help="with every row of theirs")
     return parser.parse_args()
 
 
-def _sections(name: str, how: str) -> list[Section]:
+def card_sections(name: str = "flagship", how: str = "block", *, every: bool) -> list[Section]:
+    """Return all sections in their order of worth; `every` row of them or no row twice."""
     shape, device = named_shape(name), torch.device("cuda", 0)
-    return [
-        Section(
-            "products",
-            "What rate do bf16 matrix products reach?",
-            lambda: rates.products(shape, device),
-        ),
-        Section("copies", "What bandwidth has the card?", lambda: rates.copies(device)),
-        Section(
-            "attention",
-            "Which kernel is fastest, forward and backward, at this head size?",
-            lambda: rates.attention_kernels(shape, device),
-        ),
-        Section(
-            "compile",
-            "What does torch.compile bring, and what does it cost at the start?",
-            lambda: updates.compilations(shape, device),
-        ),
-        Section(
+    asked = [
+        (
             "lengths",
             "How fast is an update at each sequence length?",
             lambda: updates.lengths(shape, device, how),
         ),
-        Section(
+        (
+            "compile",
+            "What does torch.compile bring, and what does it cost at the start?",
+            lambda: updates.compilations(shape, device, every=every),
+        ),
+        (
+            "attention",
+            "Which kernel is fastest, forward and backward, at this head size?",
+            lambda: rates.attention_kernels(shape, device),
+        ),
+        (
             "documents",
             "What does it cost to keep the documents of a row apart?",
-            lambda: updates.documents(shape, device, how),
+            lambda: updates.documents(shape, device, how, every=every),
         ),
-        Section(
+        (
             "peers",
             "How fast do others train this shape on this card?",
-            lambda: updates.peers(shape, device, how),
+            lambda: updates.peers(shape, device, how, every=every),
         ),
-        Section(
-            "fp8",
-            "Are 8-bit products worth their rounding at this width, and at twice the width?",
-            lambda: updates.eight_bit(shape, device),
+        (
+            "products",
+            "What rate do bf16 matrix products reach?",
+            lambda: rates.products(shape, device),
         ),
-        Section(
-            "loss",
-            "How many tokens' logits at a time?",
-            lambda: rates.losses(shape, device),
-        ),
-        Section(
-            "micro-batches",
-            "How many tokens in a forward pass, and is their memory as predicted?",
-            lambda: updates.micro_batches(shape, device, how),
-        ),
-        Section(
+        ("copies", "What bandwidth has the card?", lambda: rates.copies(device)),
+        ("loss", "How many tokens' logits at a time?", lambda: rates.losses(shape, device)),
+        (
             "24 GB",
             "Does the flagship train at 4,096 tokens on a card of 24 GB?",
-            lambda: updates.small_card(shape, device),
+            lambda: updates.small_card(shape, device, every=every),
         ),
-        Section(
+        (
+            "fp8",
+            "Are 8-bit products worth their rounding at this width, and at twice the width?",
+            lambda: updates.eight_bit(shape, device, every=every),
+        ),
+        (
+            "micro-batches",
+            "How many tokens in a forward pass, and is their memory as predicted?",
+            lambda: updates.micro_batches(shape, device, how, every=every),
+        ),
+        (
             "optimizers",
             "What does an update cost with each optimizer?",
-            lambda: updates.optimizers(shape, device, how),
+            lambda: updates.optimizers(shape, device, how, every=every),
         ),
     ]
+    return [Section(*each) for each in asked]
 
 
 def _head(shape: str) -> str:
@@ -138,7 +154,8 @@ def _head(shape: str) -> str:
     return (
         f"# {properties.name}, {datetime.date.today().isoformat()}\n\n"
         f"{properties.total_memory / 2**30:.0f} GiB, torch {torch.__version__}, CUDA "
-        f"{torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}; shape {shape}. "
+        f"{torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}, "
+        f"{allocator_settings()}; shape {shape}. "
         f"`python -m benchmarks.gpu`; updates of {updates.STEP_TOKENS:,} random tokens; medians."
     )
 

@@ -1,12 +1,18 @@
-"""A section of the card's table: a question, and rows that are printed as they are measured."""
+"""A section of the card's table: a question, and rows that are printed as they are measured.
+
+A row is begun if it should end in time, by how long it took when it was measured last.
+"""
 
 from __future__ import annotations
 
 import gc
+import json
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -15,6 +21,7 @@ from yxanul.model.flash import use_version
 
 RECOMPILED = "recompiled"
 """The column of graphs that were made after a row's first update."""
+_UNKNOWN_S = 15.0  # a row of whole updates, with what it compiles
 Row = dict[str, Any]
 Work = Callable[[], Row]
 """Measures one row; the columns that name it are known before."""
@@ -29,12 +36,42 @@ class Section:
     rows: Callable[[], Iterator[tuple[Row, Work]]]
 
 
+class History:
+    """How long rows took when they were measured last, by the results of other days."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read the results that lie in a folder, DATE-DEVICE.json; other files there are left."""
+        self._found: list[tuple[str, str, Row]] = []
+        for path in folder.glob("*.json"):
+            content = json.loads(path.read_text(encoding="utf-8"))
+            for section in content if isinstance(content, list) else ():
+                rows = (row for row in section.get("rows", ()) if _was_measured(row))
+                self._found += [(path.name[: len("2026-01-01")], section["name"], r) for r in rows]
+
+    def expected_s(self, section: str, named: Row) -> float:
+        """Return the seconds of a row, on the slowest card of the newest day that has it.
+
+        A row that was never measured takes what half of its section's do.
+        """
+        there = [(day, row) for day, name, row in self._found if name == section]
+        same = [(day, row) for day, row in there if named.items() <= row.items()]
+        if same:
+            newest = max(day for day, _ in same)
+            return float(max(row["took_s"] for day, row in same if day == newest))
+        return float(median(row["took_s"] for _, row in there)) if there else _UNKNOWN_S
+
+
+def _was_measured(row: Row) -> bool:
+    return "took_s" in row and not row.keys() & {"failed", "not measured"}
+
+
 @dataclass
 class Report:
     """What was measured until now, against a deadline."""
 
     deadline: float
-    """time.monotonic() after which no row is begun."""
+    """time.monotonic() by which every row should have ended."""
+    history: History
     sections: list[dict[str, Any]] = field(default_factory=list)
 
     def measure(self, section: Section) -> None:
@@ -45,7 +82,7 @@ class Report:
         columns: list[str] = []
         for named, work in section.rows():
             begin = time.monotonic()
-            row = named | self._try(work)
+            row = named | self._try(work, self.history.expected_s(section.name, named))
             row["took_s"] = round(time.monotonic() - begin, 1)
             rows.append(row)
             if list(row) != columns:
@@ -61,9 +98,10 @@ class Report:
             if any(row.get(RECOMPILED) for row in section["rows"])
         ]
 
-    def _try(self, work: Work) -> Row:
-        if time.monotonic() > self.deadline:
-            return {"not measured": "no time was left"}
+    def _try(self, work: Work, expected_s: float) -> Row:
+        left = self.deadline - time.monotonic()
+        if expected_s > left:
+            return {"not measured": f"about {expected_s:.0f} s, and {max(0, left):.0f} s were left"}
         try:
             return work()
         except Exception as error:  # noqa: BLE001  (it is the row: other rows are worth their time)

@@ -1,4 +1,7 @@
-"""Whole updates on the card: compilation, lengths, micro-batches, a small card's memory, peers."""
+"""Whole updates on the card: compilation, lengths, micro-batches, a small card's memory, peers.
+
+Sections yield `every` row, or those only that tell what no other row of the whole table does.
+"""
 
 from __future__ import annotations
 
@@ -58,10 +61,12 @@ def settings(optimizer: str = "adamw", **compute: Any) -> OptimizationConfig:
     )
 
 
-def compilations(shape: ModelConfig, device: torch.device) -> Iterator[tuple[Row, Work]]:
+def compilations(
+    shape: ModelConfig, device: torch.device, *, every: bool
+) -> Iterator[tuple[Row, Work]]:
     """Yield updates at 2,048 tokens without torch.compile, per block and whole."""
     load = workload(shape, 2048, device)
-    for how in ("off", "block", "model"):
+    for how in ("off", "block", "model") if every else ("off",):
         yield {"compile": how}, lambda how=how: measured(load, settings(compile=how))
     # Graphs are dropped and made again; what was compiled lies in the cache on disk.
     yield {"compile": "block, warm cache"}, lambda: measured(load, settings(compile="block"))
@@ -74,12 +79,16 @@ def lengths(shape: ModelConfig, device: torch.device, how: str) -> Iterator[tupl
         yield {"seq_len": seq_len}, lambda load=load: measured(load, settings(compile=how))
 
 
-def documents(shape: ModelConfig, device: torch.device, how: str) -> Iterator[tuple[Row, Work]]:
+def documents(
+    shape: ModelConfig, device: torch.device, how: str, *, every: bool
+) -> Iterator[tuple[Row, Work]]:
     """Yield updates whose rows hold documents of 512 tokens in the mean, apart and not."""
     load = replace(workload(shape, 2048, device, steps=8), document_tokens=512)
-    ways = [("cudnn", False), ("flash", False), ("flash", True), ("efficient", True)]
+    ways = [("flash", False), ("flash", True), ("efficient", True)]
+    if every:
+        ways.insert(0, ("cudnn", False))
     if flash3_obstacle(device) is None:
-        ways += [("flash3", False), ("flash3", True)]
+        ways += [("flash3", False), ("flash3", True)] if every else [("flash3", True)]
     for kernel, apart in ways:
         wish = settings(compile=how, attention=kernel, document_masking=apart)
         yield (
@@ -88,9 +97,13 @@ def documents(shape: ModelConfig, device: torch.device, how: str) -> Iterator[tu
         )
 
 
-def micro_batches(shape: ModelConfig, device: torch.device, how: str) -> Iterator[tuple[Row, Work]]:
+def micro_batches(
+    shape: ModelConfig, device: torch.device, how: str, *, every: bool
+) -> Iterator[tuple[Row, Work]]:
     """Yield updates of equal size in micro-batches of several sizes, with memory as predicted."""
-    for tokens in (8192, 16_384, 32_768, 65_536):
+    for tokens in (8192, 16_384, MICRO_TOKENS, 65_536):
+        if tokens == MICRO_TOKENS and not every:
+            continue
         load = workload(shape, 2048, device, micro_tokens=tokens, steps=6)
         yield (
             {"micro_batch_tokens": tokens},
@@ -98,12 +111,15 @@ def micro_batches(shape: ModelConfig, device: torch.device, how: str) -> Iterato
         )
 
 
-def small_card(shape: ModelConfig, device: torch.device) -> Iterator[tuple[Row, Work]]:
+def small_card(
+    shape: ModelConfig, device: torch.device, *, every: bool
+) -> Iterator[tuple[Row, Work]]:
     """Yield updates at 4,096 tokens under 24 GB, which the allocator is kept to."""
-    total = torch.cuda.get_device_properties(device).total_memory
-    for how, checkpointing in (("off", True), ("block", True), ("block", False)):
+    ways = [("block", True), ("block", False)]
+    for how, checkpointing in [("off", True), *ways] if every else ways:
 
         def work(how: str = how, checkpointing: bool = checkpointing) -> Row:
+            total = torch.cuda.get_device_properties(device).total_memory
             torch.cuda.set_per_process_memory_fraction(22.5e9 / total, device)
             load = workload(shape, 4096, device, micro_tokens=8192, steps=4)
             wish = settings(compile=how, gradient_checkpointing=checkpointing)
@@ -115,9 +131,11 @@ def small_card(shape: ModelConfig, device: torch.device) -> Iterator[tuple[Row, 
         yield {"compile": how, "checkpointing": checkpointing}, work
 
 
-def optimizers(shape: ModelConfig, device: torch.device, how: str) -> Iterator[tuple[Row, Work]]:
+def optimizers(
+    shape: ModelConfig, device: torch.device, how: str, *, every: bool
+) -> Iterator[tuple[Row, Work]]:
     """Yield updates with each optimizer."""
-    for name in ("adamw", "muon"):
+    for name in ("adamw", "muon") if every else ("muon",):
         load = workload(shape, 2048, device, steps=8)
         yield (
             {"optimizer": name},
@@ -125,13 +143,16 @@ def optimizers(shape: ModelConfig, device: torch.device, how: str) -> Iterator[t
         )
 
 
-def eight_bit(shape: ModelConfig, device: torch.device) -> Iterator[tuple[Row, Work]]:
+def eight_bit(
+    shape: ModelConfig, device: torch.device, *, every: bool
+) -> Iterator[tuple[Row, Work]]:
     """Yield updates with FP8 products in more and more of the model; at twice the width as well."""
     wide = named_shape("12x1536-2048")
-    ways = [("off", "tensorwise"), ("ffn", "tensorwise"), ("blocks", "tensorwise")]
-    for model in (shape, wide):
+    plain, blocks = ("off", "tensorwise"), ("blocks", "tensorwise")
+    ways = [plain, ("ffn", "tensorwise"), blocks, ("blocks", "rowwise")]
+    for model, few in ((shape, [blocks]), (wide, [plain, blocks])):
         load = workload(model, 2048, device, steps=8)
-        for part, recipe in (*ways, ("blocks", "rowwise")):
+        for part, recipe in ways if every else few:
             wish = settings(compile="block", fp8=part, fp8_recipe=recipe)
             yield (
                 {"width": model.hidden_size, "fp8": part, "recipe": recipe},
@@ -139,15 +160,19 @@ def eight_bit(shape: ModelConfig, device: torch.device) -> Iterator[tuple[Row, W
             )
 
 
-def peers(shape: ModelConfig, device: torch.device, how: str) -> Iterator[tuple[Row, Work]]:
+def peers(
+    shape: ModelConfig, device: torch.device, how: str, *, every: bool
+) -> Iterator[tuple[Row, Work]]:
     """Yield other ways of training the same shape and batch, with ours first and last."""
     # Imported late: the rest of the table needs no transformers.
     from benchmarks.steps.trainer import trainer, trainer_compiled
 
     load = workload(shape, 2048, device)
-    yield {"way": "ours"}, lambda: measured(load, settings(compile=how))
+    if every:
+        yield {"way": "ours"}, lambda: measured(load, settings(compile=how))
     # Liger's kernels last: they stay in transformers' classes, and torch.compile stumbles on them.
-    for peer in (nanogpt, nanochat, trainer_compiled, trainer):
+    ways = (nanogpt, nanochat, trainer_compiled, trainer)
+    for peer in ways if every else (nanogpt, nanochat, trainer):
         yield {"way": peer.__name__}, lambda peer=peer: told(peer(load), load)
     yield {"way": "ours again"}, lambda: measured(load, settings(compile=how))
 

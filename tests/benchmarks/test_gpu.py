@@ -1,17 +1,71 @@
 """The card's table, where there is no card: what it measures in its minutes, and what it minds."""
 
+import json
 import time
 
-from benchmarks.card.section import RECOMPILED, Report, Section
+import pytest
+
+from benchmarks.card import updates
+from benchmarks.card.section import RECOMPILED, History, Report, Section
+from benchmarks.gpu import RESULTS, card_sections
 
 
 def rows(*found):
     return lambda: (({"row": number}, lambda row=row: row) for number, row in enumerate(found))
 
 
-def test_a_row_that_compiled_again_is_found_by_its_section():
-    report = Report(deadline=time.monotonic() + 60)
-    report.measure(Section("well", "?", rows({RECOMPILED: 0}, {"ms": 1.0})))
-    assert report.recompiled() == []
-    report.measure(Section("ill", "?", rows({RECOMPILED: 0}, {RECOMPILED: 2})))
-    assert report.recompiled() == ["ill"]
+def report(folder, *, seconds=60.0) -> Report:
+    return Report(time.monotonic() + seconds, History(folder))
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Two cards measured one row on the newest day, and one of them another before."""
+
+    def write(name: str, *took: tuple[int, float]) -> None:
+        found = [{"row": row, "took_s": seconds} for row, seconds in took]
+        (tmp_path / name).write_text(json.dumps([{"name": "any", "rows": found}]))
+
+    write("2026-11-25-a.json", (0, 500.0), (1, 40.0))
+    write("2026-11-26-a.json", (0, 7.0))
+    write("2026-11-26-b.json", (0, 9.0))
+    (tmp_path / "2026-11-27-cpu.json").write_text("{}")
+    return tmp_path
+
+
+def test_a_row_that_compiled_again_is_found_by_its_section(tmp_path):
+    found = report(tmp_path)
+    found.measure(Section("well", "?", rows({RECOMPILED: 0}, {"ms": 1.0})))
+    assert found.recompiled() == []
+    found.measure(Section("ill", "?", rows({RECOMPILED: 0}, {RECOMPILED: 2})))
+    assert found.recompiled() == ["ill"]
+
+
+def test_a_row_is_expected_to_take_what_it_took_last_on_the_slower_card(results):
+    history = History(results)
+    assert history.expected_s("any", {"row": 0}) == 9.0
+    assert history.expected_s("any", {"row": 1}) == 40.0
+    assert history.expected_s("any", {"row": 2}) == 24.5  # never measured: what half of them took
+    assert 10 < history.expected_s("new", {"row": 0}) < 60
+
+
+def test_no_row_is_begun_that_would_end_too_late(results):
+    found = report(results, seconds=20)
+    found.measure(Section("any", "?", rows({"ms": 1.0}, {"ms": 2.0}, {"ms": 3.0})))
+    assert ["ms" in row for row in found.sections[0]["rows"]] == [True, False, False]
+    assert found.sections[0]["rows"][1]["not measured"].startswith("about 40 s")
+
+
+@pytest.mark.parametrize("flash3", [True, False])
+def test_all_default_rows_end_within_nine_minutes_by_earlier_results(monkeypatch, flash3):
+    monkeypatch.setattr(updates, "flash3_obstacle", lambda _: None if flash3 else "is not there")
+    history = History(RESULTS)
+
+    def seconds(*, every: bool) -> float:
+        return sum(
+            history.expected_s(section.name, named)
+            for section in card_sections(every=every)
+            for named, _ in section.rows()
+        )
+
+    assert seconds(every=False) < 540 < seconds(every=True)
