@@ -18,6 +18,10 @@ from yxanul.config.problems import check
 from yxanul.config.schema import chunk_tokens, evaluation_seq_len
 from yxanul.config.yamltext import read_document
 from yxanul.plan.budget import stage_budget, steps
+from yxanul.plan.hardware import Wishes
+from yxanul.plan.memory import CARD_SHARE, memory
+from yxanul.plan.plain import plan_json
+from yxanul.plan.summary import plan_run
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FOLDERS = sorted({path.parent for path in CONFIGS.rglob("model_config.yaml")})
@@ -78,6 +82,24 @@ def test_the_recipe_without_replay_differs_in_replay_only():
     assert diff_configs(ours, promised) == [
         (f"{name}.data.replay_share", 0.1, 0.0) for name in STAGES[1:]
     ]
+
+
+def test_the_recipe_of_a_small_card_is_an_eighth_of_the_plan_and_fits():
+    promised, small = load_config(CONFIGS), load_config(CONFIGS / "recipes" / "card_24gb")
+    eighth = zip(STAGES, (budget // 8 for budget in BUDGETS), strict=True)
+    changed = {
+        **{f"{name}.training.total_tokens": budget for name, budget in eighth},
+        "compute.micro_batch_tokens": 8192,
+        "compute.loss_chunk_tokens": 8192,
+    }
+    assert {key: now for key, _, now in diff_configs(promised, small)} == changed
+    # Two sequences of the longest length; the card held 13.4 GiB of the 22.5 GB that it had.
+    need = memory(small)
+    assert need.micro_batch_tokens == 8192
+    assert need.total < 0.7 * 22.5e9
+    assert need.total < CARD_SHARE * 24e9 < memory(small, micro_batch_tokens=16_384).total
+    plan = plan_json(plan_run(small, Wishes(gpus="1xRTX-4090", mfu=0.4)))
+    assert 2 < plan["total_hours"] / 24 < 4
 
 
 def test_the_recipe_of_the_evidence_costs_as_much_and_repeats_little():

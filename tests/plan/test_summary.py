@@ -21,7 +21,9 @@ from yxanul.units import format_bytes, format_count, format_hours, format_usd
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
-@pytest.mark.parametrize("folder", ["", "embedded", "recipes/no_replay", "recipes/evidence"])
+@pytest.mark.parametrize(
+    "folder", ["", "embedded", "recipes/no_replay", "recipes/evidence", "recipes/card_24gb"]
+)
 def test_the_json_has_the_promised_fields(folder):
     plan = plan_json(plan_run(load_config(CONFIGS / folder)))
     assert json.loads(json.dumps(plan)) == plan
