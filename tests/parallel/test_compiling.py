@@ -103,10 +103,10 @@ def test_a_torch_without_these_settings_is_left_alone(monkeypatch):
     compiling.leave_blocks_whole()
 
 
-def test_what_is_compiled_is_kept_in_the_run_folder(monkeypatch, tmp_path):
+def test_what_is_compiled_is_kept_where_it_is_said_to_be(monkeypatch, tmp_path):
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
-    keep_compiled(tmp_path / "run" / "cache" / "inductor")
-    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "run" / "cache" / "inductor")
+    keep_compiled(tmp_path / "beside" / "inductor")
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "beside" / "inductor")
     assert list(tmp_path.iterdir()) == []  # whoever compiles nothing finds no folder
     keep_compiled(tmp_path / "another")  # a place that was named already is left
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"].endswith("inductor")
@@ -120,7 +120,7 @@ def test_a_disk_that_takes_nothing_is_left_alone(monkeypatch, tmp_path, obstacle
         monkeypatch.setattr("yxanul.parallel.compiling.shutil.disk_usage", lambda _: left)
     else:  # root may write everywhere
         monkeypatch.setattr("yxanul.parallel.compiling.os.access", lambda *_: False)
-    keep_compiled(tmp_path / "cache" / "inductor")
+    keep_compiled(tmp_path / "beside" / "inductor")
     assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
 
 

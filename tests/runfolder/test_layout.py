@@ -1,6 +1,5 @@
 """One process holds a run folder, and its death frees it."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -9,10 +8,7 @@ from pathlib import Path
 import pytest
 
 from yxanul.errors import DiskError, UsageError
-from yxanul.runfolder.checkpoints import MANIFEST_NAME
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.mirror import Mirror
-from yxanul.runfolder.sums import write_sums
 
 SRC = Path(__file__).parents[2] / "src"
 HOLD = """
@@ -44,24 +40,8 @@ def test_creating_a_folder_twice_is_no_error_and_a_file_in_its_place_is(tmp_path
 def test_a_folder_is_empty_when_nothing_lies_in_it(tmp_path, folder):
     assert RunFolder(tmp_path / "missing").is_empty()
     folder.create()
-    (folder.cache / "inductor").mkdir(parents=True)
-    assert folder.is_empty()  # what a refused command leaves behind
     folder.config.write_text("model: {}")
     assert not folder.is_empty()
-
-
-def test_what_can_be_made_again_is_neither_summed_nor_copied_to_a_mirror(folder, tmp_path):
-    for path in (folder.cache / "inductor" / "graph", folder.scores / "kept"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("some bytes")
-    write_sums(folder)
-    assert json.loads(folder.sums.read_text())["files"].keys() == {"scores/kept"}
-    checkpoint = folder.checkpoints / "step-00000001-a0"
-    checkpoint.mkdir()
-    (checkpoint / MANIFEST_NAME).write_text('{"files": {}}')
-    Mirror(str(tmp_path / "mirror"), folder).publish(checkpoint, checkpoint.name)
-    copied = {path.name for path in (tmp_path / "mirror").rglob("*") if path.is_file()}
-    assert copied == {"kept", MANIFEST_NAME}
 
 
 def test_all_paths_lie_inside_the_folder(folder):

@@ -36,7 +36,7 @@ def forward_shapes(
 
 
 def keep_compiled(place: Path) -> None:
-    """Let torch keep what it compiles in `place`, a folder of a run, for the run's next start.
+    """Let torch keep what it compiles in `place`, on the run's disk, for the run's next start.
 
     A place that the user has named (TORCHINDUCTOR_CACHE_DIR) is left, and so is torch's own, below
     the system's temporary folder, where the run's disk cannot be written to or has little room: a

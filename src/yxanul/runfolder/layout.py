@@ -2,8 +2,7 @@
 
 A run is a folder (the contract is in docs: config.yaml, environment.json, data/, bench/,
 metrics.jsonl, gates.jsonl, scores/, samples.jsonl, lineage.jsonl, spending.jsonl, checkpoints/,
-exit.json, sums.json). cache/ is no part of it: whatever lies there can be made again. One process
-holds its lock; readers need none.
+exit.json, sums.json). One process holds its lock; readers need none.
 """
 
 import fcntl
@@ -102,11 +101,6 @@ class RunFolder:
         return self.root / "checkpoints"
 
     @property
-    def cache(self) -> Path:
-        """What torch.compile made, for the next start on this machine; it may be deleted."""
-        return self.root / "cache"
-
-    @property
     def exit_record(self) -> Path:
         """How the last process ended, and why."""
         return self.root / "exit.json"
@@ -136,7 +130,6 @@ class RunFolder:
         if not self.root.exists():
             return True
         left = {self.checkpoints, self.scores, self.exit_record, self.sums, self.root / ".lock"}
-        left.add(self.cache)
         names = set(self.root.iterdir())
         return names <= left and not any(
             any(path.iterdir()) for path in names & {self.checkpoints, self.scores}

@@ -32,7 +32,6 @@ Say = Callable[[str], None]
 _LARGEST_ROWS_BYTES = 4 << 30
 # Of this machine alone, large, or written anew. The last words of a run are copied when it ends.
 _LEFT_OUT = {
-    "cache",
     "checkpoints",
     "data",
     "data.json",

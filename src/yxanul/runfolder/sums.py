@@ -15,7 +15,7 @@ from yxanul.errors import CorruptDataError
 from yxanul.runfolder.durable import BLOCK_BYTES, seal, write_json
 from yxanul.runfolder.layout import RunFolder
 
-_LEFT_OUT = {"cache", "data", "checkpoints", "tensorboard", "report.html", "sums.json", ".lock"}
+_LEFT_OUT = {"data", "checkpoints", "tensorboard", "report.html", "sums.json", ".lock"}
 _LARGEST_BYTES = 16 << 20
 
 

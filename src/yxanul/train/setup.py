@@ -165,11 +165,12 @@ def _skills(
 def prepare_process(config: RunConfig, folder: RunFolder | None = None) -> str:
     """Do what must precede the first large allocation, compilation and product that is timed.
 
-    What is compiled for a run is kept in its folder. Returns in a phrase what came of the wish to
-    keep freed memory.
+    What is compiled for a run is kept beside its folder. Returns in a phrase what came of the wish
+    to keep freed memory.
     """
     if folder is not None and config.optimization.compute.compile != "off":
-        keep_compiled(folder.cache / "inductor")
+        # Beside the run: it is a program, and a run that somebody else made must bring none.
+        keep_compiled(folder.root.absolute().parent / ".yxanul-cache" / "inductor")
     torch.set_float32_matmul_precision(config.optimization.compute.float32_matmul_precision)
     if not config.optimization.compute.keep_freed_memory:
         return "off"
