@@ -2,20 +2,18 @@
 
 import subprocess
 import sys
-import types
+from functools import partial
 from itertools import product
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 import torch
 from pydantic import ValidationError
 
+from tests.hardware.cards import pretend
 from tests.model.tiny import shape
 from yxanul.config.schema import ComputeConfig
 from yxanul.errors import UsageError
-from yxanul.hardware import choices
 from yxanul.hardware import device as device_room
 from yxanul.hardware.choices import (
     FLASH3_MODULE,
@@ -26,9 +24,6 @@ from yxanul.hardware.choices import (
 )
 from yxanul.hardware.device import cpu_flags, memory_bytes, most_held_bytes
 from yxanul.hardware.peak import gemm_flops
-from yxanul.parallel.processes import ALONE
-from yxanul.train import kernels
-from yxanul.train.machine import Machine
 
 CPU = torch.device("cpu")
 SRC = Path(__file__).parents[2] / "src"
@@ -100,16 +95,7 @@ def test_flash_attention_3_is_refused_where_there_is_no_hopper(asked):
 @pytest.fixture
 def card(monkeypatch):
     """Return a function that makes torch speak of a card, and of a package or its absence."""
-
-    def pretend(capability: tuple[int, int], *, package: bool) -> torch.device:
-        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
-        monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91900)
-        found = object() if package else None
-        monkeypatch.setattr(choices, "find_spec", lambda _name: found)
-        monkeypatch.setitem(sys.modules, FLASH3_MODULE, types.ModuleType("stand-in"))
-        return torch.device("cuda", 0)
-
-    return pretend
+    return partial(pretend, monkeypatch)
 
 
 def settle(device: torch.device, **wish) -> ComputeConfig:
@@ -181,81 +167,28 @@ def test_a_switch_that_contradicts_the_kernel_is_refused(switch, kernel, said):
         ComputeConfig(flash_attention_3=switch, attention=kernel)
 
 
-def test_an_old_cudnn_is_not_taken(card, monkeypatch):
+def test_an_old_cudnn_is_neither_taken_nor_kept(card, monkeypatch):
     """Its kernel is wrong for rows that 128 does not divide, and scores have such."""
     hopper = card((9, 0), package=False)
+    old = settle(hopper)
+    assert old.attention == "cudnn"
+    assert attention_obstacle(old, hopper) is None
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91002)
     assert settle(hopper).attention == "flash"
-    assert settle(hopper, attention="cudnn").attention == "cudnn"
+    said = attention_obstacle(old, hopper)
+    assert "up to cuDNN 91500, and this one is 91002; set compute.attention=auto" in str(said)
 
 
 def test_a_package_for_another_cuda_is_one_sentence(card, monkeypatch, tmp_path):
     hopper = card((9, 0), package=True)
     monkeypatch.delitem(sys.modules, FLASH3_MODULE)
     path = tmp_path / f"{FLASH3_MODULE}.py"
-    path.write_text("raise ImportError('undefined symbol: _ZN3c104cuda9SetDevice')")
+    path.write_text("raise AttributeError('undefined symbol: _ZN3c104cuda9SetDevice')")
     monkeypatch.syspath_prepend(str(tmp_path))
     said = attention_obstacle(settle(hopper, flash_attention_3=True), hopper)
-    assert "cannot be loaded: undefined symbol: _ZN3c104cuda9SetDevice; set compute" in str(said)
-
-
-@pytest.mark.parametrize(
-    ("wish", "has_version_3", "timed"),
-    [
-        ({}, True, ["cudnn", "flash", "flash3"]),
-        ({}, False, ["cudnn", "flash"]),
-        ({"flash_attention_3": False}, True, ["cudnn", "flash"]),
-        ({"document_masking": True}, True, ["flash", "flash3"]),
-        ({"document_masking": True}, False, ["flash"]),
-        ({"flash_attention_3": True}, True, []),
-        ({"attention": "efficient"}, True, []),
-        ({"precision": "fp32"}, True, []),
-    ],
-)
-def test_what_the_card_can_run_and_the_wish_leaves_open_is_timed(
-    card, monkeypatch, wish, has_version_3, timed
-):
-    hopper = card((9, 0), package=has_version_3)
-    asked = ComputeConfig(**{"precision": "bf16", **wish})
-    tried: dict[str, int | None] = {}
-
-    def attention_ms(name: str, *_args, document_tokens: int | None, **_more):
-        tried[name] = document_tokens
-        return 0.5, 9.0 - len(tried)
-
-    monkeypatch.setattr(kernels, "attention_ms", attention_ms)
-    found = settle_compute(asked, hopper, longest_seq_len=512)
-    chosen = kernels.time_kernels(
-        asked, found, shape=shape(), seq_len=512, machine=standing_in(hopper, said=[])
-    )
-    assert list(tried) == timed
-    assert set(tried.values()) <= {512 if asked.document_masking else None}
-    assert chosen.attention == (timed[-1] if timed else found.attention)
-    ComputeConfig.model_validate(chosen.model_dump())
-
-
-def standing_in(device: torch.device, *, said: list[str]) -> Machine:
-    voice = SimpleNamespace(say=said.append)
-    return cast("Machine", SimpleNamespace(device=device, processes=ALONE, progress=voice))
-
-
-def test_a_kernel_that_cannot_be_loaded_is_told_and_left_out(monkeypatch):
-    times = {"cudnn": 3.0, "flash": 2.0, "flash3": 1.0}
-
-    def attention_ms(name: str, *_args, **_more) -> tuple[float, float]:
-        if name == "flash3":
-            raise ImportError("libcudart.so.13: cannot open shared object file")
-        return 0.5, times[name]
-
-    monkeypatch.setattr(kernels, "attention_ms", attention_ms)
-    told: list[str] = []
-    machine = standing_in(CPU, said=told)
-    kernel = kernels.fastest_kernel(list(times), shape(), seq_len=64, machine=machine)
-    assert kernel == "flash"
-    assert told == [
-        "attention kernel flash3: libcudart.so.13: cannot open shared object file",
-        "attention over 64 tokens, forward and backward: cudnn 3.00 ms, flash 2.00 ms",
-    ]
+    loading = "cannot be loaded (flash_attn_interface): AttributeError: undefined symbol"
+    assert f"{loading}: _ZN3c104cuda9SetDevice; set compute" in str(said)
+    assert attention_obstacle(settle(hopper), hopper) is None  # nobody asked for it
 
 
 def test_compiling_without_a_compiler_is_refused(monkeypatch, tmp_path):

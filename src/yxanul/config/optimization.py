@@ -15,6 +15,10 @@ from yxanul.config.base import PositiveFloat, PositiveInt, Section, refuse
 
 PLAIN_UP_TO = 1024
 """Tokens: the longest row for which plain attention is the faster one on a CPU."""
+MASKLESS = ("flash", "flash3")
+"""Attention paths that read each document of a row by itself, in bf16 on a card."""
+CARD_PATHS = ("cudnn", *MASKLESS, "efficient")
+"""Attention paths that pin a kernel of a card."""
 AttentionName = Literal[
     "auto", "plain", "sdpa", "by_length", "cudnn", "flash", "flash3", "efficient"
 ]
@@ -226,8 +230,9 @@ class WatchConfig(Section):
     hang_s: PositiveFloat | None = Field(
         default=600.0,
         description="Seconds in which a step or a save must end (six times that for the first, and "
-        "ten times what the longest took); then the stacks are written and the process leaves with "
-        "11. null = it is waited for.",
+        "ten times what the longest took), and six times that in which other ranks must have "
+        "scored; then the stacks are written and the process leaves with 11. null = it is waited "
+        "for.",
     )
     weights_every_steps: PositiveInt | None = Field(
         default=100,

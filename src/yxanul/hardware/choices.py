@@ -11,7 +11,7 @@ from importlib.util import find_spec
 
 import torch
 
-from yxanul.config.optimization import PLAIN_UP_TO
+from yxanul.config.optimization import CARD_PATHS, MASKLESS, PLAIN_UP_TO
 from yxanul.config.schema import ComputeConfig, ModelConfig
 from yxanul.errors import UsageError
 from yxanul.hardware.compiler import compile_obstacle
@@ -30,14 +30,10 @@ _CPU_MICRO_BATCH_TOKENS = 2048
 _ACTIVATION_BYTES = 44
 _FP8_CAPABILITY = (8, 9)
 _HOPPER = (9, 0)
-_UNSOUND_CUDNN = 91500  # torch's own rule, sdp_utils.cpp
+_UNSOUND_CUDNN = 91500  # up to which torch's own choice (sdp_utils.cpp) puts other kernels first
 FLASH3_MODULE = "flash_attn_interface"
 """The module of FlashAttention 3 (arXiv 2407.08608); the package flash-attn is version 2."""
-MASKLESS = ("flash", "flash3")
-"""Attention paths that read each document of a row by itself."""
 _HALF_ONLY = ("cudnn", *MASKLESS)  # kernels without a form for fp32
-CARD_PATHS = (*_HALF_ONLY, "efficient")
-"""Attention paths that pin a kernel of a card."""
 # Longer chunks are faster on a card and hold more logits: 0.8 GB in bf16 (docs/performance.md).
 _LOSS_CHUNK_TOKENS = {"cpu": 2048, "cuda": 8192}
 
@@ -113,7 +109,7 @@ def settle_compute(
 def attention_obstacle(compute: ComputeConfig, device: torch.device) -> str | None:
     """Return why the attention path cannot run here in this precision, and what to do, or None."""
     attention = compute.attention
-    obstacle = flash3_obstacle(device) if attention == "flash3" else None
+    obstacle = _loading_obstacle(device) if attention == "flash3" else None
     if obstacle is not None:
         return f"{obstacle}; set compute.flash_attention_3=auto and compute.attention=auto"
     if attention in CARD_PATHS and device.type != "cuda":
@@ -121,6 +117,11 @@ def attention_obstacle(compute: ComputeConfig, device: torch.device) -> str | No
     if attention in _HALF_ONLY and compute.precision == "fp32":
         other = "flash_attention_3=auto" if attention == "flash3" else "attention=auto"
         return f"has no fp32 form; set compute.{other} or compute.precision=bf16"
+    if attention == "cudnn" and not has_sound_cudnn():
+        return (
+            "is not right for rows that 128 does not divide, as scores have, up to cuDNN "
+            f"{_UNSOUND_CUDNN}, and this one is {_cudnn_version()}; set compute.attention=auto"
+        )
     if attention == "cudnn" and compute.document_masking:
         return (
             "cannot keep documents apart, and compute.document_masking is true; set "
@@ -130,16 +131,24 @@ def attention_obstacle(compute: ComputeConfig, device: torch.device) -> str | No
 
 
 def flash3_obstacle(device: torch.device) -> str | None:
-    """Return why FlashAttention 3 cannot run here; None: it can, and its module is loaded."""
+    """Return why FlashAttention 3 cannot run here; None: it can, if its module can be loaded."""
     if device.type != "cuda" or torch.cuda.get_device_capability(device) != _HOPPER:
         return "runs on Hopper cards only (H100, H200), and this machine has none"
     if find_spec(FLASH3_MODULE) is None:
         return f"needs the module {FLASH3_MODULE}, which is not installed"
+    return None
+
+
+def _loading_obstacle(device: torch.device) -> str | None:
+    """Return why FlashAttention 3 cannot run or be loaded here; its module is loaded for that."""
+    obstacle = flash3_obstacle(device)
+    if obstacle is not None:
+        return obstacle
     try:
         import_module(FLASH3_MODULE)
-    except (ImportError, OSError, RuntimeError) as error:  # most are made for another CUDA
-        first = next(iter(str(error).splitlines()), type(error).__name__)
-        return f"needs the module {FLASH3_MODULE}, which is installed and cannot be loaded: {first}"
+    except Exception as error:  # noqa: BLE001  (whatever a build for another torch raises)
+        first = next(iter(str(error).splitlines()), "")
+        return f"cannot be loaded ({FLASH3_MODULE}): {type(error).__name__}: {first}"
     return None
 
 
@@ -188,8 +197,12 @@ def attention_by_rule(compute: ComputeConfig, device: torch.device, *, longest_s
 
 def has_sound_cudnn() -> bool:
     """Tell whether cuDNN's attention is right for rows that 128 does not divide, as scores have."""
+    return _cudnn_version() > _UNSOUND_CUDNN
+
+
+def _cudnn_version() -> int:
     found: int | None = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
-    return (found or 0) > _UNSOUND_CUDNN
+    return found or 0
 
 
 def compile_by_rule(device: torch.device) -> str:

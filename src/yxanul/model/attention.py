@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from yxanul.config.optimization import PLAIN_UP_TO
+from yxanul.config.optimization import CARD_PATHS, MASKLESS, PLAIN_UP_TO
 from yxanul.model.flash import as_bounds, flash_attention, use_version
 
 
@@ -32,12 +32,11 @@ class Attention(Protocol):
         """Attend to all keys up to each query's place, within its document where they are told."""
 
 
-_FLASH = {"flash": 2, "flash3": 3}
 _KERNELS = {
     "cudnn": SDPBackend.CUDNN_ATTENTION,
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
 }
-PATHS = ("plain", "sdpa", "by_length", *_KERNELS, *_FLASH)
+PATHS = ("plain", "sdpa", "by_length", *CARD_PATHS)
 Layout = Callable[[Tensor, torch.Size], Tensor]
 """(bounds of documents, (batch, seq) of their rows) -> what a path takes as `documents`."""
 
@@ -46,7 +45,7 @@ def attention_path(name: str) -> Attention:
     """Return the attention function of that name.
 
     The last of flash and flash3 that was asked for is what both are in this process. flash3 that
-    cannot be loaded is an `ImportError`, an `OSError` or a `RuntimeError`.
+    cannot be loaded raises whatever its module does.
     """
     if name == "plain":
         return plain_attention
@@ -54,8 +53,8 @@ def attention_path(name: str) -> Attention:
         return _sdpa
     if name == "by_length":
         return _by_length
-    if name in _FLASH:
-        use_version(_FLASH[name])
+    if name in MASKLESS:
+        use_version(3 if name == "flash3" else 2)
         return flash_attention
     kernel = _KERNELS[name]
 
@@ -72,7 +71,7 @@ def document_layout(name: str) -> Layout:
     The bounds, (documents + 1,) int32, are where each begins in the rows laid end to end, and their
     end.
     """
-    return (lambda bounds, _: as_bounds(bounds)) if name in _FLASH else hidden_of_others
+    return (lambda bounds, _: as_bounds(bounds)) if name in MASKLESS else hidden_of_others
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, *, documents: Tensor | None = None) -> Tensor:

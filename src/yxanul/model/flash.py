@@ -21,8 +21,8 @@ _VERSION_3 = "FA3"
 def use_version(number: int) -> None:
     """Make FlashAttention 2, torch's own, or 3 the kernel behind `flash_attention`.
 
-    This holds for the whole process. Version 3 that cannot be loaded is an `ImportError`, an
-    `OSError` or a `RuntimeError`.
+    This holds for the whole process. Version 3 that cannot be loaded raises whatever its module
+    does.
     """
     if number == 3:
         activate_flash_attention_impl(_VERSION_3)

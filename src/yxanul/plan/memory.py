@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from yxanul.config.optimization import PLAIN_UP_TO
+from yxanul.config.optimization import MASKLESS, PLAIN_UP_TO
 from yxanul.config.schema import ComputeConfig, ModelConfig, OptimizationConfig, RunConfig
 from yxanul.plan.parameters import parameter_count
 
@@ -148,8 +148,8 @@ def layer_bytes(model: ModelConfig, compute: ComputeConfig, *, seq_len: int) -> 
 
 def _has_mask(compute: ComputeConfig) -> bool:
     """Return whether documents are kept apart by a mask: FlashAttention reads each by itself."""
-    maskless = ("flash", "flash3") if compute.precision == "fp32" else ("flash", "flash3", "auto")
-    return compute.document_masking and compute.attention not in maskless
+    open_on_card = compute.attention == "auto" and compute.precision != "fp32"
+    return compute.document_masking and not (open_on_card or compute.attention in MASKLESS)
 
 
 def _size(compute: ComputeConfig) -> int:

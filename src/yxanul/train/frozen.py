@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Collection, Sequence
 
-import torch
-
 from yxanul.config.contradictions import check_config
 from yxanul.config.load import diff_configs, dump_config
 from yxanul.config.schema import RunConfig, StageConfig
@@ -46,6 +44,10 @@ _FROZEN = (
     "fp8",
     "checkpointed_share",
 )
+# What fits a machine's memory goes with what it can do.
+_FITTED = frozenset(
+    {"micro_batch_tokens", "loss_chunk_tokens", "gradient_checkpointing", "checkpointed_share"}
+)
 # What `auto` looks like, so that a resume takes the choice that the run was begun with.
 _OPEN = ("auto", None)
 
@@ -73,18 +75,21 @@ def freeze_config(config: RunConfig, folder: RunFolder, *, machine: Machine) -> 
     RUN/config.yaml is written, or held against: other settings than the run's are a `ConfigError`.
     """
     before = _begun_with(folder)
-    frozen, anew = _ruled(config, before, device=machine.device)
+    frozen, anew = _ruled(config, before, machine=machine)
     if before is None:
         wish, longest = config.optimization.compute, longest_seq_len(config.stages)
         found = probe_card(wish, frozen, seq_len=longest, machine=machine)
-        frozen = with_compute(frozen, found)
+        frozen = kept = with_compute(frozen, found)
     else:
         frozen = _with_budgets(frozen, before, closed=read_verdicts(folder).keys())
         frozen = _continue_config(
             before, frozen, anew=anew, folder=folder, say=machine.progress.say
         )
+        # Back on a machine of the first one's kind, the run's own choices hold again.
+        first = {name: getattr(before.optimization.compute, name) for name in anew}
+        kept = with_compute(frozen, frozen.optimization.compute.model_copy(update=first))
     if machine.processes.is_main:
-        write_atomic(folder.config, dump_config(frozen))
+        write_atomic(folder.config, dump_config(kept))
     elif config.optimization.compute.threads is None:
         # What is frozen are the main process' threads; its machine may have other cores.
         own = frozen.optimization.compute.model_copy(update={"threads": cores_per_process()})
@@ -97,20 +102,32 @@ def ruled_config(config: RunConfig, folder: RunFolder, *, machine: Machine) -> R
 
     What this machine cannot do is a `UsageError`.
     """
-    return _ruled(config, _begun_with(folder), device=machine.device)[0]
+    return _ruled(config, _begun_with(folder), machine=machine)[0]
 
 
 def _ruled(
-    config: RunConfig, before: RunConfig | None, *, device: torch.device
+    config: RunConfig, before: RunConfig | None, *, machine: Machine
 ) -> tuple[RunConfig, frozenset[str]]:
-    """Return the settings by the run's choices or by rule, and which of its own cannot be here."""
-    wish = config.optimization.compute
+    """Return the settings by the run's choices or by rule, and those that may be other than its.
+
+    Such are what it chose by itself and some process cannot do, and what memory then asks for.
+    """
+    wish, device = config.optimization.compute, machine.device
     anew: frozenset[str] = frozenset()
     if before is not None:
         chosen = before.optimization.compute
         opened = {k: getattr(chosen, k) for k in _FROZEN if getattr(wish, k) in _OPEN}
-        anew = frozenset(impossible_choices(chosen, device)) & opened.keys()
+        mine = set(impossible_choices(chosen, device))
+        anew = frozenset(
+            name
+            for name in ("attention", "fp8", "compile")
+            if machine.processes.anyone(name in mine, device) and name in opened
+        )
         wish = wish.model_copy(update={k: v for k, v in opened.items() if k not in anew})
+        if "attention" in anew:
+            anew |= {"flash_attention_3"}  # the same choice
+        if anew:
+            anew |= _FITTED
     ruled = freeze_compute(
         wish,
         config.model,
@@ -159,8 +176,6 @@ def _continue_config(
     common = [c.model_copy(update={"stages": _only(c.stages, shared)}) for c in (before, now)]
     differences = {path: f"{path}: {old} -> {new}" for path, old, new in diff_configs(*common)}
     chosen = {f"compute.{name}" for name in anew}
-    if "attention" in anew:
-        chosen.add("compute.flash_attention_3")  # the same choice
     allowed = [
         path
         for path in differences

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
+from yxanul.config.optimization import CARD_PATHS
 from yxanul.config.schema import ComputeConfig, ModelConfig
 from yxanul.hardware.choices import flash3_obstacle, has_sound_cudnn
 from yxanul.model.flash import use_version
 from yxanul.train.machine import Machine
 from yxanul.train.timing import attention_ms
 
-_KERNELS = ("cudnn", "flash", "flash3", "efficient")
 _DOCUMENT_TOKENS = 512  # about what a page of the web has
 
 
@@ -21,25 +21,29 @@ def time_kernels(
     machine: Machine,
 ) -> ComputeConfig:
     """Return `found` with the fastest attention kernel, where `wish` leaves it open on a card."""
-    if wish.attention != "auto" or wish.flash_attention_3 is True or found.precision != "bf16":
+    if wish.attention != "auto" or wish.flash_attention_3 is True:
         return found
-    obstacle = flash3_obstacle(machine.device) if wish.flash_attention_3 == "auto" else ""
-    # All ranks time the same ones: one with other packages would wait for the others elsewhere.
-    lacks_3 = machine.processes.anyone(obstacle is not None, machine.device)
+
+    # All ranks time the same ones: one of another machine would wait for the others elsewhere.
+    def all_have(here: bool) -> bool:
+        return not machine.processes.anyone(not here, machine.device)
+
+    if not all_have(found.precision == "bf16"):
+        return found
+    has_3 = wish.flash_attention_3 == "auto" and flash3_obstacle(machine.device) is None
+    names = (
+        *(("cudnn",) if all_have(has_sound_cudnn()) and not found.document_masking else ()),
+        "flash",
+        *(("flash3",) if all_have(has_3) else ()),
+    )
     kernel = fastest_kernel(
-        candidate_kernels(found, has_version_3=not lacks_3),
+        names,
         shape,
         seq_len=seq_len,
         machine=machine,
         document_tokens=_DOCUMENT_TOKENS if found.document_masking else None,
     )
     return found.model_copy(update={"attention": kernel, "flash_attention_3": kernel == "flash3"})
-
-
-def candidate_kernels(found: ComputeConfig, *, has_version_3: bool) -> tuple[str, ...]:
-    """Return the kernels that are worth timing on a card in bf16, the most likely first."""
-    kernels = ["cudnn"] if has_sound_cudnn() and not found.document_masking else []
-    return (*kernels, "flash", *(["flash3"] if has_version_3 else []))
 
 
 def fastest_kernel(
@@ -63,7 +67,7 @@ def fastest_kernel(
             times[name] = attention_ms(
                 name, shape, seq_len=seq_len, device=device, document_tokens=document_tokens
             )[1]
-        except (ImportError, OSError, RuntimeError) as error:
+        except Exception as error:  # noqa: BLE001  (told; a package may raise anything)
             why = next(iter(str(error).splitlines()), repr(error))
         if processes.anyone(name not in times, device):
             times.pop(name, None)
@@ -72,4 +76,4 @@ def fastest_kernel(
     told = ", ".join(f"{name} {ms:.2f} ms" for name, ms in times.items()) or "efficient is taken"
     say(f"attention over {seq_len:,} tokens, forward and backward: {told}")
     best = min(times, key=times.__getitem__) if times else "efficient"
-    return _KERNELS[processes.of_main(_KERNELS.index(best), device)]
+    return CARD_PATHS[processes.of_main(CARD_PATHS.index(best), device)]

@@ -94,7 +94,7 @@ class Session:
         return tuple(dict.fromkeys(d for domains in earlier for d in domains if d not in own))
 
     def flops_per_token(self, rows: StepRows) -> float:
-        """Return forward and backward FLOPs of one token of a step, PaLM convention.
+        """Return forward and backward FLOPs of one token of this rank's rows, PaLM convention.
 
         What kernels that read each document by itself leave out is not counted as done.
         """

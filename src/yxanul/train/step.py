@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from yxanul.config.optimization import MASKLESS
 from yxanul.config.schema import ComputeConfig
 from yxanul.data.loader import StepRows
 from yxanul.errors import NumericsError
 from yxanul.failpoints import planted
-from yxanul.hardware.choices import MASKLESS
 from yxanul.optim.optimizers import LearningRates, ModelOptimizer
 from yxanul.parallel.processes import Processes
 from yxanul.parallel.replica import Replica

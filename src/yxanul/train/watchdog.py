@@ -80,8 +80,12 @@ class Watchdog:
             self._longest_s[kind] = max(took, self._longest_s.get(kind, 0.0))
 
     def waiting(self, own_s: float) -> AbstractContextManager[None]:
-        """Watch the wait for other ranks' parts of a work whose own part took so many seconds."""
-        return self.watching("another rank's part of a score", at_least_s=own_s * _PATIENCE)
+        """Watch the wait for other ranks' parts of a work whose own part took so many seconds.
+
+        It has the patience of a first one always: the own part may have been empty.
+        """
+        patience_s = max(own_s * _PATIENCE, (self._hang_s or 0.0) * _FIRST_PATIENCE)
+        return self.watching("another rank's part of a score", at_least_s=patience_s)
 
     def _limit_s(self, watched: _Watched) -> float:
         """Return the seconds that it may take."""

@@ -1,11 +1,9 @@
 """Rows about how the arithmetic is done: type, attention, loss, compilation."""
 
-from yxanul.config.optimization import PLAIN_UP_TO
+from yxanul.config.optimization import CARD_PATHS, MASKLESS, PLAIN_UP_TO
 from yxanul.config.schema import ComputeConfig
 from yxanul.hardware.choices import (
     BF16_FLAGS,
-    CARD_PATHS,
-    MASKLESS,
     attention_by_rule,
     attention_obstacle,
     precision_by_rule,
@@ -71,12 +69,12 @@ def attention(case: Case) -> Feature:
     longest = max(lengths, default=PLAIN_UP_TO)
     rule = attention_by_rule(compute, case.device, longest_seq_len=longest)
     why = _PATHS[compute.attention]
+    on_card = case.device.type == "cuda"
     if compute.attention == rule:
-        why += f", by rule for up to {longest:,} tokens"
-    elif case.device.type == "cpu":
-        why += f", as configured; the rule would take {rule}"
+        why += ", as the rule has it" if on_card else f", by rule for up to {longest:,} tokens"
     else:
-        why += f", as configured or as timed at the first start; the rule would take {rule}"
+        how = "as configured or as timed at the first start" if on_card else "as configured"
+        why += f", {how}; the rule would take {rule}"
     return Feature("attention", "active", why, choice=compute.attention)
 
 

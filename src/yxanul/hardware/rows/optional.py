@@ -39,11 +39,9 @@ def flash_attention_3(case: Case) -> Feature:
     asked = compute.attention == "flash3"
     obstacle = flash3_obstacle(case.device)
     if obstacle is not None:
-        there = "is" if find_spec(FLASH3_MODULE) is not None else "is not"
         why = (
-            f"it {obstacle}; {FLASH3_MODULE} {there} installed. The package flash-attn is "
-            f"FlashAttention 2 ({installed('flash-attn')}), which torch has itself: "
-            "compute.attention=flash"
+            f"it {obstacle}. The package flash-attn is FlashAttention 2 "
+            f"({installed('flash-attn')}), which torch has itself: compute.attention=flash"
         )
         return Feature(name, "unavailable", why, asked=asked)
     if asked:
