@@ -1,6 +1,7 @@
 """How good does a model become in so many seconds? The same text, machine and shape for all ways.
 
     python -m benchmarks.speedrun --data RUN/data [--seconds 150 300] [--ways ours nanochat nanoGPT]
+        [--set data.packing=best_fit --set compute.document_masking=true]
 
 Trains on the embedded Wikipedia text of a prepared folder and scores held-out documents on the way.
 The clock stands while it scores. Prints bits per byte (lower is better) as Markdown; --out keeps
@@ -22,7 +23,13 @@ settle_openmp()  # before torch is loaded, as the program does
 
 import torch  # noqa: E402
 
-from benchmarks.speed.racer import CHUNK, Racer, Text, open_text  # noqa: E402
+from benchmarks.speed.racer import (  # noqa: E402
+    LONGEST_ROW,
+    UPDATE_TOKENS,
+    Racer,
+    Text,
+    open_text,
+)
 from benchmarks.speed.racers import CPU, RACERS  # noqa: E402
 from yxanul.config.load import load_config  # noqa: E402
 from yxanul.config.schema import RunConfig  # noqa: E402
@@ -37,7 +44,7 @@ from yxanul.hardware.device import device_name  # noqa: E402
 from yxanul.hardware.memory import keep_freed_memory  # noqa: E402
 from yxanul.plan.parameters import parameter_count  # noqa: E402
 
-SOURCE, SEQ_LEN = "wikipedia_leads", 256
+SOURCE = "wikipedia_leads"
 Point = dict[str, float]
 
 
@@ -47,11 +54,13 @@ def main() -> None:
     keep_freed_memory()
     config = _config(asked.config_dir, asked.overrides)
     torch.set_num_threads(config.optimization.compute.threads or 1)
-    text = open_text(asked.data, SOURCE, held_out_tokens=asked.held_out_tokens)
+    packing = config.stages[0].data.packing
+    text = open_text(asked.data, SOURCE, held_out_tokens=asked.held_out_tokens, packing=packing)
     print(f"# {device_name(CPU)}, {datetime.date.today().isoformat()}\n")
     print(
         f"torch {torch.__version__}, {torch.get_num_threads()} threads; {len(text.stream):,} "
-        f"tokens to learn from, {len(text.documents)} held-out documents; {config.model.name}, "
+        f"tokens to learn from, packed as {packing}, {len(text.documents)} held-out documents; "
+        f"{config.model.name}, "
         f"{parameter_count(config.model).total:,} parameters, seed {asked.seed}.\n"
     )
     print("| seconds | way | bits per byte | on the way | updates | tokens/s |")
@@ -63,7 +72,7 @@ def main() -> None:
             results.append({"way": way, "seconds": seconds, "course": course})
             *passed, end = course
             told = ", ".join(f"{point['bpb']:.3f}" for point in passed)
-            rate = end["updates"] * CHUNK / end["seconds"]
+            rate = end["updates"] * UPDATE_TOKENS / end["seconds"]
             print(
                 f"| {seconds:.0f} | {way} | {end['bpb']:.4f} | {told} | {end['updates']:,.0f} | "
                 f"{rate:,.0f} |",
@@ -77,9 +86,9 @@ def race(racer: Racer, text: Text, *, seconds: float, seed: int, marks: int = 5)
     """Train for so many seconds; return the points at `marks` equal parts of them."""
     course: list[Point] = []
     trained = 0.0
-    for updates, chunk in enumerate(text.chunks(seed), start=1):
+    for updates, rows in enumerate(text.updates(seed), start=1):
         begin = time.perf_counter()
-        racer.learn(chunk, min(trained / seconds, 1.0))
+        racer.learn(rows, min(trained / seconds, 1.0))
         trained += time.perf_counter() - begin
         if trained >= seconds * (len(course) + 1) / marks:
             point = {"seconds": trained, "updates": updates, "bpb": score(racer, text)}
@@ -91,7 +100,9 @@ def race(racer: Racer, text: Text, *, seconds: float, seed: int, marks: int = 5)
 
 def score(racer: Racer, text: Text) -> float:
     """Return the bits per byte of the held-out documents."""
-    nats = document_nats(text.documents, read=racer.read, seq_len=SEQ_LEN, batch_tokens=CHUNK)
+    nats = document_nats(
+        text.documents, read=racer.read, seq_len=LONGEST_ROW, batch_tokens=UPDATE_TOKENS
+    )
     sizes = load_tokenizer().token_bytes
     return bits_per_byte(
         [
@@ -108,7 +119,7 @@ def _config(folder: Path, overrides: list[str]) -> RunConfig:
         config.model,
         parameters=parameter_count(config.model).total,
         device=CPU,
-        longest_seq_len=SEQ_LEN,
+        longest_seq_len=LONGEST_ROW,
     )
     optimization = config.optimization.model_copy(update={"compute": compute})
     return config.model_copy(update={"optimization": optimization})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -13,19 +14,27 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from yxanul.config.tokens import IGNORED
+from yxanul.data.loader import StageLoader, StepRows
 from yxanul.data.manifest import load_manifest
+from yxanul.data.order import OrderKey, OrderSource, stage_order
+from yxanul.data.packing.chunks import ChunkTable
 from yxanul.data.shards import TokenStream, open_stream
 from yxanul.data.validation import validation_documents
 
-CHUNK = 2048
-"""Tokens of an update, a stretch of the text; a way of training cuts it into rows as it likes."""
+UPDATE_TOKENS = 2048
+"""Tokens of an update; a way of training cuts them into rows as it likes."""
+LONGEST_ROW = 256
+_MOST_UPDATES = 20_000  # more than any machine does in minutes
+
+Rows = Callable[[int], StepRows]
+"""The rows of an update at a sequence length that divides `LONGEST_ROW`."""
 
 
 class Racer(Protocol):
     """A model with its way of training; progress runs from 0 to 1 with the time that was given."""
 
-    def learn(self, chunk: npt.NDArray[np.int64], progress: float) -> None:
-        """Do one update on CHUNK + 1 tokens in a row."""
+    def learn(self, rows: Rows, progress: float) -> None:
+        """Do one update."""
 
     def read(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Return the nats of targets (rows, seq), 0 where they are ignored; no gradient."""
@@ -37,22 +46,36 @@ class Text:
 
     stream: TokenStream
     documents: list[npt.NDArray[np.uint16]]
+    source: str
+    chunks: ChunkTable
+    chunk_tokens: int
 
-    def chunks(self, seed: int) -> Iterator[npt.NDArray[np.int64]]:
-        """Yield stretches of CHUNK + 1 tokens, each once an epoch, without an end."""
-        generator = np.random.default_rng(seed)
-        count = (len(self.stream) - 1) // CHUNK
-        while True:
-            for chunk in generator.permutation(count):
-                yield self.stream.read(int(chunk) * CHUNK, CHUNK + 1).astype(np.int64)
+    def updates(self, seed: int) -> Iterator[Rows]:
+        """Yield the rows of one update after another; every chunk once an epoch."""
+        many = _MOST_UPDATES * UPDATE_TOKENS // self.chunk_tokens
+        own = OrderSource(self.source, len(self.chunks[self.source]), 1.0)
+        loader = StageLoader(
+            stage_order(OrderKey(seed, "race"), many, own=[own]),
+            {self.source: self.stream},
+            chunks=self.chunks,
+            chunk_tokens=self.chunk_tokens,
+            batch_tokens=UPDATE_TOKENS,
+        )
+        for step in range(loader.steps):
+            yield partial(loader.step_rows, step)
 
 
-def open_text(root: Path, source: str, *, held_out_tokens: int) -> Text:
-    """Return a source of a prepared folder."""
+def open_text(root: Path, source: str, *, held_out_tokens: int, packing: str = "stream") -> Text:
+    """Return a source of a prepared folder; `packing` is a value of data.packing."""
     manifest = load_manifest(root)
-    stream = open_stream(manifest, root, source=source, split="train")
-    found = validation_documents(manifest, root, source=source, max_tokens=held_out_tokens)
-    return Text(stream, found)
+    chunk_tokens = UPDATE_TOKENS if packing == "stream" else LONGEST_ROW
+    return Text(
+        open_stream(manifest, root, source=source, split="train"),
+        validation_documents(manifest, root, source=source, max_tokens=held_out_tokens),
+        source,
+        ChunkTable(manifest, root, packing=packing, chunk_tokens=chunk_tokens),
+        chunk_tokens,
+    )
 
 
 def nats_of(logits: Tensor, targets: Tensor) -> Tensor:
@@ -61,10 +84,3 @@ def nats_of(logits: Tensor, targets: Tensor) -> Tensor:
         logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
     )
     return costs.view(targets.shape)
-
-
-def as_rows(
-    chunk: npt.NDArray[np.int64], seq_len: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Cut CHUNK + 1 tokens into inputs and targets, each (CHUNK / seq_len, seq_len)."""
-    return chunk[:-1].reshape(-1, seq_len), chunk[1:].reshape(-1, seq_len)

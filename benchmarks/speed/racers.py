@@ -2,7 +2,8 @@
 
 All have the same shape and updates of 2,048 tokens. nanochat's rates rise over 40 updates, stay,
 and fall over the last 65 % of the time to 5 %; nanoGPT's are those of its own small run (1e-3,
-beta2 0.99, 100 updates of warm-up, a cosine to a tenth). Peers read rows of 256 tokens throughout.
+beta2 0.99, 100 updates of warm-up, a cosine to a tenth). Peers read rows of 256 tokens throughout,
+packed as ours are.
 """
 
 from __future__ import annotations
@@ -10,20 +11,17 @@ from __future__ import annotations
 import math
 from itertools import chain
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from benchmarks.speed.racer import CHUNK, as_rows, nats_of
+from benchmarks.speed.racer import LONGEST_ROW, UPDATE_TOKENS, Rows, nats_of
 from benchmarks.steps.nanochat import Chat
 from benchmarks.steps.nanochat import optimizers as nanochat_optimizers
 from benchmarks.steps.nanogpt import GPT, adamw
 from benchmarks.steps.peer import accumulate
-from yxanul.bench.workload import Workload
+from yxanul.bench.workload import Batch, Workload
 from yxanul.config.schema import RunConfig
 from yxanul.curriculum.stages import seq_len_at
-from yxanul.data.loader import StepRows
 from yxanul.optim.optimizers import LearningRates
 from yxanul.optim.schedule import learning_rate_factor
 from yxanul.parallel.processes import ALONE
@@ -31,7 +29,6 @@ from yxanul.train.engine import build_engine
 from yxanul.train.step import train_step
 
 CPU = torch.device("cpu")
-_PEER_SEQ_LEN = 256
 _NOMINAL_STEPS = 100_000  # progress as a step of so many: our schedules are functions of steps
 
 
@@ -45,7 +42,7 @@ class Ours:
             config.model, optimization, processes=ALONE, device=CPU
         )
 
-    def learn(self, chunk: npt.NDArray[np.int64], progress: float) -> None:
+    def learn(self, rows: Rows, progress: float) -> None:
         """Do one update at the rates and the length of this progress."""
         step = min(int(progress * _NOMINAL_STEPS), _NOMINAL_STEPS - 1)
         training = self._training
@@ -57,7 +54,7 @@ class Ours:
             (training.norm_learning_rate or matrices) * factor,
         )
         length = seq_len_at(training, step, total_steps=_NOMINAL_STEPS)
-        train_step(self._engine, StepRows.whole(*as_rows(chunk, length)), rates=rates)
+        train_step(self._engine, rows(length), rates=rates)
 
     @torch.no_grad()
     def read(self, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -71,19 +68,19 @@ class NanoChat:
     def __init__(self, config: RunConfig, seed: int) -> None:
         torch.manual_seed(seed)
         self._load = _workload(config, torch.bfloat16)
-        self._model = Chat(config.model, _PEER_SEQ_LEN, dtype=torch.bfloat16)
+        self._model = Chat(config.model, LONGEST_ROW, dtype=torch.bfloat16)
         self._optimizers = nanochat_optimizers(self._model, self._load, compiled=False)
         groups = chain.from_iterable(one.param_groups for one in self._optimizers)
         self._peaks = [(group, group["lr"]) for group in groups]
         self._updates = 0
 
-    def learn(self, chunk: npt.NDArray[np.int64], progress: float) -> None:
+    def learn(self, rows: Rows, progress: float) -> None:
         """Do one update."""
         self._updates += 1
         falling = 0.05 + 0.95 * min(1.0, (1.0 - progress) / 0.65)
         for group, peak in self._peaks:
             group["lr"] = peak * min(falling, self._updates / 40)
-        accumulate(self._model, as_rows(chunk, _PEER_SEQ_LEN), self._load)
+        accumulate(self._model, _batch(rows), self._load)
         for optimizer in self._optimizers:
             optimizer.step()
         self._model.zero_grad(set_to_none=True)
@@ -100,19 +97,19 @@ class NanoGPT:
     def __init__(self, config: RunConfig, seed: int) -> None:
         torch.manual_seed(seed)
         self._load = _workload(config, torch.float32)
-        self._model = GPT(config.model, _PEER_SEQ_LEN)
+        self._model = GPT(config.model, LONGEST_ROW)
         self._optimizer = adamw(self._model, CPU)
         for group in self._optimizer.param_groups:
             group["betas"] = (0.9, 0.99)
         self._updates = 0
 
-    def learn(self, chunk: npt.NDArray[np.int64], progress: float) -> None:
+    def learn(self, rows: Rows, progress: float) -> None:
         """Do one update."""
         self._updates += 1
         cosine = 0.1 + 0.9 * 0.5 * (1.0 + math.cos(math.pi * progress))
         for group in self._optimizer.param_groups:
             group["lr"] = 1e-3 * min(cosine, self._updates / 100)
-        accumulate(self._model, as_rows(chunk, _PEER_SEQ_LEN), self._load)
+        accumulate(self._model, _batch(rows), self._load)
         nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
@@ -127,5 +124,10 @@ RACERS = {"ours": Ours, "nanochat": NanoChat, "nanoGPT": NanoGPT}
 
 
 def _workload(config: RunConfig, dtype: torch.dtype) -> Workload:
-    rows = CHUNK // _PEER_SEQ_LEN
-    return Workload(config.model, _PEER_SEQ_LEN, rows, rows, CPU, dtype)
+    rows = UPDATE_TOKENS // LONGEST_ROW
+    return Workload(config.model, LONGEST_ROW, rows, rows, CPU, dtype)
+
+
+def _batch(rows: Rows) -> Batch:
+    found = rows(LONGEST_ROW)
+    return found.inputs, found.targets

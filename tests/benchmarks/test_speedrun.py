@@ -1,23 +1,32 @@
 """Every way that races learns the text that it is given, and is judged alike."""
 
 import math
+from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 
-from benchmarks.speed.racer import CHUNK, open_text
+from benchmarks.speed.racer import LONGEST_ROW, UPDATE_TOKENS, Text, open_text
 from benchmarks.speed.racers import RACERS
 from benchmarks.speedrun import race, score
 from tests.train.world import World
 from yxanul.config.load import load_config
+from yxanul.config.tokens import END_OF_TEXT
 from yxanul.hardware.choices import freeze_compute
 
 
 @pytest.fixture(scope="module")
-def course(tmp_path_factory):
-    """A configuration with every choice made, and a text of real shards."""
+def world(tmp_path_factory):
+    """A run that has prepared its data."""
     world = World.create(tmp_path_factory.mktemp("race"))
     world.finish("run", "run", "--max_steps", "1")
+    return world
+
+
+@pytest.fixture(scope="module")
+def course(world):
+    """A configuration with every choice made, and a text of real shards."""
     changes = ["data.source=texts", "compute.loss_chunk_tokens=1024", "compute.attention=plain"]
     config = load_config(world.root / "configs", overrides=changes)
     compute = freeze_compute(
@@ -30,8 +39,12 @@ def course(tmp_path_factory):
     optimization = config.optimization.model_copy(update={"compute": compute})
     model = config.model.model_copy(update={"max_position_embeddings": 256})
     config = config.model_copy(update={"optimization": optimization, "model": model})
-    text = open_text(world.root / "run" / "data", "stage1_tales", held_out_tokens=800)
-    return config, text
+    return config, opened(world)
+
+
+def opened(world: World, *, packing: str = "stream") -> Text:
+    data = world.root / "run" / "data"
+    return open_text(data, "stage1_tales", held_out_tokens=800, packing=packing)
 
 
 # nanochat's compiles for half a minute, and nanoGPT's is much like ours.
@@ -65,8 +78,19 @@ def _guessing(text, tokens: int) -> float:
 
 def test_every_stretch_is_read_once_before_any_is_read_again(course):
     _, text = course
-    count = (len(text.stream) - 1) // CHUNK
-    chunks = text.chunks(3)
-    first, second = ([tuple(next(chunks)) for _ in range(count)] for _ in range(2))
+    count = (len(text.stream) - 1) // UPDATE_TOKENS
+    updates = text.updates(3)
+    first, second = (
+        [tuple(next(updates)(LONGEST_ROW).inputs.ravel()) for _ in range(count)] for _ in range(2)
+    )
     assert len(set(first)) == count
     assert set(first) == set(second)
+
+
+@pytest.mark.parametrize(("packing", "least", "most"), [("stream", 0, 0.5), ("best_fit", 0.9, 1)])
+def test_packed_rows_begin_with_documents_and_those_of_the_stream_where_they_fall(
+    world, packing, least, most
+):
+    updates = islice(opened(world, packing=packing).updates(1), 3)
+    begins = [rows(LONGEST_ROW).inputs[:, 0] == END_OF_TEXT for rows in updates]
+    assert least <= np.mean(begins) <= most
