@@ -149,6 +149,17 @@ def test_a_step_that_the_ranks_cannot_share_in_a_later_phase_is_refused_before_d
     assert not (world.root / "run" / "data").exists()
 
 
+def test_what_one_ranks_machine_cannot_do_is_refused_by_all_before_data(world):
+    words = world.command("run", "run")[3:]
+    process = start([str(Path(__file__).with_name("refusing_rank.py")), *words])
+    _, told = process.communicate(timeout=120)
+    assert process.returncode != 0
+    record = world.exit_record("run")
+    assert record["code"] == 30, told
+    assert record["reason"] == "rank 1: compute.precision=bf16 needs another card"
+    assert not (world.root / "run" / "data").exists()
+
+
 @pytest.mark.fault(30)
 def test_a_bit_that_flips_in_one_ranks_weights_is_found_and_the_rank_named(world):
     words = world.command("run", "run", "--set", "watch.weights_every_steps=2")[3:]

@@ -14,13 +14,13 @@ from tests.model.tiny import model_with_norms, rows, shape
 from yxanul.config.schema import ComputeConfig, NumericsConfig, OptimizerConfig
 from yxanul.data.loader import StepRows
 from yxanul.data.tokenizer import load_tokenizer
-from yxanul.errors import NumericsError, UsageError, YxanulError
+from yxanul.errors import ConfigError, NumericsError, UsageError, YxanulError
 from yxanul.evaluate.answers.requests import Continuations, WritingRequest
 from yxanul.optim.optimizers import LearningRates, Optimizers
 from yxanul.parallel.processes import Processes, joined_processes
 from yxanul.parallel.sharing import SharedWork
 from yxanul.parallel.wrapping import wrap_model
-from yxanul.train.agreement import refuse_disagreement
+from yxanul.train.agreement import refuse_disagreement, refusing_together
 from yxanul.train.answering import Answering
 from yxanul.train.guarded import guarded_step
 from yxanul.train.step import Engine, train_step
@@ -115,6 +115,22 @@ def disagreement(processes: Processes) -> str:
     return "they agree"
 
 
+def refusals(processes: Processes) -> dict:
+    """What this rank leaves with when none, the last, the first or all refuse something."""
+    rank, last = processes.rank, processes.world_size - 1
+    who = {"none": (), "last": (last,), "first": (0,), "all": range(last + 1)}
+    found: dict = {}
+    for name, ranks in who.items():
+        try:
+            with refusing_together(processes, device=CPU):
+                if rank in ranks:
+                    raise ConfigError("é cannot be here")
+            found[name] = None
+        except YxanulError as error:
+            found[name] = [type(error).__name__, error.exit_code, str(error)]
+    return found
+
+
 def doubled(items: list[int], *, plus: int) -> list[int]:
     """A job that fails at two of its items, in two ways."""
     if 13 in items:
@@ -176,6 +192,7 @@ def write_results(out: Path) -> None:
             "failing": failing_update(processes),
             "shared": shared(processes),
             "disagreement": disagreement(processes),
+            "refusals": refusals(processes),
             "scored": scored(processes),
             "compiled": compiled_update(processes),
         }

@@ -106,6 +106,16 @@ def test_what_ranks_do_not_agree_on_is_named_by_all_of_them(two_ranks):
         ) in rank["disagreement"]
 
 
+def test_what_one_rank_refuses_all_refuse_with_its_words_and_code(two_ranks):
+    for rank in two_ranks:
+        assert rank["refusals"] == {
+            "none": None,
+            "last": ["ConfigError", 30, "rank 1: é cannot be here"],
+            "first": ["ConfigError", 30, "rank 0: é cannot be here"],
+            "all": ["ConfigError", 30, "é cannot be here"],
+        }
+
+
 def test_ranks_that_compile_blocks_leave_them_whole_and_train_alike(two_ranks):
     for rank in two_ranks:
         assert rank["compiled"]["cuts"] is False

@@ -8,12 +8,14 @@ nothing: it trains a model that nobody asked for.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
-from yxanul.errors import CorruptDataError, UsageError
+from yxanul import errors
+from yxanul.errors import CorruptDataError, UsageError, YxanulError
 from yxanul.parallel.processes import Processes
 
 _NAMED, _SHOWN = 3, 40
@@ -48,6 +50,30 @@ def refuse_disagreement(
                 f"({keys}); start all of them with the same command, configuration, data and "
                 "program"
             )
+
+
+@contextmanager
+def refusing_together(processes: Processes, *, device: torch.device) -> Iterator[None]:
+    """Raise on every rank the `YxanulError` that the block raises on any, and name the rank.
+
+    One that left alone would let the others work on, for hours where data is prepared, and what
+    ends them then is no reason that a person or a supervisor could read.
+    """
+    own: YxanulError | None = None
+    try:
+        yield
+    except YxanulError as error:
+        if processes.world_size == 1:
+            raise
+        own = error
+    if not processes.anyone(own is not None, device):
+        return
+    mine = None if own is None else [type(own).__name__, str(own)]
+    told = [json.loads(text) for text in _texts(json.dumps(mine), processes, device=device)]
+    rank, (kind, sentence) = next((i, one) for i, one in enumerate(told) if one is not None)
+    alike = all(one == told[0] for one in told)
+    failure: type[YxanulError] = getattr(errors, kind)
+    raise failure(sentence if alike else f"rank {rank}: {sentence}") from own
 
 
 def _texts(mine: str, processes: Processes, *, device: torch.device) -> list[str]:

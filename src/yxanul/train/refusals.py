@@ -8,6 +8,7 @@ from yxanul.hardware.doctor import list_features, refuse_inactive
 from yxanul.hardware.feature import Case
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.verdicts import CLOSING, read_verdicts
+from yxanul.train.agreement import refusing_together
 from yxanul.train.frozen import ruled_config
 from yxanul.train.machine import Machine, refuse_other_environment
 from yxanul.train.request import RunRequest
@@ -19,8 +20,16 @@ def refuse_early(
     """Raise a `UsageError` for settings that this machine and these processes cannot train with.
 
     A strict start also for what was asked for and is not active, and for another machine or program
-    than the run's last one. `malloc` is what came of the wish to keep freed memory.
+    than the run's last one. `malloc` is what came of the wish to keep freed memory. What one
+    process refuses, all of them do: each judges its own device, and the main one alone is strict.
     """
+    with refusing_together(machine.processes, device=machine.device):
+        _refuse(config, folder, request=request, machine=machine, malloc=malloc)
+
+
+def _refuse(
+    config: RunConfig, folder: RunFolder, *, request: RunRequest, machine: Machine, malloc: str
+) -> None:
     stages = _still_trained(config, folder, request=request)
     if not stages:
         return
