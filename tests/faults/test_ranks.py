@@ -149,6 +149,11 @@ def test_a_step_that_the_ranks_cannot_share_in_a_later_phase_is_refused_before_d
     assert not (world.root / "run" / "data").exists()
 
 
+def test_steps_before_a_phase_that_the_ranks_cannot_share_are_done_where_no_more_are_asked(world):
+    world.launch("run", "run", "--set", "training.batch_tokens=64", "--max_steps", "2")
+    assert last_step(world.root / "run" / "metrics.jsonl") == 2
+
+
 def test_what_one_ranks_machine_cannot_do_is_refused_by_all_before_data(world):
     words = world.command("run", "run")[3:]
     process = start([str(Path(__file__).with_name("refusing_rank.py")), *words])

@@ -133,10 +133,11 @@ def longest_seq_len(stages: Sequence[StageConfig]) -> int:
     return max(phase.seq_len for stage in stages for phase in stage.training.seq_len_curriculum)
 
 
-def refuse_unequal_shares(stages: Sequence[StageConfig], processes: int) -> None:
+def refuse_unequal_shares(stages: Sequence[StageConfig], processes: int, *, context: int) -> None:
     """Raise a `UsageError` for a step whose rows the processes cannot share equally, in any phase.
 
-    Else the run would train until that phase and end there.
+    Else the run would train until that phase and end there. `context`, the model's
+    max_position_embeddings, is a sample's length where data.chunk_tokens is null.
     """
     for stage in stages:
         batch = stage.training.batch_tokens
@@ -144,7 +145,9 @@ def refuse_unequal_shares(stages: Sequence[StageConfig], processes: int) -> None
         for seq_len in lengths:
             rows = batch // seq_len
             if rows % processes:
-                multiple = math.lcm(*(processes * length for length in lengths))
+                shares = (processes * length for length in lengths)
+                # A step is made of whole samples.
+                multiple = math.lcm(*shares, stage.data.chunk_tokens or context)
                 raise UsageError(
                     f"{stage.name}: {processes} processes cannot share the {rows:,} "
                     f"row{'s' * (rows != 1)} of {seq_len:,} tokens of a step equally; start "

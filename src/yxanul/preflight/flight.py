@@ -94,7 +94,8 @@ def preflight(wishes: Wishes, *, say: Say) -> Preflight:
         optimization.budget, usd_per_hour=wishes.usd_per_hour, usd=wishes.budget_usd
     )
     processes = wishes.processes or processes_here()
-    refuse_unequal_shares(config.stages, processes)
+    context = config.model.max_position_embeddings
+    refuse_unequal_shares(config.stages, processes, context=context)
     folder = RunFolder(wishes.run.out or default_out(wishes.run, config))
     has_data = prepared_root(config, folder) is not None
     mirror = optimization.checkpoint.mirror

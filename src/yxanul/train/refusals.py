@@ -33,7 +33,9 @@ def _refuse(
     stages = _still_trained(config, folder, request=request)
     if not stages:
         return
-    refuse_unequal_shares(stages, machine.processes.world_size)
+    if request.max_steps is None:  # else it may end before the phase that cannot be shared
+        context = config.model.max_position_embeddings
+        refuse_unequal_shares(stages, machine.processes.world_size, context=context)
     ruled = ruled_config(config, folder, machine=machine)
     if request.strict and machine.processes.is_main:
         refuse_other_environment(ruled, folder, machine=machine)
