@@ -74,10 +74,11 @@ def card(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("gib", "asked", "rows"), [(24, None, 32), (80, None, 128), (180, None, 128), (80, 2048, 8)]
+    ("gib", "asked", "rows"),
+    [(24, None, 32), (80, None, 128), (180, None, 128), (80, 2048, 8), (80, 65_536, 256)],
 )
-def test_an_update_on_a_card_is_what_a_runs_rule_takes(card, gib, asked, rows):
-    """Of 256 tokens a row; more than 32,768 tokens bring no speed."""
+def test_an_update_on_a_card_is_what_a_runs_rule_takes_or_what_is_asked(card, gib, asked, rows):
+    """Of 256 tokens a row; more than 32,768 tokens bring no speed, and are only taken if asked."""
     settings = ["compute.precision=bf16", "compute.compile=off"]
     settings += [f"compute.micro_batch_tokens={asked}"] if asked else []
     config = load_config(CONFIGS, overrides=settings)

@@ -17,7 +17,7 @@ from yxanul.hardware.peak import gemm_flops, peak_flops
 from yxanul.plan.parameters import parameter_count
 from yxanul.train.timing import milliseconds
 
-_MOST_TOKENS = 32_768  # of an update; more brings no speed
+_MOST_TOKENS = 32_768  # of an update by rule; more brings no speed
 _CARD_PRODUCT = (32_768, 768, 3072)
 
 
@@ -112,7 +112,10 @@ def measure_step(
 def rows_by_rule(
     shape: ModelConfig, optimization: OptimizationConfig, *, seq_len: int, device: torch.device
 ) -> int:
-    """Return the rows of a run's micro-batch before a card is tried, of at most 32,768 tokens."""
+    """Return the rows of a run's micro-batch: as asked for, or as they are before a card is tried.
+
+    The rule's are of at most 32,768 tokens.
+    """
     frozen = freeze_compute(
         optimization.compute,
         shape,
@@ -120,7 +123,8 @@ def rows_by_rule(
         device=device,
         longest_seq_len=seq_len,
     )
-    tokens = min(_MOST_TOKENS, frozen.micro_batch_tokens or _MOST_TOKENS)
+    by_rule = min(_MOST_TOKENS, frozen.micro_batch_tokens or _MOST_TOKENS)
+    tokens = optimization.compute.micro_batch_tokens or by_rule
     return max(1, tokens // seq_len)
 
 
