@@ -42,13 +42,28 @@ def alone(flag: bool) -> bool:
 
 @pytest.mark.parametrize(
     ("limit", "found"),
-    [(32768, 32768), (32767, 16384), (8192, 8192), (5000, 4096), (3000, 3000)],
+    [(32768, 32768), (32767, 16384), (8192, 8192), (4096, 4096), (2048, 2048)],
 )
 def test_halves_are_tried_until_one_fits_and_one_sequence_is_the_last(limit, found):
     tried = largest_that_fits(
-        32768, need, limit=limit * BYTES_PER_TOKEN, smallest=3000, agree=alone
+        32768, need, limit=limit * BYTES_PER_TOKEN, smallest=2048, agree=alone
     )
     assert tried == found
+
+
+@pytest.mark.parametrize(
+    ("first", "tries"),
+    [(24_576, [24_576, 12_288, 4096]), (30_000, [28_672, 12_288, 4096]), (8191, [4096])],
+)
+def test_what_is_tried_is_whole_sequences(first, tries):
+    tried = []
+
+    def need(tokens: int) -> float:
+        tried.append(tokens)
+        return tokens
+
+    assert largest_that_fits(first, need, limit=4096, smallest=4096, agree=alone) == 4096
+    assert tried == tries
 
 
 def test_less_than_one_sequence_is_refused_in_one_sentence():

@@ -67,10 +67,11 @@ def largest_that_fits(
 ) -> int:
     """Return the first of `first`, its half, its quarter, ... that needs at most `limit` bytes.
 
-    `agree` makes one answer of all processes': too much for one is too much. Where not even one
-    sequence fits, `smallest` tokens, it is a `UsageError`.
+    Each is whole sequences of `smallest` tokens, as a forward pass is. `agree` makes one answer of
+    all processes': too much for one is too much. Where not even one sequence fits, it is a
+    `UsageError`.
     """
-    tokens = max(first, smallest)
+    tokens = max(first // smallest * smallest, smallest)
     while agree(need(tokens) > limit):
         if tokens == smallest:
             raise UsageError(
@@ -78,7 +79,7 @@ def largest_that_fits(
                 f"{1 - CARD_SHARE:.0%} to spare: set compute.gradient_checkpointing=true, shorten "
                 "training.seq_len_curriculum, or take a smaller model"
             )
-        tokens = max(tokens // 2, smallest)
+        tokens = max(tokens // 2 // smallest * smallest, smallest)
     return tokens
 
 
