@@ -16,16 +16,20 @@ if command -v nvidia-smi >/dev/null; then
     gpus=$(nvidia-smi --list-gpus 2>/dev/null | grep -c '^GPU ' || true)
 fi
 # nvidia-smi counts cards that are hidden from programs too. CUDA takes the list up to the first
-# number that is no card; cards may also be named by their UUIDs.
+# number that is no card; cards may also be named by their UUIDs. Of MIG's parts of cards it gives
+# a process one, whatever more are named, and of a list that names a card twice nothing.
 if [ "$gpus" -gt 0 ] && [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
-    visible=0
+    visible=0 seen=' '
     IFS=', ' read -r -a names <<<"$CUDA_VISIBLE_DEVICES" || true
     for name in "${names[@]+"${names[@]}"}"; do
         case "$name" in
-            GPU-* | MIG-*) ;;
+            MIG-*) visible=1 && break ;;
+            GPU-*) ;;
             '' | *[!0-9]*) break ;;
-            *) [ "$((10#$name))" -lt "$gpus" ] || break ;;
+            *) name=$((10#$name)) && [ "$name" -lt "$gpus" ] || break ;;
         esac
+        case "$seen" in *" $name "*) visible=0 && break ;; esac
+        seen+="$name "
         visible=$((visible + 1))
     done
     gpus=$visible

@@ -63,6 +63,12 @@ def test_one_process_per_gpu_that_answers(tmp_path: Path, nvidia_smi: str, launc
         ("GPU-8932f937-d72c,GPU-0aa1", 2),
         ("0,1,8,2", 2),  # CUDA does not look beyond a number that is no card
         ("0,-1,2", 1),
+        ("MIG-5f1c,MIG-77a2", 1),  # CUDA gives a process one of them
+        ("0,0", 1),  # of a list that names a card twice CUDA takes nothing
+        ("0,1,2,01", 1),
+        ("GPU-8932f937-d72c,GPU-8932f937-d72c", 1),
+        ("0,1,-1,0", 2),  # not looked at
+        ("0,1,10", 2),
         ("3", 1),
         ("", 1),  # no card: one process on the CPU
         ("-1", 1),
