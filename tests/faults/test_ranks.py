@@ -128,12 +128,17 @@ def test_ranks_of_different_settings_are_refused(world):
 @pytest.mark.skipif(usable_cores() == 1, reason="every process has one core here")
 def test_ranks_on_machines_of_other_cores_train_together_each_with_its_own(world):
     """Rank 0 takes all cores, and rank 1 half of them, as on a machine that has fewer."""
-    command = world.command("run", "run", "--set", "compute.threads=null", "--max_steps")
+    words = world.command("run", "run", "--set", "compute.threads=null", "--max_steps")[3:]
+    command = [sys.executable, str(Path(__file__).with_name("threads_rank.py")), *words]
     line = f"LOCAL_WORLD_SIZE=$((RANK + 1)) exec {shlex.join(command)}"
     for steps in (2, 3):  # and on a resume
-        process = start(["--no-python", "bash", "-c", f"{line} {steps}"])
+        threads = world.root / f"threads-{steps}"
+        threads.mkdir()
+        process = start(["--no-python", "bash", "-c", f"{line} {steps}"], THREADS=str(threads))
         _, told = process.communicate(timeout=120)
         assert process.returncode == 0, told
+        found = [int((threads / rank).read_text()) for rank in ("0", "1")]
+        assert found == [usable_cores(), usable_cores() // 2]
     frozen = (world.root / "run" / "config.yaml").read_text()
     assert f"threads: {usable_cores()}\n" in frozen
 
