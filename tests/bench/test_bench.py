@@ -101,12 +101,12 @@ def products_as_torch_has_them():
 
 
 @pytest.mark.usefixtures("products_as_torch_has_them")
-def test_optimizers_are_timed_in_a_process_that_is_prepared_as_a_runs(call, world):
+@pytest.mark.parametrize("part", [("optimizer",), ("step", "--seq_len", 32)], ids=lambda p: p[0])
+def test_updates_are_timed_in_a_process_that_is_prepared_as_a_runs(call, world, part):
     model = world.root / "configs" / "model_config.yaml"
     place = ("--config_dir", world.root / "configs", "--model", model, *HERE)
-    measured(
-        call, "optimizer", *place, "--steps", 1, "--set", "compute.float32_matmul_precision=medium"
-    )
+    medium = "compute.float32_matmul_precision=medium"
+    measured(call, *part, *place, "--steps", 1, "--set", medium)
     assert torch.get_float32_matmul_precision() == "medium"
 
 

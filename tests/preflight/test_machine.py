@@ -1,18 +1,19 @@
 """The measuring program: by itself, as two ranks, refused and too late."""
 
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.train.world import write_configs
-from yxanul.config.load import load_config
+from yxanul.config.load import dump_config, load_config
 from yxanul.errors import InfrastructureError, UsageError
 from yxanul.parallel.processes import ALONE
 from yxanul.plan.flops import flops_per_token
 from yxanul.preflight import machine
 from yxanul.preflight.machine import look_at_features, measure_apart
-from yxanul.preflight.measuring import measure, measured_lengths
+from yxanul.preflight.measuring import main, measure, measured_lengths
 from yxanul.train.setup import prepare_process
 
 
@@ -52,9 +53,12 @@ def products_as_torch_has_them():
 
 
 @pytest.mark.usefixtures("products_as_torch_has_them")
-def test_products_are_as_configured_where_something_is_timed(tmp_path):
-    medium = "compute.float32_matmul_precision=medium"
-    measure(tiny(tmp_path, medium), ALONE, device=torch.device("cpu"))
+def test_products_are_as_configured_where_something_is_timed(tmp_path, monkeypatch):
+    medium, keep = "compute.float32_matmul_precision=medium", "compute.keep_freed_memory=false"
+    request = tmp_path / "config.yaml"
+    request.write_text(dump_config(tiny(tmp_path, medium, keep)))
+    monkeypatch.setattr(signal, "alarm", lambda _seconds: 0)  # it would end this process
+    assert main([str(request), str(tmp_path / "answer.json"), "600"]) == 0
     assert torch.get_float32_matmul_precision() == "medium"
 
 

@@ -65,8 +65,8 @@ def measure_step(
     """Time `steps` updates after three that warm up; without a micro-batch, by rule of the device.
 
     The product's rate is taken before and after, and the better one counts: a busy moment must not
-    make the updates look better. A length over the model's context is a
-    `UsageError`, and so is another engine than torch's.
+    make the updates look better. The process is prepared as a run's (`prepare_process`). A length
+    over the model's context is a `UsageError`, and so is another engine than torch's.
     """
     longest = shape.max_position_embeddings
     if seq_len > longest:
@@ -82,7 +82,6 @@ def measure_step(
     dtype = DTYPES[choices.precision]
     rows = micro_batch or rows_by_rule(shape, optimization, seq_len=seq_len, device=device)
     torch.set_num_threads(choices.threads or 1)
-    torch.set_float32_matmul_precision(choices.float32_matmul_precision)
     load = Workload(shape, seq_len, rows, rows, device, dtype, steps=steps)
     before = _product_rate(device, dtype)
     run = time_updates("ours", load, optimization=optimization)
