@@ -155,7 +155,7 @@ def _head(shape: str) -> str:
         f"# {properties.name}, {datetime.date.today().isoformat()}\n\n"
         f"{properties.total_memory / 2**30:.0f} GiB, torch {torch.__version__}, CUDA "
         f"{torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}, "
-        f"{allocator_settings()}; shape {shape}. "
+        f"{'='.join(allocator_settings() or ())}; shape {shape}. "
         f"`python -m benchmarks.gpu`; updates of {updates.STEP_TOKENS:,} random tokens; medians."
     )
 

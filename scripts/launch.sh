@@ -13,7 +13,9 @@ python="$root/.venv/bin/python"
 gpus=0
 if command -v nvidia-smi >/dev/null; then
     # A driver that does not answer counts as no GPU: what is wrong is said by torch, if it matters.
-    gpus=$(nvidia-smi --list-gpus 2>/dev/null | grep -c '^GPU ' || true)
+    listed=$(nvidia-smi --list-gpus 2>/dev/null || true)
+    gpus=$(grep -c '^GPU ' <<<"$listed" || true)
+    if grep -q '^ *MIG ' <<<"$listed"; then gpus=1; fi
 fi
 # nvidia-smi counts cards that are hidden from programs too. CUDA takes the list up to the first
 # number that is no card; cards may also be named by their UUIDs. Of MIG's parts of cards it gives

@@ -10,7 +10,9 @@ os.environ["MKL_NUM_THREADS"] = "1"
 # The hub's own switch: a test that would reach for the network fails at once.
 os.environ["HF_HUB_OFFLINE"] = "1"
 # A run keeps what it compiles beside it: the first one of a process would keep it for all.
-os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/yxanul-tests-inductor")
+os.environ.setdefault(
+    "TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/yxanul-tests-inductor-{os.getuid()}"
+)
 
 import functools
 

@@ -27,6 +27,14 @@ def start(words: list[str], **env: str) -> subprocess.Popen:
     )
 
 
+def words_of(process: subprocess.Popen, *, timeout: float) -> str:
+    """Return what a process wrote to stderr until its end; one that does not end is ended."""
+    try:
+        return process.communicate(timeout=timeout)[1]
+    finally:
+        process.kill()
+
+
 def rank_one(launcher: subprocess.Popen) -> int:
     """Return the id of the process that is rank 1."""
     for child in children(launcher.pid):
@@ -41,7 +49,7 @@ def strike(world: World, number: int, *more: str) -> tuple[int, str]:
     wait_until(lambda: last_step(world.root / "run" / "metrics.jsonl") >= 2, launcher)
     struck = rank_one(launcher)
     os.kill(struck, number)
-    _, told = launcher.communicate(timeout=180)
+    told = words_of(launcher, timeout=180)
     return launcher.returncode, told
 
 
@@ -72,7 +80,7 @@ def test_who_waits_for_a_rank_that_hangs_tells_where_and_leaves_with_11(world):
 def test_who_waits_for_a_part_of_a_score_that_never_comes_leaves_with_11(world):
     words = world.command("run", "run", "--set", "watch.hang_s=3")[3:]
     process = start([str(Path(__file__).with_name("hanging_rank.py")), *words])
-    _, told = process.communicate(timeout=180)
+    told = words_of(process, timeout=180)
     assert process.returncode != 0
     record = world.exit_record("run")
     assert record["code"] == 11, told
@@ -86,10 +94,7 @@ def stubborn(world: World, fault: str, *more: str) -> tuple[int, str]:
     words = world.command("run", "run", *more)[3:]
     program = str(Path(__file__).with_name("stubborn_ranks.py"))
     process = start([program, *words], FAULT=fault)
-    try:
-        _, told = process.communicate(timeout=120)
-    finally:
-        process.kill()
+    told = words_of(process, timeout=120)
     return process.returncode, told
 
 
@@ -117,7 +122,7 @@ def test_ranks_of_different_settings_are_refused(world):
     command = world.command("run", "run", "--set")
     line = f"exec {shlex.join(command)} seed=$RANK"
     process = start(["--no-python", "bash", "-c", line])
-    _, told = process.communicate(timeout=120)
+    told = words_of(process, timeout=120)
     assert process.returncode != 0
     assert (
         "do not agree on the settings: rank 1 differs from rank 0 (seed: 0 on rank 0, 1 on rank 1)"
@@ -135,7 +140,7 @@ def test_ranks_on_machines_of_other_cores_train_together_each_with_its_own(world
         threads = world.root / f"threads-{steps}"
         threads.mkdir()
         process = start(["--no-python", "bash", "-c", f"{line} {steps}"], THREADS=str(threads))
-        _, told = process.communicate(timeout=120)
+        told = words_of(process, timeout=120)
         assert process.returncode == 0, told
         found = [int((threads / rank).read_text()) for rank in ("0", "1")]
         assert found == [usable_cores(), usable_cores() // 2]
@@ -146,7 +151,7 @@ def test_ranks_on_machines_of_other_cores_train_together_each_with_its_own(world
 def test_a_step_that_the_ranks_cannot_share_in_a_later_phase_is_refused_before_data(world):
     words = world.command("run", "run", "--set", "training.batch_tokens=64")[1:]
     process = start(words)
-    _, told = process.communicate(timeout=120)
+    told = words_of(process, timeout=120)
     assert process.returncode != 0
     reason = world.exit_record("run")["reason"]
     assert f"{STAGES[0]}: 2 processes cannot share the 1 row of 64 tokens" in reason, told
@@ -162,7 +167,7 @@ def test_steps_before_a_phase_that_the_ranks_cannot_share_are_done_where_no_more
 def test_what_one_ranks_machine_cannot_do_is_refused_by_all_before_data(world):
     words = world.command("run", "run")[3:]
     process = start([str(Path(__file__).with_name("refusing_rank.py")), *words])
-    _, told = process.communicate(timeout=120)
+    told = words_of(process, timeout=120)
     assert process.returncode != 0
     record = world.exit_record("run")
     assert record["code"] == 30, told
@@ -174,7 +179,7 @@ def test_what_one_ranks_machine_cannot_do_is_refused_by_all_before_data(world):
 def test_a_bit_that_flips_in_one_ranks_weights_is_found_and_the_rank_named(world):
     words = world.command("run", "run", "--set", "watch.weights_every_steps=2")[3:]
     process = start([str(Path(__file__).with_name("flipping_rank.py")), *words])
-    _, told = process.communicate(timeout=120)
+    told = words_of(process, timeout=120)
     assert process.returncode != 0
     record = world.exit_record("run")
     assert record["code"] == 31, told

@@ -166,6 +166,7 @@ def test_the_cards_allocator_is_told_as_the_environment_sets_it(configs, monkeyp
     assert allocator_of_a_card(monkeypatch).state == "available"
     row = allocator_of_a_card(monkeypatch, PYTORCH_CUDA_ALLOC_CONF="max_split_size_mb:64")
     assert (row.state, row.choice) == ("active", "max_split_size_mb:64")
+    assert "as asked" in row.why
     row = allocator_of_a_card(monkeypatch, PYTORCH_ALLOC_CONF=GROWING)
     assert (row.state, row.choice) == ("active", GROWING)
 
@@ -175,11 +176,12 @@ def test_the_program_settles_the_allocator_unless_the_user_has(monkeypatch, caps
     allocator_of_a_card(monkeypatch, **{name: "max_split_size_mb:64"})
     with pytest.raises(SystemExit):
         start(["--version"])
-    assert allocator_settings() == "max_split_size_mb:64"
+    assert allocator_settings() == (name, "max_split_size_mb:64")
     monkeypatch.delenv(name)
     with pytest.raises(SystemExit):
         start(["--version"])
-    assert (os.environ["PYTORCH_ALLOC_CONF"], allocator_settings()) == (GROWING, GROWING)
+    assert os.environ["PYTORCH_ALLOC_CONF"] == GROWING
+    assert allocator_settings() == ("PYTORCH_ALLOC_CONF", GROWING)
 
 
 def test_several_processes_are_active_and_counted(configs):

@@ -105,6 +105,8 @@ def test_a_torch_without_these_settings_is_left_alone(monkeypatch):
 
 def test_what_is_compiled_is_kept_where_it_is_said_to_be(monkeypatch, tmp_path):
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    room = SimpleNamespace(free=2 << 30)
+    monkeypatch.setattr("yxanul.parallel.compiling.shutil.disk_usage", lambda _: room)
     keep_compiled(tmp_path / "beside" / "inductor")
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "beside" / "inductor")
     assert list(tmp_path.iterdir()) == []  # whoever compiles nothing finds no folder
@@ -112,12 +114,17 @@ def test_what_is_compiled_is_kept_where_it_is_said_to_be(monkeypatch, tmp_path):
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"].endswith("inductor")
 
 
-@pytest.mark.parametrize("obstacle", ["full", "read-only"])
+@pytest.mark.parametrize("obstacle", ["full", "read-only", "noexec"])
 def test_a_disk_that_takes_nothing_is_left_alone(monkeypatch, tmp_path, obstacle):
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
     if obstacle == "full":
         left = SimpleNamespace(free=100 << 20)
         monkeypatch.setattr("yxanul.parallel.compiling.shutil.disk_usage", lambda _: left)
+    elif obstacle == "noexec":
+        found = os.statvfs(tmp_path)
+        flags = SimpleNamespace(f_flag=os.ST_NOEXEC, f_frsize=4096, f_bavail=2**30)
+        flags.f_blocks, flags.f_bfree = found.f_blocks, found.f_bfree
+        monkeypatch.setattr("yxanul.parallel.compiling.os.statvfs", lambda _: flags)
     else:  # root may write everywhere
         monkeypatch.setattr("yxanul.parallel.compiling.os.access", lambda *_: False)
     keep_compiled(tmp_path / "beside" / "inductor")

@@ -40,6 +40,7 @@ def test_creating_a_folder_twice_is_no_error_and_a_file_in_its_place_is(tmp_path
 def test_a_folder_is_empty_when_nothing_lies_in_it(tmp_path, folder):
     assert RunFolder(tmp_path / "missing").is_empty()
     folder.create()
+    assert folder.is_empty()  # what a refused command leaves behind
     folder.config.write_text("model: {}")
     assert not folder.is_empty()
 

@@ -29,11 +29,13 @@ def time_updates(name: str, workload: Workload, *, optimization: OptimizationCon
     def step(batch: Batch) -> float:
         return train_step(engine, StepRows.whole(*batch), rates=_RATES).loss
 
-    first = StepRows.whole(*next(workload.batches()))
+    length = float(workload.seq_len)
+    if workload.document_tokens is not None:
+        length = attended_tokens(StepRows.whole(*next(workload.batches())), compute)
     run = StepRun(
         name=name,
         parameters=parameter_count(workload.model).total,
-        flops_per_token=flops_per_token(workload.model, attended_tokens(first, compute)),
+        flops_per_token=flops_per_token(workload.model, length),
     )
     return time_steps(run, step, workload=workload)
 

@@ -42,7 +42,8 @@ def step(
         typer.Option(
             "--micro_batch",
             min=1,
-            help="Rows; default: 2,048 tokens on a CPU, on a card what fits, at most 32,768.",
+            help="Rows; default: those of compute.micro_batch_tokens, else 2,048 tokens on a CPU, "
+            "on a card what fits by rule, at most 32,768.",
         ),
     ] = None,
     steps: Steps = 10,

@@ -23,9 +23,9 @@ def settle_allocator() -> None:
         os.environ[_ALLOCATOR] = GROWING
 
 
-def allocator_settings() -> str | None:
-    """Return what the environment asks of torch's allocator on a card; None: nothing."""
-    return next((os.environ[name] for name in _NAMES if os.environ.get(name)), None)
+def allocator_settings() -> tuple[str, str] | None:
+    """Return (variable, what it asks of torch's allocator on a card); None: nothing is asked."""
+    return next(((name, os.environ[name]) for name in _NAMES if os.environ.get(name)), None)
 
 
 def keep_freed_memory() -> str:

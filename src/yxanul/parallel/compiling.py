@@ -39,11 +39,13 @@ def keep_compiled(place: Path) -> None:
     """Let torch keep what it compiles in `place`, on the run's disk, for the run's next start.
 
     A place that the user has named (TORCHINDUCTOR_CACHE_DIR) is left, and so is torch's own, below
-    the system's temporary folder, where the run's disk cannot be written to or has little room: a
-    file that could not be written would end the run.
+    the system's temporary folder, where the run's disk cannot be written to, has little room or
+    lets no program run: a file that could not be written or loaded would end the run.
     """
     root = next(folder for folder in place.absolute().parents if folder.is_dir())
-    if os.access(root, os.W_OK) and shutil.disk_usage(root).free >= _ROOM_BYTES:
+    runs_programs = not os.statvfs(root).f_flag & getattr(os, "ST_NOEXEC", 0)
+    has_room = shutil.disk_usage(root).free >= _ROOM_BYTES
+    if os.access(root, os.W_OK) and runs_programs and has_room:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(place.absolute()))
 
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Collection, Sequence
 
+import torch
+
 from yxanul.config.contradictions import check_config
 from yxanul.config.load import diff_configs, dump_config
 from yxanul.config.schema import RunConfig, StageConfig
@@ -75,7 +77,12 @@ def freeze_config(config: RunConfig, folder: RunFolder, *, machine: Machine) -> 
     RUN/config.yaml is written, or held against: other settings than the run's are a `ConfigError`.
     """
     before = _begun_with(folder)
-    frozen, anew = _ruled(config, before, machine=machine)
+    frozen, anew = _ruled(
+        config,
+        before,
+        device=machine.device,
+        agree=lambda flag: machine.processes.anyone(flag, machine.device),
+    )
     if before is None:
         wish, longest = config.optimization.compute, longest_seq_len(config.stages)
         found = probe_card(wish, frozen, seq_len=longest, machine=machine)
@@ -100,19 +107,26 @@ def freeze_config(config: RunConfig, folder: RunFolder, *, machine: Machine) -> 
 def ruled_config(config: RunConfig, folder: RunFolder, *, machine: Machine) -> RunConfig:
     """Replace every `auto` by the run's earlier choices or by rule, and write and try nothing.
 
-    What this machine cannot do is a `UsageError`.
+    What this machine cannot do is a `UsageError`. Each process judges for itself: one that cannot
+    read what others can is no reason for them to wait.
     """
-    return _ruled(config, _begun_with(folder), machine=machine)[0]
+    alone = _ruled(config, _begun_with(folder), device=machine.device, agree=lambda flag: flag)
+    return alone[0]
 
 
 def _ruled(
-    config: RunConfig, before: RunConfig | None, *, machine: Machine
+    config: RunConfig,
+    before: RunConfig | None,
+    *,
+    device: torch.device,
+    agree: Callable[[bool], bool],
 ) -> tuple[RunConfig, frozenset[str]]:
     """Return the settings by the run's choices or by rule, and those that may be other than its.
 
-    Such are what it chose by itself and some process cannot do, and what memory then asks for.
+    Such are what it chose by itself and some process cannot do, by `agree`, and what memory then
+    asks for.
     """
-    wish, device = config.optimization.compute, machine.device
+    wish = config.optimization.compute
     anew: frozenset[str] = frozenset()
     if before is not None:
         chosen = before.optimization.compute
@@ -121,7 +135,7 @@ def _ruled(
         anew = frozenset(
             name
             for name in ("attention", "fp8", "compile")
-            if machine.processes.anyone(name in mine, device) and name in opened
+            if agree(name in mine) and name in opened
         )
         wish = wish.model_copy(update={k: v for k, v in opened.items() if k not in anew})
         if "attention" in anew:

@@ -33,9 +33,12 @@ def _refuse(
     stages = _still_trained(config, folder, request=request)
     if not stages:
         return
-    if request.max_steps is None:  # else it may end before the phase that cannot be shared
-        context = config.model.max_position_embeddings
-        refuse_unequal_shares(stages, machine.processes.world_size, context=context)
+    refuse_unequal_shares(
+        # A run that --max_steps ends may not come to a phase that cannot be shared.
+        stages if request.max_steps is None else _first_phase(stages[0]),
+        machine.processes.world_size,
+        context=config.model.max_position_embeddings,
+    )
     ruled = ruled_config(config, folder, machine=machine)
     if request.strict and machine.processes.is_main:
         refuse_other_environment(ruled, folder, machine=machine)
@@ -49,6 +52,12 @@ def _refuse(
             rates={},
         )
         refuse_inactive(list_features(case))
+
+
+def _first_phase(stage: StageConfig) -> Sequence[StageConfig]:
+    first = stage.training.seq_len_curriculum[:1]
+    training = stage.training.model_copy(update={"seq_len_curriculum": first})
+    return [stage.model_copy(update={"training": training})]
 
 
 def _still_trained(

@@ -1,5 +1,6 @@
 """From a request to a configuration, and from there to a session; nothing is trained here."""
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from yxanul.curriculum.stages import StagePlan
 from yxanul.data.tokenizer import load_tokenizer
 from yxanul.errors import InfrastructureError
 from yxanul.hardware.choices import DTYPES
+from yxanul.hardware.device import cpu_flags
 from yxanul.hardware.memory import keep_freed_memory
 from yxanul.hardware.peak import peak_flops
 from yxanul.parallel.compiling import allow_graphs, forward_shapes, keep_compiled
@@ -169,8 +171,11 @@ def prepare_process(config: RunConfig, folder: RunFolder | None = None) -> str:
     to keep freed memory.
     """
     if folder is not None and config.optimization.compute.compile != "off":
-        # Beside the run: it is a program, and a run that somebody else made must bring none.
-        keep_compiled(folder.root.absolute().parent / ".yxanul-cache" / "inductor")
+        # Beside the run: it is a program, and a run folder that somebody else made brings none. Of
+        # each kind of machine its own: a disk may move to a CPU that lacks what was compiled for.
+        kind = hashlib.sha256(" ".join(sorted(cpu_flags())).encode()).hexdigest()[:12]
+        beside = folder.root.absolute().parent / ".yxanul-cache"
+        keep_compiled(beside / f"torch-{torch.__version__}-{kind}")
     torch.set_float32_matmul_precision(config.optimization.compute.float32_matmul_precision)
     if not config.optimization.compute.keep_freed_memory:
         return "off"

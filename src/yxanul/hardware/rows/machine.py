@@ -58,8 +58,9 @@ def allocator(case: Case) -> Feature:
     if settings is None:
         why = f"set PYTORCH_ALLOC_CONF={GROWING}, as the program yxanul does"
         return Feature(name, "available", why)
-    grow = "segments grow, so pieces of another phase fit" if settings == GROWING else "as asked"
-    return Feature(name, "active", f"{grow} (PYTORCH_ALLOC_CONF)", choice=settings)
+    variable, value = settings
+    grow = "segments grow, so pieces of another phase fit" if GROWING in value else "as asked"
+    return Feature(name, "active", f"{grow} ({variable})", choice=value)
 
 
 def processes(case: Case) -> Feature:
