@@ -17,6 +17,7 @@ os.environ.setdefault(
 import functools
 
 import pytest
+import torch
 from hypothesis import settings
 
 from yxanul.cli.main import main
@@ -28,6 +29,15 @@ peak.gemm_flops = doctor.gemm_flops = functools.cache(peak.gemm_flops)
 
 settings.register_profile("yxanul", derandomize=True, deadline=None, database=None, max_examples=50)
 settings.load_profile("yxanul")
+
+
+@pytest.fixture
+def products_as_torch_has_them():
+    """Let products be as torch has them, whatever a program sets, and set them back."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    yield
+    torch.set_float32_matmul_precision(before)
 
 
 @pytest.fixture

@@ -92,14 +92,6 @@ def test_an_update_on_a_cpu_has_2048_tokens():
     assert rows_by_rule(config.model, config.optimization, seq_len=256, device=cpu) == 8
 
 
-@pytest.fixture
-def products_as_torch_has_them():
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    yield
-    torch.set_float32_matmul_precision(before)
-
-
 @pytest.mark.usefixtures("products_as_torch_has_them")
 @pytest.mark.parametrize("part", [("optimizer",), ("step", "--seq_len", 32)], ids=lambda p: p[0])
 def test_updates_are_timed_in_a_process_that_is_prepared_as_a_runs(call, world, part):

@@ -44,14 +44,6 @@ def test_whoever_measures_too_long_is_ended(tmp_path):
         measure_apart(tiny(tmp_path), processes=1, limit_s=1)
 
 
-@pytest.fixture
-def products_as_torch_has_them():
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    yield
-    torch.set_float32_matmul_precision(before)
-
-
 @pytest.mark.usefixtures("products_as_torch_has_them")
 def test_products_are_as_configured_where_something_is_timed(tmp_path, monkeypatch):
     medium, keep = "compute.float32_matmul_precision=medium", "compute.keep_freed_memory=false"
