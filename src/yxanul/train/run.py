@@ -73,12 +73,14 @@ def start_run(request: RunRequest) -> RunOutcome:
         with ExitStack() as at_end:
             try:
                 with (
+                    # Until it is recorded how the run ended: torchrun sends SIGTERM to those that a
+                    # lost rank leaves, while they write that down.
+                    stop_on_signals() as stop,
                     owned(folder, processes) as record,
                     # Before it is recorded how the run ended.
                     naming_lost_ranks(processes),
                     naming_exhaustion(),
                     naming_recompiles(),
-                    stop_on_signals() as stop,
                 ):
                     machine = Machine(processes, device, progress, stop)
                     outcome = _train(
