@@ -15,11 +15,12 @@ if command -v nvidia-smi >/dev/null; then
     # A driver that does not answer counts as no GPU: what is wrong is said by torch, if it matters.
     listed=$(nvidia-smi --list-gpus 2>/dev/null || true)
     gpus=$(grep -c '^GPU ' <<<"$listed" || true)
+    # Of MIG's parts of cards CUDA gives a process one, whatever more are named.
     if grep -q '^ *MIG ' <<<"$listed"; then gpus=1; fi
 fi
 # nvidia-smi counts cards that are hidden from programs too. CUDA takes the list up to the first
-# number that is no card; cards may also be named by their UUIDs. Of MIG's parts of cards it gives
-# a process one, whatever more are named, and of a list that names a card twice nothing.
+# number that is no card, and nothing of one that names a card twice; cards may also be named by
+# their UUIDs.
 if [ "$gpus" -gt 0 ] && [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
     visible=0 seen=' '
     IFS=', ' read -r -a names <<<"$CUDA_VISIBLE_DEVICES" || true

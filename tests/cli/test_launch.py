@@ -43,8 +43,12 @@ def launched(tmp_path: Path, *words: str, nvidia_smi: str = "exit 9", **env: str
         ("echo NVIDIA-SMI has failed; exit 9", ""),
         ("echo 'GPU 0: H200'", ""),
         ("echo 'GPU 0: H200'; echo 'GPU 1: H200'", "--nproc_per_node 2 "),
+        (
+            "echo 'GPU 0: A100'; echo '  MIG 1g.5gb Device 0: (UUID: MIG-5f)'; echo 'GPU 1: A100'",
+            "",
+        ),
     ],
-    ids=["broken driver", "one", "two"],
+    ids=["broken driver", "one", "two", "in parts"],
 )
 def test_one_process_per_gpu_that_answers(tmp_path: Path, nvidia_smi: str, launcher: str) -> None:
     words = ("train", "--stage", "stage1_wikipedia")

@@ -14,12 +14,12 @@ from tests.train.world import STAGES, World, last_step, wait_until
 from yxanul.hardware.device import usable_cores
 
 pytestmark = pytest.mark.slow
-LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
 
 
-def start(words: list[str], **env: str) -> subprocess.Popen:
+def start(words: list[str], *, ranks: int = 2, **env: str) -> subprocess.Popen:
     return subprocess.Popen(
-        [*LAUNCH, *words],
+        [*LAUNCH, str(ranks), *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -33,6 +33,14 @@ def words_of(process: subprocess.Popen, *, timeout: float) -> str:
         return process.communicate(timeout=timeout)[1]
     finally:
         process.kill()
+
+
+def play(world: World, program: str, *more: str, **env: str) -> tuple[int, str]:
+    """Run two ranks of a program of this folder to their end; return the code and the words."""
+    words = world.command("run", "run", *more)[3:]
+    process = start([str(Path(__file__).with_name(program)), *words], **env)
+    told = words_of(process, timeout=180)
+    return process.returncode, told
 
 
 def rank_one(launcher: subprocess.Popen) -> int:
@@ -78,10 +86,8 @@ def test_who_waits_for_a_rank_that_hangs_tells_where_and_leaves_with_11(world):
 
 @pytest.mark.fault(25)
 def test_who_waits_for_a_part_of_a_score_that_never_comes_leaves_with_11(world):
-    words = world.command("run", "run", "--set", "watch.hang_s=3")[3:]
-    process = start([str(Path(__file__).with_name("hanging_rank.py")), *words])
-    told = words_of(process, timeout=180)
-    assert process.returncode != 0
+    code, told = play(world, "hanging_rank.py", "--set", "watch.hang_s=3")
+    assert code != 0
     record = world.exit_record("run")
     assert record["code"] == 11, told
     assert "another rank's part of a score did not end within" in record["reason"]
@@ -89,17 +95,8 @@ def test_who_waits_for_a_part_of_a_score_that_never_comes_leaves_with_11(world):
     world.finish("run", "run")
 
 
-def stubborn(world: World, fault: str, *more: str) -> tuple[int, str]:
-    """Start two ranks whose group does not end after an error; return the code and the words."""
-    words = world.command("run", "run", *more)[3:]
-    program = str(Path(__file__).with_name("stubborn_ranks.py"))
-    process = start([program, *words], FAULT=fault)
-    told = words_of(process, timeout=120)
-    return process.returncode, told
-
-
 def test_an_error_of_one_rank_ends_the_run_though_the_group_would_wait_for_ever(world):
-    code, told = stubborn(world, "one")
+    code, told = play(world, "stubborn_ranks.py", FAULT="one")
     assert code != 0
     assert "on this rank alone" in told
     record = world.exit_record("run")
@@ -111,7 +108,7 @@ def test_an_error_of_all_ranks_leaves_the_main_one_time_for_its_last_words(world
     world.finish("run", "run", "--max_steps", "2")
     report = world.root / "run" / "report.html"
     report.unlink()
-    code, told = stubborn(world, "all", "--set", "budget.hours=1e-9")
+    code, told = play(world, "stubborn_ranks.py", "--set", "budget.hours=1e-9", FAULT="all")
     assert code != 0
     assert world.exit_record("run")["code"] == 20, told
     assert report.exists()
@@ -148,13 +145,18 @@ def test_ranks_on_machines_of_other_cores_train_together_each_with_its_own(world
     assert f"threads: {usable_cores()}\n" in frozen
 
 
-def test_a_step_that_the_ranks_cannot_share_in_a_later_phase_is_refused_before_data(world):
-    words = world.command("run", "run", "--set", "training.batch_tokens=64")[1:]
-    process = start(words)
+@pytest.mark.parametrize(
+    ("ranks", "more", "rows"),
+    [(2, (), "1 row of 64 tokens"), (3, ("--max_steps", "2"), "2 rows of 32 tokens")],
+    ids=["in a later phase", "in the first, of a few steps"],
+)
+def test_a_step_that_the_ranks_cannot_share_is_refused_before_data(world, ranks, more, rows):
+    words = world.command("run", "run", "--set", "training.batch_tokens=64", *more)[1:]
+    process = start(words, ranks=ranks)
     told = words_of(process, timeout=120)
     assert process.returncode != 0
     reason = world.exit_record("run")["reason"]
-    assert f"{STAGES[0]}: 2 processes cannot share the 1 row of 64 tokens" in reason, told
+    assert f"{STAGES[0]}: {ranks} processes cannot share the {rows}" in reason, told
     assert world.exit_record("run")["code"] == 30
     assert not (world.root / "run" / "data").exists()
 
@@ -165,10 +167,8 @@ def test_steps_before_a_phase_that_the_ranks_cannot_share_are_done_where_no_more
 
 
 def test_what_one_ranks_machine_cannot_do_is_refused_by_all_before_data(world):
-    words = world.command("run", "run")[3:]
-    process = start([str(Path(__file__).with_name("refusing_rank.py")), *words])
-    told = words_of(process, timeout=120)
-    assert process.returncode != 0
+    code, told = play(world, "refusing_rank.py")
+    assert code != 0
     record = world.exit_record("run")
     assert record["code"] == 30, told
     assert record["reason"] == "rank 1: compute.precision=bf16 needs another card"
@@ -177,10 +177,8 @@ def test_what_one_ranks_machine_cannot_do_is_refused_by_all_before_data(world):
 
 @pytest.mark.fault(30)
 def test_a_bit_that_flips_in_one_ranks_weights_is_found_and_the_rank_named(world):
-    words = world.command("run", "run", "--set", "watch.weights_every_steps=2")[3:]
-    process = start([str(Path(__file__).with_name("flipping_rank.py")), *words])
-    told = words_of(process, timeout=120)
-    assert process.returncode != 0
+    code, told = play(world, "flipping_rank.py", "--set", "watch.weights_every_steps=2")
+    assert code != 0
     record = world.exit_record("run")
     assert record["code"] == 31, told
     assert "after step 6 the weights are not the same" in record["reason"]
