@@ -11,7 +11,7 @@ from yxanul.config.schema import ComputeConfig, OptimizationConfig
 from yxanul.hardware.choices import flash3_obstacle, fp8_obstacle, freeze_compute
 from yxanul.parallel.processes import ALONE
 from yxanul.train.kernels import fastest_kernel
-from yxanul.train.probes import Trial, trial_bytes, update_ms
+from yxanul.train.probes import trial_bytes, update_ms
 
 CARD = torch.device("cuda", 0)
 WORKSPACE = 2**27
@@ -30,16 +30,13 @@ def optimization(tokens: int) -> OptimizationConfig:
     return OptimizationConfig(compute=chosen)
 
 
-def held(tokens: int, trial: Trial) -> float:
-    return trial_bytes(shape(), optimization(tokens), seq_len=32, device=CARD, trial=trial)
+def held(tokens: int, passes: int = 1) -> float:
+    return trial_bytes(shape(), optimization(tokens), seq_len=32, device=CARD, passes=passes)
 
 
 def test_a_trial_tells_the_memory_it_took_and_leaves_none_behind():
-    few, many, twice = (
-        held(n, Trial(passes=passes)) for n, passes in ((64, 1), (8192, 1), (8192, 2))
-    )
+    few, many, twice = held(64), held(8192), held(8192, passes=2)
     assert 0 < few < many <= twice < math.inf
-    assert held(64, Trial(exchange_bytes=10**9)) == few + 10**9
     assert torch.cuda.memory_allocated(CARD) < WORKSPACE
 
 
@@ -47,7 +44,7 @@ def test_a_trial_beyond_the_card_is_infinite_and_leaves_none_behind():
     total = torch.cuda.get_device_properties(CARD).total_memory
     torch.cuda.set_per_process_memory_fraction(1e8 / total, CARD)
     try:
-        assert held(2**20, Trial()) == math.inf
+        assert held(2**20) == math.inf
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, CARD)
     assert torch.cuda.memory_allocated(CARD) < WORKSPACE

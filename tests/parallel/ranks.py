@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.numpy import save_file
+from torch import nn
 
 from tests.model.tiny import model_with_norms, rows, shape
 from yxanul.config.schema import ComputeConfig, NumericsConfig, OptimizerConfig
@@ -29,51 +30,70 @@ from yxanul.train.vigil import Vigil
 ROWS, SEQ_LEN = 8, 16
 CPU = torch.device("cpu")
 EAGER = ComputeConfig()
+RATES = LearningRates(matrices=1e-3, embedding=1e-3, norms=1e-3)
 
 
 def one_update(
     processes: Processes, *, micro_batch: int, compute: ComputeConfig = EAGER
 ) -> tuple[dict, dict]:
     """Return loss and norm, and the gradients as AdamW remembers them."""
-    model = model_with_norms(shape())
-    config = OptimizerConfig(max_grad_norm=1e9, weight_decay=0.0)
-    engine = Engine(
-        replica=wrap_model(model, compute, processes=processes, device=CPU),
-        optimizers=Optimizers(model, config, muon_dtype=torch.float32),
-        processes=processes,
-        device=CPU,
-        micro_batch_tokens=micro_batch * SEQ_LEN,
-    )
-    share = ROWS // processes.world_size
-    own = slice(processes.rank * share, (processes.rank + 1) * share)
-    inputs, targets = (part[own].numpy() for part in rows(ROWS, SEQ_LEN))
-    rates = LearningRates(matrices=1e-3, embedding=1e-3, norms=1e-3)
-    result = train_step(
-        engine, StepRows.whole(inputs, targets, ranks=processes.world_size), rates=rates
-    )
+    engine = engine_of(model_with_norms(shape()), processes, micro_batch, compute=compute)
+    result = train_step(engine, rows_of(processes), rates=RATES)
     measured = {"loss": result.loss, "grad_norm": result.grad_norm}
     moments = engine.optimizers.state_tensors()
     found = {n: t.numpy().copy() for n, t in moments.items() if n.startswith("exp_avg.")}
     return measured, found
 
 
-def failing_update(processes: Processes) -> dict:
-    """What a step comes to on this rank when the last one's own norm is not a number."""
-    model = model_with_norms(shape())
-    engine = Engine(
-        replica=wrap_model(model, ComputeConfig(), processes=processes, device=CPU),
-        optimizers=Optimizers(model, OptimizerConfig(), muon_dtype=torch.float32),
+def engine_of(
+    model: nn.Module, processes: Processes, micro_batch: int, *, compute: ComputeConfig = EAGER
+) -> Engine:
+    """The model and what trains it, `micro_batch` rows at a time."""
+    config = OptimizerConfig(max_grad_norm=1e9, weight_decay=0.0)
+    return Engine(
+        replica=wrap_model(model, compute, processes=processes, device=CPU),
+        optimizers=Optimizers(
+            model, config, muon_dtype=torch.float32, in_place=processes.world_size > 1
+        ),
         processes=processes,
         device=CPU,
-        micro_batch_tokens=ROWS * SEQ_LEN,
+        micro_batch_tokens=micro_batch * SEQ_LEN,
     )
+
+
+def rows_of(processes: Processes) -> StepRows:
+    """This rank's part of the step."""
+    share = ROWS // processes.world_size
+    own = slice(processes.rank * share, (processes.rank + 1) * share)
+    inputs, targets = (part[own].numpy() for part in rows(ROWS, SEQ_LEN))
+    return StepRows.whole(inputs, targets, ranks=processes.world_size)
+
+
+def gradients_apart(processes: Processes) -> list[int]:
+    """In how many pieces of memory the gradients lie before each of four passes, two a step."""
+    model, found = model_with_norms(shape()), []
+
+    def look(*_: object) -> None:
+        held = (p.grad for p in model.parameters() if p.grad is not None)
+        found.append(len({grad.untyped_storage().data_ptr() for grad in held}))
+
+    engine = engine_of(model, processes, ROWS // processes.world_size // 2)
+    model.register_forward_pre_hook(look)
+    for _ in range(2):
+        train_step(engine, rows_of(processes), rates=RATES)
+    return found
+
+
+def failing_update(processes: Processes) -> dict:
+    """What a step comes to on this rank when the last one's own norm is not a number."""
+    engine = engine_of(model_with_norms(shape()), processes, ROWS)
     if processes.rank == processes.world_size - 1:
         engine.optimizers.clip_gradients = lambda: torch.tensor(math.nan)
     inputs, targets = (part.numpy() for part in rows(ROWS, SEQ_LEN))
     step = guarded_step(
         engine,
         StepRows.whole(inputs, targets, ranks=processes.world_size),
-        rates=LearningRates(matrices=1e-3, embedding=1e-3, norms=1e-3),
+        rates=RATES,
         vigil=Vigil(NumericsConfig()),
     )
     return {"skipped": step.skipped, "hardware": step.hardware}
@@ -195,6 +215,7 @@ def write_results(out: Path) -> None:
             "refusals": refusals(processes),
             "scored": scored(processes),
             "compiled": compiled_update(processes),
+            "apart": gradients_apart(processes),
         }
         (out / f"{processes.rank}.json").write_text(json.dumps(record))
         processes.barrier()

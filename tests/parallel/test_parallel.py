@@ -14,7 +14,7 @@ import torch
 from safetensors.numpy import load_file
 
 from tests.model.tiny import model_with_norms, shape
-from tests.parallel.ranks import CPU, answers, one_update, scored, shared
+from tests.parallel.ranks import CPU, answers, gradients_apart, one_update, scored, shared
 from tests.train.world import World
 from yxanul.config.schema import ComputeConfig
 from yxanul.errors import MissingExtraError
@@ -83,6 +83,14 @@ def test_all_ranks_hold_the_same_gradients_bitwise(two_ranks):
     first, second = (rank["moments"] for rank in two_ranks)
     assert first.keys() == second.keys()
     assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_gradients_of_ranks_lie_in_the_buckets_of_their_exchange_and_nowhere_else(two_ranks):
+    before, apart, dropped, again = gradients_apart(ALONE)
+    assert before == dropped == 0
+    assert apart == again > 2
+    for rank in two_ranks:
+        assert all(1 <= pieces <= 2 for pieces in rank["apart"]), rank["apart"]
 
 
 def test_ranks_know_who_they_are_and_answer_alike(two_ranks):

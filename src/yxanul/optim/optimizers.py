@@ -58,7 +58,11 @@ class ModelOptimizer(Protocol):
 
 
 class Optimizers:
-    """All optimizers of one model; with `sharing` this rank holds its share of the state only."""
+    """All optimizers of one model; with `sharing` this rank holds its share of the state only.
+
+    With `in_place` gradients are zeroed where they lie, which is in DistributedDataParallel's
+    buckets: beside dropped ones the next step's would be made anew and added up there.
+    """
 
     def __init__(
         self,
@@ -67,11 +71,13 @@ class Optimizers:
         *,
         muon_dtype: torch.dtype,
         sharing: Processes = ALONE,
+        in_place: bool = False,
     ) -> None:
         groups = grouped_parameters(model.named_parameters())
         self._parameters = {name: p for group in groups.values() for name, p in group.items()}
         self._shares = Shares(groups.values(), sharing)
         self._max_grad_norm = config.max_grad_norm
+        self._in_place = in_place
         self._updates = 0
         moved_by_muon = groups["matrices"] if config.name == "muon" else {}
         # In the order of groups, which is every rank's.
@@ -113,6 +119,10 @@ class Optimizers:
 
     def drop_gradients(self) -> None:
         """Forget this step's gradients."""
+        held = [p.grad for p in self._parameters.values() if p.grad is not None]
+        if held and self._in_place:
+            torch._foreach_zero_(held)
+            return
         for parameter in self._parameters.values():
             parameter.grad = None
 

@@ -49,6 +49,10 @@ def wrap_model(
     if compute.compile == "block":
         leave_blocks_whole()
     ids = [device.index] if device.type == "cuda" else None
+    for parameter in model.parameters():
+        # Gradients that are there from the start are laid into the buckets; those of a first pass
+        # would lie beside them, all of a model's once more.
+        parameter.grad = torch.zeros_like(parameter)
     return TorchReplica(
         DistributedDataParallel(
             model,

@@ -252,14 +252,12 @@ class _Instants:
         # The input of the first block and of the final norm; one mask of bytes for all layers.
         mask = update.seq_len if _has_mask(optimization.compute) else 0
         around = update.tokens * (2 * size * model.hidden_size + mask)
-        there = count.total if update.accumulates else 0
-        if update.processes == 1 and not update.accumulates:
-            there = done * count.matrices_per_layer
+        there = count.total if update.accumulates else done * count.matrices_per_layer
+        buckets = exchange_bytes(model, processes=update.processes)
         return Memory(
             weights=FP32_BYTES * count.total,
-            gradients=FP32_BYTES * there
-            + exchange_bytes(model, processes=update.processes)
-            + head_gradients,
+            # Several processes add gradients up in the buckets themselves.
+            gradients=(buckets or FP32_BYTES * there) + head_gradients,
             optimizer=optimizer_bytes(model, optimization, processes=update.processes),
             working_copies=self._copies(blocks) + copies,
             activations=around + activations,

@@ -52,6 +52,7 @@ def _torch_engine(
             optimization.optimizer,
             muon_dtype=DTYPES[compute.precision],
             sharing=processes if compute.zero1 else ALONE,
+            in_place=processes.world_size > 1,
         ),
         processes=processes,
         device=device,

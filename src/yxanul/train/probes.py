@@ -8,7 +8,6 @@ alone, so that the same machine always chooses the same.
 import gc
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from yxanul.hardware.choices import fp8_obstacle
 from yxanul.hardware.device import memory_bytes
 from yxanul.optim.optimizers import LearningRates
 from yxanul.parallel.processes import ALONE
-from yxanul.plan.memory import CARD_SHARE, MOST_TOKENS, exchange_bytes, largest_micro_batch
+from yxanul.plan.memory import CARD_SHARE, MOST_TOKENS, largest_micro_batch
 from yxanul.train.ending import is_out_of_memory
 from yxanul.train.engine import build_engine
 from yxanul.train.kernels import time_kernels
@@ -83,21 +82,13 @@ def largest_that_fits(
     return tokens
 
 
-@dataclass(frozen=True)
-class Trial:
-    """How the updates of a trial stand for those of the run."""
+def trial_passes(tokens: int, step_tokens: int, *, processes: int) -> int:
+    """Return the micro-batches of an update of a trial: one, or two to hold gradients through one.
 
-    passes: int = 1
-    """Micro-batches of an update: through the second one the gradients of the first are held."""
-    exchange_bytes: int = 0
-    """What the processes exchange gradients in, which a trial alone does not hold."""
-
-
-def trial_of(shape: ModelConfig, *, tokens: int, step_tokens: int, processes: int) -> Trial:
-    """Return the trial of micro-batches of `tokens` for a process' steps of `step_tokens`."""
-    if tokens >= step_tokens:
-        return Trial()  # gradients lie where they are exchanged, and the trial holds them
-    return Trial(passes=2, exchange_bytes=exchange_bytes(shape, processes=processes))
+    `tokens` are those of a micro-batch, `step_tokens` those of a process' step. Where several
+    processes exchange gradients, they are held all the time.
+    """
+    return 2 if tokens < step_tokens or processes > 1 else 1
 
 
 def trial_bytes(
@@ -106,7 +97,7 @@ def trial_bytes(
     *,
     seq_len: int,
     device: torch.device,
-    trial: Trial,
+    passes: int = 1,
 ) -> float:
     """Return the most bytes that a run's process will hold, by two updates of it alone.
 
@@ -115,14 +106,14 @@ def trial_bytes(
     _free(device)
     try:
         _train_twice(
-            trial_update(shape, optimization, seq_len=seq_len, device=device, passes=trial.passes)
+            trial_update(shape, optimization, seq_len=seq_len, device=device, passes=passes)
         )
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         held = math.inf
     else:
-        held = float(torch.cuda.max_memory_reserved(device) + trial.exchange_bytes)
+        held = float(torch.cuda.max_memory_reserved(device))
     _free(device)
     return held
 
@@ -207,14 +198,11 @@ def _trial_bytes(
     """Return the bytes that a process of this run will hold with the settings `tried`."""
     optimization = with_compute(config, tried).optimization
     processes = machine.processes.world_size
-    trial = trial_of(
-        config.model,
-        tokens=tried.micro_batch_tokens or seq_len,
-        step_tokens=_step_tokens(config, processes),
-        processes=processes,
+    passes = trial_passes(
+        tried.micro_batch_tokens or seq_len, _step_tokens(config, processes), processes=processes
     )
     return trial_bytes(
-        config.model, optimization, seq_len=seq_len, device=machine.device, trial=trial
+        config.model, optimization, seq_len=seq_len, device=machine.device, passes=passes
     )
 
 
