@@ -175,6 +175,18 @@ def test_the_overhead_stands_beside_the_total_and_not_in_it():
     assert sum(stage.hours.value for stage in ours.stages) == pytest.approx(total)
 
 
+def test_what_gates_may_add_is_every_extension_at_the_last_length():
+    asked = {"gate.extension.max_extensions": 3, "gate.extension.fraction": 0.2}
+    config = load_config(CONFIGS, overrides=[f"{key}={value}" for key, value in asked.items()])
+    ours = bill(config.model, config.stages, machine=machine(config, "8xH100"))
+    plain = 0.6 * ours.total.hours.value
+    assert plain < ours.extensions.hours.value < 1.3 * plain  # the last length costs most
+    assert ours.extensions.hours.low < ours.extensions.hours.value < ours.extensions.hours.high
+    never = load_config(CONFIGS, overrides=["gate.extension.max_extensions=0"])
+    none = bill(never.model, never.stages, machine=machine(never, "8xH100")).extensions
+    assert (none.hours.value, none.usd.value) == (0, 0)
+
+
 @pytest.mark.parametrize(
     ("text", "count", "card"),
     [

@@ -40,6 +40,16 @@ def stage_flops(model: ModelConfig, stage: StageConfig, *, convention: Conventio
     )
 
 
+def extension_flops(model: ModelConfig, stage: StageConfig) -> float:
+    """Return the operations (PaLM) of all extensions of a stage that its gate may ask for.
+
+    They go on at the last phase's sequence length.
+    """
+    training, extension = stage.training, stage.gate.extension
+    tokens = extension.max_extensions * extension.fraction * training.total_tokens
+    return tokens * flops_per_token(model, training.seq_len_curriculum[-1].seq_len)
+
+
 def recomputed_flops_per_token(model: ModelConfig, seq_len: int) -> int:
     """Return the operations that gradient checkpointing adds per token: the layers' forward again.
 

@@ -24,7 +24,7 @@ def plan_json(plan: Plan, convention: Convention = "palm") -> dict[str, Any]:
     """Return the plan as plain values; what is unknown is None, and `why` says so in a sentence.
 
     Stages, totals and `tokens_per_s` speak of `hardware`, the chosen machine or the promised one.
-    Totals are training alone; `overhead` is what comes on top.
+    Totals are training alone; `overhead` is what comes on top, `extensions` what gates may add.
     """
     column = 0 if convention == "palm" else 1
     bill = plan.bill
@@ -51,6 +51,7 @@ def plan_json(plan: Plan, convention: Convention = "palm") -> dict[str, Any]:
             "share_high": OVERHEAD_HIGH,
             **_cost_json(bill.overhead),
         },
+        "extensions": _cost_json(bill.extensions),
         "budget": _budget_json(plan),
         "why": bill.machine.why_unknown,
         "notes": list(plan.notes),

@@ -60,6 +60,7 @@ def _stages_table(plan: Plan) -> RenderableType:
     table.add_section()
     table.add_row("total, training alone", *_cells(bill.total))
     table.add_row("on top, 5-10 %", *_cells(bill.overhead))
+    table.add_row("gates may add", *_cells(bill.extensions))
     return explained(table, _assumptions(bill))
 
 
@@ -67,7 +68,8 @@ def _assumptions(bill: Bill) -> str:
     machine = bill.machine
     rate = "?" if bill.tokens_per_s is None else format_count(bill.tokens_per_s)
     lines = [
-        f"{rate} tokens/s. On top: {OVERHEAD} (an estimate).",
+        f"{rate} tokens/s. On top: {OVERHEAD} (an estimate). Gates may add: a stage that still "
+        "learns is lengthened as often as gate.extension allows, within the budget of the run.",
         f"MFU, the share of the cards' peak ({_rate(machine.card.dense_bf16_flops)} "
         f"each) that the run reaches, PaLM convention: {_assumed(machine.mfu, percent)}.",
         f"Dollars per GPU-hour: {_assumed(machine.usd_per_gpu_hour, '{:.2f}'.format)}.",
