@@ -44,6 +44,9 @@ if [ "$nproc" -gt 1 ] || [ -n "${TORCHRUN_ARGS:-}" ]; then
     # shellcheck disable=SC2206  (words, not one argument)
     launcher=("$python" -m torch.distributed.run ${TORCHRUN_ARGS:---standalone} --nproc_per_node "$nproc")
 fi
+# torchrun kills what has not ended so many seconds after it was asked to: a last save and its copy
+# to the mirror may take longer than its 30. Releases that do not know the variable keep those.
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT="${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-900}"
 # A checkout works without being installed.
 export PYTHONPATH="$root/src${PYTHONPATH:+:$PYTHONPATH}"
 exec "$python" -m yxanul supervise -- \

@@ -177,7 +177,18 @@ def test_what_one_ranks_machine_cannot_do_is_refused_by_all_before_data(world):
 
 @pytest.mark.fault(30)
 def test_a_bit_that_flips_in_one_ranks_weights_is_found_and_the_rank_named(world):
-    code, told = play(world, "flipping_rank.py", "--set", "watch.weights_every_steps=2")
+    assert_flip_is_found(world, "watch.weights_every_steps=2")
+
+
+@pytest.mark.slow
+@pytest.mark.fault(30)
+def test_weights_with_a_flipped_bit_are_not_saved(world):
+    assert_flip_is_found(world, "watch.weights_every_steps=100")
+    assert [path.name for path in world.checkpoints("run")][-1] == "step-00000003-a0"
+
+
+def assert_flip_is_found(world: World, setting: str) -> None:
+    code, told = play(world, "flipping_rank.py", "--set", setting)
     assert code != 0
     record = world.exit_record("run")
     assert record["code"] == 31, told

@@ -1,6 +1,13 @@
 """Signals: which are obeyed, which are ignored, and what a process does that stood still."""
 
+import contextlib
+import fcntl
+import os
+import pty
 import signal
+import subprocess
+import sys
+import termios
 import time
 
 import pytest
@@ -38,6 +45,34 @@ def test_a_second_signal_leaves_at_once(world, unbroken, number):
 @pytest.mark.fault(9)
 def test_a_dropped_ssh_is_ignored(world, unbroken):
     assert world.interrupt("run", after_step=4, signals=[signal.SIGHUP]) == 0
+    assert_ends_like(world, unbroken)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(9)
+@pytest.mark.parametrize("supervisor", [(), (sys.executable, "-m", "yxanul", "supervise", "--")])
+def test_a_run_whose_terminal_is_gone_goes_on_to_the_same_end(world, unbroken, supervisor):
+    """sshd hangs up and closes the terminal: after the signal every write fails."""
+    terminal, end = pty.openpty()
+    process = subprocess.Popen(
+        [*supervisor, *world.command("run", "run")],
+        stdin=end,
+        stdout=end,
+        stderr=end,
+        env={**os.environ, "PYTHONPATH": "src"},
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509  (no threads)
+    )
+    os.close(end)
+    os.set_blocking(terminal, False)
+    metrics = world.root / "run" / "metrics.jsonl"
+    while last_step(metrics) < 4:
+        with contextlib.suppress(BlockingIOError):
+            os.read(terminal, 4096)
+        time.sleep(0.002)
+    assert process.poll() is None
+    os.close(terminal)
+    assert process.wait(timeout=120) == 0
     assert_ends_like(world, unbroken)
 
 

@@ -3,11 +3,14 @@
 import os
 
 import pytest
+import torch
+import torch.distributed as dist
 
 from tests.faults.harness import run_with
 from tests.supervise.test_supervisor import supervised
 from yxanul.failpoints import VARIABLE
 from yxanul.runfolder.checkpoints import verify_checkpoint
+from yxanul.train import guarded
 
 
 @pytest.mark.fault(32)
@@ -19,6 +22,25 @@ def test_memory_that_is_not_there_is_11_with_advice_and_the_run_goes_on(world):
     for path in world.checkpoints("run"):
         verify_checkpoint(path)
     world.finish("run", "run")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError(
+            "CUDA error: uncorrectable ECC error encountered\nCUDA kernel errors"
+        ),
+        dist.DistBackendError("NCCL error in: x.cpp:1, unhandled cuda error"),
+    ],
+)
+def test_a_card_that_fails_is_11_and_may_be_started_again(world, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(guarded, "measure_step", fail)
+    told = world.finish("run", "run", code=11).stderr
+    assert f"a card failed, or the exchange between cards ({str(error).splitlines()[0]})" in told
+    assert world.exit_record("run")["code"] == 11
 
 
 @pytest.mark.slow

@@ -15,7 +15,13 @@ from tests.model.tiny import model_with_norms, rows, shape
 from yxanul.config.schema import ComputeConfig, NumericsConfig, OptimizerConfig
 from yxanul.data.loader import StepRows
 from yxanul.data.tokenizer import load_tokenizer
-from yxanul.errors import ConfigError, NumericsError, UsageError, YxanulError
+from yxanul.errors import (
+    ConfigError,
+    InfrastructureError,
+    NumericsError,
+    UsageError,
+    YxanulError,
+)
 from yxanul.evaluate.answers.requests import Continuations, WritingRequest
 from yxanul.optim.optimizers import LearningRates, Optimizers
 from yxanul.parallel.processes import Processes, joined_processes
@@ -200,6 +206,22 @@ def scored(processes: Processes) -> dict:
     return found
 
 
+def awaited(processes: Processes) -> list[str | None]:
+    """What a rank hears that waits for the main one to come, and then for it in vain."""
+    found: list[str | None] = []
+    for word in ("it is said", "it is never said"):
+        try:
+            if processes.is_main and word == "it is never said":
+                processes.tell_stopping()
+                found.append(None)
+                continue
+            processes.await_main(word)
+            found.append(None)
+        except InfrastructureError as error:
+            found.append(str(error))
+    return found
+
+
 def write_results(out: Path) -> None:
     """Run as one rank: this rank's numbers and tensors as OUT/<rank>.*."""
     torch.set_num_threads(1)
@@ -216,6 +238,7 @@ def write_results(out: Path) -> None:
             "scored": scored(processes),
             "compiled": compiled_update(processes),
             "apart": gradients_apart(processes),
+            "awaited": awaited(processes),  # the last: what is told stays told
         }
         (out / f"{processes.rank}.json").write_text(json.dumps(record))
         processes.barrier()

@@ -20,6 +20,7 @@ from yxanul.config.schema import ComputeConfig
 from yxanul.errors import MissingExtraError
 from yxanul.parallel.processes import ALONE, joined_processes, local_rank
 from yxanul.parallel.wrapping import refuse_missing_engine, wrap_model
+from yxanul.runfolder.supervised import VARIABLE, read_note
 
 ROOT = Path(__file__).parents[2]
 
@@ -175,6 +176,40 @@ def test_a_process_alone_joins_nothing_and_is_wrapped_in_nothing(monkeypatch):
         model = model_with_norms(shape())
         assert wrap_model(model, ComputeConfig(), processes=me, device=CPU).module is model
     assert local_rank() == 0
+
+
+ALONE_OF_TWO = """
+import torch
+from yxanul.parallel import processes
+processes._MEETING_S = 1.0
+with processes.joined_processes(torch.device("cpu")):
+    pass
+"""
+
+
+def test_a_rank_that_never_meets_another_leaves_and_says_so(tmp_path):
+    told = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    ranks = {**told, "RANK": "0", "LOCAL_RANK": "0", "PYTHONPATH": "src"}
+    note = tmp_path / "note"
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE_OF_TWO],
+        cwd=ROOT,
+        env={**os.environ, **ranks, VARIABLE: str(note)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 11, done.stderr
+    assert "process 1 of 2 reached no other one within 1 s" in done.stderr
+    assert read_note(note)["code"] == 11
+
+
+def test_others_wait_for_the_main_rank_however_long_and_hear_that_it_stops(two_ranks):
+    assert two_ranks[0]["awaited"] == [None, None]
+    came, stopped = two_ranks[1]["awaited"]
+    assert came is None
+    assert stopped == "the main process stopped before it is never said; it says why"
 
 
 def test_an_engine_that_is_not_there_is_named_with_its_extra(monkeypatch):

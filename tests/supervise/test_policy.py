@@ -10,8 +10,9 @@ def recorded(code: int, step: int | None = 5) -> Ending:
     return Ending(code, "because", is_recorded=True, step=step)
 
 
-def killed(step: int | None, code: int = 137, *, scores: int = 0) -> Ending:
-    return Ending(code, "gone", is_recorded=False, step=step, scores=scores)
+def killed(step: int | None, code: int = 137, *, saved: int = 0, scores: int = 0) -> Ending:
+    names = (f"step-{saved:08d}-a0",) if saved else ()
+    return Ending(code, "gone", is_recorded=False, step=step, checkpoints=names, scores=scores)
 
 
 @pytest.mark.parametrize("code", [0, 1, 20, 30, 31, 32, 33, 130, 143])
@@ -37,8 +38,8 @@ def test_failures_at_one_step_wait_longer_and_end_and_progress_forgives_them():
 @pytest.mark.parametrize("code", [137, 1])
 def test_kills_are_no_failures_unless_nothing_ever_comes_of_a_start(code):
     policy = Policy(backoff_s=1.0)
-    for step in range(100):
-        assert policy.after(killed(step, code)).wait_s == 1.0
+    for step in range(1, 100):
+        assert policy.after(killed(step + 5, code, saved=step)).wait_s == 1.0
     policy = Policy(backoff_s=1.0)
     waits = [policy.after(killed(None, code)).wait_s for _ in range(STARTS_WITHOUT_PROGRESS)]
     assert waits[-1] is None
@@ -46,10 +47,19 @@ def test_kills_are_no_failures_unless_nothing_ever_comes_of_a_start(code):
     assert all(wait is not None for wait in waits[:-1])
 
 
+@pytest.mark.parametrize("end", [killed, lambda step: recorded(11, step)])
+def test_steps_that_no_checkpoint_keeps_are_no_progress(end):
+    """As where the host's memory ends at the first save, at another step each time."""
+    policy = Policy(backoff_s=1.0)
+    ends = [policy.after(end(50 + 7 * n % 5)) for n in range(STARTS_WITHOUT_PROGRESS)]
+    assert [one.wait_s is None for one in ends] == [False] * (len(ends) - 1) + [True]
+    assert "kept no checkpoint and no score" in ends[-1].why
+
+
 def test_a_start_that_is_killed_before_it_names_its_run_is_no_progress():
     """Between two that came as far as the one before, it must not make them look like progress."""
     policy = Policy(backoff_s=1.0)
-    ends = [killed(7, scores=6), killed(None)] * (STARTS_WITHOUT_PROGRESS // 2)
+    ends = [killed(7, saved=4, scores=6), killed(None)] * (STARTS_WITHOUT_PROGRESS // 2)
     waits = [policy.after(end).wait_s for end in ends]
     assert waits[-1] is None
     assert all(wait is not None for wait in waits[:-1])

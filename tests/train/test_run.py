@@ -97,6 +97,11 @@ def test_other_settings_are_refused_on_resume_with_the_difference(world):
     assert "Traceback" not in finished.stderr
     allowed = world.finish("run", "run", "--max_steps", "3", "--set", "checkpoint.keep=3")
     assert "may change differs from the run's: checkpoint.keep: 2 -> 3" in (allowed.stderr)
+    # What a card with less memory asks for.
+    smaller = ("--set", "compute.micro_batch_tokens=32", "--set", "compute.loss_chunk_tokens=16")
+    told = world.finish("run", "run", "--max_steps", "4", *smaller).stderr
+    assert "the run's: compute.micro_batch_tokens: 64 -> 32" in told
+    assert "the run's: compute.loss_chunk_tokens: " in told
 
 
 def test_a_run_goes_on_where_what_it_chose_by_itself_cannot_be(world):

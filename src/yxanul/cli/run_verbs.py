@@ -12,6 +12,7 @@ import typer
 from yxanul.cli import options
 from yxanul.cli.output import print_json, print_outcome
 from yxanul.errors import UsageError
+from yxanul.terminal import outliving_terminal
 from yxanul.train.request import RunRequest
 from yxanul.train.run import start_run
 
@@ -121,8 +122,9 @@ def _command() -> str:
 
 
 def _start(request: RunRequest, json: bool) -> None:
-    outcome = start_run(request)
-    if json:
-        print_json(outcome.as_json())
-    else:
-        print_outcome(outcome)
+    with outliving_terminal():
+        outcome = start_run(request)
+        if json:
+            print_json(outcome.as_json())
+        else:
+            print_outcome(outcome)

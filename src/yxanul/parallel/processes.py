@@ -3,19 +3,25 @@
 import math
 import os
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
 
 from yxanul.errors import InfrastructureError
+from yxanul.runfolder.supervised import tell_supervisor
 
-# Rank 0 may prepare data while the others wait.
+# An exchange waits for the slowest rank, which may try kernels or write a checkpoint before it.
 _TIMEOUT = timedelta(hours=2)
+# The first one follows some seconds of imports: who waits longer has a network that hangs.
+_MEETING_S = 600.0
+_LOOK_S = 0.2
 # How long a rank with an error waits for the main one to stop as well.
 _PATIENCE = timedelta(seconds=30)
 _STOPS, _LEAVES = "yxanul/main rank stops", "yxanul/main rank leaves"
@@ -45,6 +51,19 @@ class Processes:
         """Wait for all ranks."""
         if self.world_size > 1:
             dist.barrier()
+
+    def await_main(self, word: str) -> None:
+        """Wait until the main rank comes to this `word` too, be it days; each word is for once.
+
+        An exchange would be given up after `_TIMEOUT`. A main rank that stops before it is an
+        `InfrastructureError`.
+        """
+        if self.is_main and self.world_size > 1:
+            _tell(f"yxanul/{word}")
+        while not self.is_main and not _store().check([f"yxanul/{word}"]):
+            if _store().check([_STOPS]):
+                raise InfrastructureError(f"the main process stopped before {word}; it says why")
+            time.sleep(_LOOK_S)
 
     def total(self, value: torch.Tensor) -> torch.Tensor:
         """Return the sum of a tensor over all ranks."""
@@ -111,15 +130,7 @@ def joined_processes(device: torch.device, *, even_alone: bool = False) -> Itera
     if world_size == 1 and not even_alone:
         yield me
         return
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    card = device if device.type == "cuda" else None
-    if world_size == 1:
-        store = dist.HashStore()  # type: ignore[attr-defined]
-        dist.init_process_group(backend, store=store, rank=0, world_size=1, device_id=card)
-    else:
-        dist.init_process_group(backend, timeout=_TIMEOUT, device_id=card)
+    _join(me, device)
     try:
         with naming_lost_ranks(me):
             yield me
@@ -132,6 +143,40 @@ def joined_processes(device: torch.device, *, even_alone: bool = False) -> Itera
             dist.destroy_process_group()
         raise
     dist.destroy_process_group()
+
+
+def _join(me: Processes, device: torch.device) -> None:
+    """Make the group, and see that its ranks reach one another."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    card = device if device.type == "cuda" else None
+    if me.world_size == 1:
+        store = dist.HashStore()  # type: ignore[attr-defined]
+        dist.init_process_group(backend, store=store, rank=0, world_size=1, device_id=card)
+        return
+    late = threading.Timer(_MEETING_S, _never_met, [me])
+    late.daemon = True
+    late.start()
+    try:
+        with naming_lost_ranks(me):
+            dist.init_process_group(backend, timeout=_TIMEOUT, device_id=card)
+            float(me.total(torch.zeros((), device=device)))  # NCCL connects at the first one
+    finally:
+        late.cancel()
+
+
+def _never_met(me: Processes) -> NoReturn:
+    """End this process, whose exchange hangs: no error would ever be raised there."""
+    reason = (
+        f"process {me.rank + 1} of {me.world_size} reached no other one within {_MEETING_S:.0f} s: "
+        "the network between them hangs. NCCL_DEBUG=INFO tells where (also try "
+        "NCCL_P2P_DISABLE=1), or take another machine"
+    )
+    sys.stderr.write(f"yxanul: {reason}\n")
+    sys.stderr.flush()
+    tell_supervisor(code=InfrastructureError.exit_code, reason=reason)
+    os._exit(InfrastructureError.exit_code)
 
 
 def leave(code: int) -> NoReturn:
@@ -157,16 +202,20 @@ def _wait_for_main(me: Processes) -> None:
         # Of an error before the first step nobody has been told yet.
         _tell(_STOPS)
         return
-    store = dist.distributed_c10d._get_default_store()
     with suppress(RuntimeError):  # the main rank is busy with other things, or gone
-        store.wait([_STOPS], _PATIENCE)
-        store.wait([_LEAVES], _TIMEOUT)
+        _store().wait([_STOPS], _PATIENCE)
+        _store().wait([_LEAVES], _TIMEOUT)
 
 
 def _tell(word: str) -> None:
     """Set a key that the other ranks can wait for."""
     with suppress(RuntimeError):  # whoever keeps the keys is gone, and so is who would read them
-        dist.distributed_c10d._get_default_store().set(word, "")
+        _store().set(word, "")
+
+
+def _store() -> Any:
+    """Return what the ranks keep words in, which torch has no public name for."""
+    return dist.distributed_c10d._get_default_store()
 
 
 @contextmanager

@@ -5,9 +5,10 @@ wrote it, and so is what the program told its supervisor when it refused to begi
 """
 
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from yxanul.runfolder.checkpoints import list_checkpoints
 from yxanul.runfolder.exits import read_exit
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.rows import read_rows
@@ -25,6 +26,8 @@ class Ending:
     """Whether the program itself wrote down that it ended, and why."""
     step: int | None
     """The run's last step in metrics.jsonl; None before there is one."""
+    checkpoints: tuple[str, ...] = ()
+    """The names of those that it has: the next start goes on from them, whatever its last step."""
     scores: int = 0
     """Files of scores that it has: between steps, they are what a start comes to."""
 
@@ -33,17 +36,31 @@ def read_ending(returncode: int, note: Path, *, started_at: float) -> Ending:
     """Return how the process that was started at `started_at` (time.time()) ended."""
     told = read_note(note)
     folder = RunFolder(Path(told["run_folder"])) if "run_folder" in told else None
-    step, scores = _last_step(folder), _scores(folder)
+    end = Ending(
+        code=returncode,
+        reason=f"left with {returncode}, without a record",
+        is_recorded=False,
+        step=_last_step(folder),
+        checkpoints=_checkpoints(folder),
+        scores=_scores(folder),
+    )
     record = None if folder is None else read_exit(folder)
     if record is not None and record.ended_at >= started_at:
-        return Ending(record.code, record.reason, True, step, scores)
+        return replace(end, code=record.code, reason=record.reason, is_recorded=True)
     if "code" in told:
-        return Ending(told["code"], told["reason"], True, step, scores)
+        return replace(end, code=told["code"], reason=told["reason"], is_recorded=True)
     if returncode < 0:
-        code, name = 128 - returncode, signal.Signals(-returncode).name
-        return Ending(code, f"ended by {name}, without a record", False, step, scores)
-    reason = f"left with {returncode}, without a record"
-    return Ending(returncode, reason, False, step, scores)
+        name = signal.Signals(-returncode).name
+        return replace(end, code=128 - returncode, reason=f"ended by {name}, without a record")
+    return end
+
+
+def _checkpoints(folder: RunFolder | None) -> tuple[str, ...]:
+    try:
+        found = [] if folder is None else list_checkpoints(folder.checkpoints)
+        return tuple(path.name for path in found)
+    except (OSError, ValueError):  # the process told of a folder that is none
+        return ()
 
 
 def _scores(folder: RunFolder | None) -> int:

@@ -12,10 +12,10 @@ from yxanul.supervise.ending import Ending
 SAME_STEP_FAILURES = 3
 """Recorded failures at one step after which it is no accident."""
 STARTS_WITHOUT_PROGRESS = 10
-"""Starts that ended without a record, a new step or a new score: something kills them."""
+"""Starts in a row that were ended from outside and kept nothing: no checkpoint and no score."""
 _LONGEST_WAIT_S = 300.0
 _KILLED = 137  # 128 + SIGKILL: out of memory, or a machine that was taken away
-_NOWHERE: tuple[int | None, int] = (None, 0)  # no step, no score
+_NOTHING: tuple[tuple[str, ...], int] = ((), 0)  # no checkpoint, no score
 _INTERNAL = 1  # what torchrun leaves with when a rank was killed
 
 
@@ -32,17 +32,21 @@ class Policy:
 
     def __init__(self, *, backoff_s: float) -> None:
         self._backoff_s = backoff_s
-        self._place = _NOWHERE
+        self._kept = _NOTHING
+        self._step: int | None = None
         self._failures = 0
         self._fruitless = 0
 
     def after(self, ending: Ending) -> Decision:
         """Return what to do after this end."""
-        place = (ending.step, ending.scores)
-        # A start that is killed before it names its run folder stands nowhere, and is no progress.
-        if place not in (self._place, _NOWHERE):
-            self._place = place
+        kept = (ending.checkpoints, ending.scores)
+        # A start that is killed before it names its run folder has kept nothing, and is no
+        # progress; nor are steps after the last checkpoint, which the next start does again.
+        if kept not in (self._kept, _NOTHING):
+            self._kept = kept
             self._failures = self._fruitless = 0
+        if ending.step not in (self._step, None):
+            self._step, self._failures = ending.step, 0
         if ending.is_recorded and ending.code == StoppedOnRequest.exit_code:
             return Decision(0.0, "it was asked to stop, and saved")
         if ending.is_recorded and ending.code == InfrastructureError.exit_code:
@@ -50,19 +54,23 @@ class Policy:
             if self._failures >= SAME_STEP_FAILURES:
                 told = f"it failed {self._failures} times {_at(ending)}"
                 return Decision(None, f"{told}, so another start would fail as well")
-            return Decision(self._wait(self._failures), "a failure that may pass")
+            return self._again(self._failures, "a failure that may pass")
         if not ending.is_recorded and ending.code in (_KILLED, _INTERNAL):
-            self._fruitless += 1
-            if self._fruitless >= STARTS_WITHOUT_PROGRESS:
-                told = f"it was ended {self._fruitless} times {_at(ending)}"
-                return Decision(None, f"{told}, without a word: is the memory enough?")
-            return Decision(self._wait(self._fruitless), "a process was ended from outside")
+            return self._again(self._fruitless + 1, "a process was ended from outside")
         if ending.code == 0:
             return Decision(None, "done")
         return Decision(None, "another start would end the same way")
 
-    def _wait(self, times: int) -> float:
-        return float(min(self._backoff_s * 2 ** (times - 1), _LONGEST_WAIT_S))
+    def _again(self, times: int, why: str) -> Decision:
+        """Start again, later after more `times`, unless nothing comes of any start."""
+        self._fruitless += 1
+        if self._fruitless >= STARTS_WITHOUT_PROGRESS:
+            told = f"{self._fruitless} starts have kept no checkpoint and no score"
+            return Decision(
+                None,
+                f"{told}: is the memory enough, is checkpoint.every_s longer than a start lives?",
+            )
+        return Decision(float(min(self._backoff_s * 2 ** (times - 1), _LONGEST_WAIT_S)), why)
 
 
 def _at(ending: Ending) -> str:

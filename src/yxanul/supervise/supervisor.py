@@ -19,6 +19,7 @@ from yxanul.errors import UsageError
 from yxanul.runfolder.supervised import VARIABLE
 from yxanul.supervise.ending import Ending, read_ending
 from yxanul.supervise.policy import Policy
+from yxanul.terminal import outliving_terminal
 
 Say = Callable[[str], None]
 
@@ -29,7 +30,11 @@ def supervise(command: Sequence[str], *, backoff_s: float, say: Say) -> int:
     A command that cannot be started is a `UsageError`.
     """
     policy, stop = Policy(backoff_s=backoff_s), _Stop()
-    with tempfile.TemporaryDirectory(prefix="yxanul-") as folder, stop.receiving():
+    with (
+        outliving_terminal(),
+        tempfile.TemporaryDirectory(prefix="yxanul-") as folder,
+        stop.receiving(),
+    ):
         while True:
             ending = _start_once(command, Path(folder) / "run", stop=stop)
             if stop.asked:
@@ -78,10 +83,9 @@ class _Stop:
 
     @contextmanager
     def receiving(self) -> Iterator[None]:
-        """Take SIGINT and SIGTERM inside the block; a dropped ssh is ignored."""
-        numbers = {signal.SIGINT: self._receive, signal.SIGTERM: self._receive}
-        before = {number: signal.signal(number, receiver) for number, receiver in numbers.items()}
-        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        """Take SIGINT and SIGTERM inside the block."""
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self._receive) for number in numbers}
         try:
             yield
         finally:

@@ -68,7 +68,7 @@ def prepare_corpus(config: RunConfig, folder: RunFolder, *, machine: Machine) ->
         root = folder.data
         if machine.processes.is_main:
             prepare(config.stages, root, progress=machine.heard)
-        machine.processes.barrier()
+        machine.processes.await_main("the data is prepared")
         manifest = load_manifest(root)
     require_stages(manifest, [stage.name for stage in config.stages])
     if machine.processes.is_main:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from yxanul.errors import CorruptDataError, InfrastructureError, UsageError, YxanulError
 from yxanul.parallel.processes import Processes
@@ -69,6 +70,19 @@ def naming_exhaustion() -> Iterator[None]:
         raise _exhausted(error) from error
 
 
+@contextmanager
+def naming_failed_hardware() -> Iterator[None]:
+    """Turn what a card or the exchange between cards fails with into an `InfrastructureError`."""
+    try:
+        yield
+    except (torch.AcceleratorError, dist.DistBackendError) as error:
+        raise InfrastructureError(
+            f"a card failed, or the exchange between cards ({_first_line(error)}); the last "
+            "checkpoint is whole. dmesg and nvidia-smi -q tell more; where it comes again: "
+            "another machine"
+        ) from error
+
+
 def is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
     """Tell whether memory was not there, on the machine or on a card.
 
@@ -80,12 +94,16 @@ def is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
 
 
 def _exhausted(error: BaseException) -> InfrastructureError:
-    told = str(error).split("\n", maxsplit=1)[0][:200] or "the machine gives no more"
+    told = _first_line(error) or "the machine gives no more"
     return InfrastructureError(
         f"out of memory ({told}); the last checkpoint is whole. Where it comes again: a smaller "
         "compute.micro_batch_tokens or compute.loss_chunk_tokens, compute.gradient_checkpointing, "
         "or fewer other programs on this machine"
     )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).split("\n", maxsplit=1)[0][:200]
 
 
 def _last_checkpoint(folder: RunFolder) -> str | None:

@@ -22,8 +22,14 @@ from yxanul.runfolder.verdicts import read_verdicts
 from yxanul.train.machine import Machine
 from yxanul.train.probes import probe_card, with_compute
 
+# What fits a machine's memory goes with what it can do.
+_FITTED = frozenset(
+    {"micro_batch_tokens", "loss_chunk_tokens", "gradient_checkpointing", "checkpointed_share"}
+)
 # Settings that may differ on resume, because they change no weight and no verdict that was given.
 _MAY_CHANGE = (
+    # But for rounding: whoever goes on with less memory must be able to take less of it.
+    *(f"compute.{name}" for name in sorted(_FITTED)),
     "budget.",
     "checkpoint.",
     "watch.",
@@ -45,10 +51,6 @@ _FROZEN = (
     "micro_batch_tokens",
     "fp8",
     "checkpointed_share",
-)
-# What fits a machine's memory goes with what it can do.
-_FITTED = frozenset(
-    {"micro_batch_tokens", "loss_chunk_tokens", "gradient_checkpointing", "checkpointed_share"}
 )
 # What `auto` looks like, so that a resume takes the choice that the run was begun with.
 _OPEN = ("auto", None)

@@ -35,7 +35,7 @@ from yxanul.runfolder.supervised import tell_supervisor
 from yxanul.runfolder.verdicts import CLOSING, read_checks, read_verdicts
 from yxanul.train.agreement import refuse_disagreement
 from yxanul.train.corpus import Corpus, prepare_corpus
-from yxanul.train.ending import naming_exhaustion, owned
+from yxanul.train.ending import naming_exhaustion, naming_failed_hardware, owned
 from yxanul.train.frozen import freeze_config, replan_epochs
 from yxanul.train.links import measure_links
 from yxanul.train.loop import TrainingLoop
@@ -78,6 +78,7 @@ def start_run(request: RunRequest) -> RunOutcome:
                     stop_on_signals() as stop,
                     owned(folder, processes) as record,
                     # Before it is recorded how the run ended.
+                    naming_failed_hardware(),
                     naming_lost_ranks(processes),
                     naming_exhaustion(),
                     naming_recompiles(),

@@ -185,6 +185,8 @@ class Session:
         if not self.agreed(self.engine.processes.is_main and is_missing):
             self._saved()
             return
+        if self.config.optimization.watch.weights_every_steps is not None:
+            self.compare_weights(position.step)  # or a changed bit would be what a run goes on from
         # Every rank has a part of the moments.
         moments = self.engine.optimizers.state_tensors()
         if self.engine.processes.is_main:

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -28,14 +28,10 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Turn SIGINT and SIGTERM into a request inside the block; a dropped ssh is ignored."""
+    """Turn SIGINT and SIGTERM into a request inside the block."""
     request = StopRequest()
-    receivers: dict[int, Callable[[int, FrameType | None], None] | signal.Handlers] = {
-        signal.SIGINT: request._receive,
-        signal.SIGTERM: request._receive,
-        signal.SIGHUP: signal.SIG_IGN,
-    }
-    before = {number: signal.signal(number, receiver) for number, receiver in receivers.items()}
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, request._receive) for number in numbers}
     try:
         yield request
     finally:
