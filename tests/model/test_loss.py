@@ -167,10 +167,11 @@ def test_no_tensor_grows_with_tokens_times_vocabulary():
     targets = torch.randint(0, vocab, (tokens,))
     with LargestOutput() as ours:
         chunked_cross_entropy(hidden, weight, targets=targets, chunk_tokens=chunk).backward()
-    assert ours.numbers == chunk * vocab
+    padded = 4096  # up to a multiple of 128
+    assert ours.numbers == chunk * padded
     with LargestOutput() as nats:
         token_nats(hidden, weight, targets=targets, chunk_tokens=chunk)
-    assert nats.numbers == chunk * vocab
+    assert nats.numbers == chunk * padded
     with LargestOutput() as theirs:  # the measure itself would notice
         F.cross_entropy(hidden @ weight.T, targets).backward()
     assert theirs.numbers == tokens * vocab

@@ -17,8 +17,9 @@ from yxanul.config.tokens import IGNORED
 
 # Rows of logits that a CPU works on at once: 26 MB in bf16 stay in its last cache between passes.
 _CPU_ROWS = 256
-# Rows of the head are a multiple of this on a card: 50,257 columns fit none of its fast products.
-_CUDA_ROWS = 128
+# Rows of the head are a multiple of this: 50,257 columns fit none of a card's fast products, and
+# rows of logits of that many numbers begin where a CPU's products in fp32 write a third slower.
+_HEAD_ROWS = 128
 
 
 def chunked_cross_entropy(
@@ -79,11 +80,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 keep = (wanted != IGNORED).unsqueeze(1)
                 torch.mm(logits, head, out=grad_hidden[span])
                 grad_hidden[span].mul_(keep)
-                # Detached: autograd could not add the embedding's gradient to a view in place.
-                part = (logits.T @ (rows * keep))[:vocab].detach()
-                # Not added to zeros: the weight's gradient is the largest tensor of a step.
-                grad_weight = part.float() if grad_weight is None else grad_weight.add_(part)
-                del part  # or it would be held until the next chunk's is there
+                grad_weight = _with_part(grad_weight, logits[:, :vocab].T, rows * keep)
         # Not save_for_backward: the backward pass scales them where they lie, so it has them once.
         ctx.gradients = grad_hidden, grad_weight
         return total
@@ -102,12 +99,22 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return scaled, grad_weight.mul_(grad_total), None, None
 
 
+def _with_part(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
+    """Return total (rows, hidden), fp32, plus left (rows, tokens) times right (tokens, hidden).
+
+    Without a total it is the product, and not added to zeros: the gradient of the head is the
+    largest tensor of a step.
+    """
+    if total is None:
+        return (left @ right).float()
+    if right.dtype == torch.float32:
+        return total.addmm_(left, right)  # nothing of its size is held beside it
+    return total.add_(left @ right)
+
+
 def _head(weight: Tensor, *, dtype: torch.dtype) -> Tensor:
-    """Return the weight (vocab, hidden) in `dtype`, on a card with rows of zeros added."""
-    head = weight.to(dtype)
-    if weight.device.type == "cpu":
-        return head
-    return F.pad(head, (0, 0, 0, -weight.size(0) % _CUDA_ROWS))
+    """Return the weight (vocab, hidden) in `dtype`, with rows of zeros added."""
+    return F.pad(weight.to(dtype), (0, 0, 0, -weight.size(0) % _HEAD_ROWS))
 
 
 def _target_nats(

@@ -170,16 +170,15 @@ class _Instants:
         size, head = _size(compute), parameter_count(model).embedding
         kept = tokens * self._kept(model.num_hidden_layers)
         chunk = min(compute.loss_chunk_tokens or ASSUMED_LOSS_CHUNK, tokens)
-        chunks = -(-tokens // chunk)
-        # The head's gradient in fp32, and a chunk's part of it in the type of the products.
-        gradients = head * (FP32_BYTES + (size if chunks > 1 or size != FP32_BYTES else 0))
+        # The head's gradient in fp32; a chunk's part of it where products have another type.
+        gradients = head * (FP32_BYTES + (0 if size == FP32_BYTES else size))
         return self._held(
             blocks=model.num_hidden_layers,
             done=0,
             head_gradients=gradients,
             # With the gradient of the hidden states.
             activations=kept + size * (chunk * model.vocab_size + tokens * model.hidden_size),
-            copies=0 if size == FP32_BYTES else size * head,
+            copies=size * head,  # with rows of zeros added
         )
 
     def layers(self) -> Iterator[Memory]:
