@@ -14,19 +14,14 @@ os.environ.setdefault(
     "TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/yxanul-tests-inductor-{os.getuid()}"
 )
 
-import functools
-
 import pytest
 import torch
 from hypothesis import settings
 
+from tests.products import time_products_once
 from yxanul.cli.main import main
-from yxanul.hardware import doctor, peak
 
-# A run times this machine's matrix products when it starts. Once is enough for the runs of one
-# process; it is a tenth of what a small one takes.
-peak.gemm_flops = doctor.gemm_flops = functools.cache(peak.gemm_flops)
-
+time_products_once()
 settings.register_profile("yxanul", derandomize=True, deadline=None, database=None, max_examples=50)
 settings.load_profile("yxanul")
 

@@ -1,8 +1,9 @@
 """Processes of the program that begin with its imports done: forks of one that has nothing else.
 
 What a test starts so is a process like any other: its own memory, signals, streams and end, by
-SIGKILL too. Only the two seconds that every start spends on `import torch` are spent once for a
-whole pytest process. No thread has been started where it forks, and no number drawn.
+SIGKILL too. Only the two seconds that every start spends on `import torch`, and two in which it
+times products, are spent once for a whole pytest process. No thread has been started where it
+forks, and no number drawn.
 """
 
 import contextlib
@@ -202,6 +203,8 @@ def _become(request: dict[str, Any], streams: Sequence[int]) -> list[str]:
 
 if __name__ == "__main__":
     import yxanul.train.run  # noqa: F401  (what a start spends its time on)
+    from tests.products import time_products_now
     from yxanul.cli.main import main
 
+    time_products_now()
     main(_serve(socket.socket(fileno=int(sys.argv[1]))))
