@@ -1,10 +1,11 @@
 """How fast is an update on a CPU, beside other ways of training the same shape and batch?
 
-    python -m benchmarks.step [--rounds 3] [--threads 2] [--out FOLDER]
+    python -m benchmarks.step [--rounds 3] [--threads 2] [--precision bf16] [--out FOLDER]
 
-Every way is timed once a round, in turn, all in one process with freed memory kept; the rate of
-bf16 matrix products is taken between them, so that a busy machine shows. Prints Markdown, medians
-of the rounds; --out keeps it as results of that day.
+All ways train in what a run would take on this CPU: bf16 where its products are fast there, else
+fp32. Every way is timed once a round, in turn, all in one process with freed memory kept; the rate
+of matrix products in that precision is taken between them, so that a busy machine shows. Prints
+Markdown, medians of the rounds; --out keeps it as results of that day.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from benchmarks.steps.trainer import trainer  # noqa: E402
 from yxanul.bench.updates import time_updates  # noqa: E402
 from yxanul.bench.workload import StepRun, Workload, shape  # noqa: E402
 from yxanul.config.schema import ComputeConfig, OptimizationConfig, OptimizerConfig  # noqa: E402
+from yxanul.hardware.choices import DTYPES, precision_by_rule  # noqa: E402
 from yxanul.hardware.compiler import compile_obstacle  # noqa: E402
 from yxanul.hardware.device import device_name  # noqa: E402
 from yxanul.hardware.memory import keep_freed_memory  # noqa: E402
@@ -48,7 +50,7 @@ class Tally:
 
     tokens_per_s: list[float] = field(default_factory=list)
     share: list[float] = field(default_factory=list)
-    """FLOP/s of its own work, PaLM convention, over the rate of bf16 products of the round."""
+    """FLOP/s of its own work, PaLM convention, over the rate of products of the round."""
     to_ours: list[float] = field(default_factory=list)
     """Our tokens/s over its own, in the same round."""
 
@@ -59,23 +61,25 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=8, help="updates that count, a round")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precision", choices=tuple(DTYPES), default=precision_by_rule(CPU))
     parser.add_argument("--out", type=Path, help="folder for results")
     asked = parser.parse_args()
     warnings.filterwarnings("ignore")  # what transformers has to say of its own settings
     torch.set_num_threads(asked.threads)
     kept = keep_freed_memory()
-    loads = workloads(asked.steps)
+    dtype = DTYPES[asked.precision]
+    loads = workloads(asked.steps, dtype=dtype)
     head = (
         f"# {device_name(CPU)}, {datetime.date.today().isoformat()}\n\n"
         f"torch {torch.__version__}, {asked.threads} threads, freed memory kept: {kept}; "
-        f"`python -m benchmarks.step --rounds {asked.rounds} --steps {asked.steps}`; updates of "
-        "2,048 random tokens, medians of the rounds."
+        f"`python -m benchmarks.step --rounds {asked.rounds} --steps {asked.steps}`; "
+        f"{asked.precision}, updates of 2,048 random tokens, medians of the rounds."
     )
     print(head, flush=True)
     sections, lines = [], [head]
     for title, load in loads.items():
-        tallies, rates = measure(load, all_ways(), rounds=asked.rounds)
-        table = "\n".join(_table(title, load, tallies, rates))
+        tallies, rates = measure(load, all_ways(dtype), rounds=asked.rounds)
+        table = "\n".join(_table(title, load, tallies=tallies, rates=rates))
         print(table, flush=True)
         lines.append(table)
         ways = {name: vars(tally) for name, tally in tallies.items()}
@@ -87,18 +91,22 @@ def main() -> None:
         base.with_suffix(".json").write_text(json.dumps(sections, indent=1) + "\n", "utf-8")
 
 
-def workloads(steps: int) -> dict[str, Workload]:
+def workloads(steps: int, *, dtype: torch.dtype) -> dict[str, Workload]:
     """Return what is trained, by title: updates of 2,048 tokens, at once."""
-    nano, bf16 = shape("nano"), torch.bfloat16
+    nano = shape("nano")
     deep = nano.model_copy(update={"num_hidden_layers": 12})
     return {
-        "nano, 8 x 256, seq 256": Workload(nano, 256, 8, 8, CPU, bf16, steps, warmup=2),
-        "12 x 256, seq 512": Workload(deep, 512, 4, 4, CPU, bf16, steps, warmup=2),
+        "nano, 8 x 256, seq 256": Workload(nano, 256, 8, 8, CPU, dtype, steps, warmup=2),
+        "12 x 256, seq 512": Workload(deep, 512, 4, 4, CPU, dtype, steps, warmup=2),
     }
 
 
-def all_ways() -> dict[str, Way]:
-    """Return the contestants by name; ours, in its default settings on a CPU, comes first."""
+def all_ways(dtype: torch.dtype) -> dict[str, Way]:
+    """Return the contestants by name; ours, in its default settings on a CPU, comes first.
+
+    nanoGPT's way trains in fp32 on a CPU whatever `dtype` is (its autocast is a card's), and ours
+    does so beside it.
+    """
 
     def our_way(optimizer: str = "adamw", **compute: Any) -> Way:
         wish = OptimizationConfig(
@@ -113,9 +121,10 @@ def all_ways() -> dict[str, Way]:
     else:
         print(f"not compiled: {obstacle}", file=sys.stderr)
     found["ours, Muon"] = our_way("muon")
-    found["ours, fp32"] = lambda load: our_way()(replace(load, dtype=torch.float32))
-    found["Hugging Face Trainer, bf16"] = trainer
-    found["nanochat, bf16"] = nanochat
+    if dtype != torch.float32:
+        found["ours, fp32"] = lambda load: our_way()(replace(load, dtype=torch.float32))
+    found["Hugging Face Trainer"] = trainer
+    found["nanochat"] = nanochat
     found["nanoGPT, fp32"] = nanogpt
     return found
 
@@ -123,17 +132,17 @@ def all_ways() -> dict[str, Way]:
 def measure(
     load: Workload, contestants: dict[str, Way], *, rounds: int
 ) -> tuple[dict[str, Tally], list[float]]:
-    """Time every way in turn, `rounds` times; return what each reached, and bf16 products' FLOP/s.
+    """Time every way in turn, `rounds` times; return what each reached, and products' FLOP/s.
 
     `contestants` hold one named ours.
     """
     tallies = {name: Tally() for name in contestants}
     rates: list[float] = []
     for _ in range(rounds):
-        runs, around = {}, [gemm_flops(torch.bfloat16)]
+        runs, around = {}, [gemm_flops(load.dtype)]
         for name, way in contestants.items():
             runs[name] = way(load)
-            around.append(gemm_flops(torch.bfloat16))
+            around.append(gemm_flops(load.dtype))
         rate = statistics.median(around)
         rates.append(rate)
         for name, run in runs.items():
@@ -144,15 +153,17 @@ def measure(
     return tallies, rates
 
 
-def _table(title: str, load: Workload, tallies: dict[str, Tally], rates: list[float]) -> list[str]:
+def _table(
+    title: str, load: Workload, *, tallies: dict[str, Tally], rates: list[float]
+) -> list[str]:
     causal = flops_per_token(load.model, load.seq_len, convention="causal")
     palm = flops_per_token(load.model, load.seq_len)
     told = ", ".join(f"{rate / 1e9:,.0f}" for rate in rates)
     return [
         f"\n## {title}\n",
-        f"bf16 products: {told} GFLOP/s. The causal count of our work is {causal / palm:.0%} of "
+        f"Products: {told} GFLOP/s. The causal count of our work is {causal / palm:.0%} of "
         "the PaLM one.\n",
-        "| way | tokens/s | share of bf16 products, PaLM | ours is so many times as fast |",
+        "| way | tokens/s | share of the products' rate, PaLM | ours is so many times as fast |",
         "|---|---|---|---|",
         *(
             f"| {name} | {statistics.median(tally.tokens_per_s):,.0f} | "
