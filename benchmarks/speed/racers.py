@@ -22,6 +22,7 @@ from benchmarks.steps.peer import accumulate
 from yxanul.bench.workload import Batch, Workload
 from yxanul.config.schema import RunConfig
 from yxanul.curriculum.stages import seq_len_at
+from yxanul.hardware.choices import DTYPES, precision_by_rule
 from yxanul.optim.optimizers import LearningRates
 from yxanul.optim.schedule import learning_rate_factor
 from yxanul.parallel.processes import ALONE
@@ -63,12 +64,13 @@ class Ours:
 
 
 class NanoChat:
-    """nanochat's model and optimizers in bf16."""
+    """nanochat's model and optimizers, in bf16 where this CPU is fast at it, as ours is."""
 
     def __init__(self, config: RunConfig, seed: int) -> None:
         torch.manual_seed(seed)
-        self._load = _workload(config, torch.bfloat16)
-        self._model = Chat(config.model, LONGEST_ROW, dtype=torch.bfloat16)
+        dtype = DTYPES[precision_by_rule(CPU)]
+        self._load = _workload(config, dtype)
+        self._model = Chat(config.model, LONGEST_ROW, dtype=dtype)
         self._optimizers = nanochat_optimizers(self._model, self._load, compiled=False)
         groups = chain.from_iterable(one.param_groups for one in self._optimizers)
         self._peaks = [(group, group["lr"]) for group in groups]
