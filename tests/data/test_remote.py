@@ -6,7 +6,14 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from tests.data.memory import prepare_texts, sentences, stage
+from tests.data.memory import (
+    MemorySource,
+    plan,
+    prepare_plans,
+    prepare_texts,
+    sentences,
+    stage,
+)
 from tests.train.world import World
 from yxanul.data.manifest import load_manifest
 from yxanul.data.prepare import prepare
@@ -157,6 +164,24 @@ def test_other_data_is_not_mixed_in_on_either_side(
     next(prepared.rglob("*.bin")).write_bytes(b"xx")
     with pytest.raises(CorruptShardError):
         upload(prepared, ADDRESS, say=hush)
+
+
+def test_a_copy_that_would_lose_a_stage_is_refused_on_either_side(
+    storage: fsspec.AbstractFileSystem, tmp_path: Path
+) -> None:
+    one = plan(MemorySource("stones", sentences(120)), stage="one")
+    two = plan(MemorySource("trees", sentences(80, about="tree")), stage="two")
+    prepare_plans(tmp_path / "one", plans=[one])
+    prepare_plans(tmp_path / "both", plans=[one, two])
+    upload(tmp_path / "one", ADDRESS, say=hush)
+    before = files_of(tmp_path / "both")
+    with pytest.raises(UsageError, match="both holds two, trees, which memory"):
+        download(ADDRESS, tmp_path / "both", say=hush)
+    assert files_of(tmp_path / "both") == before
+    upload(tmp_path / "both", ADDRESS, say=hush)
+    with pytest.raises(UsageError, match=f"{ADDRESS} holds two, trees, which .* unreachable"):
+        upload(tmp_path / "one", ADDRESS, say=hush)
+    assert list(download(ADDRESS, tmp_path / "one", say=hush).stages) == ["one", "two"]
 
 
 def test_a_manifest_that_names_files_outside_is_refused(

@@ -44,7 +44,7 @@ def upload(root: Path, address: str, *, say: Say) -> None:
     """Copy the prepared folder `root` to an address, after every byte of it was verified.
 
     Files that lie there byte for byte are left; the manifest is written last. Raises `UsageError`
-    if other data lies there or the storage refuses, `InfrastructureError` if it fails.
+    if other or more data lies there or the storage refuses, `InfrastructureError` if it fails.
     """
     manifest = load_manifest(root)
     verify(manifest, root)
@@ -54,6 +54,8 @@ def upload(root: Path, address: str, *, say: Say) -> None:
         if place.exists(MANIFEST_NAME):
             theirs = parse_manifest(_read_manifest(place, address), address)
             _refuse_other(manifest, theirs, address=address)
+            # Their manifest is replaced, and what ours does not name would be out of reach.
+            _refuse_loss(theirs, manifest, places=(address, str(root)))
         files = list(manifest.files())
         for number, file in enumerate(files, start=1):
             # Of an upload that was interrupted, or of other data: only its bytes can tell.
@@ -72,8 +74,8 @@ def download(address: str, out: Path, *, say: Say) -> Manifest:
     """Copy the prepared folder at an address to `out`, and compare every byte with its manifest.
 
     Files that are in `out` already, as the manifest says, are left. Raises `UsageError` if there is
-    none or `out` holds other data, `CorruptShardError` for a file that is not as recorded, and
-    `DiskError`.
+    none or `out` holds other or more data, `CorruptShardError` for a file that is not as recorded,
+    and `DiskError`.
     """
     with reaching(address):
         place = Place(address)
@@ -82,7 +84,9 @@ def download(address: str, out: Path, *, say: Say) -> Manifest:
         content = _read_manifest(place, address)
         manifest = parse_manifest(content, f"{address}/{MANIFEST_NAME}")
         if (out / MANIFEST_NAME).is_file():
-            _refuse_other(load_manifest(out), manifest, address=address)
+            held = load_manifest(out)
+            _refuse_other(held, manifest, address=address)
+            _refuse_loss(held, manifest, places=(str(out), address))
         missing = [file for file in manifest.files() if not _is_here(file, out)]
         _check_room(missing, out)
         for number, file in enumerate(missing, start=1):
@@ -107,6 +111,20 @@ def _refuse_other(ours: Manifest, theirs: Manifest, *, address: str) -> None:
             raise UsageError(
                 f"{address} holds another {name} than this folder; choose another address or folder"
             )
+
+
+def _refuse_loss(held: Manifest, new: Manifest, *, places: tuple[str, str]) -> None:
+    """Refuse to put `new` where `held` lies, unless it has all its stages and sources.
+
+    `places` are where the two lie.
+    """
+    lost = [name for name in held.stages if name not in new.stages]
+    lost += [name for name in held.sources if name not in new.sources and name not in lost]
+    if lost:
+        raise UsageError(
+            f"{places[0]} holds {', '.join(lost)}, which {places[1]} does not, and a copy would "
+            "make that unreachable; choose another address or folder, or prepare all stages in one"
+        )
 
 
 def _is_here(file: ShardFile | IndexFile, out: Path) -> bool:
