@@ -1,5 +1,6 @@
 """What people put into folders: damaged, huge, looping, unreadable. An error or a counted skip."""
 
+import gzip
 import json
 import os
 from collections.abc import Callable
@@ -25,6 +26,60 @@ def test_an_empty_file_is_counted(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_bytes(b"")
     (tmp_path / "c.txt").write_text("text")
     assert texts_in(tmp_path) == (["text"], {"empty": 1})
+
+
+def test_a_text_that_is_null_is_empty_and_one_that_is_missing_says_what_to_do(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text": null}\n')
+    assert texts_in(tmp_path) == (["one"], {"empty": 1})
+    (tmp_path / "a.jsonl").write_text('{"content": "one"}\n')
+    with pytest.raises(UsageError, match=r"it has content\).*rename the column .* to 'text'"):
+        texts_in(tmp_path)
+
+
+def test_packed_files_are_read_as_what_they_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = sentences(4)
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in rows[:2])
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    (tmp_path / "b.txt.gz").write_bytes(gzip.compress(rows[2].encode()))
+    (tmp_path / "c.MD.GZ").write_bytes(gzip.compress(rows[3].encode()))
+    assert texts_in(tmp_path) == (rows, {})
+    monkeypatch.setattr(folder_source, "LARGEST_BYTES", 100)
+    (tmp_path / "d.txt.gz").write_bytes(gzip.compress(b"x" * 101))
+    assert texts_in(tmp_path)[1]["too_large"] >= 1
+    (tmp_path / "b.txt.gz").write_bytes(gzip.compress(rows[2].encode())[:-9])
+    with pytest.raises(CorruptDataError, match=r"b\.txt\.gz cannot be unpacked as gzip"):
+        texts_in(tmp_path)
+
+
+def test_data_that_cannot_be_read_is_refused_by_name_and_number(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n')
+    for name in ("b.jsonl.zst", "below/c.jsonl.zst", "d.csv", "e.tar.gz", "picture.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(UsageError, match=r"\(1 of \.csv, 1 of \.tar\.gz, 2 of \.zst\)"):
+        texts_in(tmp_path)
+    for name in ("b.jsonl.zst", "below/c.jsonl.zst", "d.csv", "e.tar.gz"):
+        (tmp_path / name).unlink()
+    assert texts_in(tmp_path) == (["one"], {})
+
+
+def test_what_describes_a_data_set_is_no_text_of_it(tmp_path: Path) -> None:
+    names = ("README.md", "LICENSE", "LICENSE-MIT.txt", "dataset_infos.json", ".gitattributes")
+    for name in names:
+        (tmp_path / name).write_text("about the data")
+    assert texts_in(tmp_path) == (["about the data"] * 2, {}), "they are all there is"
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.jsonl").write_text('{"text": "one"}\n')
+    (tmp_path / "readmes.txt").write_text("two")
+    assert texts_in(tmp_path) == (["one", "two"], {"readme": 2})
+    # A clone whose data are packed is refused, and not taken for its README.
+    (tmp_path / "data" / "a.jsonl").rename(tmp_path / "data" / "a.json")
+    with pytest.raises(UsageError, match=r"1 of \.json"):
+        texts_in(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -90,10 +145,10 @@ def test_a_file_that_may_not_be_read_is_an_error(
     (tmp_path / "a.txt").write_text("text")
     source = open_folder(tmp_path, name="mine", domain="text")
 
-    def refuse(path: Path) -> bytes:
+    def refuse(path: Path, mode: str) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(CorruptDataError, match="give this user the right to read it"):
         list(source.documents())
 

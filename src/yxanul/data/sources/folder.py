@@ -1,4 +1,4 @@
-"""Documents from a folder of the user's own: JSON lines, Parquet, plain text.
+"""Documents from a folder of the user's own: JSON lines, plain text (also gzip), Parquet.
 
 The one idea: files are read in the order of their names, so a place is (file, row) and means the
 same document at every start. A line that cannot be read is an error that names file and line: what
@@ -7,44 +7,24 @@ to do with it is the user's choice. A text too large to hold in memory is counte
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from yxanul.data.bookmark import Mark
 from yxanul.data.document import Document
 from yxanul.data.lines import parse_line
+from yxanul.data.sources.found import GZIP, ending_of, find_files
 from yxanul.data.strict import Fields
 from yxanul.errors import CorruptDataError, MissingExtraError, UsageError
 
-TEXT_ENDINGS = (".txt", ".md")
-ENDINGS = (".jsonl", ".parquet", *TEXT_ENDINGS)
 LARGEST_BYTES = 64 << 20
 """A line or a text file of more is no document; it takes about ten times as much memory."""
 _MARK = ("file", "row", "dropped")
-
-
-def folder_files(path: Path) -> list[Path]:
-    """Return the readable files at or below `path`, sorted by name.
-
-    Raises UsageError when the path does not exist or holds none. Names that start with a dot are
-    skipped, and links to folders are not followed.
-    """
-    if not path.exists():
-        raise UsageError(f"The data folder {path} does not exist: give --data an existing folder.")
-    if path.is_file():
-        found = [path] if path.suffix.lower() in ENDINGS else []
-    else:
-        below = ((file.relative_to(path), file) for file in path.rglob("*"))
-        named = sorted((name.as_posix(), file) for name, file in below if not _hidden(name))
-        found = [file for _, file in named if file.is_file() and file.suffix.lower() in ENDINGS]
-    if not found:
-        raise UsageError(
-            f"There is no file to read in {path}: --data takes a folder with files that end in "
-            f"{', '.join(ENDINGS)}."
-        )
-    return found
 
 
 def folder_version(path: Path) -> str:
@@ -53,7 +33,7 @@ def folder_version(path: Path) -> str:
     Raises CorruptDataError for a file that cannot be read.
     """
     digest, size = hashlib.sha256(), 0
-    files = folder_files(path)
+    files = find_files(path).files
     for file in files:
         name = file.relative_to(path).as_posix() if path.is_dir() else file.name
         try:
@@ -101,9 +81,12 @@ class FolderReader:
         """Read from the beginning.
 
         Raises CorruptDataError for bytes that cannot be read, UsageError for a missing column.
-        Dropped: empty texts (`empty`), and those of over 64 MiB (`too_large`).
+        Dropped: empty texts (`empty`), those of over 64 MiB (`too_large`), and files that describe
+        the data beside them (`readme`).
         """
         self._dropped.clear()
+        if papers := find_files(self._path).papers:
+            self._dropped["readme"] = papers
         return self._read(_Place())
 
     def mark(self) -> Mark:
@@ -120,7 +103,7 @@ class FolderReader:
 
     def _read(self, place: _Place) -> Iterator[Document]:
         self._place = place
-        files = folder_files(self._path)
+        files = find_files(self._path).files
         while place.file < len(files):
             file, begin = files[place.file], place.row
             name = self._id(file)
@@ -143,7 +126,12 @@ class FolderReader:
             ".parquet": _read_parquet,
         }
         try:
-            yield from readers.get(file.suffix.lower(), _read_text)(file, self._column)
+            ending = ending_of(file).removesuffix(GZIP)
+            yield from readers.get(ending, _read_text)(file, self._column)
+        except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+            raise CorruptDataError(
+                f"{file} cannot be unpacked as gzip ({error}): replace or remove the file."
+            ) from error
         except OSError as error:
             raise unreadable(file, error) from error
 
@@ -153,7 +141,7 @@ class FolderReader:
 
 
 def _read_json_lines(path: Path, column: str) -> Iterator[tuple[int, str | None]]:
-    with path.open("rb") as file:
+    with _open(path) as file:
         number = 0
         while line := file.readline(LARGEST_BYTES + 1):
             number += 1
@@ -165,12 +153,13 @@ def _read_json_lines(path: Path, column: str) -> Iterator[tuple[int, str | None]
             if not line.strip():
                 continue
             row = parse_line(line, f"{path}, line {number}")
-            if not isinstance(row, dict) or not isinstance(row.get(column), str):
+            if not isinstance(row, dict) or not isinstance(row.get(column, 0), str | None):
                 raise UsageError(
                     f"{path}, line {number} has no text in column {column!r}"
-                    f"{_columns(row)}: every line must be an object with the text in that column."
+                    f"{_columns(row)}: every line must be an object with the text, or null, there; "
+                    f"rename the column that holds the text to {column!r}."
                 )
-            yield number, row[column]
+            yield number, row[column] or ""
 
 
 def _read_parquet(path: Path, column: str) -> Iterator[tuple[int, str | None]]:
@@ -187,8 +176,8 @@ def _read_parquet(path: Path, column: str) -> Iterator[tuple[int, str | None]]:
             names = file.schema_arrow.names
             if column not in names:
                 raise UsageError(
-                    f"{path} has no column {column!r}, only {', '.join(names)}: name the column "
-                    f"with the text."
+                    f"{path} has no column {column!r}, only {', '.join(names)}: rename the column "
+                    f"that holds the text to {column!r}."
                 )
             batches = file.iter_batches(batch_size=64, columns=[column])
             values = (value for batch in batches for value in batch.column(0).to_pylist())
@@ -209,11 +198,18 @@ def _cell(value: object, place: str) -> str | None:
     return value if len(value) <= LARGEST_BYTES else None
 
 
+def _open(path: Path) -> BinaryIO:
+    if ending_of(path).endswith(GZIP):
+        return cast("BinaryIO", gzip.open(path, "rb"))
+    return path.open("rb")
+
+
 def _read_text(path: Path, column: str) -> Iterator[tuple[int, str | None]]:
-    if path.stat().st_size > LARGEST_BYTES:
+    with _open(path) as file:
+        raw = file.read(LARGEST_BYTES + 1)
+    if len(raw) > LARGEST_BYTES:
         yield 0, None
         return
-    raw = path.read_bytes()
     try:
         yield 0, raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -225,7 +221,3 @@ def _read_text(path: Path, column: str) -> Iterator[tuple[int, str | None]]:
 
 def _columns(row: object) -> str:
     return f" (it has {', '.join(map(str, row))})" if isinstance(row, dict) and row else ""
-
-
-def _hidden(name: Path) -> bool:
-    return any(part.startswith(".") for part in name.parts)

@@ -1,0 +1,97 @@
+"""Which files of a user's folder are read, which are papers beside the data, and which stop it.
+
+The one idea: text that would be left out without a word is an error. A file that looks like data
+and cannot be read is refused by name; a README or LICENSE beside data files is no text to train on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from yxanul.errors import UsageError
+
+TEXT_ENDINGS = (".txt", ".md")
+ROW_ENDINGS = (".jsonl", ".parquet")
+GZIP = ".gz"
+_PLAIN = (*ROW_ENDINGS, *TEXT_ENDINGS)
+ENDINGS = (*_PLAIN, *(ending + GZIP for ending in _PLAIN if ending != ".parquet"))
+# What holds texts for other programs, packed or not; pictures and programs are no such thing.
+_UNREADABLE = re.compile(
+    r"\.(7z|arrow|avro|br|bz2|csv|db|docx|epub|feather|gz|json|jsonlines|lz4|ndjson|npy|npz|orc|pdf"
+    r"|pickle|pkl|rar|snappy|sqlite|tar|tgz|tsv|warc|xlsx|xml|xz|zip|zst)"
+)
+# What the hub and its library write beside a data set.
+_PAPER = re.compile(r"(readme|licen[sc]e|copying|notice|citation|changelog)([^a-z].*)?")
+_NO_DATA = ("dataset_infos.json", "dataset_dict.json", "dataset_info.json", "state.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The files to read, sorted by name, and the number of papers beside them."""
+
+    files: list[Path]
+    papers: int
+
+
+def find_files(path: Path) -> Found:
+    """Return the readable files at or below `path`, sorted by name.
+
+    Beside JSON lines or Parquet a README, a LICENSE and the like are no text. Raises UsageError
+    when the path does not exist or holds no file to read, and for files that look like data and
+    cannot be read. Names that start with a dot are skipped, and links to folders are not followed.
+    """
+    if not path.exists():
+        raise UsageError(f"The data folder {path} does not exist: give --data an existing folder.")
+    if path.is_file():
+        named = [(path.name, path)]
+    else:
+        below = ((file.relative_to(path), file) for file in path.rglob("*"))
+        named = sorted(
+            (name.as_posix(), file) for name, file in below if not _hidden(name) and file.is_file()
+        )
+    _refuse_unreadable(path, [file for _, file in named])
+    files = [file for _, file in named if ending_of(file)]
+    has_rows = any(ending_of(file).removesuffix(GZIP) in ROW_ENDINGS for file in files)
+    texts = [file for file in files if not (has_rows and _is_paper(file))]
+    if not texts:
+        raise UsageError(
+            f"There is no file to read in {path}: --data takes a folder with files that end in "
+            f"{', '.join(ENDINGS)}."
+        )
+    return Found(texts, len(files) - len(texts))
+
+
+def ending_of(file: Path) -> str:
+    """Return which of `ENDINGS` a file has, "" for another."""
+    name = file.name.lower()
+    return next((ending for ending in ENDINGS if name.endswith(ending)), "")
+
+
+def _refuse_unreadable(path: Path, files: Sequence[Path]) -> None:
+    others = Counter(
+        "".join(file.suffixes[-2:]).lower() if file.suffix.lower() == GZIP else file.suffix.lower()
+        for file in files
+        if not ending_of(file)
+        and _UNREADABLE.fullmatch(file.suffix.lower())
+        and file.name not in _NO_DATA
+    )
+    if others:
+        told = ", ".join(f"{count:,} of {ending}" for ending, count in sorted(others.items()))
+        raise UsageError(
+            f"{path} holds files that look like data and cannot be read ({told}), and they would "
+            f"be left out: unpack or convert them to one of {', '.join(ENDINGS)}, or move them "
+            "away."
+        )
+
+
+def _is_paper(file: Path) -> bool:
+    is_text = ending_of(file).removesuffix(GZIP) in TEXT_ENDINGS
+    return is_text and _PAPER.fullmatch(file.name.lower()) is not None
+
+
+def _hidden(name: Path) -> bool:
+    return any(part.startswith(".") for part in name.parts)
