@@ -114,9 +114,10 @@ def test_a_reading_goes_on_at_the_next_row_and_leaves_finished_files_alone(
         assert again >= 1
 
 
-def test_a_limit_of_documents_holds_across_a_mark(hub, reader) -> None:
+@pytest.mark.parametrize("stop_after", [130, 140])
+def test_a_limit_of_documents_holds_across_a_mark(hub, reader, stop_after: int) -> None:
     hub.break_with()
-    found = reader.read("some/parquet", stop_after=130, max_documents=140)
+    found = reader.read("some/parquet", stop_after=stop_after, max_documents=140)
     assert found["texts"] == WORDS[:140]
     assert not hub.asked("train-2")
 

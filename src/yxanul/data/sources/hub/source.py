@@ -119,6 +119,8 @@ class HubReader:
     def _read(self, place: _Place) -> Iterator[Document]:
         self._place = place
         limit = self._config.max_documents
+        if limit is not None and place.taken >= limit:
+            return  # begun again after its last document
         with patient_client(self._line):
             stream = RowStream(HubPart.of(self._config), self._revision, line=self._line)
             self._check_files(stream.files)
