@@ -109,6 +109,15 @@ def test_a_task_that_is_not_done_or_differs_is_refused(tmp_path: Path) -> None:
         joined(tmp_path / "parts", tmp_path / "out")
 
 
+def test_parts_of_two_runs_with_other_numbers_of_tasks_are_refused(tmp_path: Path) -> None:
+    treat(tmp_path / "parts", 3)
+    treat(tmp_path / "more", 5)
+    for file in (tmp_path / "more").glob("00002.*"):
+        file.replace(tmp_path / "parts" / file.name)
+    with pytest.raises(UsageError, match=r"the work of 3 tasks with that of 5 \(task 2\)"):
+        joined(tmp_path / "parts", tmp_path / "out")
+
+
 @pytest.mark.parametrize("name", ["texts.jsonl", "ids.bin", "signatures.bin"])
 def test_a_damaged_part_is_found_and_nothing_is_left(tmp_path: Path, name: str) -> None:
     treat(tmp_path / "parts", 2)

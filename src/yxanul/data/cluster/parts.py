@@ -163,14 +163,20 @@ def open_parts(place: str) -> Parts | None:
     if not filesystem.exists(f"{path}/{_name(0, _DONE)}"):
         return None
     first = _read_done(place, 0)
-    done = [first]
-    for rank in range(1, first.count("world_size")):
+    done, tasks = [first], first.count("world_size")
+    for rank in range(1, tasks):
         if not filesystem.exists(f"{path}/{_name(rank, _DONE)}"):
             raise UsageError(
-                f"{place} holds the first of {first.count('world_size'):,} tasks, but task {rank} "
+                f"{place} holds the first of {tasks:,} tasks, but task {rank} "
                 "is not done; run the tasks that are missing, with the same executor."
             )
         done.append(_read_done(place, rank))
+        if done[-1].count("world_size") != tasks:
+            raise UsageError(
+                f"{place} mixes the work of {tasks:,} tasks with that of "
+                f"{done[-1].count('world_size'):,} (task {rank}), so texts would be there twice or "
+                "not at all; empty it and run all tasks again."
+            )
     if any(one.table("made_with") != first.table("made_with") for one in done):
         raise UsageError(
             f"The tasks in {place} treated their texts differently; run all of them with the same "
