@@ -13,6 +13,7 @@ import fsspec
 import pytest
 
 from tests.data.memory import stage
+from yxanul.config.schema import SourceConfig
 from yxanul.config.treatment import TreatmentConfig
 from yxanul.data.cluster.parts import PartWriter, open_parts
 from yxanul.data.document import Document
@@ -21,9 +22,11 @@ from yxanul.data.manifest import Manifest
 from yxanul.data.prepare import prepare
 from yxanul.data.treatment import Recipe, Treater, Treatment
 from yxanul.data.verify import verify
-from yxanul.errors import CorruptDataError, CorruptShardError, UsageError
+from yxanul.errors import ConfigError, CorruptDataError, CorruptShardError, UsageError
 
 pytest.importorskip("datatrove", reason="needs the extra yxanul[data]")
+
+MINE = SourceConfig(name="mine", domain="d", weight=1.0)
 
 
 def recipe(**config: object) -> Recipe:
@@ -230,7 +233,7 @@ def test_the_executors_of_datatrove_write_the_parts(
     from yxanul.data.cluster.steps import TreatStep
 
     lines = write_lines(tmp_path / "lines", 60)
-    step = TreatStep(str(tmp_path / "parts"), recipe(near_duplicates=0.7), source="mine")
+    step = TreatStep(str(tmp_path / "parts"), recipe(near_duplicates=0.7), source=MINE)
     run([JsonlReader(str(lines)), step], tmp_path)
     manifest = joined(tmp_path / "parts", tmp_path / "out")
     verify(manifest, tmp_path / "out")
@@ -250,3 +253,35 @@ def test_parts_are_joined_from_an_address(tmp_path: Path) -> None:
         progress=lambda line: None,
     )
     assert shards(far) == shards(joined(tmp_path / "parts", tmp_path / "near"))
+
+
+def test_a_step_fills_the_template_and_hands_the_licence_on(tmp_path: Path) -> None:
+    from datatrove.data import Document as TroveDocument
+
+    from yxanul.data.cluster.steps import TreatStep
+
+    source = MINE.model_copy(
+        update={
+            "hub_id": "some/set",
+            "text_template": "{title}\n\n{text}",
+            "licence": "CC0-1.0",
+            "attribution": "us",
+        }
+    )
+    rows = [
+        TroveDocument(t, str(n), metadata={"title": f"T{n}"}) for n, t in enumerate(texts()[:60])
+    ]
+    rows.append(TroveDocument("without a title", "60", metadata={"title": None}))
+    step = TreatStep(str(tmp_path / "parts"), recipe(), source=source)
+    step.run(rows)
+    parts = open_parts(str(tmp_path / "parts"))
+    assert parts is not None
+    ((documents, _),) = parts.read()
+    assert documents[7].text.startswith("T7\n\nword")
+    record = joined(tmp_path / "parts", tmp_path / "out").sources["stage1_tests"]
+    assert (record.licence, record.attribution) == ("CC0-1.0", "us")
+    assert record.dropped == {"title is null": 1}
+    with pytest.raises(ConfigError, match="it has no column title, only text, id"):
+        step.run([TroveDocument("text", "0")])
+    with pytest.raises(UsageError, match="mine has max_documents 9, which tasks cannot hold"):
+        TreatStep("parts", recipe(), source=MINE.model_copy(update={"max_documents": 9}))

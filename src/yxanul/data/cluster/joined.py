@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from yxanul.data.cluster.parts import Parts
@@ -15,8 +15,21 @@ class JoinedSource:
 
     parts: Parts
     domain: str
-    licence: str | None = "unknown (a folder of the user's)"
-    attribution: str | None = None
+
+    @property
+    def licence(self) -> str:
+        """What the tasks' configuration says."""
+        return self.parts.provenance.licence or "unknown (texts that the tasks of a cluster read)"
+
+    @property
+    def attribution(self) -> str | None:
+        """What the tasks' configuration says."""
+        return self.parts.provenance.attribution
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """Rows that gave no text, by reason."""
+        return self.parts.left_out
 
     @property
     def version(self) -> str:

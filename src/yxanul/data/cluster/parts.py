@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
@@ -28,10 +29,18 @@ from yxanul.errors import CorruptDataError, UsageError
 
 _FILES = ("texts.jsonl", "ids.bin", "signatures.bin")
 _DONE = "done.json"
-_DONE_KEYS = ("world_size", "made_with", "sha256", "documents")
+_DONE_KEYS = ("world_size", "made_with", "provenance", "sha256", "documents", "left_out")
 _KEYS = ("id", "url", "split_key", "digest", "bytes", "tokens", "drop", "is_signed", "text")
 _TEXT_CHARACTERS = 300
 _BATCH = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Licence of a source's texts and whom to name; None = not stated."""
+
+    licence: str | None = None
+    attribution: str | None = None
 
 
 class PartWriter:
@@ -43,6 +52,8 @@ class PartWriter:
         self._files: dict[str, BinaryIO] = {}
         self._digests = {name: hashlib.sha256() for name in _FILES}
         self._documents = 0
+        self.left_out: Counter[str] = Counter()
+        """Rows that gave no text, by reason."""
 
     def __enter__(self) -> PartWriter:
         filesystem, path = fsspec.core.url_to_fs(self._place)
@@ -79,15 +90,19 @@ class PartWriter:
             self._write("signatures.bin", text.signature.astype("<u2").tobytes())
         self._documents += 1
 
-    def finish(self, recipe: Recipe, *, world_size: int) -> None:
-        """Close the files and say that they are whole."""
+    def finish(
+        self, recipe: Recipe, *, world_size: int, provenance: Provenance | None = None
+    ) -> None:
+        """Close the files and say that they are whole, and of what source."""
         for file in self._files.values():
             file.close()
         done = {
             "world_size": world_size,
             "made_with": recipe.as_json(),
+            "provenance": asdict(provenance or Provenance()),
             "sha256": {name: digest.hexdigest() for name, digest in self._digests.items()},
             "documents": self._documents,
+            "left_out": dict(self.left_out),
         }
         with fsspec.open(f"{self._place}/{_name(self._rank, _DONE)}", "wb").open() as file:
             file.write(json.dumps(done, sort_keys=True).encode())
@@ -105,6 +120,9 @@ class Parts:
     recipe: Recipe
     version: str
     sha256: tuple[dict[str, str], ...]
+    provenance: Provenance
+    left_out: dict[str, int]
+    """Rows that gave no text, by reason, of all tasks."""
 
     def read(self) -> Iterator[tuple[list[Document], list[Treated]]]:
         """Yield (documents, the texts as treated) in batches, in the order of the tasks.
@@ -177,19 +195,23 @@ def open_parts(place: str) -> Parts | None:
                 f"{done[-1].count('world_size'):,} (task {rank}), so texts would be there twice or "
                 "not at all; empty it and run all tasks again."
             )
-    if any(one.table("made_with") != first.table("made_with") for one in done):
-        raise UsageError(
-            f"The tasks in {place} treated their texts differently; run all of them with the same "
-            "settings and libraries."
-        )
+    for key in ("made_with", "provenance"):
+        if any(one.table(key) != first.table(key) for one in done):
+            raise UsageError(
+                f"The tasks in {place} treated their texts differently ({key}); run all of them "
+                "with the same settings and libraries."
+            )
     hashes = tuple(one.texts("sha256") for one in done)
     name = hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
     documents = sum(one.count("documents") for one in done)
+    said = Fields(first.table("provenance"), "provenance", keys=("licence", "attribution"))
     return Parts(
         place,
         _recipe(first),
         f"{len(done)} parts, {documents} documents, sha256 {name[:16]}",
         hashes,
+        Provenance(said.optional_text("licence"), said.optional_text("attribution")),
+        dict(sum((Counter(one.counts("left_out")) for one in done), Counter())),
     )
 
 

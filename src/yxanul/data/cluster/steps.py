@@ -8,6 +8,7 @@ the extra yxanul[data].
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -18,11 +19,14 @@ from datatrove.pipeline.base import PipelineStep
 from datatrove.utils.logging import logger
 
 from yxanul.config.load import load_config
+from yxanul.config.schema import SourceConfig
 from yxanul.data.benchmarks.find import find_benchmark
 from yxanul.data.benchmarks.items import Benchmark
-from yxanul.data.cluster.parts import PartWriter
+from yxanul.data.cluster.parts import PartWriter, Provenance
 from yxanul.data.document import Document
 from yxanul.data.prepare import source_recipe
+from yxanul.data.sources.catalog import HUB_LICENCE
+from yxanul.data.sources.hub.template import Template, UnfitRow
 from yxanul.data.treatment import Recipe, Treater
 from yxanul.errors import UsageError
 
@@ -38,32 +42,57 @@ class TreatStep(PipelineStep):  # type: ignore[misc]  # datatrove has no types
     name = "yxanul treatment"
     type = "TREATMENT"
 
-    def __init__(self, parts: str, recipe: Recipe, *, source: str) -> None:
-        """`parts` is a folder or an address that fsspec knows, `source` begins documents' ids."""
+    def __init__(self, parts: str, recipe: Recipe, *, source: SourceConfig) -> None:
+        """`parts` is a folder or an address that fsspec knows.
+
+        The text of a document is the source's text_template over the reader's metadata, with its
+        `text` and `id`; a source without one takes the text. Raises UsageError if the source has
+        max_documents: no task knows how many the others have.
+        """
         super().__init__()
+        if source.max_documents is not None:
+            raise UsageError(
+                f"The source {source.name} has max_documents {source.max_documents:,}, which tasks "
+                "cannot hold together; set it to null and give the reader a limit for each task."
+            )
         self._parts = parts
         self._recipe = recipe
         self._source = source
+        self._template = None if source.text_template is None else Template(source)
 
     def run(self, data: Iterable[TroveDocument] | None, rank: int = 0, world_size: int = 1) -> None:
         """Treat this task's documents, as datatrove calls it."""
         treater = Treater(self._recipe.treatment)
         with PartWriter(self._parts, rank) as writer:
-            for batch in _batches(map(self._document, data or ())):
+            for batch in _batches(self._documents(data or (), left_out=writer.left_out)):
                 texts = treater.treat([document.text for document in batch])
                 for document, text in zip(batch, texts, strict=True):
                     writer.append(document, text)
                     self.stat_update("dropped" if text.drop else "kept")
-            writer.finish(self._recipe, world_size=world_size)
+            writer.finish(self._recipe, world_size=world_size, provenance=self._provenance())
 
-    def _document(self, found: TroveDocument) -> Document:
-        url: Any = found.metadata.get("url")
-        return Document(
-            text=found.text,
-            source=self._source,
-            id=f"{self._source}/{found.id}",
-            url=url if isinstance(url, str) else None,
-        )
+    def _provenance(self) -> Provenance:
+        on_hub = HUB_LICENCE if self._source.hub_id is not None else None
+        return Provenance(self._source.licence or on_hub, self._source.attribution)
+
+    def _documents(
+        self, data: Iterable[TroveDocument], *, left_out: Counter[str]
+    ) -> Iterator[Document]:
+        name = self._source.name
+        for found in data:
+            url: Any = found.metadata.get("url")
+            try:
+                text = self._text(found)
+            except UnfitRow as unfit:
+                left_out[str(unfit)] += 1
+                self.stat_update("left out")
+                continue
+            yield Document(text, name, f"{name}/{found.id}", url if isinstance(url, str) else None)
+
+    def _text(self, found: TroveDocument) -> str:
+        if self._template is None:
+            return str(found.text)
+        return self._template.fill({"text": found.text, "id": found.id, **found.metadata})
 
 
 def treat_step(
@@ -72,7 +101,8 @@ def treat_step(
     """Return the step of a source as the stage's file configures it.
 
     The benchmarks that it looks for are read now, from `bench_dir` or where evaluation.bench says.
-    Raises UsageError for an unknown source, and what `load_config` and `read_benchmark` do.
+    Raises UsageError for an unknown source or one with max_documents, and what `load_config` and
+    `read_benchmark` do.
     """
     overrides = [] if bench_dir is None else [f"evaluation.bench={bench_dir}"]
     config = load_config(config_dir, stages=[stage], overrides=overrides).stages[0]
@@ -83,7 +113,7 @@ def treat_step(
             "them."
         )
     recipe = source_recipe(config, sources[source], find=_find)
-    return TreatStep(parts, recipe, source=source)
+    return TreatStep(parts, recipe, source=sources[source])
 
 
 def _find(task: str, bench: str) -> Benchmark:

@@ -33,6 +33,8 @@ from yxanul.data.sources.snippets import read as snippets
 from yxanul.data.sources.snippets.origin import Origin, open_origin
 from yxanul.errors import ConfigError
 
+HUB_LICENCE = "as the data set's page on the hub says"
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -185,7 +187,7 @@ def _open_hub(config: SourceConfig, opening: Opening) -> Source:
     return Source(
         name=config.name,
         domain=config.domain,
-        licence=config.licence or "as the data set's page on the hub says",
+        licence=config.licence or HUB_LICENCE,
         attribution=config.attribution,
         version=version,
         documents=reader.documents,
