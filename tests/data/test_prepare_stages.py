@@ -9,7 +9,8 @@ import pytest
 
 from tests.data.memory import sentences, source, stage
 from yxanul.config.schema import StageConfig
-from yxanul.data.prepare import prepare, settings_sha256
+from yxanul.data.prepare import prepare
+from yxanul.data.settings import refuse_other_settings, settings_sha256
 from yxanul.data.verify import verify
 from yxanul.errors import ConfigError, UsageError
 
@@ -129,3 +130,51 @@ def test_a_run_of_one_stage_and_then_of_two_shares_a_folder(tmp_path: Path) -> N
     changed = stage("b", source=str(tmp_path / "b"), validation_fraction=0.3)
     with pytest.raises(UsageError, match=r"holds the stage b, prepared with other .* delete"):
         prepare([one, changed], out, progress=silent)
+
+
+FAR = source("x", hub_id="a/b", text_template="{text}")
+
+
+def embedded(*sources: dict[str, object], **data: object) -> StageConfig:
+    return stage("s", embedded_sources=list(sources), **data)
+
+
+def test_prepared_data_is_refused_where_the_configuration_asks_for_other_sources(
+    tmp_path: Path,
+) -> None:
+    small, other = source("arithmetic", max_documents=90), source("gsm_symbolic", max_documents=90)
+    manifest = prepare([embedded(small, source="embedded")], tmp_path, progress=silent)
+    same = {**small, "weight": 7.0, "licence": "MIT"}
+    for data in ({}, {"source": str(tmp_path)}, {"seed": 9}, {"hub_sources": [FAR]}):
+        refuse_other_settings(manifest, [embedded(same, **data)], place=tmp_path)
+    with pytest.raises(UsageError, match=r"lacks gsm_symbolic, which data\.embedded_sources of s"):
+        refuse_other_settings(manifest, [embedded(small, other)], place=tmp_path)
+    changes = {
+        "min_tokens": (30, "min_tokens was null and is 30;"),
+        "treatment": (
+            {"near_duplicates": 0.7, "decontaminate": ["gsm8k"]},
+            r"treatment\.decontaminate was \[\] and is \[\"gsm8k\"\].*near_duplicates was null",
+        ),
+        "max_documents": (None, "max_documents was 90 and is null;"),
+    }
+    for key, (value, says) in changes.items():
+        with pytest.raises(UsageError, match=f"other settings of arithmetic.*{says}"):
+            refuse_other_settings(manifest, [embedded({**small, key: value})], place=tmp_path)
+    # A folder that an older version prepared, which did not know these keys.
+    record = manifest.sources["arithmetic"]
+    for key in ("documentation", "treatment"):
+        record.settings.pop(key)
+    refuse_other_settings(manifest, [embedded(small)], place=tmp_path)
+
+
+def test_data_of_a_folder_or_of_documentation_is_held_against_what_made_it(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "texts/a.jsonl", sentences(80))
+    read = stage("s", source=str(tmp_path / "texts"), hub_sources=[FAR])
+    made = prepare([read], tmp_path / "out", progress=silent)
+    refuse_other_settings(made, [read], place=tmp_path)
+    docs = source("docs", documentation="package:jinja2")
+    one = stage("s", source="embedded", embedded_sources=[docs], hub_sources=[docs, FAR])
+    made = prepare([one], tmp_path / "docs", progress=silent)
+    refuse_other_settings(made, [one], place=tmp_path)
+    with pytest.raises(UsageError, match=r"lacks x, which data\.hub_sources"):
+        refuse_other_settings(made, [stage("s", hub_sources=[docs, FAR])], place=tmp_path)

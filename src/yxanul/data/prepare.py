@@ -7,9 +7,6 @@ for settings that it was not made for. Making the folder is in `yxanul.data.buil
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -27,7 +24,6 @@ from yxanul.data.cluster.parts import Parts, open_parts
 from yxanul.data.contamination.items import wanted_items
 from yxanul.data.files import refuse_checkpoint
 from yxanul.data.manifest import (
-    FORMAT_VERSION,
     MANIFEST_NAME,
     Manifest,
     load_manifest,
@@ -35,22 +31,23 @@ from yxanul.data.manifest import (
 )
 from yxanul.data.pipeline import PlannedSource
 from yxanul.data.remote import download, holds_prepared
-from yxanul.data.shards import SHARD_TOKENS
+from yxanul.data.settings import (
+    asked_commit,
+    check_revisions,
+    folder_domain,
+    own_sources,
+    refuse_other_settings,
+    settings_sha256,
+    source_settings,
+)
 from yxanul.data.sources.catalog import Opening, open_folder, open_source
-from yxanul.data.tokenizer import VOCABULARY_SHA256
 from yxanul.data.treatment import Recipe, Treatment
 from yxanul.data.unfinished import load_unfinished
 from yxanul.errors import UsageError
 from yxanul.runfolder.storage import is_address
 
-# What a source's settings may change without another token: how much it is read, how it is named
-# in the papers, and how it is reached.
-_SHAPES_NO_TOKEN = {"weight", "licence", "attribution", "private"}
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 FindBenchmark = Callable[[str, str], Benchmark]
 """Returns the items of a task, from the hub or a folder as its second argument says."""
-# Raise it when cleaning, dedup or split give other tokens for the same documents.
-_PROCESS_VERSION = 2
 
 
 def prepare(
@@ -72,11 +69,12 @@ def prepare(
         require_stages(held, [stage.name for stage in stages])
     if shared is not None and held is not None and _has_all(held, stages):
         # What came is used as it is, also when its address is out of reach later.
+        refuse_other_settings(held, stages, place=out)
         write_cards(held, out)
         return held
     check_folders(stages, held=held.stages if held else {})
     if held is not None:
-        _check_revisions(stages, held, out=out)
+        check_revisions(stages, held, place=out)
     opening = _Opening(out, progress, cache(partial(_find, progress=progress)))
     plans = [plan for stage in stages for plan in _plans(stage, opening)]
     settings = {stage.name: settings_sha256(stage) for stage in stages}
@@ -104,56 +102,6 @@ def _shared_address(stages: Sequence[StageConfig]) -> str | None:
     return addresses[0] if addresses else None
 
 
-def settings_sha256(stage: StageConfig) -> str:
-    """Return the hash of everything in a stage's configuration that shapes its tokens."""
-    settings = {
-        "process": [_PROCESS_VERSION, FORMAT_VERSION, SHARD_TOKENS, VOCABULARY_SHA256],
-        "name": stage.name,
-        "source": stage.data.source,
-        "seed": stage.data.seed,
-        "validation_fraction": stage.data.validation_fraction,
-        "sources": [_shape(item) for item in _own_sources(stage)],
-    }
-    if stage.data.source not in ("hub", "embedded"):
-        settings["domain"] = _folder_domain(stage)
-        settings["treatment"] = stage.data.folder_treatment.model_dump(mode="json")
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-
-
-def _shape(source: SourceConfig) -> dict[str, object]:
-    """Return the settings of a source that shape its tokens.
-
-    A commit is left out: the manifest has the one that was read, and `_check_revisions` compares.
-    So one may write the resolved commit into the recipe later, and the data stays usable.
-    """
-    shape = source.model_dump(mode="json", exclude=_SHAPES_NO_TOKEN)
-    return {**shape, "hub_revision": None} if _commit(source) else shape
-
-
-def _commit(source: SourceConfig) -> str | None:
-    """Return the commit that a source asks for; None = the newest, or a branch or tag."""
-    asked = source.hub_revision
-    return asked if asked is not None and _COMMIT.fullmatch(asked) else None
-
-
-def _check_revisions(stages: Sequence[StageConfig], held: Manifest, *, out: Path) -> None:
-    """Refuse prepared data of another commit than the one that a source asks for."""
-    for stage in stages:
-        for source in _own_sources(stage) if stage.name in held.stages else ():
-            commit, record = _commit(source), held.sources.get(source.name)
-            version = f"{source.hub_id}@{commit}"
-            if commit and record and record.kind == "hub" and record.version != version:
-                raise UsageError(
-                    f"{out} holds {source.name} of {record.version}, and hub_revision asks for "
-                    f"{commit}: choose another folder, or set hub_revision to what is there."
-                )
-
-
-def _own_sources(stage: StageConfig) -> tuple[SourceConfig, ...]:
-    data = stage.data
-    return {"hub": data.hub_sources, "embedded": data.embedded_sources}.get(data.source, ())
-
-
 @dataclass(frozen=True)
 class _Opening:
     """What the plans of all stages share; `find` reads each benchmark once."""
@@ -167,7 +115,7 @@ def _plans(stage: StageConfig, opening: _Opening) -> list[PlannedSource]:
     if stage.data.source not in ("hub", "embedded"):
         return [_folder_plan(stage, opening)]
     kind: Literal["hub", "embedded"] = "hub" if stage.data.source == "hub" else "embedded"
-    sources = _own_sources(stage)
+    sources = own_sources(stage)
     if not sources:
         raise UsageError(
             f"The stage {stage.name} has data.source {kind} but no {kind}_sources; name some in "
@@ -187,7 +135,7 @@ def _plans(stage: StageConfig, opening: _Opening) -> list[PlannedSource]:
                 opening=Opening(opening.progress, begun=_begun(opening.out / source.name, stage)),
             ),
             recipe=partial(source_recipe, stage, source, find=opening.find),
-            settings=_shape(source),
+            settings=source_settings(source),
         )
         for source in sources
     ]
@@ -225,7 +173,7 @@ def _begun(folder: Path, stage: StageConfig) -> str | None:
     state = load_unfinished(folder)
     if state is None or state.settings != settings_sha256(stage):
         return None
-    asked = {_commit(source) for source in _own_sources(stage) if source.name == folder.name}
+    asked = {asked_commit(source) for source in own_sources(stage) if source.name == folder.name}
     return state.version if asked <= {None, state.version.rpartition("@")[2]} else None
 
 
@@ -242,7 +190,7 @@ def _folder_plan(stage: StageConfig, opening: _Opening) -> PlannedSource:
             f"{stage.data.source} holds neither a prepared folder nor texts that the tasks of a "
             f"cluster treated for {stage.name}; other texts are read from a folder of this machine"
         )
-    domain = _folder_domain(stage)
+    domain = folder_domain(stage)
     treatment = stage.data.folder_treatment if parts is None else parts.recipe.treatment.config
     return PlannedSource(
         name=stage.name,
@@ -264,11 +212,6 @@ def _stage_parts(stage: StageConfig) -> Parts | None:
         return open_parts(str(stage_folder(stage)))
     address = stage.data.source.rstrip("/")
     return open_parts(f"{address}/{stage.name}") or open_parts(address)
-
-
-def _folder_domain(stage: StageConfig) -> str:
-    configured = (*stage.data.embedded_sources, *stage.data.hub_sources)
-    return configured[0].domain if configured else stage.name
 
 
 def stage_folder(stage: StageConfig) -> Path:

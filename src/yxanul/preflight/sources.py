@@ -19,6 +19,7 @@ from yxanul.data.cluster.parts import open_parts
 from yxanul.data.manifest import MANIFEST_NAME, load_manifest, require_stages
 from yxanul.data.prepare import check_folders, stage_folder
 from yxanul.data.remote import holds_prepared
+from yxanul.data.settings import refuse_other_settings
 from yxanul.data.sources.catalog import Opening, open_source
 from yxanul.data.sources.folder import FolderReader
 from yxanul.data.sources.hub.patience import Patience
@@ -102,6 +103,7 @@ def _looks(config: RunConfig) -> Iterator[tuple[str, partial[Finding]]]:
 def _look_at_prepared(config: RunConfig, root: Path) -> Finding:
     manifest = load_manifest(root)
     require_stages(manifest, [stage.name for stage in config.stages])
+    refuse_other_settings(manifest, config.stages, place=root)
     check_files(manifest, root)
     files = len(list(manifest.files()))
     why = f"{root} is prepared: {files} files of the right size (the run compares every byte)"

@@ -9,6 +9,7 @@ from yxanul.curriculum.stages import StagePlan
 from yxanul.data.manifest import MANIFEST_NAME, Manifest, load_manifest, require_stages
 from yxanul.data.packing.chunks import ChunkTable
 from yxanul.data.prepare import prepare
+from yxanul.data.settings import refuse_other_settings
 from yxanul.data.shards import TokenStream, open_stream
 from yxanul.data.validation import domain_documents
 from yxanul.data.verify import verify
@@ -51,7 +52,8 @@ class Corpus:
 def prepare_corpus(config: RunConfig, folder: RunFolder, *, machine: Machine) -> Corpus:
     """Prepare the run's data, or find it ready in RUN/data or in the folder of --data.
 
-    Every byte of every shard is verified.
+    Every byte of every shard is verified. Raises `UsageError` for a folder of --data that was
+    prepared from other sources, or with other settings of them, than the configuration's.
     """
     shared = Path(config.stages[0].data.source)
     others = {stage.data.source for stage in config.stages}
@@ -62,6 +64,7 @@ def prepare_corpus(config: RunConfig, folder: RunFolder, *, machine: Machine) ->
         )
     if (shared / MANIFEST_NAME).is_file():
         root, manifest = shared, load_manifest(shared)
+        refuse_other_settings(manifest, config.stages, place=shared)
         if machine.processes.is_main:
             write_json(folder.data_pointer, {"prepared": str(shared.resolve())})
     else:

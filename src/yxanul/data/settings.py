@@ -1,0 +1,147 @@
+"""What in a configuration shapes a stage's tokens, and whether prepared data was made with it.
+
+The one idea: a stage's settings are one hash where the same command may have made the data, and are
+compared one by one where the data lies elsewhere (`--data PREPARED`), so that a change of the
+configuration is never without effect and without a word.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from yxanul.config.schema import SourceConfig, StageConfig
+from yxanul.data.manifest import FORMAT_VERSION, Manifest, SourceRecord
+from yxanul.data.shards import SHARD_TOKENS
+from yxanul.data.tokenizer import VOCABULARY_SHA256
+from yxanul.errors import UsageError
+
+# What a source's settings may change without another token: how much it is read, how it is named
+# in the papers, and how it is reached.
+_SHAPES_NO_TOKEN = {"weight", "licence", "attribution", "private"}
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_LISTS = {"hub": "hub_sources", "embedded": "embedded_sources"}
+# Raise it when cleaning, dedup or split give other tokens for the same documents.
+_PROCESS_VERSION = 2
+
+
+def settings_sha256(stage: StageConfig) -> str:
+    """Return the hash of everything in a stage's configuration that shapes its tokens."""
+    settings = {
+        "process": [_PROCESS_VERSION, FORMAT_VERSION, SHARD_TOKENS, VOCABULARY_SHA256],
+        "name": stage.name,
+        "source": stage.data.source,
+        "seed": stage.data.seed,
+        "validation_fraction": stage.data.validation_fraction,
+        "sources": [source_settings(item) for item in own_sources(stage)],
+    }
+    if stage.data.source not in _LISTS:
+        settings["domain"] = folder_domain(stage)
+        settings["treatment"] = stage.data.folder_treatment.model_dump(mode="json")
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def source_settings(source: SourceConfig) -> dict[str, object]:
+    """Return the settings of a source that shape its tokens.
+
+    A commit is left out: the manifest has the one that was read, and `check_revisions` compares.
+    So one may write the resolved commit into the recipe later, and the data stays usable.
+    """
+    shape = source.model_dump(mode="json", exclude=_SHAPES_NO_TOKEN)
+    return {**shape, "hub_revision": None} if asked_commit(source) else shape
+
+
+def asked_commit(source: SourceConfig) -> str | None:
+    """Return the commit that a source asks for; None = the newest, or a branch or tag."""
+    asked = source.hub_revision
+    return asked if asked is not None and _COMMIT.fullmatch(asked) else None
+
+
+def own_sources(stage: StageConfig) -> tuple[SourceConfig, ...]:
+    """Return the sources that `data.source` hub or embedded means; none for a folder."""
+    data = stage.data
+    return {"hub": data.hub_sources, "embedded": data.embedded_sources}.get(data.source, ())
+
+
+def folder_domain(stage: StageConfig) -> str:
+    """Return the domain of a folder: that of the stage's first source, or the stage's name."""
+    configured = (*stage.data.embedded_sources, *stage.data.hub_sources)
+    return configured[0].domain if configured else stage.name
+
+
+def check_revisions(stages: Sequence[StageConfig], held: Manifest, *, place: Path) -> None:
+    """Refuse prepared data of another commit than the one that a source asks for."""
+    for stage in stages:
+        for source in own_sources(stage) if stage.name in held.stages else ():
+            if source.name in held.sources:
+                _check_revision(source, held.sources[source.name], place=place)
+
+
+def refuse_other_settings(
+    manifest: Manifest, stages: Sequence[StageConfig], *, place: Path
+) -> None:
+    """Raise `UsageError` where the data in `place` was not made from the sources of `stages`.
+
+    Compared are the sources of the kind (hub or embedded) that a stage was prepared from: one that
+    is not there, another commit, and other settings. What an older version did not know counts as
+    its default. Of a folder of texts nothing is compared: it may have been treated by a cluster.
+    """
+    for stage in stages:
+        held = {n: record for n, record in manifest.sources.items() if record.stage == stage.name}
+        key = _list_of(stage, held)
+        if key is None:
+            continue
+        asked: tuple[SourceConfig, ...] = getattr(stage.data, key)
+        if absent := [source.name for source in asked if source.name not in held]:
+            raise UsageError(
+                f"{place} lacks {', '.join(absent)}, which data.{key} of {stage.name} name; "
+                "prepare the data with it, or take it out of the stage's file."
+            )
+        for source in asked:
+            _check_revision(source, held[source.name], place=place)
+            made = held[source.name].settings
+            default = SourceConfig(name=source.name, domain=source.domain, weight=1.0)
+            told = list(
+                _differences(source_settings(source), made, default=source_settings(default))
+            )
+            if told:
+                raise UsageError(
+                    f"{place} was prepared with other settings of {source.name} ({stage.name}): "
+                    f"{'; '.join(told)}; use those, or prepare the data with these."
+                )
+
+
+def _list_of(stage: StageConfig, held: Mapping[str, SourceRecord]) -> str | None:
+    """Return the key of the sources that a prepared stage was made from; None = of a folder."""
+    kinds = {record.kind for record in held.values()}
+    if not kinds or "folder" in kinds:
+        return None
+    # Documentation may stand in either list: then the one that names what is there.
+    known = [key for kind, key in _LISTS.items() if kind in kinds] or list(_LISTS.values())
+    named = {key: {source.name for source in getattr(stage.data, key)} for key in known}
+    return min(known, key=lambda key: len(named[key] ^ held.keys()))
+
+
+def _check_revision(source: SourceConfig, record: SourceRecord, *, place: Path) -> None:
+    commit = asked_commit(source)
+    if commit and record.kind == "hub" and record.version != f"{source.hub_id}@{commit}":
+        raise UsageError(
+            f"{place} holds {source.name} of {record.version}, and hub_revision asks for "
+            f"{commit}: choose another folder, or set hub_revision to what is there."
+        )
+
+
+def _differences(
+    asked: Mapping[str, object], made: Mapping[str, object], *, default: Mapping[str, object]
+) -> Iterator[str]:
+    for key, value in asked.items():
+        usual = default[key]
+        before = made.get(key, usual)
+        if isinstance(value, dict) and isinstance(before, dict) and isinstance(usual, dict):
+            for line in _differences(value, before, default=usual):
+                yield f"{key}.{line}"
+        elif value != before:
+            yield f"{key} was {json.dumps(before)[:80]} and is {json.dumps(value)[:80]}"
