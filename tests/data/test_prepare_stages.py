@@ -67,6 +67,42 @@ def test_what_is_prepared_needs_its_texts_no_more(tmp_path: Path) -> None:
     assert prepare(stages, tmp_path / "out", progress=silent) == manifest
 
 
+def test_a_stage_that_is_prepared_needs_its_subfolder_no_more(tmp_path: Path) -> None:
+    texts, names = tmp_path / "texts", ("stage1_a", "stage2_b", "stage3_c")
+    for name in names:
+        write_jsonl(texts / name / "a.jsonl", sentences(80, about=name))
+    stages = [stage(name, source=str(texts)) for name in names]
+    prepare(stages[:2], tmp_path / "out", progress=silent)
+    for name in names[:2]:
+        shutil.rmtree(texts / name)
+    assert list(prepare(stages, tmp_path / "out", progress=silent).stages) == list(names)
+    shutil.rmtree(texts / names[2])
+    with pytest.raises(UsageError, match="no subfolder for stage4_d;"):
+        prepare([*stages, stage("stage4_d", source=str(texts))], tmp_path / "out", progress=silent)
+
+
+def test_texts_that_changed_after_they_were_prepared_are_not_ignored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts, out = tmp_path / "texts", tmp_path / "out"
+    write_jsonl(texts / "a.jsonl", sentences(80))
+    manifest = prepare([stage("s", source=str(texts))], out, progress=silent)
+    monkeypatch.chdir(tmp_path)
+    for spelled in ("texts", "./texts", "texts/../texts"):
+        assert prepare([stage("s", source=spelled, seed=9)], out, progress=silent) == manifest
+    shutil.copytree(texts, tmp_path / "elsewhere")
+    assert prepare([stage("s", source="elsewhere")], out, progress=silent) == manifest
+    before = (texts / "a.jsonl").read_text()
+    (texts / "a.jsonl").write_text(before.replace("Number 7 ", "Number 8 "))
+    with pytest.raises(UsageError, match=r"texts is not as it was .* \(1 files, \d+ bytes"):
+        prepare([stage("s", source="texts")], out, progress=silent)
+    (texts / "a.jsonl").write_text(before)
+    assert prepare([stage("s", source="texts")], out, progress=silent) == manifest
+    write_jsonl(texts / "b.jsonl", sentences(20, about="tree"))
+    with pytest.raises(UsageError, match="choose another folder for the data"):
+        prepare([stage("s", source="texts")], out, progress=silent)
+
+
 def test_a_prepared_folder_is_no_folder_of_texts(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "texts/a.jsonl", sentences(80))
     prepare([stage("s", source=str(tmp_path / "texts"))], tmp_path / "out", progress=silent)

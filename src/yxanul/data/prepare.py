@@ -22,10 +22,11 @@ from yxanul.data.card import write_cards
 from yxanul.data.cluster.joined import JoinedSource
 from yxanul.data.cluster.parts import Parts, open_parts
 from yxanul.data.contamination.items import wanted_items
-from yxanul.data.files import refuse_checkpoint
+from yxanul.data.files import refuse_checkpoint, regular_file
 from yxanul.data.manifest import (
     MANIFEST_NAME,
     Manifest,
+    SourceRecord,
     load_manifest,
     require_stages,
 )
@@ -41,6 +42,7 @@ from yxanul.data.settings import (
     source_settings,
 )
 from yxanul.data.sources.catalog import Opening, open_folder, open_source
+from yxanul.data.sources.folder import is_unchanged
 from yxanul.data.treatment import Recipe, Treatment
 from yxanul.data.unfinished import load_unfinished
 from yxanul.errors import UsageError
@@ -75,6 +77,7 @@ def prepare(
     check_folders(stages, held=held.stages if held else {})
     if held is not None:
         check_revisions(stages, held, place=out)
+        _refuse_changed_texts(stages, held, out=out)
     opening = _Opening(out, progress, cache(partial(_find, progress=progress)))
     plans = [plan for stage in stages for plan in _plans(stage, opening)]
     settings = {stage.name: settings_sha256(stage) for stage in stages}
@@ -241,8 +244,11 @@ def check_folders(stages: Sequence[StageConfig], *, held: Container[str]) -> Non
         if not chosen.is_dir():
             raise UsageError(f"--data {chosen} is a file; name the folder that it lies in")
         refuse_checkpoint(chosen)
-        _refuse_missing_subfolders(chosen, [s for s in stages if Path(s.data.source) == chosen])
+        sharing = [s for s in stages if Path(s.data.source) == chosen]
+        _refuse_missing_subfolders(chosen, sharing, held=held)
         folder = stage_folder(stage).absolute()
+        if stage.name in held and folder == chosen.absolute():
+            continue  # its subfolder is gone
         if folder in reader:
             raise UsageError(
                 f"The stages {reader[folder]} and {stage.name} would both read {folder}; give each "
@@ -251,9 +257,38 @@ def check_folders(stages: Sequence[StageConfig], *, held: Container[str]) -> Non
         reader[folder] = stage.name
 
 
-def _refuse_missing_subfolders(chosen: Path, stages: Sequence[StageConfig]) -> None:
-    """Stages that are given one folder have a subfolder each."""
-    absent = [stage.name for stage in stages if not (chosen / stage.name).is_dir()]
+def _refuse_changed_texts(stages: Sequence[StageConfig], held: Manifest, *, out: Path) -> None:
+    """Refuse a folder that is not as it was when `out` was made of it; one that is gone is not."""
+    for stage in stages:
+        record = held.sources.get(stage.name) if stage.name in held.stages else None
+        if record is None or record.kind != "folder" or is_address(stage.data.source):
+            continue
+        folder = stage_folder(stage)
+        is_gone = len(stages) > 1 and folder == Path(stage.data.source)
+        if is_gone or not folder.is_dir() or not any(folder.iterdir()):
+            continue
+        if not _is_unchanged(folder, record, out=out):
+            raise UsageError(
+                f"{folder} is not as it was when {out} was prepared from it ({record.version}): to "
+                "read it as it is now choose another folder for the data, to use what is prepared "
+                "put the texts back or move them away."
+            )
+
+
+def _is_unchanged(folder: Path, record: SourceRecord, *, out: Path) -> bool:
+    parts = open_parts(str(folder))
+    if parts is not None:
+        return parts.version == record.version
+    written = regular_file(out, record.dropped_list.path)
+    return is_unchanged(folder, record.version, since=written.stat().st_mtime)
+
+
+def _refuse_missing_subfolders(
+    chosen: Path, stages: Sequence[StageConfig], *, held: Container[str]
+) -> None:
+    """Stages that are given one folder have a subfolder each, but for those that are prepared."""
+    needed = [stage.name for stage in stages if stage.name not in held]
+    absent = [name for name in needed if not (chosen / name).is_dir()]
     if len(stages) > 1 and absent:
         raise UsageError(
             f"--data {chosen} has no subfolder for {', '.join(absent)}; a run of several stages "

@@ -29,16 +29,21 @@ _PROCESS_VERSION = 2
 
 
 def settings_sha256(stage: StageConfig) -> str:
-    """Return the hash of everything in a stage's configuration that shapes its tokens."""
+    """Return the hash of everything in a stage's configuration that shapes its tokens.
+
+    Where a folder of texts lies is no part of it, nor what `data.seed` is there: its files are read
+    in the order of their names, and the manifest has a hash of them.
+    """
+    is_folder = stage.data.source not in _LISTS
     settings = {
         "process": [_PROCESS_VERSION, FORMAT_VERSION, SHARD_TOKENS, VOCABULARY_SHA256],
         "name": stage.name,
-        "source": stage.data.source,
-        "seed": stage.data.seed,
+        "source": "folder" if is_folder else stage.data.source,
+        "seed": None if is_folder else stage.data.seed,
         "validation_fraction": stage.data.validation_fraction,
         "sources": [source_settings(item) for item in own_sources(stage)],
     }
-    if stage.data.source not in _LISTS:
+    if is_folder:
         settings["domain"] = folder_domain(stage)
         settings["treatment"] = stage.data.folder_treatment.model_dump(mode="json")
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
