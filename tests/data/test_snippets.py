@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from yxanul.config.schema import SourceConfig
+from yxanul.data.document import Document
 from yxanul.data.sources.catalog import open_source
 from yxanul.data.sources.snippets.blocks import markdown_blocks, rst_blocks, snippets_of
 from yxanul.data.sources.snippets.language import checked, normal_language
@@ -236,6 +237,26 @@ def test_a_git_checkout_names_its_commit_and_the_address_of_each_page(tmp_path: 
     (tmp_path / "docs" / "big.md").write_text("x" * (LARGEST_BYTES + 1))
     list(read_documents(open_origin(str(tmp_path)), name="stones", dropped=dropped))
     assert dropped["file over 8 MiB"] == 1
+
+
+def test_a_page_keeps_its_side_when_another_file_changes(tmp_path: Path) -> None:
+    for name in ("a.md", "b.md"):
+        (tmp_path / name).write_text(MARKDOWN)
+
+    def read() -> list[Document]:
+        return list(read_documents(open_origin(str(tmp_path)), name="stones", dropped={}))
+
+    before = read()
+    assert [one.split_key for one in before] == ["stones/a.md", "stones/b.md"]
+    assert before[0].text.startswith(f"Source: {tmp_path.name}: a.md\n")
+    (tmp_path / "b.md").write_text(MARKDOWN.replace("field", "garden"))
+    assert read()[0] == before[0]
+    for commit in ("0" * 40, "1" * 40):
+        (tmp_path / ".git").mkdir(exist_ok=True)
+        (tmp_path / ".git" / "HEAD").write_text(commit)
+        (first, _) = read()
+        assert first.split_key == "stones/a.md"
+        assert f"@{commit}: a.md" in first.text
 
 
 def test_a_folder_or_package_without_documentation_is_refused(tmp_path: Path) -> None:

@@ -24,12 +24,14 @@ class Origin:
     """Documentation files and what they are part of.
 
     `files` are (name, path), sorted by name; `version` names a commit, a release, or a hash of the
-    contents; `address` + a file's name is where a reader finds it, None = nowhere.
+    contents; `prefix` + a file's name is what a page says of where it is from, and an address where
+    a reader finds it if it begins with https://. It changes with a release or commit, but not with
+    the contents of another file.
     """
 
     files: tuple[tuple[str, Path], ...]
     version: str
-    address: str | None
+    prefix: str
     licence: str | None
 
 
@@ -61,7 +63,7 @@ def _package(place: str) -> Origin:
     return Origin(
         files=tuple(sorted((n, p) for n, p in named if _is_documentation(n, p))),
         version=f"{name} {package.version}",
-        address=None,
+        prefix=f"{name} {package.version}: ",
         licence=str(licence) if licence else None,
     )
 
@@ -73,11 +75,12 @@ def _folder(folder: Path) -> Origin:
     files = tuple(sorted((n, p) for n, p in named if _is_documentation(n, p)))
     commit = _commit(folder)
     if commit is None:
-        return Origin(files, _hash_of(files), None, None)
+        return Origin(files, _hash_of(files), f"{folder.resolve().name}: ", None)
     remote = _remote(folder)
+    checkout = f"{remote or folder.resolve().name}@{commit}"
     # What lies there may differ from the commit.
-    version = f"{remote or folder.name}@{commit}, {_hash_of(files)}"
-    return Origin(files, version, _web(remote, commit), None)
+    version = f"{checkout}, {_hash_of(files)}"
+    return Origin(files, version, _web(remote, commit) or f"{checkout}: ", None)
 
 
 def _is_documentation(name: str, path: Path) -> bool:

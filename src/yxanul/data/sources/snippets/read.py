@@ -25,8 +25,9 @@ def read_documents(origin: Origin, *, name: str, dropped: dict[str, int]) -> Ite
     """
     for page in read_pages(origin, dropped=dropped):
         url = page.source if page.source.startswith("https://") else None
-        # Snippets of one file stay on one side of the held-out split.
-        yield Document(page.text(), name, f"{name}/{page.name}", url, split_key=page.source)
+        # Snippets of one file stay on one side of the held-out split, also in a later version.
+        key = f"{name}/{page.source.removeprefix(origin.prefix)}"
+        yield Document(page.text(), name, f"{name}/{page.name}", url, split_key=key)
 
 
 def read_pages(origin: Origin, *, dropped: dict[str, int]) -> Iterator[Page]:
@@ -43,7 +44,7 @@ def read_pages(origin: Origin, *, dropped: dict[str, int]) -> Iterator[Page]:
             continue
         except OSError as error:
             raise unreadable(path, error) from error
-        source = f"{origin.address or f'{origin.version}: '}{file}"
+        source = f"{origin.prefix}{file}"
         for page in _reader(file)(file, text, source=source, dropped=dropped):
             if not page.snippets:
                 _count(dropped, "page without code")
