@@ -13,6 +13,7 @@ from yxanul.data.manifest import load_manifest
 from yxanul.data.prepare import prepare
 from yxanul.data.sources import folder as folder_source
 from yxanul.data.sources.catalog import open_folder
+from yxanul.data.verify import verify
 from yxanul.errors import CorruptDataError, UsageError, YxanulError
 
 
@@ -26,6 +27,19 @@ def test_an_empty_file_is_counted(tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_bytes(b"")
     (tmp_path / "c.txt").write_text("text")
     assert texts_in(tmp_path) == (["text"], {"empty": 1})
+
+
+def test_a_name_that_is_not_utf_8_is_a_name_like_any_other(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.txt")
+    (tmp_path / name).write_text("text")
+    (document,) = open_folder(tmp_path, name="mine", domain="text").documents()
+    assert document.id == r"mine/caf\xe9.txt"
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for n, text in enumerate(sentences(60)):
+        (texts / f"{n}{name}").write_text(text)
+    out = tmp_path / "out"
+    verify(prepare([stage("s", source=str(texts))], out, progress=lambda line: None), out)
 
 
 def test_a_text_that_is_null_is_empty_and_one_that_is_missing_says_what_to_do(

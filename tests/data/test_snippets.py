@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -257,6 +258,13 @@ def test_a_page_keeps_its_side_when_another_file_changes(tmp_path: Path) -> None
         (first, _) = read()
         assert first.split_key == "stones/a.md"
         assert f"@{commit}: a.md" in first.text
+
+
+def test_a_file_of_documentation_may_have_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.md")).write_text(MARKDOWN)
+    (page,) = read_documents(open_origin(str(tmp_path)), name="stones", dropped={})
+    assert page.id == r"stones/caf\xe9.md"
+    page.text.encode()
 
 
 def test_a_folder_or_package_without_documentation_is_refused(tmp_path: Path) -> None:

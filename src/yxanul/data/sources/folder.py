@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import BinaryIO, cast
 from yxanul.data.bookmark import Mark
 from yxanul.data.document import Document
 from yxanul.data.lines import parse_line
-from yxanul.data.sources.found import GZIP, ending_of, find_files
+from yxanul.data.sources.found import GZIP, ending_of, find_files, readable_name
 from yxanul.data.strict import Fields
 from yxanul.errors import CorruptDataError, MissingExtraError, UsageError
 
@@ -37,7 +38,7 @@ def folder_version(path: Path) -> str:
     for file in files:
         name = file.relative_to(path).as_posix() if path.is_dir() else file.name
         try:
-            digest.update(f"{name}\0{file.stat().st_size}\0".encode())
+            digest.update(os.fsencode(name) + f"\0{file.stat().st_size}\0".encode())
             with file.open("rb") as opened:
                 while block := opened.read(1 << 20):
                     digest.update(block)
@@ -150,8 +151,8 @@ class FolderReader:
             raise unreadable(file, error) from error
 
     def _id(self, file: Path) -> str:
-        relative = file.relative_to(self._path).as_posix() if self._path.is_dir() else file.name
-        return f"{self._name}/{relative}"
+        relative = file.relative_to(self._path if self._path.is_dir() else self._path.parent)
+        return f"{self._name}/{readable_name(relative)}"
 
 
 def _read_json_lines(path: Path, column: str) -> Iterator[tuple[int, str | None]]:

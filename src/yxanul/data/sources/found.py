@@ -6,6 +6,7 @@ and cannot be read is refused by name; a README or LICENSE beside data files is 
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -69,6 +70,11 @@ def ending_of(file: Path) -> str:
     """Return which of `ENDINGS` a file has, "" for another."""
     name = file.name.lower()
     return next((ending for ending in ENDINGS if name.endswith(ending)), "")
+
+
+def readable_name(path: Path) -> str:
+    """Return a path as text, with slashes; bytes of a name that are not UTF-8 become escapes."""
+    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
 
 
 def _refuse_unreadable(path: Path, files: Sequence[Path]) -> None:

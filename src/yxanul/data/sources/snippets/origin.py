@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from yxanul.data.sources.folder import unreadable
+from yxanul.data.sources.found import readable_name
 from yxanul.data.sources.snippets.pages import LLMS_NAMES, READERS
 from yxanul.errors import UsageError
 
@@ -71,13 +72,15 @@ def _package(place: str) -> Origin:
 def _folder(folder: Path) -> Origin:
     if not folder.is_dir():
         raise UsageError(f"The folder of documentation {folder} does not exist.")
-    named = ((path.relative_to(folder).as_posix(), path) for path in folder.rglob("*"))
+    named = ((readable_name(path.relative_to(folder)), path) for path in folder.rglob("*"))
     files = tuple(sorted((n, p) for n, p in named if _is_documentation(n, p)))
     commit = _commit(folder)
     if commit is None:
-        return Origin(files, _hash_of(files), f"{folder.resolve().name}: ", None)
+        return Origin(
+            files, _hash_of(files), f"{readable_name(Path(folder.resolve().name))}: ", None
+        )
     remote = _remote(folder)
-    checkout = f"{remote or folder.resolve().name}@{commit}"
+    checkout = f"{remote or readable_name(Path(folder.resolve().name))}@{commit}"
     # What lies there may differ from the commit.
     version = f"{checkout}, {_hash_of(files)}"
     return Origin(files, version, _web(remote, commit) or f"{checkout}: ", None)
