@@ -6,6 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,9 +16,11 @@ import pytest
 from tests.data.memory import MemorySource, plan, prepare_plans, sentences
 from yxanul.data import build, pipeline
 from yxanul.data.build import prepare_sources
+from yxanul.data.document import Document
 from yxanul.data.inspect import inspect_folder
 from yxanul.data.manifest import load_manifest, write_manifest
 from yxanul.data.pipeline import Effort, PlannedSource
+from yxanul.data.sources.catalog import open_folder
 from yxanul.data.verify import verify
 from yxanul.data.workspace import workspace
 from yxanul.errors import CorruptShardError, DiskError, StoppedOnRequest, UsageError
@@ -240,6 +245,36 @@ def test_progress_waits_while_it_is_not_due(tmp_path: Path) -> None:
     settings = {"one": "0" * 64}
     prepare_sources(first_stage(), tmp_path, settings=settings, progress=lines.append)
     assert len(lines) <= 3
+
+
+class Failing(MemorySource):
+    def _documents(self) -> Iterator[Document]:
+        raise DiskError("the disk is full")
+
+
+def test_what_was_begun_is_not_known_while_an_earlier_source_is_written_anew(
+    tmp_path: Path,
+) -> None:
+    texts, near = tmp_path / "texts", f"{sentences(30)[29]} and more"
+    texts.mkdir()
+    for n, text in enumerate([near, *sentences(60, about="tree")]):
+        (texts / f"{n:03d}.txt").write_text(text)
+    # Only the second can be gone on with, and it keeps what is nearly a text of the first.
+    begin = plan(MemorySource("begin", [*sentences(30), near]), near_duplicates=0.5)
+    middle = replace(
+        plan(MemorySource("middle", ())),
+        kind="folder",
+        open=partial(open_folder, texts, name="middle", domain="d"),
+    )
+    out, end = tmp_path / "out", sentences(70, about="lake")
+    with pytest.raises(DiskError):
+        prepare_plans(out, plans=[begin, middle, plan(Failing("end", end))])
+    assert (out / "middle" / "unfinished.json").exists()
+    plans = [begin, middle, plan(MemorySource("end", end))]
+    manifest = prepare_plans(out, plans=plans)
+    assert "duplicate" not in manifest.sources["begin"].dropped
+    prepare_plans(tmp_path / "clean", plans=plans)
+    assert all_bytes(out) == all_bytes(tmp_path / "clean")
 
 
 def test_two_processes_do_not_add_to_one_folder(tmp_path: Path) -> None:

@@ -93,14 +93,14 @@ def _build(
     with workspace(out, list(jobs), held=held, keep=partial(_goes_on, jobs=jobs, bench=bench)):
         for name, record in held.sources.items() if held is not None else ():
             remember(name, bench, sizes=_sizes(record))
-        begun = {name: load_unfinished(out / name) for name in jobs}
-        for name, state in begun.items():
-            if state is not None:
-                remember(name, bench, sizes=_begun_sizes(state, jobs[name]))
-        added = {
-            name: write_source(replace(job, begun=begun[name]), bench=bench)
-            for name, job in jobs.items()
-        }
+        added: dict[str, SourceRecord] = {}
+        for name, job in jobs.items():
+            # Not before: one that cannot be gone on with is written anew, and what was begun after
+            # it must not be known then.
+            begun = load_unfinished(out / name)
+            if begun is not None:
+                remember(name, bench, sizes=_begun_sizes(begun, job))
+            added[name] = write_source(replace(job, begun=begun), bench=bench)
         manifest = _manifest(added, settings, held=held)
         check_files(manifest, out)
         write_manifest(manifest, out)
