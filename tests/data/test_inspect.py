@@ -2,13 +2,17 @@
 
 import json
 import random
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
 from tests.data.memory import MemorySource, plan, prepare_plans, prepare_texts, sentences
+from yxanul.data import explain as explain_module
 from yxanul.data.card import write_cards
+from yxanul.data.documents import DocumentRecord, read_documents
 from yxanul.data.inspect import inspect_folder, render
 from yxanul.data.manifest import load_manifest
 from yxanul.data.shards import open_stream
@@ -143,6 +147,36 @@ def test_a_card_per_stage_says_what_the_manifest_says(dropped: Path) -> None:
     (dropped / "cards" / f"{stage}.md").write_text("of other data")
     write_cards(manifest, dropped)
     assert (dropped / "cards" / f"{stage}.md").read_text() == card
+
+
+def test_a_stage_is_explained_by_one_pass_that_ends_with_what_it_looks_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def near(about: str) -> list[str]:
+        texts = sentences(60, about=about)
+        return [*texts, f"{texts[29]} and more", f"{texts[31]} and more"]
+
+    plans = [
+        plan(MemorySource(name, near(name)), stage=stage, near_duplicates=0.9)
+        for name, stage in (("a", "one"), ("b", "one"), ("c", "two"))
+    ]
+    manifest = prepare_plans(tmp_path, plans=plans)
+    for file in (tmp_path / "c").iterdir():
+        file.unlink()
+    read: list[str] = []
+
+    def counting(*args: Any, **which: str) -> Iterator[tuple[int, DocumentRecord]]:
+        read.append(which["source"])
+        return read_documents(*args, **which)
+
+    monkeypatch.setattr(explain_module, "read_documents", counting)
+    found = explain_module.explain(manifest, tmp_path, stage="one")
+    assert [one.source for one in found] == ["a", "b"]
+    for one in found:
+        (rule,) = [rule for rule in one.rules if rule.rule == "near_duplicate"]
+        assert all(f"({one.source}-" in sample.why for sample in rule.samples)
+    # Two sides each for the names, and the training side of each for what was kept.
+    assert sorted(read) == ["a"] * 3 + ["b"] * 3
 
 
 def test_a_damaged_list_of_dropped_documents_names_file_and_line(dropped: Path) -> None:

@@ -73,9 +73,8 @@ def _card(manifest: Manifest, root: Path, *, stage: str) -> Iterator[str]:
     yield f"\n![tokens of each source]({stage}-sources.svg)\n"
     yield f"## Lengths\n\n![documents by their tokens]({stage}-lengths.svg)\n"
     yield f"## Left out\n\n![documents by the rule they broke]({stage}-dropped.svg)\n"
-    for found in explain(manifest, root, samples=2):
-        if found.source in sources:
-            yield from _left_out(found, sources[found.source])
+    for found in explain(manifest, root, stage=stage, samples=2):
+        yield from _left_out(found, sources[found.source])
 
 
 def _left_out(one: Explanation, record: SourceRecord) -> Iterator[str]:

@@ -54,32 +54,46 @@ class Explanation:
     kept_samples: tuple[Sample, ...]
 
 
-def explain(manifest: Manifest, root: Path, *, samples: int = _SAMPLES) -> list[Explanation]:
-    """Return the explanation of each source, the most frequent rule first.
+def explain(
+    manifest: Manifest, root: Path, *, stage: str | None = None, samples: int = _SAMPLES
+) -> list[Explanation]:
+    """Return the explanation of each source (of `stage`), the most frequent rule first.
 
-    Raises `CorruptShardError` for files that are not as written.
+    The lists of all documents are read once at most, however many sources there are. Raises
+    `CorruptShardError` for files that are not as written.
     """
-    return [_explain(manifest, root, source=name, samples=samples) for name in manifest.sources]
+    sources = [name for name, one in manifest.sources.items() if stage in (None, one.stage)]
+    dropped = {
+        name: _dropped_samples(manifest, root, source=name, samples=samples) for name in sources
+    }
+    near = [document for found in dropped.values() for document in found.get(_NEAR, ())]
+    names = _names_of_near(near, manifest, root=root)
+    return [
+        Explanation(
+            source=name,
+            kept=manifest.source(name).train.documents + manifest.source(name).validation.documents,
+            rules=tuple(
+                DroppedRule(rule, count, tuple(_sample(one, names) for one in found.get(rule, ())))
+                for rule, count in sorted(
+                    manifest.source(name).dropped.items(), key=lambda item: -item[1]
+                )
+            ),
+            kept_samples=tuple(islice(_kept(manifest, root, source=name), samples)),
+        )
+        for name, found in dropped.items()
+    ]
 
 
-def _explain(manifest: Manifest, root: Path, *, source: str, samples: int) -> Explanation:
-    record = manifest.source(source)
+def _dropped_samples(
+    manifest: Manifest, root: Path, *, source: str, samples: int
+) -> dict[str, list[DroppedDocument]]:
+    """Return {rule: its first dropped documents}."""
     found: dict[str, list[DroppedDocument]] = {}
     for document in read_dropped(manifest, root, source=source):
         of_rule = found.setdefault(document.drop.rule, [])
         if len(of_rule) < samples:
             of_rule.append(document)
-    names = _names_of_near(found.get(_NEAR, []), manifest, root=root)
-    by_number = sorted(record.dropped.items(), key=lambda item: -item[1])
-    return Explanation(
-        source=source,
-        kept=record.train.documents + record.validation.documents,
-        rules=tuple(
-            DroppedRule(rule, count, tuple(_sample(one, names) for one in found.get(rule, ())))
-            for rule, count in by_number
-        ),
-        kept_samples=tuple(islice(_kept(manifest, root, source=source), samples)),
-    )
+    return found
 
 
 def _sample(document: DroppedDocument, names: Mapping[str, str]) -> Sample:
@@ -104,11 +118,17 @@ def _names_of_near(
     """Return {beginning of a sha256: document} for those that dropped ones are near to."""
     wanted = {(one.drop.detail or "").rpartition(" ")[2].rstrip(".") for one in documents}
     found: dict[str, str] = {}
-    for name in manifest.sources if wanted else ():
-        for split in SPLITS:
-            for _, document in read_documents(manifest, root, source=name, split=split):
-                if document.sha256[:16] in wanted:
-                    found[document.sha256[:16]] = document.id
+    listed = (
+        document
+        for name in manifest.sources
+        for split in SPLITS
+        for _, document in read_documents(manifest, root, source=name, split=split)
+    )
+    for document in listed if wanted else ():
+        if document.sha256[:16] in wanted:
+            found[document.sha256[:16]] = document.id
+            if len(found) == len(wanted):
+                break
     return found
 
 
