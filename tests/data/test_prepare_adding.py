@@ -1,5 +1,6 @@
 """A stage is added to a prepared folder whole or not at all, and the stages there stay in use."""
 
+import errno
 import fcntl
 import json
 import os
@@ -286,6 +287,22 @@ def test_two_processes_do_not_add_to_one_folder(tmp_path: Path) -> None:
             prepare_plans(tmp_path, plans=second_stage())
         (tmp_path / "preparing.json").unlink()
     assert all_bytes(tmp_path) == before
+
+
+def test_a_file_system_without_locks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    prepare_plans(tmp_path, plans=first_stage())
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    says = r"The file system of .* cannot lock a file \(No locks available\)"
+    with pytest.raises(UsageError, match=says):
+        prepare_plans(tmp_path, plans=second_stage())
+    (tmp_path / "preparing.json").write_text('["a"]')
+    with pytest.raises(UsageError, match=says):
+        prepare_plans(tmp_path, plans=first_stage())
 
 
 def test_a_manifest_that_changed_before_the_lock_is_not_overwritten(tmp_path: Path) -> None:

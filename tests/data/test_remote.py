@@ -184,6 +184,24 @@ def test_a_copy_that_would_lose_a_stage_is_refused_on_either_side(
     assert list(download(ADDRESS, tmp_path / "one", say=hush).stages) == ["one", "two"]
 
 
+def test_two_downloads_do_not_write_one_folder(
+    storage: fsspec.AbstractFileSystem, prepared: Path, tmp_path: Path
+) -> None:
+    upload(prepared, ADDRESS, say=hush)
+    here = tmp_path / "here"
+
+    def begin_another(line: str) -> None:
+        with pytest.raises(UsageError, match="Another process is preparing"):
+            download(ADDRESS, here, say=hush)
+
+    download(ADDRESS, here, say=begin_another)
+    assert not (here / "preparing.json").exists()
+    # The proof that something unfinished is ours stays with it.
+    (here / "preparing.json").write_text('["clouds"]')
+    download(ADDRESS, here, say=hush)
+    assert (here / "preparing.json").read_text() == '["clouds"]'
+
+
 def test_a_manifest_that_names_files_outside_is_refused(
     storage: fsspec.AbstractFileSystem, prepared: Path, tmp_path: Path
 ) -> None:

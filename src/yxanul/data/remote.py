@@ -22,6 +22,7 @@ from yxanul.data.manifest import (
     parse_manifest,
 )
 from yxanul.data.verify import verify
+from yxanul.data.workspace import holding
 from yxanul.errors import (
     CorruptShardError,
     DiskError,
@@ -74,8 +75,8 @@ def download(address: str, out: Path, *, say: Say) -> Manifest:
     """Copy the prepared folder at an address to `out`, and compare every byte with its manifest.
 
     Files that are in `out` already, as the manifest says, are left. Raises `UsageError` if there is
-    none or `out` holds other or more data, `CorruptShardError` for a file that is not as recorded,
-    and `DiskError`.
+    none, `out` holds other or more data, or another process is at work there, `CorruptShardError`
+    for a file that is not as recorded, and `DiskError`.
     """
     with reaching(address):
         place = Place(address)
@@ -83,16 +84,17 @@ def download(address: str, out: Path, *, say: Say) -> Manifest:
             raise UsageError(f"{address} holds no {MANIFEST_NAME}, so no prepared folder")
         content = _read_manifest(place, address)
         manifest = parse_manifest(content, f"{address}/{MANIFEST_NAME}")
-        if (out / MANIFEST_NAME).is_file():
-            held = load_manifest(out)
+        held = load_manifest(out) if (out / MANIFEST_NAME).is_file() else None
+        if held is not None:
             _refuse_other(held, manifest, address=address)
             _refuse_loss(held, manifest, places=(str(out), address))
-        missing = [file for file in manifest.files() if not _is_here(file, out)]
-        _check_room(missing, out)
-        for number, file in enumerate(missing, start=1):
-            _get(place, out, file=file)
-            say(f"{address}: {number} of {len(missing)} files, {file.path}")
-    write_atomic(out / MANIFEST_NAME, content.decode())
+        with holding(out, held=held):
+            missing = [file for file in manifest.files() if not _is_here(file, out)]
+            _check_room(missing, out)
+            for number, file in enumerate(missing, start=1):
+                _get(place, out, file=file)
+                say(f"{address}: {number} of {len(missing)} files, {file.path}")
+            write_atomic(out / MANIFEST_NAME, content.decode())
     return load_manifest(out)
 
 
@@ -137,7 +139,6 @@ def _is_here(file: ShardFile | IndexFile, out: Path) -> bool:
 def _check_room(missing: list[ShardFile | IndexFile], out: Path) -> None:
     needed = sum(file.bytes for file in missing)
     with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(out).free
     if needed > free:
         raise DiskError(

@@ -72,6 +72,27 @@ def workspace(
         _remove(marker)
 
 
+@contextmanager
+def holding(out: Path, *, held: Manifest | None) -> Iterator[None]:
+    """Hold `out`, whose manifest is `held`, while files are copied into it.
+
+    Nothing in it is looked at or removed. Raises `UsageError` if another process is at work there,
+    `DiskError` if `out` cannot be written.
+    """
+    marker = out / MARKER_NAME
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        handle = marker.open("a+b")
+    with handle:
+        _lock(handle, out, held=held)
+        try:
+            yield
+        finally:
+            # One that names sources is the proof that what a killed `prepare` left is ours.
+            if not os.fstat(handle.fileno()).st_size:
+                _remove(marker)
+
+
 def sweep(out: Path, held: Manifest) -> None:
     """Remove what a run left that was killed after it had published its manifest.
 
@@ -83,9 +104,7 @@ def sweep(out: Path, held: Manifest) -> None:
     with writing(marker):
         handle = marker.open("a+b")
     with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _try_lock(handle, out):
             return  # its owner will remove it
         handle.seek(0)
         left = _names(handle.read(_LARGEST_MARKER_BYTES))
@@ -132,16 +151,30 @@ def _remove(file: Path) -> None:
 
 
 def _lock(handle: IO[bytes], out: Path, *, held: Manifest | None) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+    if not _try_lock(handle, out):
         raise UsageError(
             f"Another process is preparing {out}; wait for it or choose another folder."
-        ) from error
+        )
     # The other process may have ended between our look for its manifest and this lock; then it
     # removed the marker that we opened, or published a manifest that we have not seen.
     if os.fstat(handle.fileno()).st_nlink == 0 or _manifest(out) != held:
         raise UsageError(f"Another process has just prepared {out}; start again to use it.")
+
+
+def _try_lock(handle: IO[bytes], out: Path) -> bool:
+    """Lock the marker of `out`; return False where another process has."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        # Not all file systems of a network know locks: ENOLCK, ENOSYS, EOPNOTSUPP.
+        raise UsageError(
+            f"The file system of {out} cannot lock a file ({error.strerror or error}), and without "
+            "that two processes could write there at once; choose a folder on a disk of this "
+            "machine."
+        ) from error
+    return True
 
 
 def _manifest(out: Path) -> Manifest | None:
