@@ -16,8 +16,10 @@ import pytest
 from tests.data.hub_standin import Fault, HubSet, StandIn, card, json_lines, parquet, running
 from yxanul.config.schema import SourceConfig
 from yxanul.data.manifest import load_manifest
+from yxanul.data.sources.hub import source as hub_source
 from yxanul.data.sources.hub.patience import Line
 from yxanul.data.sources.hub.source import HubReader
+from yxanul.data.tokenizer import Tokenizer, load_tokenizer
 from yxanul.data.unfinished import load_unfinished
 from yxanul.data.verify import verify
 from yxanul.errors import CorruptShardError
@@ -224,6 +226,23 @@ def test_what_is_kept_and_then_damaged_is_named(hub: StandIn, tmp_path: Path) ->
         kept.write_text(json.dumps({**state, "sides": sides}))
         with pytest.raises(CorruptShardError, match=message):
             load_unfinished(out / "first")
+
+
+def test_rows_are_counted_by_one_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    loads = []
+
+    def counting() -> Tokenizer:
+        loads.append(1)
+        return load_tokenizer()
+
+    monkeypatch.setattr(hub_source, "load_tokenizer", counting)
+    config = SourceConfig(
+        name="a", domain="d", weight=1.0, hub_id="some/a", min_tokens=3, max_documents=9
+    )
+    reader = HubReader(config, revision="main", line=Line("some/a", print), dropped={})
+    texts = ("three words here", "two words", "no")
+    assert [reader._unfit(text) for text in texts] == [None, "too_short", "too_short"]
+    assert len(loads) == 1
 
 
 def test_a_mark_that_no_reader_made_is_refused() -> None:

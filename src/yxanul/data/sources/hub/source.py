@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from yxanul.config.schema import SourceConfig
 from yxanul.data.bookmark import Mark
@@ -19,7 +20,7 @@ from yxanul.data.sources.hub.patience import Line
 from yxanul.data.sources.hub.rows import Row, RowStream
 from yxanul.data.sources.hub.template import Template, UnfitRow
 from yxanul.data.strict import Fields
-from yxanul.data.tokenizer import load_tokenizer
+from yxanul.data.tokenizer import Tokenizer, load_tokenizer
 from yxanul.errors import UsageError
 
 _MARK = ("file", "row", "number", "taken", "files", "dropped")
@@ -182,4 +183,9 @@ class HubReader:
             return "too_short"
         if self._config.max_documents is None:
             return None
-        return "too_short" if len(load_tokenizer().encode(text)) < least else None
+        return "too_short" if len(self._tokenizer.encode(text)) < least else None
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        # Loading reads and checks the vocabulary's files: not for every row.
+        return load_tokenizer()
