@@ -115,6 +115,9 @@ def test_tokie_that_gives_other_ids_is_not_used_and_that_is_said(
     encoder = ProvenEncoder()
     honest = encoder._fast._encode
     monkeypatch.setattr(encoder._fast, "_encode", lambda texts: [i + 1 for i in honest(texts)])
+    for texts in ([], [""], ["page\x0cbreak"]):
+        encoder.encode_arrays(texts)
+        assert encoder.note is None, "what tokie would not be given says nothing of it"
     assert [ids.tolist() for ids in encoder.encode_arrays(["Hello world"])] == [[15496, 995]]
     assert encoder.note == "tokie gives other ids than tiktoken here: tiktoken is used instead"
     assert [ids.tolist() for ids in encoder.encode_arrays(["Hello"])] == [[15496]]
