@@ -35,7 +35,7 @@ def settings_sha256(stage: StageConfig) -> str:
     in the order of their names, and the manifest has a hash of them.
     """
     is_folder = stage.data.source not in _LISTS
-    settings = {
+    settings: dict[str, object] = {
         "process": [_PROCESS_VERSION, FORMAT_VERSION, SHARD_TOKENS, VOCABULARY_SHA256],
         "name": stage.name,
         "source": "folder" if is_folder else stage.data.source,
