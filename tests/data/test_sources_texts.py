@@ -204,7 +204,7 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("\n".join(lines), encoding="utf-8")
     pq.write_table(pa.table({"text": ["four", None, "five"]}), tmp_path / "d.parquet")
     (tmp_path / ".hidden.txt").write_text("no")
-    (tmp_path / "e.csv").write_text("no")
+    (tmp_path / "e.png").write_text("no")
     source = open_folder(tmp_path, name="mine", domain="own")
     assert [(d.id, d.text) for d in source.documents()] == [
         ("mine/a.jsonl:1", "één"),

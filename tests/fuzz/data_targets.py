@@ -192,7 +192,7 @@ def snippet_seeds() -> list[bytes]:
 
 
 def read_folder_texts(content: bytes) -> None:
-    for ending in (".jsonl", ".txt", ".parquet"):
+    for ending in (".jsonl", ".txt", ".parquet", ".jsonl.gz", ".txt.gz"):
         folder = scratch("texts" + ending)
         (folder / f"a{ending}").write_bytes(content)
         reader = FolderReader(folder, name="own", column="text", dropped={})
@@ -201,6 +201,7 @@ def read_folder_texts(content: bytes) -> None:
 
 def folder_seeds() -> list[bytes]:
     seeds = [b'{"text": "one"}\n\n{"text": "two", "more": 1}\n', "\ufeffWörter\n".encode()]
+    seeds.append(gzip.compress(seeds[0], mtime=0))
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
