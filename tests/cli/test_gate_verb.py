@@ -8,7 +8,7 @@ import shutil
 import pytest
 import yaml
 
-from tests.train.world import STAGES, World
+from tests.train.world import STAGES, STEPS, World
 from yxanul.cli.main import main
 from yxanul.config.gate import GateConfig
 
@@ -69,6 +69,15 @@ def test_a_changed_score_changes_the_verdict_and_that_is_said(world, gate):
     assert "does not follow from what is stored" in err
     assert (told["verdict"], told["agrees_with_stored"]) == ("stop", False)
     assert "STORED WAS pass" in gate(run, "--stage", STAGES[1])[1]
+
+
+def test_rows_that_are_not_written_at_every_step_are_a_sample_of_the_stage(world, gate):
+    run = copy_of(world, "sampled")
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(lines[1::2]))
+    told = json.loads(gate(run, "--stage", STAGES[1], "--json")[1])
+    why = next(check["why"] for check in told["gates"][0]["checks"] if check["id"] == "G1")
+    assert why == f"0 of 4 logged steps have a spike, about 0.00% of the stage's {STEPS}"
 
 
 def assert_one_sentence(answer: tuple[int, str, str], code: int, *parts: str) -> None:

@@ -153,6 +153,22 @@ def test_one_spike_of_a_short_stage_warns_and_three_roll_back():
     assert check.action == "rollback"
 
 
+def test_skipped_steps_which_are_all_logged_count_once_among_steps_that_mostly_are_not():
+    """Of 1,000 steps each tenth has a row, and so have four that were skipped: 0.4 %, not 4 %."""
+    losses = falling(104)
+    skipped = frozenset({40, 60, 80, 90})
+    for place in skipped:
+        losses[place] *= 3
+    check = stability_check(losses, GATE, skipped=skipped, steps=1000)
+    assert (check.result, check.value) == ("warn", pytest.approx(0.004))
+    assert "about 0.40% of the stage's 1,000" in check.why
+    # a spike among the rows that are a sample stands for ten steps
+    sampled = stability_check(losses, GATE, skipped=skipped - {40}, steps=1000)
+    assert sampled.value == pytest.approx((3 + 997 / 101) / 1000)
+    every = stability_check(losses, GATE, skipped=skipped, steps=104)
+    assert (every.result, every.value) == ("fail", pytest.approx(4 / 104))
+
+
 def test_a_stage_that_ends_above_its_beginning_has_diverged():
     check = stability_check([3 + 0.03 * step for step in range(100)], GATE)
     assert (check.result, check.action) == ("fail", "rollback")

@@ -76,6 +76,7 @@ def gather_evidence(folder: RunFolder, plan: StagePlan, *, asked: Asked) -> Evid
     domains = (*asked.own_domains, *asked.older_domains)
     courses = {domain: _course(folder, plan, domain=domain, branch=branch) for domain in domains}
     own = {domain: courses[domain] for domain in asked.own_domains}
+    logged = _logged(folder, plan.name, branch=branch)
     first, last = plateau_steps(plan)
     wavers = noise_steps(plan)[:1]
     return Evidence(
@@ -84,8 +85,10 @@ def gather_evidence(folder: RunFolder, plan: StagePlan, *, asked: Asked) -> Evid
         before={domain: score.nats for domain, score in before.items()},
         after={domain: score.nats for domain, score in after.items()},
         courses=own,
-        losses=_losses(folder, plan.name, branch=branch),
+        losses=[_loss(row) for row in logged],
         integrity=asked.integrity,
+        skipped=frozenset(place for place, row in enumerate(logged) if row.get("skipped")),
+        steps=plan.total_steps,
         warned=_warned_before(folder, plan, branch=branch),
         rollbacks=plan.changes.rollbacks,
         extensions=plan.changes.extensions,
@@ -125,15 +128,19 @@ def _between(course: Course, plan: StagePlan, *, steps: tuple[int, int]) -> Cour
     return [point for point in course if first * batch <= point[0] <= last * batch]
 
 
-def _losses(folder: RunFolder, stage: str, *, branch: Mapping[int, float]) -> list[float]:
-    """Return the logged losses of a stage on a branch, by step."""
+def _logged(folder: RunFolder, stage: str, *, branch: Mapping[int, float]) -> list[Row]:
+    """Return the metric rows of a stage on a branch, by step."""
     rows = {
-        # One that was not finite is null in the file; it moved no weight, and is worth telling.
-        row["step"]: math.inf if row.get("loss") is None else row["loss"]
+        row["step"]: row
         for row in read_placed_rows(folder.metrics)
         if row.get("stage") == stage and is_on(branch, row)
     }
     return [rows[step] for step in sorted(rows)]
+
+
+def _loss(row: Row) -> float:
+    # One that was not finite is null in the file; it moved no weight, and is worth telling.
+    return math.inf if row.get("loss") is None else float(row["loss"])
 
 
 def _warned_before(

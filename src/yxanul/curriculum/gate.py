@@ -44,6 +44,10 @@ class Evidence:
     losses: Sequence[float]
     """Logged losses of the stage's steps."""
     integrity: Integrity | None
+    skipped: frozenset[int] = frozenset()
+    """Places in `losses` of steps that moved no weight."""
+    steps: int | None = None
+    """Of the stage; None = each of them was logged."""
     warned: frozenset[tuple[str, str | None]] = field(default_factory=frozenset)
     """(id, subject) of the warnings at the gate before."""
     rollbacks: int = 0
@@ -86,7 +90,7 @@ def decide(gate: GateConfig, evidence: Evidence) -> Decision:
     Without a domain of its own, or without scores from the stage's entry, progress cannot be
     judged: `not run`, unless another check asks for more.
     """
-    checks = [integrity_check(evidence.integrity), stability_check(evidence.losses, gate)]
+    checks = [integrity_check(evidence.integrity), _stability(gate, evidence)]
     missing = _missing(evidence)
     if missing is None:
         checks += domain_checks(gate, evidence)
@@ -108,6 +112,10 @@ def decide_plateau(gate: GateConfig, evidence: Evidence) -> Decision:
     """Return whether a stage is lengthened before its final decay begins: `extend` or `pass`."""
     check = _plateau(gate, evidence, is_end=False)
     return Decision("extend" if check.action == "extend" else "pass", check.why, (check,))
+
+
+def _stability(gate: GateConfig, evidence: Evidence) -> Check:
+    return stability_check(evidence.losses, gate, skipped=evidence.skipped, steps=evidence.steps)
 
 
 def _missing(evidence: Evidence) -> str | None:

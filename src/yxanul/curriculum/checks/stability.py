@@ -18,25 +18,49 @@ FIRST_STEPS = 3
 _END_SHARE, _FEWEST_AT_END = 0.05, 5
 
 
-def stability_check(losses: Sequence[float], gate: GateConfig) -> Check:
+def stability_check(
+    losses: Sequence[float],
+    gate: GateConfig,
+    *,
+    skipped: frozenset[int] = frozenset(),
+    steps: int | None = None,
+) -> Check:
     """G1 from the logged losses of the stage's steps, nats per token in order.
 
     A spike lies 6 deviations (from the median absolute one) and 10 % above the median of the 32
     logged steps before it. A stage that ends 50 % above the lowest of its first three has diverged.
+    skipped: places in `losses` of steps that moved no weight, each of which is logged.
+    steps: of the stage, of which the others are logged now and then; None = all were.
     """
     if not losses:
         return Check("G1", None, "not run", "no step of the stage was logged", n=0)
-    bad = sum(_is_spike(losses, index) for index in range(len(losses)))
-    share = bad / len(losses)
-    told = f"{bad} of {len(losses)} logged steps have a spike"
+    steps = max(steps or 0, len(losses))
+    bad = _bad_steps(losses)
+    share = _share(bad, skipped, logged=len(losses), steps=steps)
+    told = f"{len(bad)} of {len(losses):,} logged steps have a spike"
+    if steps > len(losses):
+        told += f", about {share:.2%} of the stage's {steps:,}"
     result: Result = "pass" if share <= gate.bad_steps_margin else "warn"
-    if share > gate.bad_steps_limit and bad >= _FEWEST_BAD_STEPS:
+    if share > gate.bad_steps_limit and len(bad) >= _FEWEST_BAD_STEPS:
         result = "fail"
     if (rise := _rise(losses)) > _DIVERGED:
         result, told = "fail", f"the loss ended at {rise:.2f} times its beginning; {told}"
     action: Action | None = "rollback" if result == "fail" else None
     margin = gate.bad_steps_margin
     return Check("G1", None, result, told, action, value=share, margin=margin, n=len(losses))
+
+
+def _bad_steps(losses: Sequence[float]) -> frozenset[int]:
+    return frozenset(index for index in range(len(losses)) if _is_spike(losses, index))
+
+
+def _share(bad: frozenset[int], skipped: frozenset[int], *, logged: int, steps: int) -> float:
+    """Return the share of bad steps among all: skipped ones are counted, the others sampled."""
+    usual = logged - len(skipped)
+    counted, seen = len(bad & skipped), len(bad - skipped)
+    if usual:
+        seen *= (steps - len(skipped)) / usual
+    return (counted + seen) / steps
 
 
 def _is_spike(losses: Sequence[float], index: int) -> bool:
