@@ -73,6 +73,15 @@ def test_the_same_warning_at_two_gates_in_a_row_counts_as_a_failure():
     assert verdict(replace(found, warned=frozenset({("G3", "factbook")}))) == "warn"
 
 
+def test_one_unlucky_step_at_two_gates_in_a_row_is_no_failure_and_three_are():
+    losses = falling(400)
+    for step, wanted in ((100, "warn"), (200, "warn"), (300, "rollback")):
+        losses[step] *= 3
+        found = replace(evidence(math=0.8), losses=losses)
+        assert verdict(found) == "warn"
+        assert verdict(replace(found, warned=frozenset({("G1", None)}))) == wanted
+
+
 def test_a_stage_that_broke_down_is_begun_again_and_not_stopped():
     broken = [float(step) for step in range(1, 60)]
     found = replace(evidence(math=3.0), losses=broken)

@@ -1,9 +1,9 @@
 """The gate at a stage's end: evidence in, decision out. It touches no trainer and no file.
 
 The verdict is the worst that any check asks for: stop > rollback > extend > warn > pass. The same
-warning at two gates in a row counts as a failure (G1, and G3 and G4 where the value itself is
-surely beyond the margin). A stage is rolled back and extended a limited number of times; a check
-that asks for more asks for `stop`.
+warning at two gates in a row counts as a failure (G1 with three bad steps at least, G3 and G4 where
+the value itself is surely beyond the margin). A stage is rolled back and extended a limited number
+of times; a check that asks for more asks for `stop`.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from yxanul.curriculum.checks.plateau import Course, forecast_gain, plateau_chec
 from yxanul.curriculum.checks.progress import progress_check
 from yxanul.curriculum.checks.retention import retention_checks
 from yxanul.curriculum.checks.skills import SkillEvidence, skill_checks
-from yxanul.curriculum.checks.stability import stability_check
+from yxanul.curriculum.checks.stability import is_evidence, stability_check
 from yxanul.curriculum.noise import comparison_noise
 
 Verdict = Literal["pass", "warn", "extend", "rollback", "stop", "not run"]
@@ -104,7 +104,7 @@ def decide(gate: GateConfig, evidence: Evidence) -> Decision:
     checks.append(budget_check(evidence.spending))
     if any(check.id == "G1" and check.action == "rollback" for check in checks):
         checks = [_begun_again(check) for check in checks]
-    judged = (_second_warning(check, evidence.warned) for check in checks)
+    judged = (_second_warning(check, evidence) for check in checks)
     return _verdict(tuple(_within_limits(check, gate, evidence=evidence) for check in judged))
 
 
@@ -217,26 +217,28 @@ def _begun_again(check: Check) -> Check:
     return check
 
 
-def _second_warning(check: Check, warned: frozenset[tuple[str, str | None]]) -> Check:
+def _second_warning(check: Check, evidence: Evidence) -> Check:
     """Turn a warning that the gate before gave too into a failure, where training can mend it.
 
     A loss that is not surely over its margin only lacks documents, which no rollback brings: two
     models that are alike are over it in one of several domains every other time. What G2, G5, G7
     and G8 warn of, another attempt at the same stage would not change.
     """
-    is_again = check.result == "warn" and (check.id, check.subject) in warned
-    if not is_again or check.id not in ("G1", "G3", "G4") or not _is_over(check):
+    is_again = check.result == "warn" and (check.id, check.subject) in evidence.warned
+    if not is_again or not _is_over(check, evidence):
         return check
     why = f"{check.why}; the second such warning in a row counts as a failure"
     return replace(check, result="fail", action="rollback", why=why)
 
 
-def _is_over(check: Check) -> bool:
-    """Tell whether the value is surely beyond the margin; G1 has no bounds, G4 counts gains."""
+def _is_over(check: Check, evidence: Evidence) -> bool:
+    """Tell whether training surely brought the value beyond its margin; G4 counts gains."""
+    if check.id == "G1":
+        return is_evidence(evidence.losses)
     value, margin = check.value or 0.0, check.margin or 0.0
-    if check.id == "G4":
-        return (value if check.high is None else check.high) < margin
-    return (value if check.low is None else check.low) > margin
+    if check.id == "G3":
+        return (value if check.low is None else check.low) > margin
+    return check.id == "G4" and (value if check.high is None else check.high) < margin
 
 
 def _within_limits(check: Check, gate: GateConfig, *, evidence: Evidence) -> Check:

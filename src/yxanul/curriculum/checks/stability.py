@@ -41,13 +41,18 @@ def stability_check(
     if steps > len(losses):
         told += f", about {share:.2%} of the stage's {steps:,}"
     result: Result = "pass" if share <= gate.bad_steps_margin else "warn"
-    if share > gate.bad_steps_limit and len(bad) >= _FEWEST_BAD_STEPS:
+    if share > gate.bad_steps_limit and is_evidence(losses):
         result = "fail"
     if (rise := _rise(losses)) > _DIVERGED:
         result, told = "fail", f"the loss ended at {rise:.2f} times its beginning; {told}"
     action: Action | None = "rollback" if result == "fail" else None
     margin = gate.bad_steps_margin
     return Check("G1", None, result, told, action, value=share, margin=margin, n=len(losses))
+
+
+def is_evidence(losses: Sequence[float]) -> bool:
+    """Tell whether there are bad steps enough among (steps,) logged losses for a failure."""
+    return len(_bad_steps(losses)) >= _FEWEST_BAD_STEPS
 
 
 def _bad_steps(losses: Sequence[float]) -> frozenset[int]:
