@@ -73,6 +73,20 @@ def test_the_same_warning_at_two_gates_in_a_row_counts_as_a_failure():
     assert verdict(replace(found, warned=frozenset({("G3", "factbook")}))) == "warn"
 
 
+def test_a_stage_whose_own_domain_has_too_few_documents_does_not_pass():
+    few = {"math": BEFORE["math"][:4], "wikipedia": BEFORE["wikipedia"]}
+    found = replace(evidence(), before=few, after={**few, "math": [1.12 * x for x in few["math"]]})
+    decision = decide(GATE, found)
+    assert decision.verdict == "warn"
+    assert decision.why.startswith("G2 math +12.00% over 4 documents, fewer than 5, prove nothing")
+    # beside one that is judged it is told, and nothing fell there that the verdict could praise
+    both = {**BEFORE, "code": few["math"]}
+    after = {**both, "math": [0.8 * x for x in both["math"]]}
+    judged = decide(GATE, replace(found, own_domains=("math", "code"), before=both, after=after))
+    assert judged.verdict == "pass"
+    assert "code" not in judged.why
+
+
 def test_one_unlucky_step_at_two_gates_in_a_row_is_no_failure_and_three_are():
     losses = falling(400)
     for step, wanted in ((100, "warn"), (200, "warn"), (300, "rollback")):

@@ -154,6 +154,15 @@ def test_a_source_that_is_read_too_often_is_told_before_the_first_step(world):
     assert " times, which is worth" not in world.finish("train", "other", *words).stderr
 
 
+def test_what_no_gate_can_tell_is_said_before_the_first_step(world):
+    few = f"{STAGES[0]}.data.validation_fraction=0.01"
+    words = ["--stage", STAGES[0], "--max_steps", "1"]
+    said = world.finish("train", "run", *words, "--set", few).stderr
+    told = f"{STAGES[0]} has 2 held-out documents, fewer than 5, which prove nothing"
+    assert said.index(told) < said.index("parameters")
+    assert "prove nothing" not in world.finish("train", "other", *words).stderr
+
+
 def test_a_stage_that_comes_to_its_mixture_along_a_line_reads_as_much_of_each_source(world):
     soft = f"{STAGES[1]}.data.ramp_fraction=0.5"
     ledgers = []

@@ -36,6 +36,7 @@ from yxanul.runfolder.verdicts import CLOSING, read_checks, read_verdicts
 from yxanul.train.agreement import refuse_disagreement
 from yxanul.train.corpus import Corpus, prepare_corpus
 from yxanul.train.ending import naming_exhaustion, naming_failed_hardware, owned
+from yxanul.train.foretelling import unprovable
 from yxanul.train.frozen import freeze_config, replan_epochs
 from yxanul.train.links import measure_links
 from yxanul.train.loop import TrainingLoop
@@ -155,7 +156,8 @@ def _train(
             machine.progress.say(line)
         for line in links.sentences(FP32_BYTES * parameters) if links is not None else ():
             machine.progress.say(line)
-        for line in (*padding(session), *warnings(repetitions(session))):
+        told = (*padding(session), *warnings(repetitions(session)), *unprovable(session))
+        for line in told:
             machine.progress.say(line)
     position = find_position(session, request)
     place = {"where the run stands": asdict(position)}

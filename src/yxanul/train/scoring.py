@@ -40,6 +40,11 @@ class Scorer:
         """All domains that can be scored, in the order of the stages."""
         return tuple(self._held_out)
 
+    @property
+    def documents(self) -> dict[str, int]:
+        """{domain: held-out documents that it is scored by}."""
+        return {domain: len(held.documents) for domain, held in self._held_out.items()}
+
     def probe(self) -> np.ndarray:
         """Return one window of held-out text, (1 + at most 256 tokens,), always the same."""
         first = next(iter(self._held_out.values()))
