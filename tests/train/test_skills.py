@@ -10,7 +10,13 @@ import pytest
 from tests.train.test_gate_acts import assert_same_end, rows, sets, verdicts
 from tests.train.world import STAGES, STEPS, World, fingerprint, wait_until
 from yxanul.cli.main import main
+from yxanul.config.evaluation import SkillConfig
+from yxanul.errors import DiskError, YxanulError
 from yxanul.runfolder.items import read_task_score
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.lineage import AttemptStart, begin_attempt
+from yxanul.train.skills import SkillScorer
+from yxanul.train.state import Position
 
 SKILLS = [
     {"task": "triviaqa", "margin": 0.5},
@@ -209,6 +215,42 @@ def test_a_score_that_cannot_be_taken_stops_the_run_and_leaves_its_weights(skill
     assert verdicts(tmp_path / "run")[-1][2] == "stop"
     last = world.checkpoints("run")[-1]
     assert fingerprint(last) == fingerprint(skilled.root / "run" / "checkpoints" / last.name)
+
+
+class Failing:
+    """Answers nothing: whoever asks meets the error."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def reader(self):
+        raise self._error
+
+
+@pytest.mark.fault(39)
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (DiskError("the disk is full"), 32),
+        (MemoryError(), 11),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), 11),
+        (ValueError("a wrong answer"), None),
+    ],
+)
+def test_a_score_that_a_restart_can_take_is_no_verdict(tmp_path, error, code):
+    folder = RunFolder(tmp_path)
+    folder.create()
+    begin_attempt(folder.lineage, AttemptStart(0, step=0, parent=None, reason="a test"))
+    position = Position(STAGES[0], stage_step=8, step=8, tokens_seen=1, tokens_spent=1, attempt=0)
+    scorer = SkillScorer(folder, benchmarks={"gsm8k": None}, say=print)
+    skill = SkillConfig(task="gsm8k")
+    if code is None:
+        why = scorer.try_score(Failing(error), skill, position=position)
+        assert why == "gsm8k could not be scored (ValueError: a wrong answer)"
+        return
+    with pytest.raises(YxanulError) as raised:
+        scorer.try_score(Failing(error), skill, position=position)
+    assert raised.value.exit_code == code
 
 
 def test_a_task_is_scored_in_one_way_in_a_whole_run(tmp_path):

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 
 from yxanul.config.evaluation import SkillConfig
 from yxanul.data.benchmarks.items import Benchmark
-from yxanul.errors import InfrastructureError
+from yxanul.errors import DiskError, InfrastructureError
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.evaluate.tasks.score import score_task
 from yxanul.runfolder.items import skill_path, skills_at, write_task_score
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_branch
 from yxanul.train.answering import Answering
+from yxanul.train.ending import naming_exhaustion
 from yxanul.train.state import Position
 
 
@@ -65,12 +66,15 @@ class SkillScorer:
     ) -> str | None:
         """Score a task where a stage ended; return why it could not be scored, None = it was.
 
-        Whatever goes wrong in there must not cost the trained weights: the gate stops on it.
+        Whatever goes wrong in there must not cost the trained weights: the gate stops on it. But
+        what a restart may cure is raised, for a verdict is for good: a lost rank, a full disk and
+        memory that is not there say nothing of the weights.
         """
         try:
-            self.score(answering, skill, position=position, is_end=True)
-        except InfrastructureError:
-            raise  # of another rank: a restart may cure it, and no gate need judge it
+            with naming_exhaustion():
+                self.score(answering, skill, position=position, is_end=True)
+        except (InfrastructureError, DiskError):
+            raise
         except Exception as error:  # noqa: BLE001  (it is told here, and the gate says stop)
             self._say("".join(traceback.format_exception(error)).rstrip())
             return f"{skill.task} could not be scored ({type(error).__name__}: {error})"
