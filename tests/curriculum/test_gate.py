@@ -287,6 +287,16 @@ def test_scores_that_waver_widen_the_interval_where_no_seed_was_measured():
     assert wide[2].noise == 0.05  # what was measured between seeds holds wavering too
 
 
+def test_a_check_whose_bounds_know_nothing_of_the_noise_of_training_says_so():
+    for gate, noise, is_unknown in (
+        (GATE, {}, True),
+        (GATE, {"math": 0.0}, False),
+        (WIDE, {}, False),
+    ):
+        decision = decide(gate, replace(evidence(math=0.3), older_domains=(), noise=noise))
+        assert ("noise of training not known: fewer than 4 scores" in decision.why) == is_unknown
+
+
 def test_the_hash_tells_of_every_threshold(tiny_stage):
     first = gate_sha256(tiny_stage)
     moved = EvaluationConfig(bench="elsewhere")

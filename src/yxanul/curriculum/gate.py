@@ -8,6 +8,7 @@ of times; a check that asks for more asks for `stop`.
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -24,7 +25,7 @@ from yxanul.curriculum.checks.progress import progress_check
 from yxanul.curriculum.checks.retention import retention_checks
 from yxanul.curriculum.checks.skills import SkillEvidence, skill_checks
 from yxanul.curriculum.checks.stability import is_evidence, stability_check
-from yxanul.curriculum.noise import comparison_noise
+from yxanul.curriculum.noise import FEWEST_SCORES, comparison_noise
 
 Verdict = Literal["pass", "warn", "extend", "rollback", "stop", "not run"]
 _WORST_FIRST: tuple[Action, ...] = ("stop", "rollback", "extend")
@@ -158,7 +159,8 @@ def domain_checks(gate: GateConfig, evidence: Evidence) -> list[Check]:
         # Then nobody knows whether the stage did what it was for.
         own = [replace(check, result="warn") for check in own]
     kept = {check.subject: check for check in retention_checks(older, gate=gate, noise=noise)}
-    return own + [unjudged.get(domain) or kept[domain] for domain in evidence.older_domains]
+    checks = own + [unjudged.get(domain) or kept[domain] for domain in evidence.older_domains]
+    return [_without_noise(check, gate, evidence=evidence) for check in checks]
 
 
 def _domains(evidence: Evidence) -> dict[str, str]:
@@ -186,6 +188,15 @@ def _noise(gate: GateConfig, evidence: Evidence, *, domain: str) -> float:
     if gate.training_noise is not None:
         return gate.training_noise
     return comparison_noise(evidence.noise.get(domain, 0.0))
+
+
+def _without_noise(check: Check, gate: GateConfig, *, evidence: Evidence) -> Check:
+    """Let a check whose bounds hold the documents' noise alone say so."""
+    has_bounds = check.low is not None and math.isfinite(check.low)
+    if not has_bounds or gate.training_noise is not None or check.subject in evidence.noise:
+        return check
+    why = f"{check.why} (noise of training not known: fewer than {FEWEST_SCORES} scores)"
+    return replace(check, why=why)
 
 
 def _level_checks(gate: GateConfig, evidence: Evidence) -> list[Check]:

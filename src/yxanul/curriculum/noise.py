@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_FEWEST_SCORES = 4  # a line takes two of them
+FEWEST_SCORES = 4
+"""Fewer scores do not tell how much they waver: a line takes two of them."""
 
 
 def checkpoint_noise(course: Sequence[tuple[int, float]]) -> float | None:
@@ -19,7 +20,7 @@ def checkpoint_noise(course: Sequence[tuple[int, float]]) -> float | None:
     or a worse end would widen its own interval. None with fewer than 4 points.
     """
     points = [(tokens, score) for tokens, score in course if tokens > 0]
-    if len(points) < _FEWEST_SCORES:
+    if len(points) < FEWEST_SCORES:
         return None
     x = np.log([float(tokens) for tokens, _ in points])
     y = np.asarray([score for _, score in points])
