@@ -13,6 +13,8 @@ from tests.data.memory import MemorySource, plan, prepare_plans, sentences
 from tests.evaluate.pretrained import random_model
 from tests.evaluate.runs import add_checkpoint, flip_bit, new_model, write_run
 from yxanul.cli.main import main
+from yxanul.data.benchmarks.frozen import keep_benchmark
+from yxanul.data.benchmarks.items import AnswerItem, Benchmark
 from yxanul.runfolder.items import read_task_score
 from yxanul.runfolder.layout import RunFolder
 
@@ -183,6 +185,50 @@ def test_a_named_task_that_cannot_be_written_whole_is_an_error(call, run, bench)
     assert "hellaswag has 12 worked examples, too few for 12" in err
 
 
+def lost(tmp_path: Path, *, trained: tuple[str, ...]) -> RunFolder:
+    """A run whose prepared data is gone."""
+    folder = write_run(tmp_path / "run")
+    add_checkpoint(folder, 3, trained=trained)
+    return folder
+
+
+def test_held_out_text_that_is_gone_is_not_said_to_be_another_models(call, tmp_path) -> None:
+    code, _, err = call(lost(tmp_path, trained=("tales",)).root, "--tasks", "perplexity")
+    assert code == 30
+    assert "the prepared data of the run is not where it was" in err
+    assert "not a run of ours" not in err
+
+
+def test_templates_that_a_run_trained_on_are_not_taken_for_unknown_ones(call, tmp_path, run):
+    folder = lost(tmp_path, trained=("tales", "gsm_symbolic"))
+    named = ("--tasks", "gsm_symbolic", "--limit", 2)
+    for more in ((), ("--data", run.data)):  # which is the data of another run
+        code, _, err = call(folder.root, *named, *more)
+        assert code == 30
+        assert "trained on templates of gsm_symbolic, and only its own prepared data tells" in err
+    items = (AnswerItem("9/1", "Two and two?\n\n", "4", cluster="9"),)
+    kept = Benchmark("gsm_symbolic", items, (), "kept by the run")
+    keep_benchmark(folder.bench, "gsm_symbolic", read=lambda: kept)
+    found = told(call, folder.root, *named)["tasks"]["gsm_symbolic"]
+    assert (found["origin"], found["n"]) == ("kept by the run", 1)
+    assert found["kin"] == ["gsm_symbolic"]
+    never = lost(tmp_path / "never", trained=("tales",))
+    assert told(call, never.root, *named)["tasks"]["gsm_symbolic"]["kin"] == []
+
+
+def test_a_score_says_that_the_model_trained_on_kin_of_its_problems(call, tmp_path, bench) -> None:
+    words = ("--tasks", "gsm8k", "--bench_dir", bench, "--limit", 1, "--shots", 0)
+    folder = lost(tmp_path, trained=("tales", "gsm_symbolic"))
+    code, _, err = call(folder.root, *words)
+    assert code == 0
+    assert "gsm8k: the model was trained on text made from the same problems" in err
+    record = folder.root / "evaluation/step-00000003-a0/gsm8k-0shot-first1.json"
+    assert read_task_score(record).kin == ["gsm_symbolic"]
+    code, _, err = call(lost(tmp_path / "never", trained=("tales",)).root, *words)
+    assert code == 0
+    assert "same problems" not in err
+
+
 def test_another_place_is_no_model(call, tmp_path) -> None:
     code, _, err = call(tmp_path / "nothing")
     assert code == 30
@@ -231,6 +277,10 @@ def test_a_hugging_face_folder_is_scored_like_a_run(call, tmp_path, bench, run) 
     assert found["tasks"]["perplexity"]["bpb"]["tests"] == pytest.approx(
         ours["bpb"]["tests"], rel=0.02
     )
+    code, _, err = call(place, "--tasks", "gsm_symbolic", "--limit", 1)
+    record = read_task_score(Path("evaluation/gemma/gsm_symbolic-0shot-first1.json"))
+    assert (code, record.kin) == (0, None)
+    assert "gsm_symbolic: nothing tells whether the model was trained on text made from" in err
     code, _, err = call(place, "--tasks", "cloze")
     assert code == 30
     assert "give --data PREPARED" in err

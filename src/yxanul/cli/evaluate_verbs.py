@@ -12,6 +12,7 @@ from rich.table import Table
 from yxanul.cli import options
 from yxanul.cli.output import print_json, say
 from yxanul.cli.watching import StderrWatcher
+from yxanul.config.evaluation import KIN
 from yxanul.evaluate.materials import (
     PERPLEXITY,
     SCORABLE,
@@ -115,7 +116,9 @@ def evaluate(
     opened = open_for_scoring(model)
     for note in opened.notes:
         say(note)
-    given = replace(given, prepared=data or opened.prepared)
+    given = replace(
+        given, prepared=data or opened.prepared, kept=opened.kept, trained=opened.trained
+    )
     materials = find_materials(
         given, config=opened.config, max_length=opened.model.max_length, news=say
     )
@@ -249,6 +252,16 @@ def _notes(score: TaskScore, *, of: int) -> Iterator[str]:
         yield f"{name} was not run: {why}"
     if score.sandbox is not None:
         yield f"the programs ran in the sandbox at level {score.sandbox}"
+    if score.kin:
+        yield (
+            "the model was trained on text made from the same problems or their kin: "
+            f"{', '.join(score.kin)}"
+        )
+    elif score.kin is None and score.task in KIN:
+        yield (
+            "nothing tells whether the model was trained on text made from the same problems, "
+            "which would make them easier"
+        )
     own = DEFINITIONS[score.task].max_new_tokens
     if score.max_new_tokens is not None and score.max_new_tokens < own:
         yield (

@@ -46,6 +46,10 @@ TASKS = {
     "gsm_symbolic": TaskFacts(GOLD, 0.02, "exact_match", 0),
 }
 
+_SAME_PROBLEMS = ("gsm8k", "gsm_symbolic")
+KIN = {"gsm8k": _SAME_PROBLEMS, "gsm_symbolic": _SAME_PROBLEMS}
+"""{task: sources of training text that is made from the same problems or their kin}."""
+
 TaskName = Literal["hellaswag", "triviaqa", "gsm8k", "humaneval", "cloze", "gsm_symbolic"]
 
 

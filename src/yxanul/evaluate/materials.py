@@ -6,8 +6,8 @@ there is an error; of what was not named, the reason is told.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,12 @@ import numpy as np
 from yxanul.config.evaluation import TASKS
 from yxanul.config.schema import RunConfig, evaluation_seq_len
 from yxanul.data.benchmarks.find import EMBEDDED, NO_TEXT, Prepared, find_benchmark
+from yxanul.data.benchmarks.frozen import load_kept
 from yxanul.data.benchmarks.items import Benchmark
 from yxanul.data.benchmarks.read import HUB
 from yxanul.data.benchmarks.sets import SETS
 from yxanul.data.manifest import load_manifest
+from yxanul.data.sources.mathematics import GSM_NAME
 from yxanul.data.validation import domain_documents
 from yxanul.data.verify import check_files
 from yxanul.errors import InfrastructureError, UsageError
@@ -27,6 +29,10 @@ PERPLEXITY = "perplexity"
 SCORABLE = (PERPLEXITY, *TASKS)
 _TOKENS_PER_DOMAIN = 100_000
 _SEQ_LEN = 1024
+_TEXT_IS_GONE = (
+    "there is no held-out text: the prepared data of the run is not where it was, so bring it back "
+    "or give it with --data PREPARED"
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,11 @@ class Given:
     """Prepared data, with the held-out text."""
     shots: int | None
     """Worked examples before each item; None = each task's own."""
+    kept: Path | None = None
+    """Folder of the items that a run of ours was judged by."""
+    trained: Mapping[str, str] | None = None
+    """{source: sha256 of its training shards} of what the model was trained on; None = not known,
+    since it is no run of ours."""
 
 
 @dataclass
@@ -74,7 +85,8 @@ def find_materials(
     for task in given.tasks if given.tasks is not None else SCORABLE:
         try:
             if task == PERPLEXITY:
-                found.domains = _domains(given.prepared, config=config, max_length=max_length)
+                text = _held_out_text(given)
+                found.domains = _domains(text, config=config, max_length=max_length)
             else:
                 found.benchmarks[task] = _benchmark(task, given, news=news)
         except (UsageError, InfrastructureError) as error:
@@ -111,14 +123,42 @@ def _benchmark(task: str, given: Given, *, news: Callable[[str], None]) -> Bench
                 "from a folder"
             )
         bench = EMBEDDED if task == "humaneval" else HUB
-    needs_text = task not in SETS
-    return find_benchmark(
-        task,
-        bench=bench,
-        prepared=_prepared(given.prepared) if needs_text and given.prepared is not None else None,
-        with_shots=bool(TASKS[task].shots if given.shots is None else given.shots),
-        news=news,
-    )
+    with_shots = bool(TASKS[task].shots if given.shots is None else given.shots)
+    prepared = None
+    if task == GSM_NAME:
+        kept = _kept_problems(given)
+        if kept is not None:
+            return replace(kept, shots=kept.items) if with_shots else kept
+        prepared = _prepared(given.prepared) if given.prepared is not None else None
+        _refuse_trained_templates(given, prepared)
+    elif task not in SETS:
+        prepared = _prepared(_held_out_text(given))
+    return find_benchmark(task, bench=bench, prepared=prepared, with_shots=with_shots, news=news)
+
+
+def _kept_problems(given: Given) -> Benchmark | None:
+    """Return the problems that a run of ours was judged by: of templates it does not train on."""
+    path = None if given.kept is None else given.kept / f"{GSM_NAME}.json"
+    return load_kept(path) if path is not None and path.is_file() else None
+
+
+def _refuse_trained_templates(given: Given, prepared: Prepared | None) -> None:
+    """Raise UsageError where a run trained on templates, and nothing tells on which ones."""
+    wanted = (given.trained or {}).get(GSM_NAME)
+    if wanted is None:
+        return
+    source = None if prepared is None else prepared.manifest.sources.get(GSM_NAME)
+    if source is None or source.train.sha256 != wanted:
+        raise UsageError(
+            f"the model was trained on templates of {GSM_NAME}, and only its own prepared data "
+            "tells which ones: bring that back, or give it with --data"
+        )
+
+
+def _held_out_text(given: Given) -> Path:
+    if given.prepared is not None:
+        return given.prepared
+    raise UsageError(NO_TEXT if given.trained is None else _TEXT_IS_GONE)
 
 
 def _prepared(root: Path) -> Prepared:
@@ -128,11 +168,9 @@ def _prepared(root: Path) -> Prepared:
 
 
 def _domains(
-    prepared: Path | None, *, config: RunConfig | None, max_length: int
+    prepared: Path, *, config: RunConfig | None, max_length: int
 ) -> dict[str, HeldOutDomain]:
     """Return every domain, of all stages that were prepared, by its run's own settings."""
-    if prepared is None:
-        raise UsageError(NO_TEXT)
     manifest = _prepared(prepared).manifest
     stages = {stage.name: stage for stage in config.stages} if config is not None else {}
     domains: dict[str, HeldOutDomain] = {}

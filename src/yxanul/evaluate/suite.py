@@ -7,9 +7,10 @@ RUN/scores/skills), perplexity.json document by document. What is scored again r
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from yxanul.config.evaluation import KIN
 from yxanul.evaluate.materials import PERPLEXITY, Materials
 from yxanul.evaluate.models.opened import OpenedModel
 from yxanul.evaluate.perplexity import DomainPerplexity, score_domain
@@ -63,11 +64,20 @@ def evaluate_all(
         done.records[PERPLEXITY] = _write_domains(folder, done.domains)
     for task, benchmark in materials.benchmarks.items():
         begun = time.perf_counter()
-        score = score_task(opened.model, benchmark, options=options, watcher=watcher)
+        score = replace(
+            score_task(opened.model, benchmark, options=options, watcher=watcher),
+            kin=_kin(opened, task),
+        )
         done.scores[task] = score
         done.seconds[task] = time.perf_counter() - begun
         done.records[task] = _write_score(folder, score, of=len(benchmark.items))
     return done
+
+
+def _kin(opened: OpenedModel, task: str) -> list[str] | None:
+    if opened.trained is None:
+        return None
+    return [source for source in opened.trained if source in KIN.get(task, ())]
 
 
 def _write_score(folder: Path, score: TaskScore, *, of: int) -> Path:

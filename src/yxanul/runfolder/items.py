@@ -47,6 +47,9 @@ class TaskScore:
     """Level of the sandbox in which written programs ran."""
     not_run: dict[str, str] = field(default_factory=dict)
     """{measure: why it was not taken}."""
+    kin: list[str] | None = None
+    """Sources of the model's training text that are made from the same problems or their kin; None
+    = not known, or a run's own score, whose gate knows them."""
 
     def rate(self, measure: str) -> float:
         """Return the mean over the items."""

@@ -156,8 +156,7 @@ def _train(
             machine.progress.say(line)
         for line in links.sentences(FP32_BYTES * parameters) if links is not None else ():
             machine.progress.say(line)
-        told = (*padding(session), *warnings(repetitions(session)), *unprovable(session))
-        for line in told:
+        for line in (*padding(session), *warnings(repetitions(session)), *unprovable(session)):
             machine.progress.say(line)
     position = find_position(session, request)
     place = {"where the run stands": asdict(position)}

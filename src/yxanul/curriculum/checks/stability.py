@@ -62,7 +62,7 @@ def _bad_steps(losses: Sequence[float]) -> frozenset[int]:
 def _share(bad: frozenset[int], skipped: frozenset[int], *, logged: int, steps: int) -> float:
     """Return the share of bad steps among all: skipped ones are counted, the others sampled."""
     usual = logged - len(skipped)
-    counted, seen = len(bad & skipped), len(bad - skipped)
+    counted, seen = len(bad & skipped), float(len(bad - skipped))
     if usual:
         seen *= (steps - len(skipped)) / usual
     return (counted + seen) / steps

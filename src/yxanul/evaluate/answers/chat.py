@@ -7,7 +7,6 @@ follow their question after an empty line. Which one a model knows, its checkpoi
 question stands alone: no training text held a second one.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,8 +14,8 @@ from yxanul.config.schema import RunConfig
 from yxanul.data.sources.mathematics import ARITHMETIC_NAME, GSM_NAME
 from yxanul.data.sources.reasoning import NAME as REASONING_NAME
 from yxanul.data.sources.traces.trace import Trace
-from yxanul.errors import CorruptCheckpointError, UsageError
-from yxanul.evaluate.models.loaded import LoadedModel
+from yxanul.errors import UsageError
+from yxanul.evaluate.models.loaded import LoadedModel, trained_sources
 
 # In a treatment's require_pattern it tells the sources whose traces have tags.
 _TAG = "</think>"
@@ -84,13 +83,8 @@ def chat_form(loaded: LoadedModel) -> ChatForm:
 
     A `UsageError` when it was trained on none of a known form.
     """
-    path = loaded.info.path / "state.json"
-    try:
-        trained = list(json.loads(path.read_text(encoding="utf-8"))["data"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CorruptCheckpointError(f"{path} does not say what was trained on: {error}") from error
     forms = _known_forms(loaded.config)
-    found = [forms[name] for name in trained if name in forms]
+    found = [forms[name] for name in trained_sources(loaded.info.path) if name in forms]
     if not found:
         raise UsageError(
             f"{loaded.info.path} was trained on no traces of a known form, so --chat has no form "

@@ -4,6 +4,7 @@ Weights are verified and read without the optimizer's state, and the model is bu
 they are in memory once. Shape and precision are those that the run was frozen with.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,19 @@ def load_model(place: Path, *, precision: str | None = None) -> LoadedModel:
     return LoadedModel(
         model.to(device), load_tokenizer(), config, weights.info, notes=(*skipped, *notes)
     )
+
+
+def trained_sources(checkpoint: Path) -> dict[str, str]:
+    """Return {source: sha256 of its training shards} of all that a checkpoint of ours has read.
+
+    What weights had read that the run was begun from is not in it. One that does not say it is a
+    `CorruptCheckpointError`.
+    """
+    path = checkpoint / "state.json"
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))["data"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CorruptCheckpointError(f"{path} does not say what was trained on: {error}") from error
 
 
 def copy_weights(weights: Weights | Checkpoint, model: Transformer) -> None:

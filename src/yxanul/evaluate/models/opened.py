@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from yxanul.config.schema import RunConfig
 from yxanul.data.manifest import MANIFEST_NAME
 from yxanul.evaluate.models.huggingface import open_pretrained
 from yxanul.evaluate.models.language_model import LanguageModel, is_ours
-from yxanul.evaluate.models.loaded import load_model
+from yxanul.evaluate.models.loaded import load_model, trained_sources
 from yxanul.evaluate.models.ours import as_language_model
 from yxanul.model.transformer import Transformer
 from yxanul.runfolder.layout import RunFolder
@@ -32,6 +33,10 @@ class OpenedModel:
     """Of its run."""
     prepared: Path | None = None
     """Prepared data of its run, if it is still there."""
+    kept: Path | None = None
+    """Folder of the items that its run was judged by."""
+    trained: Mapping[str, str] | None = None
+    """{source: sha256 of its training shards} of what was trained on; None = not known."""
 
 
 def open_for_scoring(name: str) -> OpenedModel:
@@ -56,4 +61,6 @@ def open_for_scoring(name: str) -> OpenedModel:
         transformer=loaded.model,
         config=loaded.config,
         prepared=prepared if (prepared / MANIFEST_NAME).is_file() else None,
+        kept=run.bench,
+        trained=trained_sources(loaded.info.path),
     )
