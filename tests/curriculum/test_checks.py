@@ -260,6 +260,9 @@ def test_accuracy_of_small_models_is_told_and_never_gates():
     assert check.low == pytest.approx(0.0062, abs=2e-4)  # Wilson's interval of 3 of 164
     assert check.high == pytest.approx(0.0525, abs=2e-4)
     assert "no gate" in check.why
+    assert "same problems" not in check.why
+    kin = skill_checks([replace(told, before=None, kin=("gsm_symbolic",))])[0]
+    assert kin.why.endswith("made from the same problems or their kin: gsm_symbolic")
 
 
 LEVEL = LevelConfig(forecast={"math": ForecastConfig(floor=0.5, scale=20.0, power=0.3)})

@@ -11,6 +11,7 @@ from tests.train.test_gate_acts import assert_same_end, rows, sets, verdicts
 from tests.train.world import STAGES, STEPS, World, fingerprint, wait_until
 from yxanul.cli.main import main
 from yxanul.config.evaluation import SkillConfig
+from yxanul.curriculum.recompute import judge_again
 from yxanul.errors import DiskError, YxanulError
 from yxanul.runfolder.items import read_task_score
 from yxanul.runfolder.layout import RunFolder
@@ -106,6 +107,20 @@ def test_every_verdict_with_skills_is_computed_again(skilled):
     with pytest.raises(SystemExit) as left:
         main(["gate", str(skilled.root / "run"), "--json"])
     assert not left.value.code
+
+
+def test_a_gate_tells_of_training_text_made_from_the_problems_of_a_score(skilled):
+    run = shutil.copytree(skilled.root / "run", skilled.root / "kin")
+    gates = (run / "gates.jsonl").read_text()
+    read = f'"sources": ["{STAGES[0]}"'
+    (run / "gates.jsonl").write_text(gates.replace(read, f'{read}, "gsm_symbolic"'))
+    told = {
+        check.subject: check.why
+        for check in judge_again(run, stage=STAGES[1])[0].decision.checks
+        if check.id == "G4"
+    }
+    kin = "trained on text made from the same problems or their kin: gsm_symbolic"
+    assert [subject for subject, why in told.items() if kin in why] == ["gsm8k exact_match"]
 
 
 @pytest.mark.slow

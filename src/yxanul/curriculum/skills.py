@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from yxanul.config.evaluation import TASKS, SkillConfig
+from yxanul.config.evaluation import KIN, TASKS, SkillConfig
 from yxanul.curriculum.checks.skills import SkillEvidence
 from yxanul.curriculum.stages import StagePlan
 from yxanul.runfolder.contamination import read_contamination
@@ -31,7 +31,8 @@ def gather_skills(
         task = skill.task
         pair = before.get(task), after.get(task)
         found.append(_gating(skill, pair, failure=failures.get(task), dirty=dirty))
-        found += _reported(skill, after.get(task))
+        kin = tuple(source for source in sources if source in KIN.get(task, ()))
+        found += [replace(told, kin=kin) for told in _reported(skill, after.get(task))]
     return tuple(found)
 
 

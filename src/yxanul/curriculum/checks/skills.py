@@ -34,6 +34,8 @@ class SkillEvidence:
     """Indices of items that stand in the training text; None = nobody looked."""
     failure: str | None = None
     """Why it could not be scored."""
+    kin: tuple[str, ...] = ()
+    """Sources of the training text that are made from the same problems or their kin."""
 
     @property
     def subject(self) -> str:
@@ -116,6 +118,8 @@ def _reported(skill: SkillEvidence) -> Check:
     low, high = wilson(sum(skill.after), n)
     smallest = MDE_FACTOR * (high - low) / (2 * Z_95)
     why = f"{skill.subject} {rate:.1%} of {n:,}: reported, no gate (it could tell {smallest:.1%})"
+    if skill.kin:
+        why += f"; trained on text made from the same problems or their kin: {', '.join(skill.kin)}"
     return Check(
         "G4",
         skill.subject,
