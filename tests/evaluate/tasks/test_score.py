@@ -17,6 +17,7 @@ from tests.evaluate.uniform import UniformBytes
 from yxanul.data.benchmarks.items import AnswerItem, Benchmark, ChoiceItem
 from yxanul.data.benchmarks.read import read_benchmark
 from yxanul.errors import NumericsError, UsageError
+from yxanul.evaluate.sandbox.level import sandbox_level
 from yxanul.evaluate.summary import figures, headline
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.evaluate.tasks.score import ask, score_task
@@ -149,6 +150,16 @@ def test_programs_pass_in_the_sandbox_or_not(tmp_path) -> None:
     score = score_task(UniformBytes(), read(folder, "humaneval"), options=SHORT)
     assert score.measures["pass_at_1"] == [0.0, 0.0, 0.0]
     assert score.sandbox in ("L2", "L3")
+
+
+def test_a_sandbox_that_cannot_be_set_up_costs_the_passes_and_not_the_score(folder, monkeypatch):
+    assert sandbox_level().runs_programs
+    monkeypatch.setattr(sys, "_base_executable", str(folder / "no-python"))
+    score = score_task(UniformBytes(), read(folder, "humaneval"), options=SHORT)
+    assert sorted(score.measures) == ["gold_bytes", "gold_nats"]
+    assert score.not_run["pass_at_1"].startswith("no process could be started for a program")
+    assert len(score.texts) == len(score.ids)
+    assert score.sandbox is None
 
 
 def test_without_a_sandbox_nothing_is_written_and_nothing_is_zero(folder) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from yxanul.config.evaluation import TASKS
 from yxanul.data.benchmarks.items import AnswerItem, ChoiceItem, ProgramItem
+from yxanul.errors import InfrastructureError
 from yxanul.evaluate.sandbox.level import sandbox_level
 from yxanul.evaluate.sandbox.programs import run_programs
 from yxanul.evaluate.tasks.asking import Asked, Interview
@@ -58,7 +59,8 @@ def judge_answers(interview: Interview, asked: Asked, *, items: Sequence[AnswerI
 def run_answers(interview: Interview, asked: Asked, *, items: Sequence[ProgramItem]) -> Taken:
     """Weigh the canonical solutions, let the model write its own and run them in the sandbox.
 
-    Where the sandbox is refused nothing is written, and pass_at_1 is not run with that reason.
+    Where the sandbox is refused nothing is written, and pass_at_1 is not run with that reason; nor
+    is it where the sandbox of a program could not be set up: what is only told ends no run.
     """
     gold = weigh_right_answers(interview, asked)
     if not interview.options.answers:
@@ -68,10 +70,13 @@ def run_answers(interview: Interview, asked: Asked, *, items: Sequence[ProgramIt
         return Taken(gold, not_run={PASS: level.why})
     texts = interview.write(asked)
     programs = [_program(item, text) for item, text in zip(items, texts, strict=True)]
-    passed = [outcome.result == _PASSED for outcome in run_programs(programs)]
-    longest = interview.max_new_tokens(asked.task)
-    measures = {PASS: _as_numbers(passed), **gold}
-    return Taken(measures, texts=texts, max_new_tokens=longest, sandbox=level.name)
+    written = Taken(gold, texts=texts, max_new_tokens=interview.max_new_tokens(asked.task))
+    try:
+        outcomes = run_programs(programs)
+    except (InfrastructureError, OSError) as error:
+        return replace(written, not_run={PASS: str(error)})
+    passed = _as_numbers(outcome.result == _PASSED for outcome in outcomes)
+    return replace(written, measures={PASS: passed, **gold}, sandbox=level.name)
 
 
 def weigh_right_answers(interview: Interview, asked: Asked) -> Measures:
