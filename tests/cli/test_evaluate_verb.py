@@ -15,6 +15,7 @@ from tests.evaluate.runs import add_checkpoint, flip_bit, new_model, write_run
 from yxanul.cli.main import main
 from yxanul.data.benchmarks.frozen import keep_benchmark
 from yxanul.data.benchmarks.items import AnswerItem, Benchmark
+from yxanul.model.cache import KeyValueCache
 from yxanul.runfolder.items import read_task_score
 from yxanul.runfolder.layout import RunFolder
 
@@ -227,6 +228,18 @@ def test_a_score_says_that_the_model_trained_on_kin_of_its_problems(call, tmp_pa
     code, _, err = call(lost(tmp_path / "never", trained=("tales",)).root, *words)
     assert code == 0
     assert "same problems" not in err
+
+
+def test_memory_that_is_not_there_is_one_sentence(call, run, bench, monkeypatch) -> None:
+    def refuse(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 4 GiB\nand more")
+
+    monkeypatch.setattr(KeyValueCache, "advance", refuse)
+    code, _, err = call(run.root, "--tasks", "triviaqa", "--bench_dir", bench, "--limit", 1)
+    assert code == 11
+    assert "out of memory (CUDA out of memory. Tried to allocate 4 GiB); what was scored" in err
+    assert "a smaller --batch" in err
+    assert "Traceback" not in err
 
 
 def test_another_place_is_no_model(call, tmp_path) -> None:

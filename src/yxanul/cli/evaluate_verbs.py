@@ -27,8 +27,13 @@ from yxanul.evaluate.summary import Figure, domain_figures, figures, headline, p
 from yxanul.evaluate.tasks.definitions import DEFINITIONS
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.runfolder.items import TaskScore
+from yxanul.train.ending import naming_exhaustion
 
 PERPLEXITY_VERSION = "1.0"
+_NO_MEMORY = (
+    "what was scored before lies in its records. Where it comes again: a smaller --batch, or fewer "
+    "other programs on this machine"
+)
 
 AnyModel = Annotated[
     str,
@@ -113,24 +118,25 @@ def evaluate(
         shots=shots,
     )
     check_names(given)
-    opened = open_for_scoring(model)
-    for note in opened.notes:
-        say(note)
-    given = replace(
-        given, prepared=data or opened.prepared, kept=opened.kept, trained=opened.trained
-    )
-    materials = find_materials(
-        given, config=opened.config, max_length=opened.model.max_length, news=say
-    )
     watcher = StderrWatcher()
     try:
-        done = evaluate_all(
-            opened,
-            materials,
-            options=TaskOptions(limit=limit, shots=shots, batch=batch),
-            folder=out or opened.records,
-            watcher=watcher,
-        )
+        with naming_exhaustion(_NO_MEMORY):
+            opened = open_for_scoring(model)
+            for note in opened.notes:
+                say(note)
+            given = replace(
+                given, prepared=data or opened.prepared, kept=opened.kept, trained=opened.trained
+            )
+            materials = find_materials(
+                given, config=opened.config, max_length=opened.model.max_length, news=say
+            )
+            done = evaluate_all(
+                opened,
+                materials,
+                options=TaskOptions(limit=limit, shots=shots, batch=batch),
+                folder=out or opened.records,
+                watcher=watcher,
+            )
     finally:
         watcher.close()
     if json:

@@ -59,15 +59,23 @@ def write_ending(folder: RunFolder, record: dict[str, Any]) -> None:
     write_json(folder.exit_record, {**record, **more})
 
 
+_ADVICE = (
+    "the last checkpoint is whole. Where it comes again: a smaller compute.micro_batch_tokens or "
+    "compute.loss_chunk_tokens, compute.gradient_checkpointing, or fewer other programs on this "
+    "machine"
+)
+
+
 @contextmanager
-def naming_exhaustion() -> Iterator[None]:
+def naming_exhaustion(advice: str = _ADVICE) -> Iterator[None]:
     """Turn memory that is not there into an `InfrastructureError` that says what helps."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise _exhausted(error) from error
+        told = _first_line(error) or "the machine gives no more"
+        raise InfrastructureError(f"out of memory ({told}); {advice}") from error
 
 
 @contextmanager
@@ -91,15 +99,6 @@ def is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return any(words in str(error) for words in _NO_MEMORY)
-
-
-def _exhausted(error: BaseException) -> InfrastructureError:
-    told = _first_line(error) or "the machine gives no more"
-    return InfrastructureError(
-        f"out of memory ({told}); the last checkpoint is whole. Where it comes again: a smaller "
-        "compute.micro_batch_tokens or compute.loss_chunk_tokens, compute.gradient_checkpointing, "
-        "or fewer other programs on this machine"
-    )
 
 
 def _first_line(error: BaseException) -> str:

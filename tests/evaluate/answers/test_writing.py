@@ -7,6 +7,7 @@ import torch
 
 from tests.evaluate.answers.test_likelihood import CASES, language_model
 from tests.evaluate.pretrained import KINDS, POSITIONS, byte_tokenizer, phrase, random_model
+from tests.evaluate.uniform import UniformBytes
 from tests.model.tiny import model_with_norms, shape
 from yxanul.data.tokenizer import load_tokenizer
 from yxanul.errors import NumericsError, UsageError
@@ -103,6 +104,28 @@ def test_the_cache_is_shifted_when_texts_outlast_its_columns():
     model = language_model("ours")
     asked = [WritingRequest("k" * (1 + n % 3), ("\n",), 1 + n % 29) for n in range(120)]
     assert write(model, asked, batch=3) == write(model, asked, batch=120)
+
+
+class Remembering(UniformBytes):
+    """Of many positions; it remembers how many rows a cache of texts has had."""
+
+    max_length = 20_000
+
+    def __init__(self):
+        super().__init__()
+        self.rows: list[int] = []
+
+    def new_cache(self, rows, columns):
+        self.rows.append(rows)
+        return super().new_cache(rows, columns)
+
+
+@pytest.mark.parametrize(("prompt", "rows"), [(100, 32), (8_000, 4), (19_000, 1)])
+def test_long_texts_are_written_fewer_at_once(prompt, rows):
+    model = Remembering()
+    asked = [WritingRequest("k" * prompt, (), 4) for _ in range(40)]
+    assert len(set(write(model, asked, batch=32))) == 1
+    assert model.rows[0] == rows
 
 
 def test_an_empty_prompt_begins_a_text():

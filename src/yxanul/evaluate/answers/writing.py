@@ -58,8 +58,9 @@ def write(
 ) -> list[str]:
     """Return what the model writes after each prompt, taking the likeliest token every time.
 
-    At most `batch` texts are written at once. An impossible number of new tokens and an empty stop
-    text are `UsageError`s, logits that are not finite are a `NumericsError`.
+    At most `batch` texts are written at once, fewer where they are long. An impossible number of
+    new tokens and an empty stop text are `UsageError`s, logits that are not finite a
+    `NumericsError`.
     """
     prompts = model.encode([request.prompt for request in requests])
     piece = lru_cache(maxsize=None)(lambda token: model.decode([token]))
