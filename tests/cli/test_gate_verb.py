@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -11,6 +12,10 @@ import yaml
 from tests.train.world import STAGES, STEPS, World
 from yxanul.cli.main import main
 from yxanul.config.gate import GateConfig
+from yxanul.curriculum.evidence import gather_evidence
+from yxanul.curriculum.recompute import read_asked
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.verdicts import all_verdicts
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +83,18 @@ def test_rows_that_are_not_written_at_every_step_are_a_sample_of_the_stage(world
     told = json.loads(gate(run, "--stage", STAGES[1], "--json")[1])
     why = next(check["why"] for check in told["gates"][0]["checks"] if check["id"] == "G1")
     assert why == f"0 of 4 logged steps have a spike, about 0.00% of the stage's {STEPS}"
+
+
+def test_the_beginning_of_a_stage_with_a_ramp_lies_behind_it(world):
+    folder = RunFolder(world.root / "run")
+    for row in all_verdicts(folder):
+        plan, asked = read_asked(folder, row)
+        data = plan.config.data.model_copy(update={"ramp_fraction": 0.5})
+        ramped = replace(plan, config=plan.config.model_copy(update={"data": data}))
+        assert gather_evidence(folder, plan, asked=asked).begins == 0
+        # the first stage has nothing to replay
+        wanted = STEPS // 2 if plan.index else 0
+        assert gather_evidence(folder, ramped, asked=asked).begins == wanted
 
 
 def assert_one_sentence(answer: tuple[int, str, str], code: int, *parts: str) -> None:

@@ -175,6 +175,12 @@ def test_a_stage_that_ends_above_its_beginning_has_diverged():
     assert "1.9" in check.why
 
 
+def test_a_stage_that_begins_with_replay_is_measured_from_where_its_own_text_begins():
+    losses = [1.5 + 0.05 * step for step in range(70)] + [5 - 0.02 * step for step in range(100)]
+    assert stability_check(losses, GATE).action == "rollback"
+    assert stability_check(losses, GATE, begins=70).action is None
+
+
 def test_a_stage_without_rows_is_not_judged():
     assert stability_check([], GATE).result == "not run"
 

@@ -6,7 +6,7 @@ is written into the verdict's row.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -89,6 +89,7 @@ def gather_evidence(folder: RunFolder, plan: StagePlan, *, asked: Asked) -> Evid
         integrity=asked.integrity,
         skipped=frozenset(place for place, row in enumerate(logged) if row.get("skipped")),
         steps=plan.total_steps,
+        begins=_begins(logged, plan),
         warned=_warned_before(folder, plan, branch=branch),
         rollbacks=plan.changes.rollbacks,
         extensions=plan.changes.extensions,
@@ -136,6 +137,18 @@ def _logged(folder: RunFolder, stage: str, *, branch: Mapping[int, float]) -> li
         if row.get("stage") == stage and is_on(branch, row)
     }
     return [rows[step] for step in sorted(rows)]
+
+
+def _begins(logged: Sequence[Row], plan: StagePlan) -> int:
+    """Return the place of the first row of the stage's own mixture.
+
+    Replayed text is known text: against its loss a stage that ends on new text looks broken.
+    """
+    data = plan.config.data
+    ramp = data.ramp_fraction * plan.base_steps if plan.index and data.replay_share else 0.0
+    first = plan.first_step + ramp
+    behind = [place for place, row in enumerate(logged) if row["step"] > first]
+    return behind[0] if behind else 0
 
 
 def _loss(row: Row) -> float:

@@ -49,6 +49,8 @@ class Evidence:
     """Places in `losses` of steps that moved no weight."""
     steps: int | None = None
     """Of the stage; None = each of them was logged."""
+    begins: int = 0
+    """Place in `losses` of the first step behind a ramp from replay alone."""
     warned: frozenset[tuple[str, str | None]] = field(default_factory=frozenset)
     """(id, subject) of the warnings at the gate before."""
     rollbacks: int = 0
@@ -116,7 +118,13 @@ def decide_plateau(gate: GateConfig, evidence: Evidence) -> Decision:
 
 
 def _stability(gate: GateConfig, evidence: Evidence) -> Check:
-    return stability_check(evidence.losses, gate, skipped=evidence.skipped, steps=evidence.steps)
+    return stability_check(
+        evidence.losses,
+        gate,
+        skipped=evidence.skipped,
+        steps=evidence.steps,
+        begins=evidence.begins,
+    )
 
 
 def _missing(evidence: Evidence) -> str | None:

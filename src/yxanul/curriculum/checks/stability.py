@@ -24,11 +24,13 @@ def stability_check(
     *,
     skipped: frozenset[int] = frozenset(),
     steps: int | None = None,
+    begins: int = 0,
 ) -> Check:
     """G1 from the logged losses of the stage's steps, nats per token in order.
 
     A spike lies 6 deviations (from the median absolute one) and 10 % above the median of the 32
     logged steps before it. A stage that ends 50 % above the lowest of its first three has diverged.
+    begins: place in `losses` of the first of these three, behind a ramp from replay alone.
     skipped: places in `losses` of steps that moved no weight, each of which is logged.
     steps: of the stage, of which the others are logged now and then; None = all were.
     """
@@ -43,7 +45,7 @@ def stability_check(
     result: Result = "pass" if share <= gate.bad_steps_margin else "warn"
     if share > gate.bad_steps_limit and is_evidence(losses):
         result = "fail"
-    if (rise := _rise(losses)) > _DIVERGED:
+    if (rise := _rise(losses, begins=begins)) > _DIVERGED:
         result, told = "fail", f"the loss ended at {rise:.2f} times its beginning; {told}"
     action: Action | None = "rollback" if result == "fail" else None
     margin = gate.bad_steps_margin
@@ -77,7 +79,7 @@ def _is_spike(losses: Sequence[float], index: int) -> bool:
     return losses[index] > median + max(_SPIKE_SIGMAS * sigma, _SPIKE_SHARE * median)
 
 
-def _rise(losses: Sequence[float]) -> float:
+def _rise(losses: Sequence[float], *, begins: int) -> float:
     """Return the end's median over the least of the beginning."""
     at_end = max(_FEWEST_AT_END, round(_END_SHARE * len(losses)))
-    return statistics.median(losses[-at_end:]) / min(losses[:FIRST_STEPS])
+    return statistics.median(losses[-at_end:]) / min(losses[begins : begins + FIRST_STEPS])
