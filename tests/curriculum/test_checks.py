@@ -330,11 +330,17 @@ def test_the_mean_over_the_domains_tells_whether_a_stage_still_falls():
     )
 
 
-def test_items_known_from_training_make_the_clean_score_the_headline():
+def test_items_known_from_training_that_shift_a_score_warn_with_the_score_without_them():
     easy = [1.0] * 50 + answers(200, 950)
     same = answers(250, 1000)
     seen = frozenset(range(50))
-    assert contamination_checks([skill(easy, easy, dirty=seen)])[0].result == "warn"
+    check = contamination_checks([skill(easy, easy, dirty=seen)])[0]
+    assert check.result == "warn"
+    assert check.why.endswith("shift the score: without them it is 21.1%")
+    nats = [1.0] * 50 + [2.0, 4.0] * 475
+    gold = skill(nats, nats, dirty=seen, measure="gold_bpb", kind="bpb", sizes=[2.0] * 1000)
+    told = contamination_checks([gold])[0].why
+    assert told.endswith(f"without them it is {1.5 / math.log(2):.4f} bits per byte")
     spread = frozenset(range(0, 1000, 20))
     assert contamination_checks([skill(same, same, dirty=spread)])[0].result == "pass"
     assert contamination_checks([skill(easy, easy, dirty=frozenset({3}))])[0].result == "pass"
