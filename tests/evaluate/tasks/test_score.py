@@ -111,6 +111,15 @@ def test_answers_that_gate_nothing_are_left_out_on_request(folder) -> None:
     assert gating.texts is not None
 
 
+def test_a_prompt_that_only_its_longest_ending_pushes_out_is_counted_as_cut() -> None:
+    """Of 512 positions the prompts take 481 and 482, an ending of 31 bytes with its space all."""
+    items = tuple(
+        ChoiceItem(str(size), "k" * size, ("a" * 5, "b" * 31), answer=0) for size in (481, 482)
+    )
+    benchmark = Benchmark("cloze", items, (), "made up")
+    assert score_task(UniformBytes(), benchmark, options=SHORT).cut_prompts == 1
+
+
 def test_a_likelihood_that_is_not_finite_names_its_item(folder) -> None:
     benchmark = read(folder, "gsm8k")
     items = list(benchmark.items)

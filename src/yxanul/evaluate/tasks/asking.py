@@ -10,12 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from yxanul.data.benchmarks.items import Item
+from yxanul.data.benchmarks.items import ChoiceItem, Item
 from yxanul.errors import NumericsError
 from yxanul.evaluate.answers.answering import Answers
+from yxanul.evaluate.answers.pairs import encode_pairs
 from yxanul.evaluate.answers.requests import Continuations, WritingRequest
 from yxanul.evaluate.models.language_model import LanguageModel
-from yxanul.evaluate.tasks.definitions import DEFINITIONS, before_answer
+from yxanul.evaluate.tasks.definitions import DEFINITIONS, before_answer, right_answer
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.evaluate.watching import Watcher
 
@@ -90,9 +91,21 @@ class Interview:
         return max(1, min(DEFINITIONS[task].max_new_tokens, self.model.max_length // 2))
 
     def cut_prompts(self, asked: Asked, *, room: int) -> int:
-        """Return how many prompts do not fit in the model's positions when `room` are kept free."""
+        """Return how many prompts do not fit in the model's positions with what follows them.
+
+        That are the texts whose likelihood is taken, and `room` tokens that are written.
+        """
+        requests = [asked.after(n, *_weighed(item)) for n, item in enumerate(asked.items)]
+        owners = [n for n, request in enumerate(requests) for _ in request.texts]
+        cut = {
+            owners[pair.owner]
+            for pair in encode_pairs(self.model, requests)
+            # The last target is scored and not read.
+            if len(pair.context) + len(pair.targets) - 1 > self.model.max_length
+        }
         longest = self.model.max_length - room - len(self.model.opening)
-        return sum(len(ids) > longest for ids in self.model.encode(asked.prompts))
+        ids = self.model.encode(asked.prompts)
+        return len(cut.union(n for n, prompt in enumerate(ids) if len(prompt) > longest))
 
     def _named(
         self, asked: Asked, requests: Sequence[Continuations], *, first: int
@@ -104,6 +117,11 @@ class Interview:
             except NumericsError:
                 return _not_finite(asked.task, f"item {asked.items[number].id}")
         return _not_finite(asked.task, f"one of {len(requests)} items")
+
+
+def _weighed(item: Item) -> tuple[str, ...]:
+    """Return the texts whose likelihood after an item's prompt is taken."""
+    return item.choices if isinstance(item, ChoiceItem) else (right_answer(item),)
 
 
 def _not_finite(task: str, which: str) -> NumericsError:
