@@ -282,18 +282,25 @@ def test_a_hugging_face_folder_is_scored_like_a_run(call, tmp_path, bench, run) 
     gpt2_tokenizer().save_pretrained(place)
     words = ("--tasks", "hellaswag,perplexity", "--bench_dir", bench, "--data", run.data)
     found = told(call, place, *words)
-    assert found["records"] == "evaluation/gemma"
+    records = Path(found["records"])
+    assert records.parent == Path("evaluation")
+    assert records.name.startswith("gemma-")
     assert found["checkpoint"] is None
-    assert Path("evaluation/gemma/hellaswag-0shot.json").is_file()
+    assert (records / "hellaswag-0shot.json").is_file()
     ours = told(call, run.root, "--tasks", "perplexity")["tasks"]["perplexity"]
     # The run computes in bf16, its copy in fp32.
     assert found["tasks"]["perplexity"]["bpb"]["tests"] == pytest.approx(
         ours["bpb"]["tests"], rel=0.02
     )
     code, _, err = call(place, "--tasks", "gsm_symbolic", "--limit", 1)
-    record = read_task_score(Path("evaluation/gemma/gsm_symbolic-0shot-first1.json"))
+    record = read_task_score(records / "gsm_symbolic-0shot-first1.json")
     assert (code, record.kin) == (0, None)
     assert "gsm_symbolic: nothing tells whether the model was trained on text made from" in err
     code, _, err = call(place, "--tasks", "cloze")
     assert code == 30
     assert "give --data PREPARED" in err
+    # another model of that name has records of its own
+    other = tmp_path / "others/gemma"
+    other.parent.mkdir()
+    place.rename(other)
+    assert told(call, other, *words)["records"] != str(records)

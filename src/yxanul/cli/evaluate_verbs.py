@@ -88,7 +88,7 @@ OutFolder = Annotated[
     typer.Option(
         "--out",
         help="Folder of the records; default: RUN/evaluation/CHECKPOINT, for other models "
-        "evaluation/NAME here.",
+        "evaluation/NAME here (of a folder NAME-HASH).",
     ),
 ]
 Batch = Annotated[

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,13 +44,13 @@ class OpenedModel:
 def open_for_scoring(name: str) -> OpenedModel:
     """Open a run folder, a checkpoint of it, a Hugging Face folder or a hub id; see `open_model`.
 
-    Records of a model that is not ours belong in evaluation/NAME below the working folder: nothing
-    is written beside somebody's weights.
+    Records of a model that is not ours belong in evaluation/NAME below the working folder, of a
+    folder in NAME-HASH, since many are called alike: nothing is written beside somebody's weights.
     """
     place = Path(name)
     if not is_ours(place):
         found = open_pretrained(name)
-        label = re.sub(r"[^A-Za-z0-9._-]+", "_", place.resolve().name if place.is_dir() else name)
+        label = _folder_label(place.resolve()) if place.is_dir() else _plain(name)
         return OpenedModel(found, Path("evaluation") / label, found.notes)
     loaded = load_model(place)
     run = RunFolder(loaded.info.path.parents[1])
@@ -64,3 +66,12 @@ def open_for_scoring(name: str) -> OpenedModel:
         kept=run.bench,
         trained=trained_sources(loaded.info.path),
     )
+
+
+def _folder_label(place: Path) -> str:
+    """Return a folder's name and a hash of its whole path."""
+    return f"{_plain(place.name)}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:8]}"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name)
