@@ -21,21 +21,28 @@ class Moody(LocalFileSystem):
     protocol = "moody"
     mood = "well"
     calls = 0
+    spared = 1  # the trial of a run that begins
 
     @classmethod
     def _strip_protocol(cls, path):
         return super()._strip_protocol(str(path).removeprefix("moody://"))
 
+    def info(self, path, **kwargs):
+        if Moody.mood == "busy":
+            raise OSError(429, "Too Many Requests")
+        return super().info(path, **kwargs)
+
     def put_file(self, path1, path2, callback=None, **kwargs):
         Moody.calls += 1
-        if Moody.mood == "half" and Moody.calls % 2:
+        mood = Moody.mood if Moody.calls > Moody.spared else "well"
+        if mood == "half" and Moody.calls % 2:
             raise OSError(429, "Too Many Requests")
-        if Moody.mood == "refuses":
+        if mood == "refuses":
             raise PermissionError(401, "Unauthorized")
-        if Moody.mood == "gone":
+        if mood == "gone":
             raise FileNotFoundError(404, "Not Found")
         super().put_file(path1, path2, **kwargs)
-        if Moody.mood == "flips" and path2.endswith("model.safetensors"):
+        if mood == "flips" and path2.endswith("model.safetensors"):
             content = bytearray(Path(path2).read_bytes())
             content[-1] ^= 1
             Path(path2).write_bytes(content)
@@ -44,7 +51,7 @@ class Moody(LocalFileSystem):
 @pytest.fixture
 def moody(tmp_path):
     fsspec.register_implementation("moody", Moody, clobber=True)
-    Moody.mood, Moody.calls = "well", 0
+    Moody.mood, Moody.calls, Moody.spared = "well", 0, 1
     return f"moody://{tmp_path}/mirror"
 
 
@@ -69,8 +76,29 @@ def test_a_storage_that_lets_nobody_in_is_told_once(world, unbroken, moody, mood
     Moody.mood = mood
     told = world.finish("run", "run", *to(moody)).stderr
     assert told.count("mirror:") == 1
-    assert Moody.calls == 1, "no storm of tries"
+    assert Moody.calls == Moody.spared + 1, "no storm of tries"
     assert_ends_like(world, unbroken)
+
+
+@pytest.mark.fault(33)
+def test_a_storage_that_lets_nobody_in_is_told_before_a_run_begins(world, moody):
+    """It shows no files, and what the run trains would be on this machine alone."""
+    Moody.mood, Moody.spared = "refuses", 0
+    assert "check the address" in world.finish("run", "run", *to(moody), code=30).stderr
+    assert not (world.root / "run" / "lineage.jsonl").exists()
+
+
+@pytest.mark.fault(33)
+def test_a_run_is_not_begun_over_its_copy_where_the_storage_does_not_answer(world, moody, tmp_path):
+    world.finish("run", "run", "--max_steps", "2", *to(moody))
+    shutil.rmtree(world.root / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "mirror").rglob("*.*")}
+    Moody.mood = "busy"
+    assert "Too Many" in world.finish("run", "run", *to(moody), code=11).stderr
+    after = {path: path.read_bytes() for path in (tmp_path / "mirror").rglob("*.*")}
+    assert after == before
+    Moody.mood = "well"
+    assert "going on from" in world.finish("run", "run", "--max_steps", "3", *to(moody)).stderr
 
 
 @pytest.mark.fault(34)

@@ -1,12 +1,20 @@
 """A place at an address, as another machine changes it meanwhile."""
 
 import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import fsspec
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
+from huggingface_hub import constants
 
-from yxanul.runfolder.storage import Place
+from yxanul.errors import InfrastructureError, UsageError
+from yxanul.runfolder.storage import Place, reaching
 
 
 class Remembering(MemoryFileSystem):
@@ -51,3 +59,77 @@ def test_a_file_that_has_grown_is_read_to_its_end(address):
     elsewhere.pipe_file("/bucket/run/metrics.jsonl", b"one\ntwo\n")
     assert place.read("metrics.jsonl", largest=100) == b"one\n", "this storage remembers nothing"
     assert Place(address).read("metrics.jsonl", largest=100) == b"one\ntwo\n"
+
+
+@contextmanager
+def answering(monkeypatch, status: int) -> Iterator[None]:
+    """Be a hub that gives one answer to everything."""
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            if status == 404:
+                self.send_header("X-Error-Code", "RepoNotFound")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+HUB = "hf://buckets/somebody/promised/run"
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_hub_that_does_not_answer_now_is_not_taken_for_an_empty_one(monkeypatch, status):
+    """Else a machine that takes another's place begins anew, over what the other has trained."""
+    with answering(monkeypatch, status):
+        for ask in (
+            lambda place: place.names(),
+            lambda place: place.exists("run/lineage.jsonl"),
+            lambda place: place.holds("checkpoints/x", size=1, sha256=""),
+        ):
+            with pytest.raises(InfrastructureError, match=str(status)), reaching(HUB):
+                ask(Place(HUB))
+
+
+def test_a_bucket_that_is_not_there_is_told_when_it_is_tried_out(monkeypatch):
+    with answering(monkeypatch, 404):
+        with reaching(HUB):
+            assert Place(HUB).names() == []
+        with pytest.raises(UsageError, match="check the address"), reaching(HUB):
+            Place(HUB).try_out()
+
+
+class Failing(LocalFileSystem):
+    """A folder of a network's disk, of which one part cannot be read now."""
+
+    protocol = "failing"
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(str(path).removeprefix("failing://"))
+
+    def ls(self, path, detail=False, **kwargs):
+        if path.endswith("checkpoints"):
+            raise OSError(5, os.strerror(5))
+        return super().ls(path, detail, **kwargs)
+
+
+def test_a_folder_that_cannot_be_read_now_is_not_taken_for_an_empty_one(tmp_path):
+    fsspec.register_implementation("failing", Failing, clobber=True)
+    (tmp_path / "checkpoints").mkdir()
+    address = f"failing://{tmp_path}"
+    with pytest.raises(InfrastructureError, match="Input/output error"), reaching(address):
+        Place(address).names()

@@ -9,22 +9,24 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol, cast
 from urllib.parse import urlsplit
 
 from yxanul.errors import InfrastructureError, MissingExtraError, UsageError
 from yxanul.runfolder.durable import BLOCK_BYTES, writing
 
+_TRIAL_BYTES = 1024
+
 
 class _Storage(Protocol):
     """What is asked of fsspec."""
 
-    def exists(self, path: str) -> bool: ...
-
-    def size(self, path: str) -> int | None: ...
+    def info(self, path: str) -> Mapping[str, Any]: ...
 
     def put_file(self, lpath: str, rpath: str) -> None: ...
 
@@ -33,6 +35,8 @@ class _Storage(Protocol):
     def open(self, path: str, mode: str) -> BinaryIO: ...
 
     def find(self, path: str) -> list[str]: ...
+
+    def ls(self, path: str, detail: bool) -> list[Mapping[str, Any]]: ...
 
     def rm(self, path: str, recursive: bool) -> None: ...
 
@@ -55,17 +59,22 @@ class Place:
         # fsspec keeps one storage per address and thread, which remembers sizes for ever: a file
         # that has grown since would be read to its old end.
         storage.invalidate_cache()
+        self._address = address
+        self._is_plain = type(storage).find is fsspec.AbstractFileSystem.find
         self._storage, self._root = cast("_Storage", storage), root
 
     def exists(self, path: str) -> bool:
         """Tell whether there is a file of that name."""
-        return self._storage.exists(f"{self._root}/{path}")
+        return self._about(path) is not None
 
     def names(self) -> list[str]:
         """Return the paths of all files in it."""
-        if not self._storage.exists(self._root):
+        try:
+            self._storage.info(self._root)  # `find` says nothing where there is no folder
+        except FileNotFoundError:
             return []
-        found = (name.lstrip("/") for name in self._storage.find(self._root))
+        listed = self._walk(self._root) if self._is_plain else self._storage.find(self._root)
+        found = (name.lstrip("/") for name in listed)
         root = self._root.strip("/") + "/"
         return sorted(name.removeprefix(root) for name in found)
 
@@ -82,11 +91,11 @@ class Place:
 
     def holds(self, path: str, *, size: int, sha256: str) -> bool:
         """Tell whether a file is there byte for byte; all of it is read."""
-        target = f"{self._root}/{path}"
-        if not self._storage.exists(target) or self._storage.size(target) != size:
+        about = self._about(path)
+        if about is None or about["size"] != size:
             return False
         digest = hashlib.sha256()
-        with self._storage.open(target, "rb") as source:
+        with self._storage.open(f"{self._root}/{path}", "rb") as source:
             while block := source.read(BLOCK_BYTES):
                 digest.update(block)
         return digest.hexdigest() == sha256
@@ -110,8 +119,50 @@ class Place:
 
     def remove(self, path: str) -> None:
         """Delete a file or a folder, if it is there."""
-        if self._storage.exists(f"{self._root}/{path}"):
+        if self.exists(path):
             self._storage.rm(f"{self._root}/{path}", recursive=True)
+
+    def try_out(self) -> None:
+        """Write a small object, read it back and delete it.
+
+        Other bytes that come back are an `InfrastructureError`.
+        """
+        name, content = f"trial-{uuid.uuid4().hex}", os.urandom(_TRIAL_BYTES)
+        with tempfile.TemporaryDirectory() as scratch:
+            local = Path(scratch) / name
+            local.write_bytes(content)
+            self.put(local, name)
+        try:
+            back = self.read(name, largest=_TRIAL_BYTES)
+        finally:
+            self.remove(name)
+        if back != content:
+            raise InfrastructureError(f"{self._address} gives back other bytes than it was given")
+
+    def _walk(self, folder: str) -> Iterator[str]:
+        """Yield the paths of all files in a folder.
+
+        fsspec's own `find` takes a folder that cannot be read now for an empty one.
+        """
+        try:
+            listed = self._storage.ls(folder, detail=True)
+        except FileNotFoundError:  # deleted while this looks
+            return
+        for about in listed:
+            if about["type"] == "directory":
+                yield from self._walk(about["name"])
+            else:
+                yield about["name"]
+
+    def _about(self, path: str) -> Mapping[str, Any] | None:
+        """Return what the storage knows of a file; None = there is none.
+
+        fsspec's `exists` says no as well where the storage did not answer.
+        """
+        try:
+            return self._storage.info(f"{self._root}/{path}")
+        except FileNotFoundError:
+            return None
 
 
 def is_address(place: str) -> bool:

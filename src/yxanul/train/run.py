@@ -181,7 +181,12 @@ def _begin_with_mirror(
         return
     with reaching(address):
         place = Place(address)  # a wrong address is told now, and not after a quarter of an hour
-        if read_rows(folder.lineage) or not any(True for _ in published(place)):
+        if read_rows(folder.lineage):
+            return
+        if not any(True for _ in published(place)):
+            # Who is not let in is told of no files; a run begun for that would replace the one
+            # that lies there.
+            place.try_out()
             return
     if request.fresh or request.resume == "never":
         raise UsageError(f"checkpoint.mirror {address} holds a run already; name another address")
