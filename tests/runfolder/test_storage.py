@@ -63,10 +63,12 @@ def test_a_file_that_has_grown_is_read_to_its_end(address):
 
 @contextmanager
 def answering(monkeypatch, status: int) -> Iterator[None]:
-    """Be a hub that gives one answer to everything."""
+    """Be a hub that gives one answer to everything; 0 = none, the connection is closed."""
 
     class Hub(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if not status:
+                return
             self.send_response(status)
             self.send_header("Content-Length", "0")
             if status == 404:
@@ -91,8 +93,10 @@ def answering(monkeypatch, status: int) -> Iterator[None]:
 HUB = "hf://buckets/somebody/promised/run"
 
 
-@pytest.mark.parametrize("status", [429, 503])
-def test_a_hub_that_does_not_answer_now_is_not_taken_for_an_empty_one(monkeypatch, status):
+@pytest.mark.parametrize(
+    ("status", "words"), [(429, "429"), (503, "503"), (0, "without sending a response")]
+)
+def test_a_hub_that_does_not_answer_now_is_not_taken_for_an_empty_one(monkeypatch, status, words):
     """Else a machine that takes another's place begins anew, over what the other has trained."""
     with answering(monkeypatch, status):
         for ask in (
@@ -100,7 +104,7 @@ def test_a_hub_that_does_not_answer_now_is_not_taken_for_an_empty_one(monkeypatc
             lambda place: place.exists("run/lineage.jsonl"),
             lambda place: place.holds("checkpoints/x", size=1, sha256=""),
         ):
-            with pytest.raises(InfrastructureError, match=str(status)), reaching(HUB):
+            with pytest.raises(InfrastructureError, match=words), reaching(HUB):
                 ask(Place(HUB))
 
 
@@ -110,6 +114,18 @@ def test_a_bucket_that_is_not_there_is_told_when_it_is_tried_out(monkeypatch):
             assert Place(HUB).names() == []
         with pytest.raises(UsageError, match="check the address"), reaching(HUB):
             Place(HUB).try_out()
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_hub_that_lets_nobody_in_is_a_matter_of_the_keys(monkeypatch, status):
+    refused = pytest.raises(UsageError, match=f"{status}.*keys in")
+    with answering(monkeypatch, status), refused, reaching(HUB):
+        Place(HUB).names()
+
+
+def test_what_the_hubs_library_wraps_an_upload_into_may_pass():
+    with pytest.raises(InfrastructureError, match="Error while uploading"), reaching(HUB):
+        raise RuntimeError("Error while uploading 'model.safetensors' to the Hub.")
 
 
 class Failing(LocalFileSystem):

@@ -21,6 +21,9 @@ from yxanul.errors import InfrastructureError, MissingExtraError, UsageError
 from yxanul.runfolder.durable import BLOCK_BYTES, writing
 
 _TRIAL_BYTES = 1024
+# Of an address or a key; only a person can mend them.
+_WRONG = (FileNotFoundError, NotADirectoryError, PermissionError, NotImplementedError, ValueError)
+_NOT_LET_IN = (401, 403)
 
 
 class _Storage(Protocol):
@@ -182,9 +185,9 @@ def reaching(address: str) -> Iterator[None]:
         raise MissingExtraError(f"{address} needs another package: {error}") from error
     except _refusals() as error:
         name = type(error).__name__
-        told = f"{address} cannot be reached or used ({name}: {str(error)[:200]}); "
-        wrong = isinstance(error, (FileNotFoundError, PermissionError, ValueError))
-        if wrong or "Credentials" in name:
+        why = " ".join(str(error).split())[:200]  # the hub's words go over several lines
+        told = f"{address} cannot be reached or used ({name}: {why}); "
+        if isinstance(error, _WRONG) or "Credentials" in name or _status(error) in _NOT_LET_IN:
             raise UsageError(f"{told}check the address and the keys in the environment") from error
         raise InfrastructureError(f"{told}the same command goes on where this one ended") from error
 
@@ -192,9 +195,20 @@ def reaching(address: str) -> Iterator[None]:
 def _refusals() -> tuple[type[Exception], ...]:
     """Return what storages raise: some know errors of their own, once they are loaded."""
     own = (
+        ("aiohttp", "ClientError"),
         ("botocore.exceptions", "BotoCoreError"),
         ("gcsfs.retry", "HttpError"),
         ("google.auth.exceptions", "GoogleAuthError"),
+        ("httpx", "RequestError"),
+        ("httpx2", "RequestError"),
     )
     loaded = [getattr(sys.modules[module], name) for module, name in own if module in sys.modules]
-    return (OSError, ValueError, *loaded)
+    # The hub's library wraps what an upload met into one without a class of its own.
+    unnamed = [RuntimeError] if "huggingface_hub" in sys.modules else []
+    return (OSError, ValueError, *loaded, *unnamed)
+
+
+def _status(error: Exception) -> int | None:
+    """Return the status of the answer that a library's error carries, if it is of one."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return status if isinstance(status, int) else None

@@ -2,7 +2,8 @@
 
 The one idea: the newest checkpoint that is due is copied from hard links, so it may be deleted from
 the run folder meanwhile. What fails is tried again, later and later, with the next checkpoint that
-there is by then; who is not let in says so once and stays away.
+there is by then, an error that nobody has foreseen as well: the thread must outlive it. Who is not
+let in says so once and stays away.
 """
 
 import os
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from yxanul.errors import InfrastructureError, YxanulError
+from yxanul.errors import UsageError, YxanulError
 from yxanul.runfolder.durable import writing
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.mirror import Mirror
@@ -105,16 +106,16 @@ class Mirroring:
                 assert self._mirror is not None  # the thread runs for one
                 self._mirror.publish(links, name)
                 due, wait_s = time.monotonic() + self._every_s, _FIRST_WAIT_S
-            except InfrastructureError as error:
-                # With jitter: many machines must not come back at the same moment.
-                pause = wait_s * random.uniform(0.5, 1.5)
-                due, wait_s = time.monotonic() + pause, min(2 * wait_s, _LONGEST_WAIT_S)
-                self._say(f"mirror: {error}")
-                self._give_back(job)
-            except YxanulError as error:
+            except UsageError as error:
                 self._say(f"mirror: {error}. Nothing is copied any more; the run goes on")
                 self._is_refused = True
                 return
+            except Exception as error:  # noqa: BLE001  (told, and tried again)
+                # With jitter: many machines must not come back at the same moment.
+                pause = wait_s * random.uniform(0.5, 1.5)
+                due, wait_s = time.monotonic() + pause, min(2 * wait_s, _LONGEST_WAIT_S)
+                self._say(f"mirror: {_sentence(error)}")
+                self._give_back(job)
             finally:
                 if self._offered is None or self._offered[0] != links:
                     shutil.rmtree(links, ignore_errors=True)
@@ -123,9 +124,11 @@ class Mirroring:
         for left in reversed(range(_LAST_TRIES)):
             try:
                 return mirror.publish_ending()
-            except YxanulError as error:
-                if not left or not isinstance(error, InfrastructureError):
-                    return self._say(f"mirror: the run's last rows are not there: {error}")
+            except Exception as error:  # noqa: BLE001  (told, and tried again)
+                if not left or isinstance(error, UsageError):
+                    return self._say(
+                        f"mirror: the run's last rows are not there: {_sentence(error)}"
+                    )
             time.sleep(_FIRST_WAIT_S)
         return None
 
@@ -145,6 +148,11 @@ class Mirroring:
         with self._changed:
             if self._offered is None and not self._is_closing:
                 self._offered = job
+
+
+def _sentence(error: Exception) -> str:
+    """Return an error's own sentence, or what there is of one that was not foreseen."""
+    return str(error) if isinstance(error, YxanulError) else f"{type(error).__name__}: {error}"
 
 
 def _link_all(folder: Path, links: Path) -> None:
