@@ -151,8 +151,17 @@ def test_a_kill_at_the_gate_leads_to_the_same_end(forgetful, tmp_path, moment):
 
 @pytest.mark.fault(40)
 def test_a_kill_between_the_verdict_and_the_attempt_leads_to_the_same_end(forgetful):
-    """The moment is too short to be hit for sure, so the folder is brought to that state."""
-    run = shutil.copytree(forgetful.root / "run", forgetful.root / "between")
+    before_the_attempt(forgetful, "between")
+    forgetful.finish("run", "between", *sets(FORGETFUL))
+    assert_same_end(forgetful, "between", forgetful)
+
+
+def before_the_attempt(world: World, out: str) -> Path:
+    """Return a copy of the run as it was between verdict and attempt.
+
+    The moment is too short to be hit for sure, so the folder is brought to that state.
+    """
+    run = shutil.copytree(world.root / "run", world.root / out)
     (run / "exit.json").unlink()
     for path in [*run.glob("checkpoints/*-a1"), *run.glob("scores/*-a1-*")]:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -161,8 +170,21 @@ def test_a_kill_between_the_verdict_and_the_attempt_leads_to_the_same_end(forget
     for name in ("gates.jsonl", "metrics.jsonl"):
         kept = [row for row in rows(run, name) if row["attempt"] == 0]
         (run / name).write_text("".join(json.dumps(row) + "\n" for row in kept))
-    forgetful.finish("run", "between", *sets(FORGETFUL))
-    assert_same_end(forgetful, "between", forgetful)
+    return run
+
+
+@pytest.mark.fault(34)
+def test_a_gate_goes_back_to_a_checkpoint_that_another_machine_wrote(forgetful):
+    """The machine that took its place has the newest one, not that where the stage began."""
+    run = before_the_attempt(forgetful, "elsewhere")
+    address = forgetful.root / "mirror"
+    shutil.copytree(run / "checkpoints", address / "checkpoints")
+    parent = run / "checkpoints" / f"step-{LONG:08d}-a0"
+    shutil.rmtree(parent)
+    more = (*sets(FORGETFUL), "--set", f"checkpoint.mirror={address}")
+    told = forgetful.finish("run", "elsewhere", *more).stderr
+    assert f"{parent.name} is brought back from {address}, every byte compared" in told
+    assert_same_end(forgetful, "elsewhere", forgetful)
 
 
 @pytest.mark.slow

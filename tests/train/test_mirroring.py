@@ -96,3 +96,30 @@ def test_an_error_that_nobody_foresaw_is_told_and_the_copy_tried_again(address, 
     folder.exit_record.write_text("{}")
     mirroring.publish_ending()
     assert (tmp_path / "mirror" / "run" / "exit.json").is_file()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_what_is_kept_for_good_is_never_left_out(address, folder, tmp_path):
+    """A gate may go back to it on a machine that has the newest alone."""
+    Odd.faults[:] = [OSError(503, "Busy") for _ in range(4)]
+    steps = {1: False, 2: True, 3: False, 4: True, 5: False, 6: False}
+    with Mirroring(address, folder, every_s=3600, say=lambda _: None) as mirroring:
+        for step, permanent in steps.items():
+            mirroring.offer(saved(folder, step, permanent=permanent))
+        wait_for(lambda: len(there(tmp_path)) >= 2)
+        assert there(tmp_path)[-2:] == ["step-00000002-a0", "step-00000004-a0"]
+    assert there(tmp_path)[-3:] == [f"step-0000000{step}-a0" for step in (2, 4, 6)]
+    assert not list(folder.checkpoints.glob(".tmp-*"))
+
+
+@pytest.mark.usefixtures("impatient")
+def test_one_that_can_never_be_copied_holds_no_other_up(address, folder, tmp_path):
+    spoiled = saved(folder, 1, permanent=True)
+    (spoiled / "model.safetensors").write_bytes(b"other bytes")
+    with Mirroring(address, folder, every_s=0.01, say=lambda _: None) as mirroring:
+        mirroring.offer(spoiled)
+        mirroring.offer(saved(folder, 2))
+        wait_for(lambda: there(tmp_path) == ["step-00000002-a0"])
+        mirroring.offer(saved(folder, 3, permanent=True))
+        wait_for(lambda: "step-00000003-a0" in there(tmp_path))
+    assert "step-00000001-a0" not in there(tmp_path)

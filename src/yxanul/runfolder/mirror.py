@@ -135,6 +135,20 @@ def bring_back(address: str, folder: RunFolder, *, say: Say) -> bool:
     return True
 
 
+def bring_checkpoint(address: str, folder: RunFolder, *, name: str, say: Say) -> bool:
+    """Copy one checkpoint that the run folder lacks from an address; tell whether it was there.
+
+    Raises `CorruptCheckpointError` if it is not what was written, and what `reaching` raises.
+    """
+    with reaching(address):
+        place = Place(address)
+        if name not in published(place):
+            return False
+        _bring_checkpoint(place, name, folder=folder.checkpoints)
+    say(f"{name} is brought back from {address}, every byte compared")
+    return True
+
+
 def bring_rows(address: str, targets: Sequence[Path]) -> list[Path]:
     """Copy files of the run's own folder from an address over `targets`; return those it has.
 

@@ -36,8 +36,10 @@ from yxanul.runfolder.lineage import (
     current_attempt,
     tokens_spent_before,
 )
+from yxanul.runfolder.mirror import bring_checkpoint
 from yxanul.runfolder.rows import Row
 from yxanul.runfolder.verdicts import CLOSING, read_verdicts
+from yxanul.train.agreement import refusing_together
 from yxanul.train.beginning import take_weights
 from yxanul.train.reading import stage_segments
 from yxanul.train.session import Session
@@ -51,27 +53,33 @@ from yxanul.train.state import (
 
 def act_on(session: Session, position: Position, *, plan: StagePlan, verdict: Row) -> Position:
     """Begin the attempt that a `rollback` or `extend` asks for; return where it stands."""
-    session.engine.processes.barrier()  # all ranks have read the verdict that the record supersedes
-    if session.engine.processes.is_main:
-        attempt = position.attempt + 1
-        make = _rollback if verdict["verdict"] == "rollback" else _extension
-        step, changes = make(session, plan, attempt=attempt)
-        parent = checkpoint_at(session.folder.lineage, step)
-        _refuse_bad_parent(session.folder, parent)
-        start = AttemptStart(
-            attempt=attempt,
-            step=step,
-            parent=parent,
-            reason=f"{verdict['verdict']} of {plan.name}: {verdict['why']}",
-            tokens_spent=position.tokens_spent,
-            stage=plan.name,
-            changes=changes.as_row(),
-        )
-        begin_attempt(session.folder.lineage, start)
-    session.engine.processes.barrier()
+    ranks = session.engine.processes
+    ranks.barrier()  # all have read the verdict that the record supersedes
+    with refusing_together(ranks, device=session.engine.device):
+        if ranks.is_main:
+            _record(session, position, plan=plan, verdict=verdict)
     entered = enter_attempt(session)
     session.progress.say(_told(session, plan.name, attempt=entered.attempt))
     return entered
+
+
+def _record(session: Session, position: Position, *, plan: StagePlan, verdict: Row) -> None:
+    attempt = position.attempt + 1
+    make = _rollback if verdict["verdict"] == "rollback" else _extension
+    step, changes = make(session, plan, attempt=attempt)
+    parent = checkpoint_at(session.folder.lineage, step)
+    _bring_parent(session, parent)
+    _refuse_bad_parent(session.folder, parent)
+    start = AttemptStart(
+        attempt=attempt,
+        step=step,
+        parent=parent,
+        reason=f"{verdict['verdict']} of {plan.name}: {verdict['why']}",
+        tokens_spent=position.tokens_spent,
+        stage=plan.name,
+        changes=changes.as_row(),
+    )
+    begin_attempt(session.folder.lineage, start)
 
 
 def enter_attempt(session: Session) -> Position:
@@ -82,6 +90,10 @@ def enter_attempt(session: Session) -> Position:
     if parent is None or Path(parent).name != parent:
         position = begin_from_weights(session, parent, step=attempt_step(lineage))
     else:
+        ranks = session.engine.processes
+        with refusing_together(ranks, device=session.engine.device):
+            if ranks.is_main:
+                _bring_parent(session, parent)
         position = load_position(session, load_checkpoint(session.folder.checkpoints / parent))
     position.attempt = attempt
     position.tokens_spent = tokens_spent_before(lineage)
@@ -207,6 +219,18 @@ def _cut_at(session: Session, info: CheckpointInfo, *, attempt: int) -> StageCha
             new = Segment(stage_step, plan.total_steps, attempt)
             return plan.changes.with_segments((*kept, new))
     return None
+
+
+def _bring_parent(session: Session, parent: str | None) -> None:
+    """Copy what an attempt begins from back from the mirror, unless it is here.
+
+    A machine that took another's place has the newest checkpoint alone.
+    """
+    address, folder = session.config.optimization.checkpoint.mirror, session.folder
+    if parent is None or address is None or Path(parent).name != parent:
+        return
+    if not (folder.checkpoints / parent).exists():
+        bring_checkpoint(address, folder, name=parent, say=session.progress.say)
 
 
 def _refuse_bad_parent(folder: RunFolder, parent: str | None) -> None:

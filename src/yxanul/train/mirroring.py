@@ -1,20 +1,24 @@
 """Checkpoints go to an address in a thread of their own; training never waits for it.
 
 The one idea: the newest checkpoint that is due is copied from hard links, so it may be deleted from
-the run folder meanwhile. What fails is tried again, later and later, with the next checkpoint that
-there is by then, an error that nobody has foreseen as well: the thread must outlive it. Who is not
-let in says so once and stays away.
+the run folder meanwhile. One that is kept for good goes at once, and none of these is left out: a
+gate may go back to it on another machine. What fails is tried again, later and later, with the next
+checkpoint that there is by then; so is an error that nobody has foreseen, since the thread must
+outlive it. Who is not let in says so once and stays away.
 """
 
+import itertools
 import os
 import random
 import shutil
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from yxanul.errors import UsageError, YxanulError
+from yxanul.runfolder.checkpoints import read_manifest
 from yxanul.runfolder.durable import writing
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.mirror import Mirror
@@ -23,6 +27,17 @@ _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 300.0
 _LONGEST_END_S = 600.0
 _LONGEST_LAST_WORDS_S = 60.0
 _LAST_TRIES = 3
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A checkpoint that waits."""
+
+    links: Path
+    name: str
+    is_permanent: bool
+    number: int
+    """It was offered after all those with a smaller one."""
 
 
 class Mirroring:
@@ -39,7 +54,8 @@ class Mirroring:
         self._folder = folder.checkpoints
         self._every_s = every_s
         self._say = say
-        self._offered: tuple[Path, str] | None = None
+        self._waiting: list[_Job] = []
+        self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._is_closing = False
         self._is_refused = False
@@ -82,30 +98,35 @@ class Mirroring:
     def offer(self, checkpoint: Path) -> None:
         """Tell of a checkpoint that has just been written; it takes the place of one that waits.
 
-        One that the disk has no room to hold for copying is told and left.
+        Those that are kept for good wait until they are copied. One that the disk has no room to
+        hold for copying is told and left.
         """
         if self._mirror is None or not self._thread.is_alive():
             return
         links = self._folder / f".tmp-mirror-{checkpoint.name}"
         try:
+            is_permanent = read_manifest(checkpoint)[0].permanent
             _link_all(checkpoint, links)
         except YxanulError as error:
             self._say(f"mirror: {checkpoint.name} is not copied: {error}")
             return
         with self._changed:
-            old, self._offered = self._offered, (links, checkpoint.name)
+            replaced = [job for job in self._waiting if not job.is_permanent]
+            job = _Job(links, checkpoint.name, is_permanent, next(self._numbers))
+            self._waiting = [*(job for job in self._waiting if job.is_permanent), job]
             self._changed.notify()
-        if old is not None:
-            shutil.rmtree(old[0], ignore_errors=True)
+        for old in replaced:
+            shutil.rmtree(old.links, ignore_errors=True)
 
     def _run(self) -> None:
-        due, wait_s = time.monotonic(), _FIRST_WAIT_S
-        while (job := self._next(due)) is not None:
-            links, name = job
+        due = again = time.monotonic()
+        wait_s = _FIRST_WAIT_S
+        while (job := self._next(due, again=again)) is not None:
             try:
                 assert self._mirror is not None  # the thread runs for one
-                self._mirror.publish(links, name)
-                due, wait_s = time.monotonic() + self._every_s, _FIRST_WAIT_S
+                self._mirror.publish(job.links, job.name)
+                again, wait_s = time.monotonic(), _FIRST_WAIT_S
+                due = again + self._every_s
             except UsageError as error:
                 self._say(f"mirror: {error}. Nothing is copied any more; the run goes on")
                 self._is_refused = True
@@ -113,12 +134,13 @@ class Mirroring:
             except Exception as error:  # noqa: BLE001  (told, and tried again)
                 # With jitter: many machines must not come back at the same moment.
                 pause = wait_s * random.uniform(0.5, 1.5)
-                due, wait_s = time.monotonic() + pause, min(2 * wait_s, _LONGEST_WAIT_S)
+                due = again = time.monotonic() + pause
+                wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
                 self._say(f"mirror: {_sentence(error)}")
                 self._give_back(job)
             finally:
-                if self._offered is None or self._offered[0] != links:
-                    shutil.rmtree(links, ignore_errors=True)
+                if job not in self._waiting:
+                    shutil.rmtree(job.links, ignore_errors=True)
 
     def _copy_ending(self, mirror: Mirror) -> None:
         for left in reversed(range(_LAST_TRIES)):
@@ -132,22 +154,33 @@ class Mirroring:
             time.sleep(_FIRST_WAIT_S)
         return None
 
-    def _next(self, due: float) -> tuple[Path, str] | None:
-        """Wait for a checkpoint and until it is due; None when all is done."""
+    def _next(self, due: float, *, again: float) -> _Job | None:
+        """Wait for a checkpoint and until it is due; None when all is done.
+
+        One that is kept for good is due from `again` on, when the storage may be asked again.
+        """
         with self._changed:
             while not self._is_closing:
-                left = due - time.monotonic()
-                if self._offered is not None and left <= 0:
-                    break
-                self._changed.wait(None if self._offered is None else left)
-            job, self._offered = self._offered, None
-            return job
+                is_urgent = any(job.is_permanent for job in self._waiting)
+                left = (again if is_urgent else due) - time.monotonic()
+                if self._waiting and left <= 0:
+                    return self._waiting.pop(0)
+                self._changed.wait(left if self._waiting else None)
+            # There may be little time.
+            newest = max(self._waiting, key=lambda job: job.number, default=None)
+            if newest is not None:
+                self._waiting.remove(newest)
+            return newest
 
-    def _give_back(self, job: tuple[Path, str]) -> None:
-        """Keep a checkpoint that was not copied, unless there is a newer one or no more time."""
+    def _give_back(self, job: _Job) -> None:
+        """Keep a checkpoint that was not copied, unless there is a newer one or no more time.
+
+        One that is kept for good waits behind the others: if it is at fault, they go all the same.
+        """
         with self._changed:
-            if self._offered is None and not self._is_closing:
-                self._offered = job
+            is_newest = all(other.number < job.number for other in self._waiting)
+            if not self._is_closing and (job.is_permanent or is_newest):
+                self._waiting.append(job)
 
 
 def _sentence(error: Exception) -> str:
