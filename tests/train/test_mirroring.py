@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name
+from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name, verify_checkpoint
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
+from yxanul.runfolder.mirror import Mirror, bring_back, bring_checkpoint
 from yxanul.runfolder.saving import save_checkpoint
 from yxanul.train import mirroring as room
 from yxanul.train.mirroring import Mirroring
@@ -123,3 +124,55 @@ def test_one_that_can_never_be_copied_holds_no_other_up(address, folder, tmp_pat
         mirroring.offer(saved(folder, 3, permanent=True))
         wait_for(lambda: "step-00000003-a0" in there(tmp_path))
     assert "step-00000001-a0" not in there(tmp_path)
+
+
+@pytest.mark.parametrize("permanent", [True, False])
+def test_an_attempt_is_told_of_with_what_it_begins_from(address, folder, tmp_path, permanent):
+    """A rollback while an older checkpoint waits: else nobody could begin the attempt there."""
+    parent = saved(folder, 1, permanent=permanent)
+    waiting = saved(folder, 2)
+    begin_attempt(folder.lineage, AttemptStart(1, 1, parent.name, "a rollback"))
+    mirror = Mirror(address, folder)
+    mirror.publish(waiting, waiting.name)
+    assert there(tmp_path) == [parent.name, waiting.name]
+    assert '"attempt": 1' in (tmp_path / "mirror" / "run" / "lineage.jsonl").read_text()
+    for step in (3, 4):
+        path = saved(folder, step)
+        mirror.publish(path, path.name)
+    assert parent.name in there(tmp_path), "the attempt has no checkpoint yet"
+    assert bring_back(address, RunFolder(tmp_path / "other"), say=lambda _: None)
+    other = RunFolder(tmp_path / "other")
+    assert bring_checkpoint(address, other, name=parent.name, say=lambda _: None)
+    assert verify_checkpoint(other.checkpoints / parent.name).step == 1
+
+
+class Rolling(Odd):
+    """A storage that is still taking rows when an attempt begins."""
+
+    protocol = "rolling"
+    begins: Callable[[], None] | None = None
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(str(path).removeprefix("rolling://"))
+
+    def put_file(self, path1, path2, callback=None, **kwargs):
+        super().put_file(path1, path2, **kwargs)
+        if path2.endswith("a.txt") and Rolling.begins is not None:
+            begins, Rolling.begins = Rolling.begins, None
+            begins()
+        if path2.endswith("lineage.jsonl") and '"attempt": 1' in Path(path1).read_text():
+            assert there(Path(path2).parents[2]) == ["step-00000001-a0"]
+
+
+def test_an_attempt_that_begins_while_rows_are_copied_waits_for_what_it_begins_from(
+    folder, tmp_path
+):
+    fsspec.register_implementation("rolling", Rolling, clobber=True)
+    (folder.root / "a.txt").write_text("before the lineage")
+    parent, waiting = saved(folder, 1, permanent=True), saved(folder, 2)
+    start = AttemptStart(1, 1, parent.name, "a rollback")
+    Rolling.begins = lambda: begin_attempt(folder.lineage, start)
+    Mirror(f"rolling://{tmp_path}/mirror", folder).publish(waiting, waiting.name)
+    assert there(tmp_path) == [parent.name, waiting.name]
+    assert '"attempt": 1' in (tmp_path / "mirror" / "run" / "lineage.jsonl").read_text()

@@ -25,7 +25,7 @@ from yxanul.runfolder.checkpoints import (
 )
 from yxanul.runfolder.durable import sync_folder, writing
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.lineage import current_attempt
+from yxanul.runfolder.lineage import attempt_parent, current_attempt
 from yxanul.runfolder.storage import Place, reaching
 
 Say = Callable[[str], None]
@@ -59,13 +59,7 @@ class Mirror:
         """
         with reaching(self._address):
             place = Place(self._address)
-            manifest = json.loads((checkpoint / MANIFEST_NAME).read_bytes())
-            for file, about in sorted(manifest["files"].items()):
-                path = f"checkpoints/{name}/{file}"
-                if not place.holds(path, size=about["bytes"], sha256=about["sha256"]):
-                    place.put(checkpoint / file, path)
-                if not place.holds(path, size=about["bytes"], sha256=about["sha256"]):
-                    raise OSError(f"{path} came to be other bytes than were sent")
+            _put_files(place, checkpoint, name=name)
             self._copy_rows(place)
             failpoint("mirror.files")
             place.put(checkpoint / MANIFEST_NAME, f"checkpoints/{name}/{MANIFEST_NAME}")
@@ -86,20 +80,63 @@ class Mirror:
                     place.put(path, f"run/{path.name}")
 
     def _copy_rows(self, place: Place) -> None:
-        for path in _rows(self._folder.root):
-            inside = path.relative_to(self._folder.root).as_posix()
-            seen = (path.stat().st_mtime_ns, path.stat().st_size)
-            if self._copied.get(inside) != seen:
-                place.put(path, f"run/{inside}")
-                self._copied[inside] = seen
+        """Copy what is new of the rows; what an attempt begins from is there before its beginning.
+
+        Else whoever goes on from there could not begin it.
+        """
+        lineage = self._folder.lineage
+        attempt = None
+        while attempt != (attempt := current_attempt(lineage)):  # one may begin meanwhile
+            self._put_parent(place, attempt)
+            for path in _rows(self._folder.root):
+                if path == lineage and current_attempt(lineage) != attempt:
+                    continue
+                inside = path.relative_to(self._folder.root).as_posix()
+                seen = (path.stat().st_mtime_ns, path.stat().st_size)
+                if self._copied.get(inside) != seen:
+                    place.put(path, f"run/{inside}")
+                    self._copied[inside] = seen
+
+    def _put_parent(self, place: Place, attempt: int) -> None:
+        """Copy the checkpoint from which the attempt began, unless a later one of it is there."""
+        parent = self._parent()
+        there = list(published(place))
+        if parent is None or parent in there or any(_age(name)[0] == attempt for name in there):
+            return
+        path = self._folder.checkpoints / parent
+        # Who took another machine's place after the attempt's first checkpoint never had it.
+        if path.exists():
+            _put_files(place, path, name=parent)
+            place.put(path / MANIFEST_NAME, f"checkpoints/{parent}/{MANIFEST_NAME}")
+
+    def _parent(self) -> str | None:
+        """Return the name of this run's checkpoint from which its last attempt began, if any."""
+        parent = attempt_parent(self._folder.lineage)
+        return parent if parent is not None and CHECKPOINT_NAME.fullmatch(parent) else None
 
     def _purge(self, place: Place) -> None:
-        """Delete all but the newest that are whole and the permanent ones; manifests go first."""
+        """Delete all but the newest that are whole and the permanent ones; manifests go first.
+
+        What the last attempt began from stays: it may have no checkpoint yet.
+        """
         for name in list(published(place))[_KEPT:]:
+            if name == self._parent():
+                continue
             path = f"checkpoints/{name}/{MANIFEST_NAME}"
             if not _read_json(place, path).get("permanent", True):
                 place.remove(path)
                 place.remove(f"checkpoints/{name}")
+
+
+def _put_files(place: Place, checkpoint: Path, *, name: str) -> None:
+    """Copy all files but the manifest, and read each one back."""
+    manifest = json.loads((checkpoint / MANIFEST_NAME).read_bytes())
+    for file, about in sorted(manifest["files"].items()):
+        path = f"checkpoints/{name}/{file}"
+        if not place.holds(path, size=about["bytes"], sha256=about["sha256"]):
+            place.put(checkpoint / file, path)
+        if not place.holds(path, size=about["bytes"], sha256=about["sha256"]):
+            raise OSError(f"{path} came to be other bytes than were sent")
 
 
 def published(place: Place) -> Iterator[str]:
