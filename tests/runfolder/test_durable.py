@@ -2,11 +2,23 @@
 
 import errno
 import json
+import os
+import resource
 
+import numpy as np
 import pytest
 
-from yxanul.errors import DiskError
-from yxanul.runfolder.durable import disk_error, sha256_of, write_atomic, write_json, writing
+from yxanul.errors import BrokenDiskError, DiskError
+from yxanul.runfolder.checkpoints import CheckpointInfo
+from yxanul.runfolder.durable import (
+    disk_error,
+    error_in,
+    sha256_of,
+    write_atomic,
+    write_json,
+    writing,
+)
+from yxanul.runfolder.saving import save_checkpoint
 
 
 def names(folder) -> list[str]:
@@ -59,6 +71,29 @@ def test_a_full_disk_says_what_to_do(tmp_path):
     with pytest.raises(DiskError, match="Permission denied"), writing(tmp_path):
         raise PermissionError(errno.EACCES, "x")
     assert "odd" in str(disk_error(OSError("odd"), tmp_path))
+
+
+def test_what_the_disk_told_safetensors_is_told_as_such(tmp_path):
+    """A file that may not grow any further, as one on a disk that fails or is full."""
+    info = CheckpointInfo(tmp_path / "step-00000001-a0", 1, 0, 1, "stage1", False, None)
+    weights = {"weight": np.zeros(1000)}
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(DiskError, match=r"a0 could not be written \(File too large\)"):
+            save_checkpoint(tmp_path, info, model=weights, optimizer={}, state={})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [(errno.EIO, BrokenDiskError), (errno.ESTALE, BrokenDiskError), (errno.ENOSPC, DiskError)],
+)
+def test_a_disk_that_failed_while_weights_were_written_may_be_there_again(tmp_path, number, kind):
+    words = f"Error while serializing: I/O error: {os.strerror(number)} (os error {number})"
+    assert type(disk_error(error_in(words), tmp_path)) is kind
 
 
 def test_the_hash_is_that_of_all_blocks(tmp_path):

@@ -24,7 +24,7 @@ from yxanul.errors import ExportCheckError, MissingExtraError
 from yxanul.export.checks import Subject, Tolerance
 from yxanul.export.gemma import TENSOR_PREFIX, gemma_config
 from yxanul.model.fp8 import hush_torchao
-from yxanul.runfolder.durable import disk_error, write_atomic, write_json
+from yxanul.runfolder.durable import disk_error, error_in, write_atomic, write_json
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 TOLERANCES = {
@@ -55,7 +55,7 @@ def write_folder(subject: Subject, folder: Path, *, kind: str, card: str) -> Non
     try:
         save_file(tensors, weights, metadata={"format": "pt"})
     except SafetensorError as error:  # safetensors reports the disk's errors as its own
-        raise disk_error(OSError(str(error)), weights) from error
+        raise disk_error(error_in(str(error)), weights) from error
     _write_tokenizer(folder, config)
     write_atomic(folder / "README.md", card)
 

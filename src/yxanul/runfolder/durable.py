@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,6 +80,12 @@ def sha256_of(path: Path) -> str:
         while block := file.read(BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
+
+
+def error_in(words: str) -> OSError:
+    """Return the `OSError` that a library in Rust reports in words: "... (os error 5) ..."."""
+    number = re.search(r"\(os error (\d+)\)", words)
+    return OSError(int(number[1]), words) if number else OSError(words)
 
 
 def disk_error(error: OSError, path: Path) -> DiskError | BrokenDiskError:

@@ -28,6 +28,7 @@ from yxanul.runfolder.checkpoints import (
 )
 from yxanul.runfolder.durable import (
     disk_error,
+    error_in,
     seal,
     sha256_of,
     sync_file,
@@ -71,7 +72,7 @@ def save_checkpoint(
         raise disk_error(error, info.path) from error
     except SafetensorError as error:  # safetensors reports the disk's errors as its own
         shutil.rmtree(beside, ignore_errors=True)
-        raise disk_error(OSError(str(error)), info.path) from error
+        raise disk_error(error_in(str(error)), info.path) from error
 
 
 def set_aside(path: Path) -> Path:
