@@ -139,7 +139,7 @@ def purge_checkpoints(
             with writing(path):
                 path.rename(doomed)
                 sync_folder(folder)
-            failpoint("checkpoint.purging")
+                failpoint("checkpoint.purging")
             _remove(doomed)
 
 

@@ -120,7 +120,7 @@ class Saver:
             self._missed = 0
             self._newest = snapshot.info.name
             self._written(snapshot.info.path)
-            self._purge(snapshot.info.attempt, keep=self._keep)
+            self._clear_away(snapshot.info.attempt)
         except DiskError as error:
             self._missed += 1
             self._error = error
@@ -151,6 +151,13 @@ class Saver:
 
     def _purge(self, attempt: int, *, keep: int) -> None:
         purge_checkpoints(self._folder, attempt=attempt, keep=keep, verified=self._verified)
+
+    def _clear_away(self, attempt: int) -> None:
+        """Delete old checkpoints; a disk that refuses that has taken the new one all the same."""
+        try:
+            self._purge(attempt, keep=self._keep)
+        except (DiskError, InfrastructureError) as error:
+            self._say(f"old checkpoints stay: {error}")
 
     def _make_room(self, attempt: int) -> None:
         """Delete what a full disk can do without; the two newest that verify stay."""
