@@ -199,7 +199,7 @@ def test_rows_that_no_checkpoint_there_goes_with_stay_here(world: World, tmp_pat
     begin_attempt(folder.lineage, AttemptStart(1, 10, parent, "a rollback"))
     there = Path(address) / "run"
     before = (there / "lineage.jsonl").read_bytes()
-    Mirror(address, folder).publish_ending()
+    Mirror(address, folder, say=print).publish_ending()
     assert (there / "lineage.jsonl").read_bytes() == before
     assert (there / "exit.json").is_file()
     shutil.rmtree(folder.root)

@@ -132,7 +132,7 @@ def test_an_attempt_is_told_of_with_what_it_begins_from(address, folder, tmp_pat
     parent = saved(folder, 1, permanent=permanent)
     waiting = saved(folder, 2)
     begin_attempt(folder.lineage, AttemptStart(1, 1, parent.name, "a rollback"))
-    mirror = Mirror(address, folder)
+    mirror = Mirror(address, folder, say=print)
     mirror.publish(waiting, waiting.name)
     assert there(tmp_path) == [parent.name, waiting.name]
     assert '"attempt": 1' in (tmp_path / "mirror" / "run" / "lineage.jsonl").read_text()
@@ -146,11 +146,38 @@ def test_an_attempt_is_told_of_with_what_it_begins_from(address, folder, tmp_pat
     assert verify_checkpoint(other.checkpoints / parent.name).step == 1
 
 
+def test_a_damaged_old_manifest_there_is_told_once_and_stops_nothing(address, folder, tmp_path):
+    said: list[str] = []
+    mirror = Mirror(address, folder, say=said.append)
+    for step in range(1, 6):
+        path = saved(folder, step)
+        mirror.publish(path, path.name)
+        if step == 2:
+            (tmp_path / "mirror/checkpoints/step-00000001-a0/manifest.json").write_text("{")
+    assert there(tmp_path) == [f"step-0000000{step}-a0" for step in (1, 4, 5)]
+    assert len(said) == 1
+    assert "step-00000001-a0/manifest.json at the address is no manifest" in said[0]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_file_that_goes_before_it_is_copied_is_no_fault_of_the_address(folder, tmp_path):
+    fsspec.register_implementation("rolling", Rolling, clobber=True)
+    (folder.root / "a.txt").write_text("before b")
+    (folder.root / "b.txt").write_text("goes")
+    Rolling.happens = (folder.root / "b.txt").unlink
+    said: list[str] = []
+    address = f"rolling://{tmp_path}/mirror"
+    with Mirroring(address, folder, every_s=0.01, say=said.append) as mirroring:
+        mirroring.offer(saved(folder, 1))
+        wait_for(lambda: len(there(tmp_path)) == 1)
+    assert said == [f"mirror: {folder.root}/b.txt was gone before it could be copied"]
+
+
 class Rolling(Odd):
-    """A storage that is still taking rows when an attempt begins."""
+    """A storage that is still taking rows when something happens to the run."""
 
     protocol = "rolling"
-    begins: Callable[[], None] | None = None
+    happens: Callable[[], None] | None = None
 
     @classmethod
     def _strip_protocol(cls, path):
@@ -158,9 +185,9 @@ class Rolling(Odd):
 
     def put_file(self, path1, path2, callback=None, **kwargs):
         super().put_file(path1, path2, **kwargs)
-        if path2.endswith("a.txt") and Rolling.begins is not None:
-            begins, Rolling.begins = Rolling.begins, None
-            begins()
+        if path2.endswith("a.txt") and Rolling.happens is not None:
+            happens, Rolling.happens = Rolling.happens, None
+            happens()
         if path2.endswith("lineage.jsonl") and '"attempt": 1' in Path(path1).read_text():
             assert there(Path(path2).parents[2]) == ["step-00000001-a0"]
 
@@ -172,7 +199,7 @@ def test_an_attempt_that_begins_while_rows_are_copied_waits_for_what_it_begins_f
     (folder.root / "a.txt").write_text("before the lineage")
     parent, waiting = saved(folder, 1, permanent=True), saved(folder, 2)
     start = AttemptStart(1, 1, parent.name, "a rollback")
-    Rolling.begins = lambda: begin_attempt(folder.lineage, start)
-    Mirror(f"rolling://{tmp_path}/mirror", folder).publish(waiting, waiting.name)
+    Rolling.happens = lambda: begin_attempt(folder.lineage, start)
+    Mirror(f"rolling://{tmp_path}/mirror", folder, say=print).publish(waiting, waiting.name)
     assert there(tmp_path) == [parent.name, waiting.name]
     assert '"attempt": 1' in (tmp_path / "mirror" / "run" / "lineage.jsonl").read_text()

@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from yxanul.errors import CorruptCheckpointError, CorruptDataError
+from yxanul.errors import CorruptCheckpointError, CorruptDataError, InfrastructureError
 from yxanul.failpoints import failpoint
 from yxanul.runfolder.checkpoints import (
     CHECKPOINT_NAME,
     LARGEST_JSON_BYTES,
     MANIFEST_NAME,
+    read_json,
     read_manifest,
     verify_checkpoint,
 )
@@ -46,11 +47,13 @@ _KEPT = 2
 class Mirror:
     """Copies checkpoints, and what else a run needs to go on, to an address."""
 
-    def __init__(self, address: str, folder: RunFolder) -> None:
+    def __init__(self, address: str, folder: RunFolder, *, say: Say) -> None:
         """Touch nothing yet; every method raises what `reaching` turns into sentences."""
+        self._say = say
+        self._told: set[str] = set()
         self._address = address
         self._folder = folder
-        self._copied: dict[str, tuple[int, int]] = {}
+        self._copied: dict[str, list[int]] = {}
 
     def publish(self, checkpoint: Path, name: str) -> None:
         """Copy the files of a checkpoint, which lie in `checkpoint`, under its `name`.
@@ -88,11 +91,10 @@ class Mirror:
         attempt = None
         while attempt != (attempt := current_attempt(lineage)):  # one may begin meanwhile
             self._put_parent(place, attempt)
-            for path in _rows(self._folder.root):
+            for path, *seen in _rows_now(self._folder.root):
                 if path == lineage and current_attempt(lineage) != attempt:
                     continue
                 inside = path.relative_to(self._folder.root).as_posix()
-                seen = (path.stat().st_mtime_ns, path.stat().st_size)
                 if self._copied.get(inside) != seen:
                     place.put(path, f"run/{inside}")
                     self._copied[inside] = seen
@@ -123,14 +125,24 @@ class Mirror:
             if name == self._parent():
                 continue
             path = f"checkpoints/{name}/{MANIFEST_NAME}"
-            if not _read_json(place, path).get("permanent", True):
+            if not self._is_permanent(place, path):
                 place.remove(path)
                 place.remove(f"checkpoints/{name}")
+
+    def _is_permanent(self, place: Place, manifest: str) -> bool:
+        """Tell whether a checkpoint there must stay; so does one that nobody knows this of."""
+        try:
+            return bool(_read_json(place, manifest).get("permanent", True))
+        except CorruptCheckpointError as error:
+            if manifest not in self._told:
+                self._told.add(manifest)
+                self._say(f"mirror: {error}; it is left as it is")
+            return True
 
 
 def _put_files(place: Place, checkpoint: Path, *, name: str) -> None:
     """Copy all files but the manifest, and read each one back."""
-    manifest = json.loads((checkpoint / MANIFEST_NAME).read_bytes())
+    manifest = read_json(checkpoint / MANIFEST_NAME)
     for file, about in sorted(manifest["files"].items()):
         path = f"checkpoints/{name}/{file}"
         if not place.holds(path, size=about["bytes"], sha256=about["sha256"]):
@@ -215,6 +227,15 @@ def _rows(root: Path) -> Iterator[Path]:
         if top.name not in _LEFT_OUT:
             found = [top] if top.is_file() else sorted(top.rglob("*"))
             yield from (p for p in found if p.is_file() and not p.name.startswith("."))
+
+
+def _rows_now(root: Path) -> list[tuple[Path, int, int]]:
+    """Return (path, time of its last change, size) of the files of a run that are copied."""
+    try:
+        found = [(path, path.stat()) for path in _rows(root)]
+    except FileNotFoundError as error:
+        raise InfrastructureError(f"{error.filename} was gone before it could be copied") from error
+    return [(path, stat.st_mtime_ns, stat.st_size) for path, stat in found]
 
 
 def _rows_there(place: Place) -> list[list[str]]:

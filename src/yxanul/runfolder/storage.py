@@ -82,10 +82,18 @@ class Place:
         return sorted(name.removeprefix(root) for name in found)
 
     def put(self, local: Path, path: str) -> None:
-        """Copy a file there; one of that name is replaced."""
+        """Copy a file there; one of that name is replaced.
+
+        A file that is not here is an `InfrastructureError`, and no fault of the address.
+        """
         target = f"{self._root}/{path}"
-        self._storage.makedirs(target.rpartition("/")[0], exist_ok=True)
-        self._storage.put_file(str(local), target)
+        try:
+            self._storage.makedirs(target.rpartition("/")[0], exist_ok=True)
+            self._storage.put_file(str(local), target)
+        except FileNotFoundError as error:
+            if local.exists():
+                raise
+            raise InfrastructureError(f"{local} was gone before it could be copied") from error
 
     def read(self, path: str, *, largest: int) -> bytes:
         """Return a file's bytes, `largest` + 1 of them if it is larger."""

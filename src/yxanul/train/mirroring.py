@@ -50,7 +50,7 @@ class Mirroring:
         self, address: str | None, folder: RunFolder, *, every_s: float, say: Callable[[str], None]
     ) -> None:
         self._address = address
-        self._mirror = None if address is None else Mirror(address, folder)
+        self._mirror = None if address is None else Mirror(address, folder, say=say)
         self._folder = folder.checkpoints
         self._every_s = every_s
         self._say = say
