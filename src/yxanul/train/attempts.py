@@ -22,7 +22,8 @@ from yxanul.runfolder.checkpoints import (
     Checkpoint,
     CheckpointInfo,
     load_checkpoint,
-    newest_checkpoint,
+    newest_readable,
+    read_json,
     verify_checkpoint,
 )
 from yxanul.runfolder.layout import RunFolder
@@ -141,14 +142,12 @@ def begin_by_name(session: Session, path: Path, *, attempt: int) -> Position:
     The checkpoint is loaded before the attempt is recorded: one that is refused changes nothing.
     """
     folder = session.folder
-    left, _ = newest_checkpoint(folder.checkpoints, attempt=attempt)
+    spent_there, _ = newest_readable(folder.checkpoints, attempt=attempt, read=_tokens_spent_at)
     checkpoint = load_checkpoint(path)
     session.replan(checkpoint.info.attempt)
     position = load_position(session, checkpoint)
     refuse_other_stage(session, position)
-    spent = tokens_spent_before(folder.lineage)
-    if left is not None:
-        spent = int(left.state["position"]["tokens_spent"])
+    spent = tokens_spent_before(folder.lineage) if spent_there is None else spent_there
     session.engine.processes.barrier()  # all ranks have read the lineage
     if session.engine.processes.is_main:
         changes = _cut_at(session, checkpoint.info, attempt=attempt + 1)
@@ -166,6 +165,13 @@ def begin_by_name(session: Session, path: Path, *, attempt: int) -> Position:
     session.replan(attempt + 1)
     position.attempt, position.tokens_spent = attempt + 1, spent
     return position
+
+
+def _tokens_spent_at(path: Path) -> int:
+    """Return what had been spent at a checkpoint; its tensors are neither read nor compared."""
+    name = "state.json"
+    verify_checkpoint(path, only={name})
+    return int(read_json(path / name)["position"]["tokens_spent"])
 
 
 def refuse_other_stage(session: Session, position: Position) -> None:
