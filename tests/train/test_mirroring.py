@@ -203,3 +203,31 @@ def test_an_attempt_that_begins_while_rows_are_copied_waits_for_what_it_begins_f
     Mirror(f"rolling://{tmp_path}/mirror", folder, say=print).publish(waiting, waiting.name)
     assert there(tmp_path) == [parent.name, waiting.name]
     assert '"attempt": 1' in (tmp_path / "mirror" / "run" / "lineage.jsonl").read_text()
+
+
+class Slow(Odd):
+    """A storage that takes its time over each checkpoint."""
+
+    protocol = "slow"
+    begun: list[float] = []  # noqa: RUF012  (of all instances: one is made for each thread)
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(str(path).removeprefix("slow://"))
+
+    def put_file(self, path1, path2, callback=None, **kwargs):
+        if path2.endswith("model.safetensors"):
+            Slow.begun.append(time.monotonic())
+            time.sleep(1.5)
+        super().put_file(path1, path2, **kwargs)
+
+
+def test_a_copy_is_due_so_long_after_the_one_before_began(folder, tmp_path):
+    """Else a lost machine costs the time of a copy more than the settings say."""
+    fsspec.register_implementation("slow", Slow, clobber=True)
+    Slow.begun.clear()
+    with Mirroring(f"slow://{tmp_path}/mirror", folder, every_s=1.5, say=print) as mirroring:
+        for step in (1, 2):
+            mirroring.offer(saved(folder, step))
+            wait_for(lambda step=step: len(there(tmp_path)) == step)
+    assert 1.5 <= Slow.begun[1] - Slow.begun[0] < 2.8

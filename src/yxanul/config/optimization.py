@@ -190,7 +190,9 @@ class CheckpointConfig(Section):
         "copied; an empty run folder begins with the run that lies there. null = none.",
     )
     mirror_every_s: PositiveFloat = Field(
-        default=900.0, description="Seconds between copies; the run's last checkpoint goes at once."
+        default=900.0,
+        description="Seconds from the beginning of one copy to that of the next; the run's last "
+        "checkpoint and those that are kept for good go at once.",
     )
     permanent_every_tokens: PositiveInt | None = Field(
         default=1_000_000_000,

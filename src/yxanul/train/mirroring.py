@@ -122,11 +122,12 @@ class Mirroring:
         due = again = time.monotonic()
         wait_s = _FIRST_WAIT_S
         while (job := self._next(due, again=again)) is not None:
+            begun = time.monotonic()
             try:
                 assert self._mirror is not None  # the thread runs for one
                 self._mirror.publish(job.links, job.name)
-                again, wait_s = time.monotonic(), _FIRST_WAIT_S
-                due = again + self._every_s
+                # From its beginning on: else a lost machine would cost a copy's time more.
+                due, again, wait_s = begun + self._every_s, begun, _FIRST_WAIT_S
             except UsageError as error:
                 self._say(f"mirror: {error}. Nothing is copied any more; the run goes on")
                 self._is_refused = True
