@@ -22,7 +22,7 @@ from yxanul.runfolder.durable import BLOCK_BYTES, writing
 
 _TRIAL_BYTES = 1024
 # Of an address or a key; only a person can mend them.
-_WRONG = (FileNotFoundError, NotADirectoryError, PermissionError, NotImplementedError, ValueError)
+_WRONG = (FileNotFoundError, NotADirectoryError, PermissionError, ValueError)
 _NOT_LET_IN = (401, 403)
 
 
