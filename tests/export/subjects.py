@@ -6,6 +6,7 @@ from tests.evaluate.runs import add_checkpoint, write_run
 from tests.model.tiny import model_with_norms, shape
 from yxanul.data.tokenizer import EOT, load_tokenizer
 from yxanul.export.checks import Subject
+from yxanul.report.model_card import plain_card
 from yxanul.runfolder.layout import RunFolder
 
 HELD_OUT = ("The miller carried three sacks of grain.", "Question: what is 3 plus 4?\nAnswer: 7.")
@@ -26,3 +27,10 @@ def run_with_checkpoints(root: Path, steps: tuple[int, ...] = (3,)) -> RunFolder
     for step in steps:
         add_checkpoint(run, step)
     return run
+
+
+def card_and_example(one: Subject, folder: Path) -> tuple[str, str]:
+    """The card of an export that lies in `folder`, and the program that stands in it."""
+    card = plain_card(folder, one.model.config)
+    example = card.split("```python\n")[1].split("```")[0]
+    return card, example.replace("FOLDER", repr(str(folder)))

@@ -11,7 +11,7 @@ import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from tests.export.subjects import run_with_checkpoints, subject
+from tests.export.subjects import card_and_example, run_with_checkpoints, subject
 from tests.model.tiny import difference, gradients, rows
 from tests.train.world import STAGES, World
 from yxanul.config.tokens import END_OF_TEXT
@@ -54,7 +54,15 @@ def test_ids_of_special_tokens_are_gpt2s_and_nothing_pads(exported):
     assert len(tokenizer) == 50257
     assert tokenizer.bos_token_id == tokenizer.eos_token_id == END_OF_TEXT
     assert tokenizer("a b")["input_ids"] == exported[0].tokenizer.encode("a b")
+    # The default of transformers 4 has token_type_ids too.
+    names = json.loads((folder / "tokenizer_config.json").read_text())["model_input_names"]
+    assert names == ["input_ids", "attention_mask"]
     assert tokenizer.decode(tokenizer("  a  , b !")["input_ids"]) == "  a  , b !"
+
+
+def test_the_example_of_the_card_runs(exported, capsys):
+    exec(card_and_example(exported[0], exported[1])[1], {})
+    assert capsys.readouterr().out.startswith("<|endoftext|>The city of")
 
 
 def test_the_checks_are_told_with_their_figures(exported):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.export.subjects import subject
+from tests.export.subjects import card_and_example, subject
 from yxanul.config.tokens import END_OF_TEXT
 from yxanul.export.exporting import export_folder
 from yxanul.export.samples import PROMPTS, STRESS
@@ -37,9 +37,15 @@ print(json.dumps({
 def read_elsewhere(packages: Path, folder: Path, texts: list[str]) -> tuple[dict, np.ndarray]:
     """What the libraries in a folder of packages make of an export."""
     out = packages / "logits.npy"
+    printed = run_elsewhere(packages, READ, str(folder), str(out), json.dumps(texts))
+    return json.loads(printed.splitlines()[-1]), np.load(out)
+
+
+def run_elsewhere(packages: Path, program: str, *arguments: str) -> str:
+    """What a program prints with the libraries in a folder of packages."""
     environment = {**os.environ, "PYTHONPATH": str(packages), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", READ, str(folder), str(out), json.dumps(texts)],
+        [sys.executable, "-c", program, *arguments],
         capture_output=True,
         text=True,
         env=environment,
@@ -47,7 +53,7 @@ def read_elsewhere(packages: Path, folder: Path, texts: list[str]) -> tuple[dict
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout.splitlines()[-1]), np.load(out)
+    return done.stdout
 
 
 @pytest.mark.slow
@@ -58,7 +64,8 @@ def test_transformers_4_reads_it_alike(tmp_path, version):
     command = [sys.executable, "-m", "pip", "install", "-q", "--target", str(packages)]
     subprocess.run([*command, *installed], check=True, timeout=600)
     one = subject()
-    export_folder(one, tmp_path / "m", kind="f32", card="", say=lambda _: None)
+    card, example = card_and_example(one, tmp_path / "m")
+    export_folder(one, tmp_path / "m", kind="f32", card=card, say=lambda _: None)
     texts = [PROMPTS[0], *STRESS]
     found, logits = read_elsewhere(packages, tmp_path / "m", texts)
     assert found["version"] == version
@@ -72,3 +79,4 @@ def test_transformers_4_reads_it_alike(tmp_path, version):
             last = one.model.logits(one.model.hidden_states(ids)[:, -1])
         ids = torch.cat((ids, last.argmax(-1, keepdim=True)), 1)
     assert found["written"] == ids[0].tolist()
+    assert run_elsewhere(packages, example).startswith("<|endoftext|>The city of")

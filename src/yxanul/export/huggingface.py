@@ -76,6 +76,8 @@ def _write_tokenizer(folder: Path, config: ModelConfig) -> None:
             "unk_token": _END_TEXT,
             "clean_up_tokenization_spaces": False,
             "model_max_length": config.max_position_embeddings,
+            # transformers 4 would add token_type_ids, which `generate` of a Gemma refuses.
+            "model_input_names": ["input_ids", "attention_mask"],
         },
     )
 
