@@ -204,6 +204,13 @@ def test_a_user_without_a_name_may_decide_too(world, gate, monkeypatch):
     assert json.loads(out)["override"]["by"] == "user 54321"
 
 
+def test_a_reason_with_brackets_is_shown_as_it_was_written(world, gate):
+    run, reason = copy_of(world, "brackets"), "seen [/b] and [red]in[/red] the :tada: curve"
+    words = ("--stage", STAGES[1], "--override", "rollback", "--reason", reason)
+    code, out, _ = gate(run, *words)
+    assert (code, reason in " ".join(out.split())) == (0, True)
+
+
 def test_a_table_fits_80_columns_and_is_explained(world, gate, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     code, out, _ = gate(world.root / "run")

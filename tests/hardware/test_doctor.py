@@ -88,6 +88,12 @@ def test_a_person_reads_it_at_80_columns_with_no_word_cut(call, monkeypatch):
     assert all(feature.name in out for feature in diagnosis.features)
 
 
+def test_a_command_in_a_reason_is_shown_as_it_is_typed(call, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("yxanul.hardware.rows.optional.find_spec", lambda name: None)
+    assert "pip install 'yxanul[deepspeed]'" in call("doctor")[1]
+
+
 def test_a_choice_made_by_rule_is_told_apart_from_one_of_the_configuration(configs):
     defaults = examine(OptimizationConfig(), (), device=CPU, processes=1)
     chosen = {feature.name: feature for feature in defaults.features}

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from yxanul.bench.loader import measure_loader
@@ -14,7 +13,7 @@ from yxanul.bench.optimizers import measure_optimizers
 from yxanul.bench.step import measure_step
 from yxanul.bench.tokenizing import measure_tokenizer
 from yxanul.cli import options
-from yxanul.cli.output import print_json
+from yxanul.cli.output import plain_console, print_json
 from yxanul.config.load import load_config
 from yxanul.hardware.choices import DTYPES, pick_device, settle_compute
 from yxanul.hardware.device import device_name
@@ -177,6 +176,6 @@ def _print(title: str, rows: Sequence[tuple[str, Any]]) -> None:
     table.add_column(overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console = Console(highlight=False)
-    console.print(title, markup=False, soft_wrap=True)
+    console = plain_console()
+    console.print(title, soft_wrap=True)
     console.print(table)

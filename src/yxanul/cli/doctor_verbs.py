@@ -5,11 +5,10 @@ from typing import Annotated
 
 import torch
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from yxanul.cli import options
-from yxanul.cli.output import print_json
+from yxanul.cli.output import plain_console, print_json
 from yxanul.config.load import load_config
 from yxanul.config.schema import OptimizationConfig, StageConfig
 from yxanul.errors import UsageError
@@ -54,9 +53,9 @@ def doctor(
             }
         )
         return
-    console = Console(highlight=False)
+    console = plain_console()
     told = "" if processes == 1 else f", {processes} processes, one per card"
-    console.print(f"{diagnosis.device}, torch {torch.__version__}{told}", markup=False)
+    console.print(f"{diagnosis.device}, torch {torch.__version__}{told}")
     for state in _TITLES:
         console.print()
         console.print(_table(diagnosis, state))

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from yxanul.cli import options
-from yxanul.cli.output import print_json, say
+from yxanul.cli.output import plain_console, print_json, say
 from yxanul.cli.watching import StderrWatcher
 from yxanul.config.evaluation import KIN
 from yxanul.evaluate.materials import (
@@ -196,7 +195,7 @@ def _origin(score: TaskScore) -> dict[str, Any]:
 
 
 def _show(opened: OpenedModel, materials: Materials, done: Evaluation) -> None:
-    console = Console()
+    console = plain_console()
     title, checkpoint = opened.model.name, opened.checkpoint
     if checkpoint is not None and Path(title).name != checkpoint:
         title += f", {checkpoint}"

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from yxanul.cli import options
-from yxanul.cli.output import print_json, say
+from yxanul.cli.output import plain_console, print_json, say
 from yxanul.curriculum.checks.check import Check
 from yxanul.curriculum.checks.kinds import NAMES, kinds
 from yxanul.curriculum.forecasts import forecast_levels, levels_yaml
@@ -82,11 +81,11 @@ def gate(
         told = [_as_json(judgement) for judgement in judgements]
         print_json({**told[-1], "run_folder": str(run), "gates": told})
     else:
-        console = Console()
+        console = plain_console()
         for judgement in judgements:
             console.print(_table(judgement))
-            console.print(_told(judgement), highlight=False)
-        console.print(_LEGEND, highlight=False)
+            console.print(_told(judgement))
+        console.print(_LEGEND)
     other = [judgement.stage for judgement in judgements if not judgement.agrees]
     if other:
         say(f"yxanul: the stored verdict on {', '.join(other)} does not follow from what is stored")
@@ -134,7 +133,7 @@ def _table(judgement: Judgement) -> Table:
     if judgement.override is not None:
         title += "\n{by} decided {verdict}: {reason}".format(**judgement.override)
     table = Table(title=title, title_justify="left")
-    for column in ("check", "result", "value \\[bounds]", *_NUMBERS):
+    for column in ("check", "result", "value [bounds]", *_NUMBERS):
         right = column in _NUMBERS
         table.add_column(
             column, justify="right" if right else "left", no_wrap=right, overflow="fold"

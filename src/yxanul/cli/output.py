@@ -19,6 +19,11 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def plain_console(*, stderr: bool = False) -> Console:
+    """Return a console that prints text as it stands: [words] and :words: are no markup here."""
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
 def print_json(value: dict[str, Any]) -> None:
     """Print the one JSON object of a verb on stdout."""
     if not _has_the_word():
@@ -30,7 +35,7 @@ def print_outcome(outcome: RunOutcome) -> None:
     """Print what a run reached, stage by stage, for a person."""
     if not _has_the_word():
         return
-    console = Console()
+    console = plain_console()
     table = Table(
         title=f"{outcome.run_folder}: {outcome.steps:,} steps, {outcome.tokens_seen:,} tokens"
     )
@@ -42,16 +47,15 @@ def print_outcome(outcome: RunOutcome) -> None:
     console.print(table)
     for stage in outcome.stages:
         for words in stage.skills:
-            console.print(f"{stage.name}: {words}", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"{stage.name}: {words}", soft_wrap=True)
     if outcome.tokens_per_s is not None:
         mfu = f", MFU {outcome.mfu:.1%}" if outcome.mfu is not None else ""
         console.print(
             f"{outcome.tokens_per_s:,.0f} tokens/s{mfu}; training {outcome.training_s:.0f} s, "
-            f"evaluation {outcome.evaluation_s:.0f} s",
-            highlight=False,
+            f"evaluation {outcome.evaluation_s:.0f} s"
         )
     if outcome.report is not None:
-        console.print(f"report: {outcome.report}", highlight=False, soft_wrap=True)
+        console.print(f"report: {outcome.report}", soft_wrap=True)
 
 
 def _has_the_word() -> bool:

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from yxanul.cli import options
-from yxanul.cli.output import print_json
+from yxanul.cli.output import plain_console, print_json
 from yxanul.config.load import load_config
 from yxanul.errors import UsageError
 from yxanul.plan.compare import comparison
@@ -95,4 +94,4 @@ def plan(
         others = {"compared": {name: plan_json(one) for name, one in plans.items()}}
         print_json({**plan_json(planned), **(others if compare else {})})
     else:
-        Console().print(comparison(plans) if compare else render(planned), highlight=False)
+        plain_console().print(comparison(plans) if compare else render(planned))

@@ -3,11 +3,10 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from yxanul.cli import options
-from yxanul.cli.output import print_json, say
+from yxanul.cli.output import plain_console, print_json, say
 from yxanul.preflight.flight import Preflight, Wishes
 from yxanul.preflight.flight import preflight as make_checks
 from yxanul.train.request import RunRequest
@@ -60,6 +59,6 @@ def _print(found: Preflight) -> None:
     table.add_column(overflow="fold")
     for finding in found.findings:
         table.add_row(finding.name, finding.state, finding.why)
-    console = Console(highlight=False, markup=False)
+    console = plain_console()
     console.print(table)
     console.print(found.conclusion, soft_wrap=True)

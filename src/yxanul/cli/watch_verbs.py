@@ -9,11 +9,10 @@ from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.live import Live
 
 from yxanul.cli import options
-from yxanul.cli.output import print_json, say
+from yxanul.cli.output import plain_console, print_json, say
 from yxanul.errors import UsageError, YxanulError
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.mirror import bring_rows, bring_scores
@@ -55,7 +54,7 @@ def watch(run: Run, every_s: Every = None, once: Once = False, json: options.Jso
         if json:
             print_json(snapshot_json(look()))
         elif not is_live:
-            Console().print(screen(look(), source=run), highlight=False)
+            plain_console().print(screen(look(), source=run))
         else:
             usual_s = _MIRROR_S if is_mirror else _LOCAL_S
             _go_on(_looks(look, every_s=every_s or usual_s, is_mirror=is_mirror), run)
@@ -110,7 +109,7 @@ def _is_mirror(run: str) -> bool:
 def _go_on(looks: Iterator[tuple[Snapshot, str | None]], run: str) -> None:
     """Show look after look."""
     try:
-        with Live(console=Console(), auto_refresh=False, screen=False) as live:
+        with Live(console=plain_console(), auto_refresh=False, screen=False) as live:
             for seen, trouble in looks:
                 live.update(screen(seen, source=run, trouble=trouble), refresh=True)
     except KeyboardInterrupt:

@@ -2,10 +2,9 @@
 
 import time
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from yxanul.cli.output import say
+from yxanul.cli.output import plain_console, say
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -14,7 +13,7 @@ class StderrWatcher:
     """A `yxanul.evaluate.watching.Watcher`."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
+        self._console = plain_console(stderr=True)
         self._bar: Progress | None = None
         self._what, self._total, self._done = "", 0, 0
         self._begun = self._told = 0.0
@@ -29,7 +28,10 @@ class StderrWatcher:
             return
         columns = (MofNCompleteColumn(), BarColumn(bar_width=20), TimeRemainingColumn())
         self._bar = Progress(
-            TextColumn("{task.description}"), *columns, console=self._console, transient=True
+            TextColumn("{task.description}", markup=False),
+            *columns,
+            console=self._console,
+            transient=True,
         )
         self._bar.start()
         self._bar.add_task(what, total=total)

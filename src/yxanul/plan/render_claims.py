@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-_VERDICT = {True: "[green]holds[/]", False: "[red]does not hold[/]"}
+_VERDICT = {True: ("holds", "green"), False: ("does not hold", "red")}
 _WRITE: dict[str, Callable[[float], str]] = {
     "hours": lambda value: f"{format_hours(value)} h",
     "usd": format_usd,
@@ -30,6 +30,8 @@ _WRITE: dict[str, Callable[[float], str]] = {
 
 def claim_parts(claims: tuple[Claim, ...]) -> list[RenderableType]:
     """Return two tables, of the promises with a verdict and of those without one."""
+    from rich.text import Text
+
     judged = [claim for claim in claims if claim.holds is not None]
     unjudged = [claim for claim in claims if claim.holds is None]
     parts: list[RenderableType] = []
@@ -38,7 +40,7 @@ def claim_parts(claims: tuple[Claim, ...]) -> list[RenderableType]:
         table = _claims_table(title, "promised", "computed")
         table.add_column("verdict", no_wrap=True)
         for claim in judged:
-            verdict = _VERDICT[claim.holds is True]
+            verdict = Text.styled(*_VERDICT[claim.holds is True])
             table.add_row(
                 _words(claim.claim, claim.why), _promised(claim), _computed(claim), verdict
             )

@@ -39,11 +39,11 @@ class RunProgress:
             # What must be seen stands first; the news takes the rest of a narrow terminal.
             rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
             self._bar = Progress(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
                 BarColumn(bar_width=10),
-                TextColumn("{task.fields[news]}", table_column=rest),
+                TextColumn("{task.fields[news]}", markup=False, table_column=rest),
                 console=self._console,
                 expand=True,
             )
