@@ -104,3 +104,15 @@ def test_a_shape_that_blocks_do_not_fit_is_refused(tmp_path, call):
     code, _, err = call("export", run.root, "--to", "gguf", "--type", "q8_0", "--out", out)
     assert (code, "16 is no multiple" in err) == (30, True)
     assert not list(tmp_path.glob("*.gguf")) + list(tmp_path.glob(".tmp*"))
+
+
+def test_a_title_names_the_run_and_every_checkpoint_of_an_average(tmp_path, call):
+    run = run_with_checkpoints(tmp_path / "run", (1, 2, 3))
+    for words, title in (
+        ((), "run step-00000003-a0"),
+        (("--average", "last:2"),
+         "run average of 2 checkpoints, step-00000002-a0 to step-00000003-a0"),
+    ):  # fmt: skip
+        out = tmp_path / f"{len(words)}.gguf"
+        assert call("export", run.root, "--to", "gguf", *words, "--out", out)[0] == 0
+        assert gguf.GGUFReader(out).get_field("general.name").contents() == title

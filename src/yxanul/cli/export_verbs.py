@@ -21,6 +21,7 @@ from yxanul.export.reading import is_hugging_face_folder, read_folder
 from yxanul.export.upload import check_repository, upload
 from yxanul.model.transformer import Transformer
 from yxanul.report.model_card import plain_card, write_card
+from yxanul.runfolder.checkpoints import CheckpointInfo, read_manifest
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.rows import read_rows
 
@@ -109,23 +110,30 @@ def _open(place: Path, *, averaged: str | None) -> _Origin:
     run = RunFolder(loaded.info.path.parents[1])
     notes = list(loaded.notes)
     transformer = loaded.model.cpu()
-    checkpoints = [loaded.info.path]
+    checkpoints = [loaded.info]
     if averaged is not None:
         if place.resolve() != run.root.resolve():
             raise UsageError("--average takes a run folder, not one of its checkpoints")
-        checkpoints = wanted_checkpoints(run, averaged)
-        transformer.load_state_dict(average(checkpoints))
+        places = wanted_checkpoints(run, averaged)
+        checkpoints = [read_manifest(path)[0] for path in places]
+        transformer.load_state_dict(average(places))
     held_out, missing = _held_out(run, stage=loaded.config.stages[-1].name)
     notes += missing
-    names = [path.name for path in checkpoints]
     # A run that has logged no step yet has nothing to tell but its shape.
-    card = write_card(run.root, checkpoints=names) if read_rows(run.metrics) else None
+    card = write_card(run.root, checkpoints=checkpoints) if read_rows(run.metrics) else None
     return _Origin(
         Subject(transformer, loaded.tokenizer, held_out),
-        title=f"{run.root.resolve().name} {names[-1]}",
+        title=_title(run, checkpoints),
         card=card or plain_card(run.root, loaded.config.model),
         notes=notes,
     )
+
+
+def _title(run: RunFolder, checkpoints: Sequence[CheckpointInfo]) -> str:
+    name, last = run.root.resolve().name, checkpoints[-1].name
+    if len(checkpoints) == 1:
+        return f"{name} {last}"
+    return f"{name} average of {len(checkpoints)} checkpoints, {checkpoints[0].name} to {last}"
 
 
 def _open_folder(place: Path, *, averaged: str | None) -> _Origin:

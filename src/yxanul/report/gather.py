@@ -7,7 +7,7 @@ The one idea: what a run did not record is empty or None, and the page says so; 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from yxanul.config.load import parse_config
@@ -117,6 +117,37 @@ def gather(root: Path) -> Run:
         manifest=_read_manifest(folder),
         branch=current_branch(folder.lineage),
         is_running=folder.is_held_elsewhere(),
+    )
+
+
+def run_until(run: Run, *, step: int, attempt: int, branch: dict[int, float]) -> Run:
+    """Return a run as it was when an attempt, whose branch is given, had done `step` updates.
+
+    What it cost and how it ended are those of the whole run.
+    """
+
+    def until(records: tuple[Record, ...]) -> tuple[Record, ...]:
+        places = ((row, row.need_count("attempt"), row.need_count("step")) for row in records)
+        return tuple(
+            row for row, of, at in places if of < attempt or (of == attempt and at <= step)
+        )
+
+    return replace(
+        run,
+        metrics=until(run.metrics),
+        checks=until(run.checks),
+        verdicts=until(run.verdicts),
+        plateaus=until(run.plateaus),
+        overrides=until(run.overrides),
+        attempts=tuple(row for row in run.attempts if row.need_count("attempt") <= attempt),
+        samples=until(run.samples),
+        scores=until(run.scores),
+        skills=tuple(
+            one
+            for one in run.skills
+            if one.attempt < attempt or (one.attempt == attempt and one.step <= step)
+        ),
+        branch=branch,
     )
 
 

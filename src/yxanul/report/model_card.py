@@ -1,12 +1,14 @@
 """A run as the model card of its export: what it was trained on, what it reached, what it cost.
 
-The one idea: the card says what the page says, in Markdown, from the same values; what a run did
-not record or measure is said to be so. (Model cards: arXiv 1810.03993.)
+The one idea: the card says what the page says, in Markdown, from the same values, of the weights
+that it comes with: the run up to their step, and scores that were taken of them alone. What a run
+did not record or measure is said to be so. (Model cards: arXiv 1810.03993.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -17,34 +19,48 @@ from yxanul.plan.parameters import parameter_count
 from yxanul.report import details
 from yxanul.report.contamination import contamination
 from yxanul.report.cost import cost
-from yxanul.report.gather import Run, gather
-from yxanul.report.skills import skills
-from yxanul.report.summary import summary
+from yxanul.report.course import stage_indices
+from yxanul.report.gather import Run, gather, run_until
+from yxanul.report.skills import Skill, skills
+from yxanul.report.summary import SEEN, Reached, Tile, summary
 from yxanul.report.templates import template_environment
 from yxanul.report.traced import Story, Traced
 from yxanul.report.words import show
+from yxanul.runfolder.checkpoints import MANIFEST_NAME, CheckpointInfo
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.lineage import branch_of
 from yxanul.units import HOUR_S
 
 
-def write_card(root: Path, *, checkpoints: Sequence[str]) -> str:
-    """Return the card of a run's checkpoint, or of the average of several.
+def write_card(root: Path, *, checkpoints: Sequence[CheckpointInfo]) -> str | None:
+    """Return the card of a run's checkpoint, or of the average of several, oldest first.
 
-    Raises what `gather` does for a folder that is no run, or is damaged.
+    None: no row was logged up to there, so that there is nothing to tell. Raises what `gather`
+    does for a folder that is no run, or is damaged.
     """
-    run = gather(root)
+    newest = checkpoints[-1]
+    whole = gather(root)
+    branch = branch_of(RunFolder(root).lineage, newest.attempt)
+    run = run_until(whole, step=newest.step, attempt=newest.attempt, branch=branch)
+    if not run.metrics:
+        return None
+    is_average = len(checkpoints) > 1
     shape = run.config.table("model") if run.config is not None else {}
     return (
         _environment()
         .get_template("model_card.md.j2")
         .render(
             run=run,
-            checkpoints=checkpoints,
+            checkpoints=[checkpoint.name for checkpoint in checkpoints],
             shape=shape,
             summary=summary(run),
-            skills=skills(run),
+            ending=summary(whole).ending,
+            tiles=_tiles(run, newest),
+            reached=() if is_average else _reached(run, newest.step),
+            skills=() if is_average else _skills(run, newest.step),
             contamination=contamination(run),
-            sources=details.sources(run),
-            licences=_licences(run),
+            sources=_sources(run, newest.stage),
+            licences=_licences(run, newest.stage),
             environment=_plain(run, "device", "torch", "yxanul", "commit"),
             cost=_cost(run),
         )
@@ -58,9 +74,39 @@ def plain_card(origin: Path, model: ModelConfig) -> str:
     return template.render(origin=origin.resolve().name, model=model, parameters=count)
 
 
-def _licences(run: Run) -> list[str]:
+def _tiles(run: Run, checkpoint: CheckpointInfo) -> list[Tile]:
+    """Return the figures of the summary; rows are not logged at every step, the weights know."""
+    where = f"checkpoints/{checkpoint.name}/{MANIFEST_NAME}#/"
+    seen = Traced(checkpoint.tokens_seen, (f"{where}tokens_seen",), kind="count")
+    steps = Traced(checkpoint.step, (f"{where}step",))
+    own = Tile(SEEN, seen, ("in ", steps, " steps"))
+    return [own if tile.label == SEEN else tile for tile in summary(run).tiles]
+
+
+def _reached(run: Run, step: int) -> list[Reached]:
+    """Return what became of the domains that were scored at a step."""
+    scored = {s.find("domain") for s in run.scores if s.find("step") == step and run.belongs(s)}
+    return [one for one in summary(run).reached if one.domain.value in scored]
+
+
+def _skills(run: Run, step: int) -> tuple[Skill, ...]:
+    return skills(replace(run, skills=tuple(one for one in run.skills if one.step == step)))
+
+
+def _sources(run: Run, stage: str) -> list[details.Source]:
+    """Return the sources of a stage and of those before it; later ones were not trained on."""
+    places = stage_indices(run)
+    last = places.get(stage, len(places))
+    return [
+        source
+        for source in details.sources(run)
+        if (own := source.fields["stage"]) is None or places.get(str(own.value), 0) <= last
+    ]
+
+
+def _licences(run: Run, stage: str) -> list[str]:
     """Return each licence of the training text once."""
-    found = [source.fields["licence"] for source in details.sources(run)]
+    found = [source.fields["licence"] for source in _sources(run, stage)]
     return sorted({str(licence.value) for licence in found if licence is not None})
 
 

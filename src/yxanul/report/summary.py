@@ -21,6 +21,7 @@ from yxanul.report.traced import Story, Traced, change, count, median
 from yxanul.report.verdicts import tone
 from yxanul.runfolder.exits import ENDED, FAILED
 
+SEEN = "tokens seen"
 # Every other code looks bad.
 _TONES = {0: "quiet", 10: "warn", 130: "warn", 143: "warn"}
 
@@ -199,7 +200,7 @@ def _tiles(run: Run) -> tuple[Tile, ...]:
         note: Story = (layers, " layers × ", width) if layers and width else ()
         tiles.append(Tile("parameters", learned.shown_as("count"), note))
     seen = _need(row, "tokens_seen").shown_as("count")
-    tiles.append(Tile("tokens seen", seen, ("in ", _need(row, "step"), " steps")))
+    tiles.append(Tile(SEEN, seen, ("in ", _need(row, "step"), " steps")))
     if seconds is not None:
         tiles.append(Tile("training time", seconds.shown_as("duration"), _scoring_note(run)))
     if speed is not None:

@@ -1,0 +1,73 @@
+"""The card of an export tells of the weights that it comes with, and of no others."""
+
+from pathlib import Path
+
+from tests.report.recorded import BPB, DOMAINS, ROOT
+from yxanul.config.load import load_config
+from yxanul.curriculum.stages import StagePlan, plan_stages
+from yxanul.report.model_card import write_card
+from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name
+
+ONE, TWO, THREE, FOUR = plan_stages(load_config(ROOT / "configs" / "embedded"))
+
+
+def checkpoint(plan: StagePlan, *, attempt: int, before_end: int = 0) -> CheckpointInfo:
+    """A checkpoint of the recorded run, at the end of a stage or some steps before it."""
+    step = plan.last_step - before_end
+    path = Path(checkpoint_name(step, attempt))
+    tokens = plan.first_token + (step - plan.first_step) * plan.config.training.batch_tokens
+    return CheckpointInfo(path, step, attempt, tokens, plan.name, True, None)
+
+
+def card(root: Path, *checkpoints: CheckpointInfo) -> str:
+    found = write_card(root, checkpoints=checkpoints)
+    assert found is not None
+    return found
+
+
+def cells(text: str, first: str) -> list[str]:
+    """The cells of the first row of a table that begins with a word."""
+    row = next(line for line in text.splitlines() if line.startswith(f"| {first} |"))
+    return [cell.strip() for cell in row.strip("|").split("|")]
+
+
+def test_every_checkpoint_has_the_scores_that_were_taken_of_it(skilled):
+    for plan, stages, attempt in ((ONE, 1, 0), (TWO, 2, 0), (TWO, 2, 1), (FOUR, 4, 1)):
+        text = card(skilled, checkpoint(plan, attempt=attempt))
+        for domain, first, now in zip(DOMAINS, BPB[0, 0], BPB[stages, attempt], strict=True):
+            assert cells(text, domain)[1:3] == [f"{first:.3f}", f"{now:.3f}"]
+        assert f"in {plan.last_step:,} steps" in cells(text, "tokens seen")[1]
+    assert "not scored" not in text
+
+
+def test_a_checkpoint_that_was_left_behind_keeps_its_own_verdict(skilled):
+    verdicts = {
+        attempt: cells(card(skilled, checkpoint(TWO, attempt=attempt)), TWO.name)[1]
+        for attempt in (0, 1)
+    }
+    assert verdicts[0] == "rollback"
+    assert verdicts[1] != "rollback"
+
+
+def test_a_checkpoint_of_an_earlier_stage_says_nothing_of_later_ones(skilled):
+    text = card(skilled, checkpoint(ONE, attempt=0))
+    assert cells(text, THREE.name)[1] == "none yet"
+    assert ONE.config.data.embedded_sources[0].name in text
+    assert FOUR.config.data.embedded_sources[0].name not in text
+
+
+def test_weights_without_a_score_have_no_figures(skilled):
+    between = checkpoint(FOUR, attempt=1, before_end=3)
+    mean = (checkpoint(THREE, attempt=1), checkpoint(FOUR, attempt=1))
+    for text in (card(skilled, between), card(skilled, *mean)):
+        assert "not scored on held-out documents" in text
+        assert "not scored in any task" in text
+        assert "| bpb |" not in text
+        assert "| hellaswag |" not in text
+    assert f"{between.tokens_seen / 1e6:.1f}" in cells(card(skilled, between), "tokens seen")[1]
+    assert "the average itself was not scored" in card(skilled, *mean)
+
+
+def test_a_checkpoint_before_the_first_row_has_no_card(skilled):
+    early = checkpoint(ONE, attempt=0, before_end=ONE.total_steps - 1)
+    assert write_card(skilled, checkpoints=[early]) is None
