@@ -74,18 +74,18 @@ def forgetting_matrix(run: Run) -> Matrix | None:
     ]
     if not closed:
         return None
-    first = closed[0][1]
-    domains = tuple(first.table("bpb_before") or first.table("bpb_after"))
+    verdicts = [verdict for _, verdict in closed]
+    columns = _columns(verdicts)
     best: dict[str, Traced] = {}
     rows = []
-    if first.table("bpb_before"):
-        start = _row(("start",), first, key="bpb_before", domains=domains, best=best, own=())
-        rows.append(start)
-    for name, verdict in closed:
+    if verdicts[0].table("bpb_before"):
+        start = {domain: verdicts[0].number("bpb_before", domain) for domain in columns}
+        rows.append(_row(("start",), start, best=best, own=()))
+    for index, (name, _) in enumerate(closed):
         own = own_domains(run, str(name.value))
-        title: Story = ("after ", name)
-        rows.append(_row(title, verdict, key="bpb_after", domains=domains, best=best, own=own))
-    return Matrix(tuple((_domain(first, name),) for name in domains), tuple(rows))
+        values = {domain: _at_end(verdicts[index : index + 2], domain) for domain in columns}
+        rows.append(_row(("after ", name), values, best=best, own=own))
+    return Matrix(tuple((domain,) for domain in columns.values()), tuple(rows))
 
 
 def skill_matrix(run: Run) -> Matrix | None:
@@ -137,28 +137,44 @@ def _is_better(one: SkillScore, best: SkillScore | None, *, measure: str) -> boo
     return now.number < then.number if measure == GOLD else now.number > then.number
 
 
+def _columns(verdicts: list[Record]) -> dict[str, Traced]:
+    """Return the domains of all verdicts: stages that are trained one by one know no later ones.
+
+    Each is the key of its value, in the first verdict that has it.
+    """
+    found: dict[str, Traced] = {}
+    for verdict in verdicts:
+        for key in ("bpb_before", "bpb_after"):
+            for name in verdict.table(key):
+                found.setdefault(name, Traced(name, (verdict.source(key, name),), "key"))
+    return found
+
+
+def _at_end(verdicts: list[Record], domain: str) -> Traced | None:
+    """Return a domain's value after the first of one or two stages.
+
+    The second stage scored the same weights at its start, perhaps in more domains.
+    """
+    value = verdicts[0].number("bpb_after", domain)
+    if value is None and len(verdicts) > 1:
+        value = verdicts[1].number("bpb_before", domain)
+    return value
+
+
 def _row(
     title: Story,
-    verdict: Record,
+    values: dict[str, Traced | None],
     *,
-    key: str,
-    domains: tuple[str, ...],
     best: dict[str, Traced],
     own: tuple[str, ...],
 ) -> MatrixRow:
     """Build one row, and let `best` remember the lowest value of each domain so far."""
     cells = []
-    for domain in domains:
-        now, before = verdict.number(key, domain), best.get(domain)
+    for domain, now in values.items():
+        before = best.get(domain)
         moved = change(now, before) if now is not None and before is not None else None
         shown = now.shown_as("bpb") if now is not None else None
         cells.append(Cell(shown, moved, domain in own))
         if now is not None and (before is None or now.number < before.number):
             best[domain] = now
     return MatrixRow(title, tuple(cells))
-
-
-def _domain(verdict: Record, name: str) -> Traced:
-    """Return a domain's name: it is the key of its value, in the first verdict that has it."""
-    key = "bpb_before" if name in verdict.table("bpb_before") else "bpb_after"
-    return Traced(name, (verdict.source(key, name),), "key")

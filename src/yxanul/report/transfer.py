@@ -97,7 +97,9 @@ def _domain(closed: list[_Closed], domain: str, *, index: int) -> DomainTransfer
     now, before = told[-1], told[index - 1] if index else None
     if now is None:
         return None
-    values = [value for value in (start, *told) if value is not None]
+    # Where stages were trained one by one, a domain's first score is at a later stage's start.
+    befores = [stage.verdict.number("bpb_before", domain) for stage in closed]
+    values = [value for value in (*told, *befores) if value is not None]
     best = min(values, key=lambda value: value.number)
     key = closed[-1].verdict.source("bpb_after", domain)
     return DomainTransfer(
