@@ -82,6 +82,24 @@ def test_settings_that_differ_are_listed_and_no_others(three):
     assert all([cell.value.value for cell in one.cells] == [42, 43] for one in found)
 
 
+@pytest.mark.parametrize(
+    "changed", [{"prompts_sha256": "c" * 64}, {"version": "2.0"}, {"max_new_tokens": 16}]
+)
+def test_a_task_that_was_asked_otherwise_is_not_compared(skilled, tmp_path, changed):
+    roots = [skilled, shutil.copytree(skilled, tmp_path / "other")]
+    for path in (roots[1] / "scores" / "skills").glob("step-*-gsm8k.json"):
+        score = json.loads(path.read_text())
+        half = len(score["ids"]) // 2
+        score["measures"]["exact_match"] = [1.0] * half + [0.0] * (len(score["ids"]) - half)
+        path.write_text(json.dumps({**score, **changed}))
+    lines = comparison.tasks([gather(root) for root in roots])
+    gsm8k, cloze = line(lines, "gsm8k"), line(lines, "cloze")
+    assert "length of answers in each run: not compared" in gsm8k.note
+    assert "kin: skilled, other" in gsm8k.note
+    assert not any(cell.is_best for cell in gsm8k.cells)
+    assert cloze.note == "acc"
+
+
 def test_a_task_that_one_run_lacks_has_an_empty_cell(three):
     found = comparison.tasks([gather(root) for root in three])
     assert found

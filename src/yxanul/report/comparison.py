@@ -1,8 +1,8 @@
 """Several runs side by side: what each is and reached, and in which settings they differ.
 
 The one idea: a figure is compared only with its like. Runs that read the same held-out documents
-are compared document by document, with bounds; those that read others, or scored other items, are
-shown and not compared. Every figure keeps the address of the run that it comes from.
+are compared document by document, with bounds; those that read others, or scored other items or
+prompts, are shown and not compared. Every figure keeps the address of the run that it comes from.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from yxanul.report.cost import cost
 from yxanul.report.course import last_row, trained_seconds
 from yxanul.report.curves import score_domains
 from yxanul.report.gather import Run
+from yxanul.report.measures import SkillScore
 from yxanul.report.records import Key, Record
-from yxanul.report.skills import Figure, headline, scores_by_task
+from yxanul.report.skills import Figure, headline, kin, scores_by_task
 from yxanul.report.summary import median_speed, parameters, summary
 from yxanul.report.traced import Traced, of_run
 
 MOST_RUNS = 7
 """As many as there are colours that colour-blind people can tell apart."""
+_OTHERWISE = "other items, prompts, version or length of answers"
 _ROUNDING = 1e-9
 """Sums of the same numbers may differ by so much, relatively."""
 
@@ -118,10 +120,11 @@ def tasks(runs: Sequence[Run]) -> tuple[Line, ...]:
         cells = [_figure(run, figure) for run, figure in zip(runs, figures, strict=True)]
         if all(cell.value is None for cell in cells):
             continue
-        hashes = {str(one[0].record.find("items_sha256")) for one in found if one is not None}
-        same = len(hashes) <= 1
+        same = len({_asked(one[0]) for one in found if one is not None}) <= 1
         lowest = TASKS[task].headline == GOLD
-        note = TASKS[task].headline if same else "other items in each run: not compared"
+        note = TASKS[task].headline if same else f"{_OTHERWISE} in each run: not compared"
+        near = [run.name for run in runs if kin(run, task)]
+        note += f"; trained on the same problems or their kin: {', '.join(near)}" if near else ""
         lines.append(Line(task, _best(cells, lowest=lowest) if same else tuple(cells), note))
     return tuple(lines)
 
@@ -184,6 +187,12 @@ def _is_whole(score: Record) -> bool:
 def _newest(run: Run, domain: str) -> Record | None:
     own = [s for s in run.scores if s.find("domain") == domain and run.belongs(s)]
     return own[-1] if own else None
+
+
+def _asked(one: SkillScore) -> tuple[str | int | None, ...]:
+    """Return what two scores of a task must share for their figures to be compared."""
+    score = one.score
+    return score.items_sha256, score.prompts_sha256, score.version, score.max_new_tokens
 
 
 def _figure(run: Run, figure: Figure | None) -> Cell:
