@@ -1,10 +1,15 @@
 """The card of an export tells of the weights that it comes with, and of no others."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from tests.report.recorded import BPB, DOMAINS, ROOT
 from yxanul.config.load import load_config
 from yxanul.curriculum.stages import StagePlan, plan_stages
+from yxanul.data.manifest import load_manifest, write_manifest
 from yxanul.report.model_card import write_card
 from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name
 
@@ -17,6 +22,11 @@ def checkpoint(plan: StagePlan, *, attempt: int, before_end: int = 0) -> Checkpo
     path = Path(checkpoint_name(step, attempt))
     tokens = plan.first_token + (step - plan.first_step) * plan.config.training.batch_tokens
     return CheckpointInfo(path, step, attempt, tokens, plan.name, True, None)
+
+
+def wikipedia(language: str) -> dict:
+    settings = {"hub_id": "wikimedia/wikipedia", "hub_config": f"20231101.{language}"}
+    return {"kind": "hub", "settings": settings}
 
 
 def card(root: Path, *checkpoints: CheckpointInfo) -> str:
@@ -66,6 +76,41 @@ def test_weights_without_a_score_have_no_figures(skilled):
         assert "| hellaswag |" not in text
     assert f"{between.tokens_seen / 1e6:.1f}" in cells(card(skilled, between), "tokens seen")[1]
     assert "the average itself was not scored" in card(skilled, *mean)
+
+
+def test_only_a_share_of_items_can_be_guessed(skilled):
+    rows = card(skilled, checkpoint(FOUR, attempt=1)).splitlines()
+    assert any("| acc |" in row and row.endswith("| 25.0 % |") for row in rows)
+    golds = [row for row in rows if "| gold_bpb |" in row]
+    assert golds
+    assert all(row.endswith("|  |") for row in golds)
+
+
+def test_text_made_from_the_problems_of_a_task_is_declared_where_it_was_trained_on(skilled):
+    told = "made from the same problems or their kin: gsm_symbolic."
+    assert told in card(skilled, checkpoint(FOUR, attempt=1))
+    assert told not in card(skilled, checkpoint(ONE, attempt=0))
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_english"),
+    [
+        ({}, True),
+        ({"kind": "folder"}, False),
+        ({"kind": "hub", "settings": {"hub_id": "openai/gsm8k"}}, True),
+        ({"kind": "hub", "settings": {"hub_id": "someone/else"}}, False),
+        (wikipedia("en"), True),
+        (wikipedia("de"), False),
+    ],
+)
+def test_english_is_said_of_sources_that_are_known_to_be(skilled, tmp_path, changed, is_english):
+    copied = shutil.copytree(skilled, tmp_path / "copy")
+    manifest = load_manifest(copied / "data")
+    manifest.sources["wikipedia_leads"] = replace(manifest.sources["wikipedia_leads"], **changed)
+    write_manifest(manifest, copied / "data")
+    text = card(copied, checkpoint(FOUR, attempt=1))
+    assert ("language: en\n" in text) == is_english
+    assert text.startswith("---\nl")
 
 
 def test_a_checkpoint_before_the_first_row_has_no_card(skilled):

@@ -94,6 +94,7 @@ def test_a_task_that_was_asked_for_and_left_no_score_is_missed(copied):
 def test_text_that_is_kin_to_a_tasks_problems_is_declared(skilled_page):
     told = section(skilled_page, "skills")
     assert "made from the same problems or their kin: gsm_symbolic." in told
+    assert "kin: gsm_symbolic" in section(skilled_page, "expected")
 
 
 def test_items_found_in_the_training_text_are_counted_once_each(skilled_page):

@@ -76,6 +76,13 @@ def last_row(run: Run) -> Record:
     return (own or run.metrics)[-1]
 
 
+def later_stages(run: Run) -> set[str]:
+    """Return the stages that come after that of the newest row: nothing was trained of them."""
+    places = stage_indices(run)
+    here = places[last_row(run).need_text("stage")]
+    return {name for name, place in places.items() if place > here}
+
+
 def last_token(run: Run) -> int:
     """Return the most tokens that a row has seen, of abandoned attempts too."""
     return max(row.need_count("tokens_seen") for row in run.metrics)

@@ -10,7 +10,7 @@ from yxanul.plan.expected import ESTIMATED, EXPECTATIONS, Expectation
 from yxanul.report.curves import score_domains
 from yxanul.report.gather import Run
 from yxanul.report.records import Record
-from yxanul.report.skills import Figure, headline, moment_title, scores_by_task
+from yxanul.report.skills import Figure, headline, kin, moment_title, scores_by_task
 from yxanul.report.traced import Cited, Story, Traced
 
 PROMISE = "the predecessor's public README of 21 August 2025"
@@ -33,6 +33,8 @@ class Reached:
     items: Traced
     shots: Traced | None
     title: Story
+    kin: tuple[Traced, ...]
+    """Training sources that are made from the task's own problems."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def _reached(run: Run, task: str) -> Reached | None:
         return None
     score, figure = found
     shots = score.record.number("shots")
-    return Reached(figure, score.items(), shots, moment_title(run, score))
+    return Reached(figure, score.items(), shots, moment_title(run, score), kin(run, task))
 
 
 def _why_not(run: Run, task: str) -> Traced | None:

@@ -19,7 +19,7 @@ from yxanul.plan.parameters import parameter_count
 from yxanul.report import details
 from yxanul.report.contamination import contamination
 from yxanul.report.cost import cost
-from yxanul.report.course import stage_indices
+from yxanul.report.course import later_stages
 from yxanul.report.gather import Run, gather, run_until
 from yxanul.report.skills import Skill, skills
 from yxanul.report.summary import SEEN, Reached, Tile, summary
@@ -30,6 +30,13 @@ from yxanul.runfolder.checkpoints import MANIFEST_NAME, CheckpointInfo
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import branch_of
 from yxanul.units import HOUR_S
+
+_ENGLISH = (
+    "microsoft/rStar-Coder",
+    "nvidia/AceReason-Math",
+    "open-r1/Mixture-of-Thoughts",
+    "openai/gsm8k",
+)
 
 
 def write_card(root: Path, *, checkpoints: Sequence[CheckpointInfo]) -> str | None:
@@ -59,8 +66,9 @@ def write_card(root: Path, *, checkpoints: Sequence[CheckpointInfo]) -> str | No
             reached=() if is_average else _reached(run, newest.step),
             skills=() if is_average else _skills(run, newest.step),
             contamination=contamination(run),
-            sources=_sources(run, newest.stage),
-            licences=_licences(run, newest.stage),
+            sources=_sources(run),
+            is_english=_is_english(run),
+            licences=_licences(run),
             environment=_plain(run, "device", "torch", "yxanul", "commit"),
             cost=_cost(run),
         )
@@ -93,20 +101,36 @@ def _skills(run: Run, step: int) -> tuple[Skill, ...]:
     return skills(replace(run, skills=tuple(one for one in run.skills if one.step == step)))
 
 
-def _sources(run: Run, stage: str) -> list[details.Source]:
-    """Return the sources of a stage and of those before it; later ones were not trained on."""
-    places = stage_indices(run)
-    last = places.get(stage, len(places))
+def _sources(run: Run) -> list[details.Source]:
+    """Return the sources of the stages that have begun; others were not trained on."""
+    later = later_stages(run)
     return [
         source
         for source in details.sources(run)
-        if (own := source.fields["stage"]) is None or places.get(str(own.value), 0) <= last
+        if (own := source.fields["stage"]) is None or own.value not in later
     ]
 
 
-def _licences(run: Run, stage: str) -> list[str]:
+def _is_english(run: Run) -> bool:
+    """Tell whether every source is one whose language we know: a user's own texts are not."""
+    if run.manifest is None:
+        return False
+    records = [run.manifest.table("sources", str(one.name.value)) for one in _sources(run)]
+    return all(
+        record["kind"] == "embedded"
+        or (record["kind"] == "hub" and _has_english_rows(record["settings"]))
+        for record in records
+    )
+
+
+def _has_english_rows(settings: dict[str, object]) -> bool:
+    name, part = settings.get("hub_id"), str(settings.get("hub_config"))
+    return name in _ENGLISH or (name == "wikimedia/wikipedia" and part.endswith(".en"))
+
+
+def _licences(run: Run) -> list[str]:
     """Return each licence of the training text once."""
-    found = [source.fields["licence"] for source in _sources(run, stage)]
+    found = [source.fields["licence"] for source in _sources(run)]
     return sorted({str(licence.value) for licence in found if licence is not None})
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from yxanul.config.evaluation import GOLD, TASKS
 from yxanul.curriculum.checks.kinds import gates, kinds
+from yxanul.report.course import later_stages
 from yxanul.report.gather import Run
 from yxanul.report.measures import SkillScore
 from yxanul.report.records import Record
@@ -176,7 +177,7 @@ def _skill(run: Run, scores: list[SkillScore]) -> Skill:
             ("hash of the items", record.text("items_sha256")),
         ),
         clusters=last.clusters(),
-        kin=_kin(run, last.task),
+        kin=kin(run, last.task),
     )
 
 
@@ -223,8 +224,10 @@ def is_skill_check(row: Record) -> bool:
     return bool(row.find("id") == "G4")
 
 
-def _kin(run: Run, task: str) -> tuple[Traced, ...]:
+def kin(run: Run, task: str) -> tuple[Traced, ...]:
+    """Return the sources trained on until now that are made from a task's own problems."""
     if run.manifest is None:
         return ()
-    names = [n for n in run.manifest.table("sources") if n in _KIN.get(task, ())]
+    later, found = later_stages(run), run.manifest.table("sources")
+    names = [n for n in found if n in _KIN.get(task, ()) and found[n]["stage"] not in later]
     return tuple(Traced(n, (run.manifest.source("sources", n),), "key") for n in names)
