@@ -192,7 +192,10 @@ def changed(folder: Path, target: Path, **config: object) -> Path:
     ("config", "word"),
     [
         ({"model_type": "llama"}, "model_type"),
-        ({"hidden_activation": "silu"}, "activation"),
+        ({"hidden_activation": "silu"}, "hidden_activation"),
+        ({"hidden_act": "silu"}, "hidden_act "),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": None}, "rope_type"),
+        ({"rope_scaling": "x"}, "rope_scaling"),
         ({"attention_bias": True}, "attention_bias"),
         ({"tie_word_embeddings": False}, "tie_word_embeddings"),
         ({"rope_parameters": {"rope_type": "linear", "factor": 2.0}}, "rope_type"),
@@ -207,6 +210,12 @@ def test_another_architecture_is_refused_by_name(exported, tmp_path, config, wor
     folder = changed(exported[1], tmp_path / "other", **config)
     with pytest.raises(UsageError, match=word):
         take_weights(folder, subject().model)
+
+
+def test_the_name_that_gemmas_authors_gave_its_activation_is_known(exported, tmp_path):
+    config = {"hidden_act": "gelu", "hidden_activation": None}
+    folder = changed(exported[1], tmp_path / "other", **config)
+    assert take_weights(folder, subject().model) == folder.resolve()
 
 
 def test_a_head_of_its_own_is_refused_and_a_copy_of_the_embedding_is_not(exported, tmp_path):

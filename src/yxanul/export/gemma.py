@@ -61,15 +61,21 @@ def shape_of(config: Mapping[str, Any], *, label: str) -> ModelConfig:
     Whatever our block is not (another class, activation, biases, a scaled rotary embedding, an
     untied head) is a `UsageError`, as weights would be read into the wrong model.
     """
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if not isinstance(rope, dict):
-        raise UsageError(f"{label}: rope_parameters is {rope!r}, and should be a block of keys")
+    rope: dict[str, Any] = {}
+    for key in ("rope_scaling", "rope_parameters"):
+        block = config.get(key) or {}
+        if not isinstance(block, dict):
+            raise UsageError(f"{label}: {key} is {block!r}, and should be a block of keys")
+        rope |= block
+    activation = config.get("hidden_act")
     found = {
         "model_type": (config.get("model_type"), "gemma"),
-        "activation": (config.get("hidden_activation") or _GELU, _GELU),
+        # transformers 4 has both, 5 only the first, in which Gemma's authors wrote gelu for it.
+        "hidden_act": (_GELU if activation in (None, "gelu") else activation, _GELU),
+        "hidden_activation": (config.get("hidden_activation") or _GELU, _GELU),
         "attention_bias": (config.get("attention_bias", False), False),
         "tie_word_embeddings": (config.get("tie_word_embeddings", True), True),
-        "rope_type": (rope.get("rope_type", "default"), "default"),
+        "rope_type": (rope.get("rope_type", rope.get("type", "default")), "default"),
     }
     for key, (value, ours) in found.items():
         if value != ours:
