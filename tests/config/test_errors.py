@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from yxanul.config.contradictions import check_config
-from yxanul.config.load import load_config, parse_config
+from yxanul.config.load import dump_config, load_config, parse_config
 from yxanul.config.schema import RunConfig
 from yxanul.config.yamltext import parse_document, parse_value
 from yxanul.errors import ConfigError
@@ -154,6 +154,23 @@ def test_the_names_to_choose_from_are_listed_once(word):
         (["training.seq_len_curriculum.1.from_fraction=0"], "must grow from phase to phase"),
         (["training.schedule=wsd", "training.warmup_fraction=0.9"], "together exceed the stage"),
         (["data.hub_sources=[{name: a, domain: b, weight: 1}]"], "needs hub_id and text_template"),
+        (["compute.fp8_emulate=true"], "has no effect while fp8 is off"),
+        (["compute.fp8_recipe=rowwise"], "has no effect while fp8 is off"),
+        (["compute.checkpointed_share=0.5"], "no effect while gradient_checkpointing is false"),
+        *(
+            ([f"stage1_wikipedia.data.embedded_sources.0.{unread}"], "since an embedded source")
+            for unread in (
+                "text_template='{text}'",
+                "hub_config=en",
+                "hub_split=test",
+                "hub_revision=x",
+                "private=true",
+            )
+        ),
+        (
+            ["data.hub_sources=[{name: a, domain: b, weight: 1, hub_id: a/b, documentation: c}]"],
+            "has no effect, since documentation",
+        ),
     ],
 )
 def test_contradictions_name_their_key(overrides, said):
@@ -177,6 +194,20 @@ def test_a_missing_file_is_named_with_what_is_there(folder):
     text = message(folder)
     assert f"{folder / 'optimization.yaml'}: the file is missing" in text
     assert "stage4_code.yaml" in text
+
+
+def test_what_auto_would_need_may_stand_there_and_a_runs_own_settings_are_read(folder):
+    asked = ["compute.fp8=auto", "compute.fp8_recipe=rowwise", "compute.checkpointed_share="]
+    config = load_config(folder, overrides=asked)
+    settled = config.optimization.compute.model_copy(update={"fp8": "off"})
+    optimization = config.optimization.model_copy(update={"compute": settled})
+    frozen = config.model_copy(update={"optimization": optimization})
+    assert parse_config(dump_config(frozen)) == frozen
+
+
+def test_a_stage_file_by_another_ending_is_named(folder):
+    (folder / "stage4_code.yaml").rename(folder / "stage4_code.yml")
+    assert "stage4_code.yml is not read; rename it to stage4_code.yaml" in message(folder)
 
 
 def test_a_missing_folder_and_a_folder_without_stages_are_named(folder):

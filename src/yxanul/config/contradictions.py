@@ -9,10 +9,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from yxanul.config.overrides import OPTIMIZATION
 from yxanul.config.problems import raise_problems
 from yxanul.config.schema import (
+    ComputeConfig,
     ModelConfig,
     RunConfig,
+    SourceConfig,
     StageConfig,
     chunk_tokens,
     evaluation_seq_len,
@@ -20,12 +23,15 @@ from yxanul.config.schema import (
 from yxanul.config.tokens import GPT2_TOKENS
 from yxanul.config.yamltext import KeyPath, dotted
 
+_OF_THE_HUB = ("hub_id", "hub_config", "hub_split", "hub_revision", "text_template", "private")
+
 
 @dataclass(frozen=True)
 class Contradiction:
-    """One contradiction: the stage it concerns (None = the model), the key, the sentence."""
+    """One contradiction: the stage or file it concerns, the key, the sentence."""
 
     stage: str | None
+    """A stage's name, or `OPTIMIZATION`; None = the model."""
     path: KeyPath
     text: str
 
@@ -35,6 +41,17 @@ def find_contradictions(config: RunConfig) -> list[Contradiction]:
     found = [*_model(config.model), *_names(config), *_skills(config)]
     for stage in config.stages:
         found += [*_sequence_lengths(config, stage), *_sources(stage)]
+    return found
+
+
+def find_unused(config: RunConfig) -> list[Contradiction]:
+    """Return every setting that another one leaves without effect, as a user's files have it.
+
+    A run's own configuration is not asked: where `auto` was settled, what belonged to it stays.
+    """
+    found = [*_unused_compute(config.optimization.compute)]
+    for stage in config.stages:
+        found += [*_unused_of_sources(stage)]
     return found
 
 
@@ -87,6 +104,37 @@ def _sources(stage: StageConfig) -> Iterator[Contradiction]:
         if stage.data.source == kind and not getattr(stage.data, f"{kind}_sources"):
             text = f"is {kind}, but {kind}_sources is empty; add a source or name a folder"
             yield Contradiction(stage.name, ("data", "source"), text)
+
+
+def _unused_compute(compute: ComputeConfig) -> Iterator[Contradiction]:
+    if compute.fp8 == "off":
+        for name in _changed(compute, "fp8_recipe", "fp8_emulate"):
+            text = "has no effect while fp8 is off; leave it out, or set compute.fp8"
+            yield Contradiction(OPTIMIZATION, ("compute", name), text)
+    if not compute.gradient_checkpointing and compute.checkpointed_share not in (None, 1.0):
+        text = "has no effect while gradient_checkpointing is false; leave it out, or set that"
+        yield Contradiction(OPTIMIZATION, ("compute", "checkpointed_share"), text)
+
+
+def _unused_of_sources(stage: StageConfig) -> Iterator[Contradiction]:
+    for kind in ("hub_sources", "embedded_sources"):
+        for i, source in enumerate(getattr(stage.data, kind)):
+            if source.documentation is not None:
+                why = "documentation says where the text is read"
+            elif kind == "embedded_sources":
+                why = "an embedded source is read from installed packages"
+            else:
+                continue
+            # Another sentence refuses the hub_id of an embedded source.
+            for name in _changed(source, *_OF_THE_HUB):
+                text = f"has no effect, since {why}; leave it out"
+                yield Contradiction(stage.name, ("data", kind, i, name), text)
+
+
+def _changed(section: ComputeConfig | SourceConfig, *names: str) -> list[str]:
+    """Return the fields that are not at their defaults."""
+    fields = type(section).model_fields
+    return [name for name in names if getattr(section, name) != fields[name].default]
 
 
 def _names(config: RunConfig) -> Iterator[Contradiction]:

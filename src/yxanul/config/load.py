@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from yxanul.config.base import Section
-from yxanul.config.contradictions import Contradiction, find_contradictions
+from yxanul.config.contradictions import Contradiction, find_contradictions, find_unused
 from yxanul.config.overrides import MODEL, OPTIMIZATION, apply_overrides
 from yxanul.config.problems import check, nearest_of_all, raise_problems
 from yxanul.config.schema import ModelConfig, OptimizationConfig, RunConfig, StageConfig
@@ -72,7 +72,7 @@ def load_config(
     raise_problems(
         [
             f"{documents[one.stage or MODEL].where(one.path)}: {one.text}"
-            for one in find_contradictions(config)
+            for one in [*find_contradictions(config), *find_unused(config)]
         ]
     )
     return config
@@ -172,6 +172,8 @@ def _existing(path: Path) -> Path:
 
 def _stage_files(folder: Path, stages: Sequence[str] | None) -> dict[str, Path]:
     known = stage_names(folder)
+    if other := sorted(folder.glob("stage*.yml")):
+        raise ConfigError(f"{other[0]} is not read; rename it to {other[0].stem}.yaml, or move it")
     if not known:
         _existing(folder / "stage1_wikipedia.yaml")
     for name in stages if stages is not None else ():
