@@ -100,6 +100,9 @@ def test_disk_holds_the_shards_and_the_checkpoints_that_are_kept():
     kept = 2 + 4 + 1 + sum(stage.training.total_tokens for stage in config.stages) // 10**9
     assert disk_bytes(config) == pytest.approx(2 * tokens + kept * checkpoint_bytes(config))
     assert disk_bytes(load_config(CONFIGS, overrides=["data.source=embedded"])) is None
+    # Where a stage may be lengthened, the weights before its decay are kept as well.
+    stable = load_config(CONFIGS, overrides=["training.schedule=wsd"])
+    assert disk_bytes(stable) == disk_bytes(config) + 4 * checkpoint_bytes(config)
     assert ram_bytes(config, processes=8) == 8 * checkpoint_bytes(config)
     # Alone, saving takes more than resuming: a copy, and the moments' bytes while they are written.
     assert ram_bytes(config, processes=1) == pytest.approx(5 / 3 * checkpoint_bytes(config))

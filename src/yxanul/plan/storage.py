@@ -46,7 +46,9 @@ def disk_bytes(config: RunConfig) -> int | None:
 def kept_checkpoint_bytes(config: RunConfig) -> int:
     """Return the bytes of all checkpoints that are kept to the end, and of one in writing."""
     settings = config.optimization.checkpoint
-    kept = settings.keep + len(config.stages) + 1
+    # A stage that may be lengthened also keeps the weights from which its decay began.
+    decays = sum(stage.training.schedule == "wsd" for stage in config.stages)
+    kept = settings.keep + len(config.stages) + decays + 1
     if settings.permanent_every_tokens is not None:
         tokens = sum(stage.training.total_tokens for stage in config.stages)
         kept += tokens // settings.permanent_every_tokens
