@@ -142,6 +142,10 @@ def test_a_run_is_watched_while_it_trains_and_is_killed(tmp_path):
     after = watched.look()
     assert not after.is_running
     assert after.ending is None
+    assert not after.has_ended, "a supervisor may start it again"
+    for path in (tmp_path / "run").rglob("*"):
+        os.utime(path, (time.time() - 3600,) * 2)
+    assert watched.look().has_ended
 
 
 def test_a_terminal_shows_the_run_until_it_has_ended(ended):

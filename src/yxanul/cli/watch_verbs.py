@@ -43,7 +43,7 @@ def watch(run: Run, every_s: Every = None, once: Once = False, json: options.Jso
     """Show a run while it goes on: stages, curves, scores, cost and forecast, incidents.
 
     Reads the run folder and changes nothing. It ends with the run, ten minutes later where a
-    supervisor may start it again, or with Ctrl-C.
+    supervisor may start it again or it was killed, or with Ctrl-C.
 
     Example: yxanul watch runs/first
     """

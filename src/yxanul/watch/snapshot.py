@@ -69,6 +69,8 @@ class Snapshot:
     """{domain: its bits per byte on held-out text, by step}."""
     row_age_s: float | None
     """Since the newest row was written."""
+    silent_s: float
+    """Since any of the run's files was written, as a start, a row, a score or a verdict does."""
     outlook: Outlook | None
     """What it has cost and will; None: not known yet."""
     budget: BudgetConfig
@@ -80,12 +82,15 @@ class Snapshot:
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing more will come: no process is at it, and the last one wrote its end.
+        """Whether nothing more will come: no process is at it, and none will start.
 
-        What a supervisor starts again is waited for.
+        What a supervisor starts again is waited for, from the last one's end, or, where it was
+        killed and left no word, from its last sign of life. Of a mirror that is not known.
         """
-        if self.is_running or self.ending is None:
+        if self.is_running:
             return False
+        if self.ending is None:
+            return not self.is_mirror and self.silent_s > _RESTART_S
         age_s = time.time() - self.ending.ended_at
         return not self.ending.may_go_on or age_s > _RESTART_S
 
@@ -161,6 +166,7 @@ class Watch:
             rows=rows,
             scores=self._scores.read(branch),
             row_age_s=self._row_age_s(),
+            silent_s=self._silent_s(),
             outlook=None if found is None else self._pace.outlook(found, usd_per_hour=price),
             budget=budget,
             budget_share=None
@@ -196,6 +202,13 @@ class Watch:
         at = None if self._paid is None else self._paid.at
         at = _written_at(self._folder.metrics) if at is None else at
         return None if at is None else max(0.0, time.time() - at)
+
+    def _silent_s(self) -> float:
+        folder = self._folder
+        lived = (folder.config, folder.lineage, folder.metrics, folder.spending, folder.gates)
+        places = (*lived, folder.scores, folder.checkpoints)
+        newest = max(_written_at(place) or 0.0 for place in places)
+        return max(0.0, time.time() - newest)
 
     def _place(self, course: Sequence[StagePlan], rows: Sequence[Row]) -> tuple[int | None, int]:
         """Return where in the course the newest row stands, and the steps done in that stage."""
