@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import types
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 
 from tests.hardware.cards import pretend
 from tests.model.tiny import shape
-from yxanul.config.schema import ComputeConfig
+from yxanul.config.schema import ComputeConfig, OptimizationConfig
 from yxanul.errors import UsageError
 from yxanul.hardware import device as device_room
 from yxanul.hardware.choices import (
@@ -23,6 +24,7 @@ from yxanul.hardware.choices import (
     settle_compute,
 )
 from yxanul.hardware.device import cpu_flags, memory_bytes, most_held_bytes
+from yxanul.hardware.doctor import examine
 from yxanul.hardware.peak import gemm_flops
 
 CPU = torch.device("cpu")
@@ -153,6 +155,23 @@ def test_the_switch_and_the_kernel_become_one_choice(card):
     assert (resumed.attention, resumed.flash_attention_3) == ("flash3", True)
     other = settle(device, attention="cudnn")
     assert other.flash_attention_3 is False
+
+
+def test_what_a_card_will_be_tried_for_is_told_as_open(card, monkeypatch):
+    device = card((9, 0), package=True)
+    properties = types.SimpleNamespace(name="a card", total_memory=80 << 30, major=9, minor=0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: properties)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _device: "a card")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    wish = ComputeConfig(fp8="auto", gradient_checkpointing=True, checkpointed_share=None)
+    asked = OptimizationConfig(compute=wish)
+    rows = {f.name: f for f in examine(asked, (), device=device, processes=1).features}
+    assert (rows["FP8"].state, rows["FP8"].choice) == ("active", "auto")
+    assert "timed at the first start" in rows["FP8"].reason
+    assert "as few blocks as fit a card" in rows["gradient checkpointing"].reason
+    here = {f.name: f for f in examine(asked, (), device=CPU, processes=1).features}
+    assert "100% of the blocks" in here["gradient checkpointing"].reason
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,7 @@ def examine(
         world_size=processes,
         malloc=keep_freed_memory() if compute.keep_freed_memory else "off",
         rates=rates,
+        wish=optimization.compute,
     )
     return Diagnosis(device_name(device), rates, list_features(case))
 

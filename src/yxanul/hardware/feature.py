@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from yxanul.config.schema import OptimizationConfig, StageConfig
+from yxanul.config.schema import ComputeConfig, OptimizationConfig, StageConfig
 
 State = Literal["active", "available", "unavailable"]
 
@@ -52,8 +52,16 @@ class Case:
     """What came of the wish to keep freed memory, as `keep_freed_memory` says it, or off."""
     rates: Mapping[str, float]
     """FLOP/s of matrix products by type, measured on a CPU; empty on a card."""
+    wish: ComputeConfig | None = None
+    """What was asked for before any choice; None: all is chosen for good, as in a run."""
     bus_bytes_per_s: float | None = None
     """What an all-reduce between the processes reaches, if there are several and it was timed."""
+
+    @property
+    def left_open(self) -> ComputeConfig:
+        """The arithmetic's settings with what only a run's first start on a card will choose."""
+        settled = self.optimization.compute
+        return settled if self.wish is None or self.device.type == "cpu" else self.wish
 
 
 Row = Callable[[Case], Feature]

@@ -126,7 +126,7 @@ def document_masking(case: Case) -> Feature:
 
 def gradient_checkpointing(case: Case) -> Feature:
     """Blocks computed again in the backward pass."""
-    compute: ComputeConfig = case.optimization.compute
+    compute: ComputeConfig = case.left_open
     name = "gradient checkpointing"
     if compute.gradient_checkpointing:
         share = compute.checkpointed_share

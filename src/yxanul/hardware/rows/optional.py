@@ -20,7 +20,7 @@ def installed(package: str) -> str:
 
 def fp8(case: Case) -> Feature:
     """8-bit matrix products."""
-    compute = case.optimization.compute
+    compute = case.left_open
     asked = compute.fp8 not in ("off", "auto")
     obstacle = fp8_obstacle(compute, case.device)
     if obstacle is not None:
@@ -29,6 +29,9 @@ def fp8(case: Case) -> Feature:
         how = "emulated, slow" if compute.fp8_emulate else "as fast as the card"
         why = f"products of that part in training, {compute.fp8_recipe} scales, {how}"
         return Feature("FP8", "active", why, compute.fp8, asked=True)
+    if compute.fp8 == "auto":
+        why = "timed at the first start, and on in what part it makes faster"
+        return Feature("FP8", "active", why, "auto")
     why = "compute.fp8=auto times it at the first start; it did not pay at width 768"
     return Feature("FP8", "available", why)
 
