@@ -1,5 +1,6 @@
 """What is not answered is told in OpenAI's form, with the field's name; and nothing falls over."""
 
+import contextlib
 import http.client
 import json
 import socket
@@ -9,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.serve.conftest import POSITIONS
+from tests.serve.conftest import POSITIONS, wait_for
 from yxanul.data.tokenizer import load_tokenizer
 from yxanul.serve.answers import as_bytes
+from yxanul.serve.app import REQUESTS
 from yxanul.serve.refusals import RequestError
 from yxanul.serve.requests import Bounds, read_request
 
@@ -36,6 +38,20 @@ def error(server, body, **options) -> tuple[int, str | None, str]:
     assert set(found) == {"error"}, found
     assert set(found["error"]) == {"message", "type", "param", "code"}
     return status, found["error"]["param"], found["error"]["message"]
+
+
+def test_a_request_too_many_is_refused_in_the_same_form(server):
+    host, port = server.url.removeprefix("http://").split(":")
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 9\r\n\r\n"
+    with contextlib.ExitStack() as held:
+        for _ in range(REQUESTS):
+            one = held.enter_context(socket.create_connection((host, int(port))))
+            one.sendall(head.encode())
+        wait_for(lambda: ask(server, "", path="/health", method="GET")[0] == 503)
+        status, field, words = error(server, "", path="/health", method="GET")
+        assert (status, field) == (503, None)
+        assert "requests are being answered; try again" in words
+    wait_for(lambda: ask(server, "", path="/health", method="GET")[0] == 200)
 
 
 @pytest.mark.parametrize(

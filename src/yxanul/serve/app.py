@@ -18,14 +18,17 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from yxanul.data.tokenizer import Tokenizer
 from yxanul.serve.answers import Answer, as_bytes, server_sent
 from yxanul.serve.engine import Engine
 from yxanul.serve.jobs import Job
-from yxanul.serve.refusals import RequestError
+from yxanul.serve.refusals import RequestError, too_many
 from yxanul.serve.requests import Bounds, CompletionRequest, read_request
 
+REQUESTS = 512
+"""As many are answered at once; whoever comes then is told to come again."""
 _BODY_BYTES = 1 << 20
 # A client that sends more is heard out to here, so that it reads why it is refused.
 _HEARD_BYTES = 16 << 20
@@ -61,7 +64,26 @@ def create_app(service: Service) -> FastAPI:
     app.add_exception_handler(HTTPException, _no_route)
     app.add_exception_handler(ClientDisconnect, _hung_up)
     app.add_exception_handler(Exception, _failed)
+    app.add_middleware(_Bounded)
     return app
+
+
+class _Bounded:
+    """Refuses in OpenAI's form what is too much; uvicorn's own limit would in plain text."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app, self._running = app, 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._running >= REQUESTS:
+            refusal = _refused(Request(scope), too_many(self._running))
+            await refusal(scope, receive, send)
+            return
+        self._running += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._running -= 1
 
 
 def _open_routes(service: Service) -> APIRouter:

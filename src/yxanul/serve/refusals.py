@@ -46,6 +46,16 @@ def stopping() -> RequestError:
     return RequestError("the server is shutting down", status=503, code="shutting_down")
 
 
+def too_many(running: int) -> RequestError:
+    """Return what is told when no more requests are answered at once."""
+    return RequestError(
+        f"{running:,} requests are being answered; try again in a moment",
+        status=503,
+        code="overloaded",
+        headers={"Retry-After": "1"},
+    )
+
+
 def queue_full(waiting: int) -> RequestError:
     """Return what is told when no more texts may wait."""
     return RequestError(

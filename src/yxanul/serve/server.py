@@ -29,8 +29,9 @@ WAITING = 256
 # How long texts are still written after a signal, and answers sent after that.
 _GRACE_S = 3.0
 _SENDING_S = 3
-# Beyond so many the file descriptors of a process would end.
-_CONNECTIONS = 512
+# Beyond so many the file descriptors of a process would end. More than the app answers at once, so
+# that the others learn why they are refused.
+_CONNECTIONS = 600
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
