@@ -53,6 +53,7 @@ EXCEPTIONS: dict[str, str] = {
     "arguments yxanul/model/attention.py::_by_length": "q, k, v, likewise",
     "arguments yxanul/model/flash.py::flash_attention": "q, k, v, likewise",
     "arguments yxanul/model/flash.py::_within_documents": "q, k, v, likewise",
+    "arguments yxanul/serve/app.py::_Bounded.__call__": "ASGI calls it so",
     "arguments yxanul/data/cluster/steps.py::TreatStep.run": "datatrove calls it so",
     "forbidden yxanul/evaluate/sandbox/jail/runner.py::exec": "runs the program under test, in a "
     "process that may do nothing else; no frame of a library in between can be made to lie",
