@@ -1,5 +1,6 @@
 """A supervised run of real processes: killed, stopped and refused."""
 
+import json
 import os
 import signal
 import subprocess
@@ -112,6 +113,26 @@ def test_a_rank_that_is_killed_is_a_failure_that_may_pass(world):
     assert "started again in" in told
     wanted, found = (world.checkpoints(name)[-1] for name in ("unbroken", "run"))
     assert fingerprint(found) == fingerprint(wanted)
+
+
+def test_how_it_ended_is_one_object_after_what_the_command_prints():
+    program = "print('its own words'); raise SystemExit(30)"
+    words = [*SUPERVISE[:-1], "--json", "--", sys.executable, "-c", program]
+    done = subprocess.run(
+        words,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": "src"},
+        timeout=60,
+        check=False,
+    )
+    own, told = done.stdout.splitlines()
+    assert (done.returncode, own) == (30, "its own words")
+    found = json.loads(told)
+    assert found.keys() == {"exit_code", "reason", "starts", "why"}
+    assert (found["exit_code"], found["starts"]) == (30, 1)
+    assert found["reason"] == "left with 30, without a record"
+    assert "another start would end the same way" in found["why"]
 
 
 def test_a_command_that_is_not_there_is_one_sentence():

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from yxanul.cli.output import say
+from yxanul.cli import options
+from yxanul.cli.output import print_json, say
 from yxanul.errors import UsageError
 from yxanul.supervise.supervisor import supervise as supervise_command
 
@@ -22,14 +23,21 @@ def supervise(
             help="Seconds before a start after a failure; doubled at each more at one step.",
         ),
     ] = 5.0,
+    json: options.Json = False,
 ) -> None:
     """Start a command, and start it again when it was stopped, killed or failed from outside.
 
     A gate's stop, a wrong setting, damaged data, a full disk or diverged numbers end it at once.
     Ctrl-C stops the run, saved, and nothing is started again.
 
+    --json prints one object at the end, after what the command itself prints.
+
     Example: yxanul supervise -- yxanul run --config_dir configs --out runs/first
     """
     if not command:
         raise UsageError("name a command after --: yxanul supervise -- yxanul run ...")
-    raise typer.Exit(supervise_command(command, backoff_s=backoff_s, say=say))
+    done = supervise_command(command, backoff_s=backoff_s, say=say)
+    if json:
+        told = {"reason": done.reason, "starts": done.starts, "why": done.why}
+        print_json({"exit_code": done.code, **told})
+    raise typer.Exit(done.code)

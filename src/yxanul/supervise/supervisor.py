@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -24,12 +25,25 @@ from yxanul.terminal import outliving_terminal
 Say = Callable[[str], None]
 
 
-def supervise(command: Sequence[str], *, backoff_s: float, say: Say) -> int:
-    """Run the command until it ends for good; return the exit code of its last start.
+@dataclass(frozen=True)
+class Supervised:
+    """How a command ended for good."""
+
+    code: int
+    """Exit code of its last start."""
+    reason: str
+    """Why that one ended."""
+    starts: int
+    why: str
+    """Why it was not started again."""
+
+
+def supervise(command: Sequence[str], *, backoff_s: float, say: Say) -> Supervised:
+    """Run the command until it ends for good; return how.
 
     A command that cannot be started is a `UsageError`.
     """
-    policy, stop = Policy(backoff_s=backoff_s), _Stop()
+    policy, stop, starts = Policy(backoff_s=backoff_s), _Stop(), 0
     with (
         outliving_terminal(),
         tempfile.TemporaryDirectory(prefix="yxanul-") as folder,
@@ -37,19 +51,20 @@ def supervise(command: Sequence[str], *, backoff_s: float, say: Say) -> int:
     ):
         while True:
             ending = _start_once(command, Path(folder) / "run", stop=stop)
+            starts += 1
             if stop.asked:
                 say(f"supervise: asked to stop; the run ended with {ending.code} ({ending.reason})")
-                return ending.code
+                return Supervised(ending.code, ending.reason, starts, "asked to stop")
             decision = policy.after(ending)
             told = f"supervise: it ended with {ending.code} ({ending.reason})"
             if decision.wait_s is None:
                 if ending.code != 0:
                     say(f"{told}; not started again: {decision.why}")
-                return ending.code
+                return Supervised(ending.code, ending.reason, starts, decision.why)
             say(f"{told}; {decision.why}, started again in {decision.wait_s:.0f} s")
             if stop.wait(decision.wait_s):
                 say("supervise: asked to stop; nothing was started again")
-                return ending.code
+                return Supervised(ending.code, ending.reason, starts, "asked to stop")
 
 
 def _start_once(command: Sequence[str], note: Path, *, stop: "_Stop") -> Ending:
