@@ -11,14 +11,18 @@ import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from tests.evaluate.runs import add_checkpoint
 from tests.export.subjects import card_and_example, run_with_checkpoints, subject
 from tests.model.tiny import difference, gradients, rows
 from tests.train.world import STAGES, World
 from yxanul.config.tokens import END_OF_TEXT
+from yxanul.curriculum.course import read_frozen_config
 from yxanul.errors import CorruptDataError, DiskError, ExportCheckError, UsageError
+from yxanul.export.average import average, wanted_checkpoints
 from yxanul.export.exporting import export_folder
 from yxanul.export.huggingface import TransformersReader
 from yxanul.export.reading import read_folder
+from yxanul.model.transformer import Transformer
 from yxanul.train.beginning import take_weights
 
 
@@ -178,6 +182,36 @@ def test_an_average_is_the_mean_of_the_last_checkpoints(tmp_path, call):
         mine = [part[name.removeprefix("model.")].double() for part in parts]
         torch.testing.assert_close(tensor, (sum(mine) / 2).float(), rtol=0, atol=0)
     assert "average of 2 checkpoints" not in (out / "README.md").read_text()  # has no rows
+
+
+def test_an_export_writes_the_text_of_its_run_and_an_average_that_of_the_mean(tmp_path, call):
+    run = run_with_checkpoints(tmp_path / "run", (1, 2, 3))
+    mean = Transformer.initialised(read_frozen_config(run).model, seed=0)
+    mean.load_state_dict(average(wanted_checkpoints(run, "last:2")))
+    of_mean = run_with_checkpoints(tmp_path / "mean", ())
+    add_checkpoint(of_mean, 1, model=mean)
+    texts = []
+    for words, known in (((), run), (("--average", "last:2"), of_mean)):
+        folder = tmp_path / f"hf{len(words)}"
+        assert call("export", run.root, "--to", "hf", *words, "--out", folder)[0] == 0
+        asked = ("The city of", "--max_new_tokens", 24, "--seed", 4, "--json")
+        ours, theirs = (call("generate", place, *asked) for place in (known.root, folder))
+        assert (ours[0], theirs[0]) == (0, 0), theirs[2]
+        told = json.loads(theirs[1])
+        assert told["token_ids"] == json.loads(ours[1])["token_ids"]
+        assert (told["model"], told["step"]) == (str(folder), None)
+        texts.append(told["text"])
+    assert texts[0] != texts[1]
+
+
+def test_a_folder_of_another_tokenizer_writes_nothing_and_says_nothing_of_traces(
+    exported, tmp_path, call
+):
+    code, _, told = call("generate", exported[1], "How many?", "--chat")
+    assert (code, "--chat needs a run folder" in told) == (30, True)
+    folder = changed(exported[1], tmp_path / "other", eos_token_id=1)
+    code, _, told = call("generate", folder, "The city of")
+    assert (code, "eos_token_id is 1, and that of GPT-2's tokenizer" in told) == (30, True)
 
 
 def changed(folder: Path, target: Path, **config: object) -> Path:

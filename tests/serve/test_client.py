@@ -1,13 +1,27 @@
 """OpenAI's own client against our server: what it asks for is what it gets."""
 
+import json
 import math
 
 import pytest
 import torch
+from openai import OpenAI
 
-from tests.serve.conftest import POSITIONS
+from tests.serve.conftest import POSITIONS, serving
 
 PROMPT = "The city of"
+
+
+def test_an_exported_folder_is_served_as_generate_writes_with_it(run, tmp_path, call):
+    folder = tmp_path / "exported"
+    assert call("export", run, "--to", "hf", "--out", folder)[0] == 0
+    words = ("--temperature", 0, "--max_new_tokens", 8, "--json")
+    wanted = json.loads(call("generate", folder, PROMPT, *words)[1])["text"]
+    with serving(folder) as found, OpenAI(base_url=f"{found.url}/v1", api_key="none") as client:
+        assert [model.id for model in client.models.list()] == ["exported"]
+        asked = {"prompt": PROMPT, "max_tokens": 8, "temperature": 0}
+        done = client.completions.create(model="exported", **asked)
+    assert done.choices[0].text == wanted
 
 
 def test_a_text_is_what_generate_writes(client, alone):

@@ -12,11 +12,12 @@ from yxanul.cli import options
 from yxanul.cli.chatting import TraceView, ask_questions
 from yxanul.cli.output import print_json, say
 from yxanul.cli.prompts import read_prompts, refuse_half_characters, standard_input
+from yxanul.cli.writing import open_writing_model
 from yxanul.errors import UsageError
 from yxanul.evaluate.answers.chat import ChatForm, chat_form
 from yxanul.evaluate.answers.completion import Completion, complete
 from yxanul.evaluate.answers.completions import complete_all
-from yxanul.evaluate.models.loaded import LoadedModel, load_model
+from yxanul.evaluate.models.loaded import WritingModel
 from yxanul.model.decoding import Decoder
 from yxanul.model.generation import GenerationOptions, decoding_copy
 
@@ -77,7 +78,7 @@ _DEFAULTS = GenerationOptions()
 class _Writer:
     """A model that writes, and how."""
 
-    loaded: LoadedModel
+    model: WritingModel
     decoder: Decoder
     form: ChatForm | None
     options: GenerationOptions
@@ -94,7 +95,7 @@ class _Writer:
         show: Callable[[str], None] | None = _show if view is None else view.push
         done = complete(
             self.decoder,
-            self.loaded.tokenizer,
+            self.model.tokenizer,
             prompt=self.shaped(text),
             options=self.options,
             stop_texts=self.stop_texts,
@@ -112,7 +113,7 @@ class _Writer:
         """Write on from many prompts together, and show each when it is done, in their order."""
         found = complete_all(
             self.decoder,
-            self.loaded.tokenizer,
+            self.model.tokenizer,
             prompts=[self.shaped(text) for text in texts],
             options=self.options,
             stop_texts=self.stop_texts,
@@ -131,11 +132,11 @@ class _Writer:
 
     def tell(self, completions: list[Completion], *, tokens_per_s: float | None) -> None:
         """Say on stderr by what was written, how much, and why it ended."""
-        info, reasons = self.loaded.info, dict.fromkeys(one.stop_reason for one in completions)
+        reasons = dict.fromkeys(one.stop_reason for one in completions)
         speed = "" if tokens_per_s is None else f"{tokens_per_s:,.0f} tokens/s, "
         texts = "" if tokens_per_s is not None else f"{len(completions):,} texts, "
         say(
-            f"{info.path}, step {info.step:,}, seed {self.options.seed}: {texts}"
+            f"{self.model.label}, seed {self.options.seed}: {texts}"
             f"{sum(len(one.tokens) for one in completions)} tokens, {speed}ended: "
             f"{', '.join(reasons)}"
         )
@@ -153,8 +154,8 @@ class _Writer:
         if self.form is not None:
             trace, answer = self.form.parts(done.text)
             found |= {"question": asked, "trace": trace, "answer": answer}
-        info = self.loaded.info
-        return {**found, "seed": self.options.seed, "model": str(info.path), "step": info.step}
+        origin = {"model": str(self.model.place), "step": self.model.step}
+        return {**found, "seed": self.options.seed, **origin}
 
 
 def generate(
@@ -189,18 +190,27 @@ def generate(
     )
     many, single = _asked(prompt, prompts, chat=chat)
     refuse_half_characters(*(many or ()), *([single] if single else []), *(stop or ()))
-    loaded = load_model(model)
-    for note in loaded.notes:
+    found = open_writing_model(model)
+    for note in found.notes:
         say(note)
-    form = chat_form(loaded) if chat else None
-    decoder = decoding_copy(loaded.model)
-    writer = _Writer(loaded, decoder, form, chosen, stop_texts=tuple(stop or ()), json=json)
+    form = _form(found) if chat else None
+    decoder = decoding_copy(found.model)
+    writer = _Writer(found, decoder, form, chosen, stop_texts=tuple(stop or ()), json=json)
     if many is not None:
         writer.write_all(many)
     elif single is not None:
         writer.write(single)
     else:
         _answer_all(writer)
+
+
+def _form(found: WritingModel) -> ChatForm:
+    if found.run is None:
+        raise UsageError(
+            f"--chat needs a run folder or a checkpoint: {found.place} does not say on what traces "
+            "it was trained; write the prompt as your texts begin"
+        )
+    return chat_form(found.run)
 
 
 def _answer_all(writer: _Writer) -> None:

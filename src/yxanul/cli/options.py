@@ -27,7 +27,9 @@ Model = Annotated[
 TrainedModel = Annotated[
     Path,
     typer.Argument(
-        metavar="MODEL", help="A run folder (its newest checkpoint), or one of its checkpoints."
+        metavar="MODEL",
+        help="A run folder (its newest checkpoint), one of its checkpoints, or a Hugging Face "
+        "folder that yxanul export wrote.",
     ),
 ]
 Data = Annotated[

@@ -1,11 +1,13 @@
 """`serve`: a trained model over HTTP, as OpenAI's completions API, with a page to try it."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from yxanul.cli import options
 from yxanul.cli.output import print_json, say
+from yxanul.cli.writing import open_writing_model
 from yxanul.serve.server import TOKEN_VARIABLE, Endpoint, Ready
 from yxanul.serve.server import serve as serve_model
 
@@ -49,18 +51,19 @@ def serve(
 
     def ready(found: Ready) -> None:
         say(
-            f"{found.info.path}, step {found.info.step:,}, is served as {found.model} at "
-            f"{found.url}/v1; a page to try it: {found.url}"
+            f"{found.label}, is served as {found.model} at {found.url}/v1; a page to try it: "
+            f"{found.url}"
         )
         if json:
             print_json(
                 {
                     "url": found.url,
                     "model": found.model,
-                    "checkpoint": str(found.info.path),
-                    "step": found.info.step,
+                    "checkpoint": str(found.place),
+                    "step": found.step,
                 }
             )
 
-    serve_model(model, Endpoint(host, port, token), batch=batch, tell=say, ready=ready)
+    open_model = partial(open_writing_model, model)
+    serve_model(open_model, Endpoint(host, port, token), batch=batch, tell=say, ready=ready)
     say("stopped")

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from yxanul.config.schema import ModelConfig
+from yxanul.config.tokens import END_OF_TEXT
 from yxanul.errors import CorruptDataError, UsageError
 from yxanul.export.gemma import TENSOR_PREFIX, shape_of
 from yxanul.runfolder.checkpoints import read_json
@@ -64,6 +65,18 @@ def read_folder(folder: Path) -> FolderWeights:
         if not tensor.isfinite().all():
             raise CorruptDataError(f"{folder}: {name} holds values that are not finite")
     return FolderWeights(config, tensors)
+
+
+def refuse_other_tokenizer(folder: Path) -> None:
+    """Raise a `UsageError` for a folder whose texts end with another token than GPT-2's."""
+    path = folder / "config.json"
+    _refuse_links(path)
+    end = read_json(path).get("eos_token_id")
+    if end != END_OF_TEXT:
+        raise UsageError(
+            f"{path}: eos_token_id is {end!r}, and that of GPT-2's tokenizer, the only one here, "
+            f"is {END_OF_TEXT}: the ids of this model mean other words"
+        )
 
 
 def _files(folder: Path) -> list[Path]:

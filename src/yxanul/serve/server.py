@@ -18,8 +18,7 @@ from types import FrameType
 from typing import Any
 
 from yxanul.errors import MissingExtraError, UsageError
-from yxanul.evaluate.models.loaded import LoadedModel, load_model
-from yxanul.runfolder.checkpoints import CheckpointInfo
+from yxanul.evaluate.models.loaded import WritingModel
 from yxanul.serve.engine import Engine
 from yxanul.serve.requests import Bounds
 
@@ -53,34 +52,38 @@ class Ready:
     url: str
     model: str
     """The name that requests give."""
-    info: CheckpointInfo
+    label: str
+    """The model's place, and its step where that is known."""
+    place: Path
+    step: int | None
 
 
 def serve(
-    place: Path,
+    open_model: Callable[[], WritingModel],
     endpoint: Endpoint,
     *,
     batch: int,
     tell: Callable[[str], None],
     ready: Callable[[Ready], None],
 ) -> None:
-    """Serve the model of a run folder or checkpoint until SIGINT or SIGTERM; then return.
+    """Serve a model until SIGINT or SIGTERM; then return.
 
-    `batch` texts are written at once. `tell` gets sentences for the user, `ready` is called when
-    requests are taken. Raises `UsageError` for what is no model and for an endpoint that cannot be
-    used, `MissingExtraError` without fastapi and uvicorn.
+    It is opened once the endpoint listens. `batch` texts are written at once. `tell` gets sentences
+    for the user, `ready` is called when requests are taken. Raises what `open_model` does,
+    `UsageError` for an endpoint that cannot be used, `MissingExtraError` without fastapi and
+    uvicorn.
     """
     _refuse_missing_extra()
     _refuse_token(endpoint.token)
     with _listen(endpoint) as listener:
-        loaded = load_model(place)
-        for note in loaded.notes:
+        found = open_model()
+        for note in found.notes:
             tell(note)
-        engine = Engine(loaded.model, loaded.tokenizer, batch=batch, waiting=WAITING, tell=tell)
-        server = _http_server(engine, loaded, is_open=not _is_loopback(listener), endpoint=endpoint)
-        ready_now = Ready(_url(listener), _name(loaded), loaded.info)
+        engine = Engine(found.model, found.tokenizer, batch=batch, waiting=WAITING, tell=tell)
+        server = _http_server(engine, found, is_open=not _is_loopback(listener), endpoint=endpoint)
+        ready_now = Ready(_url(listener), found.name, found.label, found.place, found.step)
         # What decodes has weights of its own where types differ: these are no longer needed.
-        del loaded
+        del found
         with _Stop() as stop:
             engine.start()
             thread = threading.Thread(
@@ -105,15 +108,15 @@ def _run(server: Any, listener: socket.socket, *, ended: threading.Event) -> Non
         ended.set()
 
 
-def _http_server(engine: Engine, loaded: LoadedModel, *, is_open: bool, endpoint: Endpoint) -> Any:
+def _http_server(engine: Engine, found: WritingModel, *, is_open: bool, endpoint: Endpoint) -> Any:
     import uvicorn  # an optional extra, as fastapi, which the next one imports
 
     from yxanul.serve.app import Service, create_app
 
     service = Service(
         engine=engine,
-        tokenizer=loaded.tokenizer,
-        bounds=Bounds(_name(loaded), loaded.config.model.max_position_embeddings, WAITING),
+        tokenizer=found.tokenizer,
+        bounds=Bounds(found.name, found.model.config.max_position_embeddings, WAITING),
         hosts=None if is_open else frozenset({*_LOOPBACK, endpoint.host.lower()}),
         token=endpoint.token,
         created=int(time.time()),
@@ -185,11 +188,6 @@ def _is_loopback(listener: socket.socket) -> bool:
 def _url(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _name(loaded: LoadedModel) -> str:
-    """Return the name of the run's folder."""
-    return loaded.info.path.resolve().parents[1].name
 
 
 def _refuse_token(token: str | None) -> None:

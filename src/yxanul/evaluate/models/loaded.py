@@ -34,6 +34,27 @@ class LoadedModel:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class WritingModel:
+    """A model that writes texts and needs no run for it; `notes` are for its user."""
+
+    model: Transformer
+    tokenizer: Tokenizer
+    name: str
+    place: Path
+    """The checkpoint, or the Hugging Face folder."""
+    step: int | None
+    """None: a folder does not say it."""
+    notes: tuple[str, ...]
+    run: LoadedModel | None
+    """The run that it belongs to; None: none is known."""
+
+    @property
+    def label(self) -> str:
+        """The place, with the step where that is known."""
+        return str(self.place) if self.step is None else f"{self.place}, step {self.step:,}"
+
+
 def load_model(place: Path, *, precision: str | None = None) -> LoadedModel:
     """Load a run folder's newest checkpoint, or the named one; fp32 weights on this device.
 
