@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from yxanul.config.evaluation import GOLD, TASKS
+from yxanul.config.evaluation import GOLD, KIN, TASKS
 from yxanul.curriculum.checks.kinds import gates, kinds
 from yxanul.report.course import later_stages
 from yxanul.report.gather import Run
@@ -18,9 +18,6 @@ CHANCES = {
     "cloze": (0.25, "four endings, one of them right"),
 }
 """{task: (share of items that guessing gets right, why)}; other tasks have no such level."""
-
-# A training source whose problems were made from those of a task, by any of these names.
-_KIN = {"gsm8k": ("gsm8k", "gsm_symbolic"), "gsm_symbolic": ("gsm8k", "gsm_symbolic")}
 
 
 @dataclass(frozen=True)
@@ -229,5 +226,5 @@ def kin(run: Run, task: str) -> tuple[Traced, ...]:
     if run.manifest is None:
         return ()
     later, found = later_stages(run), run.manifest.table("sources")
-    names = [n for n in found if n in _KIN.get(task, ()) and found[n]["stage"] not in later]
+    names = [n for n in found if n in KIN.get(task, ()) and found[n]["stage"] not in later]
     return tuple(Traced(n, (run.manifest.source("sources", n),), "key") for n in names)
