@@ -72,8 +72,9 @@ def main() -> None:
     head = (
         f"# {device_name(CPU)}, {datetime.date.today().isoformat()}\n\n"
         f"torch {torch.__version__}, {asked.threads} threads, freed memory kept: {kept}; "
-        f"`python -m benchmarks.step --rounds {asked.rounds} --steps {asked.steps}`; "
-        f"{asked.precision}, updates of 2,048 random tokens, medians of the rounds."
+        f"`python -m benchmarks.step --rounds {asked.rounds} --steps {asked.steps} "
+        f"--threads {asked.threads} --precision {asked.precision}`; updates of 2,048 random "
+        "tokens, medians of the rounds."
     )
     print(head, flush=True)
     sections, lines = [], [head]

@@ -23,7 +23,7 @@ SRC = Path(__file__).parents[1] / "src"
 # report stands above watch, whose forecast it holds against the end; train writes the report.
 # preflight stands above bench, whose measurement of a step it judges by the plan.
 FLOORS = {
-    0: "errors units failpoints cards terminal",
+    0: "errors units failpoints cards cores terminal",
     1: "config runfolder",
     2: "model data parallel curriculum plan hardware",
     3: "optim evaluate export watch",

@@ -69,6 +69,14 @@ def test_a_log_on_a_full_disk_loses_its_lines_alone(monkeypatch):
         os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
 
 
+def test_a_result_that_a_full_disk_does_not_take_is_an_error(monkeypatch):
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with outliving_terminal(), pytest.raises(OSError, match="No space left"):
+            print("a result", flush=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
+
+
 def test_signals_and_streams_are_what_they_were():
     before = signal.getsignal(signal.SIGHUP), sys.stdout, sys.stderr
     with outliving_terminal():

@@ -17,10 +17,14 @@ _NOBODY_READS = (errno.EIO, errno.EPIPE)
 
 @contextmanager
 def outliving_terminal() -> Iterator[None]:
-    """Ignore SIGHUP inside the block, and whatever stdout and stderr cannot take."""
+    """Ignore SIGHUP inside the block, and what stdout and stderr cannot take.
+
+    A full disk behind stdout is an error all the same: what is printed there are results.
+    """
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     out, err = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = cast("TextIO", _Lasting(out)), cast("TextIO", _Lasting(err))
+    sys.stdout = cast("TextIO", _Lasting(out, loses=_NOBODY_READS))
+    sys.stderr = cast("TextIO", _Lasting(err, loses=None))
     try:
         yield
     finally:
@@ -29,10 +33,10 @@ def outliving_terminal() -> Iterator[None]:
 
 
 class _Lasting:
-    """A text stream whose writes never fail: what cannot be written is lost."""
+    """A text stream that loses what cannot be written, for the reasons `loses`; None: for any."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO, *, loses: tuple[int, ...] | None) -> None:
+        self._stream, self._loses = stream, loses
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -52,6 +56,8 @@ class _Lasting:
 
     def _lose(self, error: OSError) -> None:
         """Let what comes later go nowhere, where nobody will read again; a full disk may empty."""
+        if self._loses is not None and error.errno not in self._loses:
+            raise error
         if error.errno in _NOBODY_READS:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())

@@ -11,7 +11,7 @@ import pytest
 
 from tests.supervise.test_supervisor import children
 from tests.train.world import STAGES, World, last_step, wait_until
-from yxanul.hardware.device import usable_cores
+from yxanul.cores import usable_cores
 
 pytestmark = pytest.mark.slow
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]

@@ -14,10 +14,11 @@ from tests.train.world import World, write_configs
 from yxanul.cli.entry import start
 from yxanul.config.load import load_config
 from yxanul.config.schema import OptimizationConfig
+from yxanul.cores import usable_cores
 from yxanul.hardware import peak
 from yxanul.hardware.choices import settle_compute
 from yxanul.hardware.compiler import compile_obstacle
-from yxanul.hardware.device import memory_bytes, usable_cores
+from yxanul.hardware.device import memory_bytes
 from yxanul.hardware.doctor import ROWS, examine, list_features, measure_rates, summarise
 from yxanul.hardware.feature import Case, Feature
 from yxanul.hardware.memory import GROWING, allocator_settings

@@ -72,7 +72,7 @@ def test_weights_without_a_score_have_no_figures(skilled):
     for text in (card(skilled, between), card(skilled, *mean)):
         assert "not scored on held-out documents" in text
         assert "not scored in any task" in text
-        assert "| bpb |" not in text
+        assert "| domain | at first |" not in text
         assert "| hellaswag |" not in text
     assert f"{between.tokens_seen / 1e6:.1f}" in cells(card(skilled, between), "tokens seen")[1]
     assert "the average itself was not scored" in card(skilled, *mean)

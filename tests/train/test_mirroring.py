@@ -107,10 +107,21 @@ def test_what_is_kept_for_good_is_never_left_out(address, folder, tmp_path):
     with Mirroring(address, folder, every_s=3600, say=lambda _: None) as mirroring:
         for step, permanent in steps.items():
             mirroring.offer(saved(folder, step, permanent=permanent))
-        wait_for(lambda: len(there(tmp_path)) >= 2)
-        assert there(tmp_path)[-2:] == ["step-00000002-a0", "step-00000004-a0"]
+        kept = {"step-00000002-a0", "step-00000004-a0"}
+        wait_for(lambda: kept <= set(there(tmp_path)))
     assert there(tmp_path)[-3:] == [f"step-0000000{step}-a0" for step in (2, 4, 6)]
     assert not list(folder.checkpoints.glob(".tmp-*"))
+
+
+@pytest.mark.usefixtures("impatient")
+def test_what_an_earlier_process_left_is_copied_if_it_is_kept_for_good(address, folder, tmp_path):
+    Odd.faults[:] = []
+    for step, permanent in {1: True, 2: False, 3: True}.items():
+        saved(folder, step, permanent=permanent)
+    with Mirroring(address, folder, every_s=0.01, say=lambda _: None) as mirroring:
+        mirroring.offer(saved(folder, 4))
+        wait_for(lambda: len(there(tmp_path)) >= 3)
+    assert there(tmp_path) == [f"step-0000000{step}-a0" for step in (1, 3, 4)]
 
 
 @pytest.mark.usefixtures("impatient")

@@ -29,7 +29,7 @@ from yxanul.runfolder.items import TaskScore
 from yxanul.train.ending import naming_exhaustion
 
 PERPLEXITY_VERSION = "1.0"
-_NO_MEMORY = (
+_ADVICE = (
     "what was scored before lies in its records. Where it comes again: a smaller --batch, or fewer "
     "other programs on this machine"
 )
@@ -119,7 +119,7 @@ def evaluate(
     check_names(given)
     watcher = StderrWatcher()
     try:
-        with naming_exhaustion(_NO_MEMORY):
+        with naming_exhaustion(_ADVICE):
             opened = open_for_scoring(model)
             for note in opened.notes:
                 say(note)

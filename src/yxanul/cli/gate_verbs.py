@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from yxanul import __version__
 from yxanul.cli import options
 from yxanul.cli.output import plain_console, print_json, say
 from yxanul.curriculum.checks.check import Check
@@ -88,7 +89,11 @@ def gate(
         console.print(_LEGEND)
     other = [judgement.stage for judgement in judgements if not judgement.agrees]
     if other:
-        say(f"yxanul: the stored verdict on {', '.join(other)} does not follow from what is stored")
+        say(
+            f"yxanul: the stored verdict on {', '.join(other)} does not follow from what is stored "
+            f"by the rules of this program ({__version__}); the run's own is named in "
+            f"{RunFolder(run).environment}"
+        )
         raise typer.Exit(CorruptDataError.exit_code)
 
 

@@ -1,5 +1,6 @@
 """`supervise`: start a command again where that may help."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -8,6 +9,7 @@ from yxanul.cli import options
 from yxanul.cli.output import print_json, say
 from yxanul.errors import UsageError
 from yxanul.supervise.supervisor import supervise as supervise_command
+from yxanul.terminal import outliving_terminal
 
 
 def supervise(
@@ -30,14 +32,16 @@ def supervise(
     A gate's stop, a wrong setting, damaged data, a full disk or diverged numbers end it at once.
     Ctrl-C stops the run, saved, and nothing is started again.
 
-    --json prints one object at the end, after what the command itself prints.
+    --json prints one object at the end; what the command itself prints goes to stderr.
 
     Example: yxanul supervise -- yxanul run --config_dir configs --out runs/first
     """
     if not command:
         raise UsageError("name a command after --: yxanul supervise -- yxanul run ...")
-    done = supervise_command(command, backoff_s=backoff_s, say=say)
-    if json:
-        told = {"reason": done.reason, "starts": done.starts, "why": done.why}
-        print_json({"exit_code": done.code, **told})
+    with outliving_terminal():
+        stdout = sys.stderr.fileno() if json else None
+        done = supervise_command(command, backoff_s=backoff_s, say=say, stdout=stdout)
+        if json:
+            told = {"reason": done.reason, "starts": done.starts, "why": done.why}
+            print_json({"exit_code": done.code, **told})
     raise typer.Exit(done.code)

@@ -53,14 +53,19 @@ FindBenchmark = Callable[[str, str], Benchmark]
 
 
 def prepare(
-    stages: Sequence[StageConfig], out: Path, *, progress: Callable[[str], None]
+    stages: Sequence[StageConfig],
+    out: Path,
+    *,
+    progress: Callable[[str], None],
+    is_in_use: bool = False,
 ) -> Manifest:
     """Prepare those of `stages` that `out` does not hold yet; return the manifest of all it holds.
 
     Each stage reads what its `data.source` says: the hub, embedded sources, a folder (its
     subfolder of the stage's name, if there is one), or the address of a prepared folder. `progress`
     gets a line of text about every two seconds; it may raise to stop the work, and then the folder
-    is left as it was, apart from sources of the hub, which the next call goes on with. Raises
+    is left as it was, apart from sources of the hub, which the next call goes on with. Of a folder
+    that `is_in_use` it is told, and not refused, that its texts have changed. Raises
     `UsageError` (a stage in `out` with other settings, a source without usable documents),
     `CorruptShardError` (a prepared file is missing), `DiskError`, and what the sources raise.
     """
@@ -77,7 +82,12 @@ def prepare(
     check_folders(stages, held=held.stages if held else {})
     if held is not None:
         check_revisions(stages, held, place=out)
-        _refuse_changed_texts(stages, held, out=out)
+        try:
+            _refuse_changed_texts(stages, held, out=out)
+        except UsageError as error:
+            if not is_in_use:
+                raise
+            progress(f"{error} What is prepared is in use, and stays as it is.")
     opening = _Opening(out, progress, cache(partial(_find, progress=progress)))
     plans = [plan for stage in stages for plan in _plans(stage, opening)]
     settings = {stage.name: settings_sha256(stage) for stage in stages}

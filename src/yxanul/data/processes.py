@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Generic, TypeVar
 
-from yxanul.data.children import end_with_parent, usable_cores
+from yxanul.data.children import end_with_parent, most_processes
 from yxanul.data.treatment import Treated, Treater, Treatment
 from yxanul.errors import InfrastructureError
 
@@ -49,7 +49,7 @@ def treat_in_order(
     InfrastructureError if a process is killed. Close the generator to end the processes early.
     """
     treater = Treater(treatment)
-    count = processes or usable_cores()
+    count = processes or most_processes()
     source = iter(batches)
     told, characters = False, 0
     for batch in source:

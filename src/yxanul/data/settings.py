@@ -109,9 +109,10 @@ def refuse_other_settings(
             _check_revision(source, held[source.name], place=place)
             made = held[source.name].settings
             default = SourceConfig(name=source.name, domain=source.domain, weight=1.0)
-            told = list(
-                _differences(source_settings(source), made, default=source_settings(default))
-            )
+            asked_of = source_settings(source)
+            if asked_commit(source):
+                del asked_of["hub_revision"]  # compared already: the data may have been asked so
+            told = list(_differences(asked_of, made, default=source_settings(default)))
             if told:
                 raise UsageError(
                     f"{place} was prepared with other settings of {source.name} ({stage.name}): "

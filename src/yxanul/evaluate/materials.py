@@ -126,11 +126,12 @@ def _benchmark(task: str, given: Given, *, news: Callable[[str], None]) -> Bench
     with_shots = bool(TASKS[task].shots if given.shots is None else given.shots)
     prepared = None
     if task == GSM_NAME:
-        kept = _kept_problems(given)
-        if kept is not None:
-            return replace(kept, shots=kept.items) if with_shots else kept
         prepared = _prepared(given.prepared) if given.prepared is not None else None
-        _refuse_trained_templates(given, prepared)
+        if not _tells_templates(given, prepared):
+            kept = _kept_problems(given)
+            if kept is not None:
+                return replace(kept, shots=kept.items) if with_shots else kept
+            _refuse_trained_templates(given)
     elif task not in SETS:
         prepared = _prepared(_held_out_text(given))
     return find_benchmark(task, bench=bench, prepared=prepared, with_shots=with_shots, news=news)
@@ -142,13 +143,18 @@ def _kept_problems(given: Given) -> Benchmark | None:
     return load_kept(path) if path is not None and path.is_file() else None
 
 
-def _refuse_trained_templates(given: Given, prepared: Prepared | None) -> None:
-    """Raise UsageError where a run trained on templates, and nothing tells on which ones."""
-    wanted = (given.trained or {}).get(GSM_NAME)
-    if wanted is None:
-        return
+def _tells_templates(given: Given, prepared: Prepared | None) -> bool:
+    """Tell whether the data is that whose templates the model was trained on.
+
+    Kept problems may be older than that: of a moment when all templates were still held out.
+    """
     source = None if prepared is None else prepared.manifest.sources.get(GSM_NAME)
-    if source is None or source.train.sha256 != wanted:
+    return source is not None and source.train.sha256 == (given.trained or {}).get(GSM_NAME)
+
+
+def _refuse_trained_templates(given: Given) -> None:
+    """Raise UsageError where a run trained on templates, and nothing tells on which ones."""
+    if GSM_NAME in (given.trained or {}):
         raise UsageError(
             f"the model was trained on templates of {GSM_NAME}, and only its own prepared data "
             "tells which ones: bring that back, or give it with --data"

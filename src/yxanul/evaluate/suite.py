@@ -77,7 +77,8 @@ def evaluate_all(
 def _kin(opened: OpenedModel, task: str) -> list[str] | None:
     if opened.trained is None:
         return None
-    return [source for source in opened.trained if source in KIN.get(task, ())]
+    found = [source for source in opened.trained if source in KIN.get(task, ())]
+    return None if opened.is_begun_anew and not found else found
 
 
 def _write_score(folder: Path, score: TaskScore, *, of: int) -> Path:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from yxanul.cores import usable_cores
+
 # Set by a container to what it may use, in bytes, or to the word max (cgroup v2).
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _STATUS = Path("/proc/self/status")
@@ -46,13 +48,6 @@ def most_held_bytes(device: torch.device) -> int:
 def cpu_flags() -> frozenset[str]:
     """Return the CPU's feature flags as Linux names them; empty elsewhere."""
     return frozenset((_cpu_line("flags") or _cpu_line("Features")).split())
-
-
-def usable_cores() -> int:
-    """Return the cores that this process may run on: a container often has fewer than the host."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def cores_per_process() -> int:

@@ -80,7 +80,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 keep = (wanted != IGNORED).unsqueeze(1)
                 torch.mm(logits, head, out=grad_hidden[span])
                 grad_hidden[span].mul_(keep)
-                grad_weight = _with_part(grad_weight, logits[:, :vocab].T, rows * keep)
+                part = logits[:, :vocab].T
+                grad_weight = _with_product(grad_weight, left=part, right=rows * keep)
         # Not save_for_backward: the backward pass scales them where they lie, so it has them once.
         ctx.gradients = grad_hidden, grad_weight
         return total
@@ -99,7 +100,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return scaled, grad_weight.mul_(grad_total), None, None
 
 
-def _with_part(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
+def _with_product(total: Tensor | None, *, left: Tensor, right: Tensor) -> Tensor:
     """Return total (rows, hidden), fp32, plus left (rows, tokens) times right (tokens, hidden).
 
     Without a total it is the product, and not added to zeros: the gradient of the head is the
@@ -108,7 +109,7 @@ def _with_part(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
     if total is None:
         return (left @ right).float()
     if right.dtype == torch.float32:
-        return total.addmm_(left, right)  # nothing of its size is held beside it
+        return torch.addmm(total, left, right, out=total)  # nothing of its size is held beside it
     return total.add_(left @ right)
 
 

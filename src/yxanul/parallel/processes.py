@@ -21,6 +21,7 @@ from yxanul.runfolder.supervised import tell_supervisor
 _TIMEOUT = timedelta(hours=2)
 # The first one follows some seconds of imports: who waits longer has a network that hangs.
 _MEETING_S = 600.0
+_LATER_S = 30.0
 _LOOK_S = 0.2
 # How long a rank with an error waits for the main one to stop as well.
 _PATIENCE = timedelta(seconds=30)
@@ -155,7 +156,8 @@ def _join(me: Processes, device: torch.device) -> None:
         store = dist.HashStore()  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=store, rank=0, world_size=1, device_id=card)
         return
-    late = threading.Timer(_MEETING_S, _never_met, [me])
+    # The main rank first: it alone tells a supervisor, and torchrun ends it when another has left.
+    late = threading.Timer(_MEETING_S + (0 if me.is_main else _LATER_S), _never_met, [me])
     late.daemon = True
     late.start()
     try:

@@ -20,6 +20,7 @@ from yxanul.runfolder.checkpoints import (
     CHECKPOINT_NAME,
     LARGEST_JSON_BYTES,
     MANIFEST_NAME,
+    list_checkpoints,
     read_json,
     read_manifest,
     verify_checkpoint,
@@ -68,6 +69,12 @@ class Mirror:
             place.put(checkpoint / MANIFEST_NAME, f"checkpoints/{name}/{MANIFEST_NAME}")
             self._purge(place)
 
+    def lacking(self) -> list[Path]:
+        """Return the run's checkpoints that are not there."""
+        with reaching(self._address):
+            there = set(published(Place(self._address)))
+        return [p for p in list_checkpoints(self._folder.checkpoints) if p.name not in there]
+
     def publish_ending(self) -> None:
         """Copy the run's last rows and verdicts, how it ended, and its report.
 
@@ -107,9 +114,14 @@ class Mirror:
             return
         path = self._folder.checkpoints / parent
         # Who took another machine's place after the attempt's first checkpoint never had it.
-        if path.exists():
+        if not path.exists():
+            return
+        try:
             _put_files(place, path, name=parent)
-            place.put(path / MANIFEST_NAME, f"checkpoints/{parent}/{MANIFEST_NAME}")
+        except CorruptCheckpointError as error:  # later ones of the attempt can be gone on from
+            self._tell_once(parent, error)
+            return
+        place.put(path / MANIFEST_NAME, f"checkpoints/{parent}/{MANIFEST_NAME}")
 
     def _parent(self) -> str | None:
         """Return the name of this run's checkpoint from which its last attempt began, if any."""
@@ -134,20 +146,27 @@ class Mirror:
         try:
             return bool(_read_json(place, manifest).get("permanent", True))
         except CorruptCheckpointError as error:
-            if manifest not in self._told:
-                self._told.add(manifest)
-                self._say(f"mirror: {error}; it is left as it is")
+            self._tell_once(manifest, error)
             return True
+
+    def _tell_once(self, what: str, error: CorruptCheckpointError) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            self._say(f"mirror: {error}; it is left as it is")
 
 
 def _put_files(place: Place, checkpoint: Path, *, name: str) -> None:
-    """Copy all files but the manifest, and read each one back."""
+    """Copy all files but the manifest, and read each one back.
+
+    One that is not what the manifest says here either is a `CorruptCheckpointError`.
+    """
     manifest = read_json(checkpoint / MANIFEST_NAME)
     for file, about in sorted(manifest["files"].items()):
         path = f"checkpoints/{name}/{file}"
         if not place.holds(path, size=about["bytes"], sha256=about["sha256"]):
             place.put(checkpoint / file, path)
         if not place.holds(path, size=about["bytes"], sha256=about["sha256"]):
+            verify_checkpoint(checkpoint, only=(file,))
             raise OSError(f"{path} came to be other bytes than were sent")
 
 

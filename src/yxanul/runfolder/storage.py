@@ -63,7 +63,9 @@ class Place:
         # that has grown since would be read to its old end.
         storage.invalidate_cache()
         self._address = address
-        self._is_plain = type(storage).find is fsspec.AbstractFileSystem.find
+        # Those of networks (s3fs, gcsfs) list all at once, by a method that the object itself has.
+        is_inherited = type(storage).find is fsspec.AbstractFileSystem.find
+        self._is_plain = is_inherited and not storage.async_impl
         self._storage, self._root = cast("_Storage", storage), root
 
     def exists(self, path: str) -> bool:

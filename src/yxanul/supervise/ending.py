@@ -29,20 +29,21 @@ class Ending:
     checkpoints: tuple[str, ...] = ()
     """The names of those that it has: the next start goes on from them, whatever its last step."""
     scores: int = 0
-    """Files of scores that it has: between steps, they are what a start comes to."""
+    """Files of scores at its newest checkpoint: between steps, they are what a start comes to."""
 
 
 def read_ending(returncode: int, note: Path, *, started_at: float) -> Ending:
     """Return how the process that was started at `started_at` (time.time()) ended."""
     told = read_note(note)
     folder = RunFolder(Path(told["run_folder"])) if "run_folder" in told else None
+    checkpoints = _checkpoints(folder)
     end = Ending(
         code=returncode,
         reason=f"left with {returncode}, without a record",
         is_recorded=False,
         step=_last_step(folder),
-        checkpoints=_checkpoints(folder),
-        scores=_scores(folder),
+        checkpoints=checkpoints,
+        scores=_scores(folder, at=checkpoints),
     )
     record = None if folder is None else read_exit(folder)
     if record is not None and record.ended_at >= started_at:
@@ -63,10 +64,12 @@ def _checkpoints(folder: RunFolder | None) -> tuple[str, ...]:
         return ()
 
 
-def _scores(folder: RunFolder | None) -> int:
+def _scores(folder: RunFolder | None, *, at: tuple[str, ...]) -> int:
+    """Count the files of scores of these checkpoints: the next start takes others anew."""
+    names = tuple(f"{name}-" for name in at)
     try:
         found = [] if folder is None else list(folder.scores.rglob("*"))
-        return sum(path.is_file() for path in found)
+        return sum(path.name.startswith(names) and path.is_file() for path in found)
     except (OSError, ValueError):  # the process told of a folder that is none
         return 0
 

@@ -20,7 +20,6 @@ from yxanul.errors import UsageError
 from yxanul.runfolder.supervised import VARIABLE
 from yxanul.supervise.ending import Ending, read_ending
 from yxanul.supervise.policy import Policy
-from yxanul.terminal import outliving_terminal
 
 Say = Callable[[str], None]
 
@@ -38,19 +37,18 @@ class Supervised:
     """Why it was not started again."""
 
 
-def supervise(command: Sequence[str], *, backoff_s: float, say: Say) -> Supervised:
+def supervise(
+    command: Sequence[str], *, backoff_s: float, say: Say, stdout: int | None = None
+) -> Supervised:
     """Run the command until it ends for good; return how.
 
-    A command that cannot be started is a `UsageError`.
+    What it prints goes to the file descriptor `stdout`; None: this process' own. A command that
+    cannot be started is a `UsageError`.
     """
     policy, stop, starts = Policy(backoff_s=backoff_s), _Stop(), 0
-    with (
-        outliving_terminal(),
-        tempfile.TemporaryDirectory(prefix="yxanul-") as folder,
-        stop.receiving(),
-    ):
+    with tempfile.TemporaryDirectory(prefix="yxanul-") as folder, stop.receiving():
         while True:
-            ending = _start_once(command, Path(folder) / "run", stop=stop)
+            ending = _start_once(command, Path(folder) / "run", stop=stop, stdout=stdout)
             starts += 1
             if stop.asked:
                 say(f"supervise: asked to stop; the run ended with {ending.code} ({ending.reason})")
@@ -67,12 +65,15 @@ def supervise(command: Sequence[str], *, backoff_s: float, say: Say) -> Supervis
                 return Supervised(ending.code, ending.reason, starts, "asked to stop")
 
 
-def _start_once(command: Sequence[str], note: Path, *, stop: "_Stop") -> Ending:
+def _start_once(command: Sequence[str], note: Path, *, stop: "_Stop", stdout: int | None) -> Ending:
     note.unlink(missing_ok=True)
     started_at = time.time()
     try:
         process = subprocess.Popen(
-            command, env={**os.environ, VARIABLE: str(note)}, start_new_session=True
+            command,
+            stdout=stdout,
+            env={**os.environ, VARIABLE: str(note)},
+            start_new_session=True,
         )
     except OSError as error:
         raise UsageError(f"{command[0]} cannot be started: {error.strerror}") from error

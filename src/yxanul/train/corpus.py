@@ -16,6 +16,7 @@ from yxanul.data.verify import verify
 from yxanul.errors import UsageError
 from yxanul.runfolder.durable import write_json
 from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.rows import read_rows
 from yxanul.train.machine import Machine
 from yxanul.train.scoring import HeldOut
 
@@ -53,7 +54,8 @@ def prepare_corpus(config: RunConfig, folder: RunFolder, *, machine: Machine) ->
     """Prepare the run's data, or find it ready in RUN/data or in the folder of --data.
 
     Every byte of every shard is verified. Raises `UsageError` for a folder of --data that was
-    prepared from other sources, or with other settings of them, than the configuration's.
+    prepared from other sources, or with other settings of them, than the configuration's, if the
+    run has not begun to read it.
     """
     shared = Path(config.stages[0].data.source)
     others = {stage.data.source for stage in config.stages}
@@ -62,15 +64,22 @@ def prepare_corpus(config: RunConfig, folder: RunFolder, *, machine: Machine) ->
             f"data.source names a prepared folder for some stages only ({', '.join(sorted(others))}"
             "); a run reads one prepared folder: give it with --data"
         )
+    is_begun = bool(read_rows(folder.lineage))
     if (shared / MANIFEST_NAME).is_file():
         root, manifest = shared, load_manifest(shared)
-        refuse_other_settings(manifest, config.stages, place=shared)
+        try:
+            refuse_other_settings(manifest, config.stages, place=shared)
+        except UsageError as error:
+            if not is_begun:
+                raise
+            # Its tokens are compared with those that the run has read.
+            machine.progress.say(f"{error} The run goes on with what it was begun with.")
         if machine.processes.is_main:
             write_json(folder.data_pointer, {"prepared": str(shared.resolve())})
     else:
         root = folder.data
         if machine.processes.is_main:
-            prepare(config.stages, root, progress=machine.heard)
+            prepare(config.stages, root, progress=machine.heard, is_in_use=is_begun)
         machine.processes.await_main("the data is prepared")
         manifest = load_manifest(root)
     require_stages(manifest, [stage.name for stage in config.stages])

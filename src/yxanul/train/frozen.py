@@ -29,7 +29,9 @@ _FITTED = frozenset(
 # Settings that may differ on resume, because they change no weight and no verdict that was given.
 _MAY_CHANGE = (
     # But for rounding: whoever goes on with less memory must be able to take less of it.
-    *(f"compute.{name}" for name in sorted(_FITTED)),
+    "compute.micro_batch_tokens",
+    "compute.loss_chunk_tokens",
+    "compute.checkpointed_share",
     "budget.",
     "checkpoint.",
     "watch.",
@@ -41,6 +43,7 @@ _MAY_CHANGE = (
     "compute.deepspeed_config",
     "compute.zero1",
 )
+_MAY_BEGIN = ("compute.gradient_checkpointing", True)  # likewise; ending it needs more memory
 _MAY_MOVE = ".evaluation.bench"  # the run keeps the items that it read there
 _FROZEN = (
     "precision",
@@ -190,12 +193,16 @@ def _continue_config(
     later = tuple(stage for stage in before.stages if stage.name not in known)
     shared = {stage.name for stage in before.stages} & known
     common = [c.model_copy(update={"stages": _only(c.stages, shared)}) for c in (before, now)]
-    differences = {path: f"{path}: {old} -> {new}" for path, old, new in diff_configs(*common)}
+    changed = list(diff_configs(*common))
+    differences = {path: f"{path}: {old} -> {new}" for path, old, new in changed}
     chosen = {f"compute.{name}" for name in anew}
     allowed = [
         path
-        for path in differences
-        if path.startswith(_MAY_CHANGE) or path.endswith(_MAY_MOVE) or path in chosen
+        for path, _, new in changed
+        if path.startswith(_MAY_CHANGE)
+        or path.endswith(_MAY_MOVE)
+        or path in chosen
+        or (path, new) == _MAY_BEGIN
     ]
     changes = [told for path, told in differences.items() if path not in allowed]
     if changes:

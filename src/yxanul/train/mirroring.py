@@ -13,11 +13,12 @@ import random
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from yxanul.errors import UsageError, YxanulError
+from yxanul.errors import CorruptDataError, UsageError, YxanulError
 from yxanul.runfolder.checkpoints import read_manifest
 from yxanul.runfolder.durable import writing
 from yxanul.runfolder.layout import RunFolder
@@ -27,6 +28,7 @@ _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 300.0
 _LONGEST_END_S = 600.0
 _LONGEST_LAST_WORDS_S = 60.0
 _LAST_TRIES = 3
+_LEFT = -1  # older than all that this process writes
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,8 @@ class Mirroring:
             self._thread.join(_LONGEST_END_S)
             if self._thread.is_alive():
                 self._say(
-                    f"mirror: {self._address} did not take the last checkpoint within "
-                    f"{_LONGEST_END_S:.0f} s; it is in the run folder alone"
+                    f"mirror: {self._address} did not take all checkpoints within "
+                    f"{_LONGEST_END_S:.0f} s; what it lacks is in the run folder alone"
                 )
 
     def publish_ending(self) -> None:
@@ -101,8 +103,11 @@ class Mirroring:
         Those that are kept for good wait until they are copied. One that the disk has no room to
         hold for copying is told and left.
         """
-        if self._mirror is None or not self._thread.is_alive():
-            return
+        if self._mirror is not None and self._thread.is_alive():
+            self._take_in(checkpoint, number=next(self._numbers))
+
+    def _take_in(self, checkpoint: Path, *, number: int) -> None:
+        """Let a checkpoint wait, before those that are not kept for good if it is."""
         links = self._folder / f".tmp-mirror-{checkpoint.name}"
         try:
             is_permanent = read_manifest(checkpoint)[0].permanent
@@ -111,20 +116,33 @@ class Mirroring:
             self._say(f"mirror: {checkpoint.name} is not copied: {error}")
             return
         with self._changed:
-            replaced = [job for job in self._waiting if not job.is_permanent]
-            job = _Job(links, checkpoint.name, is_permanent, next(self._numbers))
-            self._waiting = [*(job for job in self._waiting if job.is_permanent), job]
+            if any(job.name == checkpoint.name for job in self._waiting):
+                return
+            replaced = [j for j in self._waiting if not j.is_permanent and j.number < number]
+            waiting = [j for j in self._waiting if j not in replaced]
+            waiting.append(_Job(links, checkpoint.name, is_permanent, number))
+            self._waiting = sorted(waiting, key=lambda job: not job.is_permanent)
             self._changed.notify()
         for old in replaced:
             shutil.rmtree(old.links, ignore_errors=True)
 
+    def _take_in_left(self, checkpoints: Sequence[Path], *, but: str) -> None:
+        """Let those wait that are kept for good and that an earlier process did not copy."""
+        for path in checkpoints:
+            with suppress(YxanulError):  # whoever needs it says what is wrong with it
+                if path.name != but and read_manifest(path)[0].permanent:
+                    self._take_in(path, number=_LEFT)
+
     def _run(self) -> None:
         due = again = time.monotonic()
-        wait_s = _FIRST_WAIT_S
+        wait_s, has_looked = _FIRST_WAIT_S, False
         while (job := self._next(due, again=again)) is not None:
             begun = time.monotonic()
             try:
                 assert self._mirror is not None  # the thread runs for one
+                if not has_looked:
+                    self._take_in_left(self._mirror.lacking(), but=job.name)
+                    has_looked = True
                 self._mirror.publish(job.links, job.name)
                 # From its beginning on: else a lost machine would cost a copy's time more.
                 due, again, wait_s = begun + self._every_s, begun, _FIRST_WAIT_S
@@ -132,6 +150,8 @@ class Mirroring:
                 self._say(f"mirror: {error}. Nothing is copied any more; the run goes on")
                 self._is_refused = True
                 return
+            except CorruptDataError as error:  # it would be refused again
+                self._say(f"mirror: {job.name} is not copied: {error}")
             except Exception as error:  # noqa: BLE001  (told, and tried again)
                 # With jitter: many machines must not come back at the same moment.
                 pause = wait_s * random.uniform(0.5, 1.5)

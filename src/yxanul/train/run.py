@@ -64,7 +64,10 @@ def start_run(request: RunRequest) -> RunOutcome:
     refuse_missing_trackers(config.optimization.logging.trackers)
     folder = RunFolder(request.out or default_out(request, config))
     by_deepspeed = config.optimization.compute.engine == "deepspeed"
-    with joined_processes(device, even_alone=by_deepspeed) as processes:
+    with (
+        naming_failed_hardware(),
+        joined_processes(device, even_alone=by_deepspeed) as processes,
+    ):
         if processes.is_main:
             _check_folder(config, folder, request=request)
             tell_supervisor(run_folder=str(folder.root.resolve()))

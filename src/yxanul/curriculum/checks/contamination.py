@@ -44,7 +44,7 @@ def _check(skill: SkillEvidence) -> Check:
     gap, error = _shift(seen, clean)
     is_seen = abs(gap) > max(_SIGMAS * error, _ROUNDING)
     if is_seen:
-        told += f" and shift the score: without them it is {_score(skill, clean)}"
+        told += f" and shift the score: without them it is {_written(skill, clean)}"
     return Check(
         "G7",
         skill.subject,
@@ -58,7 +58,7 @@ def _check(skill: SkillEvidence) -> Check:
     )
 
 
-def _score(skill: SkillEvidence, part: "_Part") -> str:
+def _written(skill: SkillEvidence, part: "_Part") -> str:
     """Return the score of a part as tables have it."""
     if skill.kind == "rate":
         return f"{part.ratio:.1%}"

@@ -21,7 +21,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from yxanul.data.benchmarks.items import Benchmark
-from yxanul.data.children import end_with_parent, usable_cores
+from yxanul.data.children import end_with_parent, most_processes
 from yxanul.data.contamination.items import Wanted, wanted_items
 from yxanul.data.contamination.judge import Judge
 from yxanul.data.contamination.stretch import Held, ScannedStretch, Stretch, scan_stretch
@@ -190,7 +190,7 @@ def _results(
     work = partial(scan_stretch, manifest=corpus.manifest, root=corpus.root, judge=judge)
     if processes is None:
         tokens = sum(stretch.end - stretch.begin for stretch in stretches)
-        processes = usable_cores() if tokens >= _FEWEST_TOKENS else 1
+        processes = most_processes() if tokens >= _FEWEST_TOKENS else 1
     if processes == 1:
         yield from map(work, stretches)
         return

@@ -17,6 +17,7 @@ from yxanul.evaluate.models.loaded import load_model, trained_sources
 from yxanul.evaluate.models.ours import as_language_model
 from yxanul.model.transformer import Transformer
 from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.lineage import first_parent
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class OpenedModel:
     """Prepared data of its run, if it is still there."""
     kept: Path | None = None
     """Folder of the items that its run was judged by."""
+    is_begun_anew: bool = False
+    """Whether its run was begun from weights of elsewhere, whose own text nothing tells."""
     trained: Mapping[str, str] | None = None
     """{source: sha256 of its training shards} of what was trained on; None = not known."""
 
@@ -64,6 +67,7 @@ def open_for_scoring(name: str) -> OpenedModel:
         config=loaded.config,
         prepared=prepared if (prepared / MANIFEST_NAME).is_file() else None,
         kept=run.bench,
+        is_begun_anew=first_parent(run.lineage) is not None,
         trained=trained_sources(loaded.info.path),
     )
 

@@ -95,17 +95,21 @@ class Interview:
 
         That are the texts whose likelihood is taken, and `room` tokens that are written.
         """
-        requests = [asked.after(n, *_weighed(item)) for n, item in enumerate(asked.items)]
-        owners = [n for n, request in enumerate(requests) for _ in request.texts]
-        cut = {
-            owners[pair.owner]
-            for pair in encode_pairs(self.model, requests)
-            # The last target is scored and not read.
-            if len(pair.context) + len(pair.targets) - 1 > self.model.max_length
-        }
         longest = self.model.max_length - room - len(self.model.opening)
-        ids = self.model.encode(asked.prompts)
-        return len(cut.union(n for n, prompt in enumerate(ids) if len(prompt) > longest))
+        cut: set[int] = set()
+        # In pieces: ids of a whole set are gigabytes as Python's numbers.
+        for numbers in _pieces(range(len(asked.items)), _PIECE):
+            requests = [asked.after(n, *_weighed(asked.items[n])) for n in numbers]
+            owners = [n for n, one in zip(numbers, requests, strict=True) for _ in one.texts]
+            cut.update(
+                owners[pair.owner]
+                for pair in encode_pairs(self.model, requests)
+                # The last target is scored and not read.
+                if len(pair.context) + len(pair.targets) - 1 > self.model.max_length
+            )
+            ids = self.model.encode([asked.prompts[n] for n in numbers])
+            cut.update(n for n, prompt in zip(numbers, ids, strict=True) if len(prompt) > longest)
+        return len(cut)
 
     def _named(
         self, asked: Asked, requests: Sequence[Continuations], *, first: int

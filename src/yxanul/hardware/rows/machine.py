@@ -2,7 +2,8 @@
 
 import torch
 
-from yxanul.hardware.device import device_name, memory_bytes, usable_cores
+from yxanul.cores import usable_cores
+from yxanul.hardware.device import device_name, memory_bytes
 from yxanul.hardware.feature import Case, Feature
 from yxanul.hardware.memory import GROWING, allocator_settings
 from yxanul.hardware.peak import peak_flops

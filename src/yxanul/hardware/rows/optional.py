@@ -31,7 +31,7 @@ def fp8(case: Case) -> Feature:
         return Feature("FP8", "active", why, compute.fp8, asked=True)
     if compute.fp8 == "auto":
         why = "timed at the first start, and on in what part it makes faster"
-        return Feature("FP8", "active", why, "auto")
+        return Feature("FP8", "available", why, "auto")
     why = "compute.fp8=auto times it at the first start; it did not pay at width 768"
     return Feature("FP8", "available", why)
 

@@ -1,11 +1,11 @@
-"""How many processes treat texts follows what the machine, or the container, may use."""
+"""The cores that count are those that the machine, or the container, may use."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from yxanul.data import children
+from yxanul import cores as room
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,6 @@ def test_a_container_has_the_cores_whose_time_it_is_given(
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content)
-    monkeypatch.setattr(children, "_CGROUP", tmp_path)
+    monkeypatch.setattr(room, "_CGROUP", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    assert children.usable_cores() == cores
+    assert room.usable_cores() == cores
