@@ -1,7 +1,7 @@
 """load(dump(config)) == config, and the difference of two configs is seen."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.config.strategies import STRANGE, runs
@@ -41,11 +41,13 @@ def test_line_breaks_of_unicode_come_back(mark):
     assert parse_document(dump(values), "x").data == values
 
 
+@settings(max_examples=20)
 @given(runs())
 def test_equal_configs_differ_nowhere(config):
     assert diff_configs(config, parse_config(dump_config(config))) == []
 
 
+@settings(max_examples=20)
 @given(runs(), st.integers(0, 2**62))
 def test_a_difference_is_named_by_its_set_path(config, seed):
     changed = config.model_copy(
@@ -55,6 +57,7 @@ def test_a_difference_is_named_by_its_set_path(config, seed):
     assert diff_configs(config, changed) == (expected if seed != config.optimization.seed else [])
 
 
+@settings(max_examples=20)
 @given(runs().filter(lambda config: len(config.stages) > 1))
 def test_a_stage_of_one_config_only_is_a_difference(config):
     shorter = config.model_copy(update={"stages": config.stages[:-1]})

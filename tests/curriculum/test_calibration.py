@@ -73,6 +73,7 @@ def verdicts(rises: dict[str, float], losses: tuple[float, float] | None = None)
 SELDOM = 8
 
 
+@pytest.mark.slow
 def test_models_that_are_alike_are_not_rolled_back():
     found = verdicts(dict.fromkeys(OLDER, 0.0), (0.0, 0.0))
     assert found.count("rollback") == 0

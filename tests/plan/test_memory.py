@@ -132,8 +132,6 @@ OFTEN = (
     "kernel instead of the square",
     "documents masked",
     "shared keys",
-    "heads wider than the model",
-    "long rows",
     "a large vocabulary, in parts",
     "a large vocabulary, few tokens",
     "more weights than activations",

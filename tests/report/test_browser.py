@@ -9,6 +9,11 @@ pytestmark = pytest.mark.skipif(find_chromium() is None, reason="Chromium is not
 DESKTOP, PHONE = (1280, 900), (390, 844)
 VIEWS = [(DESKTOP, False), (DESKTOP, True), (PHONE, False), (PHONE, True)]
 NAMES = ["desktop light", "desktop dark", "phone light", "phone dark"]
+OFTEN = ("desktop light", "phone dark")  # each window and each scheme once
+EACH_VIEW = [
+    pytest.param(view, id=name, marks=[] if name in OFTEN else [pytest.mark.slow])
+    for view, name in zip(VIEWS, NAMES, strict=True)
+]
 
 # What reaches beyond the window and does not lie in a box that scrolls by itself.
 OUTSIDE = """[...document.querySelectorAll("body *")].filter((element) => {
@@ -46,7 +51,7 @@ def any_run(request):
     return request.getfixturevalue(request.param)
 
 
-@pytest.mark.parametrize("view", VIEWS, ids=NAMES)
+@pytest.mark.parametrize("view", EACH_VIEW)
 def test_the_page_is_quiet_and_asks_for_nothing_but_itself(browser, any_run, view):
     events = show(browser, any_run, view)
     assert [e for e in events if e["method"] in NOISE] == []
@@ -56,7 +61,7 @@ def test_the_page_is_quiet_and_asks_for_nothing_but_itself(browser, any_run, vie
     assert browser.evaluate("performance.getEntriesByType('resource').length") == 0
 
 
-@pytest.mark.parametrize("view", VIEWS, ids=NAMES)
+@pytest.mark.parametrize("view", EACH_VIEW)
 def test_the_page_fits_its_window_and_every_chart_is_drawn(browser, any_run, view):
     show(browser, any_run, view)
     browser.evaluate("document.querySelectorAll('details').forEach((d) => (d.open = true))")

@@ -53,6 +53,7 @@ def test_a_killed_run_ends_bitwise_like_the_unbroken_one(unbroken, tmp_path, ste
     assert_ends_like(world, "run", unbroken)
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_leaves_with_10_and_the_run_goes_on(unbroken, tmp_path):
     world = World.create(tmp_path / "world")
     assert world.interrupt("run", after_step=4, signals=[signal.SIGINT]) == 10
@@ -166,6 +167,7 @@ def test_a_named_checkpoint_begins_an_attempt_that_survives_a_kill(unbroken):
     assert [row["step"] for row in rows] == list(range(STEPS + 1, 2 * STEPS + 1))
 
 
+@pytest.mark.slow
 def test_a_stage_that_was_stopped_goes_on_as_a_run(unbroken, tmp_path):
     world = World.create(tmp_path / "world")
     process = world.start("train", "run", "--stage", STAGES[0])
