@@ -26,7 +26,7 @@ class Odd(LocalFileSystem):
 
     @classmethod
     def _strip_protocol(cls, path):
-        return super()._strip_protocol(str(path).removeprefix("odd://"))
+        return super()._strip_protocol(str(path).removeprefix(f"{cls.protocol}://"))
 
     def put_file(self, path1, path2, callback=None, **kwargs):
         if Odd.faults:
@@ -190,10 +190,6 @@ class Rolling(Odd):
     protocol = "rolling"
     happens: Callable[[], None] | None = None
 
-    @classmethod
-    def _strip_protocol(cls, path):
-        return super()._strip_protocol(str(path).removeprefix("rolling://"))
-
     def put_file(self, path1, path2, callback=None, **kwargs):
         super().put_file(path1, path2, **kwargs)
         if path2.endswith("a.txt") and Rolling.happens is not None:
@@ -221,10 +217,6 @@ class Slow(Odd):
 
     protocol = "slow"
     begun: list[float] = []  # noqa: RUF012  (of all instances: one is made for each thread)
-
-    @classmethod
-    def _strip_protocol(cls, path):
-        return super()._strip_protocol(str(path).removeprefix("slow://"))
 
     def put_file(self, path1, path2, callback=None, **kwargs):
         if path2.endswith("model.safetensors"):

@@ -20,7 +20,7 @@ def unprovable(session: Session) -> Iterator[str]:
             yield (
                 f"{domain} has {documents} held-out documents, fewer than {FEWEST_DOCUMENTS}, "
                 "which prove nothing: no gate will judge whether it was learned or kept; prepare "
-                "more text, or raise data.validation_fraction"
+                "more text, or prepare it anew with a larger data.validation_fraction"
             )
     short = [
         plan.name

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yxanul.errors import CorruptDataError, UsageError, YxanulError
-from yxanul.runfolder.checkpoints import read_manifest
+from yxanul.runfolder.checkpoints import list_checkpoints, read_manifest
 from yxanul.runfolder.durable import writing
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.mirror import Mirror
@@ -56,6 +56,8 @@ class Mirroring:
         self._folder = folder.checkpoints
         self._every_s = every_s
         self._say = say
+        self._found: set[str] = set()
+        """Checkpoints that were there before this process wrote any."""
         self._waiting: list[_Job] = []
         self._numbers = itertools.count()
         self._changed = threading.Condition()
@@ -65,6 +67,7 @@ class Mirroring:
 
     def __enter__(self) -> "Mirroring":
         if self._mirror is not None:
+            self._found = {path.name for path in list_checkpoints(self._folder)}
             self._thread.start()
         return self
 
@@ -126,11 +129,11 @@ class Mirroring:
         for old in replaced:
             shutil.rmtree(old.links, ignore_errors=True)
 
-    def _take_in_left(self, checkpoints: Sequence[Path], *, but: str) -> None:
+    def _take_in_left(self, lacking: Sequence[Path]) -> None:
         """Let those wait that are kept for good and that an earlier process did not copy."""
-        for path in checkpoints:
+        for path in lacking:
             with suppress(YxanulError):  # whoever needs it says what is wrong with it
-                if path.name != but and read_manifest(path)[0].permanent:
+                if path.name in self._found and read_manifest(path)[0].permanent:
                     self._take_in(path, number=_LEFT)
 
     def _run(self) -> None:
@@ -141,7 +144,7 @@ class Mirroring:
             try:
                 assert self._mirror is not None  # the thread runs for one
                 if not has_looked:
-                    self._take_in_left(self._mirror.lacking(), but=job.name)
+                    self._take_in_left(self._mirror.lacking())
                     has_looked = True
                 self._mirror.publish(job.links, job.name)
                 # From its beginning on: else a lost machine would cost a copy's time more.

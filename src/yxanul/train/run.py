@@ -65,7 +65,7 @@ def start_run(request: RunRequest) -> RunOutcome:
     folder = RunFolder(request.out or default_out(request, config))
     by_deepspeed = config.optimization.compute.engine == "deepspeed"
     with (
-        naming_failed_hardware(),
+        naming_failed_hardware(),  # also where the ranks first meet, before there is a record
         joined_processes(device, even_alone=by_deepspeed) as processes,
     ):
         if processes.is_main:
