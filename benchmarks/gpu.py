@@ -12,6 +12,9 @@ alone, and bf16 beside it at the usual width; 24 GB with nothing compiled; joine
 other kernels than flash. What is the lengths' row at 2,048 once more is left out too: ours before
 the peers, a block's first compilation, micro-batches of 32,768, AdamW.
 
+Of several cards the first that is visible is measured, and no other is seen: transformers' Trainer
+would share its rows among all.
+
 Without a card there is one line and exit code 30; where a row compiled anything after its first
 update there is one more, and the code is 1.
 """
@@ -22,7 +25,7 @@ import argparse
 import contextlib
 import datetime
 import io
-import json
+import os
 import re
 import sys
 import time
@@ -30,12 +33,14 @@ from pathlib import Path
 
 from yxanul.hardware.memory import allocator_settings, settle_allocator
 
+os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
 settle_allocator()  # before torch is loaded, as the program does
 
 import torch  # noqa: E402
 
 from benchmarks.card import rates, updates  # noqa: E402
-from benchmarks.card.section import History, Report, Section  # noqa: E402
+from benchmarks.card.section import Conditions, History, Report, Section  # noqa: E402
+from benchmarks.keeping import Kept  # noqa: E402
 from yxanul.bench.workload import shape as named_shape  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
@@ -54,20 +59,17 @@ def main() -> None:
     if unknown:
         print(f"--sections {unknown[0]}: choose from {', '.join(known)}", file=sys.stderr)
         sys.exit(30)
-    report = Report(time.monotonic() + asked.seconds, History(RESULTS))
+    history = History(RESULTS, Conditions(asked.shape, asked.compile))
+    report = Report(time.monotonic() + asked.seconds, history)
+    card = re.sub(r"[^a-z0-9]+", "-", torch.cuda.get_device_name().lower()).strip("-")
+    kept = None if asked.out is None else Kept(asked.out, card)
     text = io.StringIO()
     with contextlib.redirect_stdout(_Both(sys.stdout, text)):
         print(_head(asked.shape))
         for name in asked.sections or known:
             report.measure(known[name])
-    if asked.out is not None:
-        asked.out.mkdir(parents=True, exist_ok=True)
-        card = re.sub(r"[^a-z0-9]+", "-", torch.cuda.get_device_name().lower()).strip("-")
-        base = asked.out / f"{datetime.date.today().isoformat()}-{card}"
-        base.with_suffix(".md").write_text(text.getvalue(), encoding="utf-8")
-        base.with_suffix(".json").write_text(
-            json.dumps(report.sections, indent=1) + "\n", encoding="utf-8"
-        )
+            if kept is not None:  # after every section: whoever ends it early has those before
+                kept.write(text.getvalue(), report.sections)
     if again := report.recompiled():
         print(
             f"torch.compile made graphs after the first update in {', '.join(again)}, though all "

@@ -10,7 +10,7 @@ import json
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,7 +21,7 @@ from yxanul.model.flash import use_version
 
 RECOMPILED = "recompiled"
 """The column of graphs that were made after a row's first update."""
-_UNKNOWN_S = 15.0  # a row of whole updates, with what it compiles
+_UNKNOWN_S = {"off": 15.0, "block": 15.0, "model": 75.0}  # whole updates, with what they compile
 Row = dict[str, Any]
 Work = Callable[[], Row]
 """Measures one row; the columns that name it are known before."""
@@ -36,15 +36,30 @@ class Section:
     rows: Callable[[], Iterator[tuple[Row, Work]]]
 
 
-class History:
-    """How long rows took when they were measured last, by the results of other days."""
+@dataclass(frozen=True)
+class Conditions:
+    """What all rows of a table have in common; the defaults are what old results do not tell."""
 
-    def __init__(self, folder: Path) -> None:
+    shape: str = "flagship"
+    compile: str = "block"
+
+    @classmethod
+    def of(cls, section: dict[str, Any]) -> Conditions:
+        """Return those under which a section of results was measured."""
+        return cls(**{name: section[name] for name in ("shape", "compile") if name in section})
+
+
+class History:
+    """How long rows took when they were measured last, by other results of these conditions."""
+
+    def __init__(self, folder: Path, conditions: Conditions) -> None:
         """Read the results that lie in a folder, DATE-DEVICE.json; other files there are left."""
+        self.conditions = conditions
         self._found: list[tuple[str, str, Row]] = []
         for path in folder.glob("*.json"):
             content = json.loads(path.read_text(encoding="utf-8"))
-            for section in content if isinstance(content, list) else ():
+            sections = content if isinstance(content, list) else ()
+            for section in (one for one in sections if Conditions.of(one) == conditions):
                 rows = (row for row in section.get("rows", ()) if _was_measured(row))
                 self._found += [(path.name[: len("2026-01-01")], section["name"], r) for r in rows]
 
@@ -58,7 +73,9 @@ class History:
         if same:
             newest = max(day for day, _ in same)
             return float(max(row["took_s"] for day, row in same if day == newest))
-        return float(median(row["took_s"] for _, row in there)) if there else _UNKNOWN_S
+        if there:
+            return float(median(row["took_s"] for _, row in there))
+        return _UNKNOWN_S[self.conditions.compile]
 
 
 def _was_measured(row: Row) -> bool:
@@ -77,7 +94,8 @@ class Report:
     def measure(self, section: Section) -> None:
         """Measure a section's rows and print them; one that fails or comes too late says so."""
         rows: list[Row] = []
-        self.sections.append({"name": section.name, "question": section.question, "rows": rows})
+        head = {"name": section.name, "question": section.question}
+        self.sections.append(head | asdict(self.history.conditions) | {"rows": rows})
         print(f"\n## {section.name}\n\n{section.question}\n", flush=True)
         columns: list[str] = []
         for named, work in section.rows():
@@ -106,7 +124,8 @@ class Report:
             return work()
         except Exception as error:  # noqa: BLE001  (it is the row: other rows are worth their time)
             traceback.print_exc()
-            return {"failed": f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"}
+            told = [type(error).__name__, *str(error).splitlines()[:1]]  # some have no message
+            return {"failed": ": ".join(told)[:140]}
         finally:
             forget()
 

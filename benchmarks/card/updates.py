@@ -164,17 +164,32 @@ def peers(
     shape: ModelConfig, device: torch.device, how: str, *, every: bool
 ) -> Iterator[tuple[Row, Work]]:
     """Yield other ways of training the same shape and batch, with ours first and last."""
-    # Imported late: the rest of the table needs no transformers.
-    from benchmarks.steps.trainer import trainer, trainer_compiled
-
     load = workload(shape, 2048, device)
     if every:
         yield {"way": "ours"}, lambda: measured(load, settings(compile=how))
     # Liger's kernels last: they stay in transformers' classes, and torch.compile stumbles on them.
-    ways = (nanogpt, nanochat, trainer_compiled, trainer)
-    for peer in ways if every else (nanogpt, nanochat, trainer):
-        yield {"way": peer.__name__}, lambda peer=peer: told(peer(load), load)
+    ways = (nanogpt, nanochat, _trainer_compiled, _trainer)
+    for peer in ways if every else (nanogpt, nanochat, _trainer):
+        yield {"way": peer.__name__.strip("_")}, lambda peer=peer: _named(peer(load), load)
     yield {"way": "ours again"}, lambda: measured(load, settings(compile=how))
+
+
+def _trainer(load: Workload) -> StepRun:
+    # Imported late, here and below: the rest of the table needs no transformers.
+    from benchmarks.steps.trainer import trainer
+
+    return trainer(load)
+
+
+def _trainer_compiled(load: Workload) -> StepRun:
+    from benchmarks.steps.trainer import trainer_compiled
+
+    return trainer_compiled(load)
+
+
+def _named(run: StepRun, load: Workload) -> Row:
+    """Return a peer's row with what it was: Trainer with Liger's kernels, or without."""
+    return {"as": run.name} | told(run, load)
 
 
 def measured(load: Workload, wish: OptimizationConfig) -> Row:

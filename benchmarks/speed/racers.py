@@ -1,22 +1,20 @@
 """The ways that race: ours as configs/embedded trains, nanochat's and nanoGPT's in their settings.
 
-All have the same shape and updates of 2,048 tokens. nanochat's rates rise over 40 updates, stay,
-and fall over the last 65 % of the time to 5 %; nanoGPT's are those of its own small run (1e-3,
-beta2 0.99, 100 updates of warm-up, a cosine to a tenth). Peers read rows of 256 tokens throughout,
-packed as ours are.
+All have the same shape and updates of 2,048 tokens. nanoGPT's rates are those of its own small run
+(1e-3, beta2 0.99, 100 updates of warm-up, a cosine to a tenth). Peers read rows of 256 tokens
+throughout, packed as ours are, and nanochat is compiled where ours is.
 """
 
 from __future__ import annotations
 
 import math
-from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.speed.racer import LONGEST_ROW, UPDATE_TOKENS, Rows, nats_of
 from benchmarks.steps.nanochat import Chat
-from benchmarks.steps.nanochat import optimizers as nanochat_optimizers
+from benchmarks.steps.nanochat_optimizers import ChatSchedule, chat_optimizers
 from benchmarks.steps.nanogpt import GPT, adamw
 from benchmarks.steps.peer import accumulate
 from yxanul.bench.workload import Batch, Workload
@@ -71,18 +69,17 @@ class NanoChat:
         dtype = DTYPES[precision_by_rule(CPU)]
         self._load = _workload(config, dtype)
         self._model = Chat(config.model, LONGEST_ROW, dtype=dtype)
-        self._optimizers = nanochat_optimizers(self._model, self._load, compiled=False)
-        groups = chain.from_iterable(one.param_groups for one in self._optimizers)
-        self._peaks = [(group, group["lr"]) for group in groups]
+        compiled = config.optimization.compute.compile != "off"
+        self._forward = torch.compile(self._model, dynamic=False) if compiled else self._model
+        self._optimizers = chat_optimizers(self._model, self._load, compiled=compiled)
+        self._schedule = ChatSchedule(self._optimizers)
         self._updates = 0
 
     def learn(self, rows: Rows, progress: float) -> None:
         """Do one update."""
+        self._schedule.settle(self._updates, progress)
         self._updates += 1
-        falling = 0.05 + 0.95 * min(1.0, (1.0 - progress) / 0.65)
-        for group, peak in self._peaks:
-            group["lr"] = peak * min(falling, self._updates / 40)
-        accumulate(self._model, _batch(rows), self._load)
+        accumulate(self._forward, _batch(rows), self._load)
         for optimizer in self._optimizers:
             optimizer.step()
         self._model.zero_grad(set_to_none=True)

@@ -3,43 +3,32 @@
 relu^2 MLP of 4 hidden_size, queries and keys normalised and sharpened by 1.2, rotary positions,
 RMS norms without weights, scaled residual and embedding streams, an untied head under a soft cap of
 15, one full fp32 tensor of logits; weights in fp32 cast to the workload's type where they are used,
-embedding in that type, no clipping. Muon for the matrices (stacked by shape; rows evened out, an
-orthogonal direction, rows scaled by their running size, decay only where it agrees with the update)
-and AdamW for the rest. On a card model and Muon are compiled.
+embedding in that type, no clipping. Model and Muon are compiled, on a CPU as on a card, where there
+is a compiler.
 
 Left out, all in nanochat's favour in time: value embeddings (51M more parameters at the nano
 shape), smearing, backing out the middle layer. Attention sees the whole row, as nanochat advises
-without FlashAttention 3. The direction's quintic is our own; nanochat's has other factors and as
-many products.
+without FlashAttention 3.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.steps.nanochat_optimizers import chat_optimizers
 from benchmarks.steps.peer import accumulate, described
 from yxanul.bench.workload import Batch, StepRun, Workload, time_steps
 from yxanul.config.schema import ModelConfig
-from yxanul.optim.muon import orthogonalise
+from yxanul.hardware.compiler import compile_obstacle
 
 _VOCAB_MULTIPLE = 64
 _THETA = 100_000.0
 _SOFT_CAP = 15.0
 _SHARPER = 1.2
-_MUON = {"lr": 0.02, "momentum": 0.95, "beta2": 0.9, "weight_decay": 0.28}
-_HEAD = {"lr": 0.008, "betas": (0.8, 0.96), "weight_decay": 0.01}
-_EMBEDDING = {"lr": 0.3, "betas": (0.8, 0.995), "weight_decay": 0.001}
-_RESIDUAL = {"lr": 0.005, "betas": (0.8, 0.95), "weight_decay": 0.05}
-_EMBEDDED = {"lr": 0.5, "betas": (0.96, 0.95), "weight_decay": 0.0}
-# Its rates are those of a batch of 524,288 tokens and a hidden_size of 768.
-_BATCH, _HIDDEN = 524_288, 768
 
 
 class _Linear(nn.Linear):
@@ -128,89 +117,12 @@ class Chat(nn.Module):
         return _SOFT_CAP * torch.tanh(logits / _SOFT_CAP)
 
 
-class Muon(torch.optim.Optimizer):
-    """Muon on stacks of equal matrices, as nanochat does it."""
-
-    def __init__(self, matrices: list[nn.Parameter], *, dtype: torch.dtype, compiled: bool) -> None:
-        by_shape: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
-        for matrix in matrices:
-            by_shape[matrix.shape].append(matrix)
-        super().__init__([{"params": same} for same in by_shape.values()], dict(_MUON))
-        self._dtype = dtype
-        self._updated: Callable[..., Tensor] = (
-            torch.compile(_updated, dynamic=False) if compiled else _updated
-        )
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Update every matrix."""
-        for group in self.param_groups:
-            same = group["params"]
-            gradients = torch.stack([matrix.grad for matrix in same])
-            weights = torch.stack(list(same))
-            state = self.state[same[0]]
-            if not state:
-                state["momentum"] = torch.zeros_like(gradients)
-                is_tall = gradients.size(-2) >= gradients.size(-1)
-                state["size"] = torch.zeros_like(gradients.mean(-1 if is_tall else -2, True))
-            settings = {name: group[name] for name in _MUON}
-            new = self._updated(gradients, weights, state, settings=settings, dtype=self._dtype)
-            torch._foreach_copy_(list(same), list(new.unbind()))
-
-
-def _updated(
-    gradients: Tensor,
-    weights: Tensor,
-    state: dict[str, Tensor],
-    *,
-    settings: dict[str, float],
-    dtype: torch.dtype,
-) -> Tensor:
-    """Return the new weights, a stack; the state's tensors are changed."""
-    momentum, size = state["momentum"], state["size"]
-    momentum.lerp_(gradients, 1 - settings["momentum"])
-    ahead = gradients.lerp(momentum, settings["momentum"])
-    rows = ahead.norm(dim=-1, keepdim=True).clamp_min(1e-6)
-    even = ahead * (rows.square().mean(-2, keepdim=True).sqrt() / rows)
-    way = orthogonalise(even.to(dtype)).float()
-    # At the first update the gradients behind outputs of zero are zero themselves.
-    way = way * (min(way.shape[-2:]) ** 0.5 / way.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-6))
-    across = -1 if size.size(-1) == 1 else -2
-    square = way.square().mean(across, keepdim=True)
-    size.lerp_(square, 1 - settings["beta2"])
-    scale = size.clamp_min(1e-10).rsqrt()
-    before = square.sum(dim=(-2, -1), keepdim=True).sqrt()
-    after = (square * scale.square()).sum(dim=(-2, -1), keepdim=True).sqrt()
-    way = way * scale * (before / after.clamp_min(1e-10))
-    decay = settings["weight_decay"] * weights * (way * weights >= 0)
-    return weights - settings["lr"] * (way + decay)
-
-
-def optimizers(model: Chat, workload: Workload, *, compiled: bool) -> list[torch.optim.Optimizer]:
-    """Return Muon for the blocks' matrices and AdamW for the rest, at the workload's batch."""
-    by_batch = math.sqrt(workload.tokens / _BATCH)
-    by_width = (workload.model.hidden_size / _HIDDEN) ** -0.5
-    muon = Muon(list(model.blocks.parameters()), dtype=workload.dtype, compiled=compiled)
-    for group in muon.param_groups:
-        group["lr"] *= by_batch
-    groups = []
-    for parameter, settings, factor in (
-        (model.head.weight, _HEAD, by_width),
-        (model.tokens.weight, _EMBEDDING, by_width),
-        (model.residual, _RESIDUAL, 1.0),
-        (model.embedded, _EMBEDDED, 1.0),
-    ):
-        groups.append({"params": [parameter], **settings})
-        groups[-1]["lr"] = settings["lr"] * by_batch * factor
-    return [muon, torch.optim.AdamW(groups, eps=1e-10, fused=True)]
-
-
 def nanochat(workload: Workload) -> StepRun:
     """Time updates in the workload's type."""
-    compiled = workload.device.type == "cuda"
+    compiled = compile_obstacle(workload.device) is None
     torch.manual_seed(workload.seed)
     model = Chat(workload.model, workload.seq_len, dtype=workload.dtype).to(workload.device)
-    both = optimizers(model, workload, compiled=compiled)
+    both = chat_optimizers(model, workload, compiled=compiled)
     forward = torch.compile(model, dynamic=False) if compiled else model
 
     def step(batch: Batch) -> float:

@@ -6,16 +6,21 @@ import math
 import pytest
 import torch
 
-from benchmarks.step import measure
+from benchmarks.step import all_ways, measure
+from benchmarks.steps import nanochat as nanochat_room
 from benchmarks.steps.nanochat import nanochat
+from benchmarks.steps.nanochat_optimizers import ChatMuon, ChatSchedule, polar_express
 from benchmarks.steps.nanogpt import nanogpt
 from tests.model.tiny import shape
 from yxanul.bench.updates import time_updates
 from yxanul.bench.workload import Workload
 from yxanul.config.schema import OptimizationConfig
+from yxanul.hardware.compiler import compile_obstacle
+from yxanul.optim.muon import orthogonalise
 from yxanul.plan.flops import flops_per_token
 from yxanul.plan.parameters import parameter_count
 
+CPU = torch.device("cpu")
 TINY = shape(head_dim=8, intermediate_size=64, vocab_size=192)
 
 
@@ -32,6 +37,12 @@ def work(**changes):
     values = {"rows": 4, "micro_rows": 2, "dtype": torch.float32, "steps": 2, "warmup": 0}
     device = torch.device("cpu")
     return OneBatch(**{"model": TINY, "seq_len": 16, "device": device, **values, **changes})
+
+
+@pytest.fixture(autouse=True)
+def _uncompiled(monkeypatch):
+    """nanochat without its compiler, which takes half a minute."""
+    monkeypatch.setattr(nanochat_room, "compile_obstacle", lambda _: "not in this test")
 
 
 def trainer(workload):
@@ -71,6 +82,68 @@ def test_micro_batches_do_not_change_an_update():
     for contestant in (nanogpt, nanochat):
         whole, parts = contestant(work(micro_rows=4)), contestant(work(micro_rows=2))
         assert whole.losses == pytest.approx(parts.losses, rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(compile_obstacle(CPU) is not None, reason="there is no compiler")
+def test_nanochat_compiled_trains_to_the_same_losses_and_compiles_once(monkeypatch):
+    plain = nanochat(work(steps=4))
+    monkeypatch.setattr(nanochat_room, "compile_obstacle", lambda _: None)
+    run = nanochat(work(steps=4))
+    assert run.name == "nanochat, compiled"
+    assert run.losses == pytest.approx(plain.losses, rel=1e-4)
+    assert run.recompiles == 0
+
+
+def test_polar_express_is_nearer_to_orthogonal_than_the_quintic_of_muon():
+    torch.manual_seed(0)
+    stack = torch.randn(3, 40, 16)
+    values, others = (torch.linalg.svdvals(way(stack)) for way in (polar_express, orthogonalise))
+    assert (values - 1).abs().mean() < (others - 1).abs().mean() / 1.5
+    left, _, right = torch.linalg.svd(stack, full_matrices=False)
+    assert (
+        torch.nn.functional.cosine_similarity(
+            polar_express(stack).flatten(1), (left @ right).flatten(1)
+        ).min()
+        > 0.98
+    )
+
+
+def test_nanochats_muon_moves_a_tall_matrix_by_more():
+    torch.manual_seed(0)
+    tall, square = (torch.nn.Parameter(torch.zeros(rows, 4)) for rows in (16, 4))
+    for each in (tall, square):
+        each.grad = torch.randn_like(each)
+    ChatMuon([tall, square], dtype=torch.float32, compiled=False).step()
+    # Directions of one norm, sqrt(4), and a rate that is sqrt(rows / columns) times as high.
+    assert square.detach().norm() == pytest.approx(0.02 * 2, rel=1e-4)
+    assert tall.detach().norm() == pytest.approx(0.02 * 2 * 2, rel=1e-4)
+
+
+def test_nanochats_settings_follow_its_schedule():
+    matrix, other = torch.nn.Parameter(torch.zeros(4, 4)), torch.nn.Parameter(torch.zeros(4))
+    muon = ChatMuon([matrix], dtype=torch.float32, compiled=False)
+    schedule = ChatSchedule([muon, torch.optim.AdamW([other], lr=0.1, weight_decay=0.01)])
+    group, (adamw,) = muon.param_groups[0], schedule._peaks[1:]
+
+    def settled(update: int, progress: float) -> tuple[float, float, float]:
+        schedule.settle(update, progress)
+        return group["lr"] / 0.02, group["momentum"], group["weight_decay"] / 0.28
+
+    assert settled(0, 0.0) == pytest.approx((1 / 40, 0.85, 1.0))
+    assert settled(200, 0.2) == pytest.approx((1.0, 0.91, 0.5 + 0.5 * math.cos(0.2 * math.pi)))
+    assert settled(500, 0.35) == pytest.approx((1.0, 0.97, 0.5 + 0.5 * math.cos(0.35 * math.pi)))
+    assert settled(1000, 1.0) == pytest.approx((0.05, 0.90, 0.0))
+    assert adamw[0]["lr"] == pytest.approx(0.1 * 0.05)
+    assert adamw[0]["weight_decay"] == 0.01
+
+
+def test_without_transformers_the_other_ways_are_measured(monkeypatch, capsys):
+    monkeypatch.setattr("benchmarks.step.find_spec", lambda name: None)
+    ways = all_ways(torch.float32)
+    assert {"ours", "nanochat", "nanoGPT, fp32"} <= ways.keys()
+    assert not any("Trainer" in name for name in ways)
+    assert "transformers and accelerate not installed" in capsys.readouterr().err
 
 
 def test_nanogpt_is_of_our_size_and_each_counts_its_own_work():

@@ -47,7 +47,7 @@ def opened(world: World, *, packing: str = "stream") -> Text:
     return open_text(data, "stage1_tales", held_out_tokens=800, packing=packing)
 
 
-# nanochat's compiles for half a minute, and nanoGPT's is much like ours.
+# Peers cost as much as ours and are less to prove.
 WAYS = [
     pytest.param(way, marks=pytest.mark.slow) if way in ("nanochat", "nanoGPT") else way
     for way in RACERS
