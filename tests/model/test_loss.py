@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.model.storages import Storages
 from tests.model.tiny import difference
 from yxanul.config.tokens import IGNORED
 from yxanul.model.loss import chunked_cross_entropy, token_nats
@@ -113,21 +114,6 @@ def test_what_is_not_finite_stays_visible(poison):
     assert grad_weight.isnan().any()
 
 
-class Storages(TorchDispatchMode):
-    """Records where every tensor of a shape lies that an operation reads or makes."""
-
-    def __init__(self, shape):
-        super().__init__()
-        self.shape, self.found = shape, set()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        for tensor in (*args, result):
-            if isinstance(tensor, torch.Tensor) and tensor.shape == self.shape:
-                self.found.add(tensor.untyped_storage().data_ptr())
-        return result
-
-
 def test_the_heads_gradient_is_scaled_where_it_lies():
     hidden, weight, targets = case(ignored=False)
     weight.requires_grad_()
@@ -135,6 +121,15 @@ def test_the_heads_gradient_is_scaled_where_it_lies():
     with Storages(weight.shape) as seen:
         (loss * 0.37).backward()
     assert seen.found == {weight.grad.untyped_storage().data_ptr()}
+
+
+def test_the_head_is_cast_and_padded_in_one_piece_of_memory():
+    hidden, weight, targets = case(ignored=False)
+    padded, plain_shape = (384, HIDDEN), weight.shape
+    with Storages(padded, keep=True) as whole, Storages(plain_shape, keep=True) as seen:
+        chunked_cross_entropy(hidden.bfloat16(), weight, targets=targets, chunk_tokens=48)
+    assert len(whole.found) == 1
+    assert seen.found <= whole.found | {weight.untyped_storage().data_ptr()}
 
 
 def test_a_second_backward_is_refused_and_scales_nothing_twice():

@@ -1,6 +1,7 @@
 """One update is the same however its rows are cut; what is not finite moves nothing."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -92,6 +93,16 @@ def test_loss_and_norm_are_read_together_once_all_is_launched():
     # The norm is an fp32 number still, and the loss more than that.
     assert float(np.float32(result.grad_norm)) == result.grad_norm
     assert float(np.float32(result.loss)) != result.loss
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_documents_are_looked_for_only_where_the_model_masks_them(monkeypatch, masks):
+    asked, bounds = [], StepRows.bounds
+    monkeypatch.setattr(
+        StepRows, "bounds", lambda rows, span: asked.append(span) or bounds(rows, span)
+    )
+    measure_step(replace(engine(micro_batch=1), masks_documents=masks), batch())
+    assert len(asked) == ROWS * masks
 
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf])

@@ -79,11 +79,12 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor, *, documents: Tensor | None
 
     `documents`, (batch, 1, seq, seq) bool, are what is not looked at.
     """
-    scores = (q @ k.transpose(-2, -1)) * q.size(-1) ** -0.5
+    # Scores are the largest tensors here: what can be done to q, or where they lie, is.
+    scores = (q * q.size(-1) ** -0.5) @ k.transpose(-2, -1)
     if documents is None:
-        scores = scores + _causal_bias(q.size(-2), dtype=q.dtype, device=q.device)
+        scores += _causal_bias(q.size(-2), dtype=q.dtype, device=q.device)
     else:
-        scores = scores.masked_fill(documents, float("-inf"))
+        scores.masked_fill_(documents, float("-inf"))
     return torch.softmax(scores, dim=-1) @ v
 
 

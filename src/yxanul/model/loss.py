@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -115,7 +114,11 @@ def _with_product(total: Tensor | None, *, left: Tensor, right: Tensor) -> Tenso
 
 def _head(weight: Tensor, *, dtype: torch.dtype) -> Tensor:
     """Return the weight (vocab, hidden) in `dtype`, with rows of zeros added."""
-    return F.pad(weight.to(dtype), (0, 0, 0, -weight.size(0) % _HEAD_ROWS))
+    rows = weight.size(0)
+    head = weight.new_empty(rows + -rows % _HEAD_ROWS, weight.size(1), dtype=dtype)
+    head[:rows].copy_(weight)  # cast and laid out in one pass
+    head[rows:].zero_()
+    return head
 
 
 def _target_nats(

@@ -13,13 +13,17 @@ from yxanul.parallel.deepspeed import DeepSpeedReplica
 class DrivenOptimizer:
     """The AdamW of a `DeepSpeedReplica`; a `ModelOptimizer`.
 
-    `parameters` are the model's {name: parameter} in the order of its groups.
+    `parameters` are the model's {name: parameter} in the order of its groups; only the main rank
+    copies the moments that all ranks gather.
     """
 
-    def __init__(self, replica: DeepSpeedReplica, parameters: Mapping[str, nn.Parameter]) -> None:
+    def __init__(
+        self, replica: DeepSpeedReplica, parameters: Mapping[str, nn.Parameter], *, is_main: bool
+    ) -> None:
         self._replica = replica
         self._parameters = dict(parameters)
         self._moments = [(name, moment) for name in parameters for moment in ADAMW_MOMENTS]
+        self._is_main = is_main
         self._updates = 0
 
     def clip_gradients(self) -> Tensor:
@@ -38,11 +42,12 @@ class DrivenOptimizer:
         self._replica.drop_gradients()
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """Return all moments by name, as copies on the host, and the number of updates."""
+        """Return all moments by name and the number of updates; copies, on the main rank only."""
         tensors = count_of(self._updates)
         for name, moment in self._moments if self._updates else ():
             whole = self._replica.moment(self._parameters[name], moment)
-            tensors[key_of((name, moment))] = whole.cpu()
+            if self._is_main:
+                tensors[key_of((name, moment))] = whole.cpu()
         return tensors
 
     def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:

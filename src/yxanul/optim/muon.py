@@ -65,8 +65,12 @@ class Muon(torch.optim.Optimizer):
         gradients = [p.grad for p in same if p.grad is not None]
         momenta = [self._momentum(p) for p in same]
         torch._foreach_lerp_(momenta, gradients, 1.0 - group["momentum"])
-        ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
-        directions = orthogonalise(torch.stack(ahead).to(self.iterate_dtype)).float()
+        # Without names: neither the momenta ahead nor their stack is held while it iterates.
+        directions = orthogonalise(
+            torch.stack(torch._foreach_lerp(gradients, momenta, group["momentum"])).to(
+                self.iterate_dtype
+            )
+        ).float()
         scale = group["lr"] * 0.2 * max(same[0].shape) ** 0.5
         weights: list[Tensor] = list(same)
         torch._foreach_mul_(weights, 1.0 - group["lr"] * group["weight_decay"])

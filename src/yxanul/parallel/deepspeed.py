@@ -42,7 +42,7 @@ class DeepSpeedReplica:
         self._device = device
 
     def accumulate(
-        self, tokens: Tensor, targets: Tensor, *, bounds: Tensor, scale: float, last: bool
+        self, tokens: Tensor, targets: Tensor, *, bounds: Tensor | None, scale: float, last: bool
     ) -> Tensor:
         """Add the gradients of a micro-batch; they are exchanged once, with the last."""
         self._engine.set_gradient_accumulation_boundary(last)

@@ -11,12 +11,13 @@ class Replica(Protocol):
     """What an update needs of an engine."""
 
     def accumulate(
-        self, tokens: Tensor, targets: Tensor, *, bounds: Tensor, scale: float, last: bool
+        self, tokens: Tensor, targets: Tensor, *, bounds: Tensor | None, scale: float, last: bool
     ) -> Tensor:
         """Add the gradients of a micro-batch, (rows, seq) int64 twice; return its nats, 0-D.
 
-        `bounds` are the model's. The nats are multiplied by `scale` for the gradient. After an
-        update's `last` micro-batch the gradients are the mean over all ranks.
+        `bounds` are the model's, None where it masks no documents. The nats are multiplied by
+        `scale` for the gradient. After an update's `last` micro-batch the gradients are the mean
+        over all ranks.
         """
 
 
@@ -27,7 +28,7 @@ class TorchReplica:
         self.module = module
 
     def accumulate(
-        self, tokens: Tensor, targets: Tensor, *, bounds: Tensor, scale: float, last: bool
+        self, tokens: Tensor, targets: Tensor, *, bounds: Tensor | None, scale: float, last: bool
     ) -> Tensor:
         """Add the gradients of a micro-batch; they are exchanged once, with the last."""
         with nullcontext() if last else _without_exchange(self.module):

@@ -232,10 +232,15 @@ class _Instants:
         keys = model.num_key_value_heads * model.head_dim
         shapes = Counter([(queries, hidden), (hidden, queries), (inner, hidden), (hidden, inner)])
         shapes.update({(keys, hidden): 2, (inner, hidden): 1})
-        # The momenta ahead in fp32; of the matrices a stack, a normalised and a scaled one; of each
-        # one's product with itself four.
+        # First the momenta ahead and their stack in fp32, and cast; then of the matrices the stack,
+        # a normalised and a scaled one, and of each one's product with itself four.
+        cast = size if size < FP32_BYTES else 0
         return model.num_hidden_layers * max(
-            many * (rows * columns * (FP32_BYTES + 3 * size) + 4 * size * min(rows, columns) ** 2)
+            many
+            * max(
+                rows * columns * (2 * FP32_BYTES + cast),
+                rows * columns * 3 * size + 4 * size * min(rows, columns) ** 2,
+            )
             for (rows, columns), many in shapes.items()
         )
 

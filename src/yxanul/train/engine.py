@@ -57,6 +57,7 @@ def _torch_engine(
         processes=processes,
         device=device,
         micro_batch_tokens=_chosen(compute.micro_batch_tokens),
+        masks_documents=compute.document_masking,
     )
 
 
@@ -81,10 +82,11 @@ def _deepspeed_engine(
     parameters = {name: p for members in groups.values() for name, p in members.items()}
     return Engine(
         replica=replica,
-        optimizers=DrivenOptimizer(replica, parameters),
+        optimizers=DrivenOptimizer(replica, parameters, is_main=processes.is_main),
         processes=processes,
         device=device,
         micro_batch_tokens=_chosen(compute.micro_batch_tokens),
+        masks_documents=compute.document_masking,
     )
 
 

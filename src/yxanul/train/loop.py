@@ -5,12 +5,12 @@ it is asked whether the stage still falls; at its end the gate is asked, and its
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from yxanul.curriculum.checks.stability import FIRST_STEPS
-from yxanul.curriculum.stages import StagePlan, score_steps, seq_len_at
+from yxanul.curriculum.stages import StagePlan, score_steps
 from yxanul.data.loader import StepRows
 from yxanul.errors import DiskError
 from yxanul.failpoints import failpoint
@@ -24,7 +24,7 @@ from yxanul.train.clock import StepClock, wait_for_update
 from yxanul.train.divergence import EVENT, go_back
 from yxanul.train.gatekeeping import ask_plateau, domains_to_score, fix_thresholds
 from yxanul.train.guarded import UNUSUAL, GuardedStep, guarded_step
-from yxanul.train.reading import stage_loader
+from yxanul.train.reading import stage_rows
 from yxanul.train.request import RunOutcome, StageOutcome
 from yxanul.train.session import Session
 from yxanul.train.state import Position
@@ -116,22 +116,35 @@ class TrainingLoop:
         limit = min(plan.last_step, session.step_limit)
         if limit == plan.last_step and position.stage_step == 0:
             self._show(plan, open_stage(session, plan, position=position))
-        loader, loader_starts = stage_loader(session, plan)
-        steps_to_score = score_steps(plan)
-        ranks = session.engine.processes
         session.progress.begin(plan.name, done=position.stage_step, total=plan.total_steps)
+        with closing(stage_rows(session, plan, first=position.stage_step)) as batches:
+            asked = self._do_steps(plan, batches, limit=limit)
+        if asked is not None:
+            return asked
+        self._save(permanent=position.step == plan.last_step, wait=True)
+        if session.asked_to_stop():
+            raise stopped(session, position)
+        if position.step < limit:
+            raise session.budget.stop(f"step {position.step} of {plan.name}")
+        return None
+
+    def _do_steps(
+        self, plan: StagePlan, batches: Iterator[tuple[int, StepRows]], *, limit: float
+    ) -> Row | None:
+        """Do steps up to `limit` or until somebody asks to stop.
+
+        Returns what asks for a longer stage or for an earlier checkpoint, else None.
+        """
+        session, position = self.session, self.position
+        steps_to_score = score_steps(plan)
         while position.step < limit and not self._must_leave():
             if position.stage_step == plan.plateau_asked_at:
                 asked = ask_plateau(session, plan, position=position)
                 if asked["verdict"] == "extend":
                     return asked
             self.clock.begin()
-            seq_len = seq_len_at(
-                plan.config.training, position.stage_step, total_steps=plan.base_steps
-            )
+            seq_len, rows = next(batches)
             rates = _rates(plan, position.stage_step)
-            place = position.stage_step - loader_starts
-            rows = loader.step_rows(place, seq_len, rank=ranks.rank, world_size=ranks.world_size)
             step = self._step(plan, rows, rates=rates, seq_len=seq_len)
             position.advance(plan.config.training.batch_tokens)
             with session.watchdog.watching("a step", f"step {position.step}"):
@@ -157,11 +170,6 @@ class TrainingLoop:
             if step.skipped and (why := session.vigil.divergence()) is not None:
                 return {"verdict": EVENT, "why": why}
             self._save_if_due(plan, limit)
-        self._save(permanent=position.step == plan.last_step, wait=True)
-        if session.asked_to_stop():
-            raise stopped(session, position)
-        if position.step < limit:
-            raise session.budget.stop(f"step {position.step} of {plan.name}")
         return None
 
     def _step(

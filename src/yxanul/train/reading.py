@@ -4,14 +4,15 @@ A stage is read in segments: one, unless its gate lengthened it or a person went
 has an order of its own, a pure function of (seed, stage, attempt, length).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from yxanul.config.schema import chunk_tokens
 from yxanul.curriculum.changes import Segment
-from yxanul.curriculum.stages import StagePlan
-from yxanul.data.loader import StageLoader
+from yxanul.curriculum.stages import StagePlan, seq_len_at
+from yxanul.data.loader import StageLoader, StepRows
 from yxanul.data.mixture import source_weights, stage_mixture
 from yxanul.data.order import OrderKey, StageOrder, stage_order
 from yxanul.data.packing.chunks import ChunkTable
@@ -29,6 +30,33 @@ def stage_segments(
     lineage = session.folder.lineage
     branch = branch_of(lineage, current_attempt(lineage) if attempt is None else attempt)
     return plan.segments(attempt_at(branch, plan.first_step))
+
+
+def stage_rows(
+    session: Session, plan: StagePlan, *, first: int
+) -> Generator[tuple[int, StepRows], None, None]:
+    """Yield the sequence length and this rank's rows of every step of a stage, from `first` on.
+
+    A step's rows are read while the caller works on those before, or a card would wait for them:
+    packed ones of 524,288 tokens take 40 ms. They are a pure function of the step, so one that was
+    read in vain costs nothing else. Ends its thread when it is closed.
+    """
+    loader, loader_starts = stage_loader(session, plan)
+    ranks, training = session.engine.processes, plan.config.training
+
+    def read(step: int) -> tuple[int, StepRows]:
+        seq_len = seq_len_at(training, step, total_steps=plan.base_steps)
+        place = step - loader_starts
+        own = {"rank": ranks.rank, "world_size": ranks.world_size}
+        return seq_len, loader.step_rows(place, seq_len, **own)
+
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rows") as thread:
+        coming = thread.submit(read, first)
+        for step in range(first, plan.total_steps):
+            found = coming.result()
+            if step + 1 < plan.total_steps:
+                coming = thread.submit(read, step + 1)
+            yield found
 
 
 def stage_loader(session: Session, plan: StagePlan) -> tuple[StageLoader, int]:

@@ -38,6 +38,8 @@ class Engine:
     processes: Processes
     device: torch.device
     micro_batch_tokens: int
+    masks_documents: bool = False
+    """Whether the model is told where documents begin."""
 
 
 def train_step(engine: Engine, batch: StepRows, *, rates: LearningRates) -> StepResult:
@@ -74,7 +76,7 @@ def measure_step(engine: Engine, batch: StepRows) -> StepResult:
         total += engine.replica.accumulate(
             inputs[span],
             targets[span],
-            bounds=_brought(batch.bounds(span), engine.device),
+            bounds=_brought(batch.bounds(span), engine.device) if engine.masks_documents else None,
             scale=scale,
             last=start == starts[-1],
         )
