@@ -134,7 +134,15 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, *, documents: Tensor | None = None) -
     return F.scaled_dot_product_attention(q, k, v, attn_mask=~documents)
 
 
-@lru_cache(maxsize=16)
 def _causal_bias(seq: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(queries, keys): 0 where the key is not after the query, -inf where it is."""
+    # A compiled graph makes it within a kernel; Dynamo looks through a cache, and warns of it.
+    make = _made_bias if torch.compiler.is_compiling() else _kept_bias
+    return make(seq, dtype=dtype, device=device)
+
+
+def _made_bias(seq: int, *, dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.full((seq, seq), float("-inf"), dtype=dtype, device=device).triu(1)
+
+
+_kept_bias = lru_cache(maxsize=16)(_made_bias)
