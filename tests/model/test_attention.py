@@ -9,6 +9,14 @@ from yxanul.model.attention import hidden_of_others, plain_attention
 ROWS, HEADS, SEQ, HEAD_DIM = 2, 3, 40, 8
 
 
+@pytest.mark.slow  # what loads the tracer takes seconds
+@pytest.mark.filterwarnings("error:.*lru_cache:UserWarning")
+def test_plain_attention_is_compiled_without_a_word():
+    q, k, v = (torch.randn(ROWS, HEADS, SEQ, HEAD_DIM) for _ in range(3))
+    traced = torch.compile(plain_attention, backend="eager", dynamic=False, fullgraph=True)
+    assert torch.equal(traced(q, k, v), plain_attention(q, k, v))
+
+
 @pytest.mark.parametrize("masked", [False, True])
 def test_plain_attention_makes_its_scores_and_their_shares_and_no_third(masked):
     q, k, v = (torch.randn(ROWS, HEADS, SEQ, HEAD_DIM, requires_grad=True) for _ in range(3))

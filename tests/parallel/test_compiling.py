@@ -59,7 +59,6 @@ def compiler(monkeypatch) -> Compiler:
     torch.compiler.reset()
 
 
-@pytest.mark.filterwarnings("error:.*lru_cache:UserWarning")  # of ours, which users would read
 def test_ten_lengths_are_ten_graphs_and_no_block_runs_without(compiler):
     model = model_with_norms(shape())
     model.compile_training("block")
