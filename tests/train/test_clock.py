@@ -9,7 +9,7 @@ from yxanul.parallel.processes import ALONE, Processes
 from yxanul.train.clock import StepClock, wait_for_update
 
 CARD, CPU = torch.device("cuda", 0), torch.device("cpu")
-TWO = Processes(rank=0, local_rank=0, world_size=2)
+TWO = Processes(rank=0, world_size=2)
 
 
 def test_what_is_waited_for_belongs_to_the_step():

@@ -40,7 +40,6 @@ class Processes:
     """This rank and the world it is in."""
 
     rank: int
-    local_rank: int
     world_size: int
 
     @property
@@ -110,7 +109,7 @@ class Processes:
             _tell(_STOPS)
 
 
-ALONE = Processes(rank=0, local_rank=0, world_size=1)
+ALONE = Processes(rank=0, world_size=1)
 """A process that shares nothing with another."""
 
 
@@ -127,7 +126,7 @@ def joined_processes(device: torch.device, *, even_alone: bool = False) -> Itera
     group of several is left as it is, and `leave` ends the process.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    me = Processes(int(os.environ.get("RANK", "0")), local_rank(), world_size)
+    me = Processes(int(os.environ.get("RANK", "0")), world_size)
     if world_size == 1 and not even_alone:
         yield me
         return

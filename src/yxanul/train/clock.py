@@ -31,7 +31,6 @@ class StepClock:
         self.seconds = 0.0
         self.flops = 0.0
         self.tokens = 0
-        self.steps = 0
         self.step_s = 0.0
         """Seconds of the last step."""
         self._step_flops = 0.0
@@ -47,7 +46,6 @@ class StepClock:
             self._wait()
         self.step_s = time.perf_counter() - self._begin
         self.seconds += self.step_s
-        self.steps += 1
         self.tokens += tokens
         self._step_flops = tokens * flops_per_token
         self.flops += self._step_flops
