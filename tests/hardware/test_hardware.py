@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import sysconfig
 import types
 from functools import partial
 from itertools import product
@@ -15,6 +16,7 @@ from tests.hardware.cards import pretend
 from tests.model.tiny import shape
 from yxanul.config.schema import ComputeConfig, OptimizationConfig
 from yxanul.errors import UsageError
+from yxanul.hardware import compiler as compiler_room
 from yxanul.hardware import device as device_room
 from yxanul.hardware.choices import (
     FLASH3_MODULE,
@@ -23,6 +25,7 @@ from yxanul.hardware.choices import (
     pick_device,
     settle_compute,
 )
+from yxanul.hardware.compiler import compile_obstacle
 from yxanul.hardware.device import cpu_flags, memory_bytes, most_held_bytes
 from yxanul.hardware.doctor import examine
 from yxanul.hardware.peak import gemm_flops
@@ -218,6 +221,25 @@ def test_compiling_without_a_compiler_is_refused(monkeypatch, tmp_path):
     assert freeze(ComputeConfig()).compile == "off"
 
 
+def test_a_card_without_pythons_headers_compiles_nothing(card, monkeypatch, tmp_path):
+    """Triton builds its launchers when the first kernel starts: the first update would fail."""
+    device = card((9, 0), package=False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    monkeypatch.setattr(compiler_room, "find_spec", lambda _name: object())
+    monkeypatch.setattr(compiler_room, "c_compiler", lambda: "/usr/bin/gcc")
+    headers = tmp_path / "with"
+    headers.mkdir()
+    (headers / "Python.h").touch()
+    for folder, how in ((headers, "block"), (tmp_path, "off")):
+        monkeypatch.setattr(sysconfig, "get_path", lambda _name, folder=folder: str(folder))
+        obstacle = compile_obstacle(device)
+        assert (obstacle is None) == (how == "block")
+        wish = ComputeConfig(precision="bf16", micro_batch_tokens=1024)
+        frozen = freeze_compute(wish, shape(), parameters=1, device=device, longest_seq_len=64)
+        assert frozen.compile == how
+    assert f"{tmp_path} has no Python.h; install python3-dev" in str(obstacle)
+
+
 @pytest.mark.parametrize("attention", ["cudnn", "flash"])
 def test_a_kernel_without_fp32_is_refused_in_fp32(attention):
     card = torch.device("cuda", 0)
@@ -254,6 +276,25 @@ def test_freed_memory_is_spoken_of_in_one_phrase():
         [sys.executable, "-c", program], cwd=SRC, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() in {"active", "refused by mallopt", "not available (no glibc)"}
+
+
+@pytest.mark.parametrize(
+    ("files", "limit"),
+    [
+        ({}, None),
+        ({"memory.max": "max\n"}, None),
+        ({"memory.max": "1073741824\n"}, 2**30),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712\n"}, None),
+        ({"memory/memory.limit_in_bytes": "1073741824\n"}, 2**30),
+    ],
+)
+def test_a_container_has_the_memory_that_it_is_given(tmp_path, monkeypatch, files, limit):
+    monkeypatch.setattr(device_room, "_CGROUP", tmp_path)
+    machine = memory_bytes(CPU)  # no file is there yet
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert memory_bytes(CPU) == (limit or machine)
 
 
 def test_the_most_that_was_held_is_this_processs_and_never_falls():

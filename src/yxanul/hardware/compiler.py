@@ -1,7 +1,7 @@
 """Whether torch.compile can work here, found out without compiling anything.
 
-The rules are those of torch's own back ends: Inductor calls one C++ compiler by name and includes
-Python.h, Triton builds its launchers with a C compiler.
+The rules are those of torch's own back ends: Inductor calls one C++ compiler by name, Triton builds
+its launchers with a C compiler when the first kernel starts, and both include Python.h.
 """
 
 import os
@@ -27,21 +27,28 @@ def c_compiler() -> str | None:
 
 def compile_obstacle(device: torch.device) -> str | None:
     """Return what torch.compile misses on this machine and what to do; None: nothing is missing."""
-    if device.type == "cuda":
-        return _triton_obstacle()
+    obstacle = _triton_obstacle() if device.type == "cuda" else _cxx_obstacle()
+    return obstacle or _headers_obstacle()
+
+
+def _cxx_name() -> str:
+    return os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+
+
+def _cxx_obstacle() -> str | None:
     if cxx_compiler() is None:
         return (
             f"needs a C++ compiler, and {_cxx_name() or 'the empty CXX'} is not on PATH; "
             "install one or name one with CXX"
         )
+    return None
+
+
+def _headers_obstacle() -> str | None:
     include = Path(sysconfig.get_path("include"))
     if not (include / "Python.h").exists() and sys.platform != "darwin":
         return f"needs Python's headers, and {include} has no Python.h; install python3-dev"
     return None
-
-
-def _cxx_name() -> str:
-    return os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
 
 
 def _triton_obstacle() -> str | None:

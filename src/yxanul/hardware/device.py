@@ -10,8 +10,8 @@ import torch
 
 from yxanul.cores import usable_cores
 
-# Set by a container to what it may use, in bytes, or to the word max (cgroup v2).
-_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_CGROUP = Path("/sys/fs/cgroup")
+"""Where Linux says what a container may use; what is not there is not limited."""
 _STATUS = Path("/proc/self/status")
 
 
@@ -27,8 +27,7 @@ def memory_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = _CONTAINER_LIMIT.read_text().strip() if _CONTAINER_LIMIT.is_file() else "max"
-    return min(machine, int(limit)) if limit.isdecimal() else machine
+    return min(machine, _container_bytes() or machine)
 
 
 def most_held_bytes(device: torch.device) -> int:
@@ -58,6 +57,17 @@ def cores_per_process() -> int:
     told = (os.environ.get(name, "") for name in ("LOCAL_WORLD_SIZE", "LOCAL_SIZE"))
     here = next((int(count) for count in told if count.isdecimal()), 1)
     return max(1, usable_cores() // max(1, here))
+
+
+def _container_bytes() -> int | None:
+    """Return the bytes that this container may use; None = no limit is set."""
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # v2, v1
+        file = _CGROUP / name
+        if file.is_file():
+            # v1 has a number without the word max, larger than any machine's memory.
+            limit = file.read_text().strip()
+            return int(limit) if limit.isdecimal() else None
+    return None
 
 
 def _cpu_line(key: str) -> str:
