@@ -108,7 +108,7 @@ class ComputeConfig(Section):
     threads: PositiveInt | None = Field(
         default=None,
         description="CPU threads per process; null = the machine's cores, shared out among its "
-        "processes, frozen at the run's first start.",
+        "processes, frozen at the run's first start, anew for another number of processes.",
     )
     keep_freed_memory: bool = Field(
         default=True,

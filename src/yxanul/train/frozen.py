@@ -19,7 +19,7 @@ from yxanul.runfolder.durable import write_atomic
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.verdicts import read_verdicts
-from yxanul.train.machine import Machine
+from yxanul.train.machine import Machine, is_regrouped
 from yxanul.train.probes import probe_card, with_compute
 
 # What fits a machine's memory goes with what it can do.
@@ -80,6 +80,7 @@ def freeze_config(config: RunConfig, folder: RunFolder, *, machine: Machine) -> 
     """Replace every `auto`, by the run's own earlier choices if it has any.
 
     RUN/config.yaml is written, or held against: other settings than the run's are a `ConfigError`.
+    The process takes its threads, before anything is tried.
     """
     before = _begun_with(folder)
     frozen, anew = _ruled(
@@ -88,24 +89,31 @@ def freeze_config(config: RunConfig, folder: RunFolder, *, machine: Machine) -> 
         device=machine.device,
         agree=lambda flag: machine.processes.anyone(flag, machine.device),
     )
+    takes_own = config.optimization.compute.threads is None and (
+        # What is frozen are the main process' threads; another one's machine may have other cores.
+        not machine.processes.is_main or is_regrouped(folder, machine)
+    )
+    if takes_own:
+        own = frozen.optimization.compute.model_copy(update={"threads": cores_per_process()})
+        frozen = with_compute(frozen, own)
+    # Before any backward pass: the threads of those keep the number that they begin with, and torch
+    # compiles anew, or no more, what it meets under another one.
+    torch.set_num_threads(frozen.optimization.compute.threads or 1)
     if before is None:
         wish, longest = config.optimization.compute, longest_seq_len(config.stages)
         found = probe_card(wish, frozen, seq_len=longest, machine=machine)
         frozen = kept = with_compute(frozen, found)
     else:
         frozen = _with_budgets(frozen, before, closed=read_verdicts(folder).keys())
+        free = anew | {"threads"} if takes_own else anew
         frozen = _continue_config(
-            before, frozen, anew=anew, folder=folder, say=machine.progress.say
+            before, frozen, anew=free, folder=folder, say=machine.progress.say
         )
         # Back on a machine of the first one's kind, the run's own choices hold again.
         first = {name: getattr(before.optimization.compute, name) for name in anew}
         kept = with_compute(frozen, frozen.optimization.compute.model_copy(update=first))
     if machine.processes.is_main:
         write_atomic(folder.config, dump_config(kept))
-    elif config.optimization.compute.threads is None:
-        # What is frozen are the main process' threads; its machine may have other cores.
-        own = frozen.optimization.compute.model_copy(update={"threads": cores_per_process()})
-        frozen = with_compute(frozen, own)
     return frozen
 
 

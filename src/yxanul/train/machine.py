@@ -108,6 +108,12 @@ def _environment(config: RunConfig, machine: Machine) -> dict[str, Any]:
     """Return what decides whether a run goes on bit for bit."""
     return {
         "yxanul": yxanul.__version__,
+def is_regrouped(folder: RunFolder, machine: Machine) -> bool:
+    """Tell whether the run's last start had another number of processes."""
+    now = machine.processes.world_size
+    return bool(_last_environment(folder).get("world_size", now) != now)
+
+
         "commit": _commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -59,7 +59,6 @@ def build_session(
 ) -> Session:
     """Build model, optimizers, scorer and clockwork, with new weights."""
     compute = config.optimization.compute
-    torch.set_num_threads(compute.threads or 1)
     torch.manual_seed(config.optimization.seed)
     dtype = DTYPES[compute.precision]
     if compute.compile != "off":

@@ -1,0 +1,109 @@
+"""What a run freezes at its start: threads before anything is tried, and for how many processes."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+import torch
+
+from tests.train.world import write_configs
+from yxanul.config.load import load_config
+from yxanul.config.schema import RunConfig
+from yxanul.curriculum.course import read_frozen_config
+from yxanul.hardware import device as device_room
+from yxanul.parallel.processes import ALONE, Processes
+from yxanul.runfolder.durable import write_json
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.lineage import AttemptStart, begin_attempt
+from yxanul.train import frozen
+from yxanul.train.frozen import freeze_config
+from yxanul.train.machine import Machine
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_they_were():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def tiny(tmp_path: Path, *, threads: str = "null") -> RunConfig:
+    place = tmp_path / "configs"
+    if not place.exists():
+        write_configs(place)
+    return load_config(place, overrides=["data.source=texts", f"compute.threads={threads}"])
+
+
+class Starts:
+    """A run folder in which a run is begun, and gone on with, by some processes of 8 cores."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.said = RunFolder(root), []
+        self._monkeypatch = monkeypatch
+        monkeypatch.setattr(device_room, "usable_cores", lambda: 8)
+        self.folder.create()
+
+    def start(self, config: RunConfig, *, processes: int) -> int | None:
+        """Freeze the settings as the main one of `processes`; return its threads."""
+        self._monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+        self.said.clear()
+        voice = SimpleNamespace(say=self.said.append)
+        place = Processes(rank=0, world_size=processes)
+        # Where none exchanges anything one answers for all.
+        self._monkeypatch.setattr(Processes, "anyone", lambda _self, flag, _device: flag)
+        machine = SimpleNamespace(processes=place, device=torch.device("cpu"), progress=voice)
+        found = freeze_config(config, self.folder, machine=cast("Machine", machine))
+        if not self.folder.lineage.exists():
+            begin_attempt(self.folder.lineage, AttemptStart(0, 0, None, "a test"))
+        write_json(self.folder.environment, {"world_size": processes})
+        assert torch.get_num_threads() == found.optimization.compute.threads
+        return found.optimization.compute.threads
+
+    @property
+    def written(self) -> int | None:
+        return read_frozen_config(self.folder).optimization.compute.threads
+
+
+def test_another_number_of_processes_shares_the_cores_out_anew(tmp_path, monkeypatch):
+    starts, config = Starts(tmp_path / "run", monkeypatch), tiny(tmp_path)
+    assert starts.start(config, processes=2) == 4
+    assert starts.start(config, processes=2) == 4
+    assert starts.said == []
+    assert starts.start(config, processes=1) == 8
+    assert starts.said == [
+        "a setting that may change differs from the run's: compute.threads: 4 -> 8"
+    ]
+    assert starts.start(config, processes=1) == starts.written == 8
+    assert starts.said == []
+    assert starts.start(config, processes=4) == starts.written == 2
+
+
+def test_threads_stay_where_their_number_is_asked_for_or_the_processes_are_as_many(
+    tmp_path, monkeypatch
+):
+    asked = Starts(tmp_path / "asked", monkeypatch)
+    for processes in (2, 1):
+        assert asked.start(tiny(tmp_path, threads="3"), processes=processes) == 3
+    open_ = Starts(tmp_path / "open", monkeypatch)
+    assert open_.start(tiny(tmp_path), processes=2) == 4
+    monkeypatch.setattr(device_room, "usable_cores", lambda: 16)  # another machine
+    assert open_.start(tiny(tmp_path), processes=2) == 4
+
+
+def test_a_card_is_tried_with_the_threads_that_will_train(tmp_path, monkeypatch):
+    """Those of backward passes keep the number that they begin with."""
+    seen = []
+
+    def probe_card(_wish, config: RunConfig, **_place):
+        seen.append(torch.get_num_threads())
+        return config.optimization.compute
+
+    monkeypatch.setattr(frozen, "probe_card", probe_card)
+    torch.set_num_threads(1)
+    voice = SimpleNamespace(say=lambda _text: None)
+    machine = SimpleNamespace(processes=ALONE, device=torch.device("cpu"), progress=voice)
+    folder = RunFolder(tmp_path / "run")
+    folder.create()
+    freeze_config(tiny(tmp_path, threads="3"), folder, machine=cast("Machine", machine))
+    assert seen == [3]
