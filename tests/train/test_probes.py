@@ -2,6 +2,8 @@
 
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -13,8 +15,11 @@ from yxanul.config.schema import ComputeConfig, OptimizationConfig
 from yxanul.errors import UsageError
 from yxanul.hardware.choices import freeze_compute
 from yxanul.model.transformer import Transformer
+from yxanul.parallel.processes import ALONE
 from yxanul.plan.memory import CARD_SHARE, memory
+from yxanul.train import probes
 from yxanul.train.ending import is_out_of_memory
+from yxanul.train.machine import Machine
 from yxanul.train.probes import (
     first_tokens,
     largest_that_fits,
@@ -219,3 +224,76 @@ def test_as_few_blocks_are_recomputed_as_make_it_fit(spare, found):
 
     assert least_that_fits(28, need, limit=spare, agree=alone) == found
     assert len(tried) <= 5
+
+
+def stand_in(processes=ALONE, *, said: list[str]) -> Machine:
+    voice = SimpleNamespace(say=said.append)
+    return cast("Machine", SimpleNamespace(device=CPU, processes=processes, progress=voice))
+
+
+@pytest.mark.parametrize(
+    ("gib", "wish", "tokens", "blocks"),
+    [
+        (24, {}, 16_384, 1),
+        (80, {}, 65_536, 1),
+        (16, {}, 16_384, 12),
+        (6.6, {}, 8192, 28),
+        (24, {"micro_batch_tokens": 32_768}, 32_768, 13),
+        (24, {"checkpointed_share": 1.0}, 65_536, 28),
+    ],
+)
+def test_blocks_are_recomputed_for_no_more_than_a_micro_batch_has_to_have(
+    monkeypatch, gib, wish, tokens, blocks
+):
+    """By the plan's arithmetic of the flagship; 32,768 tokens without recomputing need 37 GiB."""
+    asked = ["compute.gradient_checkpointing=true", "compute.compile=block"]
+    config = load_config(CONFIGS, overrides=[*asked, "compute.precision=bf16"])
+    open_ = {"micro_batch_tokens": None, "checkpointed_share": None, **wish}
+    compute = config.optimization.compute.model_copy(update=open_)
+    settled = compute.model_copy(update={"checkpointed_share": wish.get("checkpointed_share", 1.0)})
+    config = probes.with_compute(config, settled)
+
+    def planned(tried: ComputeConfig, config, **_place) -> float:
+        return memory(probes.with_compute(config, tried)).total
+
+    monkeypatch.setattr(probes, "_trial_bytes", planned)
+    monkeypatch.setattr(probes, "memory_bytes", lambda _device: int(gib * 2**30))
+    said: list[str] = []
+    found = probes._fitted(compute, config, seq_len=4096, machine=stand_in(said=said))
+    assert found.micro_batch_tokens == tokens
+    assert found.checkpointed_blocks(28) == blocks
+    told = [f"a forward pass of {tokens:,} tokens fits the card, as tried"]
+    told += [f"{blocks} of 28 blocks are recomputed, as tried"]
+    assert said == [line for line, key in zip(told, open_, strict=True) if key not in wish]
+
+
+class Votes:
+    """Two processes, of which the other one always says `other`."""
+
+    world_size = 2
+
+    def __init__(self, *, other: bool) -> None:
+        self.other, self.asked = other, []
+
+    def anyone(self, flag: bool, device: torch.device) -> bool:
+        self.asked.append(flag)
+        return flag or self.other
+
+
+@pytest.mark.parametrize(
+    ("obstacle", "other", "told"),
+    [
+        (None, True, "FP8 is off: another process cannot have it"),
+        ("needs another card", False, "FP8 is off: it needs another card"),
+        ("needs another card", True, "FP8 is off: it needs another card"),
+    ],
+)
+def test_what_one_process_cannot_round_no_process_times(monkeypatch, obstacle, other, told):
+    """Else the others would wait for it in an exchange that it never comes to."""
+    monkeypatch.setattr(probes, "fp8_obstacle", lambda *_: obstacle)
+    said: list[str] = []
+    votes = Votes(other=other)
+    found = probes._fastest_fp8(
+        compute(), load_config(CONFIGS), seq_len=64, machine=stand_in(votes, said=said)
+    )
+    assert (found, said, votes.asked) == ("off", [told], [obstacle is not None])

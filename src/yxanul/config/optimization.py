@@ -92,8 +92,8 @@ class ComputeConfig(Section):
         gt=0,
         le=1,
         description="Which share of the blocks gradient_checkpointing recomputes (0 to 1), the "
-        "first ones; null = as few as leave room on a card, as tried at the first start and "
-        "frozen, all on a CPU.",
+        "first ones; null = as few as leave room on a card (for 16,384 tokens in a pass, if "
+        "micro_batch_tokens is null too), as tried at the first start and frozen, all on a CPU.",
     )
     loss_chunk_tokens: PositiveInt | None = Field(
         default=None,

@@ -7,7 +7,8 @@ alone, so that the same machine always chooses the same.
 
 import gc
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -29,6 +30,9 @@ from yxanul.train.timing import milliseconds
 
 Agree = Callable[[bool], bool]
 _FP8_PARTS = ("off", "ffn", "blocks")
+# With 16,384 tokens in a pass an H200 lost 4 % of its speed at 32,768, with 8,192 a fifth, and so
+# does whoever recomputes nearly all blocks (docs/performance.md).
+_ENOUGH_TOKENS = 16_384
 _WORTH = 1.03  # FP8 rounds every product: less than 3 % of speed is not worth it
 
 
@@ -43,12 +47,7 @@ def probe_card(
     if machine.device.type != "cuda":
         return found
     found = time_kernels(wish, found, shape=config.model, seq_len=seq_len, machine=machine)
-    if wish.micro_batch_tokens is None:
-        tokens = _micro_batch(found, config, seq_len=seq_len, machine=machine)
-        found = found.model_copy(update={"micro_batch_tokens": tokens})
-    if found.gradient_checkpointing and wish.checkpointed_share is None:
-        share = _checkpointed_share(found, config, seq_len=seq_len, machine=machine)
-        found = found.model_copy(update={"checkpointed_share": share})
+    found = _fitted(wish, with_compute(config, found), seq_len=seq_len, machine=machine)
     if wish.fp8 == "auto":
         part = _fastest_fp8(found, config, seq_len=seq_len, machine=machine)
         found = found.model_copy(update={"fp8": part})
@@ -70,16 +69,30 @@ def largest_that_fits(
     all processes': too much for one is too much. Where not even one sequence fits, it is a
     `UsageError`.
     """
-    tokens = max(first // smallest * smallest, smallest)
-    while agree(need(tokens) > limit):
-        if tokens == smallest:
-            raise UsageError(
-                f"one sequence of {smallest:,} tokens does not fit this card with "
-                f"{1 - CARD_SHARE:.0%} to spare: set compute.gradient_checkpointing=true, shorten "
-                "training.seq_len_curriculum, or take a smaller model"
-            )
-        tokens = max(tokens // 2 // smallest * smallest, smallest)
+    tokens = first_that_fits(halves(first, smallest), need, limit=limit, agree=agree)
+    if tokens is None:
+        raise UsageError(
+            f"one sequence of {smallest:,} tokens does not fit this card with "
+            f"{1 - CARD_SHARE:.0%} to spare: set compute.gradient_checkpointing=true, shorten "
+            "training.seq_len_curriculum, or take a smaller model"
+        )
     return tokens
+
+
+def halves(first: int, smallest: int) -> Iterator[int]:
+    """Yield `first`, its half, its quarter, ... in whole sequences of `smallest` tokens."""
+    tokens = max(first // smallest * smallest, smallest)
+    while tokens > smallest:
+        yield tokens
+        tokens = max(tokens // 2 // smallest * smallest, smallest)
+    yield smallest
+
+
+def first_that_fits(
+    sizes: Iterable[int], need: Callable[[int], float], *, limit: float, agree: Agree
+) -> int | None:
+    """Return the first of `sizes` that needs at most `limit` bytes on every process, by `agree`."""
+    return next((tokens for tokens in sizes if not agree(need(tokens) > limit)), None)
 
 
 def trial_passes(tokens: int, step_tokens: int, *, processes: int) -> int:
@@ -118,31 +131,97 @@ def trial_bytes(
     return held
 
 
+def _fitted(
+    wish: ComputeConfig, config: RunConfig, *, seq_len: int, machine: Machine
+) -> ComputeConfig:
+    """Return the settings of `config` with what `wish` leaves open of what a card's memory decides.
+
+    Where both the micro-batch and the share of recomputed blocks are open, blocks are recomputed
+    only for what a micro-batch has to have: more of it brings less than that costs.
+    """
+    found = config.optimization.compute
+    is_share_open = found.gradient_checkpointing and wish.checkpointed_share is None
+    most = MOST_TOKENS
+    if wish.micro_batch_tokens is None and is_share_open:
+        least = 1 / config.model.num_hidden_layers
+        spared = found.model_copy(update={"checkpointed_share": least})
+        tokens = _enough_without(spared, config, seq_len=seq_len, machine=machine)
+        if tokens is not None:
+            return spared.model_copy(update={"micro_batch_tokens": tokens})
+        most = _ENOUGH_TOKENS
+    if wish.micro_batch_tokens is None:
+        tokens = _micro_batch(found, config, most=most, seq_len=seq_len, machine=machine)
+        found = found.model_copy(update={"micro_batch_tokens": tokens})
+    if is_share_open:
+        share = _checkpointed_share(found, config, seq_len=seq_len, machine=machine)
+        found = found.model_copy(update={"checkpointed_share": share})
+    return found
+
+
+def _enough_without(
+    spared: ComputeConfig, config: RunConfig, *, seq_len: int, machine: Machine
+) -> int | None:
+    """Return the largest micro-batch that fits with next to nothing recomputed; None: too small."""
+    enough = min(_ENOUGH_TOKENS, _step_tokens(config, machine.processes.world_size))
+    first = _first_try(spared, config, seq_len=seq_len, machine=machine)
+    tokens = first_that_fits(
+        # Of whole sequences a little less than enough is enough.
+        [size for size in halves(first, seq_len) if size > enough - seq_len],
+        _need_of(spared, config, seq_len=seq_len, machine=machine),
+        limit=CARD_SHARE * memory_bytes(machine.device),
+        agree=partial(machine.processes.anyone, device=machine.device),
+    )
+    if tokens is not None:
+        _say_tokens(tokens, machine)
+        _say_blocks(1, config, machine=machine)
+    return tokens
+
+
 def _micro_batch(
-    compute: ComputeConfig, config: RunConfig, *, seq_len: int, machine: Machine
+    compute: ComputeConfig, config: RunConfig, *, most: int, seq_len: int, machine: Machine
 ) -> int:
-    """Return the tokens of one forward pass, at most those of a process' whole step."""
-    device, processes = machine.device, machine.processes
+    """Return the tokens of one forward pass, at most `most` and those of a process' whole step."""
+    tokens = largest_that_fits(
+        min(most, _first_try(compute, config, seq_len=seq_len, machine=machine)),
+        _need_of(compute, config, seq_len=seq_len, machine=machine),
+        limit=CARD_SHARE * memory_bytes(machine.device),
+        smallest=seq_len,
+        agree=partial(machine.processes.anyone, device=machine.device),
+    )
+    _say_tokens(tokens, machine)
+    return tokens
+
+
+def _first_try(compute: ComputeConfig, config: RunConfig, *, seq_len: int, machine: Machine) -> int:
+    """Return the tokens that all processes try first: each one's plan knows its own card only."""
+    first = first_tokens(
+        with_compute(config, compute),
+        seq_len=seq_len,
+        card_bytes=memory_bytes(machine.device),
+        processes=machine.processes.world_size,
+    )
+    return machine.processes.smallest(first, machine.device)
+
+
+def _need_of(
+    compute: ComputeConfig, config: RunConfig, *, seq_len: int, machine: Machine
+) -> Callable[[int], float]:
+    """Return what tells the bytes that a process holds with so many tokens in a pass."""
 
     def need(tokens: int) -> float:
         tried = compute.model_copy(update={"micro_batch_tokens": tokens})
         return _trial_bytes(tried, config, seq_len=seq_len, machine=machine)
 
-    first = first_tokens(
-        with_compute(config, compute),
-        seq_len=seq_len,
-        card_bytes=memory_bytes(device),
-        processes=processes.world_size,
-    )
-    tokens = largest_that_fits(
-        processes.smallest(first, device),  # the plan knows this process' card only
-        need,
-        limit=CARD_SHARE * memory_bytes(device),
-        smallest=seq_len,
-        agree=lambda flag: processes.anyone(flag, device),
-    )
+    return need
+
+
+def _say_tokens(tokens: int, machine: Machine) -> None:
     machine.progress.say(f"a forward pass of {tokens:,} tokens fits the card, as tried")
-    return tokens
+
+
+def _say_blocks(blocks: int, config: RunConfig, *, machine: Machine) -> None:
+    layers = config.model.num_hidden_layers
+    machine.progress.say(f"{blocks} of {layers} blocks are recomputed, as tried")
 
 
 def first_tokens(config: RunConfig, *, seq_len: int, card_bytes: int, processes: int) -> int:
@@ -188,7 +267,7 @@ def _checkpointed_share(
         limit=CARD_SHARE * memory_bytes(device),
         agree=lambda flag: processes.anyone(flag, device),
     )
-    machine.progress.say(f"{blocks} of {layers} blocks are recomputed, as tried")
+    _say_blocks(blocks, config, machine=machine)
     return blocks / layers
 
 
@@ -217,8 +296,9 @@ def _fastest_fp8(
     """Return the part of the model whose products are worth rounding to FP8 here, or off."""
     device, say, processes = machine.device, machine.progress.say, machine.processes
     obstacle = fp8_obstacle(compute, device)
-    if obstacle is not None:
-        say(f"FP8 is off: it {obstacle}")
+    # All ranks time it or none: one of another machine would wait for the others elsewhere.
+    if processes.anyone(obstacle is not None, device):
+        say(f"FP8 is off: {f'it {obstacle}' if obstacle else 'another process cannot have it'}")
         return "off"
 
     def time(part: str) -> float:
