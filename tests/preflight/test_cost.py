@@ -7,8 +7,10 @@ import pytest
 
 from yxanul.config.load import load_config
 from yxanul.config.optimization import BudgetConfig
-from yxanul.errors import GateStopError, UsageError
-from yxanul.plan.flops import flops_per_token, stage_flops
+from yxanul.curriculum.changes import Segment, StageChanges, extended
+from yxanul.curriculum.stages import plan_stages, steps_by_seq_len
+from yxanul.errors import CorruptDataError, GateStopError, UsageError
+from yxanul.plan.flops import flops_per_token
 from yxanul.preflight.cost import (
     Progress,
     forecast,
@@ -18,25 +20,34 @@ from yxanul.preflight.cost import (
 )
 from yxanul.preflight.machine import exchange_seconds, look_at_links, look_at_step
 from yxanul.preflight.measuring import Measured, Rate, measured_lengths
+from yxanul.runfolder.checkpoints import checkpoint_name
 from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.lineage import AttemptStart, begin_attempt
 from yxanul.runfolder.rows import append_row
 from yxanul.runfolder.spending import Payment, Spent, record_payment
 
 CONFIG = load_config(Path(__file__).parents[2] / "configs")
-FLOPS = sum(stage_flops(CONFIG.model, stage) for stage in CONFIG.stages)
-TOKENS = sum(stage.training.total_tokens for stage in CONFIG.stages)
+COURSE = plan_stages(CONFIG)
+BATCH = COURSE[0].config.training.batch_tokens  # every stage's
+STEPS = sum(plan.total_steps for plan in COURSE)
+FLOPS = sum(
+    BATCH * steps * flops_per_token(CONFIG.model, seq_len)
+    for plan in COURSE
+    for seq_len, steps in steps_by_seq_len(plan).items()
+)
 PEAK = 989e12
 
 
-def rate(seq_len: int, mfu: float) -> Rate:
+def rate(seq_len: int, mfu: float, *, optimizer_s: float = 0.0) -> Rate:
     flops = flops_per_token(CONFIG.model, seq_len)
-    return Rate(seq_len, mfu * PEAK / flops, flops, mfu)
+    per_s = mfu * PEAK / flops
+    return Rate(seq_len, per_s, flops, mfu, per_s, optimizer_s)
 
 
 SHORT, LONG = measured_lengths(CONFIG)
 EIGHT = Measured("H100", 8, "block", (rate(SHORT, 0.40), rate(LONG, 0.50)), 200e9, ())
 NO_BUDGET = BudgetConfig()
-NEW = Progress()
+NEW = Progress(COURSE)
 
 
 def judged(**budget: float):
@@ -46,8 +57,7 @@ def judged(**budget: float):
 def test_the_range_lies_between_the_best_and_the_worst_that_was_measured():
     hours = forecast(CONFIG, EIGHT, progress=NEW)
     assert hours.low == pytest.approx(FLOPS / (8 * PEAK * 0.50) / 3600)
-    steps = sum(s.training.total_tokens / s.training.batch_tokens for s in CONFIG.stages)
-    waiting = steps * exchange_seconds(EIGHT, CONFIG) / 3600
+    waiting = STEPS * exchange_seconds(EIGHT, CONFIG) / 3600
     worst = 1.10 * (FLOPS / (8 * PEAK * 0.40) / 3600 + waiting)
     assert hours.high == pytest.approx(worst)
     assert hours.low < hours.value < hours.high
@@ -88,14 +98,14 @@ def test_without_a_budget_nobody_judges_and_without_a_price_there_are_no_dollars
 
 
 def test_a_run_that_goes_on_costs_what_is_left_and_what_was_spent():
-    last = CONFIG.stages[-1].training
-    before = Progress(TOKENS - last.total_tokens // 2, spent=Spent(7200.0, 0.0, 7200.0))
+    last, done = COURSE[-1], COURSE[-1].total_steps // 2
+    before = Progress(COURSE, last.index, done, spent=Spent(7200.0, 0.0, 7200.0))
     hours = forecast(CONFIG, EIGHT, progress=before)
     assert 0 < hours.low < forecast(CONFIG, EIGHT, progress=NEW).low / 10
     budget = BudgetConfig(usd_per_hour=10.0, usd=10 * (2 + 1.01 * hours.high))
     found = look_at_cost(CONFIG, EIGHT, budget=budget, progress=before)
     assert found.state == "pass"
-    assert found.value["tokens_left"] == last.total_tokens - last.total_tokens // 2
+    assert found.value["tokens_left"] == BATCH * (last.total_steps - done)
     assert "2.00 h of it are spent" in found.why
     spent = budget.model_copy(update={"usd": 10.0})
     assert look_at_cost(CONFIG, EIGHT, budget=spent, progress=before).code == 20
@@ -103,24 +113,108 @@ def test_a_run_that_goes_on_costs_what_is_left_and_what_was_spent():
 
 def test_hours_that_were_paid_elsewhere_stay_what_they_cost():
     hours = forecast(CONFIG, EIGHT, progress=NEW)
-    before = Progress(0, Spent(15 * 3600.0, usd=50.0))
+    before = Progress(COURSE, spent=Spent(15 * 3600.0, usd=50.0))
     budget = BudgetConfig(usd_per_hour=10.0, usd=51 + 10 * hours.high)
     found = look_at_cost(CONFIG, EIGHT, budget=budget, progress=before)
     assert found.state == "pass"
     assert found.value["usd"] == pytest.approx(50 + 10 * hours.value)
 
 
+def test_where_an_optimizer_is_shared_out_the_low_end_pays_a_part_of_it():
+    """A refusal rests on the low end; the high end pays the whole step on every process."""
+    compute = CONFIG.optimization.compute.model_copy(update={"zero1": True})
+    optimization = CONFIG.optimization.model_copy(update={"compute": compute})
+    sharing = CONFIG.model_copy(update={"optimization": optimization})
+    slow = replace(EIGHT, rates=(rate(SHORT, 0.40), rate(LONG, 0.50, optimizer_s=0.8)))
+    free, whole, shared = (
+        forecast(config, measured, progress=NEW)
+        for config, measured in ((CONFIG, EIGHT), (CONFIG, slow), (sharing, slow))
+    )
+    assert whole.low - free.low == pytest.approx(STEPS * 0.8 / 3600)
+    assert shared.low - free.low == pytest.approx(STEPS * 0.1 / 3600)
+    assert free.value < shared.value < whole.value
+    assert shared.high == whole.high
+
+
+def at(stage: int, stage_step: int, *, attempt: int = 0) -> dict[str, object]:
+    """Return a metric row by the settings' own steps."""
+    plan = COURSE[stage]
+    place = {"step": plan.first_step + stage_step, "attempt": attempt}
+    return {**place, "stage": plan.name, "stage_step": stage_step}
+
+
+def tokens_left(folder: RunFolder, *, mirror: str | None = None, config=CONFIG) -> int:
+    found = read_progress(config, folder, mirror=mirror)
+    return sum(steps * plan.config.training.batch_tokens for plan, _, steps in found.left())
+
+
+def begin(folder: RunFolder, attempt: int, step: int, parent: str | None, **more) -> None:
+    folder.root.mkdir(parents=True, exist_ok=True)
+    begin_attempt(folder.lineage, AttemptStart(attempt, step, parent, "a test", **more))
+
+
 def test_where_a_run_stands_is_read_from_its_folder_or_its_mirror(tmp_path):
     mirror, here = RunFolder(tmp_path / "mirror" / "run"), RunFolder(tmp_path / "here")
-    for folder, tokens in ((mirror, 700), (here, 900)):
+    for folder, step in ((mirror, 7), (here, 9)):
         folder.root.mkdir(parents=True)
-        append_row(folder.metrics, {"step": 7, "attempt": 0, "tokens_seen": tokens})
-        record_payment(folder.spending, Payment(0, 5.0, tokens))
-    assert read_progress(here, str(tmp_path / "mirror")) == Progress(700, Spent(5.0, 0.0, 5.0))
-    append_row(here.lineage, {"attempt": 0})
-    assert read_progress(here, str(tmp_path / "mirror")) == Progress(900, Spent(5.0, 0.0, 5.0))
+        append_row(folder.metrics, at(1, step))
+        record_payment(folder.spending, Payment(0, 5.0, 700))
+    spent, address = Spent(5.0, 0.0, 5.0), str(tmp_path / "mirror")
+    there = read_progress(CONFIG, here, mirror=address)
+    assert there == Progress(COURSE, stage=1, stage_step=7, spent=spent)
+    begin(here, 0, 0, None)
+    assert read_progress(CONFIG, here, mirror=address) == replace(there, stage_step=9)
     nothing = RunFolder(tmp_path / "nowhere")
-    assert read_progress(nothing, None) == read_progress(nothing, str(tmp_path / "empty")) == NEW
+    empty = str(tmp_path / "empty")
+    assert read_progress(CONFIG, nothing, mirror=None) == NEW
+    assert read_progress(CONFIG, nothing, mirror=empty) == NEW
+
+
+@pytest.mark.parametrize("is_at_the_mirror", [False, True])
+def test_what_an_extension_trained_is_not_taken_from_later_stages(tmp_path, is_at_the_mirror):
+    folder = RunFolder(tmp_path / "mirror" / "run" if is_at_the_mirror else tmp_path / "here")
+    first = COURSE[0]
+    end = first.base_steps + first.base_steps // 10
+    changes = StageChanges(segments=(Segment(0, first.base_steps, 0),))
+    longer = extended(changes, first=first.base_steps, end=end, attempt=1).as_row()
+    begin(folder, 0, 0, None)
+    parent = checkpoint_name(first.base_steps, 0)
+    begin(folder, 1, first.base_steps, parent, stage=first.name, changes=longer)
+    looked_at = RunFolder(tmp_path / "here")
+    address = str(tmp_path / "mirror") if is_at_the_mirror else None
+    later = sum(plan.tokens for plan in COURSE[1:])
+    append_row(folder.metrics, at(0, first.base_steps + 1, attempt=1))
+    assert tokens_left(looked_at, mirror=address) == later + BATCH * (end - first.base_steps - 1)
+    append_row(folder.metrics, at(0, end, attempt=1))
+    assert tokens_left(looked_at, mirror=address) == later
+    append_row(folder.metrics, {**at(1, 1, attempt=1), "step": end + 1})
+    assert tokens_left(looked_at, mirror=address) == later - BATCH
+
+
+def test_rows_of_a_branch_that_was_left_are_not_behind_the_run(tmp_path):
+    folder = RunFolder(tmp_path)
+    whole = BATCH * STEPS
+    begin(folder, 0, 0, None)
+    for step in (1, 4, 9):
+        append_row(folder.metrics, at(0, step))
+    assert tokens_left(folder) == whole - 9 * BATCH
+    begin(folder, 1, 4, checkpoint_name(4, 0))
+    assert tokens_left(folder) == whole - 4 * BATCH
+    begin(folder, 2, 0, None)
+    assert tokens_left(folder) == whole
+
+
+def test_a_run_that_is_past_the_stages_asked_for_has_nothing_left_of_them(tmp_path):
+    append_row(RunFolder(tmp_path).metrics, at(1, 1))
+    first = CONFIG.model_copy(update={"stages": CONFIG.stages[:1]})
+    assert tokens_left(RunFolder(tmp_path), config=first) == 0
+
+
+@pytest.mark.parametrize("damage", [{"stage": None}, {"stage_step": "many"}])
+def test_a_row_that_does_not_say_where_it_stands_is_told(tmp_path, damage):
+    append_row(RunFolder(tmp_path).metrics, {**at(1, 1), **damage})
+    with pytest.raises(CorruptDataError, match="stage or stage_step is not what a run writes"):
+        read_progress(CONFIG, RunFolder(tmp_path), mirror=None)
 
 
 @pytest.mark.parametrize("amount", [-1.0, 0.0, float("nan"), float("inf")])

@@ -7,14 +7,18 @@ import pytest
 import torch
 
 from tests.train.world import write_configs
+from yxanul.bench.step import StepFigures
+from yxanul.bench.workload import Workload
 from yxanul.config.load import dump_config, load_config
 from yxanul.errors import InfrastructureError, UsageError
 from yxanul.parallel.processes import ALONE
 from yxanul.plan.flops import flops_per_token
-from yxanul.preflight import machine
+from yxanul.preflight import flight, machine, measuring
 from yxanul.preflight.machine import look_at_features, measure_apart
 from yxanul.preflight.measuring import main, measure, measured_lengths
 from yxanul.train.setup import prepare_process
+
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def tiny(tmp_path: Path, *overrides: str):
@@ -28,9 +32,44 @@ def test_updates_are_timed_at_the_shortest_and_at_the_longest_sequences(tmp_path
     assert [rate.seq_len for rate in found.rates] == measured_lengths(config) == [32, 64]
     assert (found.processes, found.bus_bytes_per_s, found.slow) == (1, None, ())
     for rate in found.rates:
-        assert rate.tokens_per_s > 0
+        assert rate.pass_tokens_per_s > rate.tokens_per_s > 0
+        assert rate.optimizer_s > 0
         assert rate.flops_per_token == flops_per_token(config.model, rate.seq_len)
         assert rate.mfu > 0
+
+
+@pytest.mark.parametrize(
+    ("batch_tokens", "ranks", "timed", "each"),
+    [(8192, 1, 4096, 2048), (8192, 4, 2048, 2048), (8192, 8, 1024, 1024), (524_288, 8, 4096, 2048)],
+)
+def test_updates_are_as_large_as_the_runs_or_of_two_passes(batch_tokens, ranks, timed, each):
+    """By the rule of a CPU a pass has 2,048 tokens."""
+    config = load_config(CONFIGS, overrides=[f"training.batch_tokens={batch_tokens}"])
+    cpu = torch.device("cpu")
+    load = measuring.planned_load(config, 512, processes=ranks, device=cpu)
+    assert (load.tokens, load.micro_tokens) == (timed, each)
+    longest = measuring.planned_load(config, 4096, processes=ranks, device=cpu)
+    assert longest.micro_rows == 1  # at least one row
+    assert longest.rows == min(2, max(1, batch_tokens // ranks // 4096))
+
+
+def test_what_more_passes_than_two_would_do_is_told_of_them(monkeypatch):
+    """Two passes take 0.6 s, the optimizer's step 0.4 s, and an update of 8 passes pays it once."""
+
+    def figures(load: Workload, **_settings) -> StepFigures:
+        return StepFigures(
+            "any", 1, "any", load.seq_len, load.micro_rows, "fp32", "plain", "off", "adamw",
+            first_s=1.0, optimizer_s=0.4, tokens_per_s=load.tokens, flops_per_token=1,
+            gemm_flops=1.0, mfu=0.25, peak_bytes=None, recompiles=None,
+        )  # fmt: skip
+
+    monkeypatch.setattr(measuring, "measure_load", figures)
+    config = load_config(CONFIGS, overrides=["training.batch_tokens=16384"])
+    rate = measure(config, ALONE, device=torch.device("cpu")).rates[0]
+    assert rate.optimizer_s == 0.4
+    assert rate.pass_tokens_per_s == pytest.approx(4096 / 0.6)
+    assert rate.tokens_per_s == pytest.approx(16_384 / (4 * 0.6 + 0.4))
+    assert rate.mfu == pytest.approx(0.25 * rate.tokens_per_s / 4096)
 
 
 def test_a_setting_that_cannot_run_here_is_said_by_whoever_measures(tmp_path):
@@ -42,6 +81,34 @@ def test_a_setting_that_cannot_run_here_is_said_by_whoever_measures(tmp_path):
 def test_whoever_measures_too_long_is_ended(tmp_path):
     with pytest.raises(InfrastructureError, match="no step was measured within 1 s"):
         measure_apart(tiny(tmp_path), processes=1, limit_s=1)
+
+
+@pytest.mark.parametrize(("compiled", "limit_s"), [("model", 300), ("block", 90), ("auto", 90)])
+def test_a_whole_model_gets_the_time_that_its_compiling_takes(
+    tmp_path, monkeypatch, compiled, limit_s
+):
+    limits: list[float] = []
+
+    def measure_apart(_config, *, processes: int, limit_s: float):
+        limits.append(limit_s)
+        raise InfrastructureError("nothing is measured here")
+
+    monkeypatch.setattr(flight, "measure_apart", measure_apart)
+    config = tiny(tmp_path, f"compute.compile={compiled}")
+    budget = config.optimization.budget
+    found = flight._measured(config, budget, processes=1, progress=lambda: None)
+    assert limits == [limit_s]
+    assert found[0].why == "nothing is measured here"
+
+
+@pytest.mark.parametrize("compiled", ["model", "block"])
+def test_where_compiling_took_the_time_away_the_quicker_way_is_named(
+    tmp_path, monkeypatch, compiled
+):
+    monkeypatch.setattr(machine, "_run", lambda *_: "was ended")
+    with pytest.raises(InfrastructureError, match="no step was measured within 0 s") as told:
+        measure_apart(tiny(tmp_path, f"compute.compile={compiled}"), processes=1, limit_s=0)
+    assert ("set compute.compile=block" in str(told.value)) == (compiled == "model")
 
 
 @pytest.mark.usefixtures("products_as_torch_has_them")

@@ -30,13 +30,15 @@ class StepFigures:
     device: str
     seq_len: int
     micro_batch: int
-    """Rows of a forward pass, which is a whole update here."""
+    """Rows of a forward pass; of `bench step` a whole update."""
     precision: str
     attention: str
     compiled: str
     optimizer: str
     first_s: float
     """The first update, with whatever it compiles."""
+    optimizer_s: float
+    """Of a later update, what the optimizers' own step takes."""
     tokens_per_s: float
     flops_per_token: int
     """Forward and backward, PaLM convention."""
@@ -81,24 +83,32 @@ def measure_step(
     choices = settle_compute(optimization.compute, device, longest_seq_len=seq_len)
     dtype = DTYPES[choices.precision]
     rows = micro_batch or rows_by_rule(shape, optimization, seq_len=seq_len, device=device)
-    torch.set_num_threads(choices.threads or 1)
     load = Workload(shape, seq_len, rows, rows, device, dtype, steps=steps)
+    return measure_load(load, optimization=optimization)
+
+
+def measure_load(load: Workload, *, optimization: OptimizationConfig) -> StepFigures:
+    """Time the updates of a workload in torch's engine, as `measure_step` does."""
+    device, dtype = load.device, load.dtype
+    compute = settled(optimization.compute, load)
+    torch.set_num_threads(compute.threads or 1)
     before = _product_rate(device, dtype)
     run = time_updates("ours", load, optimization=optimization)
     products = max(before, _product_rate(device, dtype))
     peak = products if device.type == "cpu" else peak_flops(device, dtype)
-    compute = settled(optimization.compute, load)
+    assert run.optimizer_s is not None  # ours is timed apart
     return StepFigures(
-        model=shape.name,
+        model=load.model.name,
         parameters=run.parameters,
         device=device_name(device),
-        seq_len=seq_len,
-        micro_batch=rows,
+        seq_len=load.seq_len,
+        micro_batch=load.micro_rows,
         precision=compute.precision,
         attention=compute.attention,
         compiled=compute.compile,
         optimizer=optimization.optimizer.name,
         first_s=run.first_s,
+        optimizer_s=run.optimizer_s,
         tokens_per_s=run.tokens_per_s(load),
         flops_per_token=run.flops_per_token,
         gemm_flops=products,

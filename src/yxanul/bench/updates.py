@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from yxanul.bench.workload import Batch, StepRun, Workload, time_steps
+import statistics
+import time
+
+from yxanul.bench.workload import Batch, StepRun, Workload, synchronise, time_steps
 from yxanul.config.schema import ComputeConfig, OptimizationConfig
 from yxanul.data.loader import StepRows
 from yxanul.hardware.choices import DTYPES, freeze_compute
@@ -11,7 +14,7 @@ from yxanul.parallel.processes import ALONE
 from yxanul.plan.flops import flops_per_token
 from yxanul.plan.parameters import parameter_count
 from yxanul.train.engine import build_engine
-from yxanul.train.step import attended_tokens, train_step
+from yxanul.train.step import attended_tokens, measure_step, refuse_not_finite
 
 _RATES = LearningRates(matrices=1e-3, embedding=1e-3, norms=1e-3)
 
@@ -26,8 +29,16 @@ def time_updates(name: str, workload: Workload, *, optimization: OptimizationCon
         device=workload.device,
     )
 
+    optimizer_s: list[float] = []
+
     def step(batch: Batch) -> float:
-        return train_step(engine, StepRows.whole(*batch), rates=_RATES).loss
+        result = measure_step(engine, StepRows.whole(*batch))  # which a card has done by now
+        refuse_not_finite(result)
+        begin = time.perf_counter()
+        engine.optimizers.step(_RATES)
+        synchronise(workload.device)
+        optimizer_s.append(time.perf_counter() - begin)
+        return result.loss
 
     length = float(workload.seq_len)
     if workload.document_tokens is not None:
@@ -37,7 +48,9 @@ def time_updates(name: str, workload: Workload, *, optimization: OptimizationCon
         parameters=parameter_count(workload.model).total,
         flops_per_token=flops_per_token(workload.model, length),
     )
-    return time_steps(run, step, workload=workload)
+    time_steps(run, step, workload=workload)
+    run.optimizer_s = statistics.median(optimizer_s[1 + workload.warmup :])
+    return run
 
 
 def settled(compute: ComputeConfig, workload: Workload) -> ComputeConfig:

@@ -74,6 +74,8 @@ class StepRun:
     """The first update, with whatever it compiles."""
     step_s: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
+    optimizer_s: float | None = None
+    """Of an update, what the optimizers' own step takes; None: it was not timed apart."""
     recompiles: int = 0
     """Graphs that torch.compile made after the first update, where all shapes are the same."""
     peak_bytes: int | None = None

@@ -1,8 +1,9 @@
 """Hours and dollars of what is left of the plan, at the measured rate, against the budget.
 
 The one idea: the low end is the best that this machine could do (the better of the measured rates
-all along, no exchange of gradients ever waited for, nothing on top), the high end the worst (the
-lower rate, every exchange waited for, the most that is usual on top). What does not fit even at the
+all along, an optimizer's step shared equally where it is shared out, no exchange of gradients ever
+waited for, nothing on top), the high end the worst (the lower rate, the whole optimizer's step,
+every exchange waited for, the most that is usual on top). What does not fit even at the
 low end cannot fit, and is refused; what the high end alone exceeds is told.
 """
 
@@ -10,20 +11,23 @@ from __future__ import annotations
 
 import math
 import tempfile
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from yxanul.config.schema import BudgetConfig, RunConfig
-from yxanul.errors import GateStopError, UsageError
-from yxanul.plan.budget import phase_tokens
+from yxanul.curriculum.course import read_course
+from yxanul.curriculum.stages import StagePlan, steps_by_seq_len
+from yxanul.errors import CorruptDataError, GateStopError, UsageError
 from yxanul.plan.cost import OVERHEAD, OVERHEAD_HIGH, OVERHEAD_LOW, Cost, Range
 from yxanul.plan.flops import flops_per_token
 from yxanul.preflight.finding import Finding
 from yxanul.preflight.machine import exchange_seconds
 from yxanul.preflight.measuring import Measured, Rate
 from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.lineage import current_attempt, current_branch, is_on
 from yxanul.runfolder.mirror import bring_rows
-from yxanul.runfolder.rows import read_rows
+from yxanul.runfolder.rows import read_placed_rows, read_rows
 from yxanul.runfolder.spending import Spent, read_spending
 from yxanul.units import HOUR_S, format_count, format_hours, format_usd
 
@@ -32,10 +36,22 @@ _LARGEST_USD = 1e9
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands that goes on here: tokens of the plan that are behind it, and its cost."""
+    """Where a run stands that goes on here, and what it has cost; by default it is new."""
 
-    tokens_seen: int = 0
+    course: tuple[StagePlan, ...]
+    """The stages, with what the gates have changed of them."""
+    stage: int = 0
+    """The one in `course` that it is in; what is before it is done."""
+    stage_step: int = 0
+    """Steps of that one that are done."""
     spent: Spent = field(default_factory=Spent)
+
+    def left(self) -> Iterator[tuple[StagePlan, int, int]]:
+        """Yield each stage, sequence length and number of steps that are still to be trained."""
+        for plan in self.course[self.stage :]:
+            done = self.stage_step if plan is self.course[self.stage] else 0
+            for seq_len, steps in steps_by_seq_len(plan, done).items():
+                yield plan, seq_len, steps
 
 
 def settled_budget(
@@ -56,14 +72,14 @@ def settled_budget(
     return settled
 
 
-def read_progress(folder: RunFolder, mirror: str | None) -> Progress:
+def read_progress(config: RunConfig, folder: RunFolder, *, mirror: str | None) -> Progress:
     """Return where the run in the folder stands, or the one at its mirror if there is none."""
     if read_rows(folder.lineage) or mirror is None:
-        return _progress(folder)
+        return _progress(config, folder)
     with tempfile.TemporaryDirectory(prefix="yxanul-") as scratch:
         copy = RunFolder(Path(scratch))
-        bring_rows(mirror, [copy.metrics, copy.spending])
-        return _progress(copy)
+        bring_rows(mirror, [copy.lineage, copy.metrics, copy.spending])
+        return _progress(config, copy)
 
 
 def forecast(config: RunConfig, measured: Measured, *, progress: Progress) -> Range:
@@ -72,12 +88,15 @@ def forecast(config: RunConfig, measured: Measured, *, progress: Progress) -> Ra
     worst = min(measured.rates, key=lambda rate: rate.flops_per_s)
     low = likely = high = waiting = 0.0
     exchange_s = exchange_seconds(measured, config)
-    for seq_len, tokens, batch in _left(config, progress.tokens_seen):
+    sharers = _sharers(config, measured.processes)
+    for plan, seq_len, steps in progress.left():
+        tokens = steps * plan.config.training.batch_tokens
         flops = tokens * flops_per_token(config.model, seq_len) / measured.processes
-        low += flops / best.flops_per_s
-        likely += flops / _nearest(measured.rates, seq_len).flops_per_s
-        high += flops / worst.flops_per_s
-        waiting += tokens / batch * exchange_s
+        near = _nearest(measured.rates, seq_len)
+        low += flops / best.flops_per_s + steps * best.optimizer_s / sharers
+        likely += flops / near.flops_per_s + steps * near.optimizer_s / sharers
+        high += flops / worst.flops_per_s + steps * worst.optimizer_s
+        waiting += steps * exchange_s
     return Range(
         likely * (1 + OVERHEAD_LOW) / HOUR_S,
         low / HOUR_S,
@@ -99,7 +118,7 @@ def look_at_cost(
         cost = Cost(
             total, Range(*(usd + price * part for part in (hours.value, hours.low, hours.high)))
         )
-    left = sum(tokens for _, tokens, _ in _left(config, progress.tokens_seen))
+    left = sum(steps * plan.config.training.batch_tokens for plan, _, steps in progress.left())
     value = {
         "tokens_left": left,
         **_value("hours", cost.hours),
@@ -125,15 +144,13 @@ def look_at_cost(
     return Finding("cost", "pass", value, f"{told}, within the budget")
 
 
-def _left(config: RunConfig, tokens_seen: int) -> list[tuple[int, int, int]]:
-    """Return (seq_len, tokens, batch_tokens) of every phase, without the tokens behind the run."""
-    left = []
-    for stage in config.stages:
-        for seq_len, tokens in phase_tokens(stage.training):
-            done = min(tokens, tokens_seen)
-            tokens_seen -= done
-            left.append((seq_len, tokens - done, stage.training.batch_tokens))
-    return left
+def _sharers(config: RunConfig, processes: int) -> int:
+    """Return among how many processes the optimizer's step is shared out, at best equally.
+
+    Where one of them holds more, as of the embedding, the others wait for it.
+    """
+    compute = config.optimization.compute
+    return processes if compute.zero1 or compute.engine == "deepspeed" else 1
 
 
 def _nearest(rates: tuple[Rate, ...], seq_len: int) -> Rate:
@@ -176,8 +193,20 @@ def _value(name: str, amount: Range | None) -> dict[str, float | None]:
     return {name: amount.value, f"{name}_low": amount.low, f"{name}_high": amount.high}
 
 
-def _progress(folder: RunFolder) -> Progress:
-    rows = read_rows(folder.metrics)
-    seen = rows[-1].get("tokens_seen") if rows else 0
-    tokens_seen = seen if isinstance(seen, int) else 0
-    return Progress(tokens_seen, read_spending(folder.spending))
+def _progress(config: RunConfig, folder: RunFolder) -> Progress:
+    """Return where the newest row of the run's branch stands in the course as it is by now."""
+    course = read_course(config, folder, attempt=current_attempt(folder.lineage))
+    branch = current_branch(folder.lineage)
+    rows = [row for row in read_placed_rows(folder.metrics) if is_on(branch, row)]
+    new = Progress(course, spent=read_spending(folder.spending))
+    if not rows:
+        return new
+    stage, done = rows[-1].get("stage"), rows[-1].get("stage_step")
+    if not isinstance(stage, str) or not isinstance(done, int):
+        raise CorruptDataError(
+            f"{folder.metrics}, step {rows[-1]['step']}: stage or stage_step is not what a run "
+            "writes; bring a good copy back, or delete that line"
+        )
+    names = [plan.name for plan in course]
+    # Only stages up to --stage are planned: one that is none of them comes after them all.
+    return replace(new, stage=names.index(stage) if stage in names else len(names), stage_step=done)

@@ -41,6 +41,8 @@ _FEATURES_S = 25.0
 """Eight cards take their time to wake."""
 _MEASURING_S = 90.0
 """torch is loaded, ranks meet, and two lengths are compiled and timed."""
+_WHOLE_MODEL_S = 300.0
+"""Where all blocks are compiled as one: a length took 54 s on an H200 (docs/performance.md)."""
 
 
 @dataclass(frozen=True)
@@ -111,11 +113,17 @@ def preflight(wishes: Wishes, *, say: Say) -> Preflight:
     findings += made_in_turn(sources, limit_s=DATA_LIMIT_S)
     say("preflight: mirror")
     findings.append(Check("mirror", partial(look_at_mirror, mirror), _LIMIT_S).made())
-    say(f"preflight: step and links, {processes} x, {_MEASURING_S:.0f} s at most")
+    limit_s = _measuring_s(config)
+    say(f"preflight: step and links, {processes} x, {limit_s:.0f} s at most")
     reachable = findings[-1].state == "pass"
-    progress = partial(read_progress, folder, mirror if reachable else None)
+    progress = partial(read_progress, config, folder, mirror=mirror if reachable else None)
     measured = _measured(config, budget, processes=processes, progress=progress)
     return Preflight((*findings, *measured))
+
+
+def _measuring_s(config: RunConfig) -> float:
+    is_whole = config.optimization.compute.compile == "model"
+    return _WHOLE_MODEL_S if is_whole else _MEASURING_S
 
 
 def _measured(
@@ -127,7 +135,7 @@ def _measured(
 ) -> list[Finding]:
     """Return the findings that need a measured step; without one they say so."""
     try:
-        measured = measure_apart(config, processes=processes, limit_s=_MEASURING_S)
+        measured = measure_apart(config, processes=processes, limit_s=_measuring_s(config))
     except YxanulError as error:
         return [
             Finding("step", "fail", None, str(error), error.exit_code),

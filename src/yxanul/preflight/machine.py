@@ -71,7 +71,11 @@ def measure_apart(config: RunConfig, *, processes: int, limit_s: float) -> Measu
             kind = UsageError if told["code"] == UsageError.exit_code else InfrastructureError
             raise kind(told["error"])
         if time.monotonic() - begin >= limit_s:
-            raise InfrastructureError(f"no step was measured within {limit_s:.0f} s")
+            told = f"no step was measured within {limit_s:.0f} s"
+            if config.optimization.compute.compile == "model":
+                told += ", in which the whole model is compiled for two lengths: set "
+                told += "compute.compile=block, which is ready sooner"
+            raise InfrastructureError(told)
         raise InfrastructureError(f"no step was measured: the process {end}")
 
 

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import torch
 
-from yxanul.bench.step import StepFigures, measure_step
+from yxanul.bench.step import measure_load, rows_by_rule
+from yxanul.bench.workload import Workload
 from yxanul.config.load import parse_config
 from yxanul.config.schema import RunConfig
 from yxanul.errors import YxanulError
-from yxanul.hardware.choices import pick_device
+from yxanul.hardware.choices import DTYPES, pick_device, settle_compute
 from yxanul.hardware.device import device_name
 from yxanul.parallel.processes import Processes, joined_processes, leave, local_rank
 from yxanul.runfolder.durable import write_json
@@ -33,20 +34,24 @@ _STEPS = 5
 
 @dataclass(frozen=True)
 class Rate:
-    """Whole updates at one sequence length, on every process at once."""
+    """Updates at one sequence length, on every process at once; all is of the slowest process."""
 
     seq_len: int
     tokens_per_s: float
-    """Of the slowest process."""
+    """In updates as large as the run's."""
     flops_per_token: int
     """PaLM convention."""
     mfu: float | None
-    """Of the slowest process; None: the card's peak is not known."""
+    """Of such updates; None: the card's peak is not known."""
+    pass_tokens_per_s: float
+    """In forward and backward passes alone."""
+    optimizer_s: float
+    """Of an update, the optimizer's whole step, shared with no other process."""
 
     @property
     def flops_per_s(self) -> float:
-        """Operations per second of the slowest process."""
-        return self.tokens_per_s * self.flops_per_token
+        """Operations per second in forward and backward passes alone."""
+        return self.pass_tokens_per_s * self.flops_per_token
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,32 @@ def measured_lengths(config: RunConfig) -> list[int]:
     return sorted({min(lengths), max(lengths)})
 
 
+def rows_of_update(config: RunConfig, seq_len: int, *, processes: int) -> int:
+    """Return the rows of one process' part of the largest update of that length, at least one."""
+    batches = [
+        stage.training.batch_tokens
+        for stage in config.stages
+        if any(phase.seq_len == seq_len for phase in stage.training.seq_len_curriculum)
+    ]
+    return max(1, max(batches) // processes // seq_len)
+
+
+def planned_load(
+    config: RunConfig, seq_len: int, *, processes: int, device: torch.device
+) -> Workload:
+    """Return what is timed at a sequence length: passes of the run's rule, two of them at most.
+
+    More tell nothing new, and take longer.
+    """
+    shape, optimization = config.model, config.optimization
+    rows = rows_of_update(config, seq_len, processes=processes)
+    by_rule = rows_by_rule(shape, optimization, seq_len=seq_len, device=device)
+    each = min(rows, by_rule)
+    choices = settle_compute(optimization.compute, device, longest_seq_len=seq_len)
+    timed = min(2, rows // each) * each
+    return Workload(shape, seq_len, timed, each, device, DTYPES[choices.precision], steps=_STEPS)
+
+
 def measure(config: RunConfig, processes: Processes, *, device: torch.device) -> Measured:
     """Time the bus and whole updates of random tokens; all ranks call it.
 
@@ -77,19 +108,14 @@ def measure(config: RunConfig, processes: Processes, *, device: torch.device) ->
     `InfrastructureError`.
     """
     links = measure_links(processes, device)
-    timed = [_time(config, seq_len, device=device) for seq_len in measured_lengths(config)]
-    rates = []
-    for figures in timed:
-        mine = torch.tensor([figures.tokens_per_s], dtype=torch.float64, device=device)
-        slowest = min(float(rate) for rate in processes.gathered(mine))
-        share = slowest / figures.tokens_per_s
-        mfu = None if figures.mfu is None else share * figures.mfu
-        rates.append(Rate(figures.seq_len, slowest, figures.flops_per_token, mfu))
+    lengths = measured_lengths(config)
+    rates = tuple(_time(config, length, processes=processes, device=device) for length in lengths)
+    compute = config.optimization.compute
     return Measured(
         device=device_name(device),
         processes=processes.world_size,
-        compiled=timed[0].compiled,
-        rates=tuple(rates),
+        compiled=settle_compute(compute, device, longest_seq_len=max(lengths)).compile,
+        rates=rates,
         bus_bytes_per_s=None if links is None else links.bus_bytes_per_s,
         slow=() if links is None else tuple(slow_ranks(links.rates)),
     )
@@ -118,19 +144,26 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _time(config: RunConfig, seq_len: int, *, device: torch.device) -> StepFigures:
-    """Time updates of rows of `seq_len`, as many as the run's rule takes and bring speed."""
-    optimization = config.optimization
+def _time(config: RunConfig, seq_len: int, *, processes: Processes, device: torch.device) -> Rate:
+    """Time updates of rows of `seq_len`, and tell what the run's own, of more passes, would do."""
+    optimization, world_size = config.optimization, processes.world_size
     # DeepSpeed's engine needs a launcher of its own; the model's work is the same in either.
     compute = optimization.compute.model_copy(update={"engine": "torch", "deepspeed_config": None})
-    optimization = optimization.model_copy(update={"compute": compute})
-    return measure_step(
-        config.model,
-        optimization,
+    load = planned_load(config, seq_len, processes=world_size, device=device)
+    figures = measure_load(load, optimization=optimization.model_copy(update={"compute": compute}))
+    pass_s = load.tokens / figures.tokens_per_s - figures.optimizer_s
+    mine = torch.tensor([pass_s / load.tokens, figures.optimizer_s], dtype=torch.float64)
+    found = [tuple(one.tolist()) for one in processes.gathered(mine.to(device))]
+    token_s, optimizer_s = (max(parts) for parts in zip(*found, strict=True))
+    tokens = seq_len * rows_of_update(config, seq_len, processes=world_size)
+    tokens_per_s = tokens / (tokens * token_s + optimizer_s)
+    return Rate(
         seq_len=seq_len,
-        micro_batch=None,
-        steps=_STEPS,
-        device=device,
+        tokens_per_s=tokens_per_s,
+        flops_per_token=figures.flops_per_token,
+        mfu=None if figures.mfu is None else figures.mfu * tokens_per_s / figures.tokens_per_s,
+        pass_tokens_per_s=1 / token_s,
+        optimizer_s=optimizer_s,
     )
 
 

@@ -48,14 +48,19 @@ def train_step(engine: Engine, batch: StepRows, *, rates: LearningRates) -> Step
     A loss or gradient that is not finite is a `NumericsError`, raised before any weight has moved.
     """
     result = measure_step(engine, batch)
+    refuse_not_finite(result)
+    engine.optimizers.step(rates)
+    return result
+
+
+def refuse_not_finite(result: StepResult) -> None:
+    """Raise a `NumericsError` for gradients that must not move a weight."""
     if not (np.isfinite(result.loss) and np.isfinite(result.grad_norm)):
         raise NumericsError(
             f"the loss ({result.loss}) or the gradient norm ({result.grad_norm}) is not finite; "
             "the weights were not changed. Lower training.learning_rate or set "
             f"compute.precision=fp32: {ADVICE}"
         )
-    engine.optimizers.step(rates)
-    return result
 
 
 def measure_step(engine: Engine, batch: StepRows) -> StepResult:
