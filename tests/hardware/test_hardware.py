@@ -4,6 +4,7 @@ import subprocess
 import sys
 import sysconfig
 import types
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -27,8 +28,10 @@ from yxanul.hardware.choices import (
 )
 from yxanul.hardware.compiler import compile_obstacle
 from yxanul.hardware.device import cpu_flags, memory_bytes, most_held_bytes
-from yxanul.hardware.doctor import examine
+from yxanul.hardware.doctor import examine, summarise
+from yxanul.hardware.feature import Case
 from yxanul.hardware.peak import gemm_flops
+from yxanul.hardware.rows import arithmetic, optional
 
 CPU = torch.device("cpu")
 SRC = Path(__file__).parents[2] / "src"
@@ -173,8 +176,54 @@ def test_what_a_card_will_be_tried_for_is_told_as_open(card, monkeypatch):
     assert (rows["FP8"].state, rows["FP8"].choice) == ("available", "auto")
     assert "timed at the first start" in rows["FP8"].reason
     assert "as few blocks as fit a card" in rows["gradient checkpointing"].reason
+    assert (rows["attention"].state, rows["attention"].choice) == ("active", "auto")
+    assert "times the kernels that this card has" in rows["attention"].reason
+    assert "the rule would take cudnn" in rows["attention"].reason
+    kernel = rows["pinned attention kernel"]
+    assert (kernel.state, kernel.choice) == ("available", "auto")
     here = {f.name: f for f in examine(asked, (), device=CPU, processes=1).features}
     assert "100% of the blocks" in here["gradient checkpointing"].reason
+
+
+@pytest.mark.parametrize(
+    ("wish", "chosen"),
+    [
+        ({"attention": "flash"}, "flash"),
+        ({"flash_attention_3": True}, "flash3"),
+        ({"precision": "fp32"}, "efficient"),
+    ],
+)
+def test_a_kernel_that_no_start_will_time_is_told_as_chosen(card, wish, chosen):
+    device = card((9, 0), package=True)
+    asked = ComputeConfig(**{"precision": "bf16", "compile": "off", **wish})
+    settled = settle_compute(asked, device, longest_seq_len=512)
+    case = Case(
+        optimization=OptimizationConfig(compute=settled), stages=(), device=device, world_size=1,
+        malloc="off", rates={}, wish=asked,
+    )  # fmt: skip
+    assert arithmetic.attention(case).choice == chosen
+    row = arithmetic.kernels(case)
+    assert (row.state, row.choice) == ("active", chosen)
+
+
+def test_what_a_runs_start_has_timed_is_told_as_chosen(card, monkeypatch):
+    """Of FP8 that it did not pay on this card, and of attention which kernel it was."""
+    device = card((9, 0), package=True)
+    wish = ComputeConfig(precision="bf16", compile="off", fp8="auto")
+    settled = settle_compute(wish, device, longest_seq_len=512)
+    chosen = OptimizationConfig(compute=settled.model_copy(update={"attention": "flash"}))
+    case = Case(
+        optimization=chosen, stages=(), device=device, world_size=1, malloc="off", rates={},
+        wish=wish, has_begun=True,
+    )  # fmt: skip
+    row = optional.fp8(case)
+    assert (row.state, row.choice) == ("available", "off")
+    assert "no part of the model pays" in row.reason
+    assert "width 768" not in row.reason
+    assert list(summarise([row])) == ["not used: FP8 off"]
+    assert arithmetic.attention(case).choice == "flash"
+    unasked = replace(case, wish=wish.model_copy(update={"fp8": "off"}))
+    assert "compute.fp8=auto times it" in optional.fp8(unasked).reason
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,12 @@ def attention_by_rule(compute: ComputeConfig, device: torch.device, *, longest_s
     return "cudnn" if is_new and has_sound_cudnn() and not compute.document_masking else "flash"
 
 
+def leaves_kernel_open(wish: ComputeConfig, settled: ComputeConfig) -> bool:
+    """Tell whether a run's first start on a card times the attention kernels: fp32 has but one."""
+    is_open = wish.attention == "auto" and wish.flash_attention_3 is not True
+    return is_open and settled.precision == "bf16"
+
+
 def has_sound_cudnn() -> bool:
     """Tell whether cuDNN's attention is right for rows that 128 does not divide, as scores have."""
     return _cudnn_version() > _UNSOUND_CUDNN

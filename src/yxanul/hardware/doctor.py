@@ -122,7 +122,7 @@ def summarise(features: Sequence[Feature]) -> Iterator[str]:
     """Yield at most three lines, one per state, for the head of a run."""
     labels: dict[State, str] = {
         "active": "active",
-        "available": "not asked for",
+        "available": "not used",
         "unavailable": "unavailable (yxanul doctor says why)",
     }
     for state, label in labels.items():

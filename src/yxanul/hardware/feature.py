@@ -15,7 +15,7 @@ State = Literal["active", "available", "unavailable"]
 class Feature:
     """An optimisation of a run on a machine.
 
-    active: the run uses it. available: the machine can, the configuration does not ask.
+    active: the run uses it. available: the machine can, and the run does not.
     unavailable: this machine or this version cannot.
     """
 
@@ -53,7 +53,9 @@ class Case:
     rates: Mapping[str, float]
     """FLOP/s of matrix products by type, measured on a CPU; empty on a card."""
     wish: ComputeConfig | None = None
-    """What was asked for before any choice; None: all is chosen for good, as in a run."""
+    """What was asked for before any choice; None: that is not known, and all is chosen."""
+    has_begun: bool = False
+    """The choices are those of a run's start, made for good."""
     bus_bytes_per_s: float | None = None
     """What an all-reduce between the processes reaches, if there are several and it was timed."""
 
@@ -61,7 +63,8 @@ class Case:
     def left_open(self) -> ComputeConfig:
         """The arithmetic's settings with what only a run's first start on a card will choose."""
         settled = self.optimization.compute
-        return settled if self.wish is None or self.device.type == "cpu" else self.wish
+        is_settled = self.has_begun or self.device.type == "cpu"
+        return settled if self.wish is None or is_settled else self.wish
 
 
 Row = Callable[[Case], Feature]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from yxanul.config.optimization import CARD_PATHS
 from yxanul.config.schema import ComputeConfig, ModelConfig
-from yxanul.hardware.choices import flash3_obstacle, has_sound_cudnn
+from yxanul.hardware.choices import flash3_obstacle, has_sound_cudnn, leaves_kernel_open
 from yxanul.model.flash import use_version
 from yxanul.train.machine import Machine
 from yxanul.train.timing import attention_ms
@@ -21,14 +21,12 @@ def time_kernels(
     machine: Machine,
 ) -> ComputeConfig:
     """Return `found` with the fastest attention kernel, where `wish` leaves it open on a card."""
-    if wish.attention != "auto" or wish.flash_attention_3 is True:
-        return found
 
     # All ranks time the same ones: one of another machine would wait for the others elsewhere.
     def all_have(here: bool) -> bool:
         return not machine.processes.anyone(not here, machine.device)
 
-    if not all_have(found.precision == "bf16"):
+    if not all_have(leaves_kernel_open(wish, found)):
         return found
     has_3 = wish.flash_attention_3 == "auto" and flash3_obstacle(machine.device) is None
     names = (

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 import yxanul
-from yxanul.config.schema import RunConfig
+from yxanul.config.schema import ComputeConfig, RunConfig
 from yxanul.errors import StoppedOnRequest, UsageError
 from yxanul.hardware.choices import DTYPES
 from yxanul.hardware.device import cpu_flags, device_name
@@ -58,6 +58,8 @@ class Start:
     """Rate of matrix products in the run's precision, as just measured on a CPU."""
     links: Links | None
     """What several processes measured of one another."""
+    wish: ComputeConfig
+    """The arithmetic's settings as they were asked for, before any choice."""
 
 
 def record_environment(
@@ -80,6 +82,8 @@ def record_environment(
         world_size=machine.processes.world_size,
         malloc=start.malloc,
         rates=measure_rates(machine.device, known=known),
+        wish=start.wish,
+        has_begun=True,
         bus_bytes_per_s=None if start.links is None else start.links.bus_bytes_per_s,
     )
     features = list_features(case)
@@ -104,16 +108,16 @@ def refuse_other_environment(config: RunConfig, folder: RunFolder, *, machine: M
         )
 
 
-def _environment(config: RunConfig, machine: Machine) -> dict[str, Any]:
-    """Return what decides whether a run goes on bit for bit."""
-    return {
-        "yxanul": yxanul.__version__,
 def is_regrouped(folder: RunFolder, machine: Machine) -> bool:
     """Tell whether the run's last start had another number of processes."""
     now = machine.processes.world_size
     return bool(_last_environment(folder).get("world_size", now) != now)
 
 
+def _environment(config: RunConfig, machine: Machine) -> dict[str, Any]:
+    """Return what decides whether a run goes on bit for bit."""
+    return {
+        "yxanul": yxanul.__version__,
         "commit": _commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,

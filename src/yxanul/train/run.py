@@ -141,6 +141,7 @@ def _train(
     if request.num_epochs is not None:
         stage = request.stage or config.stages[0].name
         config = replan_epochs(config, stage, epochs=request.num_epochs, manifest=corpus.manifest)
+    wish = config.optimization.compute
     config = freeze_config(config, folder, machine=machine)
     done = _finished_outcome(config, folder, request=request)
     if done is not None:
@@ -151,7 +152,7 @@ def _train(
     links = measure_links(machine.processes, machine.device)
     parameters = sum(p.numel() for p in session.model.parameters())
     if machine.processes.is_main:
-        start = Start(request.command, malloc, session.peak_flops, links)
+        start = Start(request.command, malloc, session.peak_flops, links, wish)
         changes, features = record_environment(config, folder, start=start, machine=machine)
         for change in changes:
             machine.progress.say(f"this start differs from the run's last one: {change}")

@@ -6,6 +6,7 @@ from yxanul.hardware.choices import (
     BF16_FLAGS,
     attention_by_rule,
     attention_obstacle,
+    leaves_kernel_open,
     precision_by_rule,
 )
 from yxanul.hardware.compiler import c_compiler, compile_obstacle, cxx_compiler
@@ -68,6 +69,12 @@ def attention(case: Case) -> Feature:
     lengths = [phase.seq_len for s in stages for phase in s.training.seq_len_curriculum]
     longest = max(lengths, default=PLAIN_UP_TO)
     rule = attention_by_rule(compute, case.device, longest_seq_len=longest)
+    if _is_timed(case):
+        why = (
+            "a run's first start times the kernels that this card has, and pins the fastest; the "
+            f"rule would take {rule}"
+        )
+        return Feature("attention", "active", why, choice="auto")
     why = _PATHS[compute.attention]
     on_card = case.device.type == "cuda"
     if compute.attention == rule:
@@ -84,9 +91,18 @@ def kernels(case: Case) -> Feature:
     chosen = case.optimization.compute.attention
     if case.device.type != "cuda":
         return Feature(name, "unavailable", f"compute.attention={names} needs a CUDA card")
+    if _is_timed(case):
+        why = "the fastest, as a run's first start times them"
+        return Feature(name, "available", why, choice="auto")
     if chosen in CARD_PATHS:
         return Feature(name, "active", "pinned: another kernel is an error", choice=chosen)
     return Feature(name, "available", f"compute.attention pins {names}")
+
+
+def _is_timed(case: Case) -> bool:
+    """Tell whether the kernel is still to be found, on a card, by a run's first start."""
+    on_card = case.device.type == "cuda"
+    return on_card and leaves_kernel_open(case.left_open, case.optimization.compute)
 
 
 def compilation(case: Case) -> Feature:

@@ -32,6 +32,9 @@ def fp8(case: Case) -> Feature:
     if compute.fp8 == "auto":
         why = "timed at the first start, and on in what part it makes faster"
         return Feature("FP8", "available", why, "auto")
+    if case.has_begun and case.wish is not None and case.wish.fp8 == "auto":
+        why = "as the run's first start found: no part of the model pays on all its cards"
+        return Feature("FP8", "available", why, "off")
     why = "compute.fp8=auto times it at the first start; it did not pay at width 768"
     return Feature("FP8", "available", why)
 
