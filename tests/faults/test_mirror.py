@@ -116,6 +116,20 @@ def test_a_run_whose_machine_is_gone_goes_on_from_its_copy(world, unbroken, tmp_
     assert len(kept) <= 4
 
 
+@pytest.mark.fault(16)
+def test_a_run_whose_checkpoints_are_gone_goes_on_from_its_copy(world, unbroken, tmp_path):
+    address = str(tmp_path / "mirror")
+    run_with(world, "step.updated=kill@13", *to(address), code=KILLED)
+    run = RunFolder(world.root / "run")
+    shutil.rmtree(run.checkpoints)
+    spent = run.spending.read_text()
+    told = world.finish("run", "run", *to(address)).stderr
+    assert "is here, every byte compared" in told
+    assert "going on from" in told
+    assert run.spending.read_text().startswith(spent), "what was spent is no older copy's"
+    assert_ends_like(world, unbroken)
+
+
 @pytest.mark.slow
 @pytest.mark.fault(34)
 def test_files_without_their_manifest_are_no_checkpoint(world, unbroken, tmp_path):

@@ -46,7 +46,7 @@ def test_rows_of_an_older_version_are_read(tmp_path):
 
 def test_a_row_is_read_as_it_was_written(tmp_path):
     path = tmp_path / "spending.jsonl"
-    row = Payment(3, 1.5, 30, 0.5, 64, 2**40, 12.5, "8 x a card", 1.8e9)
+    row = Payment(3, 1.5, 30, 0.5, 64, 2**40, 12.5, "8 x a card", 1.8e9, "step-00000003-a0")
     record_payment(path, row)
     assert read_payments(path) == [row]
 
@@ -62,6 +62,7 @@ def test_a_row_is_read_as_it_was_written(tmp_path):
         '{"process": 0, "seconds": 1, "tokens_spent": 3, "usd_per_hour": -1}',
         '{"process": 0, "seconds": 1, "tokens_spent": 3, "machine": 8}',
         '{"process": 0, "seconds": 1, "tokens_spent": 3, "at": "noon"}',
+        '{"process": 0, "seconds": 1, "tokens_spent": 3, "checkpoint": 3}',
     ],
 )
 def test_a_damaged_row_is_named(tmp_path, row):

@@ -20,6 +20,7 @@ from tests.train.world import (
     fingerprint,
     wait_until,
 )
+from yxanul.failpoints import VARIABLE
 
 LONG = 48  # steps of the first stage, until it knows something that can be forgotten
 FORGETFUL = {
@@ -415,12 +416,10 @@ def test_a_run_from_other_weights_goes_on_from_them_without_the_flag(forgetful, 
     donor = str(forgetful.checkpoints("run")[-1])
     world = World.create(tmp_path / "world")
     begin = ("train", "run", "--stage", STAGES[0])
-    process = world.start(*begin, "--init_from", donor)
-    metrics = world.root / "run" / "metrics.jsonl"
-    wait_until(lambda: metrics.exists() and metrics.stat().st_size > 0, process)
-    process.kill()
+    # Before its first checkpoint.
+    process = world.start(*begin, "--init_from", donor, **{VARIABLE: "step.updated=kill@2"})
     process.communicate()
     first = rows(world.root / "run", "metrics.jsonl")[0]["loss"]
-    shutil.rmtree(world.root / "run" / "checkpoints")
+    assert world.checkpoints("run") == []
     world.finish(*begin)
     assert rows(world.root / "run", "metrics.jsonl")[0]["loss"] == first < 9

@@ -117,6 +117,24 @@ def test_a_run_never_starts_over_when_all_checkpoints_are_bad(unbroken):
     assert "Nothing was started over" in unbroken.finish("run", "bad", code=31).stderr
 
 
+@pytest.mark.fault(16)
+@pytest.mark.parametrize("gone", ["step-*", "*"], ids=["but the hint", "all"])
+def test_a_run_never_starts_over_when_its_checkpoints_are_gone(unbroken, gone):
+    copy = unbroken.root / "gone"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(unbroken.root / "run", copy)
+    (copy / "exit.json").unlink()
+    for path in (copy / "checkpoints").glob(gone):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    kept = [copy / name for name in ("metrics.jsonl", "gates.jsonl", "samples.jsonl")]
+    kept += [path for path in (copy / "scores").rglob("*") if path.is_file()]
+    before = {path: path.read_bytes() for path in kept}
+    for _ in range(2):  # what the first start leaves must not let the second one begin anew
+        finished = unbroken.finish("run", "gone", code=31)
+        assert f"none is left in {copy / 'checkpoints'}" in finished.stderr
+    assert {path: path.read_bytes() for path in kept} == before
+
+
 def test_stage_by_stage_gives_the_same_weights_as_one_run(unbroken, tmp_path):
     world = World.create(tmp_path / "world")
     for stage in STAGES:

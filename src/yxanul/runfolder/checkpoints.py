@@ -97,6 +97,12 @@ def list_checkpoints(folder: Path, *, attempt: int | None = None) -> list[Path]:
     return [path for _, _, path in sorted(found)]
 
 
+def newest_name(folder: Path, *, attempt: int) -> str | None:
+    """Return the name of an attempt's newest checkpoint, verified or not; None without one."""
+    newest = list_checkpoints(folder, attempt=attempt)[-1:]
+    return newest[0].name if newest else None
+
+
 def verify_checkpoint(path: Path, *, only: Collection[str] = ()) -> CheckpointInfo:
     """Compare every file with the manifest; the first difference is a `CorruptCheckpointError`.
 

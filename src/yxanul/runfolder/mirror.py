@@ -203,6 +203,18 @@ def bring_back(address: str, folder: RunFolder, *, say: Say) -> bool:
     return True
 
 
+def bring_newest(address: str, folder: RunFolder, *, say: Say) -> bool:
+    """Copy the newest checkpoint of a run that has lost its own; tell whether there was one.
+
+    It is of the attempt that was begun last, and what was written. Raises what `reaching` raises.
+    """
+    attempt = current_attempt(folder.lineage)
+    with reaching(address):
+        place = Place(address)
+        names = [name for name in published(place) if _age(name)[0] == attempt]
+        return any(_is_brought(place, name, folder=folder.checkpoints, say=say) for name in names)
+
+
 def bring_checkpoint(address: str, folder: RunFolder, *, name: str, say: Say) -> bool:
     """Copy one checkpoint that the run folder lacks from an address; tell whether it was there.
 

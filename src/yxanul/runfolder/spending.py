@@ -39,6 +39,8 @@ class Payment:
     """The devices that trained, "8 x NVIDIA H100 80GB HBM3"; None: an older version did not say."""
     at: float | None = None
     """When the row was written, in seconds since 1970; None: an older version did not say."""
+    checkpoint: str | None = None
+    """The newest one of the attempt; None: it had none, or an older version did not say."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,11 @@ def read_payments(path: Path) -> list[Payment]:
 def parse_payment(row: Row, *, place: str) -> Payment:
     """Return a row; a damaged one is a `CorruptDataError` that names `place`."""
     process, seconds, tokens = (row.get(key) for key in ("process", "seconds", "tokens_spent"))
-    scoring_s, machine = row.get("scoring_s", 0.0), row.get("machine")
+    scoring_s = row.get("scoring_s", 0.0)
     later = {key: row.get(key) for key in ("seq_len", "memory_bytes", "usd_per_hour", "at")}
     figures = (process, seconds, tokens, scoring_s, *(v for v in later.values() if v is not None))
     is_whole = all(isinstance(value, int | float) and 0 <= value < _MOST for value in figures)
-    if not is_whole or not isinstance(machine, str | None):
+    words = {key: row.get(key) for key in ("machine", "checkpoint")}
+    if not is_whole or not all(isinstance(word, str | None) for word in words.values()):
         raise CorruptDataError(f"{place} is damaged; delete that line")
-    return Payment(process, seconds, tokens, scoring_s, machine=machine, **later)  # type: ignore[arg-type]
+    return Payment(process, seconds, tokens, scoring_s, **words, **later)  # type: ignore[arg-type]

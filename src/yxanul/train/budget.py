@@ -58,11 +58,18 @@ class BudgetClock:
         return share is not None and share >= 1.0
 
     def record(
-        self, tokens_spent: int, *, scoring_s: float, seq_len: int, memory_bytes: int
+        self,
+        tokens_spent: int,
+        *,
+        scoring_s: float,
+        seq_len: int,
+        memory_bytes: int,
+        checkpoint: str | None,
     ) -> None:
         """Write down what has been spent so far, `scoring_s` of it on scores.
 
-        `seq_len` is that of the newest tokens, `memory_bytes` the most that was held until now.
+        `seq_len` is that of the newest tokens, `memory_bytes` the most that was held until now, and
+        `checkpoint` the name of the newest one.
         """
         payment = Payment(
             process=self._process,
@@ -74,6 +81,7 @@ class BudgetClock:
             usd_per_hour=self._budget.usd_per_hour,
             machine=self._machine,
             at=time.time(),
+            checkpoint=checkpoint,
         )
         record_payment(self._path, payment)
         self._pace.add(payment)

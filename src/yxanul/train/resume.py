@@ -25,6 +25,7 @@ from yxanul.runfolder.lineage import (
     is_resumed_by_name,
     record_event,
 )
+from yxanul.runfolder.lost import has_lost_checkpoints
 from yxanul.runfolder.rows import Row, cut_rows, read_rows
 from yxanul.runfolder.saving import remove_leftovers, set_aside
 from yxanul.runfolder.scores import forget_scores
@@ -43,7 +44,7 @@ from yxanul.train.state import Position, first_position
 def find_position(session: Session, request: RunRequest) -> Position:
     """Load what the request says into the session; return where the run stands.
 
-    Checkpoints that do not verify are set aside, said, and recorded. All of them bad is a
+    Checkpoints that do not verify are set aside, said, and recorded. All of them bad or gone is a
     `CorruptCheckpointError`: a run never starts over by itself.
     """
     folder = session.folder
@@ -109,6 +110,12 @@ def _newest(session: Session, attempt: int) -> Checkpoint | None:
         raise CorruptCheckpointError(
             f"no checkpoint in {folder.checkpoints} can be used: {reasons}. Nothing was started "
             "over; bring a good copy back, or begin anew with another --out"
+        )
+    if checkpoint is None and not has_parent and has_lost_checkpoints(folder):
+        raise CorruptCheckpointError(
+            f"{folder.root} has saved checkpoints, and none is left in {folder.checkpoints}; were "
+            "they deleted, or is a disk not mounted? Nothing was started over; bring them back, or "
+            "begin anew with another --out"
         )
     for path, error in bad.items():
         session.progress.say(f"not used: {error}; falling back to the checkpoint before")

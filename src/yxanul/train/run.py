@@ -27,7 +27,8 @@ from yxanul.plan.memory import FP32_BYTES
 from yxanul.report.write import write_report
 from yxanul.runfolder.checkpoints import list_checkpoints
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.mirror import bring_back, published
+from yxanul.runfolder.lost import has_lost_checkpoints
+from yxanul.runfolder.mirror import bring_back, bring_newest, published
 from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.storage import Place, reaching
 from yxanul.runfolder.sums import changed_files, forget_sums
@@ -179,13 +180,18 @@ def _train(
 def _begin_with_mirror(
     config: RunConfig, folder: RunFolder, *, request: RunRequest, machine: Machine
 ) -> None:
-    """Bring the run back that lies at checkpoint.mirror, if the folder holds none."""
+    """Bring the run back that lies at checkpoint.mirror, if the folder holds none.
+
+    Of a run whose checkpoints alone are gone the newest one is brought.
+    """
     address = config.optimization.checkpoint.mirror
     if address is None:
         return
     with reaching(address):
         place = Place(address)  # a wrong address is told now, and not after a quarter of an hour
         if read_rows(folder.lineage):
+            if request.resume != "never" and has_lost_checkpoints(folder):
+                bring_newest(address, folder, say=machine.heard)
             return
         if not any(True for _ in published(place)):
             # Who is not let in is told of no files; a run begun for that would replace the one

@@ -17,7 +17,7 @@ from yxanul.errors import NumericsError
 from yxanul.hardware.device import most_held_bytes
 from yxanul.model.transformer import Transformer
 from yxanul.plan.flops import flops_per_token
-from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name
+from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name, newest_name
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_branch
 from yxanul.runfolder.scores import scores_at
@@ -121,6 +121,7 @@ class Session:
             scoring_s=self.scoring_s,
             seq_len=seq_len,
             memory_bytes=most_held_bytes(self.engine.device),
+            checkpoint=newest_name(self.folder.checkpoints, attempt=position.attempt),
         )
 
     def forecast(self, plan: StagePlan, position: Position) -> Outlook | None:
