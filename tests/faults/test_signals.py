@@ -14,6 +14,7 @@ import pytest
 
 from tests.faults.harness import assert_ends_like
 from tests.train.world import last_step, wait_until
+from yxanul.failpoints import VARIABLE
 from yxanul.runfolder.checkpoints import verify_checkpoint
 
 
@@ -33,12 +34,31 @@ def test_sigterm_finishes_the_step_saves_and_leaves_with_10(world, unbroken):
 @pytest.mark.fault(8)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_leaves_at_once(world, unbroken, number):
-    code = world.interrupt("run", after_step=4, signals=[number, number])
-    assert code in (128 + number, 10)  # 10: both came within the step, and it was saved
+    # It stands still after the fourth row, so that the first one is not answered.
+    process = world.start("run", "run", **{VARIABLE: "rows.spending=wait@4"})
+    wait_until(lambda: last_step(world.root / "run" / "metrics.jsonl") >= 4, process)
+    process.send_signal(number)
+    time.sleep(1.2)
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    record = world.exit_record("run")
+    assert record["code"] == 128 + number
+    assert "a second signal" in record["reason"]
     for path in world.checkpoints("run"):
         verify_checkpoint(path)
     world.finish("run", "run")
     assert_ends_like(world, unbroken)
+
+
+@pytest.mark.fault(8)
+def test_two_signals_at_once_are_one_wish(world):
+    """Ctrl-C under a launcher: the terminal's SIGINT, and the launcher's own SIGTERM."""
+    both = [signal.SIGINT, signal.SIGTERM]
+    assert world.interrupt("run", after_step=4, signals=both) == 10
+    record = world.exit_record("run")
+    assert record["code"] == 10
+    assert record["checkpoint"] == world.checkpoints("run")[-1].name
 
 
 @pytest.mark.slow

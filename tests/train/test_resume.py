@@ -65,15 +65,6 @@ def test_ctrl_c_saves_and_leaves_with_10_and_the_run_goes_on(unbroken, tmp_path)
     assert_ends_like(world, "run", unbroken)
 
 
-@pytest.mark.slow
-def test_a_second_signal_leaves_at_once(tmp_path):
-    world = World.create(tmp_path / "world")
-    code = world.interrupt("run", after_step=2, signals=[signal.SIGTERM, signal.SIGTERM])
-    # The first may have been answered before the second came.
-    assert code in (143, 10)
-    world.finish("run", "run")
-
-
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory) -> World:
     """A world with a run that was killed after step 7; take copies of it."""

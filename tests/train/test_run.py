@@ -19,6 +19,7 @@ from tests.train.world import (
     last_step,
     wait_until,
 )
+from yxanul.failpoints import VARIABLE
 
 
 @pytest.fixture
@@ -200,6 +201,25 @@ def test_a_refused_command_leaves_the_record_of_the_run(world):
     world.finish("run", "run", "--set", "training.learning_rate=0.5", code=30)
     assert world.exit_record("run") == before
     assert json.loads(world.finish("run", "run", "--json").stdout)["already_complete"]
+
+
+def test_a_killed_run_does_not_tell_how_the_process_before_it_ended(world):
+    world.finish("run", "run", "--max_steps", "2")
+    assert world.exit_record("run")["code"] == 0
+    process = world.start("run", "run", **{VARIABLE: "step.updated=kill@2"})
+    process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL
+    assert not (world.root / "run" / "exit.json").exists()
+
+
+def test_what_is_refused_late_leaves_the_record_of_the_run(world):
+    begun = ("train", "run", "--stage", STAGES[0])
+    world.finish(*begun, "--max_steps", "2")
+    before = world.exit_record("run")
+    donor = str(world.checkpoints("run")[-1])
+    told = world.finish(*begun, "--init_from", donor, code=30).stderr
+    assert "was begun from new weights" in told
+    assert world.exit_record("run") == before
 
 
 def test_what_a_refused_command_leaves_behind_is_no_run(world):

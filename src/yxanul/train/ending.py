@@ -11,11 +11,12 @@ import torch.distributed as dist
 
 from yxanul.errors import CorruptDataError, InfrastructureError, UsageError, YxanulError
 from yxanul.parallel.processes import Processes
-from yxanul.runfolder.checkpoints import list_checkpoints
-from yxanul.runfolder.durable import write_json
+from yxanul.runfolder.checkpoints import newest_name
+from yxanul.runfolder.durable import write_atomic, write_json, writing
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt
 from yxanul.runfolder.sums import write_sums
+from yxanul.train.signals import StopRequest
 
 # Of glibc and torch on a CPU; of CUDA, its driver and Triton; of cuBLAS and cuDNN.
 _NO_MEMORY = (
@@ -27,19 +28,27 @@ _NO_MEMORY = (
 
 
 @contextmanager
-def owned(folder: RunFolder, processes: Processes) -> Iterator[dict[str, Any]]:
+def owned(
+    folder: RunFolder, processes: Processes, *, stop: StopRequest
+) -> Iterator[dict[str, Any]]:
     """Lock the folder, and write RUN/exit.json at the end: code, reason, last checkpoint.
 
-    A command that is refused leaves the record of the one before. Only the main rank writes; the
-    others get a record that nobody reads.
+    So does a second signal that `stop` receives. A command that is refused leaves the record of the
+    one before. Only the main rank writes; the others get a record that nobody reads.
     """
     record: dict[str, Any] = {"code": 0, "reason": "done"}
     if not processes.is_main:
         yield record
         return
+
+    def write_last_words(code: int, reason: str) -> None:
+        write_ending(folder, {"code": code, "reason": reason})
+
     with folder.locked():
+        before = _record_before(folder)
         try:
-            yield record
+            with stop.leaving_word(write_last_words):
+                yield record
         except YxanulError as error:
             record.update(code=error.exit_code, reason=str(error))
             raise
@@ -47,10 +56,25 @@ def owned(folder: RunFolder, processes: Processes) -> Iterator[dict[str, Any]]:
             record.update(code=1, reason=f"{type(error).__name__}: {error}")
             raise
         finally:
-            refused = record["code"] == UsageError.exit_code
-            if not (refused and folder.exit_record.exists()):
+            if record["code"] != UsageError.exit_code or before is None:
                 write_ending(folder, record)
                 write_sums(folder)
+            elif not folder.exit_record.exists():
+                write_atomic(folder.exit_record, before)
+
+
+def forget_ending(folder: RunFolder) -> None:
+    """Delete RUN/exit.json, that of the process before: this one may be killed without a word."""
+    with writing(folder.exit_record):
+        folder.exit_record.unlink(missing_ok=True)
+
+
+def _record_before(folder: RunFolder) -> str | None:
+    """Return RUN/exit.json as the process before left it; None without one."""
+    try:
+        return folder.exit_record.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None
 
 
 def write_ending(folder: RunFolder, record: dict[str, Any]) -> None:
@@ -110,5 +134,4 @@ def _last_checkpoint(folder: RunFolder) -> str | None:
         attempt = current_attempt(folder.lineage)
     except CorruptDataError:  # the run has ended with this very error, which must be told
         return None
-    last = list_checkpoints(folder.checkpoints, attempt=attempt)[-1:]
-    return last[0].name if last else None
+    return newest_name(folder.checkpoints, attempt=attempt)

@@ -36,7 +36,7 @@ from yxanul.runfolder.supervised import tell_supervisor
 from yxanul.runfolder.verdicts import CLOSING, read_checks, read_verdicts
 from yxanul.train.agreement import refuse_disagreement
 from yxanul.train.corpus import Corpus, prepare_corpus
-from yxanul.train.ending import naming_exhaustion, naming_failed_hardware, owned
+from yxanul.train.ending import forget_ending, naming_exhaustion, naming_failed_hardware, owned
 from yxanul.train.foretelling import unprovable
 from yxanul.train.frozen import freeze_config, replan_epochs
 from yxanul.train.links import measure_links
@@ -81,7 +81,7 @@ def start_run(request: RunRequest) -> RunOutcome:
                     # Until it is recorded how the run ended: torchrun sends SIGTERM to those that a
                     # lost rank leaves, while they write that down.
                     stop_on_signals() as stop,
-                    owned(folder, processes) as record,
+                    owned(folder, processes, stop=stop) as record,
                     # Before it is recorded how the run ended.
                     naming_failed_hardware(),
                     naming_lost_ranks(processes),
@@ -148,6 +148,8 @@ def _train(
     if done is not None:
         machine.progress.say(f"{folder.root} is complete already; nothing is trained again")
         return done
+    if machine.processes.is_main:
+        forget_ending(folder)
     _refuse_other_ranks(config, corpus, machine=machine)
     session = build_session(config, corpus, folder=folder, request=request, machine=machine)
     links = measure_links(machine.processes, machine.device)

@@ -1,10 +1,22 @@
-"""A polite stop: the first SIGINT or SIGTERM asks, the second leaves at once."""
+"""A polite stop: the first SIGINT or SIGTERM asks, a later one leaves at once.
 
+One wish may come as several signals: a Ctrl-C goes to a launcher and to what it launched, and the
+launcher adds a SIGTERM of its own. So only one that comes a second or more later is the second.
+"""
+
+import _thread
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+_DELIBERATE_S = 1.0
+_LAST_WORDS_S = 2.0
+
+LastWords = Callable[[int, str], None]
+"""Writes down an exit code and its reason."""
 
 
 class StopRequest:
@@ -12,18 +24,47 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal_name: str | None = None
+        self._asked_at = 0.0
+        self._last_words: LastWords | None = None
 
     @property
     def asked(self) -> bool:
         """Whether a stop was asked for."""
         return self.signal_name is not None
 
+    @contextmanager
+    def leaving_word(self, write: LastWords) -> Iterator[None]:
+        """Have a second signal inside the block written down before it ends the process."""
+        self._last_words = write
+        try:
+            yield
+        finally:
+            self._last_words = None
+
     def _receive(self, number: int, _frame: FrameType | None) -> None:
-        if self.asked:
-            # 130 for SIGINT, 143 for SIGTERM, as shells count; nothing is flushed, nothing is half
-            # renamed.
-            os._exit(128 + number)
-        self.signal_name = signal.Signals(number).name
+        now = time.monotonic()
+        if self.signal_name is None:
+            self.signal_name, self._asked_at = signal.Signals(number).name, now
+        elif now - self._asked_at >= _DELIBERATE_S:
+            self._leave(number)
+
+    def _leave(self, number: int) -> None:
+        """End the process; nothing is flushed, nothing is half renamed."""
+        code, name = 128 + number, signal.Signals(number).name  # 130 or 143, as shells count
+        try:
+            if self._last_words is not None:
+                # Where the disk hangs it goes without a word. `threading` would take locks that the
+                # code which the signal has interrupted may hold.
+                _thread.start_new_thread(_leave_after, (_LAST_WORDS_S, code))
+                told = f"a second signal, {name}: left at once, what was not saved is done again"
+                self._last_words(code, told)
+        finally:
+            os._exit(code)  # also where the disk took no word
+
+
+def _leave_after(seconds: float, code: int) -> None:
+    time.sleep(seconds)
+    os._exit(code)
 
 
 @contextmanager

@@ -1,0 +1,53 @@
+"""A wish to stop is one, however many signals it comes as; a later one ends the process."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+WAITS = """
+import time
+from yxanul.train.signals import stop_on_signals
+
+def write(code, reason):
+    print(code, reason, flush=True)
+    time.sleep({hangs_s})
+
+with stop_on_signals() as stop, stop.leaving_word(write):
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+def waiting(*, hangs_s: float) -> subprocess.Popen:
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITS.format(hangs_s=hangs_s)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": "src"},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_signals_that_come_together_are_one_wish_and_a_later_one_leaves_at_once():
+    process = waiting(hangs_s=0)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        process.send_signal(number)
+    time.sleep(1.2)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    told, _ = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert told == "143 a second signal, SIGTERM: left at once, what was not saved is done again\n"
+
+
+def test_a_disk_that_hangs_holds_nobody_up():
+    process = waiting(hangs_s=60)
+    process.send_signal(signal.SIGINT)
+    time.sleep(1.2)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    process.communicate()
