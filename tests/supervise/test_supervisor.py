@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,7 +12,19 @@ from pathlib import Path
 import pytest
 
 from tests.train.world import STEPS, World, fingerprint, last_step, wait_until
+from yxanul.runfolder.layout import RunFolder
 
+# A program that saves for a while when it is asked to stop.
+SAVES = """
+import pathlib, signal, sys, time
+def save(*_):
+    time.sleep(1.5)
+    pathlib.Path(sys.argv[1], "saved").touch()
+    sys.exit()
+signal.signal(signal.SIGTERM, save)
+pathlib.Path(sys.argv[1], "ready").touch()
+time.sleep(60)
+"""
 SUPERVISE = [sys.executable, "-m", "yxanul", "supervise", "--backoff_s", "0.1", "--"]
 
 
@@ -79,6 +92,49 @@ def test_who_stops_the_supervisor_stops_the_run_once_and_it_is_saved(world):
     assert "asked to stop" in told
     assert "started again" not in told
     assert world.exit_record("run")["code"] == 10
+
+
+def test_what_a_script_has_started_is_asked_to_stop_as_well_and_waited_for(tmp_path):
+    """bash hands no signal on, and SIGTERM ends it at once."""
+    line = shlex.join([sys.executable, "-c", SAVES, str(tmp_path)])
+    process = supervised("bash", "-c", f"{line}; true")
+    wait_until((tmp_path / "ready").exists, process)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 143, told
+    assert (tmp_path / "saved").exists()
+    assert "which is waited for" in told
+
+
+def test_what_a_command_leaves_beside_no_run_is_not_waited_for(tmp_path):
+    line = shlex.join([sys.executable, "-c", SAVES, str(tmp_path)])
+    process = supervised("bash", "-c", f"{line} >&- 2>&- & echo $!")
+    told, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    os.kill(int(told), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_who_stops_the_supervisor_stops_a_run_that_a_script_has_started(world):
+    line = shlex.join(world.command("run", "run"))
+    process, run = supervised("bash", "-c", f"{line}; true"), RunFolder(world.root / "run")
+    wait_until(lambda: last_step(run.metrics) >= 2, process)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 10, told
+    assert world.exit_record("run")["code"] == 10
+    assert not run.is_held_elsewhere()
+
+
+@pytest.mark.slow
+def test_a_run_whose_script_was_killed_is_waited_for_to_its_end(world):
+    line = shlex.join(world.command("run", "run"))
+    process, run = supervised("bash", "-c", f"{line}; true"), RunFolder(world.root / "run")
+    wait_until(lambda: last_step(run.metrics) >= 2, process)
+    os.kill(trainer(process), signal.SIGKILL)  # bash, whose run goes on
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 0, told
+    assert last_step(run.metrics) == 2 * STEPS
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import threading
 
 from yxanul.cores import usable_cores
@@ -19,12 +18,12 @@ def most_processes() -> int:
 
 
 def end_with_parent() -> None:
-    """Leave Ctrl-C to the parent, and end this process as soon as the parent has ended.
+    """Leave signals to the parent, and end this process as soon as the parent has ended.
 
-    For the processes of a pool: the terminal sends Ctrl-C to all of them, and SIGKILL ends their
-    parent without a word to them.
+    For the processes of a pool: a terminal sends Ctrl-C to the whole group, a supervisor SIGTERM as
+    well, and SIGKILL ends their parent without a word to them.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.setpgid(0, 0)
     parent = multiprocessing.parent_process()
     assert parent is not None  # this runs in a process of a pool
     threading.Thread(target=_leave_after, args=(parent,), daemon=True).start()

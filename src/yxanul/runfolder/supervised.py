@@ -14,7 +14,7 @@ VARIABLE = "YXANUL_RUN_NOTE"
 
 
 def tell_supervisor(**news: Any) -> None:
-    """Add to what the supervisor is told: run_folder, or code and reason of an end.
+    """Add to what the supervisor is told: run_folder and pid, or code and reason of an end.
 
     Only the main rank speaks; without a supervisor nothing is done.
     """
@@ -41,6 +41,7 @@ def _news(line: str) -> dict[str, Any]:
         return {}
     is_ours = isinstance(news, dict) and (
         isinstance(news.get("run_folder", ""), str)
+        and isinstance(news.get("pid", 0), int)
         and isinstance(news.get("code", 0), int)
         and isinstance(news.get("reason", ""), str)
         and ("code" in news) == ("reason" in news)

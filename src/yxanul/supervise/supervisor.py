@@ -19,6 +19,7 @@ from types import FrameType
 from yxanul.errors import UsageError
 from yxanul.runfolder.supervised import VARIABLE
 from yxanul.supervise.ending import Ending, read_ending
+from yxanul.supervise.group import Group
 from yxanul.supervise.policy import Policy
 
 Say = Callable[[str], None]
@@ -48,7 +49,7 @@ def supervise(
     policy, stop, starts = Policy(backoff_s=backoff_s), _Stop(), 0
     with tempfile.TemporaryDirectory(prefix="yxanul-") as folder, stop.receiving():
         while True:
-            ending = _start_once(command, Path(folder) / "run", stop=stop, stdout=stdout)
+            ending = _start_once(command, Path(folder) / "run", stop=stop, stdout=stdout, say=say)
             starts += 1
             if stop.asked:
                 say(f"supervise: asked to stop; the run ended with {ending.code} ({ending.reason})")
@@ -65,7 +66,9 @@ def supervise(
                 return Supervised(ending.code, ending.reason, starts, "asked to stop")
 
 
-def _start_once(command: Sequence[str], note: Path, *, stop: "_Stop", stdout: int | None) -> Ending:
+def _start_once(
+    command: Sequence[str], note: Path, *, stop: "_Stop", stdout: int | None, say: Say
+) -> Ending:
     note.unlink(missing_ok=True)
     started_at = time.time()
     try:
@@ -77,17 +80,19 @@ def _start_once(command: Sequence[str], note: Path, *, stop: "_Stop", stdout: in
         )
     except OSError as error:
         raise UsageError(f"{command[0]} cannot be started: {error.strerror}") from error
-    with stop.passing_on_to(process):
+    group = Group(process, note)
+    with stop.passing_on_to(group):
         returncode = process.wait()
+        group.await_rest(is_asked=lambda: stop.asked, say=say)
     return read_ending(returncode, note, started_at=started_at)
 
 
 class _Stop:
-    """A wish to stop, and the process that it concerns."""
+    """A wish to stop, and the processes that it concerns."""
 
     def __init__(self) -> None:
         self._wish = threading.Event()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._group: Group | None = None
 
     @property
     def asked(self) -> bool:
@@ -109,17 +114,17 @@ class _Stop:
                 signal.signal(number, receiver)
 
     @contextmanager
-    def passing_on_to(self, process: "subprocess.Popen[bytes]") -> Iterator[None]:
-        """Send every signal that is received inside the block on to the process."""
-        self._process = process
+    def passing_on_to(self, group: Group) -> Iterator[None]:
+        """Send every signal that is received inside the block on to the command."""
+        self._group = group
         if self.asked:  # between two starts
-            process.send_signal(signal.SIGTERM)
+            group.send_signal(signal.SIGTERM)
         try:
             yield
         finally:
-            self._process = None
+            self._group = None
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         self._wish.set()
-        if self._process is not None:
-            self._process.send_signal(number)
+        if self._group is not None:
+            self._group.send_signal(number)

@@ -1,6 +1,7 @@
 """A run from the first check to the exit record: the one entry that the command line calls."""
 
 import json
+import os
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -71,7 +72,7 @@ def start_run(request: RunRequest) -> RunOutcome:
     ):
         if processes.is_main:
             _check_folder(config, folder, request=request)
-            tell_supervisor(run_folder=str(folder.root.resolve()))
+            tell_supervisor(run_folder=str(folder.root.resolve()), pid=os.getpid())
             folder.create()
         processes.barrier()
         progress = RunProgress(visible=processes.is_main)
