@@ -1,5 +1,7 @@
 """Another start where it may help, a limit where it does not."""
 
+from dataclasses import replace
+
 import pytest
 
 from yxanul.supervise.ending import Ending
@@ -13,6 +15,11 @@ def recorded(code: int, step: int | None = 5) -> Ending:
 def killed(step: int | None, code: int = 137, *, saved: int = 0, scores: int = 0) -> Ending:
     names = (f"step-{saved:08d}-a0",) if saved else ()
     return Ending(code, "gone", is_recorded=False, step=step, checkpoints=names, scores=scores)
+
+
+def launched(step: int | None, *, saved: int = 0) -> Ending:
+    """A launcher's own 1, as where a rank was killed."""
+    return replace(killed(step, 1, saved=saved), may_hide_a_kill=True)
 
 
 @pytest.mark.parametrize("code", [0, 1, 20, 30, 31, 32, 33, 130, 143])
@@ -35,7 +42,7 @@ def test_failures_at_one_step_wait_longer_and_end_and_progress_forgives_them():
     assert f"failed {SAME_STEP_FAILURES} times at step 6" in last.why
 
 
-@pytest.mark.parametrize("code", [137, 1])
+@pytest.mark.parametrize("code", [137, 247])
 def test_kills_are_no_failures_unless_nothing_ever_comes_of_a_start(code):
     policy = Policy(backoff_s=1.0)
     for step in range(1, 100):
@@ -47,7 +54,17 @@ def test_kills_are_no_failures_unless_nothing_ever_comes_of_a_start(code):
     assert all(wait is not None for wait in waits[:-1])
 
 
-@pytest.mark.parametrize("end", [killed, lambda step: recorded(11, step)])
+def test_a_launchers_own_failure_is_tried_three_times_at_one_step():
+    policy = Policy(backoff_s=1.0)
+    for step in range(1, 100):
+        assert policy.after(launched(step + 5, saved=step)).wait_s == 1.0
+    policy = Policy(backoff_s=1.0)
+    ends = [policy.after(launched(None)) for _ in range(SAME_STEP_FAILURES)]
+    assert [end.wait_s for end in ends] == [1.0, 2.0, None]
+    assert f"failed {SAME_STEP_FAILURES} times before its first step" in ends[-1].why
+
+
+@pytest.mark.parametrize("end", [killed, launched, lambda step: recorded(11, step)])
 def test_steps_that_no_checkpoint_keeps_are_no_progress(end):
     """As where the host's memory ends at the first save, at another step each time."""
     policy = Policy(backoff_s=1.0)
@@ -70,6 +87,6 @@ def test_a_stage_that_is_scored_between_kills_comes_to_its_end():
     assert all(policy.after(killed(64, scores=n)).wait_s == 1.0 for n in range(50))
 
 
-@pytest.mark.parametrize("code", [2, 139, 143])
+@pytest.mark.parametrize("code", [1, 2, 139, 143])
 def test_other_ends_without_a_record_are_left_to_a_person(code):
     assert Policy(backoff_s=1.0).after(killed(3, code)).wait_s is None

@@ -191,6 +191,25 @@ def test_how_it_ended_is_the_one_object_on_stdout():
     assert "another start would end the same way" in found["why"]
 
 
+def test_a_command_that_fails_by_itself_is_started_once():
+    process = supervised("false")
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "another start would end the same way" in told
+
+
+def test_a_launcher_that_fails_is_started_three_times(tmp_path):
+    """A rank may have been killed: torchrun does not say."""
+    launcher = tmp_path / "torchrun"
+    launcher.write_text("#!/bin/sh\nexit 1\n")
+    launcher.chmod(0o755)
+    process = supervised(str(launcher))
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert told.count("started again in") == 2
+    assert "it failed 3 times before its first step" in told
+
+
 def test_a_command_that_is_not_there_is_one_sentence():
     process = supervised("no-such-command-of-ours")
     _, told = process.communicate(timeout=60)

@@ -30,10 +30,18 @@ class Ending:
     """The names of those that it has: the next start goes on from them, whatever its last step."""
     scores: int = 0
     """Files of scores at its newest checkpoint: between steps, they are what a start comes to."""
+    may_hide_a_kill: bool = False
+    """Whether an unrecorded 1 may be a launcher's, which leaves so when a process was killed."""
 
 
-def read_ending(returncode: int, note: Path, *, started_at: float) -> Ending:
-    """Return how the process that was started at `started_at` (time.time()) ended."""
+def read_ending(
+    returncode: int, note: Path, *, started_at: float, is_launcher: bool = False
+) -> Ending:
+    """Return how the process that was started at `started_at` (time.time()) ended.
+
+    `is_launcher` says that it was torchrun or one of its kind. A script may have called one: so it
+    is taken where the program came to its run.
+    """
     told = read_note(note)
     folder = RunFolder(Path(told["run_folder"])) if "run_folder" in told else None
     checkpoints = _checkpoints(folder)
@@ -44,6 +52,7 @@ def read_ending(returncode: int, note: Path, *, started_at: float) -> Ending:
         step=_last_step(folder),
         checkpoints=checkpoints,
         scores=_scores(folder, at=checkpoints),
+        may_hide_a_kill=is_launcher or folder is not None,
     )
     record = None if folder is None else read_exit(folder)
     if record is not None and record.ended_at >= started_at:

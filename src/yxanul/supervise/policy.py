@@ -10,11 +10,13 @@ from yxanul.errors import InfrastructureError, StoppedOnRequest
 from yxanul.supervise.ending import Ending
 
 SAME_STEP_FAILURES = 3
-"""Recorded failures at one step after which it is no accident."""
+"""Failures at one step after which it is no accident."""
 STARTS_WITHOUT_PROGRESS = 10
 """Starts in a row that were ended from outside and kept nothing: no checkpoint and no score."""
 _LONGEST_WAIT_S = 300.0
-_KILLED = 137  # 128 + SIGKILL: out of memory, or a machine that was taken away
+# 128 + SIGKILL: out of memory, or a machine that was taken away. DeepSpeed's launcher leaves with
+# what is left of a rank's -9 in the byte of an exit code.
+_KILLED = (137, 247)
 _NOTHING: tuple[tuple[str, ...], int] = ((), 0)  # no checkpoint, no score
 _INTERNAL = 1  # what torchrun leaves with when a rank was killed
 
@@ -50,16 +52,21 @@ class Policy:
         if ending.is_recorded and ending.code == StoppedOnRequest.exit_code:
             return Decision(0.0, "it was asked to stop, and saved")
         if ending.is_recorded and ending.code == InfrastructureError.exit_code:
-            self._failures += 1
-            if self._failures >= SAME_STEP_FAILURES:
-                told = f"it failed {self._failures} times {_at(ending)}"
-                return Decision(None, f"{told}, so another start would fail as well")
-            return self._again(self._failures, "a failure that may pass")
-        if not ending.is_recorded and ending.code in (_KILLED, _INTERNAL):
+            return self._after_failure(ending, "a failure that may pass")
+        if not ending.is_recorded and ending.code == _INTERNAL and ending.may_hide_a_kill:
+            return self._after_failure(ending, "a process may have been killed")
+        if not ending.is_recorded and ending.code in _KILLED:
             return self._again(self._fruitless + 1, "a process was ended from outside")
         if ending.code == 0:
             return Decision(None, "done")
         return Decision(None, "another start would end the same way")
+
+    def _after_failure(self, ending: Ending, why: str) -> Decision:
+        self._failures += 1
+        if self._failures >= SAME_STEP_FAILURES:
+            told = f"it failed {self._failures} times {_at(ending)}"
+            return Decision(None, f"{told}, so another start would fail as well")
+        return self._again(self._failures, why)
 
     def _again(self, times: int, why: str) -> Decision:
         """Start again, later after more `times`, unless nothing comes of any start."""

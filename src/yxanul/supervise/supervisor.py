@@ -23,6 +23,13 @@ from yxanul.supervise.group import Group
 from yxanul.supervise.policy import Policy
 
 Say = Callable[[str], None]
+_LAUNCHERS = {
+    "torchrun",
+    "torch.distributed.run",
+    "torch.distributed.launch",
+    "deepspeed",
+    "deepspeed.launcher.runner",
+}
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,8 @@ def _start_once(
     with stop.passing_on_to(group):
         returncode = process.wait()
         group.await_rest(is_asked=lambda: stop.asked, say=say)
-    return read_ending(returncode, note, started_at=started_at)
+    is_launcher = not _LAUNCHERS.isdisjoint(Path(word).name for word in command)
+    return read_ending(returncode, note, started_at=started_at, is_launcher=is_launcher)
 
 
 class _Stop:
