@@ -1,6 +1,7 @@
 """A task's score holds every item that was asked for, says of what it is, and has no number that
 nobody reached."""
 
+import errno
 import json
 import math
 import os
@@ -19,6 +20,7 @@ from yxanul.data.benchmarks.read import read_benchmark
 from yxanul.errors import NumericsError, UsageError
 from yxanul.evaluate.sandbox.level import sandbox_level
 from yxanul.evaluate.summary import figures, headline
+from yxanul.evaluate.tasks import measuring
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.evaluate.tasks.score import ask, score_task
 from yxanul.runfolder.items import read_task_score, write_task_score
@@ -169,6 +171,41 @@ def test_a_sandbox_that_cannot_be_set_up_costs_the_passes_and_not_the_score(fold
     assert score.not_run["pass_at_1"].startswith("no process could be started for a program")
     assert len(score.texts) == len(score.ids)
     assert score.sandbox is None
+
+
+def test_a_full_disk_that_keeps_the_sandbox_from_being_tried_out_costs_the_passes_alone(
+    folder, monkeypatch
+):
+    """The level is found once in a process: that it is not known yet has to be planted."""
+
+    def full():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(measuring, "sandbox_level", full)
+    score = score_task(UniformBytes(), read(folder, "humaneval"), options=SHORT)
+    assert sorted(score.measures) == ["gold_bytes", "gold_nats"]
+    assert "No space left on device" in score.not_run["pass_at_1"]
+    assert (score.texts, score.sandbox) == (None, None)
+
+
+def test_whoever_watches_hears_of_the_programs_too(folder) -> None:
+    class Heard:
+        begun: list[str]
+
+        def __init__(self):
+            self.begun, self.done = [], {}
+
+        def begin(self, what, *, total):
+            self.begun.append(what)
+            self.done[what] = -total
+
+        def advance(self, count):
+            self.done[self.begun[-1]] += count
+
+    heard = Heard()
+    score_task(UniformBytes(), read(folder, "humaneval"), options=SHORT, watcher=heard)
+    words = ("likelihoods", "written answers", "programs")
+    assert heard.done == {f"humaneval: {word}": 0 for word in words}
 
 
 def test_without_a_sandbox_nothing_is_written_and_nothing_is_zero(folder) -> None:

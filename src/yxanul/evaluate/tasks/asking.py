@@ -57,7 +57,7 @@ class Interview:
         """
         self.watcher.begin(f"{asked.task}: likelihoods", total=len(requests))
         found: list[tuple[float, ...]] = []
-        for piece in _pieces(requests, _PIECE * self.answers.copies):
+        for piece in pieces(requests, _PIECE * self.answers.copies):
             try:
                 answers = self.answers.likelihoods(piece, batch_tokens=self.options.batch_tokens)
             except NumericsError as error:
@@ -76,7 +76,7 @@ class Interview:
             for one in asked.prompts
         ]
         size = self.options.batch * _BATCHES_PER_PIECE * self.answers.copies
-        for piece in _pieces(requests, size):
+        for piece in pieces(requests, size):
             found += self.answers.write(piece, batch=self.options.batch)
             self.watcher.advance(len(piece))
         return found
@@ -98,7 +98,7 @@ class Interview:
         longest = self.model.max_length - room - len(self.model.opening)
         cut: set[int] = set()
         # In pieces: ids of a whole set are gigabytes as Python's numbers.
-        for numbers in _pieces(range(len(asked.items)), _PIECE):
+        for numbers in pieces(range(len(asked.items)), _PIECE):
             requests = [asked.after(n, *_weighed(asked.items[n])) for n in numbers]
             owners = [n for n, one in zip(numbers, requests, strict=True) for _ in one.texts]
             cut.update(
@@ -135,5 +135,6 @@ def _not_finite(task: str, which: str) -> NumericsError:
     )
 
 
-def _pieces(requests: Sequence[Asking], size: int) -> Iterator[Sequence[Asking]]:
+def pieces(requests: Sequence[Asking], size: int) -> Iterator[Sequence[Asking]]:
+    """Return so many at a time, in order."""
     return (requests[begin : begin + size] for begin in range(0, len(requests), size))

@@ -6,17 +6,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from yxanul.config.evaluation import TASKS
+from yxanul.cores import usable_cores
 from yxanul.data.benchmarks.items import AnswerItem, ChoiceItem, ProgramItem
 from yxanul.errors import InfrastructureError
 from yxanul.evaluate.sandbox.level import sandbox_level
+from yxanul.evaluate.sandbox.outcome import ProgramOutcome
 from yxanul.evaluate.sandbox.programs import run_programs
-from yxanul.evaluate.tasks.asking import Asked, Interview
+from yxanul.evaluate.tasks.asking import Asked, Interview, pieces
 from yxanul.evaluate.tasks.gold import gold_measures, right_answers
 from yxanul.evaluate.tasks.judging import WRITTEN, likeliest, likeliest_per_character
+from yxanul.evaluate.watching import Watcher
 
 PASS = "pass_at_1"
 _PASSED = "passed"
 _NOT_ASKED = "written answers were not asked for"
+# Programs that are run between two signs of progress: each takes six seconds at most.
+_PROGRAMS_PER_CORE = 4
 Measures = dict[str, list[float]]
 
 
@@ -59,24 +64,38 @@ def judge_answers(interview: Interview, asked: Asked, *, items: Sequence[AnswerI
 def run_answers(interview: Interview, asked: Asked, *, items: Sequence[ProgramItem]) -> Taken:
     """Weigh the canonical solutions, let the model write its own and run them in the sandbox.
 
-    Where the sandbox is refused nothing is written, and pass_at_1 is not run with that reason; nor
-    is it where the sandbox of a program could not be set up: what is only told ends no run.
+    Where the sandbox is refused, or a full disk lets nobody find out, nothing is written, and
+    pass_at_1 is not run with that reason; nor is it where the sandbox of a program could not be set
+    up: what is only told ends no run.
     """
     gold = weigh_right_answers(interview, asked)
     if not interview.options.answers:
         return Taken(gold, not_run={PASS: _NOT_ASKED})
-    level = sandbox_level()
+    try:
+        level = sandbox_level()
+    except (InfrastructureError, OSError) as error:
+        return Taken(gold, not_run={PASS: f"the sandbox could not be tried out: {error}"})
     if not level.runs_programs:
         return Taken(gold, not_run={PASS: level.why})
     texts = interview.write(asked)
     programs = [_program(item, text) for item, text in zip(items, texts, strict=True)]
     written = Taken(gold, texts=texts, max_new_tokens=interview.max_new_tokens(asked.task))
     try:
-        outcomes = run_programs(programs)
+        outcomes = _run_watched(programs, task=asked.task, watcher=interview.watcher)
     except (InfrastructureError, OSError) as error:
         return replace(written, not_run={PASS: str(error)})
     passed = _as_numbers(outcome.result == _PASSED for outcome in outcomes)
     return replace(written, measures={PASS: passed, **gold}, sandbox=level.name)
+
+
+def _run_watched(programs: Sequence[str], *, task: str, watcher: Watcher) -> list[ProgramOutcome]:
+    """Run the programs some at a time, so that whoever watches hears of them."""
+    watcher.begin(f"{task}: programs", total=len(programs))
+    outcomes: list[ProgramOutcome] = []
+    for piece in pieces(programs, _PROGRAMS_PER_CORE * usable_cores()):
+        outcomes += run_programs(piece)
+        watcher.advance(len(piece))
+    return outcomes
 
 
 def weigh_right_answers(interview: Interview, asked: Asked) -> Measures:
