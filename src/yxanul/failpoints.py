@@ -5,9 +5,10 @@ places, what happens there and at which visits, counted from 1 (all of them, whe
 
     checkpoint.renamed=kill@2,rows.metrics=full@5-
 
-`kill` ends the process by SIGKILL, `full` and `broken` are the errors of a full and of a failing
-disk, `memory` that of a host out of memory, `wait` sleeps for a minute; `nan`, `tenfold` and `huge`
-change a number at places that ask for one.
+`kill` ends the process by SIGKILL, `stop` asks it to end by SIGTERM; `full`, `broken` and `denied`
+are the errors of a disk that is full, that fails and that may not be written, `memory` that of a
+host out of memory; `wait` sleeps for a minute; `nan`, `tenfold` and `huge` change a number at
+places that ask for one.
 """
 
 import errno
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 
 VARIABLE = "YXANUL_FAILPOINTS"
 _WAIT_S = 60.0
+_ERRORS = {"full": errno.ENOSPC, "broken": errno.EIO, "denied": errno.EACCES}
 _NUMBERS = {"nan": float("nan"), "tenfold": 10.0, "huge": 1e30}
 _visits: Counter[str] = Counter()
 
@@ -36,12 +38,12 @@ def failpoint(name: str) -> None:
     action = _action(name)
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    elif action == "stop":
+        os.kill(os.getpid(), signal.SIGTERM)
     elif action == "wait":
         time.sleep(_WAIT_S)
-    elif action == "full":
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    elif action == "broken":
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+    elif action in _ERRORS:
+        raise OSError(_ERRORS[action], os.strerror(_ERRORS[action]))
     elif action == "memory":
         raise MemoryError
 

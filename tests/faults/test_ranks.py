@@ -95,6 +95,15 @@ def test_who_waits_for_a_part_of_a_score_that_never_comes_leaves_with_11(world):
     world.finish("run", "run")
 
 
+@pytest.mark.fault(7)
+def test_one_rank_that_is_asked_to_stop_in_its_part_of_a_score_stops_all_of_them(world):
+    _, told = play(world, "stopping_rank.py")
+    record = world.exit_record("run")
+    assert record["code"] == 10, told
+    assert "stopped by another rank at step 0, and saved" in record["reason"]
+    world.finish("run", "run")
+
+
 def test_an_error_of_one_rank_ends_the_run_though_the_group_would_wait_for_ever(world):
     code, told = play(world, "stubborn_ranks.py", FAULT="one")
     assert code != 0

@@ -12,7 +12,7 @@ from tests.train.world import STAGES, STEPS, World, fingerprint, wait_until
 from yxanul.cli.main import main
 from yxanul.config.evaluation import SkillConfig
 from yxanul.curriculum.recompute import judge_again
-from yxanul.errors import DiskError, YxanulError
+from yxanul.errors import DiskError, StoppedOnRequest, YxanulError
 from yxanul.runfolder.items import read_task_score
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
@@ -249,6 +249,7 @@ class Failing:
         (DiskError("the disk is full"), 32),
         (MemoryError(), 11),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), 11),
+        (StoppedOnRequest("stopped"), 10),
         (ValueError("a wrong answer"), None),
     ],
 )

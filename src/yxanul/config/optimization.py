@@ -232,9 +232,9 @@ class WatchConfig(Section):
     hang_s: PositiveFloat | None = Field(
         default=600.0,
         description="Seconds in which a step or a save must end (six times that for the first, and "
-        "ten times what the longest took), and six times that in which other ranks must have "
-        "scored; then the stacks are written and the process leaves with 11. null = it is waited "
-        "for.",
+        "ten times what the longest took), and six times that in which a batch of a score, and the "
+        "other ranks' part of it, must; then the stacks are written and the process leaves with "
+        "11. null = it is waited for.",
     )
     weights_every_steps: PositiveInt | None = Field(
         default=100,

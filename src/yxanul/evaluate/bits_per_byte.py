@@ -15,6 +15,7 @@ from torch import Tensor
 
 from yxanul.config.tokens import IGNORED
 from yxanul.errors import UsageError
+from yxanul.evaluate.watching import unheeded
 from yxanul.model.transformer import Transformer
 
 
@@ -55,15 +56,18 @@ def score_documents(
     token_bytes: np.ndarray,
     seq_len: int,
     batch_tokens: int = 8192,
+    heed: Callable[[], None] = unheeded,
 ) -> list[DocumentScore]:
     """Score documents, each (1 + tokens,) and beginning with `<|endoftext|>`.
 
     Windows hold at most seq_len tokens, a batch at most batch_tokens (but always one window).
     token_bytes (vocab,) holds each id's number of UTF-8 bytes. The model is read, not changed.
+    `heed` is called before each batch; what it raises ends the scoring.
     """
     device = model.embed_tokens.weight.device
 
     def read(inputs: Tensor, targets: Tensor) -> Tensor:
+        heed()
         return model.nats(inputs.to(device), targets.to(device))
 
     nats = document_nats(documents, read=read, seq_len=seq_len, batch_tokens=batch_tokens)

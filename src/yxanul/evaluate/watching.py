@@ -23,3 +23,7 @@ class Unwatched:
 
     def advance(self, count: int) -> None:
         """Take no notice."""
+
+
+def unheeded() -> None:
+    """Nobody wants to hear that the model is about to read a batch."""

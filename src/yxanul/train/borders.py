@@ -1,10 +1,12 @@
 """What is done where a stage begins and ends: scores, samples, the gate.
 
 What was scored, written or decided once at a step is not done again, so that a run that was killed
-here comes to the same end.
+here comes to the same end. Nothing here ends with the step: a stop is heeded in the middle of a
+score, which the next start takes anew, and what hangs is ended as a step is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from yxanul.curriculum.stages import StagePlan
 from yxanul.errors import GateStopError, NumericsError, StoppedOnRequest
@@ -23,12 +25,13 @@ def open_stage(session: Session, plan: StagePlan, *, position: Position) -> dict
     A score that cannot be taken raises: nothing has been trained yet.
     """
     scores: dict[str, float] = {}
+    _leave_if_asked(session, position)
     for domain in session.scorer.domains:
-        _leave_if_asked(session, position)
-        scores.update(score_domains(session, position, domains=(domain,)))
+        with _taking(session, position, what=domain) as may_ask:
+            if may_ask:
+                scores.update(_scores(session, position, domains=(domain,)))
     for skill in plan.config.evaluation.skills:
-        _leave_if_asked(session, position)
-        with session.answering.opened() as may_ask:
+        with _taking(session, position, what=skill.task) as may_ask:
             if may_ask:
                 session.skills.score(session.answering, skill, position=position, is_end=False)
     if position.step == session.active[0].first_step:
@@ -48,7 +51,8 @@ def close_stage(session: Session, plan: StagePlan, *, position: Position) -> Row
         write_samples(session, position)
         if session.engine.processes.is_main:
             session.record_spending(position)  # the gate judges by what is written down
-            ask_gate(session, plan, position=position, failures=failures)
+            with session.watchdog.pieces("a gate", f"the gate of {plan.name}"):
+                ask_gate(session, plan, position=position, failures=failures)
         session.engine.processes.barrier()
         verdict = read_verdicts(session.folder)[plan.name]
     session.progress.say(f"gate of {plan.name}: {verdict['verdict']} ({verdict['why']})")
@@ -63,30 +67,17 @@ def close_stage(session: Session, plan: StagePlan, *, position: Position) -> Row
 
 
 def score_domains(
-    session: Session,
-    position: Position,
-    *,
-    domains: Sequence[str],
-    failures: Failures | None = None,
+    session: Session, position: Position, *, domains: Sequence[str]
 ) -> dict[str, float]:
-    """Score, with the help of the other ranks, which get nothing.
+    """Score in the middle of a stage, with the help of the other ranks, which get nothing.
 
-    With `failures` {domain: why}, a score that is not finite is noted there and not raised.
+    It is part of the step before it, whose row has it: a stop waits for both.
     """
-    scores: dict[str, float] = {}
     with session.answering.opened() as may_ask:
         if not may_ask:
-            return scores
-        branch = current_branch(session.folder.lineage)
-        try:
-            scores = session.scorer.score(
-                session.answering, step=position.step, branch=branch, domains=domains
-            )
-        except NumericsError as error:
-            if failures is None:
-                raise
-            failures.update(dict.fromkeys(domains, str(error)))
-    return scores
+            return {}
+        with session.watchdog.pieces("a score", f"a score at step {position.step}"):
+            return _scores(session, position, domains=domains)
 
 
 def stopped(session: Session, position: Position) -> StoppedOnRequest:
@@ -100,17 +91,46 @@ def stopped(session: Session, position: Position) -> StoppedOnRequest:
 def _score_end(session: Session, plan: StagePlan, *, position: Position) -> Failures:
     """Score every domain and skill; return {domain or task: why it could not be scored}."""
     failures: Failures = {}
+    _leave_if_asked(session, position)
     for domain in session.scorer.domains:
-        _leave_if_asked(session, position)
-        score_domains(session, position, domains=(domain,), failures=failures)
+        with _taking(session, position, what=domain) as may_ask:
+            if may_ask:
+                try:
+                    _scores(session, position, domains=(domain,))
+                except NumericsError as error:
+                    failures[domain] = str(error)
     for skill in plan.config.evaluation.skills:
-        _leave_if_asked(session, position)
-        with session.answering.opened() as may_ask:
+        with _taking(session, position, what=skill.task) as may_ask:
             if may_ask:
                 why = session.skills.try_score(session.answering, skill, position=position)
                 if why is not None:
                     failures[skill.task] = why
     return failures
+
+
+@contextmanager
+def _taking(session: Session, position: Position, *, what: str) -> Iterator[bool]:
+    """Yield True on the main rank, which takes a score now, and is watched; the others help it.
+
+    Whoever meets a wish to stop in there leaves the score. Then all ranks leave together.
+    """
+    with (
+        suppress(StoppedOnRequest),
+        session.answering.opened(may_leave=True) as may_ask,
+    ):
+        if may_ask:
+            with session.watchdog.pieces("a score", f"{what}, scored at step {position.step},"):
+                yield True
+        else:
+            yield False
+    _leave_if_asked(session, position)
+
+
+def _scores(session: Session, position: Position, *, domains: Sequence[str]) -> dict[str, float]:
+    branch = current_branch(session.folder.lineage)
+    return session.scorer.score(
+        session.answering, step=position.step, branch=branch, domains=domains
+    )
 
 
 def _leave_if_asked(session: Session, position: Position) -> None:

@@ -31,7 +31,8 @@ def write_samples(session: Session, position: Position) -> None:
         return
     model = decoding_copy(session.model)
     for prompt in missing:
-        done = complete(model, session.tokenizer, prompt=prompt, options=options)
+        with session.watchdog.pieces("a sample", f"a sample at step {position.step}"):
+            done = complete(model, session.tokenizer, prompt=prompt, options=options)
         row = {
             "step": position.step,
             "attempt": position.attempt,

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -12,7 +12,8 @@ from yxanul.config.schema import RunConfig
 from yxanul.curriculum.course import read_course
 from yxanul.curriculum.stages import StagePlan
 from yxanul.data.tokenizer import load_tokenizer
-from yxanul.errors import InfrastructureError
+from yxanul.errors import InfrastructureError, StoppedOnRequest
+from yxanul.failpoints import failpoint
 from yxanul.hardware.choices import DTYPES
 from yxanul.hardware.device import cpu_flags
 from yxanul.hardware.memory import keep_freed_memory
@@ -32,6 +33,7 @@ from yxanul.train.request import RunRequest
 from yxanul.train.saver import Saver
 from yxanul.train.scoring import Scorer
 from yxanul.train.session import Session
+from yxanul.train.signals import StopRequest
 from yxanul.train.skills import SkillScorer
 from yxanul.train.vigil import Vigil
 from yxanul.train.watchdog import Watchdog
@@ -92,6 +94,7 @@ def build_session(
             processes=machine.processes,
             device=machine.device,
             waiting=watchdog.waiting,
+            heed=_looking_up(watchdog, machine.stop),
         ),
         scorer=Scorer(folder.scores, held_out),
         skills=_skills(active, limit, corpus=corpus, folder=folder, machine=machine),
@@ -139,6 +142,18 @@ def _watchdog(config: RunConfig, folder: RunFolder, *, machine: Machine) -> Watc
         say=machine.progress.say,
         end=end,
     )
+
+
+def _looking_up(watchdog: Watchdog, stop: StopRequest) -> Callable[[bool], None]:
+    """Return what is done before each batch of a score."""
+
+    def heed(may_leave: bool) -> None:
+        watchdog.advance()
+        failpoint("score.batch")
+        if may_leave and stop.asked:
+            raise StoppedOnRequest(f"stopped by {stop.signal_name} in the middle of a score")
+
+    return heed
 
 
 def _skills(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from yxanul.config.evaluation import SkillConfig
 from yxanul.data.benchmarks.items import Benchmark
-from yxanul.errors import DiskError, InfrastructureError
+from yxanul.errors import DiskError, InfrastructureError, StoppedOnRequest
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.evaluate.tasks.score import score_task
 from yxanul.runfolder.items import skill_path, skills_at, write_task_score
@@ -53,7 +53,9 @@ class SkillScorer:
             answers=is_end and skill.answers,
             max_new_tokens=skill.max_new_tokens,
         )
-        score = score_task(answering.reader(), benchmark, options=options, answers=answering)
+        score = score_task(
+            answering.reader(), benchmark, options=options, watcher=answering, answers=answering
+        )
         path = skill_path(
             self._scores, step=position.step, attempt=position.attempt, task=skill.task
         )
@@ -67,13 +69,13 @@ class SkillScorer:
         """Score a task where a stage ended; return why it could not be scored, None = it was.
 
         Whatever goes wrong in there must not cost the trained weights: the gate stops on it. But
-        what a restart may cure is raised, for a verdict is for good: a lost rank, a full disk and
-        memory that is not there say nothing of the weights.
+        what a restart may cure is raised, for a verdict is for good: a lost rank, a full disk,
+        memory that is not there and a wish to stop say nothing of the weights.
         """
         try:
             with naming_exhaustion():
                 self.score(answering, skill, position=position, is_end=True)
-        except (InfrastructureError, DiskError):
+        except (InfrastructureError, DiskError, StoppedOnRequest):
             raise
         except Exception as error:  # noqa: BLE001  (it is told here, and the gate says stop)
             self._say("".join(traceback.format_exception(error)).rstrip())

@@ -70,14 +70,30 @@ class Watchdog:
 
         `at_least_s` seconds it may take in any case.
         """
-        watched = _Watched(kind, what or kind, time.monotonic(), at_least_s)
+        begun = time.monotonic()
+        watched = _Watched(kind, what or kind, begun, at_least_s)
         before, self._watched = self._watched, watched
         try:
             yield
         finally:
+            self._remember(watched)
+            if before is not None:
+                before.since += time.monotonic() - begun  # it was watched by itself
             self._watched = before
-            took = time.monotonic() - watched.since
-            self._longest_s[kind] = max(took, self._longest_s.get(kind, 0.0))
+
+    def pieces(self, kind: str, what: str) -> AbstractContextManager[None]:
+        """Watch a work of many pieces, after each of which `advance` is called.
+
+        Each has the patience of a first one always: pieces of one work may differ much.
+        """
+        return self.watching(kind, what, at_least_s=(self._hang_s or 0.0) * _FIRST_PATIENCE)
+
+    def advance(self) -> None:
+        """Hear that a piece of what is watched, if anything is, has ended, and another begins."""
+        watched = self._watched
+        if watched is not None:
+            self._remember(watched)
+            watched.since = time.monotonic()
 
     def waiting(self, own_s: float) -> AbstractContextManager[None]:
         """Watch the wait for other ranks' parts of a work whose own part took so many seconds.
@@ -86,6 +102,10 @@ class Watchdog:
         """
         patience_s = max(own_s * _PATIENCE, (self._hang_s or 0.0) * _FIRST_PATIENCE)
         return self.watching("another rank's part of a score", at_least_s=patience_s)
+
+    def _remember(self, watched: _Watched) -> None:
+        took = time.monotonic() - watched.since
+        self._longest_s[watched.kind] = max(took, self._longest_s.get(watched.kind, 0.0))
 
     def _limit_s(self, watched: _Watched) -> float:
         """Return the seconds that it may take."""

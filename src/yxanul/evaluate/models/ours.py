@@ -1,6 +1,6 @@
 """Our own transformer as a language model for scoring."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from yxanul.data.tokenizer import Tokenizer
 from yxanul.errors import UsageError
 from yxanul.evaluate.models.loaded import load_model
+from yxanul.evaluate.watching import unheeded
 from yxanul.model.cache import KeyValueCache
 from yxanul.model.decoding import Decoder
 from yxanul.model.generation import decoding_copy
@@ -30,6 +31,8 @@ class OurModel:
     tokenizer: Tokenizer
     opening: tuple[int, ...]
     notes: tuple[str, ...] = ()
+    heed: Callable[[], None] = unheeded
+    """Called before each batch that is read; what it raises ends the reading."""
 
     @property
     def prefix_token(self) -> int:
@@ -73,6 +76,7 @@ class OurModel:
         self, tokens: Tensor, picks: Tensor, *, cache: KeyValueCache | None = None
     ) -> Iterator[Tensor]:
         """Yield logits of GPT-2's ids: rows of the head beyond them are padding, never scored."""
+        self.heed()
         if cache is None and tokens.size(1) > _PIECE:
             cache = self.new_cache(*tokens.shape)
         device = self.model.device
