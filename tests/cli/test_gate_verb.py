@@ -82,7 +82,19 @@ def test_rows_that_are_not_written_at_every_step_are_a_sample_of_the_stage(world
     (run / "metrics.jsonl").write_text("".join(lines[1::2]))
     told = json.loads(gate(run, "--stage", STAGES[1], "--json")[1])
     why = next(check["why"] for check in told["gates"][0]["checks"] if check["id"] == "G1")
-    assert why == f"0 of 4 logged steps have a spike, about 0.00% of the stage's {STEPS}"
+    assert why == f"0 of 4 logged steps are bad, about 0.00% of the stage's {STEPS}"
+
+
+def test_what_its_rows_tell_of_skipped_steps_is_in_a_gates_evidence(world):
+    """A loss that is finite and a gradient that is not: no weight was moved all the same."""
+    run = copy_of(world, "skipping")
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rows[-2] |= {"grad_norm": None, "skipped": "the gradient norm (inf) is not finite"}
+    rows[-3] |= {"skipped": "the loss 9 is above 4, where 3 was usual"}
+    (run / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    plan, asked = read_asked(RunFolder(run), all_verdicts(RunFolder(run))[-1])
+    evidence = gather_evidence(RunFolder(run), plan, asked=asked)
+    assert (evidence.skipped, evidence.late) == (frozenset({STEPS - 2, STEPS - 3}), 1)
 
 
 def test_the_beginning_of_a_stage_with_a_ramp_lies_behind_it(world):

@@ -169,6 +169,34 @@ def test_skipped_steps_which_are_all_logged_count_once_among_steps_that_mostly_a
     assert (every.result, every.value) == ("fail", pytest.approx(4 / 104))
 
 
+@given(st.sets(st.integers(0, 899), max_size=30))
+def test_every_step_that_moved_no_weight_counts_once_whatever_it_lost(places):
+    """Among the first 16, too, where there is no window yet that a spike could lie above."""
+    check = stability_check([2.0] * 1000, GATE, skipped=frozenset(places))
+    assert check.value == pytest.approx(len(places) / 1000)
+    wanted = "pass" if len(places) <= 1 else "warn" if len(places) <= 10 else "fail"
+    assert check.result == wanted
+    lost = [math.inf if place in places else 2.0 for place in range(1000)]
+    for skipped in (frozenset(), frozenset(places)):
+        told = stability_check(lost, GATE, skipped=skipped)
+        assert (told.value, told.result) == (check.value, check.result)
+
+
+def test_five_skipped_steps_of_a_thousand_are_a_warning():
+    skipped = frozenset({100, 300, 500, 700, 900})
+    check = stability_check([2.0] * 1000, GATE, skipped=skipped)
+    assert (check.result, check.value) == ("warn", pytest.approx(0.005))
+    assert "5 of 1,000 logged steps are bad (5 of them moved no weight)" in check.why
+
+
+def test_no_stage_passes_that_was_not_finite_in_its_last_thousand_steps():
+    one = frozenset({9_500})
+    assert stability_check([2.0] * 10_000, GATE, skipped=one).result == "pass"
+    check = stability_check([2.0] * 10_000, GATE, skipped=one, late=1)
+    assert (check.result, check.action) == ("warn", None)
+    assert "1 of the last 1,000 steps not finite" in check.why
+
+
 def test_a_stage_that_ends_above_its_beginning_has_diverged():
     check = stability_check([3 + 0.03 * step for step in range(100)], GATE)
     assert (check.result, check.action) == ("fail", "rollback")

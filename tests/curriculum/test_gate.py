@@ -96,6 +96,14 @@ def test_one_unlucky_step_at_two_gates_in_a_row_is_no_failure_and_three_are():
         assert verdict(replace(found, warned=frozenset({("G1", None)}))) == wanted
 
 
+def test_a_late_step_that_is_not_finite_warns_and_never_rolls_back():
+    skipped = frozenset({200, 4000, 7900})  # three, and fewer than one in a thousand
+    found = replace(evidence(math=0.8), losses=[2.0] * 8000, skipped=skipped, late=1)
+    assert verdict(found) == "warn"
+    assert verdict(replace(found, warned=frozenset({("G1", None)}))) == "warn"
+    assert verdict(replace(found, late=0)) == "pass"
+
+
 def test_a_stage_that_broke_down_is_begun_again_and_not_stopped():
     broken = [float(step) for step in range(1, 60)]
     found = replace(evidence(math=3.0), losses=broken)

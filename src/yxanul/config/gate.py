@@ -119,8 +119,8 @@ class GateConfig(Section):
         default=0.001,
         ge=0,
         lt=1,
-        description="G1: share of the stage's steps with a spike or no finite loss that is no "
-        "reason to warn.",
+        description="G1: share of the stage's steps with a spike, or that moved no weight, that is "
+        "no reason to warn.",
     )
     bad_steps_limit: float = Field(
         default=0.01,

@@ -13,6 +13,7 @@ from typing import Any
 from yxanul.curriculum.checks.budget import Spending
 from yxanul.curriculum.checks.integrity import Integrity
 from yxanul.curriculum.checks.plateau import Course
+from yxanul.curriculum.checks.stability import LATE_STEPS
 from yxanul.curriculum.gate import Evidence
 from yxanul.curriculum.noise import checkpoint_noise
 from yxanul.curriculum.skills import gather_skills
@@ -79,6 +80,7 @@ def gather_evidence(folder: RunFolder, plan: StagePlan, *, asked: Asked) -> Evid
     logged = _logged(folder, plan.name, branch=branch)
     first, last = plateau_steps(plan)
     wavers = noise_steps(plan)[:1]
+    last_early = plan.last_step - LATE_STEPS
     return Evidence(
         own_domains=asked.own_domains,
         older_domains=asked.older_domains,
@@ -88,6 +90,7 @@ def gather_evidence(folder: RunFolder, plan: StagePlan, *, asked: Asked) -> Evid
         losses=[_loss(row) for row in logged],
         integrity=asked.integrity,
         skipped=frozenset(place for place, row in enumerate(logged) if row.get("skipped")),
+        late=sum(row["step"] > last_early and not _is_finite(row) for row in logged),
         steps=plan.total_steps,
         begins=_begins(logged, plan),
         warned=_warned_before(folder, plan, branch=branch),
@@ -154,6 +157,10 @@ def _begins(logged: Sequence[Row], plan: StagePlan) -> int:
 def _loss(row: Row) -> float:
     # One that was not finite is null in the file; it moved no weight, and is worth telling.
     return math.inf if row.get("loss") is None else float(row["loss"])
+
+
+def _is_finite(row: Row) -> bool:
+    return row.get("loss") is not None and row.get("grad_norm", 0.0) is not None
 
 
 def _warned_before(

@@ -24,7 +24,7 @@ from yxanul.curriculum.checks.plateau import Course, forecast_gain, plateau_chec
 from yxanul.curriculum.checks.progress import progress_check
 from yxanul.curriculum.checks.retention import retention_checks
 from yxanul.curriculum.checks.skills import SkillEvidence, skill_checks
-from yxanul.curriculum.checks.stability import is_evidence, stability_check
+from yxanul.curriculum.checks.stability import bad_steps, is_evidence, stability_check
 from yxanul.curriculum.noise import FEWEST_SCORES, comparison_noise
 
 Verdict = Literal["pass", "warn", "extend", "rollback", "stop", "not run"]
@@ -47,6 +47,8 @@ class Evidence:
     integrity: Integrity | None
     skipped: frozenset[int] = frozenset()
     """Places in `losses` of steps that moved no weight."""
+    late: int = 0
+    """Steps whose loss or gradient was not finite, of the last that `stability` looks at."""
     steps: int | None = None
     """Of the stage; None = each of them was logged."""
     begins: int = 0
@@ -122,6 +124,7 @@ def _stability(gate: GateConfig, evidence: Evidence) -> Check:
         evidence.losses,
         gate,
         skipped=evidence.skipped,
+        late=evidence.late,
         steps=evidence.steps,
         begins=evidence.begins,
     )
@@ -255,9 +258,9 @@ def _second_warning(check: Check, evidence: Evidence) -> Check:
 
 def _is_over(check: Check, evidence: Evidence) -> bool:
     """Tell whether training surely brought the value beyond its margin; G4 counts gains."""
-    if check.id == "G1":
-        return is_evidence(evidence.losses)
     value, margin = check.value or 0.0, check.margin or 0.0
+    if check.id == "G1":
+        return value > margin and is_evidence(bad_steps(evidence.losses, evidence.skipped))
     if check.id == "G3":
         return (value if check.low is None else check.low) > margin
     return check.id == "G4" and (value if check.high is None else check.high) < margin
