@@ -1,5 +1,7 @@
 """Disks that are full, fail, or may not be written."""
 
+import os
+
 import pytest
 
 from tests.faults.harness import assert_ends_like, names, run_with
@@ -42,17 +44,34 @@ def test_rows_that_a_full_disk_refuses_cost_rows_and_one_warning(world, unbroken
 
 @pytest.mark.slow
 @pytest.mark.fault(13)
-def test_a_disk_that_failed_for_a_moment_is_tried_again(world, unbroken):
-    run_with(world, "checkpoint.writing=broken@2", code=0)
+@pytest.mark.parametrize("fault", ["broken", "denied"])
+def test_a_disk_that_failed_for_a_moment_is_tried_again(world, unbroken, fault):
+    run_with(world, f"checkpoint.writing={fault}@2", code=0)
     assert_ends_like(world, unbroken)
 
 
 @pytest.mark.slow
 @pytest.mark.fault(13)
-def test_a_disk_that_keeps_failing_ends_the_run_with_11(world, unbroken):
-    told = run_with(world, "checkpoint.writing=broken@2-", code=11).stderr
-    assert "the disk failed at" in told
-    assert "Input/output error" in told
+@pytest.mark.parametrize(
+    ("fault", "what", "why"),
+    [
+        ("broken", "the disk failed at", "Input/output error"),
+        ("denied", "may not be written any more", "Permission denied"),
+    ],
+)
+def test_a_disk_that_keeps_failing_ends_the_run_with_11(world, unbroken, fault, what, why):
+    told = run_with(world, f"checkpoint.writing={fault}@2-", code=11).stderr
+    assert what in told
+    assert why in told
     assert world.exit_record("run")["code"] == 11
     world.finish("run", "run")
     assert_ends_like(world, unbroken)
+
+
+@pytest.mark.fault(13)
+def test_a_folder_that_may_not_be_written_is_refused_before_a_run_begins(world, monkeypatch):
+    """For root every folder may be written, so that it may not has to be planted."""
+    checkpoints = world.root / "run" / "checkpoints"
+    monkeypatch.setattr(os, "access", lambda path, _: path != checkpoints)
+    told = world.finish("run", "run", code=30).stderr
+    assert f"{checkpoints} may not be written by this user" in told

@@ -89,11 +89,16 @@ def test_what_the_disk_told_safetensors_is_told_as_such(tmp_path):
 
 @pytest.mark.parametrize(
     ("number", "kind"),
-    [(errno.EIO, BrokenDiskError), (errno.ESTALE, BrokenDiskError), (errno.ENOSPC, DiskError)],
+    [
+        (errno.EIO, BrokenDiskError),
+        (errno.ESTALE, BrokenDiskError),
+        (errno.EACCES, BrokenDiskError),
+        (errno.ENOSPC, DiskError),
+    ],
 )
 def test_a_disk_that_failed_while_weights_were_written_may_be_there_again(tmp_path, number, kind):
     words = f"Error while serializing: I/O error: {os.strerror(number)} (os error {number})"
-    assert type(disk_error(error_in(words), tmp_path)) is kind
+    assert type(disk_error(error_in(words), tmp_path, was_writable=True)) is kind
 
 
 def test_the_hash_is_that_of_all_blocks(tmp_path):

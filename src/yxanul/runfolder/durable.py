@@ -15,6 +15,7 @@ from yxanul.errors import BrokenDiskError, DiskError
 BLOCK_BYTES = 1 << 20
 # A disk of a network that is away for a moment, or one that the kernel holds for broken.
 _FAILING = (errno.EIO, errno.ESTALE, errno.ENODEV, errno.EROFS)
+_REFUSING = (errno.EACCES, errno.EPERM)
 
 
 @contextmanager
@@ -88,8 +89,18 @@ def error_in(words: str) -> OSError:
     return OSError(int(number[1]), words) if number else OSError(words)
 
 
-def disk_error(error: OSError, path: Path) -> DiskError | BrokenDiskError:
-    """Say in one sentence why `path` could not be written; what may pass is an error of its own."""
+def disk_error(
+    error: OSError, path: Path, *, was_writable: bool = False
+) -> DiskError | BrokenDiskError:
+    """Say in one sentence why `path` could not be written; what may pass is an error of its own.
+
+    That a folder may not be written may pass, too, where it `was_writable` before.
+    """
+    if was_writable and error.errno in _REFUSING:
+        return BrokenDiskError(
+            f"{path} may not be written any more ({os.strerror(error.errno)}); give the folder "
+            "its rights back"
+        )
     if error.errno in _FAILING:
         told = os.strerror(error.errno)
         return BrokenDiskError(f"the disk failed at {path} ({told}); is it still there?")

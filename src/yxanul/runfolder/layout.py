@@ -115,10 +115,19 @@ class RunFolder:
         return self.root / f"stacks-rank{rank}.txt"
 
     def create(self) -> None:
-        """Make the folders; an impossible place is a `DiskError`."""
+        """Make the folders; an impossible place is a `DiskError`.
+
+        One that lies there and may not be written is a `UsageError`.
+        """
         with writing(self.root):
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             self.scores.mkdir(exist_ok=True)
+        for path in (self.root, self.checkpoints, self.scores):
+            if not os.access(path, os.W_OK):
+                raise UsageError(
+                    f"{path} may not be written by this user; give it the right, or choose "
+                    "another --out"
+                )
 
     @property
     def report(self) -> Path:

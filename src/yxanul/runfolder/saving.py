@@ -44,7 +44,11 @@ LATEST_NAME = "latest"
 def save_checkpoint(
     folder: Path, info: CheckpointInfo, *, model: Tensors, optimizer: Tensors, state: dict[str, Any]
 ) -> None:
-    """Write one checkpoint to `info.path`, whole or not at all; a full disk is a `DiskError`."""
+    """Write one checkpoint to `info.path`, whole or not at all; a full disk is a `DiskError`.
+
+    The run has written to `folder` before: one that it may not write any more is a
+    `BrokenDiskError`.
+    """
     beside = folder / f".tmp-{info.name}-{uuid.uuid4().hex[:8]}"
     try:
         # A rename would replace an empty folder of that name without a word.
@@ -69,10 +73,10 @@ def save_checkpoint(
         write_atomic(folder / LATEST_NAME, info.name + "\n")
     except OSError as error:
         shutil.rmtree(beside, ignore_errors=True)
-        raise disk_error(error, info.path) from error
+        raise disk_error(error, info.path, was_writable=True) from error
     except SafetensorError as error:  # safetensors reports the disk's errors as its own
         shutil.rmtree(beside, ignore_errors=True)
-        raise disk_error(error_in(str(error)), info.path) from error
+        raise disk_error(error_in(str(error)), info.path, was_writable=True) from error
 
 
 def set_aside(path: Path) -> Path:
