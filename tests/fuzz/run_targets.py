@@ -73,7 +73,18 @@ ITEMS = (
 @cache
 def checkpoint() -> Path:
     path = scratch("checkpoints") / checkpoint_name(3, 0)
-    info = CheckpointInfo(path, 3, 0, tokens_seen=300, stage="s", permanent=False, parent=None)
+    info = CheckpointInfo(
+        path,
+        step=3,
+        attempt=0,
+        tokens_seen=300,
+        stage="s",
+        permanent=False,
+        parent=None,
+        config_sha256="a" * 64,
+        world_size=2,
+        code_version="0.1",
+    )
     model = {"a": np.ones((2, 3), np.float32), "b": np.zeros(0, np.int64)}
     save_checkpoint(path.parent, info, model=model, optimizer={"n": np.array(3)}, state=STATE)
     return path

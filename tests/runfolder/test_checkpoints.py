@@ -180,6 +180,22 @@ def test_a_manifest_value_of_another_type_is_refused(tmp_path, key, value):
 
 
 @pytest.mark.parametrize("value", ODD, ids=repr)
+@pytest.mark.parametrize("key", ["config_sha256", "world_size", "code_version"])
+def test_what_older_manifests_lack_may_be_missing_and_is_of_its_type_where_it_is_there(
+    tmp_path, key, value
+):
+    path = write(tmp_path)
+    edit(path, lambda manifest: manifest.pop(key))
+    assert getattr(load_checkpoint(path).info, key) is None
+    edit(path, lambda manifest: manifest.update({key: value}))
+    fits = type(value) is int and value >= 0 if key == "world_size" else isinstance(value, str)
+    if value is None or fits:
+        assert getattr(load_checkpoint(path).info, key) == value
+    else:
+        refused(path, "manifest.json")
+
+
+@pytest.mark.parametrize("value", ODD, ids=repr)
 def test_a_file_entry_of_another_type_is_refused(tmp_path, value):
     path = write(tmp_path)
     good = entry(path / "state.json")

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+import yxanul
 from tests.train.world import (
     BATCH_TOKENS,
     STAGES,
@@ -20,6 +21,7 @@ from tests.train.world import (
     wait_until,
 )
 from yxanul.failpoints import VARIABLE
+from yxanul.runfolder.durable import sha256_of
 
 
 @pytest.fixture
@@ -91,9 +93,9 @@ def test_a_stage_that_does_not_improve_stops_the_run_and_keeps_everything(world)
 @pytest.mark.fault(22)
 def test_other_settings_are_refused_on_resume_with_the_difference(world):
     world.finish("run", "run", "--max_steps", "2")
-    more = ("--set", "training.learning_rate=0.5", "--set", "logging.prompt_tokens=2")
+    more = ("--set", "optimizer.weight_decay=0.5", "--set", "logging.prompt_tokens=2")
     finished = world.finish("run", "run", *more, code=30)
-    assert "stage1_tales.training.learning_rate: 0.01 -> 0.5" in finished.stderr
+    assert "optimizer.weight_decay: 0.01 -> 0.5" in finished.stderr
     assert "logging" not in finished.stderr
     assert "Traceback" not in finished.stderr
     allowed = world.finish("run", "run", "--max_steps", "3", "--set", "checkpoint.keep=3")
@@ -109,6 +111,59 @@ def test_other_settings_are_refused_on_resume_with_the_difference(world):
     # A flag that was forgotten needs more memory than the run was begun with.
     more = world.finish("run", "run", code=30).stderr
     assert "compute.gradient_checkpointing: True -> False" in more
+
+
+@pytest.mark.fault(22)
+def test_rates_of_a_stage_that_is_not_closed_may_change_on_resume_which_is_told_and_kept(world):
+    world.finish("run", "run", "--max_steps", "4")
+    faster = ("--set", "stage1_tales.training.learning_rate=0.02")
+    change = "stage1_tales.training.learning_rate: 0.01 -> 0.02"
+    assert change in world.finish("run", "run", "--max_steps", "5", *faster).stderr
+    run = world.root / "run"
+    assert change in (run / "lineage.jsonl").read_text()
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    shares = [row["learning_rate"] / row["embedding_learning_rate"] for row in rows]
+    assert shares == pytest.approx([0.5] * 4 + [1.0])
+    # A stage that has passed its gate was trained with what its settings say.
+    world.finish("train", "run", "--stage", STAGES[0], *faster)
+    finished = world.finish("run", "run", code=30)
+    assert "stage1_tales.training.learning_rate: 0.02 -> 0.01" in finished.stderr
+    later = (*faster, "--set", "stage2_sums.training.norm_learning_rate=0.03")
+    world.finish("run", "run", "--max_steps", str(STEPS + 2), *later)
+    changed = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert changed["norm_learning_rate"] == pytest.approx(3 * changed["learning_rate"])
+
+
+def test_settings_that_were_edited_behind_a_killed_run_are_told(world):
+    """Together with the configuration: nothing differs from what the folder says."""
+    world.finish("run", "run", "--max_steps", "2")
+    run = world.root / "run"
+    config = run / "config.yaml"
+    manifest = json.loads((world.checkpoints("run")[-1] / "manifest.json").read_text())
+    assert manifest["config_sha256"] == sha256_of(config)
+    assert (manifest["world_size"], manifest["code_version"]) == (1, yxanul.__version__)
+    (run / "sums.json").unlink()  # as a kill leaves it
+    edited = config.read_text().replace("weight_decay: 0.01", "weight_decay: 0.02")
+    assert edited != config.read_text()
+    config.write_text(edited)
+    more = ("--set", "optimizer.weight_decay=0.02")
+    words = f"{config} is not what the run wrote"
+    assert words in world.finish("run", "run", "--max_steps", "3", *more).stderr
+    assert words not in world.finish("run", "run", "--max_steps", "4", *more).stderr
+
+
+def test_settings_that_a_start_wrote_before_it_was_killed_are_no_edited_ones(world):
+    world.finish("run", "run", "--max_steps", "2")
+    told = world.finish("run", "run", "--max_steps", "3", "--set", "checkpoint.keep=3").stderr
+    assert "is not what the run wrote" not in told
+    run = world.root / "run"
+    shutil.rmtree(run / "checkpoints" / "step-00000003-a0")  # of which alone they were the settings
+    (run / "sums.json").unlink()
+    again = world.finish("run", "run", "--max_steps", "3", "--set", "checkpoint.keep=3").stderr
+    assert "is not what the run wrote" not in again
+    events = [json.loads(line) for line in (run / "lineage.jsonl").read_text().splitlines()]
+    assert [e["what"] for e in events if e["event"] == "settings"] == ["checkpoint.keep: 2 -> 3"]
+    assert "checkpoint.keep: 2 -&gt; 3" in (run / "report.html").read_text()
 
 
 def test_texts_that_changed_under_a_run_are_told_and_it_goes_on_with_what_is_prepared(world):

@@ -123,6 +123,14 @@ def _gate(row: Record) -> Event:
     return Event((*story, "."))
 
 
+def _settings(row: Record) -> Event:
+    """Tell that a start has written other settings than those that were there."""
+    what = row.text("what")
+    if what is None:
+        return Event(("The settings were written anew: stages or keys were added.",))
+    return Event(("The run went on with other settings: ", what, "."), "warn")
+
+
 def _other(row: Record) -> Event:
     """Tell an event of another version, by its keys that hold one value."""
     story: list[str | Traced] = [row.text("event") or ""]
@@ -140,4 +148,5 @@ _KINDS: dict[str, Callable[[Record], Event]] = {
     "diverged": _diverged,
     "gate registered": _gate,
     "set aside": _set_aside,
+    "settings": _settings,
 }

@@ -40,6 +40,12 @@ INFO_TYPES: dict[str, tuple[type, ...]] = {
     "permanent": (bool,),
     "parent": (str, type(None)),
 }
+# What older manifests lack.
+LATER_TYPES: dict[str, tuple[type, ...]] = {
+    "config_sha256": (str, type(None)),
+    "world_size": (int, type(None)),
+    "code_version": (str, type(None)),
+}
 
 Tensors = Mapping[str, np.ndarray]
 Read = TypeVar("Read")
@@ -57,6 +63,11 @@ class CheckpointInfo:
     permanent: bool
     parent: str | None
     """Name of the checkpoint resumed from or written before; None for the first."""
+    config_sha256: str | None = None
+    """Of RUN/config.yaml as the run had written it; None, here and below: an older manifest."""
+    world_size: int | None = None
+    """Processes that trained it."""
+    code_version: str | None = None
 
     @property
     def name(self) -> str:
@@ -169,9 +180,9 @@ def read_manifest(folder: Path) -> tuple[CheckpointInfo, dict[str, Any]]:
         raise CorruptCheckpointError(f"{path} is not a manifest of format {FORMAT}")
     if manifest.get("sha256") != seal(manifest):
         raise CorruptCheckpointError(f"{path} is not what was written: its own sha256 differs")
-    for key, types in INFO_TYPES.items():
-        value = manifest.get(key)
-        if key not in manifest or type(value) not in types or (type(value) is int and value < 0):
+    for key, types in (INFO_TYPES | LATER_TYPES).items():
+        value, is_there = manifest.get(key), key in manifest or key in LATER_TYPES
+        if not is_there or type(value) not in types or (type(value) is int and value < 0):
             raise CorruptCheckpointError(f"{path}: {key} is missing or not what it should be")
     files = manifest.get("files")
     if not isinstance(files, dict) or not files.keys() >= _FILES:
@@ -179,7 +190,8 @@ def read_manifest(folder: Path) -> tuple[CheckpointInfo, dict[str, Any]]:
     for name in files:
         if not _FILE_NAME.fullmatch(name) or name == MANIFEST_NAME:
             raise CorruptCheckpointError(f"{path} names {name!r}, which is no file of a checkpoint")
-    info = CheckpointInfo(path=folder, **{key: manifest[key] for key in INFO_TYPES})
+    fields: dict[str, Any] = {key: manifest.get(key) for key in INFO_TYPES | LATER_TYPES}
+    info = CheckpointInfo(path=folder, **fields)
     if checkpoint_name(info.step, info.attempt) != folder.name:
         raise CorruptCheckpointError(
             f"{folder} holds the checkpoint {checkpoint_name(info.step, info.attempt)}"

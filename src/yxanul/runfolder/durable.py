@@ -30,9 +30,9 @@ def writing(path: Path) -> Iterator[None]:
 def write_atomic(path: Path, text: str) -> None:
     """Write `text` to `path`: a reader, or a crash, sees the old content or the new.
 
-    Characters that UTF-8 cannot hold (undecodable bytes of a command line) become escapes.
+    It holds what `as_bytes` returns.
     """
-    content = text.encode("utf-8", errors="backslashreplace")
+    content = as_bytes(text)
     beside = path.with_name(f".{path.name}.tmp")
     with writing(path):
         try:
@@ -46,6 +46,11 @@ def write_atomic(path: Path, text: str) -> None:
             beside.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
+
+
+def as_bytes(text: str) -> bytes:
+    """Return UTF-8, in which what it cannot hold (bytes of a command line) becomes an escape."""
+    return text.encode("utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, value: Any) -> None:

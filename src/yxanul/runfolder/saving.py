@@ -19,6 +19,7 @@ from yxanul.failpoints import failpoint
 from yxanul.runfolder.checkpoints import (
     FORMAT,
     INFO_TYPES,
+    LATER_TYPES,
     MANIFEST_NAME,
     CheckpointInfo,
     Tensors,
@@ -171,6 +172,6 @@ def _remove(path: Path) -> None:
 
 
 def _manifest(info: CheckpointInfo, files: dict[str, Any]) -> dict[str, Any]:
-    fields = {key: getattr(info, key) for key in INFO_TYPES}
+    fields = {key: getattr(info, key) for key in INFO_TYPES | LATER_TYPES}
     manifest = {"format": FORMAT, **fields, "files": files}
     return {**manifest, "sha256": seal(manifest)}

@@ -1,6 +1,8 @@
 """What a run was begun with, it keeps: choices are made once and held to on every resume."""
 
+import hashlib
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 
 import torch
 
@@ -10,15 +12,17 @@ from yxanul.config.schema import RunConfig, StageConfig
 from yxanul.curriculum.course import read_frozen_config
 from yxanul.curriculum.stages import longest_seq_len
 from yxanul.data.manifest import Manifest
-from yxanul.errors import ConfigError
+from yxanul.errors import ConfigError, CorruptCheckpointError
 from yxanul.hardware.choices import freeze_compute, impossible_choices
 from yxanul.hardware.device import cores_per_process
 from yxanul.plan.budget import tokens_for_epochs
 from yxanul.plan.parameters import parameter_count
-from yxanul.runfolder.durable import write_atomic
+from yxanul.runfolder.checkpoints import list_checkpoints, read_manifest
+from yxanul.runfolder.durable import as_bytes, sha256_of, write_atomic
 from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.lineage import record_event
 from yxanul.runfolder.rows import read_rows
-from yxanul.runfolder.verdicts import read_verdicts
+from yxanul.runfolder.verdicts import CLOSING, read_verdicts
 from yxanul.train.machine import Machine, is_regrouped
 from yxanul.train.probes import probe_card, with_compute
 
@@ -26,7 +30,7 @@ from yxanul.train.probes import probe_card, with_compute
 _FITTED = frozenset(
     {"micro_batch_tokens", "loss_chunk_tokens", "gradient_checkpointing", "checkpointed_share"}
 )
-# Settings that may differ on resume, because they change no weight and no verdict that was given.
+# Settings that may differ on resume: they change no weight and no verdict that was given.
 _MAY_CHANGE = (
     # But for rounding: whoever goes on with less memory must be able to take less of it.
     "compute.micro_batch_tokens",
@@ -45,6 +49,10 @@ _MAY_CHANGE = (
 )
 _MAY_BEGIN = ("compute.gradient_checkpointing", True)  # likewise; ending it needs more memory
 _MAY_MOVE = ".evaluation.bench"  # the run keeps the items that it read there
+_RATES = tuple(f".training.{name}learning_rate" for name in ("", "embedding_", "norm_"))
+"""Of a stage that is not closed: a person may see that it learns too slowly, or too fast."""
+SETTINGS = "settings"
+"""The event of lineage.jsonl that tells what a start wrote to config.yaml, and what it had been."""
 _FROZEN = (
     "precision",
     "attention",
@@ -82,7 +90,7 @@ def freeze_config(config: RunConfig, folder: RunFolder, *, machine: Machine) -> 
     RUN/config.yaml is written, or held against: other settings than the run's are a `ConfigError`.
     The process takes its threads, before anything is tried.
     """
-    before = _begun_with(folder)
+    before, changes = _begun_with(folder), None
     frozen, anew = _ruled(
         config,
         before,
@@ -104,17 +112,45 @@ def freeze_config(config: RunConfig, folder: RunFolder, *, machine: Machine) -> 
         found = probe_card(wish, frozen, seq_len=longest, machine=machine)
         frozen = kept = with_compute(frozen, found)
     else:
-        frozen = _with_budgets(frozen, before, closed=read_verdicts(folder).keys())
+        verdicts = read_verdicts(folder)
+        frozen = _with_budgets(frozen, before, closed=verdicts.keys())
+        closed = {name for name, row in verdicts.items() if row["verdict"] in CLOSING}
         free = anew | {"threads"} if takes_own else anew
-        frozen = _continue_config(
-            before, frozen, anew=free, folder=folder, say=machine.progress.say
-        )
+        frozen, changes = _continue_config(before, frozen, anew=free, closed=closed, folder=folder)
+        for told in changes:
+            machine.progress.say(f"a setting that may change differs from the run's: {told}")
         # Back on a machine of the first one's kind, the run's own choices hold again.
         first = {name: getattr(before.optimization.compute, name) for name in anew}
         kept = with_compute(frozen, frozen.optimization.compute.model_copy(update=first))
     if machine.processes.is_main:
-        write_atomic(folder.config, dump_config(kept))
+        _write_config(folder, kept, changes=changes)
     return frozen
+
+
+def edited_config(folder: RunFolder) -> str | None:
+    """Say so if RUN/config.yaml is nothing that this run wrote; None = it is, or nothing tells.
+
+    What a start has written stands in the lineage if it was not what was there, and in the manifest
+    of every checkpoint that was saved by it.
+    """
+    if not folder.config.exists():
+        return None
+    known = {
+        row.get(key)
+        for row in read_rows(folder.lineage)
+        if row.get("event") == SETTINGS
+        for key in ("was_sha256", "config_sha256")
+    }
+    for path in list_checkpoints(folder.checkpoints):
+        with suppress(CorruptCheckpointError):  # found, and told, where it is to be loaded
+            known.add(read_manifest(path)[0].config_sha256)
+    known.discard(None)
+    if not known or sha256_of(folder.config) in known:
+        return None
+    return (
+        f"{folder.config} is not what the run wrote: by its checkpoints' manifests it was trained "
+        "by other settings"
+    )
 
 
 def ruled_config(config: RunConfig, folder: RunFolder, *, machine: Machine) -> RunConfig:
@@ -165,6 +201,22 @@ def _ruled(
     return with_compute(config, ruled), anew
 
 
+def _write_config(folder: RunFolder, config: RunConfig, *, changes: Sequence[str] | None) -> None:
+    """Write RUN/config.yaml; in a run that has begun, `changes` not None, record it first."""
+    text = dump_config(config)
+    if changes is not None:
+        was, now = sha256_of(folder.config), hashlib.sha256(as_bytes(text)).hexdigest()
+        if was != now:
+            record_event(
+                folder.lineage,
+                SETTINGS,
+                what="; ".join(changes) or None,
+                was_sha256=was,
+                config_sha256=now,
+            )
+    write_atomic(folder.config, text)
+
+
 def _begun_with(folder: RunFolder) -> RunConfig | None:
     """Return the configuration that the run was begun with; None when nothing was trained yet."""
     if not folder.config.exists() or not read_rows(folder.lineage):
@@ -189,13 +241,14 @@ def _continue_config(
     now: RunConfig,
     *,
     anew: Collection[str],
+    closed: Collection[str],
     folder: RunFolder,
-    say: Callable[[str], None],
-) -> RunConfig:
-    """Return `now` with the stages that only `before` knows.
+) -> tuple[RunConfig, list[str]]:
+    """Return `now` with the stages that only `before` knows, and the differences that may be.
 
-    Differences that may be are told, others are refused. What the run had chosen by itself and
-    had to choose `anew` may be another: a machine that takes another's place is of another kind.
+    Others are refused. What the run had chosen by itself and had to choose `anew` may be another:
+    a machine that takes another's place is of another kind. The rates of `closed` stages, which
+    have been trained, stay.
     """
     known = {stage.name for stage in now.stages}
     later = tuple(stage for stage in before.stages if stage.name not in known)
@@ -211,6 +264,7 @@ def _continue_config(
         or path.endswith(_MAY_MOVE)
         or path in chosen
         or (path, new) == _MAY_BEGIN
+        or (path.endswith(_RATES) and path.partition(".")[0] not in closed)
     ]
     changes = [told for path, told in differences.items() if path not in allowed]
     if changes:
@@ -218,9 +272,8 @@ def _continue_config(
             f"{folder.root} was begun with other settings ({'; '.join(changes)}); "
             "use them again, or choose another --out"
         )
-    for path in allowed:
-        say(f"a setting that may change differs from the run's: {differences[path]}")
-    return now.model_copy(update={"stages": (*now.stages, *later)})
+    whole = now.model_copy(update={"stages": (*now.stages, *later)})
+    return whole, [differences[path] for path in allowed]
 
 
 def _only(stages: Sequence[StageConfig], names: set[str]) -> tuple[StageConfig, ...]:

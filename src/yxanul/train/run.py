@@ -39,7 +39,7 @@ from yxanul.train.agreement import refuse_disagreement
 from yxanul.train.corpus import Corpus, prepare_corpus
 from yxanul.train.ending import forget_ending, naming_exhaustion, naming_failed_hardware, owned
 from yxanul.train.foretelling import unprovable
-from yxanul.train.frozen import freeze_config, replan_epochs
+from yxanul.train.frozen import edited_config, freeze_config, replan_epochs
 from yxanul.train.links import measure_links
 from yxanul.train.loop import TrainingLoop
 from yxanul.train.machine import Machine, Start, record_environment
@@ -134,6 +134,8 @@ def _train(
     if machine.processes.is_main:
         for told in changed_files(folder):
             machine.progress.say(f"changed since the run's last end: {told}")
+        if (edited := edited_config(folder)) is not None:
+            machine.progress.say(edited)
         forget_sums(folder)
         _begin_with_mirror(config, folder, request=request, machine=machine)
         _refuse_missing_weights(config, folder, request=request)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+import yxanul
 from yxanul.config.schema import RunConfig
 from yxanul.curriculum.course import read_course
 from yxanul.curriculum.stages import StagePlan, seq_len_at
@@ -68,6 +69,8 @@ class Session:
     """This process's own; `peak_of_all` is what the whole run's operations are held against."""
     parent: str | None
     """The checkpoint that was loaded or written last."""
+    config_sha256: str | None
+    """Of RUN/config.yaml as this start wrote it; the main rank's."""
     _saved_at: float = field(default_factory=time.monotonic)
 
     def replan(self, attempt: int) -> None:
@@ -200,6 +203,9 @@ class Session:
                 stage=position.stage,
                 permanent=permanent,
                 parent=self.parent,
+                config_sha256=self.config_sha256,
+                world_size=self.engine.processes.world_size,
+                code_version=yxanul.__version__,
             )
             snapshot = Snapshot(
                 info,

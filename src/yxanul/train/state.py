@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import yxanul
 from yxanul.curriculum.stages import StagePlan
 from yxanul.errors import CorruptCheckpointError, CorruptDataError
 from yxanul.evaluate.models.loaded import copy_weights
@@ -99,7 +98,6 @@ def capture_state(
         "torch_rng": rng,
         "data": dict(data),
         "vigil": vigil,
-        "code_version": yxanul.__version__,
     }
 
 
