@@ -1,18 +1,45 @@
-"""What a process does when its terminal goes away: it goes on, and has nobody to tell.
+"""What a process does when nobody reads what it says: a run goes on, other work may end.
 
 The one idea: a dropped ssh is a SIGHUP, and after it an error from every write. Neither may end
 work that somebody pays for by the hour.
 """
 
 import errno
+import io
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TextIO, cast
 
 _NOBODY_READS = (errno.EIO, errno.EPIPE)
+
+
+class ReaderLeftError(OSError):
+    """Nobody reads stdout any more: the reader of a pipe has seen enough, as `| head` has."""
+
+
+@contextmanager
+def heeding_readers() -> Iterator[None]:
+    """Raise `ReaderLeftError` inside the block where stdout has no reader any more.
+
+    Libraries answer a broken pipe themselves, with exit code 1 and whichever pipe it was. News that
+    nobody reads on stderr are lost alone. What stdout's encoding lacks is written as an escape.
+    """
+    out, err = sys.stdout, sys.stderr
+    if isinstance(out, io.TextIOWrapper):
+        out.reconfigure(errors="backslashreplace")  # a path need not be UTF-8
+    # A stream that was closed before the start is none at all, and print knows it.
+    if cast("TextIO | None", out) is not None:
+        sys.stdout = cast("TextIO", _Guarded(out, _tell))
+    if cast("TextIO | None", err) is not None:
+        sys.stderr = cast("TextIO", _Guarded(err, partial(_lose, err, reasons=_NOBODY_READS)))
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = out, err
 
 
 @contextmanager
@@ -23,8 +50,8 @@ def outliving_terminal() -> Iterator[None]:
     """
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     out, err = sys.stdout, sys.stderr
-    sys.stdout = cast("TextIO", _Lasting(out, loses=_NOBODY_READS))
-    sys.stderr = cast("TextIO", _Lasting(err, loses=None))
+    sys.stdout = cast("TextIO", _Guarded(out, partial(_lose, out, reasons=_NOBODY_READS)))
+    sys.stderr = cast("TextIO", _Guarded(err, partial(_lose, err, reasons=None)))
     try:
         yield
     finally:
@@ -32,11 +59,11 @@ def outliving_terminal() -> Iterator[None]:
         signal.signal(signal.SIGHUP, before)
 
 
-class _Lasting:
-    """A text stream that loses what cannot be written, for the reasons `loses`; None: for any."""
+class _Guarded:
+    """A text stream that loses what cannot be written, unless `failed` raises the error."""
 
-    def __init__(self, stream: TextIO, *, loses: tuple[int, ...] | None) -> None:
-        self._stream, self._loses = stream, loses
+    def __init__(self, stream: TextIO, failed: Callable[[OSError], None]) -> None:
+        self._stream, self._failed = stream, failed
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -45,20 +72,31 @@ class _Lasting:
         try:
             self._stream.write(text)
         except OSError as error:
-            self._lose(error)
+            self._failed(error)
         return len(text)
 
     def flush(self) -> None:
         try:
             self._stream.flush()
         except OSError as error:
-            self._lose(error)
+            self._failed(error)
 
-    def _lose(self, error: OSError) -> None:
-        """Let what comes later go nowhere, where nobody will read again; a full disk may empty."""
-        if self._loses is not None and error.errno not in self._loses:
-            raise error
-        if error.errno in _NOBODY_READS:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())
-            os.close(nowhere)
+
+def _tell(error: OSError) -> None:
+    """Raise a broken pipe as what no library knows; a run loses it as it loses a dead terminal."""
+    if error.errno == errno.EPIPE:
+        raise ReaderLeftError(errno.EIO, "nobody reads stdout any more") from error
+    raise error
+
+
+def _lose(stream: TextIO, error: OSError, *, reasons: tuple[int, ...] | None) -> None:
+    """Let what comes later go nowhere, where nobody will read again; a full disk may empty.
+
+    Only errors of these `reasons` are lost; None = any.
+    """
+    if reasons is not None and error.errno not in reasons:
+        raise error
+    if error.errno in _NOBODY_READS:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

@@ -1,7 +1,10 @@
 """Every verb as a user starts it: what it prints, and one clear sentence for what is wrong."""
 
+import errno
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +14,7 @@ import pytest
 import yxanul
 from tests.train.world import STAGES, World, write_configs
 from yxanul.cli import data_verbs
+from yxanul.cli.output import print_json
 from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name
 from yxanul.runfolder.saving import save_checkpoint
 
@@ -255,6 +259,37 @@ def test_an_interrupted_prepare_says_how_to_go_on(call, configs, tmp_path, monke
     assert_one_sentence(err, "interrupted", "same command goes on")
 
 
+NO_MEMORY = "CUDA out of memory. Tried to allocate 4 GiB\nand more"
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError(NO_MEMORY)], ids=["host", "card"])
+def test_memory_that_is_not_there_is_told_by_every_verb(
+    call, configs, tmp_path, monkeypatch, error
+):
+    def exhausted(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(data_verbs, "prepare", exhausted)
+    words = ["--stage", "all", "--data", tmp_path, "--out", tmp_path / "out", "--json"]
+    code, out, err = call("prepare", "--config_dir", configs, *words)
+    assert (code, json.loads(out)["exit_code"]) == (11, 11)
+    assert_one_sentence(err, "out of memory (", "the same command", "more memory")
+
+
+def test_a_broken_pipe_that_is_not_stdout_is_an_internal_error(
+    call, configs, tmp_path, monkeypatch
+):
+    def broken(*_: object, **__: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, "a program of ours has ended")
+
+    monkeypatch.setattr(data_verbs, "prepare", broken)
+    words = ["--stage", "all", "--data", tmp_path, "--out", tmp_path / "out"]
+    code, _, err = call("prepare", "--config_dir", configs, *words)
+    assert code == 1
+    assert "Traceback" in err
+    assert err.endswith("internal error: BrokenPipeError: [Errno 32] a program of ours has ended\n")
+
+
 def test_an_interrupt_while_torch_is_loaded_is_no_traceback(tmp_path):
     (tmp_path / "torch.py").write_text("raise KeyboardInterrupt\n")
     done = subprocess.run(
@@ -277,11 +312,19 @@ def test_endless_epochs_are_refused(call, configs, epochs):
     assert_one_sentence(err, "--num_epochs")
 
 
+def verbs_in(help_text: str) -> list[str]:
+    return re.findall(r"^  (\w+)", help_text.partition("Commands:\n")[2], flags=re.MULTILINE)
+
+
 def test_every_verb_has_help_with_an_example(call):
-    for verb in ("run", "train", "prepare", "inspect", "plan", "generate"):
-        code, out, _ = call(verb, "--help")
+    verbs = [[verb] for verb in verbs_in(call("--help")[1])]
+    assert ["run"] in verbs
+    verbs += [["bench", part] for part in verbs_in(call("bench", "--help")[1])]
+    assert ["bench", "step"] in verbs
+    for verb in verbs:
+        code, out, _ = call(*verb, "--help")
         assert code == 0
-        assert "Example: yxanul" in out
+        assert f"Example: yxanul {verb[0]}" in out, verb
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
@@ -310,6 +353,60 @@ def test_a_reader_that_has_seen_enough_is_no_error():
         env={**os.environ, "PYTHONPATH": "src"},
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def unread(*words: object, **streams: int) -> subprocess.CompletedProcess:
+    """Run the program with a stdout that nobody reads."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    try:
+        return subprocess.run(
+            [sys.executable, "-m", "yxanul", *map(str, words)],
+            stdout=writes,
+            stderr=streams.get("stderr", subprocess.PIPE),
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": "src"},
+        )
+    finally:
+        os.close(writes)
+
+
+PLAN = ("plan", "--config_dir", "configs")
+
+
+@pytest.mark.parametrize("words", [(*PLAN, "--json"), PLAN, ("plan", "-h")], ids=" ".join)
+def test_a_reader_that_has_gone_before_is_no_error(words):
+    done = unread(*words)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_reader_of_both_streams_that_has_gone_is_no_error():
+    assert unread(*PLAN, stderr=subprocess.STDOUT).returncode == 0
+
+
+def test_what_is_wrong_is_told_to_who_still_reads(tmp_path):
+    done = unread("plan", "--config_dir", tmp_path / "nowhere", "--json")
+    assert done.returncode == 30
+    assert_one_sentence(done.stderr, "nowhere")
+
+
+def test_a_path_that_is_not_utf8_is_told_and_ends_nothing(call, tmp_path):
+    run = tmp_path / os.fsdecode(b"caf\xe9")
+    (run / "checkpoints").mkdir(parents=True)
+    code, out, err = call("inspect", run, "--json")
+    assert code == 0, err
+    assert json.loads(out)["folder"] == str(run)
+    code, out, err = call("inspect", run)
+    assert code == 0, err
+    assert "caf\\udce9" in out
+
+
+def test_json_on_a_stdout_of_few_characters_is_json(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    print_json({"text": "Krak\u00f3w \N{SLIGHTLY SMILING FACE}"})
+    assert json.loads(written.getvalue()) == {"text": "Krak\u00f3w \N{SLIGHTLY SMILING FACE}"}
 
 
 def test_the_program_tells_its_version_and_answers_h(call):

@@ -1,5 +1,6 @@
 """A micro-batch is the largest that fits, for all processes alike."""
 
+import errno
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,11 +15,11 @@ from yxanul.config.load import load_config
 from yxanul.config.schema import ComputeConfig, OptimizationConfig
 from yxanul.errors import UsageError
 from yxanul.hardware.choices import freeze_compute
+from yxanul.hardware.memory import is_out_of_memory
 from yxanul.model.transformer import Transformer
 from yxanul.parallel.processes import ALONE
 from yxanul.plan.memory import CARD_SHARE, memory
 from yxanul.train import probes
-from yxanul.train.ending import is_out_of_memory
 from yxanul.train.machine import Machine
 from yxanul.train.probes import (
     first_tokens,
@@ -201,6 +202,8 @@ def test_without_the_time_of_no_rounding_nothing_is_rounded():
     [
         (torch.OutOfMemoryError("whatever it says"), True),
         (MemoryError(), True),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),  # of fork, or of a map of a file
+        (OSError(errno.EIO, "Input/output error"), False),
         (RuntimeError("CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA"), True),
         (RuntimeError("CUDA driver error: out of memory"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), True),

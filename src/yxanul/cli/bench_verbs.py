@@ -20,7 +20,8 @@ from yxanul.hardware.device import device_name
 from yxanul.train.setup import prepare_process
 
 app = typer.Typer(
-    help="Measure this machine: an update, the reading of batches, the tokenizer, the optimizers.",
+    help="Measure this machine: an update, the reading of batches, the tokenizer, the optimizers."
+    "\n\nExample: yxanul bench step --model nano",
     no_args_is_help=True,
 )
 

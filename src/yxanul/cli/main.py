@@ -13,7 +13,9 @@ import typer
 import yxanul
 from yxanul.cli.output import print_json, say
 from yxanul.errors import DiskError, UsageError, YxanulError
+from yxanul.hardware.memory import exhaustion, is_out_of_memory
 from yxanul.runfolder.supervised import tell_supervisor
+from yxanul.terminal import ReaderLeftError, heeding_readers
 
 _VERBS = {
     "run": "run_verbs:run",
@@ -35,6 +37,10 @@ _VERBS = {
 }
 """{verb: its module in this room, and its function or the app of its own verbs}."""
 _INTERRUPTED = 130
+_NO_MEMORY = (
+    "the same command goes on from what is finished. Where it comes again: fewer other programs on "
+    "this machine, or a machine with more memory"
+)
 
 
 def _print_version(wanted: bool) -> None:
@@ -80,7 +86,8 @@ def build_app(verb: str | None = None) -> typer.Typer:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program and leave with its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    code = _exit_code(words)
+    with heeding_readers():
+        code = _exit_code(words)
     # Where nothing has loaded it there is no group to leave, and torch need not be loaded for it.
     processes = sys.modules.get("yxanul.parallel.processes")
     if processes is not None:
@@ -90,11 +97,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _exit_code(words: list[str]) -> int:
     app = build_app(next(iter(words), None))
-    if not words:
-        app(["--help"], standalone_mode=False, prog_name="yxanul")
-        return UsageError.exit_code
     try:
-        code = app(words, standalone_mode=False, prog_name="yxanul")
+        code = app(words or ["--help"], standalone_mode=False, prog_name="yxanul")
+        print(end="", flush=True)  # what cannot be written shows here, not at Python's own end
+        if not words:
+            return UsageError.exit_code
         if code == _INTERRUPTED:
             return _interrupted(words)
         return code if isinstance(code, int) else 0
@@ -102,22 +109,39 @@ def _exit_code(words: list[str]) -> int:
         return _interrupted(words)
     except YxanulError as error:
         return _refuse(words, str(error), error.exit_code)
+    except SystemExit as left:
+        # Typer ends so, without a word, when any pipe but stdout breaks.
+        if not isinstance(left.__context__, BrokenPipeError):
+            raise
+        return _bug(words, left.__context__)
     except Exception as error:  # noqa: BLE001  (the last door: nothing passes it unseen)
-        # Typer carries click beside or inside itself, by version: its usage errors are known by
-        # this method.
-        usage_message = getattr(error, "format_message", None)
-        if usage_message is not None:
-            return _refuse(words, usage_message(), UsageError.exit_code)
-        if isinstance(error, BrokenPipeError):
-            return _leave_stdout(0)  # the reader of a pipe has seen enough, as `| head` has
-        if isinstance(error, OSError) and error.filename is None and error.errno == errno.ENOSPC:
-            say("yxanul: standard output cannot be written: no space left on device")
-            return _leave_stdout(DiskError.exit_code)
-        if isinstance(error, OSError) and error.filename is not None:
-            reason = f"{error.filename} cannot be used: {error.strerror}; name another path"
-            return _refuse(words, reason, UsageError.exit_code)
-        traceback.print_exc()  # a bug of ours: it must be seen whole
-        return _refuse(words, f"internal error: {type(error).__name__}: {error}", 1)
+        return _unforeseen(words, error)
+
+
+def _unforeseen(words: list[str], error: Exception) -> int:
+    """Return the code for an error that is none of ours; the user's and the machine's are told."""
+    # Typer carries click beside or inside itself, by version: its usage errors are known by this
+    # method.
+    usage_message = getattr(error, "format_message", None)
+    if usage_message is not None:
+        return _refuse(words, usage_message(), UsageError.exit_code)
+    if isinstance(error, ReaderLeftError):
+        return _leave_stdout(0)
+    if is_out_of_memory(error):
+        told = exhaustion(error, _NO_MEMORY)
+        return _refuse(words, str(told), told.exit_code)
+    if isinstance(error, OSError) and error.filename is None and error.errno == errno.ENOSPC:
+        say("yxanul: standard output cannot be written: no space left on device")
+        return _leave_stdout(DiskError.exit_code)
+    if isinstance(error, OSError) and error.filename is not None:
+        reason = f"{error.filename} cannot be used: {error.strerror}; name another path"
+        return _refuse(words, reason, UsageError.exit_code)
+    return _bug(words, error)
+
+
+def _bug(words: list[str], error: Exception) -> int:
+    traceback.print_exception(error)  # a bug of ours: it must be seen whole
+    return _refuse(words, f"internal error: {type(error).__name__}: {error}", 1)
 
 
 def _leave_stdout(code: int) -> int:
@@ -138,5 +162,8 @@ def _refuse(words: list[str], reason: str, code: int) -> int:
     say(f"yxanul: {reason}")
     tell_supervisor(code=code, reason=reason)
     if "--json" in words:
-        print_json({"error": reason, "exit_code": code})
+        try:
+            print_json({"error": reason, "exit_code": code})
+        except ReaderLeftError:
+            return _leave_stdout(code)
     return code

@@ -26,14 +26,19 @@ def plain_console(*, stderr: bool = False) -> Console:
 
 def print_json(value: dict[str, Any]) -> None:
     """Print the one JSON object of a verb on stdout."""
-    if not _has_the_word():
+    if not has_the_word():
         return
-    print(json.dumps(value, ensure_ascii=False, allow_nan=False), flush=True)
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:  # a path that is not UTF-8, or a stdout that is not
+        text = json.dumps(value, allow_nan=False)
+    print(text, flush=True)
 
 
 def print_outcome(outcome: RunOutcome) -> None:
     """Print what a run reached, stage by stage, for a person."""
-    if not _has_the_word():
+    if not has_the_word():
         return
     console = plain_console()
     table = Table(
@@ -58,7 +63,8 @@ def print_outcome(outcome: RunOutcome) -> None:
         console.print(f"report: {outcome.report}", soft_wrap=True)
 
 
-def _has_the_word() -> bool:
+def has_the_word() -> bool:
+    """Tell whether this is the process that speaks for all."""
     return os.environ.get("RANK", "0") == "0"
 
 

@@ -1,4 +1,4 @@
-"""How freed memory is kept: by glibc's malloc, and by torch's allocator on a card.
+"""How freed memory is kept, by glibc's malloc and by torch's allocator on a card; and none left.
 
 Large activations are otherwise given back to the system and faulted in again at every step. On a
 card torch keeps what was freed, in pieces of the size that was asked for, which do not fit the next
@@ -6,8 +6,11 @@ phase's sequences; in segments that grow they do. Loads no torch, which reads it
 """
 
 import ctypes
+import errno
 import os
 import platform
+
+from yxanul.errors import InfrastructureError
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
@@ -15,6 +18,13 @@ _ALLOCATOR = "PYTORCH_ALLOC_CONF"
 _NAMES = (_ALLOCATOR, "PYTORCH_CUDA_ALLOC_CONF")  # torch's word for it until 2.9
 GROWING = "expandable_segments:True"
 """What a program of ours asks of torch's allocator on a card, unless the user asks otherwise."""
+# Of glibc and torch on a CPU; of CUDA, its driver and Triton; of cuBLAS and cuDNN.
+_NO_MEMORY = (
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "out of memory",
+    "STATUS_ALLOC_FAILED",
+)
 
 
 def settle_allocator() -> None:
@@ -40,3 +50,22 @@ def keep_freed_memory() -> str:
         _M_TRIM_THRESHOLD, (1 << 31) - 1
     )
     return "active" if accepted else "refused by mallopt"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether memory was not there, on the machine or on a card.
+
+    torch has a class for what its own allocator is refused, and none for what libraries are.
+    """
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY):
+        return True
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return bool(kinds & {"MemoryError", "OutOfMemoryError"})
+
+
+def exhaustion(error: BaseException, advice: str) -> InfrastructureError:
+    """Return what to raise for memory that was not there; `advice` says what helps."""
+    told = str(error).split("\n", maxsplit=1)[0][:200] or "the machine gives no more"
+    return InfrastructureError(f"out of memory ({told}); {advice}")

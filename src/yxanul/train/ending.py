@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 
 from yxanul.errors import CorruptDataError, InfrastructureError, UsageError, YxanulError
+from yxanul.hardware.memory import exhaustion, is_out_of_memory
 from yxanul.parallel.processes import Processes
 from yxanul.runfolder.checkpoints import newest_name
 from yxanul.runfolder.durable import write_atomic, write_json, writing
@@ -17,14 +18,6 @@ from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt
 from yxanul.runfolder.sums import write_sums
 from yxanul.train.signals import StopRequest
-
-# Of glibc and torch on a CPU; of CUDA, its driver and Triton; of cuBLAS and cuDNN.
-_NO_MEMORY = (
-    "can't allocate memory",
-    "Cannot allocate memory",
-    "out of memory",
-    "STATUS_ALLOC_FAILED",
-)
 
 
 @contextmanager
@@ -95,11 +88,10 @@ def naming_exhaustion(advice: str = _ADVICE) -> Iterator[None]:
     """Turn memory that is not there into an `InfrastructureError` that says what helps."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, OSError) as error:
         if not is_out_of_memory(error):
             raise
-        told = _first_line(error) or "the machine gives no more"
-        raise InfrastructureError(f"out of memory ({told}); {advice}") from error
+        raise exhaustion(error, advice) from error
 
 
 @contextmanager
@@ -113,16 +105,6 @@ def naming_failed_hardware() -> Iterator[None]:
             "checkpoint is whole. dmesg and nvidia-smi -q tell more; where it comes again: "
             "another machine"
         ) from error
-
-
-def is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
-    """Tell whether memory was not there, on the machine or on a card.
-
-    torch has a class for what its own allocator is refused, and none for what libraries are.
-    """
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return any(words in str(error) for words in _NO_MEMORY)
 
 
 def _first_line(error: BaseException) -> str:

@@ -18,10 +18,10 @@ from yxanul.data.loader import StepRows
 from yxanul.errors import UsageError
 from yxanul.hardware.choices import fp8_obstacle
 from yxanul.hardware.device import memory_bytes
+from yxanul.hardware.memory import is_out_of_memory
 from yxanul.optim.optimizers import LearningRates
 from yxanul.parallel.processes import ALONE
 from yxanul.plan.memory import CARD_SHARE, MOST_TOKENS, largest_micro_batch
-from yxanul.train.ending import is_out_of_memory
 from yxanul.train.engine import build_engine
 from yxanul.train.kernels import time_kernels
 from yxanul.train.machine import Machine
