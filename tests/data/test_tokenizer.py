@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from yxanul.data.tokenizer import (
     Tokenizer,
     _tokenizer,
     _vocabulary_folder,
+    encoding_cores,
     load_tokenizer,
 )
 from yxanul.errors import CorruptDataError, UsageError
@@ -70,6 +72,20 @@ def test_a_literal_endoftext_is_ordinary_text(tokenizer: Tokenizer) -> None:
 @given(texts=st.lists(TEXTS, max_size=5))
 def test_a_batch_equals_its_texts_one_by_one(tokenizer: Tokenizer, texts: list[str]) -> None:
     assert tokenizer.encode_batch(texts) == [tokenizer.encode(text) for text in texts]
+
+
+@pytest.mark.parametrize(("usable", "cores"), [(64, 8), (2, 2)])
+def test_a_batch_is_encoded_on_as_many_cores_as_is_told(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, usable: int, cores: int
+) -> None:
+    monkeypatch.setattr("yxanul.data.tokenizer.usable_cores", lambda: usable)
+    threads = []
+    batch = SimpleNamespace(
+        encode_ordinary_batch=lambda _, num_threads: threads.append(num_threads)
+    )
+    monkeypatch.setattr(tokenizer, "_encoding", batch)
+    tokenizer.encode_batch(["a"])
+    assert threads == [cores] == [encoding_cores()]
 
 
 def test_every_id_has_its_length_in_bytes(tokenizer: Tokenizer) -> None:

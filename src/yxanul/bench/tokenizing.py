@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from dataclasses import asdict, dataclass
@@ -10,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from yxanul.data.sources.wikipedia import read_documents
-from yxanul.data.tokenizer import load_tokenizer
+from yxanul.data.tokenizer import encoding_cores, load_tokenizer
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class TokenizerFigures:
 
 
 def measure_tokenizer(*, documents: int, repeats: int = 5) -> TokenizerFigures:
-    """Encode so many documents on all cores, several times; the median counts.
+    """Encode so many documents as a batch, several times; the median counts.
 
     Without the package that carries the text this is a `MissingExtraError`.
     """
@@ -46,7 +45,7 @@ def measure_tokenizer(*, documents: int, repeats: int = 5) -> TokenizerFigures:
         documents=len(texts),
         bytes=size,
         tokens=tokens,
-        cores=os.cpu_count() or 1,
+        cores=encoding_cores(),
         tokens_per_s=tokens / median,
         bytes_per_s=size / median,
     )

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import tiktoken
 
 from yxanul.config.tokens import END_OF_TEXT, GPT2_TOKENS
+from yxanul.cores import usable_cores
 from yxanul.errors import CorruptDataError, MissingExtraError, UsageError
 
 VOCAB_SIZE = GPT2_TOKENS
@@ -31,6 +32,7 @@ FILE_SHA256 = {
 }
 # One name for the pair: sha256 over both files' sha256 in the order above.
 VOCABULARY_SHA256 = hashlib.sha256("".join(FILE_SHA256.values()).encode()).hexdigest()
+_MOST_CORES = 8  # as many threads as tiktoken itself takes
 # GPT-2's pattern in tiktoken's faster, equivalent form (possessive quantifiers).
 _PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
 
@@ -62,9 +64,8 @@ class Tokenizer:
         return self._encoding.encode_ordinary(text)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the ids of each text, encoded on all cores."""
-        threads = min(8, os.cpu_count() or 1)
-        return self._encoding.encode_ordinary_batch(list(texts), num_threads=threads)
+        """Return the ids of each text, encoded on `encoding_cores` cores."""
+        return self._encoding.encode_ordinary_batch(list(texts), num_threads=encoding_cores())
 
     def encode_arrays(self, texts: Sequence[str]) -> list[npt.NDArray[np.uint16]]:
         """Return the ids of each text, arrays of shape (tokens,), encoded on this core alone."""
@@ -78,6 +79,11 @@ class Tokenizer:
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         """Return the bytes of ids: a character may begin in one token and end in the next."""
         return self._encoding.decode_bytes([int(token) for token in ids])
+
+
+def encoding_cores() -> int:
+    """Return how many cores encode a batch: those that are usable here, 8 at most."""
+    return min(_MOST_CORES, usable_cores())
 
 
 def load_tokenizer() -> Tokenizer:
