@@ -8,8 +8,11 @@ import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 
 import pytest
+
+from yxanul.data.sources.hub.failures import is_refusal
 
 TOKEN = "hf_no_real_token_0123456789"
 UPLOAD = """
@@ -133,9 +136,37 @@ def test_a_public_repository_gets_nothing(folder, tmp_path):
     assert hub.files == {}
 
 
-def test_a_refusal_of_the_hub_is_told_without_the_token(folder, tmp_path):
-    done, _ = upload_to(folder, tmp_path / "home", refuse=403)
+@pytest.mark.parametrize(("status", "kind"), [(401, "UsageError"), (503, "InfrastructureError")])
+def test_a_refusal_is_told_without_the_token_and_an_outage_may_be_tried_again(
+    folder, tmp_path, status, kind
+):
+    done, _ = upload_to(folder, tmp_path / "home", refuse=status)
     assert done.returncode == 1
-    assert "InfrastructureError: the hub did not take me/tale" in done.stderr
+    assert f"{kind}: the hub did not take me/tale" in done.stderr
+    assert ("HF_TOKEN" in done.stderr) == (kind == "UsageError")
     assert str(folder) in done.stderr
     assert TOKEN not in done.stdout + done.stderr
+
+
+class HubError(Exception):
+    """What the client raises for an answer."""
+
+    def __init__(self, status: int) -> None:
+        self.response = SimpleNamespace(status_code=status)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_one"),
+    [
+        (HubError(400), True),
+        (HubError(401), True),
+        (HubError(403), True),
+        (HubError(404), True),
+        (HubError(408), False),
+        (HubError(429), False),
+        (HubError(500), False),
+        (OSError("no answer"), False),
+    ],
+)
+def test_what_no_other_start_cures_is_a_refusal(error, is_one):
+    assert is_refusal(error) == is_one

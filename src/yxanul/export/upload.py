@@ -11,7 +11,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from yxanul.errors import InfrastructureError, MissingExtraError, UsageError
+from yxanul.data.sources.hub.failures import is_refusal
+from yxanul.errors import InfrastructureError, MissingExtraError, UsageError, YxanulError
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -28,8 +29,8 @@ def check_repository(name: str) -> None:
 def upload(folder: Path, name: str) -> str:
     """Put the folder's files into the private repository, made if it is not there; return its URL.
 
-    A public repository of that name is a `UsageError`, a refusal of the hub or none to be reached
-    an `InfrastructureError`.
+    A public repository of that name, or a refusal of the hub, is a `UsageError`, a hub that is not
+    reached or fails an `InfrastructureError`.
     """
     hub = _hub()
     api = hub.HfApi(token=os.environ["HF_TOKEN"])
@@ -39,15 +40,23 @@ def upload(folder: Path, name: str) -> str:
         if is_private:
             api.upload_folder(repo_id=name, folder_path=folder, commit_message="Export by yxanul")
     except Exception as error:  # the client's errors have no common base; none is swallowed
-        reason = textwrap.shorten(str(error) or type(error).__name__, 200, placeholder="...")
-        raise InfrastructureError(
-            f"the hub did not take {name}: {reason}; the export itself is in {folder}"
-        ) from error
+        raise _failure(name, error, folder=folder) from error
     if not is_private:
         raise UsageError(
             f"{name} is a public repository; make it private, or upload {folder} yourself"
         )
     return url
+
+
+def _failure(name: str, error: Exception, *, folder: Path) -> YxanulError:
+    reason = textwrap.shorten(str(error) or type(error).__name__, 200, placeholder="...")
+    told = f"the hub did not take {name}: {reason}"
+    # The same command again would refuse --out, which is there by now.
+    again = f"the export itself is in {folder}, and can be MODEL of another export with --upload"
+    if is_refusal(error):
+        may = "set HF_TOKEN to a token that may write there, or name a repository of yours"
+        return UsageError(f"{told}; {may}; {again}")
+    return InfrastructureError(f"{told}; {again}")
 
 
 def _hub() -> Any:

@@ -14,10 +14,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from yxanul.data.sources.hub.patience import Again, Line
+from yxanul.data.sources.hub.patience import TRY_AGAIN, Again, Line
 
-# Request timeout, too early, too many requests; all of 500 and above are tried again as well.
-_TRY_AGAIN = (408, 425, 429)
 _RANGE_UNSATISFIABLE = 416
 
 
@@ -90,7 +88,7 @@ def _utils() -> Any:
 def _bad_answer(response: Any, *, asked: str | None, stream: bool = False, **_: Any) -> str | None:
     """Return what is wrong with an answer that another one may cure, None = nothing."""
     status = response.status_code
-    if status in _TRY_AGAIN or status >= 500:
+    if status in TRY_AGAIN or status >= 500:
         return f"answered {status}"
     if status == _RANGE_UNSATISFIABLE:
         return "holds less of a file than it said"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from yxanul.data.sources.hub.part import HubPart
-from yxanul.data.sources.hub.patience import GaveUp
+from yxanul.data.sources.hub.patience import TRY_AGAIN, GaveUp
 from yxanul.errors import (
     ConfigError,
     HubUnreachableError,
@@ -36,12 +36,22 @@ def failure(part: HubPart, error: Exception) -> YxanulError:
     if any(type(one).__name__ == _OFFLINE for one in causes):
         return UsageError(
             f"HF_HUB_OFFLINE is set, so the data set {part.hub_id} is not asked for: unset it, "
-            f"or use {part.without}."
+            f"with a token in HF_TOKEN if the set is private, or use {part.without}."
         )
     status = _status(causes)
     reason = type(error).__name__ + (f", HTTP {status}" if status else "")
-    refused = 400 <= status < 500 if status else any(type(e).__name__ in _ABSENT for e in causes)
-    return _refused(part, reason) if refused else unreachable(part, f"failed ({reason})")
+    if is_refusal(error):
+        return _refused(part, reason)
+    return unreachable(part, f"failed ({reason})")
+
+
+def is_refusal(error: Exception) -> bool:
+    """Return whether no other start cures it: the hub will not, or a name cannot be one."""
+    causes = list(_causes(error))
+    status = _status(causes)
+    if status is None:
+        return any(type(one).__name__ in {*_ABSENT, _OFFLINE} for one in causes)
+    return 400 <= status < 500 and status not in TRY_AGAIN
 
 
 def unreachable(part: HubPart, reason: str) -> HubUnreachableError:

@@ -16,6 +16,8 @@ from typing import TypeVar
 
 Result = TypeVar("Result")
 
+TRY_AGAIN = (408, 425, 429)
+"""Request timeout, too early, too many requests: answers below 500 that another try may cure."""
 # Long waits are told again this often; whoever listens may also stop the work then.
 _TELL_S = 15.0
 
