@@ -1,6 +1,7 @@
 """Items planted in training text are found, others are not, and nothing is looked at twice."""
 
 import json
+import os
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from yxanul.data.contamination.items import wanted_items
 from yxanul.data.contamination.judge import COVERAGE, Judge
 from yxanul.data.contamination.scan import scan, scan_once
 from yxanul.data.contamination.words import END, NUMBER, UNKNOWN, Vocabulary, split_words
+from yxanul.data.manifest import Manifest
 from yxanul.data.split import is_validation
 from yxanul.errors import CorruptDataError, StoppedOnRequest
 from yxanul.runfolder.contamination import (
@@ -451,3 +453,21 @@ def test_a_damaged_file_is_a_clear_error(scanned: tuple[Path, Path, Contaminatio
         path.write_text(content)
         with pytest.raises(CorruptDataError, match=r"contamination.json .*delete it"):
             scan_once(path, root, benchmarks=[benchmark(answer_item())])
+
+
+@pytest.mark.fault(37)
+def test_processes_that_look_for_items_hold_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_planted")
+    monkeypatch.setattr(scan_module, "scan_stretch", _variables)
+    corpus = scan_module.Corpus(Path(), Manifest(1, "", {}, {}), ())
+    pieces, wanted = [stretch.Stretch("any", 0, 1)] * 2, wanted_items([benchmark(answer_item())])
+    told = list(scan_module._results(pieces, Judge(wanted), corpus=corpus, processes=2))
+    assert len(told) == 2
+    for names in told:
+        assert "PATH" in names
+        assert "HF_TOKEN" not in names
+    assert "HF_TOKEN" in os.environ
+
+
+def _variables(_: stretch.Stretch, **__: object) -> list[str]:
+    return list(os.environ)

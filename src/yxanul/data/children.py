@@ -1,4 +1,4 @@
-"""How many processes work beside this one, and that none of them outlives it."""
+"""How many processes work beside this one, that none outlives it, and none holds its secrets."""
 
 from __future__ import annotations
 
@@ -10,11 +10,24 @@ from yxanul.cores import usable_cores
 
 # Each holds its own words and tables, up to half a gigabyte.
 _MOST_PROCESSES = 32
+# Words of a variable's name that tell a secret: HF_TOKEN, AWS_SECRET_ACCESS_KEY, WANDB_API_KEY.
+_SECRETS = {"TOKEN", "SECRET", "KEY", "APIKEY", "PASSWORD", "PASSWD", "CREDENTIALS"}
 
 
 def most_processes() -> int:
     """Return how many processes treat texts: one for each core, 32 at most."""
     return min(_MOST_PROCESSES, usable_cores())
+
+
+def begin_as_child() -> None:
+    """Begin a process of a pool: it ends with its parent, and keeps none of its secrets.
+
+    It treats texts of strangers with libraries of strangers, and asks nothing of the hub.
+    """
+    end_with_parent()
+    for name in list(os.environ):
+        if _SECRETS & set(name.upper().split("_")):
+            del os.environ[name]
 
 
 def end_with_parent() -> None:

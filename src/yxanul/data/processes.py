@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Generic, TypeVar
 
-from yxanul.data.children import end_with_parent, most_processes
+from yxanul.data.children import begin_as_child, most_processes
 from yxanul.data.treatment import Treated, Treater, Treatment
 from yxanul.errors import InfrastructureError
 
@@ -96,7 +96,7 @@ _treater: Treater | None = None
 
 def _begin(treatment: Treatment) -> None:
     global _treater  # noqa: PLW0603  (a pool's process has no other place for what it keeps)
-    end_with_parent()
+    begin_as_child()
     # tokie would start threads of its own, one for each core.
     os.environ.setdefault("RAYON_NUM_THREADS", "1")
     _treater = Treater(treatment)

@@ -21,7 +21,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from yxanul.data.benchmarks.items import Benchmark
-from yxanul.data.children import end_with_parent, most_processes
+from yxanul.data.children import begin_as_child, most_processes
 from yxanul.data.contamination.items import Wanted, wanted_items
 from yxanul.data.contamination.judge import Judge
 from yxanul.data.contamination.stretch import Held, ScannedStretch, Stretch, scan_stretch
@@ -196,7 +196,7 @@ def _results(
         return
     # Spawned, since a process that runs torch's threads must not be forked.
     pool = ProcessPoolExecutor(
-        min(processes, len(stretches)), get_context("spawn"), initializer=end_with_parent
+        min(processes, len(stretches)), get_context("spawn"), initializer=begin_as_child
     )
     chunk = max(1, min(_MOST_AT_ONCE, len(stretches) // (4 * processes)))
     try:
