@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.data.memory import MemorySource, plan, prepare_plans, prepare_texts, sentences
 from yxanul.data import reading
+from yxanul.data.build import prepare_sources
 from yxanul.data.clean import clean, reason_to_drop
 from yxanul.data.document import Document
 from yxanul.data.documents import read_documents
@@ -264,3 +265,34 @@ def test_the_marker_names_the_sources_in_progress(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         prepare_plans(tmp_path, plans=[plan(DyingSource("s", sentences(60)))])
     assert json.loads((tmp_path / "preparing.json").read_text()) == ["s"]
+
+
+class Seen:
+    """A watcher that remembers: [source, documents at most, documents done]."""
+
+    def __init__(self) -> None:
+        self.sources: list[list] = []
+
+    def begin(self, what: str, *, total: int | None) -> None:
+        self.sources.append([what, total, 0])
+
+    def advance(self, count: int) -> None:
+        self.sources[-1][2] += count
+
+
+def test_a_watcher_hears_of_every_document_and_of_the_whole_where_it_is_known(
+    tmp_path: Path,
+) -> None:
+    known, unknown = (MemorySource(name, sentences(60, about=name)) for name in ("known", "open"))
+    known.most = 80
+    known.texts = [*known.texts, known.texts[0]]  # one is dropped
+    seen, lines = Seen(), []
+    prepare_sources(
+        [plan(known), plan(unknown)],
+        tmp_path / "out",
+        settings={"stage1_tests": "0" * 64},
+        progress=lines.append,
+        watcher=seen,
+    )
+    assert seen.sources == [["known", 80, 61], ["open", None, 60]]
+    assert sum(line.endswith("documents held out") for line in lines) == 2

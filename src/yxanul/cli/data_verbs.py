@@ -7,6 +7,7 @@ import typer
 
 from yxanul.cli import options
 from yxanul.cli.output import print_json, say
+from yxanul.cli.watching import StderrWatcher
 from yxanul.data.inspect import inspect_folder, render
 from yxanul.data.place import describe_checkpoints, find_place, verify_rows
 from yxanul.data.prepare import prepare
@@ -47,7 +48,12 @@ def prepare_data(
             overrides=tuple(overrides or ()),
         )
     )
-    prepare(config.stages, out, progress=say)
+    watcher = StderrWatcher()
+    try:
+        # Where no bar is seen, lines tell how far it is.
+        prepare(config.stages, out, progress=say, watcher=watcher if watcher.is_bar else None)
+    finally:
+        watcher.close()
     if upload_to is not None:
         upload(out, upload_to, say=say)
     inspection = inspect_folder(out)

@@ -2,31 +2,54 @@
 
 import time
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from yxanul.cli.output import plain_console, say
 
 _SECONDS_BETWEEN_LINES = 10.0
 
 
+class _Rate(ProgressColumn):
+    """How many are done per second, of late."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.1f} per s")
+
+
 class StderrWatcher:
-    """A `yxanul.evaluate.watching.Watcher`."""
+    """A `Watcher` of `yxanul.evaluate.watching` and of `yxanul.data.watching`."""
 
     def __init__(self) -> None:
         self._console = plain_console(stderr=True)
         self._bar: Progress | None = None
-        self._what, self._total, self._done = "", 0, 0
+        self._what, self._done = "", 0
+        self._total: int | None = None
         self._begun = self._told = 0.0
 
-    def begin(self, what: str, *, total: int) -> None:
-        """Open the bar of a new piece of work, or tell its size."""
+    @property
+    def is_bar(self) -> bool:
+        """Whether there is a terminal for a bar; else lines are told."""
+        return self._console.is_terminal
+
+    def begin(self, what: str, *, total: int | None) -> None:
+        """Open the bar of a new piece of work, or tell its size; None = that is not known."""
         self.close()
         self._what, self._total, self._done = what, total, 0
         self._begun = self._told = time.monotonic()
-        if not self._console.is_terminal:
-            say(f"{what}: {total:,}")
+        if not self.is_bar:
+            say(what if total is None else f"{what}: {total:,}")
             return
-        columns = (MofNCompleteColumn(), BarColumn(bar_width=20), TimeRemainingColumn())
+        columns = (MofNCompleteColumn(), BarColumn(bar_width=20), _Rate(), TimeRemainingColumn())
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
             *columns,
@@ -42,14 +65,13 @@ class StderrWatcher:
         now = time.monotonic()
         if self._bar is not None:
             self._bar.advance(self._bar.task_ids[0], count)
-        elif now - self._told >= _SECONDS_BETWEEN_LINES and self._done < self._total:
+        elif now - self._told >= _SECONDS_BETWEEN_LINES and self._done != self._total:
             self._told = now
             rate = self._done / (now - self._begun)
-            left_s = (self._total - self._done) / rate
-            say(
-                f"{self._what}: {self._done:,}/{self._total:,}, {rate:,.1f} per s, {left_s:.0f} s "
-                "left"
-            )
+            of = left = ""
+            if self._total is not None:
+                of, left = f"/{self._total:,}", f", {(self._total - self._done) / rate:.0f} s left"
+            say(f"{self._what}: {self._done:,}{of}, {rate:,.1f} per s{left}")
 
     def close(self) -> None:
         """End the bar."""

@@ -45,6 +45,7 @@ from yxanul.data.tokenizer import VOCABULARY_SHA256
 from yxanul.data.treatment import Treater
 from yxanul.data.unfinished import Unfinished, identity, load_unfinished
 from yxanul.data.verify import check_files
+from yxanul.data.watching import Watcher
 from yxanul.data.workspace import sweep, workspace
 from yxanul.errors import UsageError
 
@@ -56,11 +57,12 @@ def prepare_sources(
     settings: Mapping[str, str],
     progress: Callable[[str], None],
     effort: Effort | None = None,
+    watcher: Watcher | None = None,
 ) -> Manifest:
     """Prepare the stages of `plans` that `out` lacks; return the manifest of all that it holds.
 
-    `settings` is {stage: hash of everything that shapes its tokens}. The errors are those of
-    `yxanul.data.prepare.prepare`.
+    `settings` is {stage: hash of everything that shapes its tokens}. The errors, and what
+    `progress` and `watcher` hear, are those of `yxanul.data.prepare.prepare`.
     """
     if not plans:
         raise UsageError("There is nothing to prepare; name at least one stage.")
@@ -76,7 +78,7 @@ def prepare_sources(
     # All are opened first: a package that is missing shows before an hour of work, not after it.
     opened = [(plan, plan.open()) for plan in missing]
     with KnownTexts(out) as known:
-        bench = Workbench(out, progress, known, effort or Effort())
+        bench = Workbench(out, progress, known, effort or Effort(), watcher)
         return _build(opened, settings, held=held, bench=bench)
 
 

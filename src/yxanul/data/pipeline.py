@@ -33,6 +33,7 @@ from yxanul.data.sides import Side
 from yxanul.data.split import is_validation
 from yxanul.data.treatment import Recipe, Treated, Treatment, plain_recipe
 from yxanul.data.unfinished import Unfinished, save_unfinished
+from yxanul.data.watching import Watcher
 from yxanul.errors import UsageError
 from yxanul.units import format_count
 
@@ -78,6 +79,18 @@ class Workbench:
     progress: Callable[[str], None]
     known: KnownTexts
     effort: Effort
+    watcher: Watcher | None = None
+    """Who shows how many documents are done; None = lines tell it."""
+
+    def tell_counts(self, line: str) -> None:
+        """Pass on how far a source is, unless somebody shows it."""
+        if self.watcher is None:
+            self.progress(line)
+
+    def done(self, documents: int) -> None:
+        """Hear of documents that are written or dropped."""
+        if self.watcher is not None:
+            self.watcher.advance(documents)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +135,9 @@ def write_source(job: Job, *, bench: Workbench) -> SourceRecord:
     with ExitStack() as stack:
         work = _SourceWork(job, bench, stack=stack)
         bench.progress(work.counts("goes on after" if begun else None))
-        pace = Pace(bench.progress)
+        if bench.watcher is not None:
+            bench.watcher.begin(name, total=work.left)
+        pace = Pace(bench.tell_counts)
         reading = Reading(
             job.source,
             mark=begun.mark if begun else None,
@@ -133,6 +148,7 @@ def write_source(job: Job, *, bench: Workbench) -> SourceRecord:
         # Closed at once after an error, and with it the processes.
         for batch, texts in stack.enter_context(closing(treated)):
             work.write(batch, texts)
+            bench.done(len(texts))
             if time.monotonic() >= due:
                 work.keep(batch.mark)
                 due = time.monotonic() + bench.effort.keep_s
@@ -210,6 +226,13 @@ class _SourceWork:
     def documents(self) -> int:
         """How many are written."""
         return sum(side.documents for side in self._sides.values())
+
+    @property
+    def left(self) -> int | None:
+        """How many documents are to come at most; None = the source does not know it."""
+        most: int | None = getattr(self._job.source, "most", None)
+        seen = self.documents + self._dropped.counts.total()
+        return None if most is None else max(0, most - seen)
 
     def counts(self, verb: str | None = None) -> str:
         """Return a line of news."""

@@ -45,6 +45,7 @@ from yxanul.data.sources.catalog import Opening, open_folder, open_source
 from yxanul.data.sources.folder import is_unchanged
 from yxanul.data.treatment import Recipe, Treatment
 from yxanul.data.unfinished import load_unfinished
+from yxanul.data.watching import Watcher
 from yxanul.errors import UsageError
 from yxanul.runfolder.storage import is_address
 
@@ -58,13 +59,15 @@ def prepare(
     *,
     progress: Callable[[str], None],
     is_in_use: bool = False,
+    watcher: Watcher | None = None,
 ) -> Manifest:
     """Prepare those of `stages` that `out` does not hold yet; return the manifest of all it holds.
 
     Each stage reads what its `data.source` says: the hub, embedded sources, a folder (its
     subfolder of the stage's name, if there is one), or the address of a prepared folder. `progress`
     gets a line of text about every two seconds; it may raise to stop the work, and then the folder
-    is left as it was, apart from sources of the hub, which the next call goes on with. Of a folder
+    is left as it was, apart from sources of the hub, which the next call goes on with. A `watcher`
+    is told how many documents are done, and then no line tells it. Of a folder
     that `is_in_use` it is told, and not refused, that its texts have changed. Raises
     `UsageError` (a stage in `out` with other settings, a source without usable documents),
     `CorruptShardError` (a prepared file is missing), `DiskError`, and what the sources raise.
@@ -91,7 +94,7 @@ def prepare(
     opening = _Opening(out, progress, cache(partial(_find, progress=progress)))
     plans = [plan for stage in stages for plan in _plans(stage, opening)]
     settings = {stage.name: settings_sha256(stage) for stage in stages}
-    manifest = prepare_sources(plans, out, settings=settings, progress=progress)
+    manifest = prepare_sources(plans, out, settings=settings, progress=progress, watcher=watcher)
     write_cards(manifest, out)
     return manifest
 

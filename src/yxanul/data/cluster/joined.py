@@ -36,6 +36,11 @@ class JoinedSource:
         """How many parts there are, and a hash of all."""
         return self.parts.version
 
+    @property
+    def most(self) -> int:
+        """Texts of all tasks."""
+        return self.parts.documents
+
     def documents(self) -> Iterator[Document]:
         """Yield the documents with the beginnings of their texts."""
         for documents, _ in self.parts.read():

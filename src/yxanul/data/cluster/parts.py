@@ -123,6 +123,7 @@ class Parts:
     provenance: Provenance
     left_out: dict[str, int]
     """Rows that gave no text, by reason, of all tasks."""
+    documents: int
 
     def read(self) -> Iterator[tuple[list[Document], list[Treated]]]:
         """Yield (documents, the texts as treated) in batches, in the order of the tasks.
@@ -212,6 +213,7 @@ def open_parts(place: str) -> Parts | None:
         hashes,
         Provenance(said.optional_text("licence"), said.optional_text("attribution")),
         dict(sum((Counter(one.counts("left_out")) for one in done), Counter())),
+        documents,
     )
 
 

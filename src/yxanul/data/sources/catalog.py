@@ -53,6 +53,8 @@ class Source:
     documents: Callable[[], Iterator[Document]]
     dropped: dict[str, int]
     bookmark: Bookmark
+    most: int | None = None
+    """Documents that it gives at most; None = that is not known before they are read."""
 
 
 def _unheard(_: str) -> None:
@@ -129,6 +131,7 @@ def open_source(
         documents=counted.documents,
         dropped=dropped,
         bookmark=counted.bookmark(),
+        most=config.max_documents or embedded.count,
     )
 
 
@@ -165,6 +168,7 @@ def _open_documentation(config: SourceConfig, place: str) -> Source:
         documents=counted.documents,
         dropped=dropped,
         bookmark=counted.bookmark(),
+        most=config.max_documents,
     )
 
 
@@ -193,6 +197,7 @@ def _open_hub(config: SourceConfig, opening: Opening) -> Source:
         documents=reader.documents,
         dropped=dropped,
         bookmark=Bookmark(reader_version(), mark=reader.mark, resume=reader.resume),
+        most=config.max_documents,
     )
 
 

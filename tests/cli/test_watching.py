@@ -1,0 +1,72 @@
+"""How far a long piece of work is: a bar on a terminal, lines elsewhere, nothing on stdout."""
+
+import io
+import json
+import re
+
+import pytest
+from rich.console import Console
+
+from tests.train.world import STAGES, World
+from yxanul.cli import watching
+from yxanul.cli.watching import StderrWatcher
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Return what a terminal in place of stderr was sent."""
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=True, width=120)
+    monkeypatch.setattr(watching, "plain_console", lambda **_: console)
+    return shown
+
+
+@pytest.mark.parametrize(("total", "shown"), [(3000, "2000/3000"), (None, "2000/?")])
+def test_a_bar_shows_count_and_rate_and_the_time_left_where_the_whole_is_known(
+    terminal, total, shown
+):
+    watcher = StderrWatcher()
+    assert watcher.is_bar
+    watcher.begin("tales", total=total)
+    for _ in range(2):
+        watcher.advance(1000)
+    watcher.close()
+    seen = terminal.getvalue()
+    for part in ("tales", shown, " per s"):
+        assert part in seen
+    has_time_left = re.search(r"\d:\d\d:\d\d", seen.rpartition(shown)[2]) is not None
+    assert has_time_left == (total is not None)
+
+
+def test_lines_tell_count_rate_and_time_left_without_a_terminal(capsys, monkeypatch):
+    clock = iter([0.0, 20.0, 40.0])
+    monkeypatch.setattr("yxanul.cli.watching.time.monotonic", lambda: next(clock))
+    watcher = StderrWatcher()
+    assert not watcher.is_bar
+    watcher.begin("tales", total=300)
+    watcher.advance(100)
+    watcher.advance(100)
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.splitlines() == [
+        "tales: 300",
+        "tales: 100/300, 5.0 per s, 40 s left",
+        "tales: 200/300, 5.0 per s, 20 s left",
+    ]
+
+
+@pytest.mark.parametrize("has_terminal", [True, False])
+def test_a_preparation_has_a_bar_on_a_terminal_and_lines_elsewhere(
+    call, tmp_path, request, has_terminal
+):
+    shown = request.getfixturevalue("terminal") if has_terminal else io.StringIO()
+    World.create(tmp_path)
+    words = ["--config_dir", tmp_path / "configs", "--stage", STAGES[0], "--json"]
+    words += ["--data", tmp_path / "texts", "--out", tmp_path / "prepared"]
+    code, out, err = call("prepare", *words)
+    assert code == 0
+    assert json.loads(out)["sources"]
+    # Nobody knows how many documents a folder holds.
+    assert ("/?" in shown.getvalue()) == has_terminal
+    assert ("documents held out" in shown.getvalue()) == has_terminal
+    assert ("documents held out" in err) != has_terminal
