@@ -1,7 +1,8 @@
 """A stand-in for the Hugging Face hub on the loopback address, with faults on request.
 
-It speaks as much of the hub's HTTP as `huggingface_hub` and `datasets` need to stream a data set:
-information and commit of a set, its tree, files through a redirect to another address with ranges.
+It speaks as much of the hub's HTTP as `huggingface_hub` and `datasets` need to stream a data set
+or to bring a model: information and commit, the tree, files through a redirect to another address
+with ranges. A name is one set of files, be it asked for as data or as a model.
 A `Fault` waits for a request whose address holds its `where`, and then happens `times` times.
 """
 
@@ -170,7 +171,9 @@ class _Handler(BaseHTTPRequestHandler):
         return None
 
     def _set(self, path: str, form: dict[str, list[str]]) -> None:
-        parts = path.removeprefix("/api").removeprefix("/datasets/").split("/", 4)
+        path, is_data = path.removeprefix("/api"), "/datasets/" in path
+        path = path.removeprefix("/datasets/").removeprefix("/models/")
+        parts = path.removeprefix("/").split("/", 4)
         found = self.standin.sets.get("/".join(parts[:2]))
         secret = found and found.token and f"Bearer {found.token}"
         if found is None or (secret and self.headers.get("Authorization") != secret):
@@ -184,19 +187,19 @@ class _Handler(BaseHTTPRequestHandler):
             info = {"id": "/".join(parts[:2]), "sha": found.sha, "siblings": siblings}
             self._json({**info, "private": bool(found.token), "tags": [], "downloads": 0})
         elif what == "resolve":
-            self._resolve(found, parts[4])
+            self._resolve(found, parts[4], elsewhere=is_data)
         else:
             wanted = form.get("paths", [parts[4] if len(parts) > 4 else ""])
             self._json(list(_tree(found, wanted, exact=what == "paths-info")))
 
-    def _resolve(self, found: HubSet, name: str) -> None:
+    def _resolve(self, found: HubSet, name: str, *, elsewhere: bool) -> None:
         if name not in found.files:
             self._answer(b"", status=404, headers={"X-Error-Code": "EntryNotFound"})
             return
         size = str(found.claims.get(name, len(found.files[name])))
         etag = hashlib.sha256(found.files[name]).hexdigest()
         headers = {"X-Repo-Commit": found.sha, "ETag": f'"{etag}"'}
-        if name.endswith(".md"):
+        if name.endswith(".md") or not elsewhere:
             self._answer(found.files[name], headers=headers)
             return
         headers |= {"X-Linked-Size": size, "X-Linked-Etag": f'"{etag}"'}

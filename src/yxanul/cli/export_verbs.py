@@ -13,11 +13,12 @@ from yxanul.data.manifest import MANIFEST_NAME, load_manifest
 from yxanul.data.tokenizer import load_tokenizer
 from yxanul.data.validation import domain_documents
 from yxanul.errors import UsageError
+from yxanul.evaluate.models.hub import is_hub_id, snapshot
 from yxanul.evaluate.models.loaded import fitting, load_model
 from yxanul.export.average import average, wanted_checkpoints
 from yxanul.export.checks import Subject
 from yxanul.export.exporting import KINDS, export_folder, export_gguf
-from yxanul.export.reading import is_hugging_face_folder, read_folder
+from yxanul.export.reading import is_hugging_face_folder, is_own_file, read_folder, read_shape
 from yxanul.export.upload import check_repository, upload
 from yxanul.model.transformer import Transformer
 from yxanul.report.model_card import plain_card, write_card
@@ -65,8 +66,8 @@ def export(
         Path,
         typer.Argument(
             metavar="MODEL",
-            help="A run folder (its newest checkpoint), one of its checkpoints, or a Hugging Face "
-            "folder of this architecture.",
+            help="A run folder (its newest checkpoint), one of its checkpoints, a Hugging Face "
+            "folder of this architecture, or owner/name on the hub.",
         ),
     ],
     to: To,
@@ -104,8 +105,14 @@ def export(
 
 
 def _open(place: Path, *, averaged: str | None) -> _Origin:
+    is_far = is_hub_id(str(place))
+    if averaged is not None and (is_far or is_hugging_face_folder(place)):
+        raise UsageError("--average takes a run folder, not a Hugging Face folder")
+    if is_far:
+        found = snapshot(str(place), accept=read_shape)
+        return _open_folder(found.folder, called=place, notes=(found.note,))
     if is_hugging_face_folder(place):
-        return _open_folder(place, averaged=averaged)
+        return _open_folder(place, called=place)
     loaded = load_model(place, precision="fp32")
     run = RunFolder(loaded.info.path.parents[1])
     notes = list(loaded.notes)
@@ -136,21 +143,17 @@ def _title(run: RunFolder, checkpoints: Sequence[CheckpointInfo]) -> str:
     return f"{name} average of {len(checkpoints)} checkpoints, {checkpoints[0].name} to {last}"
 
 
-def _open_folder(place: Path, *, averaged: str | None) -> _Origin:
-    if averaged is not None:
-        raise UsageError("--average takes a run folder, not a Hugging Face folder")
+def _open_folder(place: Path, *, called: Path, notes: Sequence[str] = ()) -> _Origin:
     read = read_folder(place)
     transformer = Transformer.without_weights(read.config, attention="plain")
     transformer.load_state_dict(fitting(read.tensors, transformer, origin=place), assign=True)
     subject = Subject(transformer, load_tokenizer(), ())
-    title = place.resolve().name
-    notes = ("a Hugging Face folder has no held-out text: perplexity is not compared",)
+    lack = "a Hugging Face folder has no held-out text: perplexity is not compared"
     card = place / "README.md"
     # Licences and attributions stay with the weights.
-    is_plain = card.is_file() and not card.is_symlink()
-    kept = card.read_text(encoding="utf-8", errors="replace") if is_plain else None
-    text = kept or plain_card(place, read.config)
-    return _Origin(subject, title, card=text, notes=notes)
+    kept = card.read_text(encoding="utf-8", errors="replace") if is_own_file(card) else None
+    text = kept or plain_card(called, read.config)
+    return _Origin(subject, called.resolve().name, card=text, notes=(*notes, lack))
 
 
 def _held_out(run: RunFolder, *, stage: str) -> tuple[list[list[int]], list[str]]:

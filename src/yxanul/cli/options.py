@@ -28,8 +28,8 @@ TrainedModel = Annotated[
     Path,
     typer.Argument(
         metavar="MODEL",
-        help="A run folder (its newest checkpoint), one of its checkpoints, or a Hugging Face "
-        "folder that yxanul export wrote.",
+        help="A run folder (its newest checkpoint), one of its checkpoints, or what yxanul export "
+        "wrote: a Hugging Face folder, or owner/name on the hub.",
     ),
 ]
 Data = Annotated[
@@ -82,8 +82,8 @@ InitFrom = Annotated[
     Path | None,
     typer.Option(
         "--init_from",
-        help="Begin with the weights of a run folder, of one of its checkpoints, or of a Hugging "
-        "Face folder of the same shape.",
+        help="Begin with the weights of a run folder, of one of its checkpoints, or, of the same "
+        "shape, of a Hugging Face folder or of owner/name on the hub.",
     ),
 ]
 DeepSpeed = Annotated[

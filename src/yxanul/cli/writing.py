@@ -1,21 +1,31 @@
-"""Where `generate` and `serve` find a model that writes: a run, or a Hugging Face folder."""
+"""Where `generate` and `serve` find a model that writes: a run, a Hugging Face folder, the hub."""
 
 from pathlib import Path
 
 from yxanul.data.tokenizer import load_tokenizer
+from yxanul.evaluate.models.hub import is_hub_id, snapshot
 from yxanul.evaluate.models.loaded import WritingModel, fitting, load_model
-from yxanul.export.reading import is_hugging_face_folder, read_folder, refuse_other_tokenizer
+from yxanul.export.reading import (
+    is_hugging_face_folder,
+    read_folder,
+    read_shape,
+    refuse_other_tokenizer,
+)
 from yxanul.hardware.choices import DTYPES, pick_device, precision_by_rule
 from yxanul.model.transformer import Transformer
 
 
 def open_writing_model(place: Path) -> WritingModel:
-    """Load a run's newest checkpoint, a named one, or a folder that `yxanul export` wrote.
+    """Load a run's newest checkpoint, a named one, or what `yxanul export` wrote, also on the hub.
 
-    Raises what `load_model` and `read_folder` do.
+    Raises what `load_model`, `read_folder` and `snapshot` do.
     """
+    if is_hub_id(str(place)):
+        found = snapshot(str(place), accept=_accept)
+        return _of_folder(found.folder, called=place, notes=(found.note,))
     if is_hugging_face_folder(place):
-        return _of_folder(place)
+        _accept(place)
+        return _of_folder(place, called=place)
     loaded = load_model(place)
     where = loaded.info.path
     return WritingModel(
@@ -29,8 +39,13 @@ def open_writing_model(place: Path) -> WritingModel:
     )
 
 
-def _of_folder(place: Path) -> WritingModel:
+def _accept(place: Path) -> None:
+    """Refuse a folder of another architecture or tokenizer, as its config.json tells."""
+    read_shape(place)
     refuse_other_tokenizer(place)
+
+
+def _of_folder(place: Path, *, called: Path, notes: tuple[str, ...] = ()) -> WritingModel:
     read, device = read_folder(place), pick_device()
     precision = precision_by_rule(device)
     model = Transformer.without_weights(
@@ -40,9 +55,12 @@ def _of_folder(place: Path) -> WritingModel:
     return WritingModel(
         model=model.to(device),
         tokenizer=load_tokenizer(),
-        name=place.resolve().name,
-        place=place,
+        name=called.resolve().name,
+        place=called,
         step=None,
-        notes=(f"{place} does not say in what precision it was trained: computing in {precision}",),
+        notes=(
+            *notes,
+            f"{called} does not say in what precision it was trained: computing in {precision}",
+        ),
         run=None,
     )

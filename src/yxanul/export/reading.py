@@ -1,7 +1,7 @@
 """Weights of a Hugging Face folder of our architecture, for a run that begins with them.
 
 Files are safetensors, whole or in shards; links and names that lead out of the folder are refused,
-and nothing else is read than config.json and those.
+but for those of the hub's cache, and nothing else is read than config.json and those.
 """
 
 from __future__ import annotations
@@ -38,14 +38,32 @@ def is_hugging_face_folder(place: Path) -> bool:
     return (place / "config.json").is_file()
 
 
+def is_own_file(path: Path) -> bool:
+    """Tell whether a path is a file of its folder: a plain one, or a link as the hub's cache has.
+
+    There snapshots/COMMIT/NAME leads to blobs/HASH beside snapshots.
+    """
+    if not path.is_symlink():
+        return path.is_file()
+    snapshots = path.parent.parent
+    blobs = snapshots.with_name("blobs").resolve()
+    return snapshots.name == "snapshots" and path.resolve().parent == blobs and path.is_file()
+
+
+def read_shape(folder: Path) -> ModelConfig:
+    """Read the shape that config.json tells; raises what `read_folder` does."""
+    path = folder / "config.json"
+    _refuse_links(path)
+    return shape_of(read_json(path), label=str(path))
+
+
 def read_folder(folder: Path) -> FolderWeights:
     """Read weights and shape of a folder.
 
     Another architecture is a `UsageError`, a file that is damaged, missing or a link a
     `CorruptDataError`.
     """
-    _refuse_links(folder / "config.json")
-    config = shape_of(read_json(folder / "config.json"), label=str(folder / "config.json"))
+    config = read_shape(folder)
     found: dict[str, Tensor] = {}
     for path in _files(folder):
         _refuse_links(path)
@@ -93,7 +111,7 @@ def _files(folder: Path) -> list[Path]:
 
 def _refuse_links(path: Path) -> None:
     try:
-        is_plain = path.is_file() and not path.is_symlink()
+        is_plain = is_own_file(path)
     except OSError as error:  # a name that no file can have
         raise CorruptDataError(f"{path} cannot be read: {error.strerror}") from error
     if not is_plain:

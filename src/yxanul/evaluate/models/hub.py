@@ -1,16 +1,21 @@
-"""Models on the hub: which commit of one is there, and what a failure to open one means.
+"""Models on the hub: which commit of one is there, its files, and what a failure to get them means.
 
 The hub is asked once, without the patience of its own libraries, so that a machine without a
 network hears of it at once; the commit that it names is then the one that is read.
 """
 
+import errno
+import re
+import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from yxanul.errors import (
     CorruptDataError,
+    DiskError,
     HubUnreachableError,
     MissingExtraError,
     UsageError,
@@ -19,9 +24,64 @@ from yxanul.errors import (
 from yxanul.model.fp8 import hush_torchao
 
 _ASKED_S = 15.0
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_CONFIG = "config.json"
+# What is read of an export of ours, and the card, which stays with the weights.
+_FILES = (_CONFIG, "*.safetensors", "model.safetensors.index.json", "README.md")
 # By name, since their packages are optional; HfHubHTTPError is an answer, the others are none.
 _REFUSALS = {"RepositoryNotFoundError", "GatedRepoError", "HFValidationError"}
 _OUTAGES = {"TransportError", "OfflineModeIsEnabled", "LocalEntryNotFoundError", "HfHubHTTPError"}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A model of the hub in the hub's cache, and a sentence that says which commit it is."""
+
+    folder: Path
+    note: str
+
+
+def is_hub_id(name: str) -> bool:
+    """Tell whether a name is owner/name of the hub, and nothing on this machine."""
+    return _HUB_ID.fullmatch(name) is not None and not Path(name).exists()
+
+
+def snapshot(name: str, *, accept: Callable[[Path], object]) -> Snapshot:
+    """Bring what an export holds of owner/name, or take the copy here where no hub is reached.
+
+    `accept` is given the folder when config.json lies in it, and may raise before weights are
+    asked for. Raises what it does, what `failure` tells, and `DiskError`.
+    """
+    is_reached = newest_commit(name) is not None
+    # By the branch, which the cache then knows by name when the hub is out of reach.
+    folder = _download(name, "main", files=(_CONFIG,), is_reached=is_reached)
+    accept(folder)
+    # By the commit: the branch may have moved.
+    folder = _download(name, folder.name, files=_FILES, is_reached=is_reached)
+    note = origin(name, folder.name if is_reached else None)
+    return Snapshot(folder, note if is_reached else f"{note}, of commit {folder.name}")
+
+
+def origin(name: str, commit: str | None) -> str:
+    """Return the sentence that says what is read; None = the hub was not reached."""
+    if commit is None:
+        return f"the hub could not be reached: {name} is the copy that is on this machine"
+    return f"{name} at commit {commit}"
+
+
+def _download(name: str, revision: str, *, files: tuple[str, ...], is_reached: bool) -> Path:
+    from huggingface_hub import snapshot_download  # comes with transformers
+    from huggingface_hub.utils import disable_progress_bars
+
+    if not sys.stderr.isatty():
+        disable_progress_bars()  # its bars would fill a log
+    try:
+        found = snapshot_download(
+            name, revision=revision, allow_patterns=list(files), local_files_only=not is_reached
+        )
+    except Exception as error:  # the client's errors have no common base; none is swallowed
+        raise failure(name, error) from error
+    return Path(found)
 
 
 def transformers() -> Any:
@@ -59,6 +119,8 @@ def failure(name: str, error: Exception) -> YxanulError:
     """Return the error to raise for what the libraries raised when they opened a model."""
     kinds = {kind.__name__ for one in _causes(error) for kind in type(one).__mro__}
     reason = textwrap.shorten(str(error) or type(error).__name__, 200, placeholder="...")
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return DiskError(f"no space is left for {name}; HF_HOME names another place for its copy")
     if "SafetensorError" in kinds:
         return CorruptDataError(f"the weights of {name} are damaged: {reason}")
     if not Path(name).is_dir() and kinds & _REFUSALS:

@@ -6,7 +6,6 @@ model does after its head (a soft cap, a scale) is done as it does it.
 """
 
 import inspect
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,11 +17,10 @@ import torch
 from torch import Tensor
 
 from yxanul.errors import UsageError
-from yxanul.evaluate.models.hub import failure, newest_commit, transformers
+from yxanul.evaluate.models.hub import failure, is_hub_id, newest_commit, origin, transformers
 from yxanul.hardware.choices import DTYPES, pick_device
 from yxanul.model.cache import KeyValueCache, LayerCache, Place
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # Where configurations keep the number of positions, in the order of lm-evaluation-harness.
 _LENGTHS = ("n_positions", "max_position_embeddings", "n_ctx")
 # What lm-evaluation-harness takes where neither model nor tokenizer says it.
@@ -171,11 +169,11 @@ def open_pretrained(
     notes: tuple[str, ...] = ()
     options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
     if not Path(name).is_dir():
-        if not _HUB_ID.fullmatch(name):
+        if not is_hub_id(name):
             raise UsageError(f"{name} is no folder here, and no hub id, which is owner/name")
         commit = newest_commit(name)
         options |= {"revision": commit or "main", "local_files_only": commit is None}
-        notes = (_origin(name, commit),)
+        notes = (origin(name, commit),)
     try:
         tokenizer = library.AutoTokenizer.from_pretrained(name, **options)
         model, loaded = library.AutoModelForCausalLM.from_pretrained(
@@ -193,12 +191,6 @@ def open_pretrained(
         raise UsageError(f"{name} has no fitting weights for {lost[0]}: it is not a whole model")
     found = wrap_pretrained(model.to(pick_device()), tokenizer, name=name, opening=opening)
     return replace(found, notes=notes)
-
-
-def _origin(name: str, commit: str | None) -> str:
-    if commit is None:
-        return f"the hub could not be reached: {name} is the copy that is on this machine"
-    return f"{name} at commit {commit}"
 
 
 def _own_opening(tokenizer: Any) -> tuple[int, ...]:

@@ -42,7 +42,7 @@ class WritingModel:
     tokenizer: Tokenizer
     name: str
     place: Path
-    """The checkpoint, or the Hugging Face folder."""
+    """The checkpoint, or the Hugging Face folder, or owner/name on the hub."""
     step: int | None
     """None: a folder does not say it."""
     notes: tuple[str, ...]

@@ -1,0 +1,166 @@
+"""MODEL may be owner/name on the hub: what was put there is written with, exported, trained on."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.data.hub_standin import HubSet, StandIn, running
+from tests.evaluate.runs import new_model, write_run
+from tests.train.world import STAGES, World
+from yxanul.cli.writing import open_writing_model
+from yxanul.data.tokenizer import load_tokenizer
+from yxanul.errors import CorruptDataError
+from yxanul.export.checks import Subject
+from yxanul.export.exporting import export_folder
+from yxanul.export.reading import read_folder
+
+NAME, COMMIT = "me/first", "5" * 40
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> Path:
+    """An export of a model of the test world's shape."""
+    root = tmp_path_factory.mktemp("export")
+    model = new_model(write_run(root / "run"), seed=3)
+    subject = Subject(model, load_tokenizer(), ())
+    return export_folder(
+        subject, root / "model", kind="f32", card="# Ours\n", say=lambda _: None
+    ).place
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    """An empty cache of the hub's library. The tests run without the hub."""
+    folder = tmp_path / "cache"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def cached(exported, cache) -> Path:
+    """What lies in the cache after a download: a folder of links."""
+    root = cache / "models--me--first"
+    folder = root / "snapshots" / COMMIT
+    for place in (folder, root / "blobs", root / "refs"):
+        place.mkdir(parents=True)
+    (root / "refs" / "main").write_text(COMMIT)
+    for path in exported.iterdir():
+        blob = root / "blobs" / hashlib.sha256(path.read_bytes()).hexdigest()
+        shutil.copy(path, blob)
+        (folder / path.name).symlink_to(f"../../blobs/{blob.name}")
+    return folder
+
+
+@pytest.mark.usefixtures("cached")
+def test_a_model_of_the_hub_writes_what_its_export_writes(call, exported):
+    words = ("The city of", "--max_new_tokens", "8", "--json")
+    code, out, err = call("generate", NAME, *words)
+    assert code == 0, err
+    assert f"{NAME} is the copy that is on this machine, of commit {COMMIT}" in err
+    theirs = json.loads(call("generate", exported, *words)[1])
+    found = json.loads(out)
+    assert (found["model"], found["text"]) == (NAME, theirs["text"])
+    assert open_writing_model(Path(NAME)).name == "first"
+
+
+@pytest.mark.usefixtures("cached")
+def test_a_model_of_the_hub_is_exported_as_its_export_is(call, exported, tmp_path):
+    code, _, err = call("export", NAME, "--to", "hf", "--out", tmp_path / "again")
+    assert code == 0, err
+    assert COMMIT in err
+    for path in exported.iterdir():
+        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes(), path.name
+    more = ("--average", "last:2", "--out", tmp_path / "mean")
+    code, _, err = call("export", NAME, "--to", "hf", *more)
+    assert (code, "--average takes a run folder" in err) == (30, True)
+
+
+def test_a_run_begins_with_a_model_of_the_hub(cached, tmp_path):
+    world = World.create(tmp_path / "world")
+    words = ("--stage", STAGES[0], "--init_from", NAME, "--max_steps")
+    done = world.finish("train", "new", *words, "1")
+    assert f"--init_from: the hub could not be reached: {NAME} is the copy" in done.stderr
+    world.finish("train", "new", *words, "2")
+    rows = [json.loads(x) for x in (world.root / "new" / "lineage.jsonl").read_text().splitlines()]
+    assert rows[0]["parent"] == str(cached)
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.parametrize("verb", ["generate", "serve", "export", "train"])
+def test_no_hub_and_no_copy_is_one_sentence_with_ways_on(call, verb, tmp_path):
+    world = World.create(tmp_path)
+    words = {
+        "generate": ("generate", NAME, "x"),
+        "serve": ("serve", NAME, "--port", "0"),
+        "export": ("export", NAME, "--to", "hf", "--out", tmp_path / "out"),
+        "train": (*world.command("train", "run", "--stage", STAGES[0], "--init_from", NAME)[3:],),
+    }
+    code, _, err = call(*words[verb])
+    assert code == 11
+    (line,) = err.splitlines()
+    for part in (NAME, "no folder here", "could not be reached", "later", "name a folder"):
+        assert part in line
+
+
+@pytest.mark.parametrize("target", ["../../elsewhere", "../../blobs/below/config.json"])
+def test_links_that_are_not_the_caches_are_refused(cached, target):
+    place = (cached / target).resolve()
+    place.parent.mkdir(exist_ok=True)
+    shutil.copy(cached / "config.json", place)
+    (cached / "config.json").unlink()
+    (cached / "config.json").symlink_to(target)
+    with pytest.raises(CorruptDataError, match="a link"):
+        read_folder(cached)
+
+
+BRING = """
+import sys
+from yxanul.errors import YxanulError
+from yxanul.evaluate.models.hub import snapshot
+from yxanul.export.reading import read_folder, read_shape
+for name in sys.argv[1:]:
+    try:
+        found = snapshot(name, accept=read_shape)
+        print(found.note, len(read_folder(found.folder).tensors), "tensors")
+    except YxanulError as error:
+        print(type(error).__name__, error)
+"""
+
+
+def brought(hub: StandIn, home: Path, *names: str, **environment: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", BRING, *names],
+        capture_output=True,
+        text=True,
+        env=hub.environment(home, **environment),
+        timeout=120,
+        check=True,
+    )
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+@pytest.mark.slow
+def test_what_an_export_holds_is_brought_and_nothing_else(exported, tmp_path):
+    files = {path.name: path.read_bytes() for path in exported.iterdir()}
+    other = {**files, "config.json": b'{"model_type": "llama"}'}
+    sets = {NAME: HubSet({**files, "pytorch_model.bin": b"no"}), "you/other": HubSet(other)}
+    with running(StandIn(sets)) as hub:
+        ours, theirs, nobodys = brought(hub, tmp_path / "home", NAME, "you/other", "no/body")
+        fetched = {path.rpartition("/")[2] for path in hub.asked(f"/{hub.sets[NAME].sha}/")}
+        assert fetched & {*files, "pytorch_model.bin"} == {
+            "config.json",
+            "model.safetensors",
+            "README.md",
+        }
+        assert ours.startswith(f"{NAME} at commit {hub.sets[NAME].sha}")
+        assert theirs.startswith("UsageError")
+        assert not [path for path in hub.asked(hub.sets["you/other"].sha) if "safetensors" in path]
+        assert nobodys.startswith("UsageError no/body is no folder here, and the hub has no model")
+        (alone,) = brought(hub, tmp_path / "home", NAME, HF_HUB_OFFLINE="1")
+        assert f"is the copy that is on this machine, of commit {hub.sets[NAME].sha}" in alone
