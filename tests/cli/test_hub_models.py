@@ -132,16 +132,25 @@ for name in sys.argv[1:]:
 """
 
 
-def brought(hub: StandIn, home: Path, *names: str, **environment: str) -> list[str]:
+OPEN = """
+import sys
+from yxanul.evaluate.models.language_model import open_model
+print(*open_model(sys.argv[1]).notes)
+"""
+
+
+def brought(
+    hub: StandIn, home: Path, *names: str, program: str = BRING, **environment: str
+) -> list[str]:
     done = subprocess.run(
-        [sys.executable, "-c", BRING, *names],
+        [sys.executable, "-c", program, *names],
         capture_output=True,
         text=True,
         env=hub.environment(home, **environment),
         timeout=120,
         check=True,
     )
-    assert done.stderr == ""
+    assert program == OPEN or done.stderr == ""  # transformers itself shows a bar
     return done.stdout.splitlines()
 
 
@@ -164,3 +173,13 @@ def test_what_an_export_holds_is_brought_and_nothing_else(exported, tmp_path):
         assert nobodys.startswith("UsageError no/body is no folder here, and the hub has no model")
         (alone,) = brought(hub, tmp_path / "home", NAME, HF_HUB_OFFLINE="1")
         assert f"is the copy that is on this machine, of commit {hub.sets[NAME].sha}" in alone
+
+
+@pytest.mark.slow
+def test_a_model_that_was_scored_is_on_this_machine_when_the_hub_is_not(exported, tmp_path):
+    files = {path.name: path.read_bytes() for path in exported.iterdir()}
+    with running(StandIn({NAME: HubSet(files)})) as hub:
+        (first,) = brought(hub, tmp_path / "home", NAME, program=OPEN)
+        (alone,) = brought(hub, tmp_path / "home", NAME, program=OPEN, HF_HUB_OFFLINE="1")
+    assert first == f"{NAME} at commit {hub.sets[NAME].sha}"
+    assert alone == f"the hub could not be reached: {NAME} is the copy that is on this machine"

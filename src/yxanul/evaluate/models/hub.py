@@ -52,14 +52,22 @@ def snapshot(name: str, *, accept: Callable[[Path], object]) -> Snapshot:
     `accept` is given the folder when config.json lies in it, and may raise before weights are
     asked for. Raises what it does, what `failure` tells, and `DiskError`.
     """
-    is_reached = newest_commit(name) is not None
-    # By the branch, which the cache then knows by name when the hub is out of reach.
-    folder = _download(name, "main", files=(_CONFIG,), is_reached=is_reached)
+    folder, is_reached = newest_config(name)
     accept(folder)
     # By the commit: the branch may have moved.
     folder = _download(name, folder.name, files=_FILES, is_reached=is_reached)
     note = origin(name, folder.name if is_reached else None)
     return Snapshot(folder, note if is_reached else f"{note}, of commit {folder.name}")
+
+
+def newest_config(name: str) -> tuple[Path, bool]:
+    """Bring config.json of the newest commit; return its folder, called like the commit.
+
+    False: the hub is not reached, and the folder is the copy on this machine. Raises as `snapshot`.
+    """
+    is_reached = newest_commit(name) is not None
+    # By the branch, which the cache then knows by name when the hub is out of reach.
+    return _download(name, "main", files=(_CONFIG,), is_reached=is_reached), is_reached
 
 
 def origin(name: str, commit: str | None) -> str:
@@ -70,13 +78,13 @@ def origin(name: str, commit: str | None) -> str:
 
 
 def _download(name: str, revision: str, *, files: tuple[str, ...], is_reached: bool) -> Path:
-    from huggingface_hub import snapshot_download  # comes with transformers
-    from huggingface_hub.utils import disable_progress_bars
+    import huggingface_hub  # comes with transformers
 
+    hub: Any = huggingface_hub
     if not sys.stderr.isatty():
-        disable_progress_bars()  # its bars would fill a log
+        hub.utils.disable_progress_bars()  # they would fill a log
     try:
-        found = snapshot_download(
+        found = hub.snapshot_download(
             name, revision=revision, allow_patterns=list(files), local_files_only=not is_reached
         )
     except Exception as error:  # the client's errors have no common base; none is swallowed

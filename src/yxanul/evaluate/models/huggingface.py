@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from yxanul.errors import UsageError
-from yxanul.evaluate.models.hub import failure, is_hub_id, newest_commit, origin, transformers
+from yxanul.evaluate.models.hub import failure, is_hub_id, newest_config, origin, transformers
 from yxanul.hardware.choices import DTYPES, pick_device
 from yxanul.model.cache import KeyValueCache, LayerCache, Place
 
@@ -171,9 +171,9 @@ def open_pretrained(
     if not Path(name).is_dir():
         if not is_hub_id(name):
             raise UsageError(f"{name} is no folder here, and no hub id, which is owner/name")
-        commit = newest_commit(name)
-        options |= {"revision": commit or "main", "local_files_only": commit is None}
-        notes = (origin(name, commit),)
+        folder, is_reached = newest_config(name)
+        options |= {"revision": folder.name, "local_files_only": not is_reached}
+        notes = (origin(name, folder.name if is_reached else None),)
     try:
         tokenizer = library.AutoTokenizer.from_pretrained(name, **options)
         model, loaded = library.AutoModelForCausalLM.from_pretrained(
