@@ -1,9 +1,9 @@
 """Processes of the program that begin with its imports done: forks of one that has nothing else.
 
 What a test starts so is a process like any other: its own memory, signals, streams and end, by
-SIGKILL too. Only the two seconds that every start spends on `import torch`, and two in which it
-times products, are spent once for a whole pytest process. No thread has been started where it
-forks, and no number drawn.
+SIGKILL too. Only the seconds that every start spends on imports and the vocabulary, and two in
+which it times products, are spent once for a whole pytest process. No thread has been started where
+it forks, and no number drawn.
 """
 
 import contextlib
@@ -202,9 +202,16 @@ def _become(request: dict[str, Any], streams: Sequence[int]) -> list[str]:
 
 
 if __name__ == "__main__":
-    import yxanul.train.run  # noqa: F401  (what a start spends its time on)
+    # What a start, a tracker and a report spend their time on.
+    import plotly.offline  # noqa: F401
+    import tensorboard.compat.proto.event_pb2
+    import tensorboard.summary.writer.record_writer  # noqa: F401
+
+    import yxanul.train.run  # noqa: F401
     from tests.products import time_products_now
     from yxanul.cli.main import main
+    from yxanul.data.tokenizer import load_tokenizer
 
+    load_tokenizer()
     time_products_now()
     main(_serve(socket.socket(fileno=int(sys.argv[1]))))

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from tests.train.world import STAGES, STEPS, World
+from tests.train.world import STAGES, STEPS, World, finished_world
 from yxanul.cli.main import main
 from yxanul.config.gate import GateConfig
 from yxanul.curriculum.evidence import gather_evidence
@@ -20,9 +20,7 @@ from yxanul.runfolder.verdicts import all_verdicts
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    world = World.create(tmp_path_factory.mktemp("gates"))
-    world.finish("run", "run")
-    return world
+    return finished_world(tmp_path_factory, "gates")
 
 
 @pytest.fixture

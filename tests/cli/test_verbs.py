@@ -112,6 +112,7 @@ def test_a_folder_of_data_that_is_not_there_is_named(call, configs, tmp_path):
     assert json.loads((out / "exit.json").read_text())["code"] == 30
 
 
+@pytest.mark.slow  # tests/data/test_hub_reading.py has a hub that is not there
 def test_an_unreachable_hub_is_said_in_one_sentence_with_the_ways_on(tmp_path):
     """A port of this machine on which nobody listens stands for a network that is down."""
     environment = {**os.environ, "PYTHONPATH": "src", "HF_ENDPOINT": "http://127.0.0.1:9"}

@@ -2,15 +2,13 @@
 
 import pytest
 
-from tests.train.world import World
+from tests.train.world import World, finished_world
 
 
 @pytest.fixture(scope="session")
 def unbroken(tmp_path_factory) -> World:
     """Return a world in which one run has gone from its beginning to its end."""
-    world = World.create(tmp_path_factory.mktemp("unbroken"))
-    world.finish("run", "run")
-    return world
+    return finished_world(tmp_path_factory, "unbroken")
 
 
 @pytest.fixture

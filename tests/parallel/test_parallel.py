@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ from safetensors.numpy import load_file
 
 from tests.model.tiny import model_with_norms, shape
 from tests.parallel.ranks import CPU, answers, gradients_apart, one_update, scored, shared
-from tests.train.world import World
+from tests.train.world import World, free_port
 from yxanul.config.schema import ComputeConfig
 from yxanul.errors import MissingExtraError
 from yxanul.parallel.processes import ALONE, joined_processes, local_rank
@@ -23,12 +22,6 @@ from yxanul.parallel.wrapping import refuse_missing_engine, wrap_model
 from yxanul.runfolder.supervised import VARIABLE, read_note
 
 ROOT = Path(__file__).parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from tests.train.world import (
     World,
     deterministic_rows,
     fingerprint,
+    finished_world,
     last_step,
     wait_until,
 )
@@ -21,9 +22,7 @@ from tests.train.world import (
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
     """Return a world in which one run has gone from its beginning to its end."""
-    world = World.create(tmp_path_factory.mktemp("unbroken"))
-    world.finish("run", "run")
-    return world
+    return finished_world(tmp_path_factory, "unbroken")
 
 
 def assert_ends_like(world: World, out: str, unbroken: World) -> None:

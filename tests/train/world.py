@@ -4,11 +4,14 @@ A run takes some seconds in a process of its own, as a user starts it.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -118,17 +121,18 @@ class World:
     """Folders of one test, and the ways to start the program in them."""
 
     root: Path
+    texts: Path
+    """A run's settings hold where they lie."""
 
     @classmethod
     def create(cls, root: Path) -> "World":
         write_configs(root / "configs")
-        write_texts(root / "texts")
-        return cls(root)
+        return cls(root, write_texts(root / "texts"))
 
     def command(self, verb: str, out: str, *more: str) -> list[str]:
         return [
             *(sys.executable, "-m", "yxanul", verb, "--config_dir", str(self.root / "configs")),
-            *("--data", str(self.root / "texts"), "--out", str(self.root / out), *more),
+            *("--data", str(self.texts), "--out", str(self.root / out), *more),
         ]
 
     def start(self, verb: str, out: str, *more: str, **env: str) -> subprocess.Popen | Fork:
@@ -165,6 +169,22 @@ class World:
         assert done.returncode == 0, done.stderr
         return Finished(done.stdout, done.stderr)
 
+    def join(self, verb: str, out: str, *more: str, ranks: int = 2) -> "Finished":
+        """Run as `launch` does in forks, which are told what torchrun would tell them."""
+        told = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        told |= dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(ranks))
+        processes = [
+            self.start(verb, out, *more, **told, RANK=str(rank), LOCAL_RANK=str(rank))
+            for rank in range(ranks)
+        ]
+        try:
+            ends = [process.communicate(timeout=240) for process in processes]
+        finally:
+            for process in processes:
+                process.kill()
+        assert [process.returncode for process in processes] == [0] * ranks, ends[0][1]
+        return Finished(*ends[0])
+
     def interrupt(self, out: str, *, after_step: int, signals: list[int]) -> int:
         """Start a run, send the signals once the step is logged, and return the exit code."""
         process = self.start("run", out)
@@ -191,6 +211,29 @@ class Finished:
 
     stdout: str
     stderr: str
+
+
+def finished_world(factory: pytest.TempPathFactory, name: str) -> World:
+    """Return a new world with a copy of a run that has ended, which all workers train once."""
+    base = factory.getbasetemp()
+    # A worker has a folder in that of all; a process that tests alone keeps to its own.
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    with shared.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "whole").exists():
+            shutil.rmtree(shared, ignore_errors=True)
+            World.create(shared).finish("run", "run")
+            (shared / "whole").touch()
+    root = factory.mktemp(name)
+    shutil.copytree(shared / "run", root / "run")
+    write_configs(root / "configs")
+    return World(root, shared / "texts")
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen | Fork) -> None:
