@@ -32,7 +32,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         read(request, given)
     except YxanulError as error:
         given |= {"error": str(error), "exit_code": error.exit_code, "kind": type(error).__name__}
-    return given
+    return given | {"loads_torch": "torch" in sys.modules}
 
 
 def answer_benchmark(request: dict[str, Any], given: dict[str, Any]) -> None:

@@ -45,24 +45,34 @@ def test_every_row_is_read_in_order_with_its_place_and_address(hub, reader, name
     assert found["urls"] == [row["url"] for row in ROWS]
     assert found["version"] == f"{name}@{hub.sets[name].sha}"
     assert (found["dropped"], found["news"]) == ({}, [])
+    assert not found["loads_torch"]
 
 
-@pytest.mark.parametrize("name", FORMATS)
+# What breaks before a file is asked for is the same for both formats.
+BREAKS = [
+    *(
+        (name, fault)
+        for name in FORMATS
+        for fault in (
+            Fault("/cdn/", "cut"),
+            Fault("/cdn/", "cut", skip=2, times=3),
+            Fault("train-1", "short", times=2),
+            Fault("train-2", "short"),
+            Fault("/cdn/", 503, skip=1, times=2),
+            Fault("/resolve/", 500, skip=4),
+            Fault("train-1", "silent"),
+        )
+    ),
+    (FORMATS[0], Fault("/tree/", 429, headers={"Retry-After": "0"})),
+    (FORMATS[1], Fault("/api/", 408, times=2)),
+    (FORMATS[0], Fault("", 425)),
+]
+
+
 @pytest.mark.parametrize(
-    "fault",
-    [
-        Fault("/cdn/", "cut"),
-        Fault("/cdn/", "cut", skip=2, times=3),
-        Fault("train-1", "short", times=2),
-        Fault("train-2", "short"),
-        Fault("/cdn/", 503, skip=1, times=2),
-        Fault("/resolve/", 500, skip=4),
-        Fault("/tree/", 429, headers={"Retry-After": "0"}),
-        Fault("/api/", 408, times=2),
-        Fault("", 425),
-        Fault("train-1", "silent", wait_s=1.5),
-    ],
-    ids=lambda fault: f"{fault.kind}-{fault.where.strip('/')}-{fault.skip}-{fault.times}",
+    ("name", "fault"),
+    BREAKS,
+    ids=[f"{f.kind}-{f.where.strip('/')}-{f.skip}-{f.times}-{name}" for name, f in BREAKS],
 )
 def test_what_breaks_is_tried_again_and_no_row_is_lost_or_doubled(
     hub, reader, name: str, fault: Fault
@@ -99,7 +109,9 @@ def test_a_file_of_many_requests_may_break_at_each_of_them(hub, reader, ending, 
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@pytest.mark.parametrize("stop_after", [1, 119, 120, 200, 330])
+@pytest.mark.parametrize(
+    "stop_after", [1, pytest.param(119, marks=pytest.mark.slow), 120, 200, 330]
+)
 def test_a_reading_goes_on_at_the_next_row_and_leaves_finished_files_alone(
     hub, reader, name: str, stop_after: int
 ) -> None:
@@ -173,7 +185,7 @@ def test_tries_are_counted_anew_after_each_success(hub, reader) -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@pytest.mark.parametrize("share", [0.3, 0.7, 0.99])
+@pytest.mark.parametrize("share", [0.3, pytest.param(0.7, marks=pytest.mark.slow), 0.99])
 def test_half_a_file_on_the_hub_is_no_whole_file(hub, reader, name: str, share: float) -> None:
     ending = "parquet" if "parquet" in name else "jsonl"
     path, whole = f"data/train-1.{ending}", hub.sets[name].files[f"data/train-1.{ending}"]

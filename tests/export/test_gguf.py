@@ -13,7 +13,7 @@ from tests.export.subjects import run_with_checkpoints, subject
 from yxanul.config.tokens import END_OF_TEXT
 from yxanul.errors import ExportCheckError
 from yxanul.export.exporting import export_gguf
-from yxanul.export.gguf import GgufReader, gguf_name
+from yxanul.export.gguf import GgufReader, gguf_name, read_gguf
 
 
 def types(content: gguf.GGUFReader) -> dict[str, str]:
@@ -27,7 +27,7 @@ def exported(tmp_path_factory) -> tuple:
     one, said = subject(), []
     out = tmp_path_factory.mktemp("gguf") / "deep" / "m.gguf"
     done = export_gguf(one, out, kind="f32", title="a title", say=said.append)
-    return one, done, said, gguf.GGUFReader(out)
+    return one, done, said, read_gguf(out)
 
 
 def test_what_was_compared_is_told(exported):
@@ -44,7 +44,7 @@ def test_what_was_compared_is_told(exported):
 def test_other_types_are_written_and_read_back(tmp_path, kind):
     done = export_gguf(subject(), tmp_path / "m.gguf", kind=kind, title="", say=lambda _: None)
     assert done.checks[1].figure > 0
-    stored = types(gguf.GGUFReader(done.place))
+    stored = types(read_gguf(done.place))
     assert stored["token_embd.weight"] == stored["blk.1.ffn_down.weight"] == kind.upper()
     assert stored["output_norm.weight"] == stored["blk.0.attn_norm.weight"] == "F32"
 
@@ -115,4 +115,4 @@ def test_a_title_names_the_run_and_every_checkpoint_of_an_average(tmp_path, call
     ):  # fmt: skip
         out = tmp_path / f"{len(words)}.gguf"
         assert call("export", run.root, "--to", "gguf", *words, "--out", out)[0] == 0
-        assert gguf.GGUFReader(out).get_field("general.name").contents() == title
+        assert read_gguf(out).get_field("general.name").contents() == title

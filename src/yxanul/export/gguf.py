@@ -146,7 +146,7 @@ class GgufReader:
         """Read the file; a tensor that is not what was written is an `ExportCheckError`."""
         library = import_gguf()
         self.name = f"gguf {version('gguf')}"
-        content = library.GGUFReader(path)
+        content = read_gguf(path)
         self._encode = _encoder_of(content)
         self._model = Transformer.without_weights(subject.model.config)
         read = dict(_tensors(content))
@@ -175,6 +175,26 @@ class GgufReader:
         """Return (seq, vocab) fp32 logits."""
         hidden = self._model.hidden_states(torch.tensor([list(ids)]))
         return self._model.logits(hidden)[0]
+
+
+def read_gguf(path: Path) -> Any:
+    """Return the package's own reader of a file; without the package: `MissingExtraError`.
+
+    It slices its memory map several times for each of 150,000 words, and a slice of numpy's class
+    of maps costs many times one of a plain array over the same bytes.
+    """
+    library: Any = import_gguf()
+
+    class Plain(library.GGUFReader):  # type: ignore[misc]
+        @property
+        def data(self) -> np.ndarray:
+            return self._plain
+
+        @data.setter
+        def data(self, mapped: np.memmap) -> None:
+            self._plain = np.asarray(mapped)
+
+    return Plain(path)
 
 
 def _tensors(content: Any) -> Iterator[tuple[str, np.ndarray]]:

@@ -8,6 +8,7 @@ rows are skipped; finished files are not fetched again.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -96,6 +97,9 @@ def _open(part: HubPart, revision: str) -> Any:
         import pyarrow
     except ImportError as error:
         raise missing_package(part.without) from error
+    if "torch" not in sys.modules:
+        # It would load torch, 180 MB and two seconds, to make each stream a data set of torch's.
+        datasets.config.TORCH_AVAILABLE = False
     # What they would say stands in our own news and errors.
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     datasets.disable_progress_bars()
