@@ -48,11 +48,13 @@ def skills(generator: np.random.Generator, losses: tuple[float, float]) -> tuple
     )
 
 
-def verdicts(rises: dict[str, float], losses: tuple[float, float] | None = None) -> list[str]:
+def verdicts(
+    rises: dict[str, float], losses: tuple[float, float] | None = None, *, trials: int = TRIALS
+) -> list[str]:
     """What the gate said in every trial of a stage that learned its own domain."""
     generator = np.random.default_rng(11)
     found = []
-    for _ in range(TRIALS):
+    for _ in range(trials):
         pairs = {domain: documents(generator, rise) for domain, rise in rises.items()}
         pairs["code"] = OWN
         evidence = Evidence(
@@ -71,6 +73,8 @@ def verdicts(rises: dict[str, float], losses: tuple[float, float] | None = None)
 
 # Of 60 trials 3 are 5 %; 9 and more happen by chance once in 500 times at 5 %.
 SELDOM = 8
+# What is nearly always found is found in nearly all of these; 5 % again.
+FEW = 20
 
 
 @pytest.mark.slow
@@ -96,13 +100,13 @@ def test_skills_at_their_margins_are_rolled_back_and_passed_rarely():
 def test_a_domain_that_rose_by_twice_its_margin_does_not_pass(times):
     """At twice the margin it is a warning at least, at twice the limit a rollback."""
     rises = dict.fromkeys(OLDER, 0.0) | {"math": times * GATE.retention_margin}
-    found = verdicts(rises)
-    assert found.count("pass") <= 3
+    found = verdicts(rises, trials=FEW)
+    assert found.count("pass") <= 1
     if times * GATE.retention_margin >= 2 * GATE.retention_limit:
-        assert found.count("rollback") >= TRIALS - 3
+        assert found.count("rollback") >= FEW - 1
 
 
 @pytest.mark.parametrize("losses", [(2 * RATE_MARGIN, 0.0), (0.0, 2 * GOLD_MARGIN)])
 def test_a_skill_that_lost_twice_its_margin_is_rolled_back(losses):
-    found = verdicts({}, losses)
-    assert found.count("rollback") >= TRIALS - 3
+    found = verdicts({}, losses, trials=FEW)
+    assert found.count("rollback") >= FEW - 1

@@ -18,9 +18,11 @@ from tests.train.world import (
     World,
     deterministic_rows,
     fingerprint,
+    finished_world,
     wait_until,
 )
 from yxanul.failpoints import VARIABLE
+from yxanul.runfolder.lineage import AttemptStart, begin_attempt
 
 LONG = 48  # steps of the first stage, until it knows something that can be forgotten
 FORGETFUL = {
@@ -328,9 +330,8 @@ def test_two_ranks_roll_back_alike(tmp_path):
     assert [v for *_, v in verdicts(world.root / "run")] == ["pass", "rollback", "pass"]
 
 
-def test_a_person_who_goes_back_into_a_stage_reads_its_rest_anew(tmp_path):
-    world = World.create(tmp_path / "world")
-    world.finish("run", "run")
+def test_a_person_who_goes_back_into_a_stage_reads_its_rest_anew(tmp_path_factory):
+    world = finished_world(tmp_path_factory, "back")
     run = world.root / "run"
     middle = 2 * STEPS - 2
     world.finish("run", "run", "--resume", f"step-{middle:08d}-a0")
@@ -358,18 +359,22 @@ def test_a_stage_is_never_trained_over_an_unfinished_one(tmp_path):
     assert (run / "lineage.jsonl").read_text() == before
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        pytest.param(UNREACHABLE, marks=pytest.mark.slow, id="extend"),
-        pytest.param(UNSTABLE, id="rollback"),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [UNREACHABLE, UNSTABLE], ids=["extend", "rollback"])
 def test_the_next_stage_waits_for_an_attempt_at_the_one_before(tmp_path, settings):
     world = World.create(tmp_path / "world")
     kill_when(attempt_has_begun, world, settings)
     more = ("--stage", STAGES[1], *sets(settings))
     assert "has not passed its gate" in world.finish("train", "run", *more, code=30).stderr
+
+
+def test_the_next_stage_waits_for_an_attempt_whose_start_is_all_there_is_of_it(tmp_path_factory):
+    """What the attempt before it passed counts no more."""
+    world = finished_world(tmp_path_factory, "begun")
+    again = AttemptStart(1, 0, None, "a rollback", 2 * STEPS * BATCH_TOKENS, STAGES[0])
+    begin_attempt(world.root / "run" / "lineage.jsonl", again)
+    refused = world.finish("train", "run", "--stage", STAGES[1], code=30)
+    assert "has not passed its gate" in refused.stderr
 
 
 def test_going_on_after_max_steps_is_not_run_and_stops_nothing(tmp_path):
@@ -380,9 +385,8 @@ def test_going_on_after_max_steps_is_not_run_and_stops_nothing(tmp_path):
     assert verdicts(world.root / "run")[-1] == (STAGES[1], 0, "not run")
 
 
-def test_a_checkpoint_that_is_refused_by_name_leaves_the_run_as_it_was(tmp_path):
-    world = World.create(tmp_path / "world")
-    world.finish("run", "run")
+def test_a_checkpoint_that_is_refused_by_name_leaves_the_run_as_it_was(tmp_path_factory):
+    world = finished_world(tmp_path_factory, "refused")
     run = world.root / "run"
     before = (run / "lineage.jsonl").read_text()
     state = run / "checkpoints" / f"step-{STEPS:08d}-a0" / "state.json"
