@@ -5,6 +5,7 @@ import math
 import re
 import statistics
 from datetime import datetime, timezone
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,12 @@ OF_PLAN = {
 
 
 def settings_of(root: Path):
-    return parse_config((root / "config.yaml").read_text(), "config.yaml")
+    return _settings((root / "config.yaml").read_text())
+
+
+@lru_cache(maxsize=64)
+def _settings(text: str):
+    return parse_config(text, "config.yaml")
 
 
 def seconds_of_steps(root: Path) -> float:

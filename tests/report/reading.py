@@ -6,6 +6,7 @@ Nothing of yxanul.report is used here: the addresses are followed by other code 
 import json
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -94,15 +95,20 @@ def resolve(root: Path, source: str) -> Any:
     place, _, fragment = source.partition("#")
     line = re.fullmatch(r"(.+\.jsonl):(\d+|\*)", place)
     path = root / unquote(line[1] if line else place)
-    text = path.read_text(encoding="utf-8")
+    held = _parsed(path.read_text(encoding="utf-8"), "rows" if line else path.suffix)
     if line is None:
-        return follow(
-            yaml.safe_load(text) if path.suffix == ".yaml" else json.loads(text), fragment
-        )
-    rows = [json.loads(row) for row in text.splitlines()]
+        return follow(held, fragment)
     if line[2] == "*":
-        return [follow(row, fragment) for row in rows]
-    return follow(rows[int(line[2]) - 1], fragment)
+        return [follow(row, fragment) for row in held]
+    return follow(held[int(line[2]) - 1], fragment)
+
+
+@lru_cache(maxsize=512)
+def _parsed(text: str, kind: str) -> Any:
+    """Return what a file holds, for addresses of rows their list; many point at the same file."""
+    if kind == "rows":
+        return [json.loads(row) for row in text.splitlines()]
+    return yaml.safe_load(text) if kind == ".yaml" else json.loads(text)
 
 
 def follow(value: Any, fragment: str) -> Any:

@@ -52,7 +52,7 @@ def any_run(request):
 
 
 @pytest.mark.parametrize("view", EACH_VIEW)
-def test_the_page_is_quiet_and_asks_for_nothing_but_itself(browser, any_run, view):
+def test_the_page_is_quiet_and_offline_fits_its_window_and_is_drawn(browser, any_run, view):
     events = show(browser, any_run, view)
     assert [e for e in events if e["method"] in NOISE] == []
     asked = [e["params"]["request"]["url"] for e in events
@@ -60,10 +60,6 @@ def test_the_page_is_quiet_and_asks_for_nothing_but_itself(browser, any_run, vie
     assert asked == [(any_run / "report.html").as_uri()]
     assert browser.evaluate("performance.getEntriesByType('resource').length") == 0
 
-
-@pytest.mark.parametrize("view", EACH_VIEW)
-def test_the_page_fits_its_window_and_every_chart_is_drawn(browser, any_run, view):
-    show(browser, any_run, view)
     browser.evaluate("document.querySelectorAll('details').forEach((d) => (d.open = true))")
     width = view[0][0]
     assert browser.evaluate("innerWidth") == width

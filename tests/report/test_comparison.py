@@ -109,10 +109,13 @@ def test_a_task_that_one_run_lacks_has_an_empty_cell(three):
 
 
 @pytest.mark.skipif(find_chromium() is None, reason="Chromium is not installed")
-def test_the_comparison_is_quiet_fits_its_window_and_is_drawn(three, page):
+@pytest.mark.parametrize(
+    "views", [VIEWS[::3], pytest.param(VIEWS[1:3], marks=pytest.mark.slow)], ids=["often", "others"]
+)
+def test_the_comparison_is_quiet_fits_its_window_and_is_drawn(three, page, views):
     address = (three[0].parent / "comparison.html").as_uri()
     with open_page(find_chromium()) as browser:
-        for (width, height), dark in VIEWS:
+        for (width, height), dark in views:
             before = len(browser.events)
             browser.show(address, width=width, height=height, dark=dark)
             events = browser.events[before:]
