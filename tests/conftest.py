@@ -18,10 +18,12 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests.parsing import parse_texts_once
 from tests.products import time_products_once
 from yxanul.cli.main import main
 
 time_products_once()
+parse_texts_once()
 settings.register_profile("yxanul", derandomize=True, deadline=None, database=None, max_examples=50)
 settings.load_profile("yxanul")
 
