@@ -100,7 +100,7 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
 
 def test_a_disk_that_refuses_is_named(tmp_path: Path) -> None:
     with (
-        KnownTexts(tmp_path) as known,
+        KnownTexts(tmp_path, cache_kib=256) as known,
         file_limit(1 << 20),
         pytest.raises(BrokenDiskError, match=tmp_path.name),
     ):
