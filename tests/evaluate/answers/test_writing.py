@@ -23,8 +23,8 @@ def requests() -> list[WritingRequest]:
     """Prompts of many lengths, some longer than the window, with ends of many kinds."""
     stops = [("\n", ".", ","), ("the", "cat s"), (), ("é", "🙂")]
     return [
-        WritingRequest(phrase(3 * seed, seed=seed), stops[seed % 4], 1 + 7 * (seed % 5))
-        for seed in range(14)
+        WritingRequest(phrase(5 * seed, seed=seed), stops[seed % 4], 1 + 7 * (seed % 5))
+        for seed in range(8)
     ]
 
 
@@ -59,7 +59,7 @@ def test_every_text_is_that_of_one_row_alone(case):
     wanted = [by_hand(model, request) for request in asked]
     for batch in (1, 4, 32):
         assert write(model, asked, batch=batch) == wanted
-    assert len(set(wanted)) > 8
+    assert len(set(wanted)) > 5
     assert any(len(text) > 15 for text in wanted)
 
 
@@ -87,7 +87,7 @@ def test_a_text_ends_at_the_end_token_and_its_row_is_given_on():
     model = random_model("Llama")
     with torch.no_grad():
         model.lm_head.weight[1] *= 2
-    asked = [WritingRequest(phrase(2 + n % 5, seed=n), (), 30) for n in range(20)]
+    asked = [WritingRequest(phrase(2 + n % 5, seed=n), (), 30) for n in range(10)]
     ending = wrap_pretrained(model, byte_tokenizer(), name="ending")
     assert ending.end_tokens == (1,)
     wanted = [by_hand(ending, request) for request in asked]
@@ -102,8 +102,8 @@ def test_a_text_ends_at_the_end_token_and_its_row_is_given_on():
 
 def test_the_cache_is_shifted_when_texts_outlast_its_columns():
     model = language_model("ours")
-    asked = [WritingRequest("k" * (1 + n % 3), ("\n",), 1 + n % 29) for n in range(120)]
-    assert write(model, asked, batch=3) == write(model, asked, batch=120)
+    asked = [WritingRequest("k" * (1 + n % 3), ("\n",), 1 + n % 29) for n in range(60)]
+    assert write(model, asked, batch=3) == write(model, asked, batch=60)
 
 
 class Remembering(UniformBytes):

@@ -19,7 +19,7 @@ from yxanul.data.tokenizer import VOCAB_SIZE, load_tokenizer
 from yxanul.evaluate.models.ours import as_language_model
 from yxanul.evaluate.tasks.options import TaskOptions
 
-ITEMS, NEW_TOKENS = 8, 24
+ITEMS, NEW_TOKENS = 5, 12
 OPTIONS = TaskOptions(limit=ITEMS, max_new_tokens=NEW_TOKENS, batch=3, batch_tokens=600)
 Rows = list[dict[str, Any]]
 

@@ -2,10 +2,9 @@
 nobody reached."""
 
 import errno
-import json
 import math
 import os
-import subprocess
+import platform
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from tests.evaluate.uniform import UniformBytes
 from yxanul.data.benchmarks.items import AnswerItem, Benchmark, ChoiceItem
 from yxanul.data.benchmarks.read import read_benchmark
 from yxanul.errors import NumericsError, UsageError
+from yxanul.evaluate.sandbox import level
 from yxanul.evaluate.sandbox.level import sandbox_level
 from yxanul.evaluate.summary import figures, headline
 from yxanul.evaluate.tasks import measuring
@@ -208,29 +208,11 @@ def test_whoever_watches_hears_of_the_programs_too(folder) -> None:
     assert heard.done == {f"humaneval: {word}": 0 for word in words}
 
 
-def test_without_a_sandbox_nothing_is_written_and_nothing_is_zero(folder) -> None:
-    """The level is found once in a process, so a machine without one takes another process."""
-    program = (
-        "import json, platform, sys\n"
-        "platform.machine = lambda: 's390x'\n"
-        "from tests.evaluate.uniform import UniformBytes\n"
-        "from yxanul.data.benchmarks.read import read_benchmark\n"
-        "from yxanul.evaluate.tasks.options import TaskOptions\n"
-        "from yxanul.evaluate.tasks.score import score_task\n"
-        "found = read_benchmark('humaneval', bench=sys.argv[1], news=print)\n"
-        "score = score_task(UniformBytes(), found, options=TaskOptions())\n"
-        "print(json.dumps([sorted(score.measures), score.not_run, score.texts, score.sandbox]))\n"
-    )
-    root = Path(__file__).parents[3]
-    said = subprocess.run(
-        [sys.executable, "-c", program, str(folder)],
-        env={**os.environ, "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    measures, not_run, texts, sandbox = json.loads(said.stdout)
-    assert measures == ["gold_bytes", "gold_nats"]
-    assert list(not_run) == ["pass_at_1"]
-    assert "s390x" in not_run["pass_at_1"]
-    assert (texts, sandbox) == (None, None)
+def test_without_a_sandbox_nothing_is_written_and_nothing_is_zero(folder, monkeypatch) -> None:
+    monkeypatch.setattr(level, "_found", [])  # where a process keeps what it found
+    monkeypatch.setattr(platform, "machine", lambda: "s390x")
+    score = score_task(UniformBytes(), read(folder, "humaneval"), options=TaskOptions())
+    assert sorted(score.measures) == ["gold_bytes", "gold_nats"]
+    assert list(score.not_run) == ["pass_at_1"]
+    assert "s390x" in score.not_run["pass_at_1"]
+    assert (score.texts, score.sandbox) == (None, None)
