@@ -280,13 +280,20 @@ def test_a_card_without_pythons_headers_compiles_nothing(card, monkeypatch, tmp_
     headers.mkdir()
     (headers / "Python.h").touch()
     for folder, how in ((headers, "block"), (tmp_path, "off")):
-        monkeypatch.setattr(sysconfig, "get_path", lambda _name, folder=folder: str(folder))
+        monkeypatch.setattr(
+            sysconfig, "get_path", lambda _name, _scheme, folder=folder: str(folder)
+        )
         obstacle = compile_obstacle(device)
         assert (obstacle is None) == (how == "block")
         wish = ComputeConfig(precision="bf16", micro_batch_tokens=1024)
         frozen = freeze_compute(wish, shape(), parameters=1, device=device, longest_seq_len=64)
         assert frozen.compile == how
     assert f"{tmp_path} has no Python.h; install python3-dev" in str(obstacle)
+    # A system's Python may name another folder than that of its packages, in which triton looks.
+    monkeypatch.setattr(sysconfig, "get_default_scheme", lambda: "posix_local")
+    places = {"posix_local": str(tmp_path), "posix_prefix": str(headers)}
+    monkeypatch.setattr(sysconfig, "get_path", lambda _name, scheme: places[scheme])
+    assert compile_obstacle(device) is None
 
 
 @pytest.mark.parametrize("attention", ["cudnn", "flash"])

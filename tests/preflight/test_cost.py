@@ -204,10 +204,25 @@ def test_rows_of_a_branch_that_was_left_are_not_behind_the_run(tmp_path):
     assert tokens_left(folder) == whole
 
 
-def test_a_run_that_is_past_the_stages_asked_for_has_nothing_left_of_them(tmp_path):
+def test_a_run_in_a_stage_that_these_settings_lack_is_told(tmp_path):
     append_row(RunFolder(tmp_path).metrics, at(1, 1))
     first = CONFIG.model_copy(update={"stages": CONFIG.stages[:1]})
-    assert tokens_left(RunFolder(tmp_path), config=first) == 0
+    with pytest.raises(UsageError, match=f"stands in {CONFIG.stages[1].name}, which these"):
+        tokens_left(RunFolder(tmp_path), config=first)
+
+
+def test_an_attempt_without_a_row_stands_where_it_began(tmp_path):
+    """A later stage from given weights, and a rollback in it."""
+    folder = RunFolder(tmp_path)
+    later = COURSE[1]
+    whole = tokens_left(folder)
+    begin(folder, 0, later.first_step, "/weights")
+    assert tokens_left(folder) == whole - later.first_step * BATCH
+    append_row(folder.metrics, at(1, 2))
+    begin(folder, 1, later.first_step, "/weights")
+    assert tokens_left(folder) == whole - later.first_step * BATCH
+    begin(folder, 2, later.first_step + 1, "/weights")
+    assert tokens_left(folder) == whole - (later.first_step + 1) * BATCH
 
 
 @pytest.mark.parametrize("damage", [{"stage": None}, {"stage_step": "many"}])

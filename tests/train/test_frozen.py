@@ -79,6 +79,15 @@ def test_another_number_of_processes_shares_the_cores_out_anew(tmp_path, monkeyp
     assert starts.start(config, processes=4) == starts.written == 2
 
 
+def test_a_start_that_ends_before_it_tells_of_itself_leaves_no_wrong_threads(tmp_path, monkeypatch):
+    starts, config = Starts(tmp_path / "run", monkeypatch), tiny(tmp_path)
+    assert starts.start(config, processes=1) == 8
+    assert starts.start(config, processes=2) == 4
+    write_json(starts.folder.environment, {"world_size": 1})  # as it was before the second one
+    assert starts.start(config, processes=1) == starts.written == 8
+    assert starts.start(config, processes=2) == starts.written == 4
+
+
 def test_threads_stay_where_their_number_is_asked_for_or_the_processes_are_as_many(
     tmp_path, monkeypatch
 ):

@@ -1,7 +1,5 @@
-"""The next step's rows are read while a step is worked on."""
+"""A stage's rows, step after step; the next step's may be read before it is asked for."""
 
-import threading
-from contextlib import closing
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,78 +8,64 @@ import pytest
 from yxanul.data.loader import StepRows
 from yxanul.parallel.processes import ALONE
 from yxanul.train import reading
+from yxanul.train.reading import StageRows
 
 STARTS = 10
 TRAINING = SimpleNamespace(
     seq_len_curriculum=[
         SimpleNamespace(from_fraction=0.0, seq_len=4),
-        SimpleNamespace(from_fraction=0.5, seq_len=8),
+        SimpleNamespace(from_fraction=0.75, seq_len=8),
     ]
 )
 PLAN = SimpleNamespace(config=SimpleNamespace(training=TRAINING), base_steps=16, total_steps=16)
 
 
 class Loader:
-    """Gives rows that tell their step; `bad` is a step that cannot be read."""
+    """Gives rows that tell their step."""
 
-    def __init__(self, bad=None):
-        self.bad, self.read = bad, []
-        self.told = threading.Condition()
+    def __init__(self):
+        self.read = []
 
     def step_rows(self, step, seq_len, *, rank, world_size):
-        with self.told:
-            self.read.append((step, seq_len))
-            self.told.notify_all()
-        if step == self.bad:
-            raise OSError("cannot be read")
+        self.read.append((step, seq_len))
         return StepRows.whole(np.full((1, seq_len), step), np.full((1, seq_len), step + 1))
-
-    def wait_for(self, count):
-        with self.told:
-            assert self.told.wait_for(lambda: len(self.read) >= count, timeout=20)
 
 
 @pytest.fixture
-def read(monkeypatch):
-    """What a stage of 16 steps yields from one on; its loader begins at step 10."""
-
-    def begun(loader, *, first):
-        monkeypatch.setattr(reading, "stage_loader", lambda session, plan: (loader, STARTS))
-        session = SimpleNamespace(engine=SimpleNamespace(processes=ALONE))
-        return closing(reading.stage_rows(session, PLAN, first=first))
-
-    return begun
+def loader(monkeypatch):
+    """What a stage of 16 steps reads from its step 10 on."""
+    made = Loader()
+    monkeypatch.setattr(reading, "stage_loader", lambda session, plan: (made, STARTS))
+    return made
 
 
-def test_every_step_is_yielded_once_with_its_length(read):
-    loader = Loader()
-    with read(loader, first=STARTS) as batches:
-        found = [(seq_len, rows.inputs.tolist()) for seq_len, rows in batches]
-    assert found == [(8, [[step] * 8]) for step in range(6)]
-    assert loader.read == [(step, 8) for step in range(6)]
+def rows(first: int = STARTS) -> StageRows:
+    session = SimpleNamespace(engine=SimpleNamespace(processes=ALONE))
+    return StageRows(session, PLAN, first=first)
 
 
-def test_a_step_is_read_before_it_is_asked_for_and_none_beyond_the_next(read):
-    loader = Loader()
-    with read(loader, first=STARTS) as batches:
-        next(batches)
-        loader.wait_for(2)
-        assert [step for step, _ in loader.read] == [0, 1]
-    assert not any(thread.name.startswith("rows") for thread in threading.enumerate())
+@pytest.mark.parametrize("ahead", [0, 1, 2])
+def test_every_step_is_read_once_however_often_it_is_read_ahead(loader, ahead):
+    stage, found = rows(), []
+    for _ in range(6):
+        seq_len, batch = stage.take()
+        found.append((seq_len, batch.inputs[0, 0]))
+        for _ in range(ahead):
+            stage.read_ahead()
+    assert found == [(4, 0), (4, 1), (8, 2), (8, 3), (8, 4), (8, 5)]
+    assert loader.read == [(0, 4), (1, 4), (2, 8), (3, 8), (4, 8), (5, 8)]
 
 
-def test_what_cannot_be_read_is_an_error_at_its_own_step(read):
-    loader = Loader(bad=2)
-    with read(loader, first=STARTS) as batches:
-        next(batches)
-        next(batches)
-        loader.wait_for(3)
-        with pytest.raises(OSError, match="cannot be read"):
-            next(batches)
+def test_what_is_read_ahead_is_the_next_step_alone_and_none_after_the_last(loader):
+    stage = rows(first=14)
+    stage.take()
+    stage.read_ahead()
+    assert loader.read == [(4, 8), (5, 8)]
+    stage.take()
+    stage.read_ahead()
+    assert loader.read == [(4, 8), (5, 8)]
 
 
-def test_a_stage_that_trains_nothing_reads_nothing(read):
-    loader = Loader()
-    with read(loader, first=STARTS):
-        pass
+def test_a_stage_that_trains_nothing_reads_nothing(loader):
+    rows()
     assert loader.read == []

@@ -95,6 +95,18 @@ def test_loss_and_norm_are_read_together_once_all_is_launched():
     assert float(np.float32(result.loss)) != result.loss
 
 
+def test_what_is_done_meanwhile_is_done_once_all_is_launched_and_before_anything_is_read():
+    found = engine(micro_batch=1)
+    seen = []
+
+    def meanwhile():
+        seen.append([p.grad.norm().item() for p in found.replica.module.parameters()])
+
+    result = measure_step(found, batch(), meanwhile=meanwhile)
+    assert len(seen) == 1  # not once a micro-batch
+    assert math.hypot(*seen[0]) == pytest.approx(result.grad_norm, rel=1e-5)
+
+
 @pytest.mark.parametrize("masks", [False, True])
 def test_documents_are_looked_for_only_where_the_model_masks_them(monkeypatch, masks):
     asked, bounds = [], StepRows.bounds

@@ -80,7 +80,8 @@ class ComputeConfig(Section):
     compile: Literal["auto", "off", "block", "model"] = Field(
         default="auto",
         description="torch.compile on nothing, on each block, or on the whole model; auto = block "
-        "on a CUDA card that has triton and a C compiler, else off, frozen at first start.",
+        "on a CUDA card that has triton, a C compiler and Python.h, else off, frozen at first "
+        "start.",
     )
     gradient_checkpointing: bool = Field(
         default=False,

@@ -43,6 +43,8 @@ class StageChanges:
         if row is None:
             return cls()
         segments = tuple(Segment(**segment) for segment in row["segments"])
+        if not all(isinstance(number, int) for one in segments for number in asdict(one).values()):
+            raise TypeError("a segment's steps are not whole numbers")
         return cls(**{**row, "segments": segments})
 
     def as_row(self) -> dict[str, Any]:

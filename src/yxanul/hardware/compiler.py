@@ -28,7 +28,7 @@ def c_compiler() -> str | None:
 def compile_obstacle(device: torch.device) -> str | None:
     """Return what torch.compile misses on this machine and what to do; None: nothing is missing."""
     obstacle = _triton_obstacle() if device.type == "cuda" else _cxx_obstacle()
-    return obstacle or _headers_obstacle()
+    return obstacle or _headers_obstacle(device)
 
 
 def _cxx_name() -> str:
@@ -44,8 +44,11 @@ def _cxx_obstacle() -> str | None:
     return None
 
 
-def _headers_obstacle() -> str | None:
-    include = Path(sysconfig.get_path("include"))
+def _headers_obstacle(device: torch.device) -> str | None:
+    scheme = sysconfig.get_default_scheme()
+    if device.type == "cuda" and scheme == "posix_local":
+        scheme = "posix_prefix"  # where triton looks, and where Debian's python3-dev lays them
+    include = Path(sysconfig.get_path("include", scheme))
     if not (include / "Python.h").exists() and sys.platform != "darwin":
         return f"needs Python's headers, and {include} has no Python.h; install python3-dev"
     return None

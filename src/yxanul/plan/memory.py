@@ -232,14 +232,13 @@ class _Instants:
         keys = model.num_key_value_heads * model.head_dim
         shapes = Counter([(queries, hidden), (hidden, queries), (inner, hidden), (hidden, inner)])
         shapes.update({(keys, hidden): 2, (inner, hidden): 1})
-        # First the momenta ahead and their stack in fp32, and cast; then of the matrices the stack,
-        # a normalised and a scaled one, and of each one's product with itself four.
-        cast = size if size < FP32_BYTES else 0
+        # First the momenta ahead and their stack, in fp32; then the stack, the matrices of a round
+        # and of the next, and of each one's product with itself two.
         return model.num_hidden_layers * max(
             many
             * max(
-                rows * columns * (2 * FP32_BYTES + cast),
-                rows * columns * 3 * size + 4 * size * min(rows, columns) ** 2,
+                rows * columns * 2 * FP32_BYTES,
+                rows * columns * 3 * size + 2 * size * min(rows, columns) ** 2,
             )
             for (rows, columns), many in shapes.items()
         )

@@ -25,7 +25,7 @@ from yxanul.preflight.finding import Finding
 from yxanul.preflight.machine import exchange_seconds
 from yxanul.preflight.measuring import Measured, Rate
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.lineage import current_attempt, current_branch, is_on
+from yxanul.runfolder.lineage import attempt_step, current_attempt, current_branch, is_on
 from yxanul.runfolder.mirror import bring_rows
 from yxanul.runfolder.rows import read_placed_rows, read_rows
 from yxanul.runfolder.spending import Spent, read_spending
@@ -89,13 +89,15 @@ def forecast(config: RunConfig, measured: Measured, *, progress: Progress) -> Ra
     low = likely = high = waiting = 0.0
     exchange_s = exchange_seconds(measured, config)
     sharers = _sharers(config, measured.processes)
+    # One step, timed at every length: apart from noise it is the same.
+    steps_s = [rate.optimizer_s for rate in measured.rates]
     for plan, seq_len, steps in progress.left():
         tokens = steps * plan.config.training.batch_tokens
         flops = tokens * flops_per_token(config.model, seq_len) / measured.processes
         near = _nearest(measured.rates, seq_len)
-        low += flops / best.flops_per_s + steps * best.optimizer_s / sharers
+        low += flops / best.flops_per_s + steps * min(steps_s) / sharers
         likely += flops / near.flops_per_s + steps * near.optimizer_s / sharers
-        high += flops / worst.flops_per_s + steps * worst.optimizer_s
+        high += flops / worst.flops_per_s + steps * max(steps_s)
         waiting += steps * exchange_s
     return Range(
         likely * (1 + OVERHEAD_LOW) / HOUR_S,
@@ -200,7 +202,10 @@ def _progress(config: RunConfig, folder: RunFolder) -> Progress:
     rows = [row for row in read_placed_rows(folder.metrics) if is_on(branch, row)]
     new = Progress(course, spent=read_spending(folder.spending))
     if not rows:
-        return new
+        # An attempt may begin in any stage, and without a row of its own.
+        begun = attempt_step(folder.lineage)
+        stages = [number for number, plan in enumerate(course) if plan.first_step <= begun]
+        return replace(new, stage=stages[-1], stage_step=begun - course[stages[-1]].first_step)
     stage, done = rows[-1].get("stage"), rows[-1].get("stage_step")
     if not isinstance(stage, str) or not isinstance(done, int):
         raise CorruptDataError(
@@ -208,5 +213,9 @@ def _progress(config: RunConfig, folder: RunFolder) -> Progress:
             "writes; bring a good copy back, or delete that line"
         )
     names = [plan.name for plan in course]
-    # Only stages up to --stage are planned: one that is none of them comes after them all.
-    return replace(new, stage=names.index(stage) if stage in names else len(names), stage_step=done)
+    if stage not in names:
+        raise UsageError(
+            f"the run in {folder.root} stands in {stage}, which these settings do not have; name "
+            "its own --config_dir, or another --out"
+        )
+    return replace(new, stage=names.index(stage), stage_step=done)

@@ -23,6 +23,7 @@ from yxanul.preflight.machine import (
     look_at_step,
     measure_apart,
 )
+from yxanul.preflight.measuring import Measured
 from yxanul.preflight.sources import (
     DATA_LIMIT_S,
     data_checks,
@@ -117,7 +118,8 @@ def preflight(wishes: Wishes, *, say: Say) -> Preflight:
     say(f"preflight: step and links, {processes} x, {limit_s:.0f} s at most")
     reachable = findings[-1].state == "pass"
     progress = partial(read_progress, config, folder, mirror=mirror if reachable else None)
-    measured = _measured(config, budget, processes=processes, progress=progress)
+    apart = partial(measure_apart, config, processes=processes, limit_s=limit_s)
+    measured = _measured(config, budget, measure=apart, progress=progress)
     return Preflight((*findings, *measured))
 
 
@@ -130,12 +132,12 @@ def _measured(
     config: RunConfig,
     budget: BudgetConfig,
     *,
-    processes: int,
+    measure: Callable[[], Measured],
     progress: Callable[[], Progress],
 ) -> list[Finding]:
     """Return the findings that need a measured step; without one they say so."""
     try:
-        measured = measure_apart(config, processes=processes, limit_s=_measuring_s(config))
+        measured = measure()
     except YxanulError as error:
         return [
             Finding("step", "fail", None, str(error), error.exit_code),

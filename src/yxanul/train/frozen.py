@@ -23,7 +23,7 @@ from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import record_event
 from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.verdicts import CLOSING, read_verdicts
-from yxanul.train.machine import Machine, is_regrouped
+from yxanul.train.machine import Machine, last_world_size
 from yxanul.train.probes import probe_card, with_compute
 
 # What fits a machine's memory goes with what it can do.
@@ -99,7 +99,7 @@ def freeze_config(config: RunConfig, folder: RunFolder, *, machine: Machine) -> 
     )
     takes_own = config.optimization.compute.threads is None and (
         # What is frozen are the main process' threads; another one's machine may have other cores.
-        not machine.processes.is_main or is_regrouped(folder, machine)
+        not machine.processes.is_main or _is_regrouped(folder, machine)
     )
     if takes_own:
         own = frozen.optimization.compute.model_copy(update={"threads": cores_per_process()})
@@ -123,7 +123,7 @@ def freeze_config(config: RunConfig, folder: RunFolder, *, machine: Machine) -> 
         first = {name: getattr(before.optimization.compute, name) for name in anew}
         kept = with_compute(frozen, frozen.optimization.compute.model_copy(update=first))
     if machine.processes.is_main:
-        _write_config(folder, kept, changes=changes)
+        _write_config(folder, kept, changes=changes, world_size=machine.processes.world_size)
     return frozen
 
 
@@ -201,7 +201,9 @@ def _ruled(
     return with_compute(config, ruled), anew
 
 
-def _write_config(folder: RunFolder, config: RunConfig, *, changes: Sequence[str] | None) -> None:
+def _write_config(
+    folder: RunFolder, config: RunConfig, *, changes: Sequence[str] | None, world_size: int
+) -> None:
     """Write RUN/config.yaml; in a run that has begun, `changes` not None, record it first."""
     text = dump_config(config)
     if changes is not None:
@@ -213,8 +215,21 @@ def _write_config(folder: RunFolder, config: RunConfig, *, changes: Sequence[str
                 what="; ".join(changes) or None,
                 was_sha256=was,
                 config_sha256=now,
+                world_size=world_size,
             )
     write_atomic(folder.config, text)
+
+
+def _is_regrouped(folder: RunFolder, machine: Machine) -> bool:
+    """Tell whether the threads of RUN/config.yaml are for another number of processes."""
+    # The start that wrote them may have ended before it told of itself in environment.json.
+    written = [
+        row["world_size"]
+        for row in read_rows(folder.lineage)
+        if row.get("event") == SETTINGS and "world_size" in row
+    ]
+    before = written[-1] if written else last_world_size(folder)
+    return before is not None and before != machine.processes.world_size
 
 
 def _begun_with(folder: RunFolder) -> RunConfig | None:

@@ -8,6 +8,7 @@ ranks decide alike.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from yxanul.data.loader import StepRows
@@ -40,10 +41,18 @@ class GuardedStep:
 
 
 def guarded_step(
-    engine: Engine, batch: StepRows, *, rates: LearningRates, vigil: Vigil
+    engine: Engine,
+    batch: StepRows,
+    *,
+    rates: LearningRates,
+    vigil: Vigil,
+    meanwhile: Callable[[], None] | None = None,
 ) -> GuardedStep:
-    """Do one update on this rank's `batch`, or none if the step stays suspicious."""
-    result, hardware = measure_step(engine, batch), None
+    """Do one update on this rank's `batch`, or none if the step stays suspicious.
+
+    `meanwhile` is `measure_step`'s.
+    """
+    result, hardware = measure_step(engine, batch, meanwhile=meanwhile), None
     why = vigil.suspicion(result.loss, result.grad_norm)
     if why is not None:
         engine.optimizers.drop_gradients()

@@ -4,8 +4,8 @@ Which stage? One step; score if due; write the row; save if due; asked to stop? 
 it is asked whether the stage still falls; at its end the gate is asked, and its verdict acted on.
 """
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,7 @@ from yxanul.train.clock import StepClock, wait_for_update
 from yxanul.train.divergence import EVENT, go_back
 from yxanul.train.gatekeeping import ask_plateau, domains_to_score, fix_thresholds
 from yxanul.train.guarded import UNUSUAL, GuardedStep, guarded_step
-from yxanul.train.reading import stage_rows
+from yxanul.train.reading import StageRows
 from yxanul.train.request import RunOutcome, StageOutcome
 from yxanul.train.session import Session
 from yxanul.train.state import Position
@@ -116,9 +116,9 @@ class TrainingLoop:
         limit = min(plan.last_step, session.step_limit)
         if limit == plan.last_step and position.stage_step == 0:
             self._show(plan, open_stage(session, plan, position=position))
+        batches = StageRows(session, plan, first=position.stage_step)
         session.progress.begin(plan.name, done=position.stage_step, total=plan.total_steps)
-        with closing(stage_rows(session, plan, first=position.stage_step)) as batches:
-            asked = self._do_steps(plan, batches, limit=limit)
+        asked = self._do_steps(plan, batches, limit=limit)
         if asked is not None:
             return asked
         self._save(permanent=position.step == plan.last_step, wait=True)
@@ -128,9 +128,7 @@ class TrainingLoop:
             raise session.budget.stop(f"step {position.step} of {plan.name}")
         return None
 
-    def _do_steps(
-        self, plan: StagePlan, batches: Iterator[tuple[int, StepRows]], *, limit: float
-    ) -> Row | None:
+    def _do_steps(self, plan: StagePlan, batches: StageRows, *, limit: float) -> Row | None:
         """Do steps up to `limit` or until somebody asks to stop.
 
         Returns what asks for a longer stage or for an earlier checkpoint, else None.
@@ -143,9 +141,11 @@ class TrainingLoop:
                 if asked["verdict"] == "extend":
                     return asked
             self.clock.begin()
-            seq_len, rows = next(batches)
+            seq_len, rows = batches.take()
             rates = _rates(plan, position.stage_step)
-            step = self._step(plan, rows, rates=rates, seq_len=seq_len)
+            step = self._step(
+                plan, rows, rates=rates, seq_len=seq_len, meanwhile=batches.read_ahead
+            )
             position.advance(plan.config.training.batch_tokens)
             with session.watchdog.watching("a step", f"step {position.step}"):
                 self.clock.end(plan.config.training.batch_tokens, session.flops_per_token(rows))
@@ -173,14 +173,22 @@ class TrainingLoop:
         return None
 
     def _step(
-        self, plan: StagePlan, rows: StepRows, *, rates: LearningRates, seq_len: int
+        self,
+        plan: StagePlan,
+        rows: StepRows,
+        *,
+        rates: LearningRates,
+        seq_len: int,
+        meanwhile: Callable[[], None],
     ) -> GuardedStep:
         """Do one update, or tell why not; what is not usual is said and remembered."""
         session, position = self.session, self.position
         session.vigil.begin_phase(f"{plan.name}, attempt {position.attempt}, {seq_len} tokens")
         number = position.step + 1
         with session.watchdog.watching("a step", f"step {number}"):
-            step = guarded_step(session.engine, rows, rates=rates, vigil=session.vigil)
+            step = guarded_step(
+                session.engine, rows, rates=rates, vigil=session.vigil, meanwhile=meanwhile
+            )
             failpoint("step.updated")
         session.vigil.record(position.step, step.result.loss, was_skipped=step.skipped is not None)
         for told in (step.hardware, step.skipped and f"{step.skipped}: no weight was moved"):

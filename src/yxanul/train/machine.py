@@ -108,10 +108,10 @@ def refuse_other_environment(config: RunConfig, folder: RunFolder, *, machine: M
         )
 
 
-def is_regrouped(folder: RunFolder, machine: Machine) -> bool:
-    """Tell whether the run's last start had another number of processes."""
-    now = machine.processes.world_size
-    return bool(_last_environment(folder).get("world_size", now) != now)
+def last_world_size(folder: RunFolder) -> int | None:
+    """Return the number of processes of the run's last start; None: nothing tells."""
+    found = _last_environment(folder).get("world_size")
+    return found if isinstance(found, int) else None
 
 
 def _environment(config: RunConfig, machine: Machine) -> dict[str, Any]:

@@ -4,8 +4,7 @@ A stage is read in segments: one, unless its gate lengthened it or a person went
 has an order of its own, a pure function of (seed, stage, attempt, length).
 """
 
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -32,31 +31,38 @@ def stage_segments(
     return plan.segments(attempt_at(branch, plan.first_step))
 
 
-def stage_rows(
-    session: Session, plan: StagePlan, *, first: int
-) -> Generator[tuple[int, StepRows], None, None]:
-    """Yield the sequence length and this rank's rows of every step of a stage, from `first` on.
+class StageRows:
+    """This rank's rows of a stage, step after step.
 
-    A step's rows are read while the caller works on those before, or a card would wait for them:
-    packed ones of 524,288 tokens take 40 ms. They are a pure function of the step, so one that was
-    read in vain costs nothing else. Ends its thread when it is closed.
+    The next step's may be read ahead, while the host waits for a card: packed ones of 524,288
+    tokens take 40 ms. They are a pure function of the step, so none is lost if they are not taken.
     """
-    loader, loader_starts = stage_loader(session, plan)
-    ranks, training = session.engine.processes, plan.config.training
 
-    def read(step: int) -> tuple[int, StepRows]:
-        seq_len = seq_len_at(training, step, total_steps=plan.base_steps)
-        place = step - loader_starts
-        own = {"rank": ranks.rank, "world_size": ranks.world_size}
-        return seq_len, loader.step_rows(place, seq_len, **own)
+    def __init__(self, session: Session, plan: StagePlan, *, first: int) -> None:
+        """Open the stage's texts; the step of the stage `first` is the next."""
+        self._loader, self._loader_starts = stage_loader(session, plan)
+        self._plan, self._ranks = plan, session.engine.processes
+        self._next = first
+        self._ahead: tuple[int, StepRows] | None = None
 
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rows") as thread:
-        coming = thread.submit(read, first)
-        for step in range(first, plan.total_steps):
-            found = coming.result()
-            if step + 1 < plan.total_steps:
-                coming = thread.submit(read, step + 1)
-            yield found
+    def take(self) -> tuple[int, StepRows]:
+        """Return the sequence length and the rows of the next step, and go on to the one after."""
+        found = self._ahead or self._read()
+        self._next, self._ahead = self._next + 1, None
+        return found
+
+    def read_ahead(self) -> None:
+        """Read the next step's rows, if the stage has one and they are not there."""
+        if self._ahead is None and self._next < self._plan.total_steps:
+            self._ahead = self._read()
+
+    def _read(self) -> tuple[int, StepRows]:
+        training, total_steps = self._plan.config.training, self._plan.base_steps
+        seq_len = seq_len_at(training, self._next, total_steps=total_steps)
+        place, ranks = self._next - self._loader_starts, self._ranks
+        return seq_len, self._loader.step_rows(
+            place, seq_len, rank=ranks.rank, world_size=ranks.world_size
+        )
 
 
 def stage_loader(session: Session, plan: StagePlan) -> tuple[StageLoader, int]:

@@ -1,5 +1,6 @@
 """One update: micro-batches, gradients, clipping, optimizer."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,10 +64,13 @@ def refuse_not_finite(result: StepResult) -> None:
         )
 
 
-def measure_step(engine: Engine, batch: StepRows) -> StepResult:
+def measure_step(
+    engine: Engine, batch: StepRows, *, meanwhile: Callable[[], None] | None = None
+) -> StepResult:
     """Compute the gradients of this rank's `batch` and clip them; no weight is moved.
 
     The loss is the mean over the step's targets however they are cut into micro-batches or ranks.
+    `meanwhile` is called once all is launched, when the host has nothing to do but wait for a card.
     """
     rows, seq_len = batch.inputs.shape
     micro_batch = max(1, engine.micro_batch_tokens // seq_len)
@@ -89,6 +93,8 @@ def measure_step(engine: Engine, batch: StepRows) -> StepResult:
     # Every rank takes it of gradients that are the same everywhere, but one whose arithmetic fails
     # would skip the step alone, and the others would wait for it for ever.
     norm = engine.processes.largest(engine.optimizers.clip_gradients())
+    if meanwhile is not None:
+        meanwhile()
     loss, grad_norm = _read(nats, norm)
     return StepResult(loss / world_size, grad_norm)
 
