@@ -10,14 +10,17 @@ from yxanul import failpoints
 from yxanul.failpoints import VARIABLE
 
 KILLED = -9
+ENDING = ("kill", "wait")
+"""Actions of failpoints by which a process may end without coming back to who called it."""
 
 
 def run_with(world: World, faults: str, *more: str, out: str = "run", code: int) -> Finished:
     """Run the program with these failpoints and check its code.
 
-    It has a process of its own where one of them kills it; elsewhere that would only take longer.
+    It has a process of its own where one of them ends it, as the watchdog does to one that waits;
+    elsewhere that would only take longer.
     """
-    if "kill" in faults:
+    if any(f"={action}" in faults for action in ENDING):
         process = world.start("run", out, *more, **{VARIABLE: faults})
         stdout, stderr = process.communicate(timeout=120)
         assert process.returncode == code, f"left with {process.returncode}:\n{stderr}"
