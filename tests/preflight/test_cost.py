@@ -120,12 +120,27 @@ def test_hours_that_were_paid_elsewhere_stay_what_they_cost():
     assert found.value["usd"] == pytest.approx(50 + 10 * hours.value)
 
 
+def optimizing(short_s: float, long_s: float) -> Measured:
+    """Return what was measured where an optimizer's step takes so long, timed at both lengths."""
+    rates = rate(SHORT, 0.40, optimizer_s=short_s), rate(LONG, 0.50, optimizer_s=long_s)
+    return replace(EIGHT, rates=rates)
+
+
+@pytest.mark.parametrize("timed_s", [(0.2, 0.8), (0.8, 0.2)])
+def test_the_range_holds_whichever_length_timed_the_longer_step_of_the_optimizer(timed_s):
+    # One process and its last step, at the longer length: what comes on top hides nothing.
+    last = Progress(COURSE, COURSE[-1].index, COURSE[-1].total_steps - 1)
+    alone = replace(optimizing(*timed_s), processes=1, bus_bytes_per_s=None)
+    hours = forecast(CONFIG, alone, progress=last)
+    assert hours.low <= hours.value <= hours.high
+
+
 def test_where_an_optimizer_is_shared_out_the_low_end_pays_a_part_of_it():
     """A refusal rests on the low end; the high end pays the whole step on every process."""
     compute = CONFIG.optimization.compute.model_copy(update={"zero1": True})
     optimization = CONFIG.optimization.model_copy(update={"compute": compute})
     sharing = CONFIG.model_copy(update={"optimization": optimization})
-    slow = replace(EIGHT, rates=(rate(SHORT, 0.40), rate(LONG, 0.50, optimizer_s=0.8)))
+    slow = optimizing(0.8, 0.8)
     free, whole, shared = (
         forecast(config, measured, progress=NEW)
         for config, measured in ((CONFIG, EIGHT), (CONFIG, slow), (sharing, slow))
