@@ -15,7 +15,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -177,13 +178,7 @@ class World:
             self.start(verb, out, *more, **told, RANK=str(rank), LOCAL_RANK=str(rank))
             for rank in range(ranks)
         ]
-        try:
-            ends = [process.communicate(timeout=240) for process in processes]
-        finally:
-            for process in processes:
-                process.kill()
-        assert [process.returncode for process in processes] == [0] * ranks, ends[0][1]
-        return Finished(*ends[0])
+        return end_together(processes)[0]
 
     def interrupt(self, out: str, *, after_step: int, signals: list[int]) -> int:
         """Start a run, send the signals once the step is logged, and return the exit code."""
@@ -213,11 +208,33 @@ class Finished:
     stderr: str
 
 
+def end_together(processes: Sequence[subprocess.Popen | Fork]) -> list[Finished]:
+    """Wait until all have ended well; of the first that has not, fail with what it printed."""
+
+    def end(process: subprocess.Popen | Fork) -> Finished:
+        stdout, stderr = process.communicate(timeout=240)
+        assert process.returncode == 0, f"left with {process.returncode}:\n{stderr}"
+        return Finished(stdout, stderr)
+
+    with ThreadPoolExecutor(len(processes)) as threads:
+        ends = [threads.submit(end, process) for process in processes]
+        try:
+            for ended in as_completed(ends):
+                ended.result()
+        finally:
+            # They would wait for the one that has failed.
+            for process in processes:
+                process.kill()
+    return [ended.result() for ended in ends]
+
+
 def finished_world(factory: pytest.TempPathFactory, name: str) -> World:
     """Return a new world with a copy of a run that has ended, which all workers train once."""
     base = factory.getbasetemp()
-    # A worker has a folder in that of all; a process that tests alone keeps to its own.
-    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    # A worker has a folder in that of all; a process that tests alone keeps to its own. What a
+    # worker starts is told the same, but may stand where other sessions' folders do.
+    session = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    shared = base / "finished" if session is None else base.parent / f"finished-{session}"
     with shared.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (shared / "whole").exists():
