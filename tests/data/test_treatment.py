@@ -163,14 +163,16 @@ def _die(texts: list[str]) -> None:
 @pytest.mark.fault(37)
 def test_processes_that_treat_texts_hold_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
     secrets = {"HF_TOKEN", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY"}
-    for name in (*secrets, "TOKENIZERS_PARALLELISM"):
+    secrets |= {"PGPASSWORD", "MYSQL_PWD", "GITHUB_PAT", "SMTP_PASS"}
+    kept = {"TOKENIZERS_PARALLELISM", "PWD", "OLDPWD"}
+    for name in secrets | kept:
         monkeypatch.setenv(name, "false")
     monkeypatch.setattr(processes, "_treat", _variables)
     seen = treat_in_order(batches(3), Treatment(), processes=2, alone_characters=1, say=print)
     _, *told = [found for _, found in seen]  # the first batch is treated here
     assert len(told) == 2
     for names in told:
-        assert {"PATH", "TOKENIZERS_PARALLELISM"} <= set(names)
+        assert {"PATH", *kept} <= set(names)
         assert not secrets & set(names)
     assert secrets <= set(os.environ), "whoever reads from the hub needs them"
 

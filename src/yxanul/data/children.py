@@ -1,4 +1,4 @@
-"""How many processes work beside this one, that none outlives it, and none holds its secrets."""
+"""How many processes work beside this one, that none outlives it, and which variables they have."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from yxanul.cores import usable_cores
 
 # Each holds its own words and tables, up to half a gigabyte.
 _MOST_PROCESSES = 32
-# Words of a variable's name that tell a secret: HF_TOKEN, AWS_SECRET_ACCESS_KEY, WANDB_API_KEY.
+# Words of a variable's name that tell a secret: HF_TOKEN, AWS_SECRET_ACCESS_KEY, GITHUB_PAT.
 _SECRETS = {"TOKEN", "SECRET", "KEY", "APIKEY", "PASSWORD", "PASSWD", "CREDENTIALS"}
+_SECRETS |= {"PASS", "PWD", "PAT"}
+_FOLDER = "PWD"  # the whole name: where a shell stands
 
 
 def most_processes() -> int:
@@ -20,14 +22,20 @@ def most_processes() -> int:
 
 
 def begin_as_child() -> None:
-    """Begin a process of a pool: it ends with its parent, and keeps none of its secrets.
+    """Begin a process of a pool: it ends with its parent, and secrets leave its os.environ.
 
-    It treats texts of strangers with libraries of strangers, and asks nothing of the hub.
+    It treats texts of strangers with libraries of strangers, and asks nothing of the hub. Secrets
+    are known by the usual names; a program that looks for them outside os.environ still finds them.
     """
     end_with_parent()
     for name in list(os.environ):
-        if _SECRETS & set(name.upper().split("_")):
+        if _tells_a_secret(name.upper()):
             del os.environ[name]
+
+
+def _tells_a_secret(name: str) -> bool:
+    has_word = not _SECRETS.isdisjoint(name.split("_")) and name != _FOLDER
+    return has_word or name.endswith("PASSWORD")
 
 
 def end_with_parent() -> None:
