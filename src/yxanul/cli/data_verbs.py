@@ -13,7 +13,7 @@ from yxanul.data.place import describe_checkpoints, find_place, verify_rows
 from yxanul.data.prepare import prepare
 from yxanul.data.remote import upload
 from yxanul.train.request import RunRequest
-from yxanul.train.setup import read_config
+from yxanul.train.settings import read_config
 
 
 def prepare_data(

@@ -34,7 +34,7 @@ from yxanul.preflight.space import look_at_disk, look_at_memory
 from yxanul.runfolder.layout import RunFolder
 from yxanul.train.request import RunRequest
 from yxanul.train.run import default_out
-from yxanul.train.setup import read_config
+from yxanul.train.settings import read_config
 
 Say = Callable[[str], None]
 _LIMIT_S = 15.0

@@ -49,7 +49,8 @@ from yxanul.train.refusals import refuse_early
 from yxanul.train.repetition import repetitions, warnings
 from yxanul.train.request import RunOutcome, RunRequest, StageOutcome
 from yxanul.train.resume import find_position, named_checkpoint
-from yxanul.train.setup import build_session, prepare_process, read_config
+from yxanul.train.settings import read_config
+from yxanul.train.setup import build_session, prepare_process
 from yxanul.train.signals import stop_on_signals
 from yxanul.train.trackers import open_trackers, refuse_missing_trackers
 
