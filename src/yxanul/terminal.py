@@ -14,11 +14,21 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, TextIO, cast
 
+from rich.console import Console
+
 _NOBODY_READS = (errno.EIO, errno.EPIPE)
 
 
 class ReaderLeftError(OSError):
     """Nobody reads stdout any more: the reader of a pipe has seen enough, as `| head` has."""
+
+
+def has_room_for_bar(console: Console) -> bool:
+    """Tell whether a console writes to a terminal, and rich takes it for one, too.
+
+    FORCE_COLOR and TTY_COMPATIBLE=1, which CI sets, make rich take a log for a terminal.
+    """
+    return console.file.isatty() and console.is_terminal
 
 
 @contextmanager

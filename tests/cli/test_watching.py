@@ -10,12 +10,20 @@ from rich.console import Console
 from tests.train.world import STAGES, World
 from yxanul.cli import watching
 from yxanul.cli.watching import StderrWatcher
+from yxanul.train.progress import RunProgress
+
+
+class Terminal(io.StringIO):
+    """Keeps what it was sent."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 @pytest.fixture
 def terminal(monkeypatch):
     """Return what a terminal in place of stderr was sent."""
-    shown = io.StringIO()
+    shown = Terminal()
     console = Console(file=shown, force_terminal=True, width=120)
     monkeypatch.setattr(watching, "plain_console", lambda **_: console)
     return shown
@@ -53,6 +61,20 @@ def test_lines_tell_count_rate_and_time_left_without_a_terminal(capsys, monkeypa
         "tales: 100/300, 5.0 per s, 40 s left",
         "tales: 200/300, 5.0 per s, 20 s left",
     ]
+
+
+@pytest.mark.parametrize("variable", ["FORCE_COLOR", "TTY_COMPATIBLE"])
+def test_a_log_gets_lines_whatever_asks_for_colours(capsys, monkeypatch, variable):
+    monkeypatch.setenv(variable, "1")
+    watcher = StderrWatcher()
+    assert not watcher.is_bar
+    watcher.begin("tales", total=300)
+    watcher.close()
+    progress = RunProgress(visible=True)
+    progress.begin("stage1_tales", done=0, total=8)
+    progress.say("a line of news")
+    progress.close()
+    assert capsys.readouterr().err == "tales: 300\na line of news\n"
 
 
 @pytest.mark.parametrize("has_terminal", [True, False])

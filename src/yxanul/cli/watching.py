@@ -14,6 +14,7 @@ from rich.progress import (
 from rich.text import Text
 
 from yxanul.cli.output import plain_console, say
+from yxanul.terminal import has_room_for_bar
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -39,7 +40,7 @@ class StderrWatcher:
     @property
     def is_bar(self) -> bool:
         """Whether there is a terminal for a bar; else lines are told."""
-        return self._console.is_terminal
+        return has_room_for_bar(self._console)
 
     def begin(self, what: str, *, total: int | None) -> None:
         """Open the bar of a new piece of work, or tell its size; None = that is not known."""

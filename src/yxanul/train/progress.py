@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
+from yxanul.terminal import has_room_for_bar
 from yxanul.units import format_duration, format_usd
 from yxanul.watch.pace import Outlook
 
@@ -35,7 +36,7 @@ class RunProgress:
         """Open the bar of a stage at `done` of `total` steps."""
         self.close()
         self._last_line = time.monotonic()
-        if self._visible and self._console.is_terminal:
+        if self._visible and has_room_for_bar(self._console):
             # What must be seen stands first; the news takes the rest of a narrow terminal.
             rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
             self._bar = Progress(
