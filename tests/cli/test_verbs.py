@@ -249,6 +249,20 @@ def test_no_words_at_all_give_the_help(call):
     assert err == ""
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(KeyboardInterrupt(), "interrupted"), (MemoryError(), "more memory")],
+    ids=["Ctrl-C", "memory"],
+)
+def test_verbs_that_begin_anew_do_not_promise_to_go_on(call, monkeypatch, tmp_path, error, told):
+    def ended(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(data_verbs, "find_place", ended)
+    assert_one_sentence(call("inspect", tmp_path)[2], told)
+    assert "goes on" not in call("inspect", tmp_path)[2]
+
+
 def test_an_interrupted_prepare_says_how_to_go_on(call, configs, tmp_path, monkeypatch):
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -274,7 +288,7 @@ def test_memory_that_is_not_there_is_told_by_every_verb(
     words = ["--stage", "all", "--data", tmp_path, "--out", tmp_path / "out", "--json"]
     code, out, err = call("prepare", "--config_dir", configs, *words)
     assert (code, json.loads(out)["exit_code"]) == (11, 11)
-    assert_one_sentence(err, "out of memory (", "the same command", "more memory")
+    assert_one_sentence(err, "out of memory (", "the same command goes on", "more memory")
 
 
 def test_a_broken_pipe_that_is_not_stdout_is_an_internal_error(
@@ -422,7 +436,7 @@ def test_verbs_that_compute_nothing_with_tensors_load_no_torch():
     look = """
 import sys
 from yxanul.cli.main import main
-for verb in ("plan", "gate", "report", "watch", "supervise"):
+for verb in ("plan", "prepare", "inspect", "gate", "report", "watch", "supervise"):
     try:
         main([verb, "--help"])
     except SystemExit:

@@ -37,10 +37,9 @@ _VERBS = {
 }
 """{verb: its module in this room, and its function or the app of its own verbs}."""
 _INTERRUPTED = 130
-_NO_MEMORY = (
-    "the same command goes on from what is finished. Where it comes again: fewer other programs on "
-    "this machine, or a machine with more memory"
-)
+_NO_MEMORY = "run fewer other programs on this machine, or take one with more memory"
+_GOES_ON = "the same command goes on from what is finished"
+_VERBS_THAT_GO_ON = ("run", "train", "prepare", "supervise")
 
 
 def _print_version(wanted: bool) -> None:
@@ -128,7 +127,8 @@ def _unforeseen(words: list[str], error: Exception) -> int:
     if isinstance(error, ReaderLeftError):
         return _leave_stdout(0)
     if is_out_of_memory(error):
-        told = exhaustion(error, _NO_MEMORY)
+        goes_on = f"{_GOES_ON}. Where it comes again: " if _does_go_on(words) else ""
+        told = exhaustion(error, f"{goes_on}{_NO_MEMORY}")
         return _refuse(words, str(told), told.exit_code)
     if isinstance(error, OSError) and error.filename is None and error.errno == errno.ENOSPC:
         say("yxanul: standard output cannot be written: no space left on device")
@@ -152,10 +152,17 @@ def _leave_stdout(code: int) -> int:
 
 def _interrupted(words: list[str]) -> int:
     """Typer tells of a Ctrl-C by this exit code or by Abort, depending on its version."""
-    reason = "interrupted; the same command goes on from what is finished"
-    if "evaluate" in words[:1]:
+    reason = "interrupted"
+    if _does_go_on(words):
+        reason = f"interrupted; {_GOES_ON}"
+    elif "evaluate" in words[:1]:
         reason = "interrupted; records of finished tasks are kept, the same command scores all anew"
     return _refuse(words, reason, _INTERRUPTED)
+
+
+def _does_go_on(words: list[str]) -> bool:
+    """Tell whether the verb keeps what it has done for the next start; the others begin anew."""
+    return next(iter(words), None) in _VERBS_THAT_GO_ON
 
 
 def _refuse(words: list[str], reason: str, code: int) -> int:
