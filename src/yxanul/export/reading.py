@@ -45,9 +45,10 @@ def is_own_file(path: Path) -> bool:
     """
     if not path.is_symlink():
         return path.is_file()
-    snapshots = path.parent.parent
-    blobs = snapshots.with_name("blobs").resolve()
-    return snapshots.name == "snapshots" and path.resolve().parent == blobs and path.is_file()
+    snapshots = path.parent.resolve().parent
+    blobs = (snapshots.parent / "blobs").resolve()
+    is_below = snapshots.name == "snapshots" and path.is_file()  # no loop, which has no end to find
+    return is_below and path.resolve().parent == blobs
 
 
 def read_shape(folder: Path) -> ModelConfig:
