@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.hub_standin import HubSet, StandIn, running
+from tests.data.hub_standin import Fault, HubSet, StandIn, running
 from tests.evaluate.runs import new_model, write_run
 from tests.train.world import STAGES, World
 from yxanul.cli.writing import open_writing_model
 from yxanul.data.tokenizer import load_tokenizer
-from yxanul.errors import CorruptDataError
+from yxanul.errors import CorruptDataError, HubUnreachableError, UsageError
+from yxanul.evaluate.models.hub import Snapshot, snapshot
 from yxanul.export.checks import Subject
 from yxanul.export.exporting import export_folder
-from yxanul.export.reading import read_folder
+from yxanul.export.reading import read_folder, read_shape
 
 NAME, COMMIT = "me/first", "5" * 40
 
@@ -65,7 +66,7 @@ def test_a_model_of_the_hub_writes_what_its_export_writes(call, exported):
     theirs = json.loads(call("generate", exported, *words)[1])
     found = json.loads(out)
     assert (found["model"], found["text"]) == (NAME, theirs["text"])
-    assert open_writing_model(Path(NAME)).name == "first"
+    assert open_writing_model(NAME).name == "first"
 
 
 @pytest.mark.usefixtures("cached")
@@ -80,11 +81,16 @@ def test_a_model_of_the_hub_is_exported_as_its_export_is(call, exported, tmp_pat
     assert (code, "--average takes a run folder" in err) == (30, True)
 
 
-def test_a_run_begins_with_a_model_of_the_hub(cached, tmp_path):
-    world = World.create(tmp_path / "world")
+def test_a_run_begins_with_a_model_of_the_hub(cached, tmp_path, monkeypatch):
+    world, compared = World.create(tmp_path / "world"), {}
+    monkeypatch.setattr(
+        "yxanul.train.run.refuse_disagreement", lambda mine, *_, **__: compared.update(mine)
+    )
     words = ("--stage", STAGES[0], "--init_from", NAME, "--max_steps")
     done = world.finish("train", "new", *words, "1")
     assert f"--init_from: the hub could not be reached: {NAME} is the copy" in done.stderr
+    assert compared["the weights to begin with"] == {"--init_from": COMMIT}
+    shutil.rmtree(cached.parents[2])  # a run that has begun reads them no more
     world.finish("train", "new", *words, "2")
     rows = [json.loads(x) for x in (world.root / "new" / "lineage.jsonl").read_text().splitlines()]
     assert rows[0]["parent"] == str(cached)
@@ -116,6 +122,90 @@ def test_links_that_are_not_the_caches_are_refused(cached, target):
     (cached / "config.json").symlink_to(target)
     with pytest.raises(CorruptDataError, match="a link"):
         read_folder(cached)
+
+
+def test_a_link_in_a_relative_folder_is_told_and_a_linked_card_is_no_card(
+    call, exported, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(exported, "m")
+    Path("m/README.md").rename("README.md")
+    Path("m/README.md").symlink_to("../README.md")
+    code, _, err = call("export", "m", "--to", "hf", "--out", "again")
+    assert code == 0, err
+    assert Path("again/README.md").read_text() != "# Ours\n"
+    Path("m/config.json").rename("config.json")
+    Path("m/config.json").symlink_to("../config.json")
+    code, _, err = call("generate", "m", "x")
+    assert (code, "m/config.json is missing, or a link" in err) == (31, True)
+
+
+def test_links_of_the_cache_are_read_by_a_relative_path(cached, monkeypatch):
+    monkeypatch.chdir(cached)
+    assert read_folder(Path()).tensors
+    monkeypatch.chdir(cached.parent)
+    assert read_folder(Path(COMMIT)).tensors
+
+
+@pytest.mark.parametrize("name", ["runs/frist", "./runs/frist", "./nowhere/frist"])
+def test_a_mistyped_path_stays_on_this_machine(call, name, tmp_path, monkeypatch):
+    def asked(name: str) -> str:
+        raise AssertionError(f"the hub was asked for {name}")
+
+    monkeypatch.setattr("yxanul.evaluate.models.hub.newest_commit", asked)
+    monkeypatch.chdir(tmp_path)
+    Path("runs").mkdir()
+    for words in (("generate", name, "x"), ("export", name, "--to", "hf", "--out", "out")):
+        code, _, err = call(*words)
+        assert (code, "neither a run folder nor one of its checkpoints" in err) == (30, True)
+        assert "runs/NAME" in err
+    code, _, err = call("evaluate", name)
+    assert (code, "is no folder here, and no hub id" in err) == (30, True)
+    world = World.create(tmp_path / "world")
+    words = ("--stage", STAGES[0], "--init_from", name)
+    refused = world.finish("train", "new", *words, code=30)
+    assert f"--init_from {name}: there is no such folder" in refused.stderr
+    assert not (world.root / "new").exists()
+
+
+@pytest.fixture
+def hub(exported, cache, monkeypatch):
+    """A hub that has the export, asked from this process."""
+    files = {path.name: path.read_bytes() for path in exported.iterdir()}
+    with running(StandIn({NAME: HubSet(files)})) as found:
+        constants = "huggingface_hub.constants"
+        monkeypatch.setattr(f"{constants}.ENDPOINT", found.address)
+        url = f"{found.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr(f"{constants}.HUGGINGFACE_CO_URL_TEMPLATE", url)
+        monkeypatch.setattr(f"{constants}.HF_HUB_OFFLINE", False)
+        yield found
+
+
+def bring() -> Snapshot:
+    return snapshot(NAME, accept=read_shape)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_wrong_token_is_no_outage(hub, status):
+    bring()  # an older copy does not stand in for what the token may not read
+    words = {"X-Error-Message": "Invalid credentials in Authorization header"}
+    hub.break_with(Fault("/api/models/", status, headers=words))
+    with pytest.raises(UsageError, match="HF_TOKEN"):
+        bring()
+    hub.break_with(Fault("/api/models/", 502))
+    assert "could not be reached" in bring().note
+
+
+def test_half_a_newer_commit_does_not_hide_the_whole_one(hub, monkeypatch):
+    first = hub.sets[NAME].sha
+    assert bring().note == f"{NAME} at commit {first}"
+    hub.sets[NAME].files["model.safetensors"] += b" "
+    hub.break_with(Fault("model.safetensors", 501, times=99))
+    with pytest.raises(HubUnreachableError):
+        bring()
+    assert hub.asked(f"/{hub.sets[NAME].sha}/config.json")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert bring().note.endswith(f"of commit {first}")
 
 
 BRING = """

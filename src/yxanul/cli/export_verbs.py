@@ -63,7 +63,7 @@ class _Origin:
 
 def export(
     model: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="MODEL",
             help="A run folder (its newest checkpoint), one of its checkpoints, a Hugging Face "
@@ -101,15 +101,15 @@ def export(
     if json:
         checks = [check.as_json() for check in done.checks]
         size = {"out": str(done.place), "bytes": done.bytes, "type": kind}
-        print_json({"model": str(model), "to": to, **size, "checks": checks, "url": url})
+        print_json({"model": str(Path(model)), "to": to, **size, "checks": checks, "url": url})
 
 
-def _open(place: Path, *, averaged: str | None) -> _Origin:
-    is_far = is_hub_id(str(place))
+def _open(name: str, *, averaged: str | None) -> _Origin:
+    place, is_far = Path(name), is_hub_id(name)
     if averaged is not None and (is_far or is_hugging_face_folder(place)):
         raise UsageError("--average takes a run folder, not a Hugging Face folder")
     if is_far:
-        found = snapshot(str(place), accept=read_shape)
+        found = snapshot(name, accept=read_shape)
         return _open_folder(found.folder, called=place, notes=(found.note,))
     if is_hugging_face_folder(place):
         return _open_folder(place, called=place)

@@ -25,7 +25,7 @@ Model = Annotated[
     str | None, typer.Option("--model", help="A shape of configs/models by name, or a file.")
 ]
 TrainedModel = Annotated[
-    Path,
+    str,  # a path loses the ./ that tells it from owner/name
     typer.Argument(
         metavar="MODEL",
         help="A run folder (its newest checkpoint), one of its checkpoints, or what yxanul export "
@@ -79,7 +79,7 @@ NumEpochs = Annotated[
     ),
 ]
 InitFrom = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--init_from",
         help="Begin with the weights of a run folder, of one of its checkpoints, or, of the same "

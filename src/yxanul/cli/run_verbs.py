@@ -10,10 +10,8 @@ from typing import Annotated
 import typer
 
 from yxanul.cli import options
-from yxanul.cli.output import has_the_word, print_json, print_outcome, say
+from yxanul.cli.output import print_json, print_outcome
 from yxanul.errors import UsageError
-from yxanul.evaluate.models.hub import is_hub_id, snapshot
-from yxanul.export.reading import read_shape
 from yxanul.terminal import outliving_terminal
 from yxanul.train.request import RunRequest
 from yxanul.train.run import start_run
@@ -94,7 +92,7 @@ def train(
             fresh=fresh,
             max_steps=max_steps,
             num_epochs=num_epochs,
-            init_from=_here(init_from),
+            init_from=init_from,
             strict=strict,
             command=_command(),
         ),
@@ -113,16 +111,6 @@ def _engine(deepspeed: Path | None, overrides: Sequence[str], *, launched: bool)
     yield "compute.engine=deepspeed"
     if deepspeed is not None:
         yield f"compute.deepspeed_config={jsons.dumps(str(deepspeed))}"
-
-
-def _here(weights: Path | None) -> Path | None:
-    """Return the folder of weights; those of the hub are brought."""
-    if weights is None or not is_hub_id(str(weights)):
-        return weights
-    found = snapshot(str(weights), accept=read_shape)
-    if has_the_word():
-        say(f"--init_from: {found.note}")
-    return found.folder
 
 
 def _command() -> str:

@@ -15,13 +15,14 @@ from yxanul.hardware.choices import DTYPES, pick_device, precision_by_rule
 from yxanul.model.transformer import Transformer
 
 
-def open_writing_model(place: Path) -> WritingModel:
+def open_writing_model(name: str) -> WritingModel:
     """Load a run's newest checkpoint, a named one, or what `yxanul export` wrote, also on the hub.
 
     Raises what `load_model`, `read_folder` and `snapshot` do.
     """
-    if is_hub_id(str(place)):
-        found = snapshot(str(place), accept=_accept)
+    place = Path(name)
+    if is_hub_id(name):
+        found = snapshot(name, accept=_accept)
         return _of_folder(found.folder, called=place, notes=(found.note,))
     if is_hugging_face_folder(place):
         _accept(place)

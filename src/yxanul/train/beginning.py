@@ -1,16 +1,41 @@
 """The weights that a run begins with when it does not begin with new ones."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from yxanul.config.schema import ModelConfig
 from yxanul.errors import CorruptCheckpointError, UsageError
+from yxanul.evaluate.models.hub import is_hub_id, snapshot
 from yxanul.evaluate.models.loaded import as_tensors, fitting
-from yxanul.export.reading import is_hugging_face_folder, read_folder
+from yxanul.export.reading import is_hugging_face_folder, read_folder, read_shape
 from yxanul.model.transformer import Transformer
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.weights import find_weights
+from yxanul.train.request import RunRequest
 
 # What a configuration may call otherwise without being another model.
 _FREE = {"name", "initializer_range", "max_position_embeddings"}
+
+
+def with_weights_here(
+    request: RunRequest, folder: RunFolder, *, say: Callable[[str], None]
+) -> RunRequest:
+    """Return the request with weights of the hub brought here; a run that has begun needs none.
+
+    Raises what `snapshot` does, and a `UsageError` for a folder that is not there.
+    """
+    name = request.init_from
+    if name is None or read_rows(folder.lineage):
+        return request
+    if is_hub_id(name):
+        found = snapshot(name, accept=read_shape)
+        say(f"--init_from: {found.note}")
+        return replace(request, init_from=str(found.folder))
+    if not Path(name).is_dir():
+        raise UsageError(f"--init_from {name}: there is no such folder")
+    return request
 
 
 def take_weights(place: Path, model: Transformer) -> Path:

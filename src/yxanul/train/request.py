@@ -27,7 +27,8 @@ class RunRequest:
     fresh: bool = False
     max_steps: int | None = None
     num_epochs: float | None = None
-    init_from: Path | None = None
+    init_from: str | None = None
+    """A folder of weights, or owner/name on the hub, as it was typed."""
     strict: bool = False
     """Whether something that was asked for and is not active is an error."""
     command: str = ""

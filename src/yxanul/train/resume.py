@@ -89,7 +89,7 @@ def _beginning(session: Session, request: RunRequest) -> Position:
     torch.manual_seed(session.config.optimization.seed)  # as every later beginning does
     if request.init_from is not None:
         try:
-            parent = str(take_weights(request.init_from, session.model))
+            parent = str(take_weights(Path(request.init_from), session.model))
         except YxanulError as error:
             raise type(error)(f"--init_from {request.init_from}: {error}") from error
     if session.engine.processes.is_main:

@@ -35,7 +35,8 @@ from yxanul.runfolder.storage import Place, reaching
 from yxanul.runfolder.sums import changed_files, forget_sums
 from yxanul.runfolder.supervised import tell_supervisor
 from yxanul.runfolder.verdicts import CLOSING, read_checks, read_verdicts
-from yxanul.train.agreement import refuse_disagreement
+from yxanul.train.agreement import refuse_disagreement, refusing_together
+from yxanul.train.beginning import with_weights_here
 from yxanul.train.corpus import Corpus, prepare_corpus
 from yxanul.train.ending import forget_ending, naming_exhaustion, naming_failed_hardware, owned
 from yxanul.train.foretelling import unprovable
@@ -141,6 +142,8 @@ def _train(
         _begin_with_mirror(config, folder, request=request, machine=machine)
         _refuse_missing_weights(config, folder, request=request)
     machine.processes.barrier()
+    with refusing_together(machine.processes, device=machine.device):
+        request = with_weights_here(request, folder, say=machine.progress.say)
     refuse_early(config, folder, request=request, machine=machine, malloc=malloc)
     corpus = prepare_corpus(config, folder, machine=machine)
     if request.num_epochs is not None:
@@ -154,7 +157,7 @@ def _train(
         return done
     if machine.processes.is_main:
         forget_ending(folder)
-    _refuse_other_ranks(config, corpus, machine=machine)
+    _refuse_other_ranks(config, corpus, request=request, machine=machine)
     session = build_session(config, corpus, folder=folder, request=request, machine=machine)
     links = measure_links(machine.processes, machine.device)
     parameters = sum(p.numel() for p in session.model.parameters())
@@ -163,9 +166,8 @@ def _train(
         changes, features = record_environment(config, folder, start=start, machine=machine)
         for change in changes:
             machine.progress.say(f"this start differs from the run's last one: {change}")
-        for line in summarise(features):
-            machine.progress.say(line)
-        for line in links.sentences(FP32_BYTES * parameters) if links is not None else ():
+        speeds = links.sentences(FP32_BYTES * parameters) if links is not None else ()
+        for line in (*summarise(features), *speeds):
             machine.progress.say(line)
         for line in (*padding(session), *warnings(repetitions(session)), *unprovable(session)):
             machine.progress.say(line)
@@ -209,7 +211,9 @@ def _begin_with_mirror(
     bring_back(address, folder, say=machine.heard)
 
 
-def _refuse_other_ranks(config: RunConfig, corpus: Corpus, *, machine: Machine) -> None:
+def _refuse_other_ranks(
+    config: RunConfig, corpus: Corpus, *, request: RunRequest, machine: Machine
+) -> None:
     """Refuse to train with ranks that were started with something else."""
     settings = flat_config(config)
     del settings["compute.threads"]  # machines may have different numbers of cores
@@ -218,6 +222,8 @@ def _refuse_other_ranks(config: RunConfig, corpus: Corpus, *, machine: Machine) 
         "torch": {"torch": torch.__version__},
         "the settings": settings,
         "the data": corpus.identity(list(corpus.manifest.stages)),
+        # Of the hub's the commit: a machine may have found a newer one.
+        "the weights to begin with": {"--init_from": Path(request.init_from or "").name},
     }
     refuse_disagreement(mine, machine.processes, device=machine.device)
 
@@ -226,12 +232,11 @@ def _check_folder(config: RunConfig, folder: RunFolder, *, request: RunRequest) 
     """Refuse what can be refused before data is prepared, which may take hours."""
     if folder.root.exists() and not folder.root.is_dir():
         raise UsageError(f"--out {folder.root} is a file; name a folder")
-    if request.init_from is not None and not request.init_from.is_dir():
-        raise UsageError(f"--init_from {request.init_from}: there is no such folder")
     if request.resume not in ("auto", "never"):
         named_checkpoint(folder, request.resume)
     if config.optimization.checkpoint.mirror is None:
         _refuse_missing_weights(config, folder, request=request)
+        with_weights_here(request, folder, say=lambda _: None)
     if request.fresh and not folder.is_empty():
         raise UsageError(f"--fresh: {folder.root} is not empty; choose another --out or delete it")
     if request.resume == "never" and list_checkpoints(folder.checkpoints):

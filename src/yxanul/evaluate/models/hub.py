@@ -5,14 +5,16 @@ network hears of it at once; the commit that it names is then the one that is re
 """
 
 import errno
+import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from yxanul.data.sources.hub.failures import causes, is_refusal
 from yxanul.errors import (
     CorruptDataError,
     DiskError,
@@ -25,12 +27,13 @@ from yxanul.model.fp8 import hush_torchao
 
 _ASKED_S = 15.0
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-_CONFIG = "config.json"
+_CONFIG, _BRANCH = "config.json", "main"
 # What is read of an export of ours, and the card, which stays with the weights.
 _FILES = (_CONFIG, "*.safetensors", "model.safetensors.index.json", "README.md")
 # By name, since their packages are optional; HfHubHTTPError is an answer, the others are none.
-_REFUSALS = {"RepositoryNotFoundError", "GatedRepoError", "HFValidationError"}
-_OUTAGES = {"TransportError", "OfflineModeIsEnabled", "LocalEntryNotFoundError", "HfHubHTTPError"}
+_OFFLINE = "OfflineModeIsEnabled"
+_OUTAGES = {"TransportError", _OFFLINE, "LocalEntryNotFoundError", "HfHubHTTPError"}
+_NO_SUCH_FILE = "RemoteEntryNotFoundError"
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,11 @@ class Snapshot:
 
 
 def is_hub_id(name: str) -> bool:
-    """Tell whether a name is owner/name of the hub, and nothing on this machine."""
-    return _HUB_ID.fullmatch(name) is not None and not Path(name).exists()
+    """Tell whether a name, as it was typed, is owner/name of the hub and no path here.
+
+    Below a folder that is here it is a path, mistyped if it leads nowhere: its words stay here.
+    """
+    return _HUB_ID.fullmatch(name) is not None and not Path(name).parent.is_dir()
 
 
 def snapshot(name: str, *, accept: Callable[[Path], object]) -> Snapshot:
@@ -54,9 +60,8 @@ def snapshot(name: str, *, accept: Callable[[Path], object]) -> Snapshot:
     """
     folder, is_reached = newest_config(name)
     accept(folder)
-    # By the commit: the branch may have moved.
     folder = _download(name, folder.name, files=_FILES, is_reached=is_reached)
-    note = origin(name, folder.name if is_reached else None)
+    note = brought(name, folder, is_reached=is_reached)
     return Snapshot(folder, note if is_reached else f"{note}, of commit {folder.name}")
 
 
@@ -65,16 +70,30 @@ def newest_config(name: str) -> tuple[Path, bool]:
 
     False: the hub is not reached, and the folder is the copy on this machine. Raises as `snapshot`.
     """
-    is_reached = newest_commit(name) is not None
-    # By the branch, which the cache then knows by name when the hub is out of reach.
-    return _download(name, "main", files=(_CONFIG,), is_reached=is_reached), is_reached
+    commit = newest_commit(name)
+    # By the commit: the branch may move. The cache's own stays where it is until weights are here.
+    found = _download(name, commit or _BRANCH, files=(_CONFIG,), is_reached=commit is not None)
+    return found, commit is not None
 
 
-def origin(name: str, commit: str | None) -> str:
-    """Return the sentence that says what is read; None = the hub was not reached."""
-    if commit is None:
+def brought(name: str, folder: Path, *, is_reached: bool) -> str:
+    """Tell the cache that what is read of a commit is here; return the sentence that says which.
+
+    When the hub is out of reach the cache's branch leads to it, and never to half a model.
+    """
+    if not is_reached:
         return f"the hub could not be reached: {name} is the copy that is on this machine"
-    return f"{name} at commit {commit}"
+    told, branch = f"{name} at commit {folder.name}", folder.parents[1] / "refs" / _BRANCH
+    try:
+        if not branch.is_file() or branch.read_text(encoding="utf-8") != folder.name:
+            branch.parent.mkdir(parents=True, exist_ok=True)
+            # A name of its own: processes of one run may do this at once.
+            beside = branch.with_name(f".{_BRANCH}.{os.getpid()}")
+            beside.write_text(folder.name, encoding="utf-8")
+            beside.replace(branch)
+    except OSError as error:  # a cache may be for reading only
+        return f"{told} (without the hub it is not found: {branch}: {error.strerror})"
+    return told
 
 
 def _download(name: str, revision: str, *, files: tuple[str, ...], is_reached: bool) -> Path:
@@ -125,27 +144,23 @@ def newest_commit(name: str) -> str | None:
 
 def failure(name: str, error: Exception) -> YxanulError:
     """Return the error to raise for what the libraries raised when they opened a model."""
-    kinds = {kind.__name__ for one in _causes(error) for kind in type(one).__mro__}
+    kinds = {kind.__name__ for one in causes(error) for kind in type(one).__mro__}
     reason = textwrap.shorten(str(error) or type(error).__name__, 200, placeholder="...")
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return DiskError(f"no space is left for {name}; HF_HOME names another place for its copy")
     if "SafetensorError" in kinds:
         return CorruptDataError(f"the weights of {name} are damaged: {reason}")
-    if not Path(name).is_dir() and kinds & _REFUSALS:
+    is_far = not Path(name).is_dir() and _NO_SUCH_FILE not in kinds
+    # Set offline, the copy here is wanted: no refusal, as it is of a data set.
+    if is_far and is_refusal(error) and _OFFLINE not in kinds:
         return UsageError(
             f"{name} is no folder here, and the hub has no model of that name, or it is private or "
-            "gated: correct the name, or set HF_TOKEN to a token that may read it"
+            "gated, or the token is wrong: correct the name, or set HF_TOKEN to a token that may "
+            "read it"
         )
-    if not Path(name).is_dir() and kinds & _OUTAGES:
+    if is_far and kinds & _OUTAGES:
         return HubUnreachableError(
             f"{name} is no folder here and no copy of it is on this machine, and the hub could not "
             "be reached: try again later, or name a folder"
         )
     return UsageError(f"{name} is no model that can be opened here: {reason}")
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    # The libraries also raise `from None`, which hides the cause but keeps it as the context.
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from yxanul.errors import UsageError
-from yxanul.evaluate.models.hub import failure, is_hub_id, newest_config, origin, transformers
+from yxanul.evaluate.models.hub import brought, failure, is_hub_id, newest_config, transformers
 from yxanul.hardware.choices import DTYPES, pick_device
 from yxanul.model.cache import KeyValueCache, LayerCache, Place
 
@@ -165,15 +165,18 @@ def open_pretrained(
     name: str, *, opening: tuple[int, ...] | None = None, precision: str | None = None
 ) -> HuggingFaceModel:
     """Open a folder of `save_pretrained` or a hub id, owner/name; see `open_model` for errors."""
+    is_far = not Path(name).is_dir()
+    if is_far and not is_hub_id(name):
+        raise UsageError(
+            f"{name} is no folder here, and no hub id, which is owner/name where no folder is "
+            "called owner"
+        )
     library = transformers()
     notes: tuple[str, ...] = ()
     options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
-    if not Path(name).is_dir():
-        if not is_hub_id(name):
-            raise UsageError(f"{name} is no folder here, and no hub id, which is owner/name")
+    if is_far:
         folder, is_reached = newest_config(name)
         options |= {"revision": folder.name, "local_files_only": not is_reached}
-        notes = (origin(name, folder.name if is_reached else None),)
     try:
         tokenizer = library.AutoTokenizer.from_pretrained(name, **options)
         model, loaded = library.AutoModelForCausalLM.from_pretrained(
@@ -189,6 +192,8 @@ def open_pretrained(
     lost = sorted([*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])])
     if lost:
         raise UsageError(f"{name} has no fitting weights for {lost[0]}: it is not a whole model")
+    if is_far:
+        notes = (brought(name, folder, is_reached=is_reached),)
     found = wrap_pretrained(model.to(pick_device()), tokenizer, name=name, opening=opening)
     return replace(found, notes=notes)
 

@@ -29,16 +29,16 @@ _OFFLINE = "OfflineModeIsEnabled"
 
 def failure(part: HubPart, error: Exception) -> YxanulError:
     """Return the error to raise for one of the libraries' errors."""
-    causes = list(_causes(error))
-    gave_up = next((one for one in causes if isinstance(one, GaveUp)), None)
+    chain = list(causes(error))
+    gave_up = next((one for one in chain if isinstance(one, GaveUp)), None)
     if gave_up is not None:
         return unreachable(part, str(gave_up))
-    if any(type(one).__name__ == _OFFLINE for one in causes):
+    if any(type(one).__name__ == _OFFLINE for one in chain):
         return UsageError(
             f"HF_HUB_OFFLINE is set, so the data set {part.hub_id} is not asked for: unset it, "
             f"with a token in HF_TOKEN if the set is private, or use {part.without}."
         )
-    status = _status(causes)
+    status = _status(chain)
     reason = type(error).__name__ + (f", HTTP {status}" if status else "")
     if is_refusal(error):
         return _refused(part, reason)
@@ -47,10 +47,10 @@ def failure(part: HubPart, error: Exception) -> YxanulError:
 
 def is_refusal(error: Exception) -> bool:
     """Return whether no other start cures it: the hub will not, or a name cannot be one."""
-    causes = list(_causes(error))
-    status = _status(causes)
+    chain = list(causes(error))
+    status = _status(chain)
     if status is None:
-        return any(type(one).__name__ in {*_ABSENT, _OFFLINE} for one in causes)
+        return any(type(one).__name__ in {*_ABSENT, _OFFLINE} for one in chain)
     return 400 <= status < 500 and status not in TRY_AGAIN
 
 
@@ -74,8 +74,8 @@ def wrong_part(part: HubPart, error: Exception) -> ConfigError:
 
 def has_status(error: Exception) -> bool:
     """Return whether the hub answered, with a refusal, or was given up."""
-    causes = list(_causes(error))
-    return bool(_status(causes)) or any(isinstance(one, GaveUp) for one in causes)
+    chain = list(causes(error))
+    return bool(_status(chain)) or any(isinstance(one, GaveUp) for one in chain)
 
 
 def missing_package(without: str) -> MissingExtraError:
@@ -94,17 +94,20 @@ def _refused(part: HubPart, reason: str) -> UsageError:
     )
 
 
-def _status(causes: list[BaseException]) -> int | None:
+def _status(chain: list[BaseException]) -> int | None:
     """Return the HTTP status that the hub answered with, None = it did not answer."""
-    for one in causes:
+    for one in chain:
         status = getattr(getattr(one, "response", None), "status_code", None)
         if isinstance(status, int):
             return status
     return None
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    # The libraries also raise `from None`, which hides the cause but keeps it as the context.
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and what it came from.
+
+    The libraries also raise `from None`, which hides the cause but keeps it as the context.
+    """
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
