@@ -16,6 +16,9 @@ def write(code, reason):
 
 with stop_on_signals() as stop, stop.leaving_word(write):
     print("ready", flush=True)
+    while not stop.asked:
+        time.sleep(0.01)
+    print("asked", flush=True)
     time.sleep(60)
 """
 
@@ -32,11 +35,18 @@ def waiting(*, hangs_s: float) -> subprocess.Popen:
     return process
 
 
+def pass_a_second(process: subprocess.Popen) -> None:
+    """Wait until what is sent is later by a second than what has been heeded."""
+    assert process.stdout is not None
+    assert process.stdout.readline() == "asked\n"
+    time.sleep(1.05)
+
+
 def test_signals_that_come_together_are_one_wish_and_a_later_one_leaves_at_once():
     process = waiting(hangs_s=0)
     for number in (signal.SIGINT, signal.SIGTERM):
         process.send_signal(number)
-    time.sleep(1.2)
+    pass_a_second(process)
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     told, _ = process.communicate(timeout=30)
@@ -47,7 +57,7 @@ def test_signals_that_come_together_are_one_wish_and_a_later_one_leaves_at_once(
 def test_a_disk_that_hangs_holds_nobody_up():
     process = waiting(hangs_s=60)
     process.send_signal(signal.SIGINT)
-    time.sleep(1.2)
+    pass_a_second(process)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) == 130
     process.communicate()

@@ -3,22 +3,51 @@
 import faulthandler
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from yxanul.train import watchdog
 from yxanul.train.watchdog import Watchdog
 
 HANG_S = 0.1  # and six times that for a piece
 
 
+class Clock:
+    """A clock that goes when it is told to: no busy machine makes a hang of it."""
+
+    def __init__(self) -> None:
+        self._now_s = 0.0
+        self._looks = 0
+
+    def monotonic(self) -> float:
+        self._looks += threading.current_thread().name == "watchdog"
+        return self._now_s
+
+    def go_on(self, seconds: float, *, is_over: Callable[[], bool]) -> None:
+        """Let time pass, and the watchdog look what it is, unless it `is_over`."""
+        self._now_s += seconds
+        begun = self._looks
+        deadline = time.monotonic() + 60
+        # The second look is not over, but the first one is.
+        while self._looks < begun + 2 and not is_over():
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+
+
 class Watched:
     """A watchdog whose process goes on: its thread stands still where the process would end."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: Clock) -> None:
+        self._clock = clock
         self.reasons: list[str] = []
         self.stacks = folder / "stacks.txt"
         self.dog = Watchdog(HANG_S, stacks=self.stacks, say=print, end=self._end)
+
+    def go_on(self, seconds: float) -> None:
+        """Let time pass, and the watchdog see it."""
+        self._clock.go_on(seconds, is_over=lambda: bool(self.reasons))
 
     def _end(self, reason: str) -> None:
         faulthandler.cancel_dump_traceback_later()
@@ -27,19 +56,21 @@ class Watched:
 
 
 @pytest.fixture
-def watched(tmp_path):
-    return Watched(tmp_path)
+def watched(tmp_path, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(watchdog, "time", clock)
+    return Watched(tmp_path, clock)
 
 
 def test_a_work_of_many_pieces_may_take_long_and_one_piece_may_not(watched):
     with watched.dog, watched.dog.pieces("a score", "the score"):
         for _ in range(8):
-            time.sleep(1.5 * HANG_S)
+            watched.go_on(1.5 * HANG_S)
             watched.dog.advance()
         assert watched.reasons == []
-        deadline = time.monotonic() + 60
-        while not watched.reasons and time.monotonic() < deadline:
-            time.sleep(HANG_S)
+        watched.go_on(14.5 * HANG_S)  # ten times what the longest one took are not over
+        assert watched.reasons == []
+        watched.go_on(HANG_S)
     assert len(watched.reasons) == 1
     assert watched.reasons[0].startswith("the score did not end within")
     assert "test_watchdog.py" in watched.stacks.read_text()
@@ -48,13 +79,13 @@ def test_a_work_of_many_pieces_may_take_long_and_one_piece_may_not(watched):
 def test_what_is_watched_by_itself_is_no_part_of_the_piece_around_it(watched):
     with watched.dog, watched.dog.pieces("a score", "the score"):
         with watched.dog.waiting(own_s=10.0):
-            time.sleep(8 * HANG_S)
-        time.sleep(2 * HANG_S)
+            watched.go_on(8 * HANG_S)
+        watched.go_on(2 * HANG_S)
     assert watched.reasons == []
 
 
 def test_where_nothing_is_watched_no_piece_ends(watched):
     watched.dog.advance()
     with watched.dog:
-        time.sleep(2 * HANG_S)
+        watched.go_on(2 * HANG_S)
     assert watched.reasons == []
