@@ -1,12 +1,21 @@
 """Disks that are full, fail, or may not be written."""
 
+import errno
 import os
+from pathlib import Path
 
 import pytest
 
 from tests.faults.harness import assert_ends_like, names, run_with
 from tests.train.world import STEPS, last_step
+from yxanul.errors import BrokenDiskError, DiskError
+from yxanul.parallel.processes import ALONE
 from yxanul.runfolder.checkpoints import verify_checkpoint
+from yxanul.runfolder.durable import disk_error
+from yxanul.runfolder.layout import RunFolder
+from yxanul.train import ending
+from yxanul.train.ending import owned
+from yxanul.train.signals import StopRequest
 
 
 @pytest.mark.fault(11)
@@ -66,6 +75,42 @@ def test_a_disk_that_keeps_failing_ends_the_run_with_11(world, unbroken, fault, 
     assert world.exit_record("run")["code"] == 11
     world.finish("run", "run")
     assert_ends_like(world, unbroken)
+
+
+@pytest.fixture
+def unwritable_record(monkeypatch):
+    """RUN/exit.json may not be written."""
+
+    def refuse(path: Path, _: object) -> None:
+        raise disk_error(PermissionError(errno.EACCES, "Permission denied"), path)
+
+    monkeypatch.setattr(ending, "write_json", refuse)
+
+
+@pytest.mark.usefixtures("unwritable_record")
+def test_a_record_that_cannot_be_written_hides_no_error(tmp_path):
+    folder, said = RunFolder(tmp_path), []
+    with (
+        pytest.raises(BrokenDiskError, match="what ended it"),
+        owned(folder, ALONE, stop=StopRequest(), say=said.append),
+    ):
+        raise BrokenDiskError("what ended it")
+    assert [f"{folder.exit_record} could not be written" in line for line in said] == [True]
+    with (
+        pytest.raises(DiskError, match=r"exit\.json could not be written"),
+        owned(folder, ALONE, stop=StopRequest(), say=said.append),
+    ):
+        pass
+
+
+@pytest.mark.slow
+@pytest.mark.fault(13)
+@pytest.mark.usefixtures("unwritable_record")
+def test_a_folder_that_takes_neither_checkpoint_nor_record_ends_the_run_with_11(world):
+    told = run_with(world, "checkpoint.writing=denied@2-", code=11).stderr
+    assert "how the run ended is not written down" in told
+    assert "may not be written any more" in told
+    assert not (world.root / "run" / "exit.json").exists()
 
 
 @pytest.mark.fault(13)

@@ -8,7 +8,7 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from tests.faults.harness import KILLED, assert_ends_like, names, run_with
-from tests.train.world import STAGES, World
+from tests.train.world import STAGES, World, finished_world
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
 from yxanul.runfolder.mirror import Mirror, bring_back
@@ -128,6 +128,29 @@ def test_a_run_whose_checkpoints_are_gone_goes_on_from_its_copy(world, unbroken,
     assert "going on from" in told
     assert run.spending.read_text().startswith(spent), "what was spent is no older copy's"
     assert_ends_like(world, unbroken)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(16)
+def test_a_later_stage_whose_checkpoints_are_gone_goes_on_from_its_copy(world, tmp_path):
+    address = str(tmp_path / "mirror")
+    world.finish("train", "run", "--stage", STAGES[0], *to(address))
+    shutil.rmtree(world.root / "run" / "checkpoints")
+    told = world.finish("train", "run", "--stage", STAGES[1], *to(address)).stderr
+    assert "is here, every byte compared" in told
+    assert "going on from" in told
+
+
+def test_a_complete_run_without_checkpoints_brings_none(tmp_path_factory, tmp_path):
+    world = finished_world(tmp_path_factory, "complete")
+    folder = RunFolder(world.root / "run")
+    newest = names(folder.checkpoints)[-1]
+    address = str(tmp_path / "mirror")
+    Mirror(address, folder, say=print).publish(folder.checkpoints / newest, newest)
+    shutil.rmtree(folder.checkpoints)
+    told = world.finish("run", "run", *to(address)).stderr
+    assert "is complete already" in told
+    assert names(folder.checkpoints) == []
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """One process holds a run folder, and its death frees it."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from yxanul.errors import DiskError, UsageError
+from yxanul.errors import BrokenDiskError, DiskError, UsageError
 from yxanul.runfolder.layout import RunFolder
 
 SRC = Path(__file__).parents[2] / "src"
@@ -35,6 +36,17 @@ def test_creating_a_folder_twice_is_no_error_and_a_file_in_its_place_is(tmp_path
     (tmp_path / "file").write_text("")
     with pytest.raises(DiskError, match="file"):
         RunFolder(tmp_path / "file").create()
+
+
+@pytest.mark.fault(13)
+def test_a_folder_where_a_run_could_write_may_be_writable_again(folder, monkeypatch):
+    """For root every folder may be written, so that it may not has to be planted."""
+    monkeypatch.setattr(os, "access", lambda path, _: path != folder.scores)
+    with pytest.raises(UsageError, match="choose another --out"):
+        folder.create()
+    folder.lineage.write_text("")
+    with pytest.raises(BrokenDiskError, match=f"{folder.scores} may not be written any more"):
+        folder.create()
 
 
 def test_a_folder_is_empty_when_nothing_lies_in_it(tmp_path, folder):

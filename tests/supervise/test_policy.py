@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from yxanul.supervise.ending import Ending
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.supervised import VARIABLE, read_note, tell_run_folder
+from yxanul.supervise.ending import Ending, read_ending
 from yxanul.supervise.policy import SAME_STEP_FAILURES, STARTS_WITHOUT_PROGRESS, Policy
 
 
@@ -62,6 +64,24 @@ def test_a_launchers_own_failure_is_tried_three_times_at_one_step():
     ends = [policy.after(launched(None)) for _ in range(SAME_STEP_FAILURES)]
     assert [end.wait_s for end in ends] == [1.0, 2.0, None]
     assert f"failed {SAME_STEP_FAILURES} times before its first step" in ends[-1].why
+
+
+def test_a_launcher_of_another_machine_sees_that_the_run_comes_on(tmp_path, monkeypatch):
+    """The main rank works elsewhere, so its supervisor hears of the run folder alone."""
+    note, folder = tmp_path / "note", RunFolder(tmp_path / "run")
+    monkeypatch.setenv(VARIABLE, str(note))
+    monkeypatch.setenv("RANK", "9")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    tell_run_folder(folder.root)
+    assert not note.exists(), "one of a machine is enough"
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    tell_run_folder(folder.root)
+    assert read_note(note) == {"run_folder": str(folder.root)}, "the program is another machine's"
+    policy = Policy(backoff_s=1.0)
+    for step in range(1, 2 * STARTS_WITHOUT_PROGRESS):
+        (folder.checkpoints / f"step-{step:08d}-a0").mkdir(parents=True)
+        ending = read_ending(1, note, started_at=0.0, is_launcher=True)
+        assert policy.after(ending).wait_s == 1.0
 
 
 @pytest.mark.parametrize("end", [killed, launched, lambda step: recorded(11, step)])

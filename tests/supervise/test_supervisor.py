@@ -13,6 +13,7 @@ import pytest
 
 from tests.train.world import STEPS, World, fingerprint, last_step, wait_until
 from yxanul.runfolder.layout import RunFolder
+from yxanul.supervise.supervisor import _is_launcher
 
 # A program that saves for a while when it is asked to stop.
 SAVES = """
@@ -208,6 +209,21 @@ def test_a_launcher_that_fails_is_started_three_times(tmp_path):
     assert process.returncode == 1
     assert told.count("started again in") == 2
     assert "it failed 3 times before its first step" in told
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("torchrun --nproc_per_node 2 -m yxanul run", True),
+        ("env X=1 python -m torch.distributed.run -m yxanul run", True),
+        ("/opt/bin/deepspeed src/trainer.py", True),
+        ("python -m yxanul run --out runs/deepspeed", False),
+        ("/opt/bin/yxanul run --out torchrun", False),
+        ("python src/trainer.py --out runs/deepspeed", False),
+    ],
+)
+def test_a_launcher_is_named_before_the_program(line, expected):
+    assert _is_launcher(line.split()) is expected
 
 
 def test_a_command_that_is_not_there_is_one_sentence():

@@ -11,9 +11,11 @@ from fsspec.implementations.local import LocalFileSystem
 
 from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name, verify_checkpoint
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.lineage import AttemptStart, begin_attempt
+from yxanul.runfolder.lineage import AttemptStart, begin_attempt, current_attempt
+from yxanul.runfolder.lost import has_lost_checkpoints
 from yxanul.runfolder.mirror import Mirror, bring_back, bring_checkpoint
 from yxanul.runfolder.saving import save_checkpoint
+from yxanul.runfolder.spending import Payment, record_payment
 from yxanul.train import mirroring as room
 from yxanul.train.mirroring import Mirroring
 
@@ -155,6 +157,24 @@ def test_an_attempt_is_told_of_with_what_it_begins_from(address, folder, tmp_pat
     other = RunFolder(tmp_path / "other")
     assert bring_checkpoint(address, other, name=parent.name, say=lambda _: None)
     assert verify_checkpoint(other.checkpoints / parent.name).step == 1
+
+
+def test_rows_that_came_from_a_mirror_tell_of_no_checkpoint_that_is_lost(address, folder, tmp_path):
+    """A machine that is gone after a rollback of the first stage, before its first copy."""
+    waiting = saved(folder, 1)
+    begin_attempt(folder.lineage, AttemptStart(1, 0, None, "a rollback"))
+    later = Payment(0, 1.0, 30, checkpoint="step-00000001-a1")
+    record_payment(folder.spending, later)
+    Mirror(address, folder, say=print).publish(waiting, waiting.name)
+    assert has_lost_checkpoints(folder)
+    other = RunFolder(tmp_path / "other")
+    other.create()
+    assert bring_back(address, other, say=lambda _: None)
+    assert other.spending.read_text() == folder.spending.read_text()
+    assert current_attempt(other.lineage) == 1
+    assert not has_lost_checkpoints(other)
+    record_payment(other.spending, later)  # the attempt's own, on that machine
+    assert has_lost_checkpoints(other)
 
 
 def test_a_damaged_old_manifest_there_is_told_once_and_stops_nothing(address, folder, tmp_path):

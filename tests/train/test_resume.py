@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from tests.faults.harness import KILLED, run_with
 from tests.train.world import (
     BATCH_TOKENS,
     STAGES,
@@ -123,6 +124,37 @@ def test_a_run_never_starts_over_when_its_checkpoints_are_gone(unbroken, gone):
         finished = unbroken.finish("run", "gone", code=31)
         assert f"none is left in {copy / 'checkpoints'}" in finished.stderr
     assert {path: path.read_bytes() for path in kept} == before
+
+
+@pytest.mark.fault(16)
+def test_a_later_stage_whose_run_lost_its_checkpoints_is_no_run_that_lacks_a_stage(unbroken):
+    copy = unbroken.root / "later"
+    shutil.copytree(unbroken.root / "run", copy, ignore=lambda *_: {"checkpoints"})
+    later = ("train", "later", "--stage", STAGES[1])
+    assert json.loads(unbroken.finish(*later, "--json").stdout)["already_complete"]
+    (copy / "exit.json").unlink()
+    assert f"none is left in {copy / 'checkpoints'}" in unbroken.finish(*later, code=31).stderr
+    told = unbroken.finish(*later, "--resume", "never", code=30).stderr
+    assert f"needs the weights of {STAGES[0]}" in told
+
+
+@pytest.mark.fault(16)
+def test_who_deletes_the_checkpoints_may_begin_again(tmp_path):
+    world = World.create(tmp_path)
+    world.finish("run", "run", "--max_steps", "2")
+    never = ("--resume", "never")
+    assert (
+        "choose another --out or delete them" in world.finish("run", "run", *never, code=30).stderr
+    )
+    for path in world.checkpoints("run"):
+        shutil.rmtree(path)
+    world.finish("run", "run", code=31)
+    run_with(world, "step.updated=kill@1", *never, code=KILLED)
+    # It had not saved yet: what tells of the deleted ones is no loss of its own.
+    world.finish("run", "run", "--max_steps", "1")
+    assert [path.name for path in world.checkpoints("run")] == ["step-00000001-a0"]
+    shutil.rmtree(world.checkpoints("run")[0])
+    world.finish("run", "run", code=31)
 
 
 def test_stage_by_stage_gives_the_same_weights_as_one_run(unbroken, tmp_path):

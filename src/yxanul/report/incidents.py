@@ -131,6 +131,14 @@ def _settings(row: Record) -> Event:
     return Event(("The run went on with other settings: ", what, "."), "warn")
 
 
+def _brought(_row: Record) -> Event:
+    return Event(("The run was brought to another machine from its mirror.",))
+
+
+def _begun_again(_row: Record) -> Event:
+    return Event(("Its checkpoints had been deleted, and the attempt was begun again.",), "warn")
+
+
 def _other(row: Record) -> Event:
     """Tell an event of another version, by its keys that hold one value."""
     story: list[str | Traced] = [row.text("event") or ""]
@@ -145,6 +153,8 @@ def _other(row: Record) -> Event:
 
 _KINDS: dict[str, Callable[[Record], Event]] = {
     "attempt": _attempt,
+    "begun again": _begun_again,
+    "brought from the mirror": _brought,
     "diverged": _diverged,
     "gate registered": _gate,
     "set aside": _set_aside,

@@ -5,6 +5,7 @@ metrics.jsonl, gates.jsonl, scores/, samples.jsonl, lineage.jsonl, spending.json
 exit.json, sums.json). One process holds its lock; readers need none.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TextIO
 
 from yxanul.errors import CorruptDataError, UsageError
-from yxanul.runfolder.durable import writing
+from yxanul.runfolder.durable import disk_error, writing
 
 
 @dataclass(frozen=True)
@@ -117,13 +118,17 @@ class RunFolder:
     def create(self) -> None:
         """Make the folders; an impossible place is a `DiskError`.
 
-        One that lies there and may not be written is a `UsageError`.
+        One that lies there and may not be written is a `UsageError`; where a run has begun, which
+        could write there, it is a `BrokenDiskError`.
         """
         with writing(self.root):
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             self.scores.mkdir(exist_ok=True)
         for path in (self.root, self.checkpoints, self.scores):
             if not os.access(path, os.W_OK):
+                if self.lineage.exists():
+                    refused = OSError(errno.EACCES, os.strerror(errno.EACCES))
+                    raise disk_error(refused, path, was_writable=True)
                 raise UsageError(
                     f"{path} may not be written by this user; give it the right, or choose "
                     "another --out"

@@ -1,17 +1,24 @@
 """Whether a run's checkpoints are gone: it must not be taken for one that never had any.
 
 The one idea: what tells of them lies beside them and is never cut, so it outlives a folder that was
-emptied, or whose disk is not mounted.
+emptied, or whose disk is not mounted. What was told before `settle_losses` tells of none that the
+folder has lost.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
+from yxanul.errors import CorruptCheckpointError
 from yxanul.runfolder.checkpoints import CHECKPOINT_NAME, list_checkpoints
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.lineage import current_attempt
+from yxanul.runfolder.lineage import current_attempt, record_event
+from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.saving import LATEST_NAME
 from yxanul.runfolder.spending import read_payments
 from yxanul.runfolder.verdicts import all_verdicts
+
+BROUGHT, BEGUN_AGAIN = "brought from the mirror", "begun again"
+"""Events of lineage.jsonl after which earlier rows tell of no loss."""
 
 
 def has_lost_checkpoints(folder: RunFolder) -> bool:
@@ -19,17 +26,46 @@ def has_lost_checkpoints(folder: RunFolder) -> bool:
     attempt = current_attempt(folder.lineage)
     if list_checkpoints(folder.checkpoints, attempt=attempt):
         return False
-    matches = (CHECKPOINT_NAME.fullmatch(name) for name in _names_told(folder))
-    is_told = any(match is not None and int(match[2]) == attempt for match in matches)
+    settled = _settled_payments(folder)
+    matches = (CHECKPOINT_NAME.fullmatch(name) for name in _names_told(folder, settled=settled))
+    if any(match is not None and int(match[2]) == attempt for match in matches):
+        return True
     # The end of a stage is saved before its gate is asked.
-    return is_told or any(row["attempt"] == attempt for row in all_verdicts(folder))
+    return settled is None and any(row["attempt"] == attempt for row in all_verdicts(folder))
 
 
-def _names_told(folder: RunFolder) -> Iterator[str]:
+def refuse_lost_checkpoints(folder: RunFolder) -> None:
+    """Raise a `CorruptCheckpointError` if the run's checkpoints are gone."""
+    if has_lost_checkpoints(folder):
+        raise CorruptCheckpointError(
+            f"{folder.root} has saved checkpoints, and none is left in {folder.checkpoints}; were "
+            "they deleted, or is a disk not mounted? Nothing was started over; bring them back, or "
+            "begin anew with another --out"
+        )
+
+
+def settle_losses(folder: RunFolder, event: str, *, lineage: Path | None = None) -> None:
+    """Record that what has been told by now is no loss; `lineage`: in this file that takes over.
+
+    Rows come from a mirror before the checkpoints that they name, and a person may delete these and
+    begin again.
+    """
+    payments = len(read_rows(folder.spending))
+    record_event(lineage or folder.lineage, event, payments=payments)
+
+
+def _settled_payments(folder: RunFolder) -> int | None:
+    """Return the rows of spending.jsonl that tell of no loss; None: nothing was settled."""
+    rows = [row for row in read_rows(folder.lineage) if row.get("event") in (BROUGHT, BEGUN_AGAIN)]
+    payments = rows[-1].get("payments") if rows else None
+    return payments if isinstance(payments, int) else None
+
+
+def _names_told(folder: RunFolder, *, settled: int | None) -> Iterator[str]:
     """Yield the names of checkpoints that other files of the run know."""
-    for payment in read_payments(folder.spending):
+    for payment in read_payments(folder.spending)[settled or 0 :]:
         if payment.checkpoint is not None:
             yield payment.checkpoint
     latest = folder.checkpoints / LATEST_NAME
-    if latest.is_file():
+    if settled is None and latest.is_file():
         yield latest.read_text(encoding="utf-8", errors="replace").strip()

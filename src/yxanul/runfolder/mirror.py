@@ -28,6 +28,7 @@ from yxanul.runfolder.checkpoints import (
 from yxanul.runfolder.durable import sync_folder, writing
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import attempt_parent, current_attempt
+from yxanul.runfolder.lost import BROUGHT, settle_losses
 from yxanul.runfolder.storage import Place, reaching
 
 Say = Callable[[str], None]
@@ -195,11 +196,14 @@ def bring_back(address: str, folder: RunFolder, *, say: Say) -> bool:
                 f"{address}: none of its {len(names)} checkpoints is what was written; begin anew "
                 "with another address"
             )
-        for inside in sorted(
-            _rows_there(place), key=lambda inside: inside == [folder.lineage.name]
-        ):
+        lineage = [folder.lineage.name]
+        for inside in sorted(_rows_there(place), key=lambda inside: inside == lineage):
             failpoint("mirror.bringing")
-            _bring_rows(place, "/".join(inside), target=folder.root.joinpath(*inside))
+            beside = _fetch_rows(place, "/".join(inside), target=folder.root.joinpath(*inside))
+            if inside == lineage:
+                # The rows may name checkpoints that were lost on their way here.
+                settle_losses(folder, BROUGHT, lineage=beside)
+            _take_over(beside, folder.root.joinpath(*inside))
     return True
 
 
@@ -282,8 +286,17 @@ def _is_rows(inside: list[str]) -> bool:
 
 
 def _bring_rows(place: Place, path: str, *, target: Path) -> None:
+    _take_over(_fetch_rows(place, path, target=target), target)
+
+
+def _fetch_rows(place: Place, path: str, *, target: Path) -> Path:
+    """Copy a file from there to one beside its `target`; return that."""
     beside = target.with_name(f".{target.name}.tmp")
     place.get(f"run/{path}", beside, largest=_LARGEST_ROWS_BYTES)
+    return beside
+
+
+def _take_over(beside: Path, target: Path) -> None:
     with writing(target):
         beside.replace(target)
 

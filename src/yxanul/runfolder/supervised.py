@@ -14,12 +14,33 @@ VARIABLE = "YXANUL_RUN_NOTE"
 
 
 def tell_supervisor(**news: Any) -> None:
-    """Add to what the supervisor is told: run_folder and pid, or code and reason of an end.
+    """Add to what the supervisor is told: code and reason of an end.
 
     Only the main rank speaks; without a supervisor nothing is done.
     """
+    if _is_main():
+        _tell(news)
+
+
+def tell_run_folder(place: Path) -> None:
+    """Tell the supervisor where the run folder lies, and, on the main rank's machine, who works.
+
+    One process of every machine speaks: each may have a supervisor, which sees in the folder how
+    far the run has come.
+    """
+    if _is_main():
+        _tell({"run_folder": str(place), "pid": os.getpid()})
+    elif os.environ.get("LOCAL_RANK") == "0":
+        _tell({"run_folder": str(place)})
+
+
+def _is_main() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _tell(news: dict[str, Any]) -> None:
     note = os.environ.get(VARIABLE)
-    if note and os.environ.get("RANK", "0") == "0":
+    if note:
         with Path(note).open("a", encoding="utf-8") as file:
             file.write(json.dumps(news) + "\n")
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from types import FrameType
 
@@ -91,8 +92,14 @@ def _start_once(
     with stop.passing_on_to(group):
         returncode = process.wait()
         group.await_rest(is_asked=lambda: stop.asked, say=say)
-    is_launcher = not _LAUNCHERS.isdisjoint(Path(word).name for word in command)
-    return read_ending(returncode, note, started_at=started_at, is_launcher=is_launcher)
+    return read_ending(returncode, note, started_at=started_at, is_launcher=_is_launcher(command))
+
+
+def _is_launcher(command: Sequence[str]) -> bool:
+    """Tell whether a word before the program is torchrun or one of its kind; later ones are its."""
+    names = (Path(word).name for word in command)
+    before = takewhile(lambda name: name != "yxanul" and not name.endswith(".py"), names)
+    return not _LAUNCHERS.isdisjoint(before)
 
 
 class _Stop:

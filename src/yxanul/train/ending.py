@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,12 +22,13 @@ from yxanul.train.signals import StopRequest
 
 @contextmanager
 def owned(
-    folder: RunFolder, processes: Processes, *, stop: StopRequest
+    folder: RunFolder, processes: Processes, *, stop: StopRequest, say: Callable[[str], None]
 ) -> Iterator[dict[str, Any]]:
     """Lock the folder, and write RUN/exit.json at the end: code, reason, last checkpoint.
 
     So does a second signal that `stop` receives. A command that is refused leaves the record of the
-    one before. Only the main rank writes; the others get a record that nobody reads.
+    one before. Where the disk takes no record, an error that ends the run stays the one: that is
+    said. Only the main rank writes; the others get a record that nobody reads.
     """
     record: dict[str, Any] = {"code": 0, "reason": "done"}
     if not processes.is_main:
@@ -42,18 +43,29 @@ def owned(
         try:
             with stop.leaving_word(write_last_words):
                 yield record
-        except YxanulError as error:
-            record.update(code=error.exit_code, reason=str(error))
-            raise
         except BaseException as error:
-            record.update(code=1, reason=f"{type(error).__name__}: {error}")
+            record.update(_ending_by(error))
+            try:
+                _write_down(folder, record, before=before)
+            except (YxanulError, OSError) as failed:
+                say(f"how the run ended is not written down: {failed}")
             raise
-        finally:
-            if record["code"] != UsageError.exit_code or before is None:
-                write_ending(folder, record)
-                write_sums(folder)
-            elif not folder.exit_record.exists():
-                write_atomic(folder.exit_record, before)
+        _write_down(folder, record, before=before)
+
+
+def _ending_by(error: BaseException) -> dict[str, Any]:
+    if isinstance(error, YxanulError):
+        return {"code": error.exit_code, "reason": str(error)}
+    return {"code": 1, "reason": f"{type(error).__name__}: {error}"}
+
+
+def _write_down(folder: RunFolder, record: dict[str, Any], *, before: str | None) -> None:
+    """Write how the command ended; one that was refused leaves the record `before` it, if any."""
+    if record["code"] != UsageError.exit_code or before is None:
+        write_ending(folder, record)
+        write_sums(folder)
+    elif not folder.exit_record.exists():
+        write_atomic(folder.exit_record, before)
 
 
 def forget_ending(folder: RunFolder) -> None:

@@ -25,7 +25,12 @@ from yxanul.runfolder.lineage import (
     is_resumed_by_name,
     record_event,
 )
-from yxanul.runfolder.lost import has_lost_checkpoints
+from yxanul.runfolder.lost import (
+    BEGUN_AGAIN,
+    has_lost_checkpoints,
+    refuse_lost_checkpoints,
+    settle_losses,
+)
 from yxanul.runfolder.rows import Row, cut_rows, read_rows
 from yxanul.runfolder.saving import remove_leftovers, set_aside
 from yxanul.runfolder.scores import forget_scores
@@ -56,7 +61,7 @@ def find_position(session: Session, request: RunRequest) -> Position:
     if named is not None:
         position = begin_by_name(session, named, attempt=attempt)
     else:
-        checkpoint = _newest(session, attempt)
+        checkpoint = _newest(session, request, attempt=attempt)
         if checkpoint is not None:
             position = load_position(session, checkpoint)
         elif has_begun:
@@ -99,7 +104,7 @@ def _beginning(session: Session, request: RunRequest) -> Position:
     return first_position(first)
 
 
-def _newest(session: Session, attempt: int) -> Checkpoint | None:
+def _newest(session: Session, request: RunRequest, *, attempt: int) -> Checkpoint | None:
     """Return the attempt's newest checkpoint that verifies; bad ones are set aside and said."""
     folder = session.folder
     checkpoint, bad = newest_checkpoint(folder.checkpoints, attempt=attempt)
@@ -111,12 +116,12 @@ def _newest(session: Session, attempt: int) -> Checkpoint | None:
             f"no checkpoint in {folder.checkpoints} can be used: {reasons}. Nothing was started "
             "over; bring a good copy back, or begin anew with another --out"
         )
-    if checkpoint is None and not has_parent and has_lost_checkpoints(folder):
-        raise CorruptCheckpointError(
-            f"{folder.root} has saved checkpoints, and none is left in {folder.checkpoints}; were "
-            "they deleted, or is a disk not mounted? Nothing was started over; bring them back, or "
-            "begin anew with another --out"
-        )
+    if checkpoint is None and not has_parent:
+        if request.resume != "never":
+            refuse_lost_checkpoints(folder)
+        elif session.engine.processes.is_main and has_lost_checkpoints(folder):
+            # A person has deleted them: the next start, too, finds what tells of them.
+            settle_losses(folder, BEGUN_AGAIN)
     for path, error in bad.items():
         session.progress.say(f"not used: {error}; falling back to the checkpoint before")
         if session.engine.processes.is_main:

@@ -1,7 +1,6 @@
 """A run from the first check to the exit record: the one entry that the command line calls."""
 
 import json
-import os
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -28,12 +27,12 @@ from yxanul.plan.memory import FP32_BYTES
 from yxanul.report.write import write_report
 from yxanul.runfolder.checkpoints import list_checkpoints
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.lost import has_lost_checkpoints
+from yxanul.runfolder.lost import has_lost_checkpoints, refuse_lost_checkpoints
 from yxanul.runfolder.mirror import bring_back, bring_newest, published
 from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.storage import Place, reaching
 from yxanul.runfolder.sums import changed_files, forget_sums
-from yxanul.runfolder.supervised import tell_supervisor
+from yxanul.runfolder.supervised import tell_run_folder
 from yxanul.runfolder.verdicts import CLOSING, read_checks, read_verdicts
 from yxanul.train.agreement import refuse_disagreement, refusing_together
 from yxanul.train.beginning import with_weights_here
@@ -74,7 +73,8 @@ def start_run(request: RunRequest) -> RunOutcome:
     ):
         if processes.is_main:
             _check_folder(config, folder, request=request)
-            tell_supervisor(run_folder=str(folder.root.resolve()), pid=os.getpid())
+        tell_run_folder(folder.root.resolve())
+        if processes.is_main:
             folder.create()
         processes.barrier()
         progress = RunProgress(visible=processes.is_main)
@@ -84,7 +84,7 @@ def start_run(request: RunRequest) -> RunOutcome:
                     # Until it is recorded how the run ended: torchrun sends SIGTERM to those that a
                     # lost rank leaves, while they write that down.
                     stop_on_signals() as stop,
-                    owned(folder, processes, stop=stop) as record,
+                    owned(folder, processes, stop=stop, say=progress.say) as record,
                     # Before it is recorded how the run ended.
                     naming_failed_hardware(),
                     naming_lost_ranks(processes),
@@ -190,7 +190,7 @@ def _begin_with_mirror(
 ) -> None:
     """Bring the run back that lies at checkpoint.mirror, if the folder holds none.
 
-    Of a run whose checkpoints alone are gone the newest one is brought.
+    Of a run whose checkpoints alone are gone the newest one is brought, unless it is complete.
     """
     address = config.optimization.checkpoint.mirror
     if address is None:
@@ -198,7 +198,8 @@ def _begin_with_mirror(
     with reaching(address):
         place = Place(address)  # a wrong address is told now, and not after a quarter of an hour
         if read_rows(folder.lineage):
-            if request.resume != "never" and has_lost_checkpoints(folder):
+            is_done = _finished_outcome(config, folder, request=request) is not None
+            if not is_done and request.resume != "never" and has_lost_checkpoints(folder):
                 bring_newest(address, folder, say=machine.heard)
             return
         if not any(True for _ in published(place)):
@@ -246,9 +247,16 @@ def _check_folder(config: RunConfig, folder: RunFolder, *, request: RunRequest) 
 
 
 def _refuse_missing_weights(config: RunConfig, folder: RunFolder, *, request: RunRequest) -> None:
-    """Refuse a later stage that has nothing to go on from."""
+    """Refuse a later stage that has nothing to go on from, or no longer.
+
+    One that has passed already needs nothing.
+    """
     is_later = request.stage is not None and len(config.stages) > 1
-    if is_later and request.init_from is None and not list_checkpoints(folder.checkpoints):
+    if not is_later or request.init_from is not None or list_checkpoints(folder.checkpoints):
+        return
+    if _finished_outcome(config, folder, request=request) is None:
+        if request.resume != "never":
+            refuse_lost_checkpoints(folder)
         raise UsageError(
             f"--stage {request.stage} needs the weights of {config.stages[-2].name}: train that "
             "stage first into the same --out, or name weights with --init_from"
@@ -260,12 +268,13 @@ def _finished_outcome(
 ) -> RunOutcome | None:
     """Return what the finished run reached, if all that is asked for has passed already."""
     by_name = request.resume not in ("auto", "never")
-    if request.max_steps is not None or by_name or not folder.exit_record.exists():
+    if request.max_steps is not None or by_name:
         return None
-    before = _recorded_outcome(folder)
+    if (before := _recorded_outcome(folder)) is None:
+        return None
     wanted = {p.name for p in plan_stages(config) if request.stage in (None, p.name)}
     closed = {n: row for n, row in read_verdicts(folder).items() if row["verdict"] in CLOSING}
-    if before is None or not wanted <= closed.keys():
+    if not wanted <= closed.keys():
         return None
     outcome = RunOutcome(folder.root, **before, already_complete=True)
     outcome.stages = [
@@ -279,7 +288,8 @@ def _finished_outcome(
 def _recorded_outcome(folder: RunFolder) -> dict[str, Any] | None:
     """Return the figures of a run that ended with 0; None when exit.json does not say so.
 
-    exit.json decides nothing: a damaged one costs a look at the checkpoints.
+    exit.json decides nothing: a damaged one costs a look at the checkpoints. The main rank may
+    delete it meanwhile.
     """
     try:
         record = json.loads(folder.exit_record.read_text(encoding="utf-8"))
@@ -287,5 +297,5 @@ def _recorded_outcome(folder: RunFolder) -> dict[str, Any] | None:
             return None
         keys = ("steps", "tokens_seen", "tokens_per_s", "mfu", "training_s", "evaluation_s")
         return {key: record["outcome"][key] for key in keys}
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
         return None
