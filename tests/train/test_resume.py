@@ -67,9 +67,13 @@ def test_ctrl_c_saves_and_leaves_with_10_and_the_run_goes_on(unbroken, tmp_path)
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory) -> World:
-    """A world with a run that was killed after step 7; take copies of it."""
+    """A world with a run that was killed after its second checkpoint; take copies of it."""
     world = World.create(tmp_path_factory.mktemp("killed"))
-    world.kill("run", after_step=7)
+    process = world.start("run", "run")
+    saved = world.root / "run" / "checkpoints"
+    wait_until(lambda: len(list(saved.glob("step-*/manifest.json"))) > 1, process)
+    process.kill()
+    process.communicate()
     return world
 
 
@@ -79,7 +83,7 @@ def killed(tmp_path_factory) -> World:
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(unbroken, killed, damage):
     out = damage.replace(" ", "-")
     shutil.copytree(killed.root / "run", killed.root / out)
-    newest = killed.checkpoints(out)[-1]
+    newest = sorted((killed.root / out / "checkpoints").glob("step-*/manifest.json"))[-1].parent
     file = newest / "model.safetensors"
     content = bytearray(file.read_bytes())
     if damage == "flipped bit":
