@@ -206,6 +206,10 @@ def test_an_address_of_another_run_is_refused_for_a_fresh_one(world: World, tmp_
     world.finish("run", "run", "--max_steps", "2", *to(address))
     told = world.finish("run", "other", "--fresh", *to(address), code=30).stderr
     assert "holds a run already" in told
+    # Nor for one that begins again where its checkpoints were deleted: they lie there still.
+    shutil.rmtree(world.root / "run" / "checkpoints")
+    told = world.finish("run", "run", "--resume", "never", *to(address), code=30).stderr
+    assert "holds a run already" in told
     more = ("--set", "seed=9")
     assert "other settings" in world.finish("run", "third", *more, *to(address), code=30).stderr
 

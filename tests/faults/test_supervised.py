@@ -34,7 +34,7 @@ def test_memory_that_is_not_there_is_11_with_advice_and_the_run_goes_on(world):
     ],
 )
 def test_a_card_that_fails_is_11_and_may_be_started_again(world, monkeypatch, error):
-    def fail(*_):
+    def fail(*_, **__):
         raise error
 
     monkeypatch.setattr(guarded, "measure_step", fail)

@@ -217,6 +217,7 @@ def test_a_launcher_that_fails_is_started_three_times(tmp_path):
         ("torchrun --nproc_per_node 2 -m yxanul run", True),
         ("env X=1 python -m torch.distributed.run -m yxanul run", True),
         ("/opt/bin/deepspeed src/trainer.py", True),
+        ("conda run -n yxanul torchrun -m yxanul run", True),
         ("python -m yxanul run --out runs/deepspeed", False),
         ("/opt/bin/yxanul run --out torchrun", False),
         ("python src/trainer.py --out runs/deepspeed", False),

@@ -1,5 +1,6 @@
 """What a run's mirror gets, whatever its storage does meanwhile."""
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -174,6 +175,19 @@ def test_rows_that_came_from_a_mirror_tell_of_no_checkpoint_that_is_lost(address
     assert current_attempt(other.lineage) == 1
     assert not has_lost_checkpoints(other)
     record_payment(other.spending, later)  # the attempt's own, on that machine
+    assert has_lost_checkpoints(other)
+
+
+def test_a_checkpoint_that_was_brought_and_is_gone_again_is_lost(address, folder, tmp_path):
+    """Before the machine has done a step that could name another."""
+    waiting = saved(folder, 1)
+    begin_attempt(folder.lineage, AttemptStart(0, 0, None, "a test"))
+    Mirror(address, folder, say=print).publish(waiting, waiting.name)
+    other = RunFolder(tmp_path / "other")
+    other.create()
+    assert bring_back(address, other, say=lambda _: None)
+    assert not has_lost_checkpoints(other)
+    shutil.rmtree(other.checkpoints / waiting.name)
     assert has_lost_checkpoints(other)
 
 

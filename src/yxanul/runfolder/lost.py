@@ -12,7 +12,7 @@ from yxanul.errors import CorruptCheckpointError
 from yxanul.runfolder.checkpoints import CHECKPOINT_NAME, list_checkpoints
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt, record_event
-from yxanul.runfolder.rows import read_rows
+from yxanul.runfolder.rows import Row, read_rows
 from yxanul.runfolder.saving import LATEST_NAME
 from yxanul.runfolder.spending import read_payments
 from yxanul.runfolder.verdicts import all_verdicts
@@ -26,7 +26,7 @@ def has_lost_checkpoints(folder: RunFolder) -> bool:
     attempt = current_attempt(folder.lineage)
     if list_checkpoints(folder.checkpoints, attempt=attempt):
         return False
-    settled = _settled_payments(folder)
+    settled = _settled(folder)
     matches = (CHECKPOINT_NAME.fullmatch(name) for name in _names_told(folder, settled=settled))
     if any(match is not None and int(match[2]) == attempt for match in matches):
         return True
@@ -44,28 +44,32 @@ def refuse_lost_checkpoints(folder: RunFolder) -> None:
         )
 
 
-def settle_losses(folder: RunFolder, event: str, *, lineage: Path | None = None) -> None:
-    """Record that what has been told by now is no loss; `lineage`: in this file that takes over.
+def settle_losses(
+    folder: RunFolder, event: str, *, lineage: Path | None = None, here: str | None = None
+) -> None:
+    """Record that what has been told by now is no loss, but for the checkpoint that is `here`.
 
-    Rows come from a mirror before the checkpoints that they name, and a person may delete these and
-    begin again.
+    `lineage`: in this file, which takes over. Rows come from a mirror before the checkpoints that
+    they name, and a person may delete these and begin again.
     """
     payments = len(read_rows(folder.spending))
-    record_event(lineage or folder.lineage, event, payments=payments)
+    record_event(lineage or folder.lineage, event, payments=payments, checkpoint=here)
 
 
-def _settled_payments(folder: RunFolder) -> int | None:
-    """Return the rows of spending.jsonl that tell of no loss; None: nothing was settled."""
+def _settled(folder: RunFolder) -> Row | None:
+    """Return the event that settled what was told before it; None: nothing was settled."""
     rows = [row for row in read_rows(folder.lineage) if row.get("event") in (BROUGHT, BEGUN_AGAIN)]
-    payments = rows[-1].get("payments") if rows else None
-    return payments if isinstance(payments, int) else None
+    return rows[-1] if rows and isinstance(rows[-1].get("payments"), int) else None
 
 
-def _names_told(folder: RunFolder, *, settled: int | None) -> Iterator[str]:
+def _names_told(folder: RunFolder, *, settled: Row | None) -> Iterator[str]:
     """Yield the names of checkpoints that other files of the run know."""
-    for payment in read_payments(folder.spending)[settled or 0 :]:
+    known = 0 if settled is None else settled["payments"]
+    for payment in read_payments(folder.spending)[known:]:
         if payment.checkpoint is not None:
             yield payment.checkpoint
+    if settled is not None and isinstance(settled.get("checkpoint"), str):
+        yield settled["checkpoint"]
     latest = folder.checkpoints / LATEST_NAME
     if settled is None and latest.is_file():
         yield latest.read_text(encoding="utf-8", errors="replace").strip()

@@ -191,7 +191,9 @@ def bring_back(address: str, folder: RunFolder, *, say: Say) -> bool:
         if not names:
             return False
         say(f"{address} holds a run, which is brought to {folder.root}")
-        if not any(_is_brought(place, name, folder=folder.checkpoints, say=say) for name in names):
+        taken = (n for n in names if _is_brought(place, n, folder=folder.checkpoints, say=say))
+        here = next(taken, None)
+        if here is None:
             raise CorruptDataError(
                 f"{address}: none of its {len(names)} checkpoints is what was written; begin anew "
                 "with another address"
@@ -202,7 +204,7 @@ def bring_back(address: str, folder: RunFolder, *, say: Say) -> bool:
             beside = _fetch_rows(place, "/".join(inside), target=folder.root.joinpath(*inside))
             if inside == lineage:
                 # The rows may name checkpoints that were lost on their way here.
-                settle_losses(folder, BROUGHT, lineage=beside)
+                settle_losses(folder, BROUGHT, lineage=beside, here=here)
             _take_over(beside, folder.root.joinpath(*inside))
     return True
 

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 from types import FrameType
 
@@ -96,9 +95,13 @@ def _start_once(
 
 
 def _is_launcher(command: Sequence[str]) -> bool:
-    """Tell whether a word before the program is torchrun or one of its kind; later ones are its."""
-    names = (Path(word).name for word in command)
-    before = takewhile(lambda name: name != "yxanul" and not name.endswith(".py"), names)
+    """Tell whether a word before the program is torchrun or one of its kind; later ones are its.
+
+    The program is the last word that can be it: `conda run -n yxanul torchrun -m yxanul run`.
+    """
+    names = [Path(word).name for word in command]
+    programs = [at for at, name in enumerate(names) if name == "yxanul" or name.endswith(".py")]
+    before = names[: programs[-1]] if programs else names
     return not _LAUNCHERS.isdisjoint(before)
 
 

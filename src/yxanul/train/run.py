@@ -197,9 +197,10 @@ def _begin_with_mirror(
         return
     with reaching(address):
         place = Place(address)  # a wrong address is told now, and not after a quarter of an hour
-        if read_rows(folder.lineage):
+        is_lost = has_lost_checkpoints(folder)
+        if read_rows(folder.lineage) and not (is_lost and request.resume == "never"):
             is_done = _finished_outcome(config, folder, request=request) is not None
-            if not is_done and request.resume != "never" and has_lost_checkpoints(folder):
+            if not is_done and is_lost:
                 bring_newest(address, folder, say=machine.heard)
             return
         if not any(True for _ in published(place)):

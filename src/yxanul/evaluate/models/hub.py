@@ -28,8 +28,9 @@ from yxanul.model.fp8 import hush_torchao
 _ASKED_S = 15.0
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _CONFIG, _BRANCH = "config.json", "main"
-# What is read of an export of ours, and the card, which stays with the weights.
-_FILES = (_CONFIG, "*.safetensors", "model.safetensors.index.json", "README.md")
+_FILES = (_CONFIG, "*.safetensors", "model.safetensors.index.json")
+"""What is read of an export of ours."""
+_CARD = "README.md"
 # By name, since their packages are optional; HfHubHTTPError is an answer, the others are none.
 _OFFLINE = "OfflineModeIsEnabled"
 _OUTAGES = {"TransportError", _OFFLINE, "LocalEntryNotFoundError", "HfHubHTTPError"}
@@ -60,7 +61,9 @@ def snapshot(name: str, *, accept: Callable[[Path], object]) -> Snapshot:
     """
     folder, is_reached = newest_config(name)
     accept(folder)
-    folder = _download(name, folder.name, files=_FILES, is_reached=is_reached)
+    # The card stays with the weights; a copy that a scoring brought lacks it, and is whole.
+    files = (*_FILES, _CARD) if is_reached else _FILES
+    folder = _download(name, folder.name, files=files, is_reached=is_reached)
     note = brought(name, folder, is_reached=is_reached)
     return Snapshot(folder, note if is_reached else f"{note}, of commit {folder.name}")
 
