@@ -60,8 +60,12 @@ class Processes:
         """
         if self.is_main and self.world_size > 1:
             _tell(f"yxanul/{word}")
-        while not self.is_main and not _store().check([f"yxanul/{word}"]):
-            if _store().check([_STOPS]):
+        while not self.is_main:
+            # Looked at first, or one that says the word and stops at once would not be heard.
+            stops = _store().check([_STOPS])
+            if _store().check([f"yxanul/{word}"]):
+                return
+            if stops:
                 raise InfrastructureError(f"the main process stopped before {word}; it says why")
             time.sleep(_LOOK_S)
 
