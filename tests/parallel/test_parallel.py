@@ -17,7 +17,8 @@ from tests.parallel.ranks import CPU, answers, gradients_apart, one_update, scor
 from tests.train.world import World, free_port
 from yxanul.config.schema import ComputeConfig
 from yxanul.errors import MissingExtraError
-from yxanul.parallel.processes import ALONE, joined_processes, local_rank
+from yxanul.parallel import processes
+from yxanul.parallel.processes import ALONE, Processes, joined_processes, local_rank
 from yxanul.parallel.wrapping import refuse_missing_engine, wrap_model
 from yxanul.runfolder.supervised import VARIABLE, read_note
 
@@ -203,6 +204,22 @@ def test_others_wait_for_the_main_rank_however_long_and_hear_that_it_stops(two_r
     came, stopped = two_ranks[1]["awaited"]
     assert came is None
     assert stopped == "the main process stopped before it is never said; it says why"
+
+
+def test_a_main_rank_that_stops_as_soon_as_it_has_come_was_there(monkeypatch):
+    class Store:
+        """The main rank says its word and stops between one look and the next."""
+
+        said: frozenset[str] = frozenset()
+
+        def check(self, names):
+            found = names[0] in self.said
+            self.said = frozenset({"yxanul/it is said", processes._STOPS})
+            return found
+
+    store = Store()
+    monkeypatch.setattr(processes, "_store", lambda: store)
+    Processes(rank=1, world_size=2).await_main("it is said")
 
 
 def test_an_engine_that_is_not_there_is_named_with_its_extra(monkeypatch):
