@@ -43,7 +43,9 @@ def heeding_readers() -> Iterator[None]:
         out.reconfigure(errors="backslashreplace")  # a path need not be UTF-8
     # A stream that was closed before the start is none at all, and print knows it.
     if cast("TextIO | None", out) is not None:
-        sys.stdout = cast("TextIO", _Guarded(out, _tell))
+        # A terminal that is gone has no reader who had seen enough: the exit code stays what it is.
+        gone = partial(_lose, out, reasons=(errno.EIO,))
+        sys.stdout = cast("TextIO", _Guarded(out, gone if out.isatty() else _tell))
     if cast("TextIO | None", err) is not None:
         sys.stderr = cast("TextIO", _Guarded(err, partial(_lose, err, reasons=_NOBODY_READS)))
     try:

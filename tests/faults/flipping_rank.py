@@ -12,12 +12,12 @@ measure = guarded.measure_step
 steps = itertools.count(1)
 
 
-def measure_and_flip(engine, batch):
+def measure_and_flip(engine, batch, **more):
     """Compute as ever; on rank 1, memory fails once."""
     if os.environ["RANK"] == "1" and next(steps) == 5:
         weight = next(engine.replica.module.parameters())
         weight.detach().view(torch.int32).flatten()[7] ^= 1 << 3
-    return measure(engine, batch)
+    return measure(engine, batch, **more)
 
 
 guarded.measure_step = measure_and_flip
