@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from yxanul.terminal import outliving_terminal
+from yxanul.terminal import has_room_for_bar, heeding_readers, outliving_terminal
 
 TALKS = """
 import pathlib, sys, time
@@ -45,6 +46,19 @@ def test_a_process_whose_terminal_is_gone_works_on(tmp_path):
     process.communicate(b"go on\n", timeout=60)
     assert process.returncode == 0
     assert (tmp_path / "out").read_text() == "done"
+
+
+@pytest.mark.parametrize("way", [outliving_terminal, heeding_readers])
+def test_streams_that_were_closed_before_the_start_stay_none(monkeypatch, way):
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    with way():
+        print("news")
+        for to_stderr in (False, True):
+            console = Console(stderr=to_stderr)
+            console.print("more news")
+            assert not has_room_for_bar(console)
+        assert (sys.stdout, sys.stderr) == (None, None)
 
 
 def test_a_process_whose_pipe_is_closed_works_on(tmp_path):

@@ -41,13 +41,11 @@ def heeding_readers() -> Iterator[None]:
     out, err = sys.stdout, sys.stderr
     if isinstance(out, io.TextIOWrapper):
         out.reconfigure(errors="backslashreplace")  # a path need not be UTF-8
-    # A stream that was closed before the start is none at all, and print knows it.
-    if cast("TextIO | None", out) is not None:
-        # A terminal that is gone has no reader who had seen enough: the exit code stays what it is.
-        gone = partial(_lose, out, reasons=(errno.EIO,))
-        sys.stdout = cast("TextIO", _Guarded(out, gone if out.isatty() else _tell))
-    if cast("TextIO | None", err) is not None:
-        sys.stderr = cast("TextIO", _Guarded(err, partial(_lose, err, reasons=_NOBODY_READS)))
+    # A terminal that is gone has no reader who had seen enough: the exit code stays what it is.
+    is_terminal = cast("TextIO | None", out) is not None and out.isatty()
+    gone = partial(_lose, out, reasons=(errno.EIO,))
+    sys.stdout = _guarded(out, gone if is_terminal else _tell)
+    sys.stderr = _guarded(err, partial(_lose, err, reasons=_NOBODY_READS))
     try:
         yield
     finally:
@@ -62,8 +60,8 @@ def outliving_terminal() -> Iterator[None]:
     """
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     out, err = sys.stdout, sys.stderr
-    sys.stdout = cast("TextIO", _Guarded(out, partial(_lose, out, reasons=_NOBODY_READS)))
-    sys.stderr = cast("TextIO", _Guarded(err, partial(_lose, err, reasons=None)))
+    sys.stdout = _guarded(out, partial(_lose, out, reasons=_NOBODY_READS))
+    sys.stderr = _guarded(err, partial(_lose, err, reasons=None))
     try:
         yield
     finally:
@@ -92,6 +90,14 @@ class _Guarded:
             self._stream.flush()
         except OSError as error:
             self._failed(error)
+
+
+def _guarded(stream: TextIO | None, failed: Callable[[OSError], None]) -> TextIO:
+    """Guard a stream; one that was closed before the start is none at all, as print and rich know.
+
+    The types of `sys` do not.
+    """
+    return cast("TextIO", None if stream is None else _Guarded(stream, failed))
 
 
 def _tell(error: OSError) -> None:

@@ -171,6 +171,6 @@ def _refuse(words: list[str], reason: str, code: int) -> int:
     if "--json" in words:
         try:
             print_json({"error": reason, "exit_code": code})
-        except ReaderLeftError:
+        except OSError:  # nobody reads it, or a disk is full: the sentence has gone to stderr
             return _leave_stdout(code)
     return code

@@ -26,7 +26,7 @@ def plain_console(*, stderr: bool = False) -> Console:
 
 def print_json(value: dict[str, Any]) -> None:
     """Print the one JSON object of a verb on stdout."""
-    if not has_the_word():
+    if not _has_the_word():
         return
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     try:
@@ -38,7 +38,7 @@ def print_json(value: dict[str, Any]) -> None:
 
 def print_outcome(outcome: RunOutcome) -> None:
     """Print what a run reached, stage by stage, for a person."""
-    if not has_the_word():
+    if not _has_the_word():
         return
     console = plain_console()
     table = Table(
@@ -63,8 +63,7 @@ def print_outcome(outcome: RunOutcome) -> None:
         console.print(f"report: {outcome.report}", soft_wrap=True)
 
 
-def has_the_word() -> bool:
-    """Tell whether this is the process that speaks for all."""
+def _has_the_word() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
