@@ -195,6 +195,7 @@ def test_no_stage_passes_that_was_not_finite_in_its_last_thousand_steps():
     check = stability_check([2.0] * 10_000, GATE, skipped=one, late=1)
     assert (check.result, check.action) == ("warn", None)
     assert "1 of the last 1,000 steps not finite" in check.why
+    assert "1 of the last 200 steps" in stability_check([2.0] * 200, GATE, late=1).why
 
 
 def test_a_stage_that_ends_above_its_beginning_has_diverged():

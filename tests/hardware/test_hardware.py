@@ -218,7 +218,7 @@ def test_what_a_runs_start_has_timed_is_told_as_chosen(card, monkeypatch):
     )  # fmt: skip
     row = optional.fp8(case)
     assert (row.state, row.choice) == ("available", "off")
-    assert "no part of the model pays" in row.reason
+    assert "timed, no part of it paid" in row.reason
     assert "width 768" not in row.reason
     assert list(summarise([row])) == ["not used: FP8 off"]
     assert arithmetic.attention(case).choice == "flash"

@@ -240,6 +240,16 @@ def test_an_attempt_without_a_row_stands_where_it_began(tmp_path):
     assert tokens_left(folder) == whole - (later.first_step + 1) * BATCH
 
 
+def test_what_is_wrong_at_a_mirror_is_told_of_the_mirror(tmp_path):
+    """And not of the copy, which is gone when it is read."""
+    there = RunFolder(tmp_path / "mirror" / "run")
+    there.root.mkdir(parents=True)
+    append_row(there.metrics, {**at(1, 1), "stage": None})
+    with pytest.raises(CorruptDataError) as told:
+        read_progress(CONFIG, RunFolder(tmp_path / "here"), mirror=str(tmp_path / "mirror"))
+    assert str(told.value).startswith(f"{there.metrics}, step ")
+
+
 @pytest.mark.parametrize("damage", [{"stage": None}, {"stage_step": "many"}])
 def test_a_row_that_does_not_say_where_it_stands_is_told(tmp_path, damage):
     append_row(RunFolder(tmp_path).metrics, {**at(1, 1), **damage})

@@ -99,6 +99,16 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(unbroken, kill
     assert_ends_like(killed, out, unbroken)
 
 
+def test_an_attempt_whose_checkpoints_are_gone_says_that_it_begins_again(tmp_path_factory):
+    world = finished_world(tmp_path_factory, "gone")
+    parent = world.root / "run" / "checkpoints" / f"step-{STEPS:08d}-a0"
+    world.finish("run", "run", "--resume", str(parent), "--max_steps", str(STEPS + 2))
+    for path in (world.root / "run" / "checkpoints").glob("step-*-a1"):
+        shutil.rmtree(path)
+    told = world.finish("run", "run", "--max_steps", str(STEPS + 1)).stderr
+    assert "the checkpoints of attempt 1 are gone from" in told
+
+
 @pytest.mark.fault(16)
 def test_a_run_never_starts_over_when_all_checkpoints_are_bad(unbroken):
     copy = shutil.copytree(unbroken.root / "run", unbroken.root / "bad")

@@ -18,7 +18,7 @@ from pathlib import Path
 from yxanul.config.schema import BudgetConfig, RunConfig
 from yxanul.curriculum.course import read_course
 from yxanul.curriculum.stages import StagePlan, steps_by_seq_len
-from yxanul.errors import CorruptDataError, GateStopError, UsageError
+from yxanul.errors import CorruptDataError, GateStopError, UsageError, YxanulError
 from yxanul.plan.cost import OVERHEAD, OVERHEAD_HIGH, OVERHEAD_LOW, Cost, Range
 from yxanul.plan.flops import flops_per_token
 from yxanul.preflight.finding import Finding
@@ -79,7 +79,10 @@ def read_progress(config: RunConfig, folder: RunFolder, *, mirror: str | None) -
     with tempfile.TemporaryDirectory(prefix="yxanul-") as scratch:
         copy = RunFolder(Path(scratch))
         bring_rows(mirror, [copy.lineage, copy.metrics, copy.spending])
-        return _progress(config, copy)
+        try:
+            return _progress(config, copy)
+        except YxanulError as error:  # the copy is gone before anybody reads of it
+            raise type(error)(str(error).replace(scratch, f"{mirror}/run")) from error
 
 
 def forecast(config: RunConfig, measured: Measured, *, progress: Progress) -> Range:

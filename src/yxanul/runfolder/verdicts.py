@@ -65,6 +65,11 @@ def read_verdicts(folder: RunFolder) -> dict[str, Row]:
     }
 
 
+def closed_stages(folder: RunFolder) -> dict[str, Row]:
+    """Return the verdicts of the stages that need no more training, by stage."""
+    return {name: row for name, row in read_verdicts(folder).items() if row["verdict"] in CLOSING}
+
+
 def all_verdicts(folder: RunFolder) -> list[Row]:
     """Return every verdict row of every attempt as it was written, in order."""
     return _rows_of(folder, VERDICT)

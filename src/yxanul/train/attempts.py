@@ -39,7 +39,7 @@ from yxanul.runfolder.lineage import (
 )
 from yxanul.runfolder.mirror import bring_checkpoint
 from yxanul.runfolder.rows import Row
-from yxanul.runfolder.verdicts import CLOSING, read_verdicts
+from yxanul.runfolder.verdicts import closed_stages
 from yxanul.train.agreement import refusing_together
 from yxanul.train.beginning import take_weights
 from yxanul.train.reading import stage_segments
@@ -179,8 +179,7 @@ def refuse_other_stage(session: Session, position: Position) -> None:
     first = session.active[0]
     if len(session.active) > 1 or position.step > first.first_step or position.stage == first.name:
         return
-    verdicts = read_verdicts(session.folder)
-    closed = {stage for stage, row in verdicts.items() if row["verdict"] in CLOSING}
+    closed = closed_stages(session.folder)
     if position.step < first.first_step or position.stage not in closed:
         raise UsageError(
             f"{session.folder.root} stands at step {position.step} of {position.stage}, which has "

@@ -26,16 +26,21 @@ def with_weights_here(
 
     Raises what `snapshot` does, and a `UsageError` for a folder that is not there.
     """
+    refuse_absent_weights(request, folder)
     name = request.init_from
-    if name is None or read_rows(folder.lineage):
+    if name is None or read_rows(folder.lineage) or not is_hub_id(name):
         return request
-    if is_hub_id(name):
-        found = snapshot(name, accept=read_shape)
-        say(f"--init_from: {found.note}")
-        return replace(request, init_from=str(found.folder))
-    if not Path(name).is_dir():
-        raise UsageError(f"--init_from {name}: there is no such folder")
-    return request
+    found = snapshot(name, accept=read_shape)
+    say(f"--init_from: {found.note}")
+    return replace(request, init_from=str(found.folder))
+
+
+def refuse_absent_weights(request: RunRequest, folder: RunFolder) -> None:
+    """Refuse a folder to begin with that is not there, unless the run has begun; ask no hub."""
+    name = request.init_from
+    if name is None or is_hub_id(name) or Path(name).is_dir() or read_rows(folder.lineage):
+        return
+    raise UsageError(f"--init_from {name}: there is no such folder")
 
 
 def take_weights(place: Path, model: Transformer) -> Path:

@@ -22,7 +22,7 @@ from yxanul.runfolder.durable import as_bytes, sha256_of, write_atomic
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import record_event
 from yxanul.runfolder.rows import read_rows
-from yxanul.runfolder.verdicts import CLOSING, read_verdicts
+from yxanul.runfolder.verdicts import closed_stages, read_verdicts
 from yxanul.train.machine import Machine, last_world_size
 from yxanul.train.probes import probe_card, with_compute
 
@@ -112,9 +112,8 @@ def freeze_config(config: RunConfig, folder: RunFolder, *, machine: Machine) -> 
         found = probe_card(wish, frozen, seq_len=longest, machine=machine)
         frozen = kept = with_compute(frozen, found)
     else:
-        verdicts = read_verdicts(folder)
-        frozen = _with_budgets(frozen, before, closed=verdicts.keys())
-        closed = {name for name, row in verdicts.items() if row["verdict"] in CLOSING}
+        frozen = _with_budgets(frozen, before, judged=read_verdicts(folder).keys())
+        closed = closed_stages(folder)
         free = anew | {"threads"} if takes_own else anew
         frozen, changes = _continue_config(before, frozen, anew=free, closed=closed, folder=folder)
         for told in changes:
@@ -148,8 +147,8 @@ def edited_config(folder: RunFolder) -> str | None:
     if not known or sha256_of(folder.config) in known:
         return None
     return (
-        f"{folder.config} is not what the run wrote: by its checkpoints' manifests it was trained "
-        "by other settings"
+        f"{folder.config} is not what the run wrote: by its lineage and its checkpoints' manifests "
+        "it was trained by other settings"
     )
 
 
@@ -239,9 +238,9 @@ def _begun_with(folder: RunFolder) -> RunConfig | None:
     return read_frozen_config(folder)
 
 
-def _with_budgets(now: RunConfig, before: RunConfig, *, closed: Collection[str]) -> RunConfig:
-    """Return `now` with the budgets that closed stages had: --num_epochs plans one stage only."""
-    had = {s.name: s.training.total_tokens for s in before.stages if s.name in closed}
+def _with_budgets(now: RunConfig, before: RunConfig, *, judged: Collection[str]) -> RunConfig:
+    """Return `now` with the budgets that judged stages had: --num_epochs plans one stage only."""
+    had = {s.name: s.training.total_tokens for s in before.stages if s.name in judged}
 
     def kept(stage: StageConfig) -> StageConfig:
         total = had.get(stage.name, stage.training.total_tokens)

@@ -7,7 +7,7 @@ from yxanul.curriculum.stages import refuse_unequal_shares
 from yxanul.hardware.doctor import list_features, refuse_inactive
 from yxanul.hardware.feature import Case
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.verdicts import CLOSING, read_verdicts
+from yxanul.runfolder.verdicts import closed_stages
 from yxanul.train.agreement import refusing_together
 from yxanul.train.frozen import ruled_config
 from yxanul.train.machine import Machine, refuse_other_environment
@@ -67,6 +67,5 @@ def _still_trained(
     asked = [stage for stage in config.stages if request.stage in (None, stage.name)]
     if request.resume not in ("auto", "never"):
         return asked  # an older checkpoint may stand before a stage's end
-    verdicts = read_verdicts(folder)
-    closed = {name for name, row in verdicts.items() if row["verdict"] in CLOSING}
+    closed = closed_stages(folder)
     return [stage for stage in asked if stage.name not in closed]

@@ -28,7 +28,7 @@ class RunRequest:
     max_steps: int | None = None
     num_epochs: float | None = None
     init_from: str | None = None
-    """A folder of weights, or owner/name on the hub, as it was typed."""
+    """A folder of weights, or owner/name on the hub, and then the folder where it was brought."""
     strict: bool = False
     """Whether something that was asked for and is not active is an error."""
     command: str = ""

@@ -122,6 +122,11 @@ def _newest(session: Session, request: RunRequest, *, attempt: int) -> Checkpoin
         elif session.engine.processes.is_main and has_lost_checkpoints(folder):
             # A person has deleted them: the next start, too, finds what tells of them.
             settle_losses(folder, BEGUN_AGAIN)
+    elif checkpoint is None and not bad and has_lost_checkpoints(folder):
+        session.progress.say(
+            f"the checkpoints of attempt {attempt} are gone from {folder.checkpoints}; it begins "
+            "again where it had begun"
+        )
     for path, error in bad.items():
         session.progress.say(f"not used: {error}; falling back to the checkpoint before")
         if session.engine.processes.is_main:

@@ -33,9 +33,9 @@ from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.storage import Place, reaching
 from yxanul.runfolder.sums import changed_files, forget_sums
 from yxanul.runfolder.supervised import tell_run_folder
-from yxanul.runfolder.verdicts import CLOSING, read_checks, read_verdicts
+from yxanul.runfolder.verdicts import closed_stages, read_checks
 from yxanul.train.agreement import refuse_disagreement, refusing_together
-from yxanul.train.beginning import with_weights_here
+from yxanul.train.beginning import refuse_absent_weights, with_weights_here
 from yxanul.train.corpus import Corpus, prepare_corpus
 from yxanul.train.ending import forget_ending, naming_exhaustion, naming_failed_hardware, owned
 from yxanul.train.foretelling import unprovable
@@ -200,8 +200,8 @@ def _begin_with_mirror(
         is_lost = has_lost_checkpoints(folder)
         if read_rows(folder.lineage) and not (is_lost and request.resume == "never"):
             is_done = _finished_outcome(config, folder, request=request) is not None
-            if not is_done and is_lost:
-                bring_newest(address, folder, say=machine.heard)
+            if not is_done and is_lost and not bring_newest(address, folder, say=machine.heard):
+                machine.heard(f"{address} has no checkpoint of the run's last attempt")
             return
         if not any(True for _ in published(place)):
             # Who is not let in is told of no files; a run begun for that would replace the one
@@ -238,7 +238,7 @@ def _check_folder(config: RunConfig, folder: RunFolder, *, request: RunRequest) 
         named_checkpoint(folder, request.resume)
     if config.optimization.checkpoint.mirror is None:
         _refuse_missing_weights(config, folder, request=request)
-        with_weights_here(request, folder, say=lambda _: None)
+        refuse_absent_weights(request, folder)
     if request.fresh and not folder.is_empty():
         raise UsageError(f"--fresh: {folder.root} is not empty; choose another --out or delete it")
     if request.resume == "never" and list_checkpoints(folder.checkpoints):
@@ -274,7 +274,7 @@ def _finished_outcome(
     if (before := _recorded_outcome(folder)) is None:
         return None
     wanted = {p.name for p in plan_stages(config) if request.stage in (None, p.name)}
-    closed = {n: row for n, row in read_verdicts(folder).items() if row["verdict"] in CLOSING}
+    closed = closed_stages(folder)
     if not wanted <= closed.keys():
         return None
     outcome = RunOutcome(folder.root, **before, already_complete=True)

@@ -82,7 +82,7 @@ class Watchdog:
             self._watched = before
 
     def pieces(self, kind: str, what: str) -> AbstractContextManager[None]:
-        """Watch a work of many pieces, after each of which `advance` is called.
+        """Watch a work of pieces, or of one; between two of them `advance` is called.
 
         Each has the patience of a first one always: pieces of one work may differ much.
         """

@@ -53,7 +53,8 @@ def stability_check(
         told += f", about {share:.2%} of the stage's {steps:,}"
     result: Result = "pass" if share <= gate.bad_steps_margin else "warn"
     if late:
-        result, told = "warn", f"{told}; {late} of the last {LATE_STEPS:,} steps not finite"
+        last = min(LATE_STEPS, steps)
+        result, told = "warn", f"{told}; {late} of the last {last:,} steps not finite"
     if share > gate.bad_steps_limit and is_evidence(bad):
         result = "fail"
     if (rise := _rise(losses, begins=begins)) > _DIVERGED:

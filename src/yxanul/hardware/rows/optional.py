@@ -33,7 +33,7 @@ def fp8(case: Case) -> Feature:
         why = "timed at the first start, and on in what part it makes faster"
         return Feature("FP8", "available", why, "auto")
     if case.has_begun and case.wish is not None and case.wish.fp8 == "auto":
-        why = "as the run's first start found: no part of the model pays on all its cards"
+        why = "as the run has chosen: timed, no part of it paid, or a process cannot have it"
         return Feature("FP8", "available", why, "off")
     why = "compute.fp8=auto times it at the first start; it did not pay at width 768"
     return Feature("FP8", "available", why)
