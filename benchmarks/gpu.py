@@ -27,21 +27,24 @@ import datetime
 import io
 import os
 import re
+import shlex
 import sys
 import time
 from pathlib import Path
 
 from yxanul.hardware.memory import allocator_settings, settle_allocator
 
-os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
-settle_allocator()  # before torch is loaded, as the program does
+if __name__ == "__main__":  # before torch is loaded, as the program does
+    os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    settle_allocator()
 
-import torch  # noqa: E402
+import torch
 
-from benchmarks.card import rates, updates  # noqa: E402
-from benchmarks.card.section import Conditions, History, Report, Section  # noqa: E402
-from benchmarks.keeping import Kept  # noqa: E402
-from yxanul.bench.workload import shape as named_shape  # noqa: E402
+from benchmarks.card import rates, updates
+from benchmarks.card.section import Conditions, History, Report, Section
+from benchmarks.keeping import Kept
+from yxanul.bench.workload import shape as named_shape
+from yxanul.hardware.compiler import compile_obstacle
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -51,6 +54,10 @@ def main() -> None:
     asked = _arguments()
     if not torch.cuda.is_available():
         print("not measured: this machine has no CUDA card", file=sys.stderr)
+        sys.exit(30)
+    obstacle = compile_obstacle(torch.device("cuda", 0))
+    if asked.compile != "off" and obstacle is not None:
+        print(f"--compile {asked.compile}: {obstacle}; or take --compile off", file=sys.stderr)
         sys.exit(30)
     torch.set_float32_matmul_precision("high")
     sections = card_sections(asked.shape, asked.compile, every=asked.sections is not None)
@@ -153,12 +160,13 @@ def card_sections(name: str = "flagship", how: str = "block", *, every: bool) ->
 
 def _head(shape: str) -> str:
     properties = torch.cuda.get_device_properties(0)
+    command = shlex.join(["python", "-m", "benchmarks.gpu", *sys.argv[1:]])
     return (
         f"# {properties.name}, {datetime.date.today().isoformat()}\n\n"
         f"{properties.total_memory / 2**30:.0f} GiB, torch {torch.__version__}, CUDA "
         f"{torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}, "
         f"{'='.join(allocator_settings() or ())}; shape {shape}. "
-        f"`python -m benchmarks.gpu`; updates of {updates.STEP_TOKENS:,} random tokens; medians."
+        f"`{command}`; updates of {updates.STEP_TOKENS:,} random tokens; medians."
     )
 
 

@@ -6,8 +6,8 @@ what the same steps take longer. Needs some 14 GB of memory.
 """
 
 import argparse
-import shutil
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -63,17 +63,20 @@ def main() -> None:
     sizes = [t.numel() * t.element_size() for part in state() for t in part.values()]
     print(f"{sum(sizes) / 1e9:.2f} GB of state; a step alone takes {step_s:.2f} s (median)")
     wanted.out.mkdir(parents=True, exist_ok=True)
-    saver = Saver(wanted.out, optimization.checkpoint, say=print, written=lambda _: None)
-    for name, way in (
-        ("copied, written beside", lambda n: _beside(saver, state, wanted.out, number=n)),
-        ("torch.save in the loop", lambda n: _in_loop(state, wanted.out / f"{n}.pt")),
-    ):
-        found = [_lost(step, step_s, save=way, number=n, saver=saver) for n in range(wanted.saves)]
-        stopped, lost = (statistics.median(values) for values in zip(*found, strict=True))
-        every_s = optimization.checkpoint.every_s or 0.0
-        told = f"training stands still for {stopped:.2f} s, loses {lost:.2f} s in all"
-        print(f"{name}: {told}, {lost / every_s:.2%} of {every_s:.0f} s", flush=True)
-    shutil.rmtree(wanted.out)
+    with tempfile.TemporaryDirectory(dir=wanted.out) as own:
+        out = Path(own)
+        saver = Saver(out, optimization.checkpoint, say=print, written=lambda _: None)
+        for name, way in (
+            ("copied, written beside", lambda n: _beside(saver, state, out, number=n)),
+            ("torch.save in the loop", lambda n: _in_loop(state, out / f"{n}.pt")),
+        ):
+            found = [
+                _lost(step, step_s, save=way, number=n, saver=saver) for n in range(wanted.saves)
+            ]
+            stopped, lost = (statistics.median(values) for values in zip(*found, strict=True))
+            every_s = optimization.checkpoint.every_s or 0.0
+            told = f"training stands still for {stopped:.2f} s, loses {lost:.2f} s in all"
+            print(f"{name}: {told}, {lost / every_s:.2%} of {every_s:.0f} s", flush=True)
 
 
 def _seconds(work: Callable[[], object]) -> float:

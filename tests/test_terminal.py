@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
-from yxanul.terminal import has_room_for_bar, heeding_readers, outliving_terminal
+from yxanul.terminal import outliving_terminal
 
 TALKS = """
 import pathlib, sys, time
@@ -48,17 +47,37 @@ def test_a_process_whose_terminal_is_gone_works_on(tmp_path):
     assert (tmp_path / "out").read_text() == "done"
 
 
-@pytest.mark.parametrize("way", [outliving_terminal, heeding_readers])
-def test_streams_that_were_closed_before_the_start_stay_none(monkeypatch, way):
-    for name in ("stdout", "stderr"):
-        monkeypatch.setattr(sys, name, None)
+CLOSED = """
+import os, sys
+from rich.console import Console
+from yxanul.cli.output import say
+from yxanul.terminal import (
+    has_room_for_bar, heeding_readers, open_closed_streams, outliving_terminal
+)
+open_closed_streams()
+for number in range(3):
+    assert os.fstat(number)  # no file that is opened later takes it
+for way in (heeding_readers, outliving_terminal):
     with way():
-        print("news")
-        for to_stderr in (False, True):
-            console = Console(stderr=to_stderr)
-            console.print("more news")
-            assert not has_room_for_bar(console)
-        assert (sys.stdout, sys.stderr) == (None, None)
+        say("news")
+        assert not has_room_for_bar(Console(stderr=True))
+        print("a result", flush=True)
+assert sys.stdin.read() == ""
+"""
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "2>&- >&-", "<&-", "<&- >&- 2>&-"])
+def test_streams_that_were_closed_before_the_start_lead_nowhere(closed):
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", CLOSED],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": "src"},
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (b"" if " >&-" in f" {closed}" else b"a result\n" * 2)
 
 
 def test_a_process_whose_pipe_is_closed_works_on(tmp_path):

@@ -135,12 +135,17 @@ def chat_optimizers(
     return [muon, torch.optim.AdamW(groups, eps=1e-10, fused=True)]
 
 
+WARM_UP = 0.02
+"""The share of a run in which rates rise: as ours, and as nanoGPT's 100 updates of 5,000."""
+
+
 class ChatSchedule:
     """What nanochat changes in a run.
 
-    Rates rise over 40 updates and fall over the last 65 % of the run to 5 %; Muon's momentum rises
-    from 0.85 to 0.97 over 400 updates and falls to 0.90 beside the rates, its decay falls to zero
-    along a cosine.
+    Rates rise over its first updates and fall over the last 65 % of the run to 5 %; Muon's momentum
+    rises from 0.85 to 0.97 over ten times as many and falls to 0.90 beside the rates, its decay
+    falls to zero along a cosine. It counts 40 and 400 updates in runs of thousands; here they are
+    shares of the run, or a short one would end while it rises.
     """
 
     def __init__(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
@@ -149,11 +154,12 @@ class ChatSchedule:
             for group in chain.from_iterable(each.param_groups for each in optimizers)
         ]
 
-    def settle(self, update: int, progress: float) -> None:
-        """Set what holds in the update of this number (from 0) at a progress from 0 to 1."""
+    def settle(self, progress: float) -> None:
+        """Set what holds in the update at a progress from 0 to 1."""
         fallen = max(0.0, 1.0 - (1.0 - progress) / 0.65)
-        rate = (update + 1) / 40 if update < 40 else 1.0 - 0.95 * fallen
-        momentum = 0.85 + 0.12 * update / 400 if update < 400 else 0.97 - 0.07 * fallen
+        rate = min(progress / WARM_UP, 1.0 - 0.95 * fallen)
+        risen = min(progress / (10 * WARM_UP), 1.0)
+        momentum = 0.85 + 0.12 * risen - 0.07 * fallen
         for group, lr, decay in self._peaks:
             group["lr"] = lr * rate
             if "momentum" in group:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from benchmarks.steps.peer import accumulate, described
 from yxanul.bench.workload import Batch, StepRun, Workload, time_steps
 from yxanul.config.schema import ModelConfig
+from yxanul.hardware.compiler import compile_obstacle
 
 _VOCAB_MULTIPLE = 64
 _RATE, _DECAY, _BETAS, _CLIP = 6e-4, 0.1, (0.9, 0.95), 1.0
@@ -102,11 +103,11 @@ def adamw(model: nn.Module, device: torch.device) -> torch.optim.AdamW:
 def nanogpt(workload: Workload) -> StepRun:
     """Time updates; the workload's type counts on a card only."""
     device = workload.device
-    on_card = device.type == "cuda"
+    compiled = device.type == "cuda" and compile_obstacle(device) is None
     torch.manual_seed(workload.seed)
     model = GPT(workload.model, workload.seq_len).to(device)
     optimizer = adamw(model, device)
-    forward = torch.compile(model) if on_card else model
+    forward = torch.compile(model) if compiled else model
 
     def loss_of(tokens: Tensor, targets: Tensor) -> Tensor:
         with _precision(workload):
@@ -120,7 +121,8 @@ def nanogpt(workload: Workload) -> StepRun:
         optimizer.zero_grad(set_to_none=True)
         return loss.item()
 
-    name = "nanoGPT, compiled" if on_card else "nanoGPT, fp32"
+    precision = "" if device.type == "cuda" else ", fp32"
+    name = "nanoGPT, compiled" if compiled else f"nanoGPT{precision}"
     return time_steps(described(name, model, workload), step, workload=workload)
 
 

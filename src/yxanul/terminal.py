@@ -31,6 +31,19 @@ def has_room_for_bar(console: Console) -> bool:
     return console.file.isatty() and console.is_terminal
 
 
+def open_closed_streams() -> None:
+    """Let standard streams that were closed before the start lead nowhere.
+
+    Else the next file that is opened takes such a stream's number, and what a library of C writes
+    to stderr goes into it; and `print` to a stream that is none prints to stdout.
+    """
+    for name, flags in (("stdin", os.O_RDONLY), ("stdout", os.O_WRONLY), ("stderr", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            # In this order: the lowest free number, which open takes, is this stream's own.
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode, encoding="utf-8"))
+
+
 @contextmanager
 def heeding_readers() -> Iterator[None]:
     """Raise `ReaderLeftError` inside the block where stdout has no reader any more.
@@ -42,9 +55,8 @@ def heeding_readers() -> Iterator[None]:
     if isinstance(out, io.TextIOWrapper):
         out.reconfigure(errors="backslashreplace")  # a path need not be UTF-8
     # A terminal that is gone has no reader who had seen enough: the exit code stays what it is.
-    is_terminal = cast("TextIO | None", out) is not None and out.isatty()
     gone = partial(_lose, out, reasons=(errno.EIO,))
-    sys.stdout = _guarded(out, gone if is_terminal else _tell)
+    sys.stdout = _guarded(out, gone if out.isatty() else _tell)
     sys.stderr = _guarded(err, partial(_lose, err, reasons=_NOBODY_READS))
     try:
         yield
@@ -92,12 +104,8 @@ class _Guarded:
             self._failed(error)
 
 
-def _guarded(stream: TextIO | None, failed: Callable[[OSError], None]) -> TextIO:
-    """Guard a stream; one that was closed before the start is none at all, as print and rich know.
-
-    The types of `sys` do not.
-    """
-    return cast("TextIO", None if stream is None else _Guarded(stream, failed))
+def _guarded(stream: TextIO, failed: Callable[[OSError], None]) -> TextIO:
+    return cast("TextIO", _Guarded(stream, failed))  # all of it that print and rich use
 
 
 def _tell(error: OSError) -> None:

@@ -126,14 +126,14 @@ def test_nanochats_settings_follow_its_schedule():
     schedule = ChatSchedule([muon, torch.optim.AdamW([other], lr=0.1, weight_decay=0.01)])
     group, (adamw,) = muon.param_groups[0], schedule._peaks[1:]
 
-    def settled(update: int, progress: float) -> tuple[float, float, float]:
-        schedule.settle(update, progress)
+    def settled(progress: float) -> tuple[float, float, float]:
+        schedule.settle(progress)
         return group["lr"] / 0.02, group["momentum"], group["weight_decay"] / 0.28
 
-    assert settled(0, 0.0) == pytest.approx((1 / 40, 0.85, 1.0))
-    assert settled(200, 0.2) == pytest.approx((1.0, 0.91, 0.5 + 0.5 * math.cos(0.2 * math.pi)))
-    assert settled(500, 0.35) == pytest.approx((1.0, 0.97, 0.5 + 0.5 * math.cos(0.35 * math.pi)))
-    assert settled(1000, 1.0) == pytest.approx((0.05, 0.90, 0.0))
+    assert settled(0.01) == pytest.approx((0.5, 0.856, 0.5 + 0.5 * math.cos(0.01 * math.pi)))
+    assert settled(0.1) == pytest.approx((1.0, 0.91, 0.5 + 0.5 * math.cos(0.1 * math.pi)))
+    assert settled(0.35) == pytest.approx((1.0, 0.97, 0.5 + 0.5 * math.cos(0.35 * math.pi)))
+    assert settled(1.0) == pytest.approx((0.05, 0.90, 0.0))
     assert adamw[0]["lr"] == pytest.approx(0.1 * 0.05)
     assert adamw[0]["weight_decay"] == 0.01
 

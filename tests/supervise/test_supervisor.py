@@ -221,6 +221,8 @@ def test_a_launcher_that_fails_is_started_three_times(tmp_path):
         ("python -m yxanul run --out runs/deepspeed", False),
         ("/opt/bin/yxanul run --out torchrun", False),
         ("python src/trainer.py --out runs/deepspeed", False),
+        ("yxanul run --out runs/deepspeed --data /data/yxanul", False),
+        ("conda run -n yxanul python -m torch.distributed.run -m yxanul train", True),
     ],
 )
 def test_a_launcher_is_named_before_the_program(line, expected):

@@ -18,6 +18,7 @@ from tests.train.world import (
     last_step,
     wait_until,
 )
+from yxanul.runfolder.rows import read_rows
 
 
 @pytest.fixture(scope="module")
@@ -99,14 +100,36 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(unbroken, kill
     assert_ends_like(killed, out, unbroken)
 
 
-def test_an_attempt_whose_checkpoints_are_gone_says_that_it_begins_again(tmp_path_factory):
+@pytest.mark.fault(16)
+def test_an_attempt_whose_checkpoints_are_gone_is_begun_again_by_name_alone(tmp_path_factory):
     world = finished_world(tmp_path_factory, "gone")
     parent = world.root / "run" / "checkpoints" / f"step-{STEPS:08d}-a0"
     world.finish("run", "run", "--resume", str(parent), "--max_steps", str(STEPS + 2))
     for path in (world.root / "run" / "checkpoints").glob("step-*-a1"):
         shutil.rmtree(path)
-    told = world.finish("run", "run", "--max_steps", str(STEPS + 1)).stderr
-    assert "the checkpoints of attempt 1 are gone from" in told
+    metrics = world.root / "run" / "metrics.jsonl"
+    before = metrics.read_bytes()
+    told = world.finish("run", "run", "--max_steps", str(STEPS + 1), code=31).stderr
+    assert f"attempt 1 of {world.root / 'run'} has saved checkpoints, and none is left in" in told
+    assert "go on from an older one with --resume NAME" in told
+    assert metrics.read_bytes() == before
+    named = ("--resume", parent.name, "--max_steps", str(STEPS + 1))
+    world.finish("run", "run", *named)
+    assert read_rows(metrics)[-1]["attempt"] == 2
+    # The same command again goes on with what it had begun.
+    assert "going on from" in world.finish("run", "run", *named).stderr
+    assert read_rows(metrics)[-1]["attempt"] == 2
+
+
+def test_an_attempt_that_lost_what_it_began_from_says_so(tmp_path_factory):
+    world = finished_world(tmp_path_factory, "orphan")
+    folder = world.root / "run" / "checkpoints"
+    parent = f"step-{STEPS:08d}-a0"
+    world.finish("run", "run", "--resume", parent, "--max_steps", str(STEPS + 2))
+    for path in folder.glob("step-*-a*"):
+        shutil.rmtree(path)
+    told = world.finish("run", "run", "--resume", "never", code=31).stderr
+    assert f"attempt 1 begins from {folder / parent}, which is gone" in told
 
 
 @pytest.mark.fault(16)

@@ -5,10 +5,12 @@ import sys
 from collections.abc import Sequence
 
 from yxanul.hardware.memory import settle_allocator
+from yxanul.terminal import open_closed_streams
 
 
 def start(arguments: Sequence[str] | None = None) -> None:
     """Run the program and leave with its exit code."""
+    open_closed_streams()
     settle_openmp()
     settle_allocator()
     try:

@@ -10,7 +10,7 @@ from yxanul.cards import card_of_device
 # The product whose rate stands for a CPU's peak (docs/decisions.md), and when it is too slow.
 _ROWS, _FEW_ROWS = 2048, 16
 GEMM_FLOPS = 2 * _ROWS * 768 * 3072
-_SLOW_S = 4.0
+_SLOW_S = 1.0
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:

@@ -82,7 +82,9 @@ def read_progress(config: RunConfig, folder: RunFolder, *, mirror: str | None) -
         try:
             return _progress(config, copy)
         except YxanulError as error:  # the copy is gone before anybody reads of it
-            raise type(error)(str(error).replace(scratch, f"{mirror}/run")) from error
+            told = str(error).replace(scratch, f"{mirror}/run")
+            # A new --out would find the same run there.
+            raise type(error)(told.replace("another --out", "another checkpoint.mirror")) from error
 
 
 def forecast(config: RunConfig, measured: Measured, *, progress: Progress) -> Range:

@@ -30,6 +30,8 @@ _LAUNCHERS = {
     "deepspeed",
     "deepspeed.launcher.runner",
 }
+# What a person has supervised; other verbs need no launcher.
+_VERBS = {"run", "train", "evaluate", "prepare"}
 
 
 @dataclass(frozen=True)
@@ -97,11 +99,16 @@ def _start_once(
 def _is_launcher(command: Sequence[str]) -> bool:
     """Tell whether a word before the program is torchrun or one of its kind; later ones are its.
 
-    The program is the last word that can be it: `conda run -n yxanul torchrun -m yxanul run`.
+    The program is a file of Python, or its name before a verb: an environment may have that name
+    (`conda run -n yxanul torchrun -m yxanul run`), and a folder.
     """
     names = [Path(word).name for word in command]
-    programs = [at for at, name in enumerate(names) if name == "yxanul" or name.endswith(".py")]
-    before = names[: programs[-1]] if programs else names
+    programs = [
+        at
+        for at, (name, next_word) in enumerate(zip(names, [*command[1:], ""], strict=True))
+        if name.endswith(".py") or (name == "yxanul" and next_word in _VERBS)
+    ]
+    before = names[: programs[0]] if programs else names
     return not _LAUNCHERS.isdisjoint(before)
 
 

@@ -95,7 +95,13 @@ def enter_attempt(session: Session) -> Position:
         with refusing_together(ranks, device=session.engine.device):
             if ranks.is_main:
                 _bring_parent(session, parent)
-        position = load_position(session, load_checkpoint(session.folder.checkpoints / parent))
+        path = session.folder.checkpoints / parent
+        if not path.is_dir():
+            raise CorruptCheckpointError(
+                f"attempt {attempt} begins from {path}, which is gone; was it deleted, or is a "
+                "disk not mounted? Bring it back, or begin anew with another --out"
+            )
+        position = load_position(session, load_checkpoint(path))
     position.attempt = attempt
     position.tokens_spent = tokens_spent_before(lineage)
     return position

@@ -42,7 +42,7 @@ class Machine:
         self.progress.say(text)
         if self.stop.asked:
             raise StoppedOnRequest(
-                f"stopped by {self.stop.signal_name} while the data was prepared; "
+                f"stopped by {self.stop.signal_name} while the run was prepared; "
                 "start the same command again to go on"
             )
 

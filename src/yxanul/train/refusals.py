@@ -65,7 +65,7 @@ def _still_trained(
 ) -> Sequence[StageConfig]:
     """Return the stages that this command trains: other machines may have done those before."""
     asked = [stage for stage in config.stages if request.stage in (None, stage.name)]
-    if request.resume not in ("auto", "never"):
-        return asked  # an older checkpoint may stand before a stage's end
+    if request.resume != "auto":
+        return asked  # an older checkpoint, or none, may stand before a stage's end
     closed = closed_stages(folder)
     return [stage for stage in asked if stage.name not in closed]

@@ -49,8 +49,9 @@ from yxanul.train.state import Position, first_position
 def find_position(session: Session, request: RunRequest) -> Position:
     """Load what the request says into the session; return where the run stands.
 
-    Checkpoints that do not verify are set aside, said, and recorded. All of them bad or gone is a
-    `CorruptCheckpointError`: a run never starts over by itself.
+    Checkpoints that do not verify are set aside, said, and recorded; where an attempt has none that
+    does, it goes on from where it had begun. That bad as well, or an attempt's checkpoints gone, is
+    a `CorruptCheckpointError`: a run never starts over by itself.
     """
     folder = session.folder
     if session.engine.processes.is_main:
@@ -84,7 +85,9 @@ def _named(folder: RunFolder, request: RunRequest, *, attempt: int) -> Path | No
     newest = list_checkpoints(folder.checkpoints, attempt=attempt)[-1:]
     # The same command again goes on with the attempt that it had begun.
     again = is_resumed_by_name(folder.lineage) and attempt_parent(folder.lineage) == path.name
-    return None if newest == [path] or again else path
+    if again and not has_lost_checkpoints(folder):
+        return None
+    return None if newest == [path] else path
 
 
 def _beginning(session: Session, request: RunRequest) -> Position:
@@ -109,6 +112,7 @@ def _newest(session: Session, request: RunRequest, *, attempt: int) -> Checkpoin
     folder = session.folder
     checkpoint, bad = newest_checkpoint(folder.checkpoints, attempt=attempt)
     has_parent = attempt > 0 and attempt_parent(folder.lineage) is not None
+    is_main = session.engine.processes.is_main
     if bad and checkpoint is None and not has_parent:
         # None is set aside: the next start must find them and refuse as well.
         reasons = "; ".join(str(error) for error in bad.values())
@@ -116,23 +120,20 @@ def _newest(session: Session, request: RunRequest, *, attempt: int) -> Checkpoin
             f"no checkpoint in {folder.checkpoints} can be used: {reasons}. Nothing was started "
             "over; bring a good copy back, or begin anew with another --out"
         )
-    if checkpoint is None and not has_parent:
+    if checkpoint is None and not bad:
         if request.resume != "never":
             refuse_lost_checkpoints(folder)
-        elif session.engine.processes.is_main and has_lost_checkpoints(folder):
+        elif is_main and has_lost_checkpoints(folder):
             # A person has deleted them: the next start, too, finds what tells of them.
             settle_losses(folder, BEGUN_AGAIN)
-    elif checkpoint is None and not bad and has_lost_checkpoints(folder):
-        session.progress.say(
-            f"the checkpoints of attempt {attempt} are gone from {folder.checkpoints}; it begins "
-            "again where it had begun"
-        )
     for path, error in bad.items():
         session.progress.say(f"not used: {error}; falling back to the checkpoint before")
-        if session.engine.processes.is_main:
+        if is_main:
             to = set_aside(path).name
             why = str(error)
             record_event(folder.lineage, "set aside", checkpoint=path.name, to=to, why=why)
+    if bad and checkpoint is None and is_main:
+        settle_losses(folder, BEGUN_AGAIN)  # they are aside and not lost: its parent is good
     return checkpoint
 
 

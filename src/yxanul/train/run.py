@@ -143,7 +143,7 @@ def _train(
         _refuse_missing_weights(config, folder, request=request)
     machine.processes.barrier()
     with refusing_together(machine.processes, device=machine.device):
-        request = with_weights_here(request, folder, say=machine.progress.say)
+        request = with_weights_here(request, folder, say=machine.heard)
     refuse_early(config, folder, request=request, machine=machine, malloc=malloc)
     corpus = prepare_corpus(config, folder, machine=machine)
     if request.num_epochs is not None:
@@ -195,13 +195,16 @@ def _begin_with_mirror(
     address = config.optimization.checkpoint.mirror
     if address is None:
         return
+    has_begun = bool(read_rows(folder.lineage))
+    is_done = has_begun and _finished_outcome(config, folder, request=request) is not None
+    is_lost = has_begun and not is_done and has_lost_checkpoints(folder)
     with reaching(address):
         place = Place(address)  # a wrong address is told now, and not after a quarter of an hour
-        is_lost = has_lost_checkpoints(folder)
-        if read_rows(folder.lineage) and not (is_lost and request.resume == "never"):
-            is_done = _finished_outcome(config, folder, request=request) is not None
-            if not is_done and is_lost and not bring_newest(address, folder, say=machine.heard):
-                machine.heard(f"{address} has no checkpoint of the run's last attempt")
+        if has_begun and not is_lost:
+            return
+        if is_lost and request.resume != "never":
+            if not bring_newest(address, folder, say=machine.heard):
+                machine.heard(f"{address} has no good checkpoint of the run's last attempt")
             return
         if not any(True for _ in published(place)):
             # Who is not let in is told of no files; a run begun for that would replace the one
