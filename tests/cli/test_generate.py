@@ -140,6 +140,7 @@ def test_many_prompts_are_written_as_each_alone(call, run, tmp_path, suffix):
     assert out == "".join(
         f"[{n}] {one['prompt']}\n{one['text']}\n\n" for n, one in enumerate(found, 1)
     )
+    assert "texts: 4" in err.splitlines()
     assert "4 texts, 36 tokens" in err
 
 

@@ -7,6 +7,7 @@ import re
 import pytest
 from rich.console import Console
 
+from tests.evaluate.runs import add_checkpoint, write_run
 from tests.train.world import STAGES, World
 from yxanul.cli import watching
 from yxanul.cli.watching import StderrWatcher
@@ -92,3 +93,17 @@ def test_a_preparation_has_a_bar_on_a_terminal_and_lines_elsewhere(
     assert ("/?" in shown.getvalue()) == has_terminal
     assert ("documents held out" in shown.getvalue()) == has_terminal
     assert ("documents held out" in err) != has_terminal
+
+
+def test_texts_of_many_prompts_go_to_stdout_beside_a_bar(call, tmp_path, terminal):
+    folder = write_run(tmp_path / "run")
+    add_checkpoint(folder, 3)
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("The city of\na\n")
+    code, out, err = call("generate", folder.root, "--prompts", prompts, "--max_new_tokens", "4")
+    assert code == 0, err
+    assert out.startswith("[1] The city of\n")
+    assert "\n[2] a\n" in out
+    shown = terminal.getvalue()
+    assert "2/2" in shown
+    assert "[1]" not in shown

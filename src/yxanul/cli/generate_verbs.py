@@ -12,12 +12,14 @@ from yxanul.cli import options
 from yxanul.cli.chatting import TraceView, ask_questions
 from yxanul.cli.output import print_json, say
 from yxanul.cli.prompts import read_prompts, refuse_half_characters, standard_input
+from yxanul.cli.watching import StderrWatcher
 from yxanul.cli.writing import open_writing_model
 from yxanul.errors import UsageError
 from yxanul.evaluate.answers.chat import ChatForm, chat_form
 from yxanul.evaluate.answers.completion import Completion, complete
 from yxanul.evaluate.answers.completions import complete_all
 from yxanul.evaluate.models.loaded import WritingModel
+from yxanul.evaluate.models.ours import as_language_model
 from yxanul.model.decoding import Decoder
 from yxanul.model.generation import GenerationOptions, decoding_copy
 
@@ -111,21 +113,29 @@ class _Writer:
 
     def write_all(self, texts: list[str]) -> None:
         """Write on from many prompts together, and show each when it is done, in their order."""
+        watcher = StderrWatcher()
         found = complete_all(
-            self.decoder,
-            self.model.tokenizer,
-            prompts=[self.shaped(text) for text in texts],
+            as_language_model(self.decoder, self.model.tokenizer, name="the model"),
+            [self.shaped(text) for text in texts],
             options=self.options,
+            watcher=watcher,
             stop_texts=self.stop_texts,
         )
         completions = []
-        for number, (text, done) in enumerate(zip(texts, found, strict=True), 1):
-            completions.append(done)
-            if self.json:
-                print_json(self.as_json(done, asked=text))
-            else:
-                print(f"[{number}] {text}\n{self._opening()}{done.text}\n", flush=True)
+        try:
+            for number, (text, done) in enumerate(zip(texts, found, strict=True), 1):
+                completions.append(done)
+                with watcher.aside():
+                    self._show_one(number, done, asked=text)
+        finally:
+            watcher.close()
         self.tell(completions, tokens_per_s=None)
+
+    def _show_one(self, number: int, done: Completion, *, asked: str) -> None:
+        if self.json:
+            print_json(self.as_json(done, asked=asked))
+        else:
+            print(f"[{number}] {asked}\n{self._opening()}{done.text}\n", flush=True)
 
     def _opening(self) -> str:
         return "" if self.form is None else self.form.opening.lstrip()

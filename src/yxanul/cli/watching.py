@@ -1,6 +1,8 @@
 """How far a long piece of work is: a bar on a terminal, plain lines elsewhere, both on stderr."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.progress import (
     BarColumn,
@@ -73,6 +75,18 @@ class StderrWatcher:
             if self._total is not None:
                 of, left = f"/{self._total:,}", f", {(self._total - self._done) / rate:.0f} s left"
             say(f"{self._what}: {self._done:,}{of}, {rate:,.1f} per s{left}")
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Take the bar away inside the block, where results are printed.
+
+        It would take them for news, and write them to stderr.
+        """
+        if self._bar is not None:
+            self._bar.stop()
+        yield
+        if self._bar is not None:
+            self._bar.start()
 
     def close(self) -> None:
         """End the bar."""

@@ -5,10 +5,13 @@ import pytest
 from tests.evaluate.answers.test_completion import MODEL, TOKENIZER
 from yxanul.errors import UsageError
 from yxanul.evaluate.answers.completion import Completion, complete
-from yxanul.evaluate.answers.completions import complete_all
+from yxanul.evaluate.answers.completions import _BATCHES, complete_all
+from yxanul.evaluate.models.ours import as_language_model
+from yxanul.evaluate.watching import Unwatched
 from yxanul.model.generation import GenerationOptions, decoding_copy
 
 DECODER = decoding_copy(MODEL)
+OWN = as_language_model(DECODER, TOKENIZER, name="the model")
 PROMPTS = [
     "The city of",
     "",
@@ -24,10 +27,10 @@ PROMPTS = [
 def together(prompts=PROMPTS, *, batch: int = 32, stops=(), **changes) -> list[Completion]:
     return list(
         complete_all(
-            DECODER,
-            TOKENIZER,
-            prompts=prompts,
+            OWN,
+            prompts,
             options=GenerationOptions(**changes),
+            watcher=Unwatched(),
             stop_texts=stops,
             batch=batch,
         )
@@ -81,6 +84,31 @@ def test_all_may_end_at_their_first_token():
 def test_texts_come_in_the_order_of_their_prompts():
     assert [one.prompt for one in together(PROMPTS * 3, batch=4, max_new_tokens=3)] == PROMPTS * 3
     assert together([]) == []
+
+
+class Counting(Unwatched):
+    """Counts the texts that have ended."""
+
+    def __init__(self) -> None:
+        self.total = self.done = 0
+
+    def begin(self, what: str, *, total: int) -> None:
+        self.total = total
+
+    def advance(self, count: int) -> None:
+        self.done += count
+
+
+def test_of_a_long_file_the_first_texts_come_before_the_last_are_written():
+    """From short to long; of those that are taken together the longest is written first."""
+    prompts = ["a " * (1 + n) for n in range(3 * _BATCHES)]
+    watcher, options = Counting(), GenerationOptions(max_new_tokens=2)
+    found = complete_all(OWN, prompts, options=options, watcher=watcher, batch=1)
+    assert next(found).prompt == prompts[0]
+    assert watcher.total == len(prompts)
+    assert watcher.done <= _BATCHES
+    assert [one.prompt for one in found] == prompts[1:]
+    assert watcher.done == len(prompts)
 
 
 def test_what_cannot_be_written_is_told_before_anything_is():

@@ -10,14 +10,16 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from yxanul.data.tokenizer import Tokenizer
 from yxanul.errors import UsageError
 from yxanul.evaluate.answers.batching import write_texts
 from yxanul.evaluate.answers.completion import Completion, TextStream, refuse_empty_stops
-from yxanul.evaluate.models.ours import as_language_model
-from yxanul.model.decoding import Decoder
+from yxanul.evaluate.models.ours import OurModel
+from yxanul.evaluate.watching import Watcher
 from yxanul.model.generation import GenerationOptions, room_after, sample
-from yxanul.model.transformer import Transformer
+
+# Prompts are taken so many batches at a time. Of these the longest are written first, so what is
+# done may have to wait for what stands before it.
+_BATCHES = 4
 
 
 class _Sampled:
@@ -63,11 +65,11 @@ class _Sampled:
 
 
 def complete_all(
-    model: Transformer | Decoder,
-    tokenizer: Tokenizer,
-    *,
+    model: OurModel,
     prompts: Sequence[str],
+    *,
     options: GenerationOptions,
+    watcher: Watcher,
     stop_texts: Sequence[str] = (),
     batch: int = 32,
 ) -> Iterator[Completion]:
@@ -75,26 +77,41 @@ def complete_all(
 
     At most `batch` are written at once, fewer where they are long. A prompt that fills the model's
     context is a `UsageError` with its number, and so is an empty stop text; nothing is written
-    then.
+    then. The watcher hears of every text that has ended.
     """
+    texts = _texts(model, prompts, options=options, stop_texts=stop_texts)
+    watcher.begin("texts", total=len(texts))
+    for begin in range(0, len(texts), _BATCHES * batch):
+        window = texts[begin : begin + _BATCHES * batch]
+        yielded = 0
+        for _ in write_texts(model, window, batch=batch):
+            watcher.advance(1)
+            while yielded < len(window) and (done := window[yielded].done) is not None:
+                yield done
+                yielded += 1
+
+
+def _texts(
+    model: OurModel,
+    prompts: Sequence[str],
+    *,
+    options: GenerationOptions,
+    stop_texts: Sequence[str],
+) -> list[_Sampled]:
+    """Return a text for each prompt; those that cannot be written are `UsageError`s."""
     refuse_empty_stops(stop_texts)
-    own = as_language_model(model, tokenizer, name="the model")
     texts = []
-    for number, (prompt, ids) in enumerate(zip(prompts, own.encode(prompts), strict=True), 1):
+    for number, (prompt, ids) in enumerate(zip(prompts, model.encode(prompts), strict=True), 1):
         text = _Sampled(
             prompt,
-            [tokenizer.eot, *ids],
-            stream=TextStream(tokenizer, stop_texts),
+            [model.tokenizer.eot, *ids],
+            stream=TextStream(model.tokenizer, stop_texts),
             options=options,
         )
         try:
-            room = room_after(len(text.prompt), own.max_length, options=options)
+            room = room_after(len(text.prompt), model.max_length, options=options)
         except UsageError as error:
             raise UsageError(f"prompt {number} of {len(prompts)}: {error}") from error
         text.max_new_tokens, text.reason = room
         texts.append(text)
-    yielded = 0
-    for _ in write_texts(own, texts, batch=batch):
-        while yielded < len(texts) and (done := texts[yielded].done) is not None:
-            yield done
-            yielded += 1
+    return texts
