@@ -25,6 +25,7 @@ from yxanul.evaluate.suite import Evaluation, evaluate_all
 from yxanul.evaluate.summary import Figure, domain_figures, figures, headline, pooled
 from yxanul.evaluate.tasks.definitions import DEFINITIONS
 from yxanul.evaluate.tasks.options import TaskOptions
+from yxanul.hardware.device import use_own_cores
 from yxanul.runfolder.items import TaskScore
 from yxanul.train.ending import naming_exhaustion
 
@@ -120,6 +121,7 @@ def evaluate(
     watcher = StderrWatcher()
     try:
         with naming_exhaustion(_ADVICE):
+            use_own_cores()
             opened = open_for_scoring(model)
             for note in opened.notes:
                 say(note)

@@ -20,6 +20,7 @@ from yxanul.export.checks import Subject
 from yxanul.export.exporting import KINDS, export_folder, export_gguf
 from yxanul.export.reading import is_hugging_face_folder, is_own_file, read_folder, read_shape
 from yxanul.export.upload import check_repository, upload
+from yxanul.hardware.device import use_own_cores
 from yxanul.model.transformer import Transformer
 from yxanul.report.model_card import plain_card, write_card
 from yxanul.runfolder.checkpoints import CheckpointInfo, read_manifest
@@ -105,6 +106,7 @@ def export(
 
 
 def _open(name: str, *, averaged: str | None) -> _Origin:
+    use_own_cores()
     place, is_far = Path(name), is_hub_id(name)
     if averaged is not None and (is_far or is_hugging_face_folder(place)):
         raise UsageError("--average takes a run folder, not a Hugging Face folder")

@@ -12,14 +12,16 @@ from yxanul.export.reading import (
     refuse_other_tokenizer,
 )
 from yxanul.hardware.choices import DTYPES, pick_device, precision_by_rule
+from yxanul.hardware.device import use_own_cores
 from yxanul.model.transformer import Transformer
 
 
 def open_writing_model(name: str) -> WritingModel:
     """Load a run's newest checkpoint, a named one, or what `yxanul export` wrote, also on the hub.
 
-    Raises what `load_model`, `read_folder` and `snapshot` do.
+    torch takes its threads before. Raises what `load_model`, `read_folder` and `snapshot` do.
     """
+    use_own_cores()
     place = Path(name)
     if is_hub_id(name):
         found = snapshot(name, accept=_accept)

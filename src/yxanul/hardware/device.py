@@ -59,6 +59,16 @@ def cores_per_process() -> int:
     return max(1, usable_cores() // max(1, here))
 
 
+def use_own_cores() -> None:
+    """Let torch compute with as many threads as this process has cores; it knows no quota of them.
+
+    Fewer than so many stay, and so do those that a user asks for by OMP_NUM_THREADS. To be called
+    before any tensor is computed: threads that have begun with a number may keep it.
+    """
+    if not os.environ.get("OMP_NUM_THREADS"):
+        torch.set_num_threads(min(torch.get_num_threads(), cores_per_process()))
+
+
 def _container_bytes() -> int | None:
     """Return the bytes that this container may use; None = no limit is set."""
     for name in ("memory.max", "memory/memory.limit_in_bytes"):  # v2, v1
