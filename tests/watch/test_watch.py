@@ -209,6 +209,14 @@ def test_what_is_no_run_is_said_in_one_sentence(tmp_path, call, make, words):
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("seconds", ["inf", "nan", "1e10"])
+def test_looks_that_would_never_come_are_refused(ended, call, seconds):
+    code, out, err = call("watch", ended.root / "run", "--every_s", seconds)
+    assert (code, out) == (30, "")
+    assert "--every_s" in err
+    assert len(err.strip().splitlines()) == 1, err
+
+
 @pytest.mark.parametrize("change", [{"step": None}, {"step_s": "slow"}, {"seq_len": None},
                                     {"loss": "small"}, {"stage": "none"}])  # fmt: skip
 def test_damaged_rows_are_named(ended, tmp_path, call, change):

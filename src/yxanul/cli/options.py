@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 
-def _finite(value: float | None) -> float | None:
+def finite(value: float | None) -> float | None:
     """Refuse inf and nan: no bound of an option does."""
     if value is not None and not math.isfinite(value):
         raise typer.BadParameter(f"{value} is not a finite number")
@@ -74,7 +74,7 @@ NumEpochs = Annotated[
     typer.Option(
         "--num_epochs",
         min=1e-6,
-        callback=_finite,
+        callback=finite,
         help="Set the stage's tokens to this many passes over its own sources.",
     ),
 ]

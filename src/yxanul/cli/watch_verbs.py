@@ -33,7 +33,11 @@ Run = Annotated[
 Every = Annotated[
     float | None,
     typer.Option(
-        "--every_s", min=0.1, help="Seconds between two looks; default 2, of a mirror 30."
+        "--every_s",
+        min=0.1,
+        max=86_400,
+        callback=options.finite,  # older releases of typer find nan within any bounds
+        help="Seconds between two looks, at most a day; default 2, of a mirror 30.",
     ),
 ]
 Once = Annotated[bool, typer.Option("--once", help="Look once; so it does without a terminal.")]
