@@ -103,6 +103,22 @@ def test_an_error_under_json_is_one_object(call, configs):
     assert "nowhere" in told["error"]
 
 
+def test_a_rank_silences_the_verbs_that_ranks_share_alone(call, tmp_path, monkeypatch):
+    """A pod may have a RANK of its own, which is no affair of other verbs."""
+    nowhere = tmp_path / "nowhere"
+    for rank, prints in (("0", True), ("1", False)):
+        monkeypatch.setenv("RANK", rank)
+        code, out, _ = call("run", "--config_dir", nowhere, "--json")
+        assert (code, bool(out)) == (30, prints)
+        code, out, _ = call("train", "--config_dir", nowhere, "--stage", STAGES[0], "--json")
+        assert (code, bool(out)) == (30, prints)
+        code, out, _ = call("plan", "--config_dir", nowhere, "--json")
+        assert (code, json.loads(out)["exit_code"]) == (30, 30)
+        code, out, _ = call("plan", "--config_dir", ROOT / "configs", "--json")
+        assert code == 0
+        assert json.loads(out)["parameters"] == 302_882_304
+
+
 def test_a_folder_of_data_that_is_not_there_is_named(call, configs, tmp_path):
     missing = tmp_path / "nowhere"
     out = tmp_path / "run"

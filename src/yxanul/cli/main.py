@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import yxanul
-from yxanul.cli.output import print_json, say
+from yxanul.cli.output import has_the_word, print_json, say
 from yxanul.errors import DiskError, UsageError, YxanulError
 from yxanul.hardware.memory import exhaustion, is_out_of_memory
 from yxanul.runfolder.supervised import tell_supervisor
@@ -40,6 +40,7 @@ _INTERRUPTED = 130
 _NO_MEMORY = "run fewer other programs on this machine, or take one with more memory"
 _GOES_ON = "the same command goes on from what is finished"
 _VERBS_THAT_GO_ON = ("run", "train", "prepare", "supervise")
+_VERBS_OF_RANKS = ("run", "train")
 
 
 def _print_version(wanted: bool) -> None:
@@ -168,7 +169,8 @@ def _does_go_on(words: list[str]) -> bool:
 def _refuse(words: list[str], reason: str, code: int) -> int:
     say(f"yxanul: {reason}")
     tell_supervisor(code=code, reason=reason)
-    if "--json" in words:
+    is_silent = next(iter(words), None) in _VERBS_OF_RANKS and not has_the_word()
+    if "--json" in words and not is_silent:
         try:
             print_json({"error": reason, "exit_code": code})
         except OSError:  # nobody reads it, or a disk is full: the sentence has gone to stderr

@@ -1,6 +1,6 @@
 """How a verb speaks: results on stdout, everything else on stderr, one JSON object with --json.
 
-Of torchrun's processes the main one prints results.
+Of the processes that share a run the main one prints results (`has_the_word`).
 """
 
 import json
@@ -26,8 +26,6 @@ def plain_console(*, stderr: bool = False) -> Console:
 
 def print_json(value: dict[str, Any]) -> None:
     """Print the one JSON object of a verb on stdout."""
-    if not _has_the_word():
-        return
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
@@ -38,8 +36,6 @@ def print_json(value: dict[str, Any]) -> None:
 
 def print_outcome(outcome: RunOutcome) -> None:
     """Print what a run reached, stage by stage, for a person."""
-    if not _has_the_word():
-        return
     console = plain_console()
     table = Table(
         title=f"{outcome.run_folder}: {outcome.steps:,} steps, {outcome.tokens_seen:,} tokens"
@@ -63,7 +59,11 @@ def print_outcome(outcome: RunOutcome) -> None:
         console.print(f"report: {outcome.report}", soft_wrap=True)
 
 
-def _has_the_word() -> bool:
+def has_the_word() -> bool:
+    """Tell whether this process prints the results of a run: of torchrun's the main one does.
+
+    Only `run` and `train` ask: a container may have a RANK that is no affair of the others.
+    """
     return os.environ.get("RANK", "0") == "0"
 
 

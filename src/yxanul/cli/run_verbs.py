@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from yxanul.cli import options
-from yxanul.cli.output import print_json, print_outcome
+from yxanul.cli.output import has_the_word, print_json, print_outcome
 from yxanul.errors import UsageError
 from yxanul.terminal import outliving_terminal
 from yxanul.train.request import RunRequest
@@ -124,6 +124,8 @@ def _command() -> str:
 def _start(request: RunRequest, json: bool) -> None:
     with outliving_terminal():
         outcome = start_run(request)
+        if not has_the_word():
+            return
         if json:
             print_json(outcome.as_json())
         else:
