@@ -23,6 +23,10 @@ class ReaderLeftError(OSError):
     """Nobody reads stdout any more: the reader of a pipe has seen enough, as `| head` has."""
 
 
+class StdoutError(OSError):
+    """What stdout leads to does not take what is written, as a full disk does not."""
+
+
 def has_room_for_bar(console: Console) -> bool:
     """Tell whether a console writes to a terminal, and rich takes it for one, too.
 
@@ -109,10 +113,13 @@ def _guarded(stream: TextIO, failed: Callable[[OSError], None]) -> TextIO:
 
 
 def _tell(error: OSError) -> None:
-    """Raise a broken pipe as what no library knows; a run loses it as it loses a dead terminal."""
+    """Raise a broken pipe as what no library knows; a run loses it as it loses a dead terminal.
+
+    What else stdout does not take is told from errors of other files.
+    """
     if error.errno == errno.EPIPE:
         raise ReaderLeftError(errno.EIO, "nobody reads stdout any more") from error
-    raise error
+    raise StdoutError(error.errno, error.strerror or str(error)) from error
 
 
 def _lose(stream: TextIO, error: OSError, *, reasons: tuple[int, ...] | None) -> None:

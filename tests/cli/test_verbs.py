@@ -374,6 +374,27 @@ def test_a_full_disk_behind_stdout_is_one_sentence():
     assert_one_sentence(done.stderr, "standard output cannot be written")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+@pytest.mark.parametrize("is_named", [False, True], ids=["open file", "named file"])
+def test_a_full_disk_that_is_not_stdouts_is_told_as_that(
+    call, configs, tmp_path, monkeypatch, is_named
+):
+    def full(*_: object, **__: object) -> None:
+        with Path("/dev/full").open("wb") as file:
+            try:
+                os.write(file.fileno(), b"text")
+            except OSError as error:
+                error.filename = str(tmp_path / "part") if is_named else None
+                raise
+
+    monkeypatch.setattr(data_verbs, "prepare", full)
+    words = ["--stage", "all", "--data", tmp_path, "--out", tmp_path / "out", "--json"]
+    code, out, err = call("prepare", "--config_dir", configs, *words)
+    assert (code, json.loads(out)["exit_code"]) == (32, 32)
+    assert_one_sentence(err, "the disk is full: ", str(tmp_path / "part") if is_named else "TMPDIR")
+    assert "standard output" not in err
+
+
 def test_a_reader_that_has_seen_enough_is_no_error():
     command = f"{sys.executable} -m yxanul plan --config_dir {ROOT / 'configs'} | head -1"
     done = subprocess.run(

@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,8 +15,9 @@ import yxanul
 from yxanul.cli.output import has_the_word, print_json, say
 from yxanul.errors import DiskError, UsageError, YxanulError
 from yxanul.hardware.memory import exhaustion, is_out_of_memory
+from yxanul.runfolder.durable import disk_error
 from yxanul.runfolder.supervised import tell_supervisor
-from yxanul.terminal import ReaderLeftError, heeding_readers
+from yxanul.terminal import ReaderLeftError, StdoutError, heeding_readers
 
 _VERBS = {
     "run": "run_verbs:run",
@@ -131,13 +133,25 @@ def _unforeseen(words: list[str], error: Exception) -> int:
         goes_on = f"{_GOES_ON}. Where it comes again: " if _does_go_on(words) else ""
         told = exhaustion(error, f"{goes_on}{_NO_MEMORY}")
         return _refuse(words, str(told), told.exit_code)
-    if isinstance(error, OSError) and error.filename is None and error.errno == errno.ENOSPC:
-        say("yxanul: standard output cannot be written: no space left on device")
+    if isinstance(error, StdoutError):
+        say(f"yxanul: standard output cannot be written: {error.strerror}")
         return _leave_stdout(DiskError.exit_code)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _refuse(words, _full_disk(error), DiskError.exit_code)
     if isinstance(error, OSError) and error.filename is not None:
         reason = f"{error.filename} cannot be used: {error.strerror}; name another path"
         return _refuse(words, reason, UsageError.exit_code)
     return _bug(words, error)
+
+
+def _full_disk(error: OSError) -> str:
+    """Return what a full disk is told as; an error of a file that is open does not name it."""
+    if error.filename is not None:
+        return str(disk_error(error, Path(str(error.filename))))
+    return (
+        "the disk is full: a file could not be written; free some space where this command writes "
+        "and where temporary files lie (TMPDIR)"
+    )
 
 
 def _bug(words: list[str], error: Exception) -> int:
