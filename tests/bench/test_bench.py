@@ -33,16 +33,19 @@ def world(tmp_path) -> World:
     return World.create(tmp_path)
 
 
-def measured(call, *words) -> dict:
+def measured(call, *words, begins: tuple[str, ...] = ()) -> dict:
+    """Return what is measured, where these lines tell what begins."""
     code, out, err = call("bench", *map(str, words), "--json")
     assert code == 0, err
+    assert [line for line in err.splitlines() if line in begins] == list(begins)
     return json.loads(out)
 
 
 def test_a_step_tells_its_rate_and_what_it_is_a_share_of(call, world):
     place = ("--config_dir", world.root / "configs")
     tiny = ("--model", world.root / "configs" / "model_config.yaml", *HERE)
-    found = measured(call, "step", *tiny, *place, "--seq_len", 32, "--micro_batch", 4, "--steps", 3)
+    words = (*tiny, *place, "--seq_len", 32, "--micro_batch", 4, "--steps", 3)
+    found = measured(call, "step", *words, begins=("tiny: 7 updates of 4 rows of 32 tokens",))
     assert found.keys() >= STEP_FIELDS
     assert (found["model"], found["seq_len"], found["micro_batch"]) == ("tiny", 32, 4)
     assert (found["precision"], found["compiled"]) == ("fp32", "off")
@@ -116,7 +119,12 @@ def test_graphs_that_are_made_after_the_first_update_are_counted(lengths, recomp
 def test_a_loader_is_read_at_every_stage_and_length(call, world):
     world.finish("run", "run", "--max_steps", "1")
     place = ("--config_dir", world.root / "configs", "--data", world.root / "run" / "data", *HERE)
-    found = measured(call, "loader", *place, "--batches", 2)["loader"]
+    begins = tuple(
+        f"{stage}: 2 x 2 batches of rows of {length} tokens"
+        for stage in STAGES
+        for length in (32, 64)
+    )
+    found = measured(call, "loader", *place, "--batches", 2, begins=begins)["loader"]
     assert [(one["stage"], one["seq_len"]) for one in found] == [
         (stage, length) for stage in STAGES for length in (32, 64)
     ]
@@ -136,10 +144,10 @@ def test_the_tokenizer_encodes_real_text(call, monkeypatch):
 def test_every_optimizer_is_timed_with_its_state(call, world):
     model = world.root / "configs" / "model_config.yaml"
     place = ("--config_dir", world.root / "configs", "--model", model, *HERE)
-    found = {
-        one["optimizer"]: one
-        for one in measured(call, "optimizer", *place, "--steps", 2)["optimizers"]
-    }
+    begins = tuple(f"{name}: 4 updates" for name in ("adamw", "adamw, not fused", "muon"))
+    words = (*place, "--steps", 2)
+    told = measured(call, "optimizer", *words, begins=begins)["optimizers"]
+    found = {one["optimizer"]: one for one in told}
     assert list(found) == ["adamw", "adamw, not fused", "muon"]
     assert found["adamw"]["state_bytes"] == found["adamw, not fused"]["state_bytes"]
     assert found["muon"]["state_bytes"] < found["adamw"]["state_bytes"]

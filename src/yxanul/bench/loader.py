@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,18 @@ class LoaderFigures:
         return asdict(self)
 
 
-def measure_loader(config: RunConfig, root: Path, *, batches: int) -> Iterator[LoaderFigures]:
-    """Yield the figures of every stage and length, reading the prepared folder `root`."""
+def measure_loader(
+    config: RunConfig, root: Path, *, batches: int, say: Callable[[str], None]
+) -> Iterator[LoaderFigures]:
+    """Yield the figures of every stage and length, reading the prepared folder `root`.
+
+    `say` gets a sentence before each.
+    """
     for stage in config.stages:
         loader = open_loader(config, stage, root=root, steps=batches)
         tokens = stage.training.batch_tokens
         for seq_len in sorted({phase.seq_len for phase in stage.training.seq_len_curriculum}):
+            say(f"{stage.name}: 2 x {batches:,} batches of rows of {seq_len:,} tokens")
             list(read_s(loader, seq_len))  # what comes from the disk is in memory then
             seconds = statistics.median(read_s(loader, seq_len))
             rate = tokens / seconds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -39,10 +39,19 @@ class OptimizerFigures:
 
 
 def measure_optimizers(
-    shape: ModelConfig, *, steps: int, device: torch.device, dtype: torch.dtype
+    shape: ModelConfig,
+    *,
+    steps: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    say: Callable[[str], None],
 ) -> Iterator[OptimizerFigures]:
-    """Yield the figures of every optimizer; dtype is the type that Muon iterates in."""
+    """Yield the figures of every optimizer; dtype is the type that Muon iterates in.
+
+    `say` gets a sentence before each.
+    """
     for name, config in _WAYS.items():
+        say(f"{name}: {_WARMUP + steps} updates")
         model = Transformer.initialised(shape, seed=0).to(device)
         optimizers = Optimizers(model, config, muon_dtype=dtype)
         seconds = list(_update_s(model, optimizers, steps=_WARMUP + steps, device=device))

@@ -55,7 +55,7 @@ class StepFigures:
         return asdict(self)
 
 
-def measure_step(
+def step_workload(
     shape: ModelConfig,
     optimization: OptimizationConfig,
     *,
@@ -63,12 +63,10 @@ def measure_step(
     micro_batch: int | None,
     steps: int,
     device: torch.device,
-) -> StepFigures:
-    """Time `steps` updates after three that warm up; without a micro-batch, by rule of the device.
+) -> Workload:
+    """Return `steps` updates after three that warm up, of so many rows or of as many as by rule.
 
-    The product's rate is taken before and after, and the better one counts: a busy moment must not
-    make the updates look better. The process is prepared as a run's (`prepare_process`). A length
-    over the model's context is a `UsageError`, and so is another engine than torch's.
+    A length over the model's context is a `UsageError`, and so is another engine than torch's.
     """
     longest = shape.max_position_embeddings
     if seq_len > longest:
@@ -83,12 +81,15 @@ def measure_step(
     choices = settle_compute(optimization.compute, device, longest_seq_len=seq_len)
     dtype = DTYPES[choices.precision]
     rows = micro_batch or rows_by_rule(shape, optimization, seq_len=seq_len, device=device)
-    load = Workload(shape, seq_len, rows, rows, device, dtype, steps=steps)
-    return measure_load(load, optimization=optimization)
+    return Workload(shape, seq_len, rows, rows, device, dtype, steps=steps)
 
 
 def measure_load(load: Workload, *, optimization: OptimizationConfig) -> StepFigures:
-    """Time the updates of a workload in torch's engine, as `measure_step` does."""
+    """Time the updates of a workload in torch's engine.
+
+    The product's rate is taken before and after, and the better one counts: a busy moment must not
+    make the updates look better. The process is prepared as a run's (`prepare_process`).
+    """
     device, dtype = load.device, load.dtype
     compute = settled(optimization.compute, load)
     torch.set_num_threads(compute.threads or 1)

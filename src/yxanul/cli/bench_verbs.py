@@ -10,10 +10,10 @@ from rich.table import Table
 
 from yxanul.bench.loader import measure_loader
 from yxanul.bench.optimizers import measure_optimizers
-from yxanul.bench.step import measure_step
+from yxanul.bench.step import measure_load, step_workload
 from yxanul.bench.tokenizing import measure_tokenizer
 from yxanul.cli import options
-from yxanul.cli.output import plain_console, print_json
+from yxanul.cli.output import plain_console, print_json, say
 from yxanul.config.load import load_config
 from yxanul.hardware.choices import DTYPES, pick_device, settle_compute
 from yxanul.hardware.device import device_name
@@ -58,7 +58,7 @@ def step(
     config = load_config(config_dir, model=model, overrides=overrides or [])
     prepare_process(config)
     device = pick_device()
-    figures = measure_step(
+    load = step_workload(
         config.model,
         config.optimization,
         seq_len=seq_len,
@@ -66,6 +66,8 @@ def step(
         steps=steps,
         device=device,
     )
+    say(f"{load.model.name}: {load.updates} updates of {load.rows} rows of {load.seq_len:,} tokens")
+    figures = measure_load(load, optimization=config.optimization)
     if json:
         print_json(figures.as_json())
         return
@@ -102,7 +104,7 @@ def loader(
     Example: yxanul bench loader --config_dir configs/embedded --data runs/first/data
     """
     config = load_config(config_dir, overrides=overrides or [])
-    found = list(measure_loader(config, data, batches=batches))
+    found = list(measure_loader(config, data, batches=batches, say=say))
     if json:
         print_json({"loader": [one.as_json() for one in found]})
         return
@@ -157,7 +159,7 @@ def optimizer(
     compute = settle_compute(config.optimization.compute, device, longest_seq_len=256)
     torch.set_num_threads(compute.threads or 1)
     dtype = DTYPES[compute.precision]
-    found = list(measure_optimizers(config.model, steps=steps, device=device, dtype=dtype))
+    found = list(measure_optimizers(config.model, steps=steps, device=device, dtype=dtype, say=say))
     if json:
         shape = {"model": config.model.name, "device": device_name(device)}
         print_json({**shape, "optimizers": [one.as_json() for one in found]})
