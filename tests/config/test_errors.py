@@ -157,6 +157,15 @@ def test_the_names_to_choose_from_are_listed_once(word):
         (["compute.fp8_emulate=true"], "has no effect while fp8 is off"),
         (["compute.fp8_recipe=rowwise"], "has no effect while fp8 is off"),
         (["compute.checkpointed_share=0.5"], "no effect while gradient_checkpointing is false"),
+        (
+            ["compute.fp8=ffn", "model.intermediate_size=500"],
+            "is ffn, whose matrices need sides that are multiples of 16, and the model's "
+            "intermediate_size is 500; change",
+        ),
+        (
+            ["compute.fp8=blocks", "model.hidden_size=136", "model.head_dim=6"],
+            "hidden_size is 136, num_attention_heads x head_dim is 12, num_key_value_heads x head",
+        ),
         *(
             ([f"stage1_wikipedia.data.embedded_sources.0.{unread}"], "since an embedded source")
             for unread in (
@@ -208,6 +217,22 @@ def test_what_auto_would_need_may_stand_there_and_a_runs_own_settings_are_read(f
 def test_a_stage_file_by_another_ending_is_named(folder):
     (folder / "stage4_code.yaml").rename(folder / "stage4_code.yml")
     assert "stage4_code.yml is not read; rename it to stage4_code.yaml" in message(folder)
+
+
+@pytest.mark.parametrize(("fp8", "odd"), [("ffn", "head_dim=6"), ("auto", "intermediate_size=500")])
+def test_sizes_that_fp8_never_multiplies_may_be_odd(folder, fp8, odd):
+    config = load_config(folder, overrides=[f"compute.fp8={fp8}", f"model.{odd}"])
+    assert parse_config(dump_config(config)) == config
+
+
+def test_fp8_of_odd_sizes_is_refused_in_a_runs_own_settings_too(folder):
+    config = load_config(folder, overrides=["model.intermediate_size=500"])
+    asked = config.optimization.compute.model_copy(update={"fp8": "ffn"})
+    optimization = config.optimization.model_copy(update={"compute": asked})
+    text = dump_config(config.model_copy(update={"optimization": optimization}))
+    line = 1 + next(n for n, found in enumerate(text.splitlines()) if "fp8: ffn" in found)
+    with pytest.raises(ConfigError, match=rf"^config\.yaml:{line}: .*is ffn, whose matrices"):
+        parse_config(text)
 
 
 def test_a_missing_folder_and_a_folder_without_stages_are_named(folder):

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from yxanul.config.optimization import FP8_MULTIPLE
 from yxanul.config.overrides import OPTIMIZATION
 from yxanul.config.problems import raise_problems
 from yxanul.config.schema import (
@@ -38,7 +39,7 @@ class Contradiction:
 
 def find_contradictions(config: RunConfig) -> list[Contradiction]:
     """Return every contradiction between the parts of a run, in a fixed order."""
-    found = [*_model(config.model), *_names(config), *_skills(config)]
+    found = [*_model(config.model), *_fp8(config), *_names(config), *_skills(config)]
     for stage in config.stages:
         found += [*_sequence_lengths(config, stage), *_sources(stage)]
     return found
@@ -69,6 +70,24 @@ def _model(model: ModelConfig) -> Iterator[Contradiction]:
     if model.vocab_size < GPT2_TOKENS:
         text = f"is {model.vocab_size:,}, but the tokenizer has {GPT2_TOKENS:,} tokens; raise it"
         yield Contradiction(None, ("model", "vocab_size"), text)
+
+
+def _fp8(config: RunConfig) -> Iterator[Contradiction]:
+    """Find sides that FP8 cannot multiply; a start that times them for `auto` leaves them out."""
+    model, part = config.model, config.optimization.compute.fp8
+    if part not in ("ffn", "blocks"):
+        return
+    sides = {"hidden_size": model.hidden_size, "intermediate_size": model.intermediate_size}
+    if part == "blocks":
+        for name in ("num_attention_heads", "num_key_value_heads"):
+            sides[f"{name} x head_dim"] = getattr(model, name) * model.head_dim
+    odd = ", ".join(f"{name} is {side:,}" for name, side in sides.items() if side % FP8_MULTIPLE)
+    if odd:
+        text = (
+            f"is {part}, whose matrices need sides that are multiples of {FP8_MULTIPLE}, and the "
+            f"model's {odd}; change the model's sizes or set it to off"
+        )
+        yield Contradiction(OPTIMIZATION, ("compute", "fp8"), text)
 
 
 def _sequence_lengths(config: RunConfig, stage: StageConfig) -> Iterator[Contradiction]:

@@ -151,6 +151,8 @@ def _plain(value: Any) -> Any:
 def _path_in_run(config: RunConfig, one: Contradiction) -> KeyPath:
     if one.stage is None:
         return one.path
+    if one.stage == OPTIMIZATION:
+        return (OPTIMIZATION, *one.path)
     index = [stage.name for stage in config.stages].index(one.stage)
     return ("stages", index, *one.path)
 

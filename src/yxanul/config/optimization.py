@@ -19,6 +19,8 @@ MASKLESS = ("flash", "flash3")
 """Attention paths that read each document of a row by itself, in bf16 on a card."""
 CARD_PATHS = ("cudnn", *MASKLESS, "efficient")
 """Attention paths that pin a kernel of a card."""
+FP8_MULTIPLE = 16
+"""FP8 products want both sides of a matrix to be a multiple of this."""
 AttentionName = Literal[
     "auto", "plain", "sdpa", "by_length", "cudnn", "flash", "flash3", "efficient"
 ]

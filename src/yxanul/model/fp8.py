@@ -15,11 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from yxanul.config.optimization import FP8_MULTIPLE
 from yxanul.errors import MissingExtraError, UsageError
 from yxanul.model.layers import Block, GatedMLP, Linear, Product, SelfAttention
-
-MULTIPLE = 16
-"""FP8 products want both sides of a matrix to be a multiple of this."""
 
 
 def use_fp8(blocks: Iterable[nn.Module], part: str, *, recipe: str, emulate: bool = False) -> None:
@@ -46,10 +44,10 @@ def hush_torchao() -> None:
 
 
 def _refuse_odd(matrix: Linear) -> None:
-    if any(side % MULTIPLE for side in matrix.weight.shape):
+    if any(side % FP8_MULTIPLE for side in matrix.weight.shape):
         rows, columns = matrix.weight.shape
         raise UsageError(
-            f"compute.fp8 needs matrices whose sides are multiples of {MULTIPLE}, and one has "
+            f"compute.fp8 needs matrices whose sides are multiples of {FP8_MULTIPLE}, and one has "
             f"{rows} x {columns}; change the model's sizes or set compute.fp8=off"
         )
 
