@@ -24,8 +24,9 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float | None:
 def gemm_flops(dtype: torch.dtype, *, repeats: int = 20, limit_s: float = 0.5) -> float:
     """Return the median FLOP/s of (2048, 768) x (768, 3072) on the CPU, threads as set.
 
-    Time beyond limit_s ends the repeats. No start waits for seconds: a CPU that would need them,
-    because it emulates `dtype`, is judged by 16 of the 2,048 rows.
+    It is that of up to `repeats` products, as many as limit_s allows, three at least. No start
+    waits for seconds: a CPU that would need them, because it emulates `dtype`, is judged by 16 of
+    the 2,048 rows.
     """
     generator = torch.Generator().manual_seed(0)
     left = torch.randn(_ROWS, 768, generator=generator).to(dtype)
