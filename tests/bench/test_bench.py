@@ -23,6 +23,7 @@ STEP_FIELDS = {
     "micro_batch",
     "precision",
     "compiled",
+    "fp8",
 }
 CONFIGS = Path(__file__).parents[2] / "configs"
 HERE = ("--set", "data.source=texts")  # no hub's data set is named by the world's configs
@@ -54,13 +55,24 @@ def test_a_step_tells_its_rate_and_what_it_is_a_share_of(call, world):
     assert found["mfu"] == pytest.approx(share)
 
 
+def test_a_step_tells_which_fp8_was_timed(call, world):
+    place = ("--config_dir", world.root / "configs", *HERE)
+    shape = ("--model", world.root / "configs" / "model_config.yaml")
+    size = ("--seq_len", 32, "--micro_batch", 4, "--steps", 1)
+    eight = ("--set", "compute.fp8=ffn", "--set", "compute.fp8_emulate=true")
+    assert measured(call, "step", *shape, *place, *size, *eight)["fp8"] == "ffn"
+    assert measured(call, "step", *shape, *place, *size)["fp8"] == "off"
+
+
 def test_a_step_of_a_named_shape_is_told_in_words(call):
-    words = ("--model", "nano", "--seq_len", "8", "--micro_batch", "1", "--steps", "1")
+    size = ("--seq_len", "8", "--micro_batch", "1", "--steps", "1")
+    words = ("--model", "nano", *size, "--set", "compute.fp8=auto")
     code, out, err = call("bench", "step", *words)
     assert code == 0, err
     assert out.startswith("nano, 21,258,752 parameters, on ")
     assert "tokens/s" in out
     assert "GFLOP/s" in out
+    assert "FP8 off (auto was not tried), " in " ".join(out.split())
 
 
 @pytest.fixture

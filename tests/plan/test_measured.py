@@ -21,6 +21,7 @@ def step(**changed):
     usual = {
         "model": "embedded", "parameters": 8_532_224, "device": "AMD EPYC", "seq_len": 128,
         "micro_batch": 16, "precision": "fp32", "attention": "plain", "compiled": "off",
+        "fp8": "off",
         "optimizer": "adamw", "first_s": 1.5, "optimizer_s": 0.01, "tokens_per_s": 1000.0,
         "flops_per_token": 40_000_000,
         "gemm_flops": 80e9, "mfu": 0.5, "peak_bytes": None, "recompiles": None,

@@ -34,6 +34,8 @@ class StepFigures:
     precision: str
     attention: str
     compiled: str
+    fp8: str
+    """As timed; auto is off, since only a run's first start on a card tries it."""
     optimizer: str
     first_s: float
     """The first update, with whatever it compiles."""
@@ -107,6 +109,7 @@ def measure_load(load: Workload, *, optimization: OptimizationConfig) -> StepFig
         precision=compute.precision,
         attention=compute.attention,
         compiled=compute.compile,
+        fp8=compute.fp8,
         optimizer=optimization.optimizer.name,
         first_s=run.first_s,
         optimizer_s=run.optimizer_s,

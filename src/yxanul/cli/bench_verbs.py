@@ -72,6 +72,8 @@ def step(
         print_json(figures.as_json())
         return
     again = figures.recompiles
+    is_open = config.optimization.compute.fp8 == "auto"
+    fp8 = f"{figures.fp8} (auto was not tried)" if is_open else figures.fp8
     of = "these products" if device.type == "cpu" else "the card's peak"
     mfu = "the card's peak is not known" if figures.mfu is None else f"{figures.mfu:.1%} of {of}"
     _print(
@@ -83,7 +85,8 @@ def step(
             ("an update", f"{figures.micro_batch} rows of {figures.seq_len:,} tokens"),
             (
                 "settings",
-                f"attention {figures.attention}, compile {figures.compiled}, {figures.optimizer}",
+                f"attention {figures.attention}, compile {figures.compiled}, FP8 {fp8}, "
+                f"{figures.optimizer}",
             ),
             ("first update", f"{figures.first_s:.2f} s"),
             ("graphs made later", "nothing is compiled" if again is None else str(again)),
