@@ -289,6 +289,12 @@ def test_a_card_without_pythons_headers_compiles_nothing(card, monkeypatch, tmp_
         frozen = freeze_compute(wish, shape(), parameters=1, device=device, longest_seq_len=64)
         assert frozen.compile == how
     assert f"{tmp_path} has no Python.h; install python3-dev" in str(obstacle)
+    case = Case(
+        optimization=OptimizationConfig(compute=frozen), stages=(), device=device, world_size=1,
+        malloc="off", rates={}, wish=wish,
+    )  # fmt: skip
+    row = arithmetic.compilation(case)
+    assert (row.state, row.why, row.asked) == ("unavailable", obstacle, False)
     # A system's Python may name another folder than that of its packages, in which triton looks.
     monkeypatch.setattr(sysconfig, "get_default_scheme", lambda: "posix_local")
     places = {"posix_local": str(tmp_path), "posix_prefix": str(headers)}

@@ -12,12 +12,13 @@ from yxanul.config.load import load_config
 from yxanul.data.sources.hub.patience import Patience
 from yxanul.preflight import sources
 from yxanul.preflight.finding import made_in_turn
-from yxanul.preflight.sources import data_checks
+from yxanul.preflight.sources import data_checks, prepared_root
 from yxanul.runfolder.layout import RunFolder
 
 if __name__ == "__main__":
     sources._PATIENCE = Patience(**QUICK)
     config, folder = load_config(Path(sys.argv[1])), RunFolder(Path(sys.argv[2]))
     for _ in sys.stdin:
-        found = made_in_turn(data_checks(config, folder), limit_s=300.0)
+        checks = data_checks(config, root=prepared_root(config, folder))
+        found = made_in_turn(checks, limit_s=300.0)
         print(json.dumps([{**one.as_json(), "code": one.code} for one in found]), flush=True)

@@ -45,7 +45,7 @@ def rate(seq_len: int, mfu: float, *, optimizer_s: float = 0.0) -> Rate:
 
 
 SHORT, LONG = measured_lengths(CONFIG)
-EIGHT = Measured("H100", 8, "block", (rate(SHORT, 0.40), rate(LONG, 0.50)), 200e9, ())
+EIGHT = Measured("H100", 8, "block", "off", (rate(SHORT, 0.40), rate(LONG, 0.50)), 200e9, ())
 NO_BUDGET = BudgetConfig()
 NEW = Progress(COURSE)
 
@@ -303,3 +303,14 @@ def test_a_step_that_deepspeed_will_do_and_torch_did_is_a_warning():
     found = look_at_step(EIGHT, CONFIG.model_copy(update={"optimization": optimization}))
     assert found.state == "warn"
     assert "DeepSpeed" in found.why
+
+
+def test_a_step_tells_which_fp8_was_timed_and_that_auto_was_not_tried():
+    compute = CONFIG.optimization.compute.model_copy(update={"fp8": "auto"})
+    optimization = CONFIG.optimization.model_copy(update={"compute": compute})
+    found = look_at_step(EIGHT, CONFIG.model_copy(update={"optimization": optimization}))
+    assert (found.state, found.value["fp8"]) == ("pass", "off")
+    assert "FP8 off (auto was not tried" in found.why
+    rounded = look_at_step(replace(EIGHT, fp8="ffn"), CONFIG)
+    assert rounded.value["fp8"] == "ffn"
+    assert rounded.why.endswith("FP8 ffn")

@@ -1,10 +1,12 @@
 """A check ends in time, and one that fails hides no other."""
 
+import errno
+import tempfile
 import time
 
 import pytest
 
-from yxanul.errors import DiskError, GateStopError, InfrastructureError
+from yxanul.errors import DiskError, GateStopError, InfrastructureError, UsageError
 from yxanul.preflight.finding import Check, Finding, decisive, made_in_turn
 
 
@@ -19,6 +21,29 @@ def refuse() -> Finding:
 def test_what_a_check_raises_is_a_failure_with_its_code():
     found = Check("disk", refuse, 5.0).made()
     assert (found.state, found.code, found.why) == ("fail", 32, "the disk is full")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), 32, "the disk is full: /scratch could"),
+        (OSError(errno.ENOSPC, "No space left on device", "/here"), 32, "is full: /here could"),
+        (OSError(errno.EIO, "Input/output error", "/here"), 11, "the disk failed at /here"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), 11, "out of memory"),
+        (OSError(errno.EACCES, "Permission denied", "/here"), UsageError.exit_code, "/here cannot"),
+        (OSError(errno.ENOENT, "No usable temporary directory"), 32, "/scratch could not be"),
+    ],
+)
+def test_what_the_system_refuses_a_check_is_a_failure_with_its_code(monkeypatch, error, code, said):
+    """A failed write names no file: then it was a temporary one."""
+    monkeypatch.setattr(tempfile, "tempdir", "/scratch")
+
+    def refused() -> Finding:
+        raise error
+
+    found = Check("step", refused, 5.0).made()
+    assert (found.name, found.state, found.code) == ("step", "fail", code)
+    assert said in found.why
 
 
 def test_a_check_that_does_not_answer_is_left():

@@ -1,6 +1,7 @@
 """The measuring program: by itself, as two ranks, refused and too late."""
 
 import signal
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,11 @@ from yxanul.bench.step import StepFigures
 from yxanul.bench.workload import Workload
 from yxanul.config.load import dump_config, load_config
 from yxanul.errors import InfrastructureError, UsageError
+from yxanul.hardware import compiler as compiler_room
 from yxanul.parallel.processes import ALONE
 from yxanul.plan.flops import flops_per_token
 from yxanul.preflight import flight, machine, measuring
-from yxanul.preflight.machine import look_at_features, measure_apart
+from yxanul.preflight.machine import look_at_compiling, look_at_features, measure_apart
 from yxanul.preflight.measuring import main, measure, measured_lengths
 from yxanul.train.setup import prepare_process
 
@@ -31,6 +33,7 @@ def test_updates_are_timed_at_the_shortest_and_at_the_longest_sequences(tmp_path
     found = measure(config, ALONE, device=torch.device("cpu"))
     assert [rate.seq_len for rate in found.rates] == measured_lengths(config) == [32, 64]
     assert (found.processes, found.bus_bytes_per_s, found.slow) == (1, None, ())
+    assert (found.compiled, found.fp8) == ("off", "off")
     for rate in found.rates:
         assert rate.pass_tokens_per_s > rate.tokens_per_s > 0
         assert rate.optimizer_s > 0
@@ -58,7 +61,7 @@ def test_what_more_passes_than_two_would_do_is_told_of_them(monkeypatch):
 
     def figures(load: Workload, **_settings) -> StepFigures:
         return StepFigures(
-            "any", 1, "any", load.seq_len, load.micro_rows, "fp32", "plain", "off", "adamw",
+            "any", 1, "any", load.seq_len, load.micro_rows, "fp32", "plain", "off", "off", "adamw",
             first_s=1.0, optimizer_s=0.4, tokens_per_s=load.tokens, flops_per_token=1,
             gemm_flops=1.0, mfu=0.25, peak_bytes=None, recompiles=None,
         )  # fmt: skip
@@ -133,16 +136,37 @@ def test_a_machine_without_a_card_is_told(tmp_path):
 
 def test_features_are_judged_for_as_many_processes_as_will_train(tmp_path):
     shared = tiny(tmp_path, "compute.zero1=true")
-    missing = [look_at_features(shared, processes=n).value["missing"] for n in (1, 2)]
-    assert missing == [["ZeRO-1"], []]
+    found = [look_at_features(shared, processes=n) for n in (1, 2)]
+    assert [one.value["missing"] for one in found] == [["ZeRO-1"], []]
+    assert ["not active: ZeRO-1 (one process" in one.why for one in found] == [True, False]
 
 
-def test_a_card_that_torch_does_not_use_is_a_failure(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["nvidia0", "nvidia3", "nvidia12"])
+def test_a_card_that_torch_does_not_use_is_a_failure(tmp_path, monkeypatch, name):
+    """A container may have been given any of a machine's cards."""
     if torch.cuda.is_available():
         pytest.skip("this machine has a card that torch uses")
-    card = tmp_path / "nvidia0"
-    card.touch()
-    monkeypatch.setattr(machine, "_CARD", card)
-    found = look_at_features(tiny(tmp_path), processes=1)
+    devices = tmp_path / "dev"
+    devices.mkdir()
+    monkeypatch.setattr(machine, "_DEVICES", devices)
+    (devices / "nvidiactl").touch()  # the driver's own
+    asked = tiny(tmp_path, "compute.zero1=true")
+    assert look_at_features(asked, processes=1).state == "warn"
+    (devices / name).touch()
+    found = look_at_features(asked, processes=1)
     assert (found.state, found.code) == ("fail", UsageError.exit_code)
-    assert "torch does not use it" in found.why
+    assert f"there is a card ({devices / name}), and torch does not use it" in found.why
+    assert "asked for and not active: ZeRO-1" in found.why
+
+
+@pytest.mark.parametrize(("compiler", "state"), [(None, "warn"), ("/usr/bin/gcc", "pass")])
+def test_compiling_that_a_card_lost_by_rule_is_a_warning(monkeypatch, tmp_path, compiler, state):
+    """Nobody asked for it by name, so no wish is missing, and the step is slower."""
+    (tmp_path / "Python.h").touch()
+    monkeypatch.setattr(sysconfig, "get_path", lambda _name, _scheme: str(tmp_path))
+    monkeypatch.setattr(compiler_room, "find_spec", lambda _name: object())
+    monkeypatch.setattr(compiler_room, "c_compiler", lambda: compiler)
+    monkeypatch.setattr(machine, "pick_device", lambda: torch.device("cuda", 0))
+    found = look_at_compiling()
+    assert found.state == state
+    assert ("1.6 times" in found.why) == ("install gcc" in found.why) == (state == "warn")

@@ -15,9 +15,11 @@ from tests.data.hub_sets import promised_sets
 from tests.data.hub_standin import Fault, StandIn, running
 from tests.train.world import STAGES, World
 from yxanul.config.load import load_config
+from yxanul.config.schema import RunConfig
 from yxanul.data.prepare import prepare
 from yxanul.errors import CorruptShardError, InfrastructureError, UsageError
-from yxanul.preflight.sources import data_checks, look_at_mirror
+from yxanul.preflight.finding import Check
+from yxanul.preflight.sources import data_checks, look_at_mirror, prepared_root
 from yxanul.runfolder.layout import RunFolder
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +42,10 @@ class Storage(LocalFileSystem):
 @pytest.fixture(scope="module", autouse=True)
 def _storage():
     fsspec.register_implementation("preflight", Storage, clobber=True)
+
+
+def checks_of(config: RunConfig, folder: RunFolder) -> list[Check]:
+    return data_checks(config, root=prepared_root(config, folder))
 
 
 @contextmanager
@@ -83,13 +89,13 @@ def test_every_source_of_the_hub_gives_a_record_or_says_why_not(tmp_path):
 def test_a_folder_of_texts_is_opened_and_one_that_is_not_there_is_refused(tmp_path):
     world = World.create(tmp_path)
     config = load_config(tmp_path / "configs", overrides=[f"data.source={tmp_path / 'texts'}"])
-    found = [check.made() for check in data_checks(config, RunFolder(tmp_path / "run"))]
+    found = [check.made() for check in checks_of(config, RunFolder(tmp_path / "run"))]
     assert [(one.name, one.state) for one in found] == [(f"data: {s}", "pass") for s in STAGES]
     (tmp_path / "texts" / STAGES[0] / "texts.jsonl").write_text("{}\n")
-    assert data_checks(config, RunFolder(tmp_path / "run"))[0].made().code == 30
+    assert checks_of(config, RunFolder(tmp_path / "run"))[0].made().code == 30
     gone = load_config(world.root / "configs", overrides=["data.source=nowhere"])
     with pytest.raises(UsageError, match="nowhere does not exist"):
-        data_checks(gone, RunFolder(tmp_path / "run"))
+        checks_of(gone, RunFolder(tmp_path / "run"))
 
 
 def test_prepared_data_is_looked_at_wherever_it_lies(tmp_path):
@@ -98,23 +104,23 @@ def test_prepared_data_is_looked_at_wherever_it_lies(tmp_path):
     config = load_config(tmp_path / "configs", overrides=overrides)
     folder = RunFolder(tmp_path / "run")
     prepare(config.stages, folder.data, progress=lambda _: None)
-    (check,) = data_checks(config, folder)
+    (check,) = checks_of(config, folder)
     assert check.made().state == "pass"
     elsewhere = load_config(tmp_path / "configs", overrides=[f"data.source={folder.data}"])
-    (check,) = data_checks(elsewhere, RunFolder(tmp_path / "other"))
+    (check,) = checks_of(elsewhere, RunFolder(tmp_path / "other"))
     assert check.made().state == "pass"
     remote = load_config(tmp_path / "configs", overrides=[f"data.source=file://{folder.data}"])
-    (check,) = data_checks(remote, RunFolder(tmp_path / "other"))
+    (check,) = checks_of(remote, RunFolder(tmp_path / "other"))
     assert check.made().state == "pass"
     next(folder.data.rglob("*.bin")).unlink()
-    (check,) = data_checks(config, folder)
+    (check,) = checks_of(config, folder)
     found = check.made()
     assert (found.state, found.code) == ("fail", CorruptShardError.exit_code)
 
 
 def test_embedded_sources_are_installed():
     config = load_config(ROOT / "configs" / "embedded")
-    found = [check.made() for check in data_checks(config, RunFolder(Path("nowhere")))]
+    found = [check.made() for check in checks_of(config, RunFolder(Path("nowhere")))]
     assert {one.state for one in found} == {"pass"}
     assert "data: wikipedia_leads" in {one.name for one in found}
 

@@ -1,14 +1,15 @@
 """`yxanul preflight` as a user starts it."""
 
 import json
+import tempfile
 
 import pytest
 
 from tests.train.world import World
 from yxanul.preflight import flight, space
 
-NAMES = ["features", "disk", "memory", "data: stage1_tales", "data: stage2_sums", "mirror"]
-NAMES += ["step", "links", "cost"]
+NAMES = ["features", "compile", "disk", "memory", "data: stage1_tales", "data: stage2_sums"]
+NAMES += ["mirror", "step", "links", "cost"]
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def test_a_plan_over_the_budget_leaves_with_20_and_one_object(call, words, tmp_p
     assert "even at best" in told["why"]
     checks = {check["name"]: check for check in told["checks"]}
     assert list(checks) == NAMES
-    assert checks["mirror"]["state"] == "pass"
+    assert checks["mirror"]["state"] == checks["compile"]["state"] == "pass"
     assert checks["cost"]["value"]["tokens_left"] == 2048
     assert err.startswith("preflight: features")
     assert not (tmp_path / "run").exists()
@@ -54,3 +55,20 @@ def test_a_wrong_flag_is_one_sentence_before_anything_is_measured(call, words, f
     assert code == 30
     assert len(err.strip().splitlines()) == 1, err
     assert sentence in err
+
+
+def test_what_is_wrong_with_the_machine_hides_no_finding(call, words, tmp_path, monkeypatch):
+    """Prepared data is damaged, and there is no room for temporary files."""
+    manifest = tmp_path / "run" / "data" / "manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("{")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    code, out, _ = call(*words, "--set", "compute.compile=off", "--json")
+    told = json.loads(out)
+    assert (code, told["exit_code"], told["verdict"]) == (31, 31, "stop")
+    checks = {check["name"]: check for check in told["checks"]}
+    assert list(checks) == ["features", "disk", "memory", "data", *NAMES[-4:]]
+    failed = {name: check["why"] for name, check in checks.items() if check["state"] == "fail"}
+    assert failed.keys() == {"data", "step"}
+    assert str(manifest) in failed["data"]
+    assert f"{tmp_path / 'gone'}" in failed["step"]

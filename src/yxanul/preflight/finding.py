@@ -1,20 +1,30 @@
 """What a check found: it passes, is worth a warning, or is a reason not to begin.
 
 The one idea: a check is a function without arguments that returns its `Finding`. What it raises on
-purpose, and no answer in time, is a finding as well, so one check that fails hides no other.
+purpose, what the system refuses it, and no answer in time, are findings as well, so one check that
+fails hides no other.
 """
 
 from __future__ import annotations
 
+import errno
+import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
-from yxanul.errors import InfrastructureError, YxanulError
+from yxanul.errors import BrokenDiskError, InfrastructureError, UsageError, YxanulError
+from yxanul.hardware.memory import exhaustion, is_out_of_memory
+from yxanul.runfolder.durable import disk_error
 
 State = Literal["pass", "warn", "fail"]
+Found = TypeVar("Found")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_MEMORY = "stop other programs on this machine, or take one with more memory"
 
 
 @dataclass(frozen=True)
@@ -45,10 +55,21 @@ class Check:
 
     def made(self) -> Finding:
         """Return what it finds; never raises for what the machine or the network does."""
-        try:
-            return _within(self.limit_s, self.look)
-        except YxanulError as error:
-            return Finding(self.name, "fail", None, str(error), error.exit_code)
+        return attempted(self.name, self.look, limit_s=self.limit_s)
+
+
+def attempted(name: str, look: Callable[[], Found], *, limit_s: float) -> Found | Finding:
+    """Return what `look` returns, or a failure of that name where it raises or takes too long."""
+    try:
+        return _within(limit_s, look)
+    except (YxanulError, OSError) as error:
+        return failure(name, error)
+
+
+def failure(name: str, error: YxanulError | OSError) -> Finding:
+    """Return the failure that an error of a check is, with the code of its kind."""
+    told = _refusal(error) if isinstance(error, OSError) else error
+    return Finding(name, "fail", None, str(told), told.exit_code)
 
 
 def made_in_turn(checks: Sequence[Check], *, limit_s: float) -> list[Finding]:
@@ -70,9 +91,21 @@ def decisive(findings: Sequence[Finding]) -> Finding | None:
     return next(iter(lasting + failures), None)
 
 
-def _within(limit_s: float, look: Callable[[], Finding]) -> Finding:
+def _refusal(error: OSError) -> YxanulError:
+    """Return what the system refused as an error of ours."""
+    if is_out_of_memory(error):
+        return exhaustion(error, _NO_MEMORY)
+    # A failed write names no file: a check writes temporary ones, where there is a folder for them.
+    place = Path(os.fsdecode(error.filename or tempfile.tempdir or "TMPDIR"))
+    told = disk_error(error, place)
+    if error.errno in _FULL or error.filename is None or isinstance(told, BrokenDiskError):
+        return told
+    return UsageError(f"{place} cannot be used: {error.strerror}; name another path")
+
+
+def _within(limit_s: float, look: Callable[[], Found]) -> Found:
     """Return what `look` returns, or raise what it raises, or that it takes too long."""
-    found: list[Finding] = []
+    found: list[Found] = []
     raised: list[Exception] = []
 
     def run() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from yxanul.config.schema import BudgetConfig, RunConfig
@@ -16,8 +17,16 @@ from yxanul.curriculum.stages import refuse_unequal_shares
 from yxanul.errors import YxanulError
 from yxanul.hardware.choices import processes_here
 from yxanul.preflight.cost import Progress, look_at_cost, read_progress, settled_budget
-from yxanul.preflight.finding import Check, Finding, decisive, made_in_turn
+from yxanul.preflight.finding import (
+    Check,
+    Finding,
+    attempted,
+    decisive,
+    failure,
+    made_in_turn,
+)
 from yxanul.preflight.machine import (
+    look_at_compiling,
     look_at_features,
     look_at_links,
     look_at_step,
@@ -100,18 +109,23 @@ def preflight(wishes: Wishes, *, say: Say) -> Preflight:
     context = config.model.max_position_embeddings
     refuse_unequal_shares(config.stages, processes, context=context)
     folder = RunFolder(wishes.run.out or default_out(wishes.run, config))
-    has_data = prepared_root(config, folder) is not None
+    root = attempted("data", partial(prepared_root, config, folder), limit_s=_LIMIT_S)
+    has_data = isinstance(root, Path)
     mirror = optimization.checkpoint.mirror
+    is_open = optimization.compute.compile == "auto"
+    compiling = [Check("compile", look_at_compiling, _LIMIT_S)] if is_open else []
     here = [
         Check("features", partial(look_at_features, config, processes=processes), _FEATURES_S),
+        *compiling,
         Check("disk", partial(look_at_disk, config, folder, has_data=has_data), _LIMIT_S),
         Check("memory", partial(look_at_memory, config, processes=processes), _LIMIT_S),
     ]
-    sources = data_checks(config, folder)
+    sources = [] if isinstance(root, Finding) else data_checks(config, root=root)
     say("preflight: features, disk, memory")
     findings = [check.made() for check in here]
     say(f"preflight: data, {DATA_LIMIT_S:.0f} s at most")
-    findings += made_in_turn(sources, limit_s=DATA_LIMIT_S)
+    # Where the manifest cannot be read, that is what there is to say of the data.
+    findings += [root] if isinstance(root, Finding) else made_in_turn(sources, limit_s=DATA_LIMIT_S)
     say("preflight: mirror")
     findings.append(Check("mirror", partial(look_at_mirror, mirror), _LIMIT_S).made())
     limit_s = _measuring_s(config)
@@ -138,9 +152,9 @@ def _measured(
     """Return the findings that need a measured step; without one they say so."""
     try:
         measured = measure()
-    except YxanulError as error:
+    except (YxanulError, OSError) as error:
         return [
-            Finding("step", "fail", None, str(error), error.exit_code),
+            failure("step", error),
             Finding("links", "warn", None, "not measured, since no step was"),
             Finding("cost", "warn", None, "no forecast, since no step was measured"),
         ]

@@ -61,6 +61,8 @@ class Measured:
     device: str
     processes: int
     compiled: str
+    fp8: str
+    """As timed; auto is off, since only a run's first start on a card tries it."""
     rates: tuple[Rate, ...]
     """At the plan's shortest and at its longest sequences."""
     bus_bytes_per_s: float | None
@@ -111,10 +113,12 @@ def measure(config: RunConfig, processes: Processes, *, device: torch.device) ->
     lengths = measured_lengths(config)
     rates = tuple(_time(config, length, processes=processes, device=device) for length in lengths)
     compute = config.optimization.compute
+    settled = settle_compute(compute, device, longest_seq_len=max(lengths))
     return Measured(
         device=device_name(device),
         processes=processes.world_size,
-        compiled=settle_compute(compute, device, longest_seq_len=max(lengths)).compile,
+        compiled=settled.compile,
+        fp8=settled.fp8,
         rates=rates,
         bus_bytes_per_s=None if links is None else links.bus_bytes_per_s,
         slow=() if links is None else tuple(slow_ranks(links.rates)),

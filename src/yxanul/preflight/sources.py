@@ -43,9 +43,11 @@ def prepared_root(config: RunConfig, folder: RunFolder) -> Path | None:
     return folder.data if all(stage.name in held for stage in config.stages) else None
 
 
-def data_checks(config: RunConfig, folder: RunFolder) -> list[Check]:
-    """Return a check for each source, or one for data that is prepared or lies at an address."""
-    root = prepared_root(config, folder)
+def data_checks(config: RunConfig, *, root: Path | None) -> list[Check]:
+    """Return a check for each source, or one for data prepared in `root` or at an address.
+
+    A folder that is not there is a `UsageError` at once.
+    """
     address = config.stages[0].data.source
     if root is not None:
         return [Check("data", partial(_look_at_prepared, config, root), DATA_LIMIT_S)]
