@@ -31,18 +31,19 @@ class Listener:
         body: bytes = b'{"prompt": "The cat", "max_tokens": 25}',
         *,
         leaves_after: int | None = None,
+        positions: int = POSITIONS,
     ) -> None:
         self.events: list[Event] = []
         self.leaves_after = leaves_after
         self.ended = threading.Event()
         tokenizer = load_tokenizer()
-        bounds = Bounds("tiny", POSITIONS, 256)
+        bounds = Bounds("tiny", positions, 256)
         asked = read_request(body, bounds=bounds, tokenizer=tokenizer)
         self.choice = Choice(
             asked.prompts[0],
             asked,
             seed=1,
-            positions=POSITIONS,
+            positions=positions,
             tokenizer=tokenizer,
             deliver=self.take,
         )

@@ -1,8 +1,9 @@
 """One thread owns the model and writes the texts of all requests together.
 
-In each turn it reads a piece of the prompts that wait, if there are free rows, and writes one token
-of every text: new texts join while others are written, and neither holds the other up for long.
-Other threads hand choices in and mark those that nobody waits for; nothing else is shared.
+In each turn it reads a piece of the prompts that wait, if there are free rows, or scores one, and
+writes one token of every text: new texts join while others are written, and neither holds the other
+up for long. Other threads hand choices in and mark those that nobody waits for; nothing else is
+shared.
 """
 
 import threading

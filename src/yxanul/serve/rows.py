@@ -7,6 +7,7 @@ that ends.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from yxanul.model.cache import KeyValueCache
 from yxanul.model.decoding import Decoder
 from yxanul.serve.choices import Choice, ScoredToken, prompt_offsets, score
 from yxanul.serve.refusals import RequestError
+from yxanul.serve.requests import Prompt
 
 # Tokens of prompts, padding counted, that are read together.
 _READING_TOKENS = 4096
@@ -25,7 +27,8 @@ _READING_TOKENS = 4096
 _PIECE_TOKENS = 512
 # Columns beyond the longest text: when they are used up, all is shifted to the left.
 _SPARE_COLUMNS = 128
-# Logits of the whole vocabulary that are in memory at once when a prompt is scored.
+# Tokens of prompts that are scored between two steps: their logits of the whole vocabulary are in
+# memory at once, in fp64.
 _SCORED_AT_ONCE = 128
 
 
@@ -56,11 +59,12 @@ class Rows:
                 taken.append(choice)
                 prompts = together
         width = max(map(len, prompts))
-        return Reading(self._model, taken, cache=self._new_cache(len(prompts), width))
+        cache = self._new_cache(len(prompts), width)
+        return Reading(self._model, taken, cache=cache, tokenizer=self._tokenizer)
 
     def join(self, reading: "Reading") -> None:
         """Write the first token after prompts that are read, and go on with them from now on."""
-        scored = [reading.scores(choice, self._tokenizer) for choice in reading.choices]
+        scored = [reading.scores(choice) for choice in reading.choices]
         rows = [reading.row(choice) for choice in reading.choices]
         logits = reading.next_logits()
         going_on = [
@@ -105,9 +109,16 @@ class Rows:
 
 
 class Reading:
-    """Prompts on their way into a cache of their own; equal ones are read once."""
+    """Prompts on their way into a cache of their own; equal ones are read, and scored, once."""
 
-    def __init__(self, model: Decoder, choices: Sequence[Choice], *, cache: KeyValueCache) -> None:
+    def __init__(
+        self,
+        model: Decoder,
+        choices: Sequence[Choice],
+        *,
+        cache: KeyValueCache,
+        tokenizer: Tokenizer,
+    ) -> None:
         self.choices = list(choices)
         self.cache = cache
         self._model = model
@@ -117,14 +128,15 @@ class Reading:
         tokens = torch.tensor([[*p, *[0] * (width - len(p))] for p in ids])
         self._unread = list(torch.split(tokens, max(1, _PIECE_TOKENS // len(ids)), dim=1))[::-1]
         self._hidden: list[Tensor] = []
+        self._scores = _scores_wanted(choices, tokenizer)
 
     def go_on(self) -> bool:
-        """Read the next piece; return whether all is read."""
-        tokens = self._unread.pop().to(self._model.device)
-        self._hidden.append(self._model.hidden_states(tokens, self.cache))
-        if not self._unread:
-            self._hidden = [torch.cat(self._hidden, dim=1)]
-        return not self._unread
+        """Read the next piece, or score one once all is read; return whether all is done."""
+        if self._unread:
+            self._read()
+        else:
+            self._score()
+        return not self._unread and not self._unscored()
 
     def row(self, choice: Choice) -> int:
         """Return the row of a choice's prompt."""
@@ -135,25 +147,71 @@ class Reading:
         lasts = [len(prompt) - 1 for prompt in self._rows]
         return self._model.logits(self._hidden[0][torch.arange(len(lasts)), lasts])
 
-    def scores(self, choice: Choice, tokenizer: Tokenizer) -> list[ScoredToken]:
+    def scores(self, choice: Choice) -> list[ScoredToken]:
         """Return the scores of a prompt's own tokens, none if they are not wanted."""
-        if choice.is_dropped or not choice.scores_prompt:
-            return []
-        ids, opening = choice.prompt.ids, choice.prompt.opening
-        offsets = prompt_offsets(choice.prompt, tokenizer)
+        return self._scores[choice].found if choice in self._scores else []
+
+    def _read(self) -> None:
+        tokens = self._unread.pop().to(self._model.device)
+        self._hidden.append(self._model.hidden_states(tokens, self.cache))
+        if not self._unread:
+            self._hidden = [torch.cat(self._hidden, dim=1)]
+
+    def _score(self) -> None:
+        """Score a piece of a long prompt, or of as many short ones as are no more together."""
+        room = _SCORED_AT_ONCE
+        for scores in self._unscored():
+            room -= len(scores.next_tokens)
+            if room < 0:
+                return
+            scores.go_on(self._model, self._hidden[0][self._rows[scores.prompt.ids]])
+
+    def _unscored(self) -> list["_PromptScores"]:
+        """Return the scores that are not complete and that somebody still waits for."""
+        wanted = (found for choice, found in self._scores.items() if not choice.is_dropped)
+        return [scores for scores in dict.fromkeys(wanted) if scores.next_tokens]
+
+
+class _PromptScores:
+    """The scores of a prompt's own tokens, which come a piece at a time."""
+
+    def __init__(self, prompt: Prompt, *, likeliest: int, tokenizer: Tokenizer) -> None:
+        self.prompt = prompt
         # Nothing stands before a prompt that brings its own <|endoftext|>.
-        found = [] if opening else [ScoredToken(ids[0], offsets[0], None, ())]
-        offsets = offsets[1 - opening :]
-        hidden = self._hidden[0][self.row(choice)]
-        for at in range(0, len(ids) - 1, _SCORED_AT_ONCE):
-            tokens = ids[at + 1 : at + 1 + _SCORED_AT_ONCE]
-            found += score(
-                self._model.logits(hidden[at : at + len(tokens)]),
-                tokens,
-                offsets=offsets[at : at + len(tokens)],
-                likeliest=choice.likeliest,
-            )
-        return found
+        self.found = [] if prompt.opening else [ScoredToken(prompt.ids[0], 0, None, ())]
+        self._likeliest, self._tokenizer = likeliest, tokenizer
+        self._at = 0
+
+    @property
+    def next_tokens(self) -> tuple[int, ...]:
+        """The tokens that are scored next, none at the end."""
+        return self.prompt.ids[self._at + 1 : self._at + 1 + _SCORED_AT_ONCE]
+
+    def go_on(self, model: Decoder, hidden: Tensor) -> None:
+        """Score the next tokens; `hidden` is (seq, hidden) of the whole prompt."""
+        begin, end = self._at, self._at + len(self.next_tokens)
+        self.found += score(
+            model.logits(hidden[begin:end]),
+            self.next_tokens,
+            offsets=self._offsets[begin:end],
+            likeliest=self._likeliest,
+        )
+        self._at = end
+
+    @cached_property
+    def _offsets(self) -> list[int]:
+        """Where the second id and those after it begin in the text."""
+        return prompt_offsets(self.prompt, self._tokenizer)[1 - self.prompt.opening :]
+
+
+def _scores_wanted(choices: Sequence[Choice], tokenizer: Tokenizer) -> dict[Choice, _PromptScores]:
+    """Return what is to be scored, one for all choices that are told the same."""
+    shared: dict[tuple[Prompt, int], _PromptScores] = {}
+    wanted = [choice for choice in choices if choice.scores_prompt]
+    for choice in wanted:
+        prompt, likeliest = choice.prompt, choice.likeliest
+        shared[prompt, likeliest] = _PromptScores(prompt, likeliest=likeliest, tokenizer=tokenizer)
+    return {choice: shared[choice.prompt, choice.likeliest] for choice in wanted}
 
 
 def _ends(choice: Choice, logits: Tensor) -> bool:

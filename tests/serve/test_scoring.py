@@ -1,0 +1,123 @@
+"""Scores of a prompt come in pieces: others write in between, and nobody's are taken twice."""
+
+import json
+import threading
+
+import pytest
+import torch
+
+from tests.serve.conftest import wait_for
+from tests.serve.test_engine import Listener, model, running
+from yxanul.serve.refusals import RequestError
+
+POSITIONS = 1024
+
+
+def listener(prompt: range, **asked: object) -> Listener:
+    """A text after a prompt of ids."""
+    body = {"prompt": list(prompt), "max_tokens": 30, **asked}
+    return Listener(json.dumps(body).encode(), positions=POSITIONS)
+
+
+def scored(prompt: range = range(7, 407), *, logprobs: int = 2) -> Listener:
+    """A prompt of ids of which nothing is wanted but scores."""
+    return listener(prompt, max_tokens=0, echo=True, logprobs=logprobs)
+
+
+@pytest.fixture(scope="module")
+def net():
+    return model(max_position_embeddings=POSITIONS)
+
+
+def watched(engine, *, then=lambda: None) -> list[int]:
+    """Of how many positions the engine's model is asked what follows, call by call."""
+    sizes: list[int] = []
+    head = engine._model.logits
+
+    def logits(hidden):
+        sizes.append(len(hidden))
+        if len(hidden) == 128:
+            then()
+        return head(hidden)
+
+    engine._model.logits = logits
+    return sizes
+
+
+@pytest.mark.parametrize(
+    ("prompts", "wanted"),
+    [
+        ([range(7, 407)], [128, 1, 128, 1, 128, 1, 16, 1]),
+        ([range(at, at + 30) for at in range(5)], [30, 30, 30, 30, 1, 30, 5]),
+    ],
+    ids=["a long prompt", "short ones"],
+)
+def test_a_text_goes_on_between_the_pieces(net, prompts, wanted):
+    # Of another length than the others, so that it is read before them.
+    writer, asked = listener(range(200)), [scored(prompt) for prompt in prompts]
+    with running(net, batch=6) as (engine, _):
+        sizes = watched(engine)
+        engine.submit([writer.choice, *(one.choice for one in asked)])
+        assert all(one.ended.wait(20) for one in (writer, *asked))
+    begin = sizes.index(wanted[0])
+    assert sizes[begin : begin + len(wanted)] == wanted
+
+
+def test_choices_that_are_told_the_same_are_scored_once_as_the_definition_has_it(net):
+    twice, other = (scored(), scored()), scored(logprobs=0)
+    with running(net, batch=3) as (engine, _):
+        sizes = watched(engine)
+        engine.submit([one.choice for one in (*twice, other)])
+        assert all(one.ended.wait(20) for one in (*twice, other))
+    assert sizes == [128, 128, 128, 16] * 2 + [1]
+    first, second = (one.events[0].scored for one in twice)
+    assert first == second
+    ids = torch.tensor([other.choice.prompt.ids])
+    with torch.no_grad():
+        known = net.logits(net.hidden_states(ids))[0, :-1].double().log_softmax(1)
+    own = known.gather(1, ids[0, 1:, None])[:, 0]
+    for found in (first, other.events[0].scored):
+        assert [one.token for one in found] == ids[0, 1:].tolist()
+        assert torch.allclose(torch.tensor([one.logprob for one in found]).double(), own, atol=1e-4)
+    assert [len(one.likeliest) for one in first] == [2] * 400
+    assert sorted(one.offset for one in first) == [one.offset for one in first]
+
+
+def test_scores_that_nobody_waits_for_any_more_are_not_taken(net):
+    left, following = scored(), Listener(positions=POSITIONS)
+
+    def leave() -> None:
+        left.choice.is_dropped = True
+
+    with running(net, batch=1) as (engine, _):
+        sizes = watched(engine, then=leave)
+        engine.submit([left.choice, following.choice])
+        assert following.ended.wait(20)
+    assert (sizes.count(128), left.events) == (1, [])
+    assert following.text
+
+
+def test_a_server_that_is_to_stop_scores_no_further(net):
+    asked = scored()
+    with running(net) as (engine, _):
+        closing = threading.Thread(target=lambda: engine.close(grace_s=0))
+
+        def close() -> None:
+            if not closing.ident:
+                closing.start()
+                wait_for(lambda: is_closing(engine))
+
+        sizes = watched(engine, then=close)
+        engine.submit([asked.choice])
+        assert asked.ended.wait(20)
+        closing.join(20)
+    assert sizes == [128]
+    assert asked.events[-1].status == 503
+
+
+def is_closing(engine) -> bool:
+    try:
+        engine.submit([])
+    except RequestError:
+        return True
+    return False
