@@ -47,10 +47,13 @@ class Server:
         return self.process.returncode, err
 
 
-def start(*words: object, token: str | None = None) -> Server:
+def start(
+    *words: object, token: str | None = None, program: tuple[object, ...] = ("-m", "yxanul")
+) -> Server:
     """Start `yxanul serve` on a free port; return when it takes requests."""
+    command = [*program, "serve", *words, "--port", "0", "--json"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "yxanul", "serve", *map(str, words), "--port", "0", "--json"],
+        [sys.executable, *map(str, command)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -10,6 +10,8 @@ from tests.model.tiny import model_with_norms, shape
 from tests.serve.conftest import wait_for
 from yxanul.config.tokens import END_OF_TEXT, GPT2_TOKENS
 from yxanul.data.tokenizer import load_tokenizer
+from yxanul.errors import InfrastructureError
+from yxanul.model.generation import decoding_copy
 from yxanul.serve.choices import Choice, Event, Piece
 from yxanul.serve.engine import Engine
 from yxanul.serve.refusals import RequestError
@@ -60,10 +62,17 @@ class Listener:
 
 
 @contextmanager
-def running(net, *, batch: int = 2, waiting: int = 8):
+def running(net, *, batch: int = 2, waiting: int = 8, tell=None):
     """An engine, and what it told its user."""
     told: list[str] = []
-    engine = Engine(net, load_tokenizer(), batch=batch, waiting=waiting, tell=told.append)
+    engine = Engine(
+        decoding_copy(net),
+        load_tokenizer(),
+        batch=batch,
+        waiting=waiting,
+        tell=tell or told.append,
+        ended=threading.Event(),
+    )
     engine.start()
     try:
         yield engine, told
@@ -109,27 +118,31 @@ def test_weights_that_are_not_finite_end_texts_with_a_word_and_the_engine_goes_o
             assert "not finite" in one.events[-1].message or "NumericsError" in str(one.events)
 
 
-class OutOfMemory:
-    """Reads as the model does, and fails once, as one does that finds no memory."""
+class Failing:
+    """Reads as the model does, and fails in its fifth call."""
 
-    def __init__(self, read) -> None:
-        self.read = read
+    def __init__(self, read, error: Exception) -> None:
+        self.read, self.error = read, error
         self.calls = 0
 
     def __call__(self, *tokens):
         self.calls += 1
         if self.calls == 5:
-            raise RuntimeError("out of memory: 4 GiB")
+            raise self.error
         return self.read(*tokens)
 
 
-def test_a_model_that_fails_ends_the_texts_under_way_and_serves_the_next_ones():
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("out of memory: 4 GiB"), torch.AcceleratorError("CUDA error: out of memory")],
+)
+def test_a_model_that_fails_ends_the_texts_under_way_and_serves_the_next_ones(error):
     net, whole = model(), Listener()
     with running(net) as (engine, told):
         engine.submit([whole.choice])
         assert whole.ended.wait(20)
         decoder = engine._model
-        decoder.hidden_states = OutOfMemory(decoder.hidden_states)
+        decoder.hidden_states = Failing(decoder.hidden_states, error)
         ill = Listener()
         engine.submit([ill.choice])
         assert ill.ended.wait(20)
@@ -138,9 +151,43 @@ def test_a_model_that_fails_ends_the_texts_under_way_and_serves_the_next_ones():
         assert well.ended.wait(20)
         wait_for(lambda: engine.load() == (0, 0))
     assert isinstance(ill.events[-1], RequestError)
-    assert ill.events[-1].message == "the model failed: RuntimeError"
-    assert "out of memory: 4 GiB" in told[0]
+    assert ill.events[-1].message == f"the model failed: {type(error).__name__}"
+    assert str(error) in told[0]
     assert well.text == whole.text
+
+
+def test_a_card_that_fails_ends_all_texts_and_the_engine():
+    ill, waiting, late = Listener(), Listener(), Listener()
+    with running(model(), batch=1) as (engine, _):
+        decoder = engine._model
+        error = torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered\nmore")
+        decoder.hidden_states = Failing(decoder.hidden_states, error)
+        engine.submit([ill.choice, waiting.choice])
+        assert ill.ended.wait(20)
+        assert waiting.ended.wait(20)
+        with pytest.raises(RequestError) as refused:
+            engine.submit([late.choice])
+        wait_for(lambda: engine.failure is not None)
+    assert ill.events[-1].message == "the model failed: AcceleratorError"
+    assert [waiting.events[-1].status, refused.value.status] == [503, 503]
+    assert isinstance(engine.failure, InfrastructureError)
+    assert "(CUDA error: uncorrectable ECC error encountered)" in str(engine.failure)
+
+
+def test_an_error_of_the_engine_itself_ends_it_when_all_texts_have_had_their_word():
+    def tell(_text: str) -> None:
+        raise ValueError("I/O operation on closed file.")
+
+    ill, waiting = Listener(), Listener()
+    with running(model(), batch=1, tell=tell) as (engine, _):
+        decoder = engine._model
+        decoder.hidden_states = Failing(decoder.hidden_states, RuntimeError("ill"))
+        engine.submit([ill.choice, waiting.choice])
+        assert waiting.ended.wait(20)
+        wait_for(lambda: engine.failure is not None)
+    assert isinstance(engine.failure, ValueError)
+    assert ill.events[-1].message == "the model failed: RuntimeError"
+    assert waiting.events[-1].status == 503
 
 
 def test_a_text_ends_at_the_end_token_which_is_no_text():

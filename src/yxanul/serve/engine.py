@@ -11,35 +11,48 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import torch
 
 from yxanul.data.tokenizer import Tokenizer
-from yxanul.model.generation import decoding_copy
-from yxanul.model.transformer import Transformer
+from yxanul.hardware.memory import is_out_of_memory
+from yxanul.model.decoding import Decoder
 from yxanul.serve.choices import Choice
 from yxanul.serve.refusals import RequestError, queue_full, stopping
 from yxanul.serve.rows import Reading, Rows
+from yxanul.train.ending import naming_failed_hardware
+
+_CARD_ADVICE = (
+    "start the server again. dmesg and nvidia-smi -q tell more; where it comes again: another "
+    "machine"
+)
 
 
 class Engine:
-    """Writes texts until it is closed; at most `batch` at once while `waiting` more wait."""
+    """Writes texts until it is closed; at most `batch` at once while `waiting` more wait.
+
+    `ended` is set when it writes no more, also where nobody has closed it.
+    """
 
     def __init__(
         self,
-        model: Transformer,
+        model: Decoder,
         tokenizer: Tokenizer,
         *,
         batch: int,
         waiting: int,
         tell: Callable[[str], None],
+        ended: threading.Event,
     ) -> None:
-        self._model, self._tokenizer, self._batch = decoding_copy(model), tokenizer, batch
+        self.failure: Exception | None = None
+        """What has ended it by itself."""
+        self._model, self._tokenizer, self._batch = model, tokenizer, batch
         self._rows = self._new_rows()
         self._reading: Reading | None = None
         self._most_waiting = waiting
         self._waiting: deque[Choice] = deque()
-        self._tell = tell
+        self._tell, self._ended = tell, ended
         self._news = threading.Condition()
         self._ends_at: float | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -73,12 +86,24 @@ class Engine:
 
     @torch.no_grad()
     def _run(self) -> None:
-        while self._has_work():
-            try:
-                self._turn()
-            except Exception as error:  # noqa: BLE001  (the texts end, whatever it was; we go on)
-                self._tell(traceback.format_exc())
-                self._fail_all(f"the model failed: {type(error).__name__}")
+        try:
+            self._write()
+        finally:
+            self._ended.set()
+
+    def _write(self) -> None:
+        """Write until it is closed or can no longer write; then end all texts."""
+        try:
+            with naming_failed_hardware(_CARD_ADVICE):
+                while self._has_work():
+                    self._go_on()
+        except Exception as error:  # noqa: BLE001  (the server raises it when it has closed)
+            self.failure = error
+        with self._news:
+            if self._ends_at is None:
+                self._ends_at = time.monotonic()
+        self._refuse_waiting()
+        self._end_all(stopping())
 
     def _has_work(self) -> bool:
         """Wait for something to do; return whether to go on."""
@@ -87,18 +112,32 @@ class Engine:
                 self._news.wait()
             if self._ends_at is None:
                 return True
+        self._refuse_waiting()
+        return self._is_writing and time.monotonic() < self._ends_at
+
+    def _refuse_waiting(self) -> None:
+        with self._news:
             refused = list(self._waiting)
             self._waiting.clear()
         for choice in refused:
             choice.fail(stopping())
-        if time.monotonic() < self._ends_at:
-            return self._is_writing
-        self._end_all(stopping())
-        return False
 
     @property
     def _is_writing(self) -> bool:
         return bool(self._rows.choices or self._reading)
+
+    def _go_on(self) -> None:
+        """Take a turn; an error ends the texts under way, and one of the card all that follow."""
+        try:
+            self._turn()
+        except Exception as error:
+            self._fail_all(f"the model failed: {type(error).__name__}")
+            # A card that has failed fails in every turn; memory may be there for other texts.
+            if isinstance(error, torch.AcceleratorError) and not is_out_of_memory(error):
+                raise
+            # What a full disk behind stderr does not take is lost, and the server goes on.
+            with suppress(OSError):
+                self._tell(traceback.format_exc())
 
     def _turn(self) -> None:
         if self._reading is None:

@@ -1,7 +1,8 @@
-"""From a model's place to a listening server, and to its end by a signal.
+"""From a model's place to a listening server, and to its end by a signal or a failure.
 
-The main thread waits for signals, one thread answers HTTP, one writes (`yxanul.serve.engine`). The
-optional extra `serve` is imported here, when a server is started.
+The main thread waits for signals, one thread answers HTTP, one writes (`yxanul.serve.engine`); none
+of these two lives on without the other. The optional extra `serve` is imported here, when a server
+is started.
 """
 
 import ipaddress
@@ -17,8 +18,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from yxanul.data.tokenizer import Tokenizer
 from yxanul.errors import MissingExtraError, UsageError
 from yxanul.evaluate.models.loaded import WritingModel
+from yxanul.model.decoding import Decoder
+from yxanul.model.generation import decoding_copy
 from yxanul.serve.engine import Engine
 from yxanul.serve.requests import Bounds
 
@@ -68,23 +72,28 @@ def serve(
 ) -> None:
     """Serve a model until SIGINT or SIGTERM; then return.
 
-    It is opened once the endpoint listens. `batch` texts are written at once. `tell` gets sentences
-    for the user, `ready` is called when requests are taken. Raises what `open_model` does,
-    `UsageError` for an endpoint that cannot be used, `MissingExtraError` without fastapi and
-    uvicorn.
+    It is opened once the endpoint listens. `batch` texts are written at once.
+    `tell` gets sentences for the user, `ready` is called when requests are taken. Raises
+    what `open_model` does, `UsageError` for an endpoint that cannot be used, `MissingExtraError` without fastapi and uvicorn, and what has ended the
+    engine: an `InfrastructureError` for a card that failed.
     """
     _refuse_missing_extra()
     _refuse_token(endpoint.token)
     with _listen(endpoint) as listener:
-        found = open_model()
-        for note in found.notes:
-            tell(note)
-        engine = Engine(found.model, found.tokenizer, batch=batch, waiting=WAITING, tell=tell)
-        server = _http_server(engine, found, is_open=not _is_loopback(listener), endpoint=endpoint)
-        ready_now = Ready(_url(listener), found.name, found.label, found.place, found.step)
-        # What decodes has weights of its own where types differ: these are no longer needed.
-        del found
-        with _Stop() as stop:
+        decoder, tokenizer, ready_now = _open(open_model, url=_url(listener), tell=tell)
+        stop = _Stop()
+        engine = Engine(
+            decoder,
+            tokenizer,
+            batch=batch,
+            waiting=WAITING,
+            tell=tell,
+            ended=stop.asked,
+        )
+        bounds = Bounds(ready_now.model, decoder.config.max_position_embeddings, WAITING)
+        is_open = not _is_loopback(listener)
+        server = _http_server(engine, tokenizer, bounds=bounds, is_open=is_open, endpoint=endpoint)
+        with stop:
             engine.start()
             thread = threading.Thread(
                 target=_run, args=(server, listener), kwargs={"ended": stop.asked}, name="http"
@@ -97,8 +106,22 @@ def serve(
                 engine.close(grace_s=_GRACE_S)
                 server.should_exit = True
                 thread.join()
+    if engine.failure is not None:
+        raise engine.failure
     if not stop.is_signalled:
         raise RuntimeError("the HTTP server has ended by itself")
+
+
+def _open(
+    open_model: Callable[[], WritingModel], *, url: str, tell: Callable[[str], None]
+) -> tuple[Decoder, Tokenizer, Ready]:
+    """Return what writes, and what is said of it when it does."""
+    found = open_model()
+    for note in found.notes:
+        tell(note)
+    ready = Ready(url, found.name, found.label, found.place, found.step)
+    # What decodes has weights of its own where types differ: the model's are not kept.
+    return decoding_copy(found.model), found.tokenizer, ready
 
 
 def _run(server: Any, listener: socket.socket, *, ended: threading.Event) -> None:
@@ -108,15 +131,17 @@ def _run(server: Any, listener: socket.socket, *, ended: threading.Event) -> Non
         ended.set()
 
 
-def _http_server(engine: Engine, found: WritingModel, *, is_open: bool, endpoint: Endpoint) -> Any:
+def _http_server(
+    engine: Engine, tokenizer: Tokenizer, *, bounds: Bounds, is_open: bool, endpoint: Endpoint
+) -> Any:
     import uvicorn  # an optional extra, as fastapi, which the next one imports
 
     from yxanul.serve.app import Service, create_app
 
     service = Service(
         engine=engine,
-        tokenizer=found.tokenizer,
-        bounds=Bounds(found.name, found.model.config.max_position_embeddings, WAITING),
+        tokenizer=tokenizer,
+        bounds=bounds,
         hosts=None if is_open else frozenset({*_LOOPBACK, endpoint.host.lower()}),
         token=endpoint.token,
         created=int(time.time()),

@@ -106,16 +106,20 @@ def naming_exhaustion(advice: str = _ADVICE) -> Iterator[None]:
         raise exhaustion(error, advice) from error
 
 
+_CARD_ADVICE = (
+    "the last checkpoint is whole. dmesg and nvidia-smi -q tell more; where it comes again: "
+    "another machine"
+)
+
+
 @contextmanager
-def naming_failed_hardware() -> Iterator[None]:
+def naming_failed_hardware(advice: str = _CARD_ADVICE) -> Iterator[None]:
     """Turn what a card or the exchange between cards fails with into an `InfrastructureError`."""
     try:
         yield
     except (torch.AcceleratorError, dist.DistBackendError) as error:
         raise InfrastructureError(
-            f"a card failed, or the exchange between cards ({_first_line(error)}); the last "
-            "checkpoint is whole. dmesg and nvidia-smi -q tell more; where it comes again: "
-            "another machine"
+            f"a card failed, or the exchange between cards ({_first_line(error)}); {advice}"
         ) from error
 
 
