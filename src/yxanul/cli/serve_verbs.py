@@ -8,6 +8,7 @@ import typer
 from yxanul.cli import options
 from yxanul.cli.output import print_json, say
 from yxanul.cli.writing import open_writing_model
+from yxanul.serve.room import USUAL_BATCH
 from yxanul.serve.server import TOKEN_VARIABLE, Endpoint, Ready
 from yxanul.serve.server import serve as serve_model
 
@@ -28,8 +29,14 @@ Token = Annotated[
     ),
 ]
 Batch = Annotated[
-    int,
-    typer.Option("--batch", min=1, max=1024, help="Texts that are written at the same time."),
+    int | None,
+    typer.Option(
+        "--batch",
+        min=1,
+        max=1024,
+        help=f"Texts that are written at the same time; default: {USUAL_BATCH}, fewer where memory "
+        "has no room for them.",
+    ),
 ]
 _HERE = Endpoint()
 
@@ -39,7 +46,7 @@ def serve(
     host: Host = _HERE.host,
     port: Port = _HERE.port,
     token: Token = None,
-    batch: Batch = 16,
+    batch: Batch = None,
     json: options.Json = False,
 ) -> None:
     """Serve a trained model as OpenAI's completions API, with a page to try it in a browser.

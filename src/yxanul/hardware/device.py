@@ -30,6 +30,19 @@ def memory_bytes(device: torch.device) -> int:
     return min(machine, _container_bytes() or machine)
 
 
+def free_bytes(device: torch.device) -> int:
+    """Return what tensors may still take of a card; on a CPU all that this process may use.
+
+    There memory is taken when it is written to, and what others leave changes all the time.
+    """
+    if device.type != "cuda":
+        return memory_bytes(device)
+    free, _ = torch.cuda.mem_get_info(device)
+    # What torch keeps of freed tensors is ours as well.
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(free + kept)
+
+
 def most_held_bytes(device: torch.device) -> int:
     """Return the most that tensors held on the card, or that this whole process held on a CPU."""
     if device.type == "cuda":

@@ -56,6 +56,11 @@ class Decoder:
         """Where the weights are."""
         return self._embedding.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type that it computes in, and so that of keys and values."""
+        return self._embedding.dtype
+
     @torch.no_grad()
     def hidden_states(self, tokens: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """(batch, seq) -> (batch, seq, hidden) after the final norm, in the compute type.

@@ -108,6 +108,21 @@ class Rows:
         return KeyValueCache(self._model.config.num_hidden_layers, rows=rows, columns=columns)
 
 
+def row_bytes(model: Decoder) -> int:
+    """Return what a row takes: keys and values of as many columns as a text can have."""
+    return _column_bytes(model) * (model.config.max_position_embeddings + _SPARE_COLUMNS)
+
+
+def reading_bytes(model: Decoder) -> int:
+    """Return what keys and values of the prompts that are being read take at most."""
+    return _column_bytes(model) * max(_READING_TOKENS, model.config.max_position_embeddings)
+
+
+def _column_bytes(model: Decoder) -> int:
+    c = model.config
+    return 2 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * model.dtype.itemsize
+
+
 class Reading:
     """Prompts on their way into a cache of their own; equal ones are read, and scored, once."""
 

@@ -25,6 +25,7 @@ from yxanul.model.decoding import Decoder
 from yxanul.model.generation import decoding_copy
 from yxanul.serve.engine import Engine
 from yxanul.serve.requests import Bounds
+from yxanul.serve.room import settle_batch
 
 TOKEN_VARIABLE = "YXANUL_SERVE_TOKEN"
 WAITING = 256
@@ -66,15 +67,16 @@ def serve(
     open_model: Callable[[], WritingModel],
     endpoint: Endpoint,
     *,
-    batch: int,
+    batch: int | None,
     tell: Callable[[str], None],
     ready: Callable[[Ready], None],
 ) -> None:
     """Serve a model until SIGINT or SIGTERM; then return.
 
-    It is opened once the endpoint listens. `batch` texts are written at once.
-    `tell` gets sentences for the user, `ready` is called when requests are taken. Raises
-    what `open_model` does, `UsageError` for an endpoint that cannot be used, `MissingExtraError` without fastapi and uvicorn, and what has ended the
+    It is opened once the endpoint listens. `batch` texts are written at once, None: the usual
+    number. `tell` gets sentences for the user, `ready` is called when requests are taken. Raises
+    what `open_model` does, `UsageError` for an endpoint that cannot be used or a `batch` for which
+    there is no memory, `MissingExtraError` without fastapi and uvicorn, and what has ended the
     engine: an `InfrastructureError` for a card that failed.
     """
     _refuse_missing_extra()
@@ -85,7 +87,7 @@ def serve(
         engine = Engine(
             decoder,
             tokenizer,
-            batch=batch,
+            batch=settle_batch(decoder, batch, tell=tell),
             waiting=WAITING,
             tell=tell,
             ended=stop.asked,
