@@ -53,7 +53,8 @@ def heeding_readers() -> Iterator[None]:
     """Raise `ReaderLeftError` inside the block where stdout has no reader any more.
 
     Libraries answer a broken pipe themselves, with exit code 1 and whichever pipe it was. News that
-    nobody reads on stderr are lost alone. What stdout's encoding lacks is written as an escape.
+    stderr cannot take are lost alone, or they would end in a code of their own. What stdout's
+    encoding lacks is written as an escape.
     """
     out, err = sys.stdout, sys.stderr
     if isinstance(out, io.TextIOWrapper):
@@ -61,7 +62,7 @@ def heeding_readers() -> Iterator[None]:
     # A terminal that is gone has no reader who had seen enough: the exit code stays what it is.
     gone = partial(_lose, out, reasons=(errno.EIO,))
     sys.stdout = _guarded(out, gone if out.isatty() else _tell)
-    sys.stderr = _guarded(err, partial(_lose, err, reasons=_NOBODY_READS))
+    sys.stderr = _guarded(err, partial(_lose, err, reasons=None))
     try:
         yield
     finally:

@@ -106,8 +106,9 @@ def test_an_error_under_json_is_one_object(call, configs):
 def test_a_rank_silences_the_verbs_that_ranks_share_alone(call, tmp_path, monkeypatch):
     """A pod may have a RANK of its own, which is no affair of other verbs."""
     nowhere = tmp_path / "nowhere"
-    for rank, prints in (("0", True), ("1", False)):
+    for rank, ranks, prints in (("0", "2", True), ("1", "2", False), ("1", "1", True)):
         monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("WORLD_SIZE", ranks)
         code, out, _ = call("run", "--config_dir", nowhere, "--json")
         assert (code, bool(out)) == (30, prints)
         code, out, _ = call("train", "--config_dir", nowhere, "--stage", STAGES[0], "--json")
@@ -372,6 +373,25 @@ def test_a_full_disk_behind_stdout_is_one_sentence():
         )
     assert done.returncode == 32
     assert_one_sentence(done.stderr, "standard output cannot be written")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+@pytest.mark.parametrize(("words", "code"), [("plan --config_dir configs", 32), ("watch no", 30)])
+def test_a_full_disk_behind_stderr_too_leaves_the_code_and_the_supervisor_hears(
+    words, code, tmp_path
+):
+    note = tmp_path / "note"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "yxanul", *words.split()],
+            stdout=full,
+            stderr=full,
+            check=False,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": "src", "YXANUL_RUN_NOTE": str(note)},
+        )
+    assert done.returncode == code
+    assert code == 32 or json.loads(note.read_text())["code"] == code
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")

@@ -101,7 +101,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(unbroken, kill
 
 
 @pytest.mark.fault(16)
-def test_an_attempt_whose_checkpoints_are_gone_is_begun_again_by_name_alone(tmp_path_factory):
+def test_an_attempt_whose_checkpoints_are_gone_is_begun_again_when_asked_alone(tmp_path_factory):
     world = finished_world(tmp_path_factory, "gone")
     parent = world.root / "run" / "checkpoints" / f"step-{STEPS:08d}-a0"
     world.finish("run", "run", "--resume", str(parent), "--max_steps", str(STEPS + 2))
@@ -111,8 +111,13 @@ def test_an_attempt_whose_checkpoints_are_gone_is_begun_again_by_name_alone(tmp_
     before = metrics.read_bytes()
     told = world.finish("run", "run", "--max_steps", str(STEPS + 1), code=31).stderr
     assert f"attempt 1 of {world.root / 'run'} has saved checkpoints, and none is left in" in told
-    assert "go on from an older one with --resume NAME" in told
+    assert "begin that attempt again with --resume never" in told
     assert metrics.read_bytes() == before
+    again = ("--resume", "never", "--max_steps", str(STEPS + 1))
+    world.finish("run", "run", *again)
+    assert read_rows(metrics)[-1]["attempt"] == 1
+    for path in (world.root / "run" / "checkpoints").glob("step-*-a1"):
+        shutil.rmtree(path)
     named = ("--resume", parent.name, "--max_steps", str(STEPS + 1))
     world.finish("run", "run", *named)
     assert read_rows(metrics)[-1]["attempt"] == 2
@@ -130,6 +135,8 @@ def test_an_attempt_that_lost_what_it_began_from_says_so(tmp_path_factory):
         shutil.rmtree(path)
     told = world.finish("run", "run", "--resume", "never", code=31).stderr
     assert f"attempt 1 begins from {folder / parent}, which is gone" in told
+    # Nothing was begun, so nothing is settled: the next start must not begin it over unasked.
+    assert "attempt 1 of" in world.finish("run", "run", code=31).stderr
 
 
 @pytest.mark.fault(16)

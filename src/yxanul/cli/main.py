@@ -12,11 +12,11 @@ from typing import Annotated
 import typer
 
 import yxanul
-from yxanul.cli.output import has_the_word, print_json, say
+from yxanul.cli.output import print_json, say
 from yxanul.errors import DiskError, UsageError, YxanulError
 from yxanul.hardware.memory import exhaustion, is_out_of_memory
 from yxanul.runfolder.durable import disk_error
-from yxanul.runfolder.supervised import tell_supervisor
+from yxanul.runfolder.supervised import is_main_process, tell_supervisor
 from yxanul.terminal import ReaderLeftError, StdoutError, heeding_readers
 
 _VERBS = {
@@ -181,9 +181,9 @@ def _does_go_on(words: list[str]) -> bool:
 
 
 def _refuse(words: list[str], reason: str, code: int) -> int:
-    say(f"yxanul: {reason}")
     tell_supervisor(code=code, reason=reason)
-    is_silent = next(iter(words), None) in _VERBS_OF_RANKS and not has_the_word()
+    say(f"yxanul: {reason}")
+    is_silent = next(iter(words), None) in _VERBS_OF_RANKS and not is_main_process()
     if "--json" in words and not is_silent:
         try:
             print_json({"error": reason, "exit_code": code})

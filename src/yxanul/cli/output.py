@@ -1,10 +1,9 @@
 """How a verb speaks: results on stdout, everything else on stderr, one JSON object with --json.
 
-Of the processes that share a run the main one prints results (`has_the_word`).
+Of the processes that share a run the main one prints results (`is_main_process`).
 """
 
 import json
-import os
 import sys
 from typing import Any
 
@@ -57,14 +56,6 @@ def print_outcome(outcome: RunOutcome) -> None:
         )
     if outcome.report is not None:
         console.print(f"report: {outcome.report}", soft_wrap=True)
-
-
-def has_the_word() -> bool:
-    """Tell whether this process prints the results of a run: of torchrun's the main one does.
-
-    Only `run` and `train` ask: a container may have a RANK that is no affair of the others.
-    """
-    return os.environ.get("RANK", "0") == "0"
 
 
 def _changes(before: dict[str, float] | None, after: dict[str, float] | None) -> str:

@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from yxanul.cli import options
-from yxanul.cli.output import has_the_word, print_json, print_outcome
+from yxanul.cli.output import print_json, print_outcome
 from yxanul.errors import UsageError
+from yxanul.runfolder.supervised import is_main_process
 from yxanul.terminal import outliving_terminal
 from yxanul.train.request import RunRequest
 from yxanul.train.run import start_run
@@ -124,7 +125,7 @@ def _command() -> str:
 def _start(request: RunRequest, json: bool) -> None:
     with outliving_terminal():
         outcome = start_run(request)
-        if not has_the_word():
+        if not is_main_process():
             return
         if json:
             print_json(outcome.as_json())

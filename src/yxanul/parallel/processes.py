@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from yxanul.errors import InfrastructureError
-from yxanul.runfolder.supervised import tell_supervisor
+from yxanul.runfolder.supervised import is_main_process, tell_supervisor
 
 # An exchange waits for the slowest rank, which may try kernels or write a checkpoint before it.
 _TIMEOUT = timedelta(hours=2)
@@ -130,7 +130,7 @@ def joined_processes(device: torch.device, *, even_alone: bool = False) -> Itera
     group of several is left as it is, and `leave` ends the process.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    me = Processes(int(os.environ.get("RANK", "0")), world_size)
+    me = Processes(int(os.environ.get("RANK", "0")) if world_size > 1 else 0, world_size)
     if world_size == 1 and not even_alone:
         yield me
         return
@@ -190,7 +190,7 @@ def leave(code: int) -> NoReturn:
     At Python's own end NCCL would wait for kernels that wait for other ranks.
     """
     if dist.is_available() and dist.is_initialized():
-        if os.environ.get("RANK", "0") == "0":
+        if is_main_process():
             _tell(_LEAVES)
         sys.stdout.flush()
         sys.stderr.flush()

@@ -37,13 +37,11 @@ def has_lost_checkpoints(folder: RunFolder) -> bool:
 def refuse_lost_checkpoints(folder: RunFolder) -> None:
     """Raise a `CorruptCheckpointError` if the checkpoints of the run's last attempt are gone."""
     if has_lost_checkpoints(folder):
-        has_older = bool(list_checkpoints(folder.checkpoints))
-        by_name = "go on from an older one with --resume NAME, " if has_older else ""
         raise CorruptCheckpointError(
             f"attempt {current_attempt(folder.lineage)} of {folder.root} has saved checkpoints, "
             f"and none is left in {folder.checkpoints}; were they deleted, or is a disk not "
-            f"mounted? Nothing was started over; bring them back, {by_name}or begin anew with "
-            "another --out"
+            f"mounted? Nothing was started over; bring them back, begin that attempt again with "
+            "--resume never, or begin anew with another --out (and checkpoint.mirror)"
         )
 
 

@@ -18,7 +18,7 @@ def tell_supervisor(**news: Any) -> None:
 
     Only the main rank speaks; without a supervisor nothing is done.
     """
-    if _is_main():
+    if is_main_process():
         _tell(news)
 
 
@@ -28,14 +28,18 @@ def tell_run_folder(place: Path) -> None:
     One process of every machine speaks: each may have a supervisor, which sees in the folder how
     far the run has come.
     """
-    if _is_main():
+    if is_main_process():
         _tell({"run_folder": str(place), "pid": os.getpid()})
     elif os.environ.get("LOCAL_RANK") == "0":
         _tell({"run_folder": str(place)})
 
 
-def _is_main() -> bool:
-    return os.environ.get("RANK", "0") == "0"
+def is_main_process() -> bool:
+    """Tell whether this process speaks for all: torchrun's first, and one that is alone.
+
+    A pod may have a RANK that means nothing without a WORLD_SIZE.
+    """
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
 def _tell(news: dict[str, Any]) -> None:

@@ -99,7 +99,8 @@ def enter_attempt(session: Session) -> Position:
         if not path.is_dir():
             raise CorruptCheckpointError(
                 f"attempt {attempt} begins from {path}, which is gone; was it deleted, or is a "
-                "disk not mounted? Bring it back, or begin anew with another --out"
+                "disk not mounted? Bring it back, or begin anew with another --out "
+                "(and checkpoint.mirror)"
             )
         position = load_position(session, load_checkpoint(path))
     position.attempt = attempt

@@ -50,8 +50,8 @@ def find_position(session: Session, request: RunRequest) -> Position:
     """Load what the request says into the session; return where the run stands.
 
     Checkpoints that do not verify are set aside, said, and recorded; where an attempt has none that
-    does, it goes on from where it had begun. That bad as well, or an attempt's checkpoints gone, is
-    a `CorruptCheckpointError`: a run never starts over by itself.
+    does, it goes on from the checkpoint that it began from. All of them bad, or the last attempt's
+    gone, is a `CorruptCheckpointError`: a run never starts over by itself.
     """
     folder = session.folder
     if session.engine.processes.is_main:
@@ -65,11 +65,12 @@ def find_position(session: Session, request: RunRequest) -> Position:
         checkpoint = _newest(session, request, attempt=attempt)
         if checkpoint is not None:
             position = load_position(session, checkpoint)
-        elif has_begun:
-            # Killed before the attempt's first checkpoint: it begins again where it had begun.
-            position = enter_attempt(session)
         else:
-            position = _beginning(session, request)
+            # Killed before the attempt's first checkpoint: it begins again where it had begun.
+            position = enter_attempt(session) if has_begun else _beginning(session, request)
+            if session.engine.processes.is_main and has_lost_checkpoints(folder):
+                # A person deleted them, or they are set aside: what tells of them is no loss now.
+                settle_losses(folder, BEGUN_AGAIN)
         refuse_other_stage(session, position)
     if has_begun:
         _refuse_other_weights(session, request)
@@ -111,8 +112,8 @@ def _newest(session: Session, request: RunRequest, *, attempt: int) -> Checkpoin
     """Return the attempt's newest checkpoint that verifies; bad ones are set aside and said."""
     folder = session.folder
     checkpoint, bad = newest_checkpoint(folder.checkpoints, attempt=attempt)
+    session.engine.processes.barrier()  # all ranks have looked before one sets any aside
     has_parent = attempt > 0 and attempt_parent(folder.lineage) is not None
-    is_main = session.engine.processes.is_main
     if bad and checkpoint is None and not has_parent:
         # None is set aside: the next start must find them and refuse as well.
         reasons = "; ".join(str(error) for error in bad.values())
@@ -120,20 +121,14 @@ def _newest(session: Session, request: RunRequest, *, attempt: int) -> Checkpoin
             f"no checkpoint in {folder.checkpoints} can be used: {reasons}. Nothing was started "
             "over; bring a good copy back, or begin anew with another --out"
         )
-    if checkpoint is None and not bad:
-        if request.resume != "never":
-            refuse_lost_checkpoints(folder)
-        elif is_main and has_lost_checkpoints(folder):
-            # A person has deleted them: the next start, too, finds what tells of them.
-            settle_losses(folder, BEGUN_AGAIN)
+    if checkpoint is None and not bad and request.resume != "never":
+        refuse_lost_checkpoints(folder)
     for path, error in bad.items():
         session.progress.say(f"not used: {error}; falling back to the checkpoint before")
-        if is_main:
+        if session.engine.processes.is_main:
             to = set_aside(path).name
             why = str(error)
             record_event(folder.lineage, "set aside", checkpoint=path.name, to=to, why=why)
-    if bad and checkpoint is None and is_main:
-        settle_losses(folder, BEGUN_AGAIN)  # they are aside and not lost: its parent is good
     return checkpoint
 
 
