@@ -70,6 +70,7 @@ def test_a_launcher_of_another_machine_sees_that_the_run_comes_on(tmp_path, monk
     """The main rank works elsewhere, so its supervisor hears of the run folder alone."""
     note, folder = tmp_path / "note", RunFolder(tmp_path / "run")
     monkeypatch.setenv(VARIABLE, str(note))
+    monkeypatch.setenv("WORLD_SIZE", "16")
     monkeypatch.setenv("RANK", "9")
     monkeypatch.setenv("LOCAL_RANK", "1")
     tell_run_folder(folder.root)

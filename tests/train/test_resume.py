@@ -167,6 +167,9 @@ def test_a_run_never_starts_over_when_its_checkpoints_are_gone(unbroken, gone):
     for _ in range(2):  # what the first start leaves must not let the second one begin anew
         finished = unbroken.finish("run", "gone", code=31)
         assert f"none is left in {copy / 'checkpoints'}" in finished.stderr
+        # Refused, so nothing is begun again, and the loss is one still.
+        weights = ("--init_from", str(unbroken.root / "run"))
+        unbroken.finish("run", "gone", "--resume", "never", *weights, code=30)
     assert {path: path.read_bytes() for path in kept} == before
 
 

@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -181,7 +182,8 @@ def _does_go_on(words: list[str]) -> bool:
 
 
 def _refuse(words: list[str], reason: str, code: int) -> int:
-    tell_supervisor(code=code, reason=reason)
+    with suppress(OSError):  # a full disk must not take the code, which the supervisor sees as well
+        tell_supervisor(code=code, reason=reason)
     say(f"yxanul: {reason}")
     is_silent = next(iter(words), None) in _VERBS_OF_RANKS and not is_main_process()
     if "--json" in words and not is_silent:

@@ -40,8 +40,9 @@ def refuse_lost_checkpoints(folder: RunFolder) -> None:
         raise CorruptCheckpointError(
             f"attempt {current_attempt(folder.lineage)} of {folder.root} has saved checkpoints, "
             f"and none is left in {folder.checkpoints}; were they deleted, or is a disk not "
-            f"mounted? Nothing was started over; bring them back, begin that attempt again with "
-            "--resume never, or begin anew with another --out (and checkpoint.mirror)"
+            "mounted? Nothing was started over; bring them back, begin that attempt again with "
+            "--resume never, or begin anew with another --out (either with another "
+            "checkpoint.mirror, if there is one)"
         )
 
 

@@ -7,7 +7,7 @@ it serves.
 from collections.abc import Callable
 
 from yxanul.errors import UsageError
-from yxanul.hardware.device import free_bytes, memory_bytes
+from yxanul.hardware.device import free_bytes
 from yxanul.model.decoding import Decoder
 from yxanul.plan.memory import CARD_SHARE
 from yxanul.serve.rows import reading_bytes, row_bytes
@@ -33,7 +33,9 @@ def settle_batch(model: Decoder, asked: int | None, *, tell: Callable[[str], Non
         f"{format_bytes(row)} each, and {format_bytes(room)} can be had"
     )
     if fitting == 0:
-        raise UsageError(f"{told}, too little for one: take a machine with more memory")
+        raise UsageError(
+            f"{told}, too little for one: end what else takes memory there, or take more of it"
+        )
     if asked is not None:
         raise UsageError(f"{told}: --batch {fitting} would fit")
     tell(f"{told}: {fitting:,} are written at once")
@@ -45,6 +47,5 @@ def _room(model: Decoder) -> int:
     free = free_bytes(model.device)
     if model.device.type != "cuda":
         return free
-    # What else is computed on a card needs a part of it, as in training.
-    rest = round((1 - CARD_SHARE) * memory_bytes(model.device))
-    return max(0, free - rest - reading_bytes(model))
+    # What else is computed on a card needs a part of what is free, as in training.
+    return max(0, round(CARD_SHARE * free) - reading_bytes(model))

@@ -94,11 +94,13 @@ class Rows:
 
     def _leave(self, ended: Sequence[Choice]) -> None:
         for choice in ended:
-            last = self.choices.pop()
+            last = self.choices[-1]
             if last is not choice:
                 place = self.choices.index(choice)
-                self._cache.move(len(self.choices), place)
+                # Which may find no memory: no choice is out of the list before.
+                self._cache.move(len(self.choices) - 1, place)
                 self.choices[place] = last
+            self.choices.pop()
 
     @property
     def _device(self) -> torch.device:

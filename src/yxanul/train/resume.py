@@ -45,6 +45,9 @@ from yxanul.train.request import RunRequest
 from yxanul.train.session import Session
 from yxanul.train.state import Position, first_position
 
+Bad = dict[Path, CorruptCheckpointError]
+"""Checkpoints that do not verify, and why."""
+
 
 def find_position(session: Session, request: RunRequest) -> Position:
     """Load what the request says into the session; return where the run stands.
@@ -57,23 +60,27 @@ def find_position(session: Session, request: RunRequest) -> Position:
     if session.engine.processes.is_main:
         remove_leftovers(folder.checkpoints)
     attempt, has_begun = current_attempt(folder.lineage), bool(read_rows(folder.lineage))
-    named = _named(folder, request, attempt=attempt)
+    named, begins_again = _named(folder, request, attempt=attempt), False
+    bad: Bad = {}
     session.engine.processes.barrier()  # all ranks have read it before one may begin another
     if named is not None:
         position = begin_by_name(session, named, attempt=attempt)
     else:
-        checkpoint = _newest(session, request, attempt=attempt)
+        checkpoint, bad = _newest(session, request, attempt=attempt)
         if checkpoint is not None:
             position = load_position(session, checkpoint)
         else:
             # Killed before the attempt's first checkpoint: it begins again where it had begun.
             position = enter_attempt(session) if has_begun else _beginning(session, request)
-            if session.engine.processes.is_main and has_lost_checkpoints(folder):
-                # A person deleted them, or they are set aside: what tells of them is no loss now.
-                settle_losses(folder, BEGUN_AGAIN)
+            begins_again = bool(bad) or has_lost_checkpoints(folder)
         refuse_other_stage(session, position)
     if has_begun:
         _refuse_other_weights(session, request)
+    if session.engine.processes.is_main:
+        if begins_again:
+            # A person deleted them, or they are bad: what tells of them is no loss from now on.
+            settle_losses(folder, BEGUN_AGAIN)
+        _set_aside(folder, bad)
     _forget_after(session, position)
     return position
 
@@ -108,11 +115,12 @@ def _beginning(session: Session, request: RunRequest) -> Position:
     return first_position(first)
 
 
-def _newest(session: Session, request: RunRequest, *, attempt: int) -> Checkpoint | None:
-    """Return the attempt's newest checkpoint that verifies; bad ones are set aside and said."""
+def _newest(
+    session: Session, request: RunRequest, *, attempt: int
+) -> tuple[Checkpoint | None, Bad]:
+    """Return the attempt's newest checkpoint that verifies, and newer ones that do not: said."""
     folder = session.folder
     checkpoint, bad = newest_checkpoint(folder.checkpoints, attempt=attempt)
-    session.engine.processes.barrier()  # all ranks have looked before one sets any aside
     has_parent = attempt > 0 and attempt_parent(folder.lineage) is not None
     if bad and checkpoint is None and not has_parent:
         # None is set aside: the next start must find them and refuse as well.
@@ -123,13 +131,17 @@ def _newest(session: Session, request: RunRequest, *, attempt: int) -> Checkpoin
         )
     if checkpoint is None and not bad and request.resume != "never":
         refuse_lost_checkpoints(folder)
-    for path, error in bad.items():
+    session.engine.processes.barrier()  # all ranks have looked before one sets any aside
+    for error in bad.values():
         session.progress.say(f"not used: {error}; falling back to the checkpoint before")
-        if session.engine.processes.is_main:
-            to = set_aside(path).name
-            why = str(error)
-            record_event(folder.lineage, "set aside", checkpoint=path.name, to=to, why=why)
-    return checkpoint
+    return checkpoint, bad
+
+
+def _set_aside(folder: RunFolder, bad: Bad) -> None:
+    """Rename checkpoints that are not used, when it is known where the run goes on."""
+    for path, error in bad.items():
+        to, why = set_aside(path).name, str(error)
+        record_event(folder.lineage, "set aside", checkpoint=path.name, to=to, why=why)
 
 
 def named_checkpoint(folder: RunFolder, name: str) -> Path:

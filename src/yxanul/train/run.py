@@ -203,8 +203,6 @@ def _begin_with_mirror(
         place = Place(address)  # a wrong address is told now, and not after a quarter of an hour
         if has_begun and not is_lost:
             return
-        if is_lost and request.resume == "never" and current_attempt(folder.lineage) > 0:
-            return  # that attempt begins again; what it begins from is brought if it is gone
         if is_lost and request.resume != "never":
             if not bring_newest(address, folder, say=machine.heard):
                 machine.heard(f"{address} has no good checkpoint of the run's last attempt")
@@ -247,11 +245,13 @@ def _check_folder(config: RunConfig, folder: RunFolder, *, request: RunRequest) 
         refuse_absent_weights(request, folder)
     if request.fresh and not folder.is_empty():
         raise UsageError(f"--fresh: {folder.root} is not empty; choose another --out or delete it")
-    has_any = bool(list_checkpoints(folder.checkpoints))
-    if request.resume == "never" and has_any and not has_lost_checkpoints(folder):
-        raise UsageError(
-            f"--resume never: {folder.root} holds checkpoints; choose another --out or delete them"
-        )
+    if request.resume == "never":
+        attempt = current_attempt(folder.lineage)
+        if list_checkpoints(folder.checkpoints, attempt=attempt):
+            raise UsageError(
+                f"--resume never: {folder.root} holds checkpoints; choose another --out or delete "
+                "them"
+            )
 
 
 def _refuse_missing_weights(config: RunConfig, folder: RunFolder, *, request: RunRequest) -> None:
