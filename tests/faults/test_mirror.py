@@ -214,6 +214,23 @@ def test_an_address_of_another_run_is_refused_for_a_fresh_one(world: World, tmp_
     assert "other settings" in world.finish("run", "third", *more, *to(address), code=30).stderr
 
 
+@pytest.mark.fault(16)
+def test_an_attempt_that_its_mirror_lacks_too_begins_again_from_what_lies_there(world, tmp_path):
+    address = tmp_path / "mirror"
+    world.finish("run", "run", "--max_steps", "6", *to(str(address)))
+    parent = world.checkpoints("run")[0].name
+    world.finish("run", "run", "--resume", parent, "--max_steps", "6", *to(str(address)))
+    shutil.rmtree(world.root / "run" / "checkpoints")
+    for path in (address / "checkpoints").glob("step-*-a1"):
+        shutil.rmtree(path)
+    told = world.finish("run", "run", *to(str(address)), code=31).stderr
+    assert "begin that attempt again with --resume never" in told
+    again = ("--resume", "never", "--max_steps", "6")
+    told = world.finish("run", "run", *again, *to(str(address))).stderr
+    assert f"{parent} is brought back from" in told
+    assert [path.name[-2:] for path in world.checkpoints("run")][-1] == "a1"
+
+
 def test_names_at_an_address_lead_nowhere_else(world: World, tmp_path):
     address = "memory://bucket/run"
     storage = fsspec.filesystem("memory")

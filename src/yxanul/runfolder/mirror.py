@@ -179,6 +179,11 @@ def published(place: Place) -> Iterator[str]:
     return iter(sorted(names, key=_age, reverse=True))
 
 
+def holds_attempt(place: Place, attempt: int) -> bool:
+    """Tell whether a checkpoint of that attempt lies there."""
+    return any(_age(name)[0] == attempt for name in published(place))
+
+
 def bring_back(address: str, folder: RunFolder, *, say: Say) -> bool:
     """Copy a run that lies at an address to a folder that holds none; tell whether there was one.
 

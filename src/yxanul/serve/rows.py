@@ -116,8 +116,11 @@ def row_bytes(model: Decoder) -> int:
 
 
 def reading_bytes(model: Decoder) -> int:
-    """Return what keys and values of the prompts that are being read take at most."""
-    return _column_bytes(model) * max(_READING_TOKENS, model.config.max_position_embeddings)
+    """Return what the prompts that are being read take at most: keys and values, and scores."""
+    scores = 3 * 8 * _SCORED_AT_ONCE * model.config.vocab_size  # fp64: logits, and their logarithms
+    return scores + _column_bytes(model) * max(
+        _READING_TOKENS, model.config.max_position_embeddings
+    )
 
 
 def _column_bytes(model: Decoder) -> int:

@@ -29,7 +29,7 @@ from yxanul.runfolder.checkpoints import list_checkpoints
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt
 from yxanul.runfolder.lost import has_lost_checkpoints, refuse_lost_checkpoints
-from yxanul.runfolder.mirror import bring_back, bring_newest, published
+from yxanul.runfolder.mirror import bring_back, bring_newest, holds_attempt, published
 from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.storage import Place, reaching
 from yxanul.runfolder.sums import changed_files, forget_sums
@@ -207,6 +207,9 @@ def _begin_with_mirror(
             if not bring_newest(address, folder, say=machine.heard):
                 machine.heard(f"{address} has no good checkpoint of the run's last attempt")
             return
+        attempt = current_attempt(folder.lineage)
+        if is_lost and attempt > 0 and not holds_attempt(place, attempt):
+            return  # it begins again, and what it begins from is brought
         if not any(True for _ in published(place)):
             # Who is not let in is told of no files; a run begun for that would replace the one
             # that lies there.
