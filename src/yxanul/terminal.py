@@ -41,11 +41,11 @@ def open_closed_streams() -> None:
     Else the next file that is opened takes such a stream's number, and what a library of C writes
     to stderr goes into it; and `print` to a stream that is none prints to stdout.
     """
-    for name, flags in (("stdin", os.O_RDONLY), ("stdout", os.O_WRONLY), ("stderr", os.O_WRONLY)):
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             # In this order: the lowest free number, which open takes, is this stream's own.
-            mode = "r" if name == "stdin" else "w"
-            setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode, encoding="utf-8"))
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(nowhere, mode, encoding="utf-8"))
 
 
 @contextmanager

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from tests.data.bench_rows import write_bench_folder
-from tests.data.memory import MemorySource, plan, prepare_plans, sentences
 from tests.evaluate.pretrained import random_model
-from tests.evaluate.runs import add_checkpoint, flip_bit, new_model, write_run
+from tests.evaluate.runs import add_checkpoint, flip_bit, new_model, write_run, write_run_with_data
 from yxanul.cli.main import main
 from yxanul.data.benchmarks.frozen import keep_benchmark
 from yxanul.data.benchmarks.items import AnswerItem, Benchmark
@@ -25,14 +24,7 @@ TASKS = ("hellaswag", "triviaqa", "gsm8k", "humaneval")
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> RunFolder:
     """A run of two stages with its data, and a checkpoint."""
-    folder = write_run(tmp_path_factory.mktemp("evaluate") / "run")
-    plans = [
-        plan(MemorySource("tales", sentences(120)), stage="stage1_tales"),
-        plan(MemorySource("sums", sentences(40, about="sum"), domain="sums"), stage="stage2_sums"),
-    ]
-    prepare_plans(folder.data, plans=plans)
-    add_checkpoint(folder, 6)
-    return folder
+    return write_run_with_data(tmp_path_factory.mktemp("evaluate") / "run", step=6)
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.data.memory import MemorySource, plan, prepare_plans, sentences
-from tests.evaluate.runs import add_checkpoint, write_run
+from tests.evaluate.runs import write_run_with_data
 from yxanul import cores
 from yxanul.cli.writing import open_writing_model
 from yxanul.model.transformer import Transformer
@@ -17,14 +16,7 @@ TORCHS_OWN = 3
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = write_run(tmp_path_factory.mktemp("threads") / "run")
-    plans = [
-        plan(MemorySource("tales", sentences(120)), stage="stage1_tales"),
-        plan(MemorySource("sums", sentences(40, about="sum"), domain="sums"), stage="stage2_sums"),
-    ]
-    prepare_plans(folder.data, plans=plans)
-    add_checkpoint(folder, 3)
-    return folder.root
+    return write_run_with_data(tmp_path_factory.mktemp("threads") / "run", step=3).root
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.data.memory import MemorySource, plan, prepare_plans, sentences
 from tests.train.world import write_configs
 from yxanul.config.load import dump_config, load_config
 from yxanul.model.transformer import Transformer
@@ -22,6 +23,18 @@ def write_run(root: Path) -> RunFolder:
     run = RunFolder(root)
     run.create()
     run.config.write_text(dump_config(load_config(configs, overrides=SETTINGS)))
+    return run
+
+
+def write_run_with_data(root: Path, *, step: int) -> RunFolder:
+    """A run folder of two stages with its data, and a checkpoint of that step."""
+    run = write_run(root)
+    plans = [
+        plan(MemorySource("tales", sentences(120)), stage="stage1_tales"),
+        plan(MemorySource("sums", sentences(40, about="sum"), domain="sums"), stage="stage2_sums"),
+    ]
+    prepare_plans(run.data, plans=plans)
+    add_checkpoint(run, step)
     return run
 
 

@@ -1,6 +1,7 @@
 """Disks that are full, fail, or may not be written."""
 
 import errno
+import json
 import os
 from pathlib import Path
 
@@ -101,6 +102,16 @@ def test_a_record_that_cannot_be_written_hides_no_error(tmp_path):
         owned(folder, ALONE, stop=StopRequest(), say=said.append),
     ):
         pass
+
+
+@pytest.mark.parametrize("name", [None, "/somewhere/file"])
+def test_a_full_disk_that_no_writer_names_is_recorded_as_the_program_leaves(tmp_path, name):
+    folder = RunFolder(tmp_path)
+    with pytest.raises(OSError), owned(folder, ALONE, stop=StopRequest(), say=print):  # noqa: PT011
+        raise OSError(errno.ENOSPC, "No space left on device", name)
+    record = json.loads(folder.exit_record.read_text())
+    assert record["code"] == 32
+    assert record["reason"].startswith(f"the disk is full: {name or 'a file'} could not be written")
 
 
 @pytest.mark.slow

@@ -1,13 +1,11 @@
 """The program `yxanul`: verbs, exit codes, and one clear sentence for a user's mistake."""
 
-import errno
 import importlib
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,7 +14,7 @@ import yxanul
 from yxanul.cli.output import print_json, say
 from yxanul.errors import DiskError, UsageError, YxanulError
 from yxanul.hardware.memory import exhaustion, is_out_of_memory
-from yxanul.runfolder.durable import disk_error
+from yxanul.runfolder.durable import full_disk
 from yxanul.runfolder.supervised import is_main_process, tell_supervisor
 from yxanul.terminal import ReaderLeftError, StdoutError, heeding_readers
 
@@ -137,22 +135,12 @@ def _unforeseen(words: list[str], error: Exception) -> int:
     if isinstance(error, StdoutError):
         say(f"yxanul: standard output cannot be written: {error.strerror}")
         return _leave_stdout(DiskError.exit_code)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return _refuse(words, _full_disk(error), DiskError.exit_code)
+    if isinstance(error, OSError) and (full := full_disk(error)) is not None:
+        return _refuse(words, str(full), full.exit_code)
     if isinstance(error, OSError) and error.filename is not None:
         reason = f"{error.filename} cannot be used: {error.strerror}; name another path"
         return _refuse(words, reason, UsageError.exit_code)
     return _bug(words, error)
-
-
-def _full_disk(error: OSError) -> str:
-    """Return what a full disk is told as; an error of a file that is open does not name it."""
-    if error.filename is not None:
-        return str(disk_error(error, Path(str(error.filename))))
-    return (
-        "the disk is full: a file could not be written; free some space where this command writes "
-        "and where temporary files lie (TMPDIR)"
-    )
 
 
 def _bug(words: list[str], error: Exception) -> int:

@@ -7,7 +7,6 @@ fails hides no other.
 
 from __future__ import annotations
 
-import errno
 import os
 import tempfile
 import threading
@@ -19,11 +18,10 @@ from typing import Any, Literal, TypeVar
 
 from yxanul.errors import BrokenDiskError, InfrastructureError, UsageError, YxanulError
 from yxanul.hardware.memory import exhaustion, is_out_of_memory
-from yxanul.runfolder.durable import disk_error
+from yxanul.runfolder.durable import disk_error, full_disk
 
 State = Literal["pass", "warn", "fail"]
 Found = TypeVar("Found")
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_MEMORY = "stop other programs on this machine, or take one with more memory"
 
 
@@ -98,7 +96,7 @@ def _refusal(error: OSError) -> YxanulError:
     # A failed write names no file: a check writes temporary ones, where there is a folder for them.
     place = Path(os.fsdecode(error.filename or tempfile.tempdir or "TMPDIR"))
     told = disk_error(error, place)
-    if error.errno in _FULL or error.filename is None or isinstance(told, BrokenDiskError):
+    if full_disk(error) or error.filename is None or isinstance(told, BrokenDiskError):
         return told
     return UsageError(f"{place} cannot be used: {error.strerror}; name another path")
 

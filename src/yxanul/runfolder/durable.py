@@ -14,6 +14,7 @@ from yxanul.errors import BrokenDiskError, DiskError
 
 BLOCK_BYTES = 1 << 20
 # A disk of a network that is away for a moment, or one that the kernel holds for broken.
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _FAILING = (errno.EIO, errno.ESTALE, errno.ENODEV, errno.EROFS)
 _REFUSING = (errno.EACCES, errno.EPERM)
 
@@ -94,6 +95,21 @@ def error_in(words: str) -> OSError:
     return OSError(int(number[1]), words) if number else OSError(words)
 
 
+def full_disk(error: OSError) -> DiskError | None:
+    """Return what a full disk is told as; None: it is another error.
+
+    An error of a file that is open does not name it.
+    """
+    if error.errno not in _FULL:
+        return None
+    if error.filename is not None:
+        return DiskError(str(disk_error(error, Path(os.fsdecode(error.filename)))))
+    return DiskError(
+        "the disk is full: a file could not be written; free some space where this command writes "
+        "and where temporary files lie (TMPDIR)"
+    )
+
+
 def disk_error(
     error: OSError, path: Path, *, was_writable: bool = False
 ) -> DiskError | BrokenDiskError:
@@ -109,7 +125,7 @@ def disk_error(
     if error.errno in _FAILING:
         told = os.strerror(error.errno)
         return BrokenDiskError(f"the disk failed at {path} ({told}); is it still there?")
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in _FULL:
         return DiskError(f"the disk is full: {path} could not be written; free some space")
     reason = os.strerror(error.errno) if error.errno else str(error)
     return DiskError(f"{path} could not be written ({reason}); check the folder and its rights")

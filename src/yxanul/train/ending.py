@@ -13,7 +13,7 @@ from yxanul.errors import CorruptDataError, InfrastructureError, UsageError, Yxa
 from yxanul.hardware.memory import exhaustion, is_out_of_memory
 from yxanul.parallel.processes import Processes
 from yxanul.runfolder.checkpoints import newest_name
-from yxanul.runfolder.durable import write_atomic, write_json, writing
+from yxanul.runfolder.durable import full_disk, write_atomic, write_json, writing
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt
 from yxanul.runfolder.sums import write_sums
@@ -54,8 +54,10 @@ def owned(
 
 
 def _ending_by(error: BaseException) -> dict[str, Any]:
-    if isinstance(error, YxanulError):
-        return {"code": error.exit_code, "reason": str(error)}
+    full = full_disk(error) if isinstance(error, OSError) else None
+    known = full or error
+    if isinstance(known, YxanulError):
+        return {"code": known.exit_code, "reason": str(known)}
     return {"code": 1, "reason": f"{type(error).__name__}: {error}"}
 
 
