@@ -56,6 +56,7 @@ optimizations = st.builds(
     optimizer=st.builds(
         OptimizerConfig,
         name=st.sampled_from(["adamw", "muon"]),
+        muon_beta2=maybe(st.floats(0, 1, exclude_max=True)),
         eps=rates,
         weight_decay=st.floats(0, 1e6),
         max_grad_norm=rates,

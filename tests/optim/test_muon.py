@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from yxanul.optim.muon import Muon, orthogonalise
+from yxanul.optim.muon import Muon, muon_moments, orthogonalise
 
 SHAPES = [(48, 48), (96, 24), (24, 96)]
 
@@ -76,3 +76,38 @@ def test_momentum_is_nesterov_of_the_running_mean():
     direction = orthogonalise((0.2 * second + 0.8 * mean)[None])[0]
     step = -0.2 * 6**0.5 * direction
     torch.testing.assert_close(weight.detach() - before, step, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_evened_neurons_move_as_far_as_each_other_and_the_whole_as_far_as_without(shape):
+    def moved(beta2: float | None, *, steps: int) -> torch.Tensor:
+        weight = nn.Parameter(torch.zeros(shape))
+        muon = Muon(
+            [weight],
+            lr=0.5,
+            momentum=0.0,
+            beta2=beta2,
+            weight_decay=0.0,
+            iterate_dtype=torch.float32,
+        )
+        for gradient in matrices(shape, count=steps):
+            weight.data.zero_()
+            weight.grad = gradient.clone()
+            muon.step()
+        assert set(muon.state[weight]) == set(muon_moments(weight.shape, beta2=beta2))
+        return weight.detach()
+
+    plain, evened = moved(None, steps=1), moved(0.95, steps=1)
+    along = 1 if shape[0] >= shape[1] else 0
+    sizes = evened.square().mean(dim=along)
+    assert sizes.max() < 1.001 * sizes.min()
+    assert plain.square().mean(dim=along).max() > 1.05 * plain.square().mean(dim=along).min()
+    assert evened.norm().item() == pytest.approx(plain.norm().item(), rel=1e-4)
+    # Later ones are divided by the mean of all so far, not by their own.
+    later = moved(0.95, steps=3).square().mean(dim=along)
+    first, second, third = (
+        orthogonalise(m[None])[0].square().mean(dim=along) for m in matrices(shape, count=3)
+    )
+    memory = 0.05 * (0.95**2 * first + 0.95 * second + third)
+    shares = third / memory
+    torch.testing.assert_close(later / later.sum(), shares / shares.sum(), rtol=1e-3, atol=1e-6)

@@ -9,11 +9,13 @@ from yxanul.optim.groups import GROUPS, grouped_parameters
 from yxanul.optim.optimizers import LearningRates, Optimizers
 
 RATES = LearningRates(matrices=3e-3, embedding=2e-3, norms=1e-3)
-NAMES = ["adamw", "muon"]
+NAMES = ["adamw", "muon", "normuon"]
 
 
 def pair(name: str = "adamw", **settings):
     model = model_with_norms(shape())
+    if name == "normuon":
+        name, settings = "muon", {"muon_beta2": 0.9, **settings}
     config = OptimizerConfig(name=name, **settings)
     return model, Optimizers(model, config, muon_dtype=torch.float32)
 
@@ -173,9 +175,10 @@ def test_moments_that_do_not_fit_are_refused_and_change_nothing(damage):
     assert_same(before, optimizers.state_tensors())
 
 
-def test_moments_of_the_other_optimizer_are_refused():
+@pytest.mark.parametrize("other", ["muon", "normuon"])
+def test_moments_of_the_other_optimizer_are_refused(other):
     model, muon = pair("muon")
     update(model, muon, 0)
-    _, adamw = pair("adamw")
+    _, another = pair("adamw" if other == "muon" else other)
     with pytest.raises(ValueError, match="the optimizer state"):
-        adamw.load_state_tensors(muon.state_tensors())
+        another.load_state_tensors(muon.state_tensors())

@@ -80,7 +80,12 @@ def write_configs(folder: Path) -> Path:
     }
     optimization = {
         "seed": 3,
-        "optimizer": {"name": "muon", "max_grad_norm": 1.0, "weight_decay": 0.01},
+        "optimizer": {
+            "name": "muon",
+            "muon_beta2": 0.95,
+            "max_grad_norm": 1.0,
+            "weight_decay": 0.01,
+        },
         "compute": {"precision": "fp32", "threads": 1, "micro_batch_tokens": 64},
         "checkpoint": {"every_s": None, "every_steps": 3, "keep": 2},
         "logging": {"every_steps": 1, "prompts": ["The miller"], "prompt_tokens": 6},

@@ -53,6 +53,13 @@ class OptimizerConfig(Section):
     muon_momentum: float = Field(
         default=0.95, ge=0, lt=1, description="Momentum of Muon (0 to 1); unused by adamw."
     )
+    muon_beta2: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="Memory (0 to 1) of how far Muon moves each neuron, which evens them out "
+        "(NorMuon, arXiv 2510.05491; 0.95 there); null = plain Muon.",
+    )
     fused: bool = Field(
         default=True, description="Use torch's fused AdamW kernel where the device has one."
     )

@@ -22,7 +22,11 @@ class DrivenOptimizer:
     ) -> None:
         self._replica = replica
         self._parameters = dict(parameters)
-        self._moments = [(name, moment) for name in parameters for moment in ADAMW_MOMENTS]
+        self._moments = {
+            (name, moment): parameter.shape
+            for name, parameter in parameters.items()
+            for moment in ADAMW_MOMENTS
+        }
         self._is_main = is_main
         self._updates = 0
 
@@ -52,7 +56,7 @@ class DrivenOptimizer:
 
     def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Set all moments from the main rank's `state_tensors()` of the same shapes."""
-        self._updates = checked_updates(tensors, self._moments, parameters=self._parameters)
+        self._updates = checked_updates(tensors, self._moments)
         self._replica.begin_moments(self._updates)
         for name, moment in self._moments if self._updates else ():
             parameter = self._parameters[name]

@@ -4,7 +4,7 @@ And "updates", the number of them; before the first there are no moments. It is 
 format and of any number of ranks.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -25,12 +25,7 @@ def count_of(updates: int) -> dict[str, Tensor]:
     return {UPDATES: torch.tensor(updates, dtype=torch.int64)}
 
 
-def checked_updates(
-    tensors: Mapping[str, Tensor],
-    moments: Iterable[Moment],
-    *,
-    parameters: Mapping[str, Tensor],
-) -> int:
+def checked_updates(tensors: Mapping[str, Tensor], moments: Mapping[Moment, torch.Size]) -> int:
     """Return the number of updates of a state that has exactly these moments, in their shapes.
 
     Raises ValueError when any is missing, extra or misshapen.
@@ -38,11 +33,11 @@ def checked_updates(
     updates = tensors.get(UPDATES)
     if updates is None or updates.dtype != torch.int64 or updates.dim() != 0 or updates < 0:
         raise ValueError("the optimizer state holds no number of updates")
-    wanted = {key_of(moment): parameters[moment[0]] for moment in moments} if updates else {}
+    wanted = {key_of(moment): shape for moment, shape in moments.items()} if updates else {}
     other = sorted(wanted.keys() ^ (tensors.keys() - {UPDATES}))
-    for key, parameter in wanted.items():
-        found = tensors.get(key, parameter)
-        if found.shape != parameter.shape or found.dtype != torch.float32:
+    for key, shape in wanted.items():
+        found = tensors.get(key)
+        if found is not None and (found.shape != shape or found.dtype != torch.float32):
             other.append(key)
     if other:
         raise ValueError(f"the optimizer state {other[0]} is missing, extra or misshapen")

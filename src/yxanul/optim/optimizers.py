@@ -15,7 +15,7 @@ from yxanul.config.schema import OptimizerConfig
 from yxanul.optim.adamw import ADAMW_MOMENTS, adamw
 from yxanul.optim.groups import grouped_parameters
 from yxanul.optim.moments import checked_updates, count_of, key_of
-from yxanul.optim.muon import MUON_MOMENTS, Muon
+from yxanul.optim.muon import Muon, muon_moments
 from yxanul.optim.shares import Shares
 from yxanul.parallel.processes import ALONE, Processes
 
@@ -81,11 +81,15 @@ class Optimizers:
         self._updates = 0
         moved_by_muon = groups["matrices"] if config.name == "muon" else {}
         # In the order of groups, which is every rank's.
-        self._moments = [
-            (name, moment)
-            for name in self._parameters
-            for moment in (MUON_MOMENTS if name in moved_by_muon else ADAMW_MOMENTS)
-        ]
+        self._moments = {
+            (name, moment): shape
+            for name, p in self._parameters.items()
+            for moment, shape in (
+                muon_moments(p.shape, beta2=config.muon_beta2)
+                if name in moved_by_muon
+                else dict.fromkeys(ADAMW_MOMENTS, p.shape)
+            ).items()
+        }
         mine = {
             group: [p for name, p in members.items() if self._shares.is_mine(name)]
             for group, members in groups.items()
@@ -96,6 +100,7 @@ class Optimizers:
                 [{"params": mine.pop("matrices"), "name": "matrices"}],
                 lr=0.0,
                 momentum=config.muon_momentum,
+                beta2=config.muon_beta2,
                 weight_decay=config.weight_decay,
                 iterate_dtype=muon_dtype,
             )
@@ -134,10 +139,10 @@ class Optimizers:
         """
         tensors = count_of(self._updates)
         states = {p: state for optimizer in self._all for p, state in optimizer.state.items()}
-        for name, moment in self._moments if self._updates else ():
+        for (name, moment), shape in self._moments.items() if self._updates else ():
             parameter = self._parameters[name]
             held = states.get(parameter, {}).get(moment)
-            found = self._shares.at_main(name, held, like=parameter)
+            found = self._shares.at_main(name, held, shape=shape, device=parameter.device)
             if found is not None:
                 tensors[key_of((name, moment))] = found
         return tensors
@@ -145,7 +150,7 @@ class Optimizers:
     @torch.no_grad()
     def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Set all moments from the main rank's `state_tensors()` of the same shapes."""
-        self._updates = checked_updates(tensors, self._moments, parameters=self._parameters)
+        self._updates = checked_updates(tensors, self._moments)
         for optimizer in self._all:
             optimizer.state.clear()
         if self._updates:

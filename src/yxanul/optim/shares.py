@@ -64,8 +64,10 @@ class Shares:
                     moved, [n.view_as(p) for n, p in zip(news, moved, strict=True)]
                 )
 
-    def at_main(self, name: str, tensor: Tensor | None, *, like: Tensor) -> Tensor | None:
-        """Bring an owner's fp32 tensor, of the form of `like`, to the main rank; all ranks call it.
+    def at_main(
+        self, name: str, tensor: Tensor | None, *, shape: torch.Size, device: torch.device
+    ) -> Tensor | None:
+        """Bring an owner's fp32 tensor of a parameter to the main rank; all ranks call it.
 
         Returns what this rank has of it then: None where it is neither owner nor main. What was
         brought lies in the main rank's own memory, not on its card.
@@ -76,7 +78,7 @@ class Shares:
         if self._me.rank == owner and tensor is not None:
             dist.send(tensor.contiguous(), dst=0)
         elif self._me.is_main:
-            brought = torch.empty_like(like, dtype=torch.float32, requires_grad=False)
+            brought = torch.empty(shape, dtype=torch.float32, device=device)
             dist.recv(brought, src=owner)
             return brought.cpu()
         return tensor

@@ -17,9 +17,10 @@ def muon(case: Case) -> Feature:
     if case.optimization.optimizer.name != "muon":
         why = "optimizer.name=muon takes the matrices inside the layers"
         return Feature("Muon", "available", why)
+    evened = case.optimization.optimizer.muon_beta2 is not None
     why = (
         "for the matrices inside the layers, equal shapes in one batch, iterated in "
-        f"{case.optimization.compute.precision}"
+        f"{case.optimization.compute.precision}{', neurons evened out (NorMuon)' * evened}"
     )
     return Feature("Muon", "active", why, asked=True)
 
