@@ -13,11 +13,13 @@
 #   NPROC=8                  processes; default: one per card
 #   SETUP="make setup"       how the dependencies come here; SETUP=: where they are installed
 #   SHUTDOWN="vastai stop instance 1234"
-#                            run at the end, however it ended, so that nothing is paid for any longer.
-#                            Not after Ctrl-C or SIGTERM, and never where it is not set. Take a
-#                            command that keeps the disk.
+#                            run at the end, however it ended, so that nothing is paid for any longer;
+#                            where it fails, five times in four minutes. Not after Ctrl-C or SIGTERM,
+#                            to this script or to the supervisor, and never where it is not set. Take
+#                            a command that keeps the disk.
 #
-# It leaves with the exit code of the set-up, of the preflight or of the run (README.md).
+# It leaves with the exit code of the set-up, of the preflight or of the run (README.md), and with 30
+# where another one is at work in this checkout.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 root=$PWD
@@ -25,21 +27,49 @@ out=runs/${RUN:-promised}
 
 say() { echo "rented: $*" >&2; }
 
+# A second one would find the cards taken, and shut down the machine on which the first one trains.
+# What it has started holds the lock as well, in case this script is killed before the run ends.
+if ! command -v flock >/dev/null; then
+    say "flock is not on PATH (util-linux has it); nothing was started"
+    exit 30
+fi
+exec 9>.rented.lock
+if ! flock -n 9; then
+    say "another one is at work in $root; nothing was started, and nothing is shut down"
+    exit 30
+fi
+
 asked="" woken="" child=""
 # Called by a trap.
 # shellcheck disable=SC2317
 finish() {
     code=$?
     trap - EXIT
+    # The supervisor leaves so where a person has asked it, or the run, to stop.
+    case "$code" in 10 | 130 | 143) asked=${asked:-$code} ;; esac
     if [ -n "$asked" ]; then
         say "ended with $code, asked to stop; the machine is left on"
     elif [ -z "${SHUTDOWN:-}" ]; then
         say "ended with $code; the machine is left on (SHUTDOWN is not set)"
     else
         say "ended with $code; shutting down: $SHUTDOWN"
-        bash -c "$SHUTDOWN" || say "SHUTDOWN FAILED: the machine is on, and is still paid for"
+        shut_down
     fi
     exit "$code"
+}
+# A host that does not answer once must not be paid for all night.
+# shellcheck disable=SC2317
+shut_down() {
+    local pause
+    for pause in 0 15 30 60 120; do
+        if [ "$pause" != 0 ]; then
+            say "SHUTDOWN failed; tried again in $pause s"
+            sleep "$pause" || true
+        fi
+        [ -z "$asked" ] || break # Ctrl-C meanwhile
+        bash -c "$SHUTDOWN" && return
+    done
+    say "SHUTDOWN FAILED: the machine is on, and is still paid for"
 }
 # Called by a trap.
 # shellcheck disable=SC2317
@@ -52,12 +82,13 @@ trap 'stop 143; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null || true' TERM
 trap '' HUP
 go_on() { [ -z "$asked" ] || exit "$asked"; }
 
-# fsspec reaches these with a package of their own, of the very version of fsspec.
+# fsspec reaches these with a package of their own, of the very version of fsspec. An address may
+# stand behind an option's name: --data=s3://..., checkpoint.mirror=s3://...
 add_storage() {
     local package
     case "$1" in
-        s3://*) package=s3fs ;;
-        gs://* | gcs://*) package=gcsfs ;;
+        s3://* | *=s3://*) package=s3fs ;;
+        gs://* | gcs://* | *=gs://* | *=gcs://*) package=gcsfs ;;
         *) return 0 ;;
     esac
     "$python" -c "import $package" 2>/dev/null && return 0

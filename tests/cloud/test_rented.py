@@ -31,6 +31,7 @@ case "$*" in
 esac
 """
 MINE = ("RUN", "CONFIG_DIR", "MIRROR", "USD_PER_HOUR", "BUDGET_USD", "NPROC", "SETUP", "SHUTDOWN")
+pytestmark = pytest.mark.skipif(shutil.which("flock") is None, reason="no flock on this system")
 
 
 def program(path: Path, text: str) -> None:
@@ -72,6 +73,22 @@ def calls(checkout: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
+def at_work(checkout: Path, **env: str) -> subprocess.Popen[str]:
+    """Return the script when its run has begun, which waits to be asked to stop."""
+    process = subprocess.Popen(
+        [checkout / "scripts" / "cloud" / "rented.sh"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(checkout, RUN_WAITS="yes", **env),
+    )
+    deadline = time.monotonic() + 30
+    while len(calls(checkout)) < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.3)  # until the program listens
+    return process
+
+
 def test_set_up_preflight_and_run_get_the_same_settings(checkout):
     money = {"MIRROR": "/mirror", "USD_PER_HOUR": "12.80", "BUDGET_USD": "200"}
     done = rented(checkout, "--data", "hub", RUN="one", CONFIG_DIR="configs/x", NPROC="2", **money)
@@ -109,25 +126,71 @@ def test_it_shuts_down_however_it_ends_and_only_where_it_is_asked_to(checkout, e
     assert (checkout / "off").read_text() == "off\n"
 
 
-def test_a_shut_down_that_fails_is_said_aloud_and_changes_no_code(checkout):
-    done = rented(checkout, SHUTDOWN="exit 7", RUN_CODE="20")
+@pytest.mark.parametrize("code", [10, 130, 143])
+def test_a_stop_of_the_supervisor_itself_leaves_the_machine_on(checkout, code):
+    done = rented(checkout, SHUTDOWN="echo off >> off", RUN_CODE=str(code))
+    assert done.returncode == code
+    assert "asked to stop; the machine is left on" in done.stderr
+    assert not (checkout / "off").exists()
+
+
+def test_a_shut_down_that_fails_is_tried_again_said_aloud_and_changes_no_code(checkout):
+    program(checkout / "bin" / "sleep", '#!/bin/sh\necho "$1" >> pauses\n')
+    done = rented(checkout, SHUTDOWN="echo off >> off; exit 7", RUN_CODE="20")
     assert done.returncode == 20
     assert "SHUTDOWN FAILED: the machine is on" in done.stderr
+    assert (checkout / "off").read_text().split() == ["off"] * 5
+    assert (checkout / "pauses").read_text().split() == ["15", "30", "60", "120"]
+
+
+def test_a_shut_down_that_works_in_the_end_is_not_tried_again(checkout):
+    program(checkout / "bin" / "sleep", '#!/bin/sh\necho "$1" >> pauses\n')
+    done = rented(checkout, SHUTDOWN="echo off >> off; grep -c off off | grep -q 3")
+    assert done.returncode == 0
+    assert "SHUTDOWN FAILED" not in done.stderr
+    assert (checkout / "pauses").read_text().split() == ["15", "30"]
+
+
+def test_a_second_start_beside_the_first_starts_and_shuts_down_nothing(checkout):
+    process = at_work(checkout)
+    second = rented(checkout, SHUTDOWN="echo off >> off", PREFLIGHT_CODE="11")
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert second.returncode == 30
+    assert "another one is at work" in second.stderr
+    assert len(calls(checkout)) == 4, "three of the first, and its stop"
+    assert not (checkout / "off").exists()
+    assert process.returncode == 10
+
+
+def test_a_machine_without_flock_is_told_so_and_nothing_is_started(checkout):
+    for name in ("bash", "dirname"):
+        (checkout / "only" / name).parent.mkdir(exist_ok=True)
+        (checkout / "only" / name).symlink_to(shutil.which(name))
+    done = rented(checkout, PATH=str(checkout / "only"), SHUTDOWN="echo off >> off")
+    assert done.returncode == 30
+    assert "flock is not on PATH" in done.stderr
+    assert calls(checkout) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "package"),
+    [
+        (("--data", "s3://bucket/data"), "s3fs"),
+        (("--data=s3://bucket/date=1",), "s3fs"),
+        (("--set", "checkpoint.mirror=gs://bucket/run"), "gcsfs"),
+        (("--data=hub",), None),
+    ],
+)
+def test_what_an_address_needs_is_looked_for_however_it_is_written(checkout, words, package):
+    assert rented(checkout, *words).returncode == 0
+    looked = [line for line in calls(checkout) if line.startswith("-c import")]
+    assert looked == ([] if package is None else [f"-c import {package}"])
 
 
 def test_a_stop_reaches_the_run_and_leaves_the_machine_on(checkout):
     """SIGTERM goes to the script alone, as some hosts send it; a dropped ssh changes nothing."""
-    process = subprocess.Popen(
-        [checkout / "scripts" / "cloud" / "rented.sh"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(checkout, RUN_WAITS="yes", SHUTDOWN="echo off >> off"),
-    )
-    deadline = time.monotonic() + 30
-    while len(calls(checkout)) < 3:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    time.sleep(0.3)  # until the program listens
+    process = at_work(checkout, SHUTDOWN="echo off >> off")
     process.send_signal(signal.SIGHUP)
     time.sleep(0.1)
     assert process.poll() is None
