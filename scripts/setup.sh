@@ -9,17 +9,22 @@ venv=${1:-.venv}
 # reasoning_gym needs pycosat, which is compiled on installation: hence Python.h.
 lacks() {
     "$1" - <<'PYTHON' 2>/dev/null || echo "does not start"
-import importlib.util, os, sys, sysconfig
+import importlib.util, os, platform, sys, sysconfig
 version = ".".join(map(str, sys.version_info[:3]))
 header = os.path.join(sysconfig.get_path("include"), "Python.h")
 if not (3, 10) <= sys.version_info[:2] <= (3, 13):
     print("is Python %s, not 3.10 to 3.13" % version)
+elif sys.platform == "darwin" and platform.machine() != "arm64":
+    print("is for Intel Macs, for which PyTorch is built no more")
 elif not (importlib.util.find_spec("ensurepip") and importlib.util.find_spec("venv")):
     print("has no venv (Debian, Ubuntu: apt install python3-venv)")
 elif not os.path.exists(header):
     print("has no Python.h (Debian, Ubuntu: apt install python3-dev)")
 PYTHON
 }
+
+# Prints 3.11 for Python 3.11.9.
+version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
 
 if ! command -v cc >/dev/null; then
     echo "setup: no C compiler 'cc', and one dependency is compiled on installation;" \
@@ -44,13 +49,22 @@ for candidate in ${PYTHON:-python3.11 python3.12 python3.13 python3.10 python3};
 done
 if [ -z "$python" ]; then
     echo "setup: found no Python 3.10 to 3.13 to work with:${refused:- none is on PATH;}" \
-        "install what is missing, or name another one: make setup PYTHON=/path/to/python3" >&2
+        "install what is missing (where the system's packages have none of these versions:" \
+        "uv python install 3.13), or name another one: make setup PYTHON=/path/to/python3" >&2
     exit 1
 fi
 
-echo "setup: $venv from $("$python" --version) ($python); the first time takes some minutes"
-# An environment that works is brought up to date; `make clean` starts from nothing.
-"$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$python" -m venv --clear "$venv"
+# An environment that works is brought up to date, whatever else is on PATH by now.
+if "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+    echo "setup: $venv is there, with $("$venv/bin/python" --version)"
+    if [ "$(version "$venv/bin/python")" != "$(version "$python")" ]; then
+        echo "setup: it keeps that Python; make clean first for one from" \
+            "$("$python" --version) ($python)" >&2
+    fi
+else
+    echo "setup: $venv from $("$python" --version) ($python); the first time takes some minutes"
+    "$python" -m venv --clear "$venv"
+fi
 pip="$venv/bin/python -m pip --disable-pip-version-check --quiet"
 # torch by itself and first: it is the biggest, and the likeliest to fail.
 $pip install "$(grep '^torch==' requirements.txt)"

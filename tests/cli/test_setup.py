@@ -1,0 +1,85 @@
+"""scripts/setup.sh: which Python it takes, and what it says of one that it keeps or refuses.
+
+Small programs stand in the interpreters' place; what pip is asked to install is only written down.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+INTERPRETER = """#!/bin/sh
+case "$1" in
+    -) exit 0 ;;
+    --version) echo "Python {version}.4" ;;
+    -c) echo "{version}" ;;
+    *) echo "{version} $*" >> calls ;;
+esac
+"""
+# The script's own questions are answered by a real one, which takes itself for another machine's.
+OF_ANOTHER_MACHINE = """#!/bin/sh
+[ "$1" = - ] || exec echo "Python 3.11.4"
+exec {real} -c "
+import platform, sys, sysconfig
+sysconfig.get_config_vars()
+sys.platform, platform.machine = '{system}', lambda: '{machine}'
+exec(sys.stdin.read())"
+"""
+
+
+def program(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Path:
+    """A checkout with the script, a compiler and one Python, 3.11."""
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts" / "setup.sh", tmp_path / "scripts")
+    shutil.copy(ROOT / "requirements.txt", tmp_path)
+    program(tmp_path / "bin" / "cc", "#!/bin/sh\n")
+    program(tmp_path / "bin" / "python3.11", INTERPRETER.format(version="3.11"))
+    return tmp_path
+
+
+def set_up(checkout: Path) -> subprocess.CompletedProcess[str]:
+    path = f"{checkout / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        [checkout / "scripts" / "setup.sh"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, "PATH": path, "PYTHON": "python3.11"},
+    )
+
+
+@pytest.mark.parametrize("version", ["3.11", "3.12"])
+def test_an_environment_of_another_python_is_kept_and_told(checkout, version):
+    program(checkout / ".venv" / "bin" / "python", INTERPRETER.format(version=version))
+    done = set_up(checkout)
+    assert done.returncode == 0, done.stderr
+    assert f".venv is there, with Python {version}.4" in done.stdout
+    is_told = "make clean first for one from Python 3.11.4 (python3.11)" in done.stderr
+    assert is_told == (version != "3.11")
+    used = {line.split()[0] for line in (checkout / "calls").read_text().splitlines()}
+    assert used == {version}
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "is_refused"),
+    [("darwin", "x86_64", True), ("darwin", "arm64", False), ("linux", "x86_64", False)],
+)
+def test_a_machine_that_pytorch_is_not_built_for_is_told(checkout, system, machine, is_refused):
+    told = {"real": sys.executable, "system": system, "machine": machine}
+    program(checkout / "bin" / "python3.11", OF_ANOTHER_MACHINE.format(**told))
+    program(checkout / ".venv" / "bin" / "python", INTERPRETER.format(version="3.11"))
+    done = set_up(checkout)
+    assert ("python3.11 is for Intel Macs" in done.stderr) == is_refused, done.stderr
+    assert done.returncode == int(is_refused), done.stderr
