@@ -3,6 +3,7 @@
 #   NPROC=n          number of processes; default: one per GPU that CUDA_VISIBLE_DEVICES lets it use
 #   TORCHRUN_ARGS=   torchrun's own words in place of --standalone, for several machines that see one
 #                    run folder: "--nnodes 2 --node_rank 0 --rdzv_backend c10d --rdzv_endpoint HOST:29500"
+#                    Stop it on each of them: the others would start a run again that was stopped on one.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 verb=${1:?usage: scripts/launch.sh run|train [options of that verb]}
