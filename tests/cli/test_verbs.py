@@ -344,6 +344,13 @@ def test_endless_epochs_are_refused(call, configs, epochs):
     assert_one_sentence(err, "--num_epochs")
 
 
+@pytest.mark.parametrize("seconds", ["inf", "nan"])
+def test_an_endless_wait_is_refused(call, seconds):
+    code, _, err = call("supervise", "--backoff_s", seconds, "--", "true")
+    assert code == 30
+    assert_one_sentence(err, "--backoff_s")
+
+
 def verbs_in(help_text: str) -> list[str]:
     return re.findall(r"^  (\w+)", help_text.partition("Commands:\n")[2], flags=re.MULTILINE)
 

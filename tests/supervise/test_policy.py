@@ -7,7 +7,12 @@ import pytest
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.supervised import VARIABLE, read_note, tell_run_folder
 from yxanul.supervise.ending import Ending, read_ending
-from yxanul.supervise.policy import SAME_STEP_FAILURES, STARTS_WITHOUT_PROGRESS, Policy
+from yxanul.supervise.policy import (
+    LONG_START_S,
+    SAME_STEP_FAILURES,
+    STARTS_WITHOUT_PROGRESS,
+    Policy,
+)
 
 
 def recorded(code: int, step: int | None = 5) -> Ending:
@@ -83,6 +88,22 @@ def test_a_launcher_of_another_machine_sees_that_the_run_comes_on(tmp_path, monk
         (folder.checkpoints / f"step-{step:08d}-a0").mkdir(parents=True)
         ending = read_ending(1, note, started_at=0.0, is_launcher=True)
         assert policy.after(ending).wait_s == 1.0
+
+
+@pytest.mark.parametrize("end", [launched(None), recorded(11, step=None)])
+def test_a_start_that_prepares_for_long_is_no_failure_in_a_row(end):
+    """Texts of the hub take hours, and what was prepared is kept; nothing else tells of it."""
+    policy, long = Policy(backoff_s=1.0), replace(end, lived_s=LONG_START_S)
+    assert [policy.after(one).wait_s for one in (end, end, long, end)] == [1.0, 2.0, 1.0, 2.0]
+    assert policy.after(end).wait_s is None
+    policy = Policy(backoff_s=1.0)
+    waits = [policy.after(long).wait_s for _ in range(STARTS_WITHOUT_PROGRESS)]
+    assert waits == [1.0] * (STARTS_WITHOUT_PROGRESS - 1) + [None], "rented hours pass"
+
+
+def test_a_start_that_trains_for_long_and_fails_at_one_step_is_tried_three_times():
+    policy, end = Policy(backoff_s=1.0), replace(recorded(11), lived_s=2 * LONG_START_S)
+    assert [policy.after(end).wait_s for _ in range(SAME_STEP_FAILURES)] == [1.0, 2.0, None]
 
 
 @pytest.mark.parametrize("end", [killed, launched, lambda step: recorded(11, step)])

@@ -13,7 +13,8 @@ import pytest
 
 from tests.train.world import STEPS, World, fingerprint, last_step, wait_until
 from yxanul.runfolder.layout import RunFolder
-from yxanul.supervise.supervisor import _is_launcher
+from yxanul.runfolder.supervised import BEGUN_VARIABLE, VARIABLE
+from yxanul.supervise.supervisor import _is_launcher, _start_once, _Stop
 
 # A program that saves for a while when it is asked to stop.
 SAVES = """
@@ -25,6 +26,19 @@ def save(*_):
 signal.signal(signal.SIGTERM, save)
 pathlib.Path(sys.argv[1], "ready").touch()
 time.sleep(60)
+"""
+# Tells which run folder its supervisor names; names one itself in its first start, and fails twice.
+FAILS_TWICE = f"""
+import json, os, pathlib, sys
+note, starts = pathlib.Path(os.environ["{VARIABLE}"]), pathlib.Path(sys.argv[1], "starts")
+print(os.environ.get("{BEGUN_VARIABLE}"), flush=True)
+count = len(starts.read_text()) if starts.exists() else 0
+starts.write_text("x" * (count + 1))
+place = {{"run_folder": sys.argv[1]}} if count == 0 else {{}}
+news = {{"code": 11, "reason": "no network", **place}}
+if count < 2:
+    note.write_text(json.dumps(news) + chr(10))
+    sys.exit(11)
 """
 SUPERVISE = [sys.executable, "-m", "yxanul", "supervise", "--backoff_s", "0.1", "--"]
 
@@ -234,3 +248,31 @@ def test_a_command_that_is_not_there_is_one_sentence():
     _, told = process.communicate(timeout=60)
     assert process.returncode == 30
     assert "no-such-command-of-ours cannot be started" in told.splitlines()[-1]
+
+
+def test_every_later_start_is_told_which_run_an_earlier_one_has_come_to(tmp_path):
+    """The second start ends before it comes to the run, and the third must hear of it still."""
+    process = supervised(sys.executable, "-c", FAILS_TWICE, str(tmp_path))
+    out, told = process.communicate(timeout=60)
+    assert process.returncode == 0, told
+    assert out.split() == ["None", str(tmp_path), str(tmp_path)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [("--fresh",), ("--resume", "never")], ids=" ".join)
+def test_a_run_that_was_to_begin_anew_is_started_again_after_a_kill(world, words):
+    process, run = supervised(*world.command("run", "run", *words)), RunFolder(world.root / "run")
+    wait_until(lambda: last_step(run.metrics) >= 5, process)  # a checkpoint every 3 steps
+    os.kill(trainer(process), signal.SIGKILL)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 0, told
+    assert "started again in" in told
+    assert last_step(run.metrics) == 2 * STEPS
+
+
+def test_how_long_a_start_has_lived_is_measured(tmp_path):
+    """By its life the policy tells one that prepares data from one that fails at once."""
+    ending = _start_once(
+        ["true"], tmp_path / "note", begun=None, stop=_Stop(), stdout=None, say=print
+    )
+    assert ending.lived_s > 0.0

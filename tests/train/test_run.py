@@ -22,6 +22,8 @@ from tests.train.world import (
 )
 from yxanul.failpoints import VARIABLE
 from yxanul.runfolder.durable import sha256_of
+from yxanul.runfolder.rows import read_rows
+from yxanul.runfolder.supervised import BEGUN_VARIABLE
 
 
 @pytest.fixture
@@ -293,6 +295,18 @@ def test_what_a_refused_command_leaves_behind_is_no_run(world):
     (world.root / "elsewhere").rename(world.root / "texts" / STAGES[1])
     world.finish("run", "run", "--fresh", "--max_steps", "1")
     assert "is not empty" in world.finish("run", "run", "--fresh", code=30).stderr
+
+
+@pytest.mark.parametrize("words", [("--fresh",), ("--resume", "never")], ids=" ".join)
+def test_a_supervised_run_that_began_anew_may_be_started_again(world, monkeypatch, words):
+    world.finish("run", "run", *words, "--max_steps", "4")
+    world.finish("run", "run", *words, "--max_steps", "5", code=30)
+    monkeypatch.setenv(BEGUN_VARIABLE, str(world.root.resolve() / "another"))
+    world.finish("run", "run", *words, "--max_steps", "5", code=30)
+    monkeypatch.setenv(BEGUN_VARIABLE, str(world.root.resolve() / "run"))
+    world.finish("run", "run", *words, "--max_steps", "5")
+    steps = [row["step"] for row in read_rows(world.root / "run" / "metrics.jsonl")]
+    assert steps == [1, 2, 3, 4, 5]
 
 
 def test_the_recorded_command_can_be_written_again(world, monkeypatch):

@@ -22,6 +22,7 @@ def supervise(
         typer.Option(
             "--backoff_s",
             min=0.0,
+            callback=options.finite,
             help="Seconds before a start after a failure; doubled at each more at one step.",
         ),
     ] = 5.0,

@@ -11,6 +11,8 @@ from typing import Any
 
 VARIABLE = "YXANUL_RUN_NOTE"
 """The environment variable that names the file."""
+BEGUN_VARIABLE = "YXANUL_RUN_BEGUN"
+"""The environment variable that names the run folder which an earlier start has come to."""
 
 
 def tell_supervisor(**news: Any) -> None:
@@ -32,6 +34,14 @@ def tell_run_folder(place: Path) -> None:
         _tell({"run_folder": str(place), "pid": os.getpid()})
     elif os.environ.get("LOCAL_RANK") == "0":
         _tell({"run_folder": str(place)})
+
+
+def is_started_again(place: Path) -> bool:
+    """Tell whether an earlier start under the same supervisor has come to this run folder.
+
+    What lies there is that start's own work: what may not lie there has been looked for.
+    """
+    return os.environ.get(BEGUN_VARIABLE) == str(place)
 
 
 def is_main_process() -> bool:

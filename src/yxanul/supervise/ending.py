@@ -32,15 +32,25 @@ class Ending:
     """Files of scores at its newest checkpoint: between steps, they are what a start comes to."""
     may_hide_a_kill: bool = False
     """Whether an unrecorded 1 may be a launcher's, which leaves so when a process was killed."""
+    run_folder: Path | None = None
+    """The run folder that this start has come to, if it is there."""
+    lived_s: float = 0.0
+    """Seconds from its start to its end."""
 
 
 def read_ending(
-    returncode: int, note: Path, *, started_at: float, is_launcher: bool = False
+    returncode: int,
+    note: Path,
+    *,
+    started_at: float,
+    lived_s: float = 0.0,
+    is_launcher: bool = False,
 ) -> Ending:
-    """Return how the process that was started at `started_at` (time.time()) ended.
+    """Return how the process ended that was started at `started_at` (time.time()).
 
-    `is_launcher` says that it was torchrun or one of its kind. A script may have called one: so it
-    is taken where the program came to its run.
+    `lived_s` are the seconds until then, by a clock that does not jump. `is_launcher` says that it
+    was torchrun or one of its kind. A script may have called one: so it is taken where the program
+    came to its run.
     """
     told = read_note(note)
     folder = RunFolder(Path(told["run_folder"])) if "run_folder" in told else None
@@ -53,6 +63,8 @@ def read_ending(
         checkpoints=checkpoints,
         scores=_scores(folder, at=checkpoints),
         may_hide_a_kill=is_launcher or folder is not None,
+        run_folder=folder.root if folder is not None and folder.root.is_dir() else None,
+        lived_s=lived_s,
     )
     record = None if folder is None else read_exit(folder)
     if record is not None and record.ended_at >= started_at:

@@ -13,6 +13,9 @@ SAME_STEP_FAILURES = 3
 """Failures at one step after which it is no accident."""
 STARTS_WITHOUT_PROGRESS = 10
 """Starts in a row that were ended from outside and kept nothing: no checkpoint and no score."""
+LONG_START_S = 1800.0
+"""Seconds after which a start that fails before a run's first step is no repetition: it has
+prepared data meanwhile, and the next one goes on from there."""
 _LONGEST_WAIT_S = 300.0
 # 128 + SIGKILL: out of memory, or a machine that was taken away. DeepSpeed's launcher leaves with
 # what is left of a rank's -9 in the byte of an exit code.
@@ -49,6 +52,8 @@ class Policy:
             self._failures = self._fruitless = 0
         if ending.step not in (self._step, None):
             self._step, self._failures = ending.step, 0
+        if ending.step is None and ending.lived_s >= LONG_START_S:
+            self._failures = 0
         if ending.is_recorded and ending.code == StoppedOnRequest.exit_code:
             return Decision(0.0, "it was asked to stop, and saved")
         if ending.is_recorded and ending.code == InfrastructureError.exit_code:

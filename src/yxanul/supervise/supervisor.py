@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from yxanul.errors import UsageError
-from yxanul.runfolder.supervised import VARIABLE
+from yxanul.runfolder.supervised import BEGUN_VARIABLE, VARIABLE
 from yxanul.supervise.ending import Ending, read_ending
 from yxanul.supervise.group import Group
 from yxanul.supervise.policy import Policy
@@ -56,9 +56,12 @@ def supervise(
     cannot be started is a `UsageError`.
     """
     policy, stop, starts = Policy(backoff_s=backoff_s), _Stop(), 0
+    begun: Path | None = None
     with tempfile.TemporaryDirectory(prefix="yxanul-") as folder, stop.receiving():
         while True:
-            ending = _start_once(command, Path(folder) / "run", stop=stop, stdout=stdout, say=say)
+            note = Path(folder) / "run"
+            ending = _start_once(command, note, begun=begun, stop=stop, stdout=stdout, say=say)
+            begun = ending.run_folder or begun
             starts += 1
             if stop.asked:
                 say(f"supervise: asked to stop; the run ended with {ending.code} ({ending.reason})")
@@ -76,15 +79,23 @@ def supervise(
 
 
 def _start_once(
-    command: Sequence[str], note: Path, *, stop: "_Stop", stdout: int | None, say: Say
+    command: Sequence[str],
+    note: Path,
+    *,
+    begun: Path | None,
+    stop: "_Stop",
+    stdout: int | None,
+    say: Say,
 ) -> Ending:
+    """Start the command, and wait for its end; `begun` is the run folder that it came to before."""
     note.unlink(missing_ok=True)
-    started_at = time.time()
+    began, started_at = time.monotonic(), time.time()
+    told = {VARIABLE: str(note)} | ({} if begun is None else {BEGUN_VARIABLE: str(begun)})
     try:
         process = subprocess.Popen(
             command,
             stdout=stdout,
-            env={**os.environ, VARIABLE: str(note)},
+            env={**os.environ, **told},
             start_new_session=True,
         )
     except OSError as error:
@@ -93,7 +104,13 @@ def _start_once(
     with stop.passing_on_to(group):
         returncode = process.wait()
         group.await_rest(is_asked=lambda: stop.asked, say=say)
-    return read_ending(returncode, note, started_at=started_at, is_launcher=_is_launcher(command))
+    return read_ending(
+        returncode,
+        note,
+        started_at=started_at,
+        lived_s=time.monotonic() - began,
+        is_launcher=_is_launcher(command),
+    )
 
 
 def _is_launcher(command: Sequence[str]) -> bool:

@@ -33,7 +33,7 @@ from yxanul.runfolder.mirror import bring_back, bring_newest, holds_attempt, pub
 from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.storage import Place, reaching
 from yxanul.runfolder.sums import changed_files, forget_sums
-from yxanul.runfolder.supervised import tell_run_folder
+from yxanul.runfolder.supervised import is_started_again, tell_run_folder
 from yxanul.runfolder.verdicts import closed_stages, read_checks
 from yxanul.train.agreement import refuse_disagreement, refusing_together
 from yxanul.train.beginning import refuse_absent_weights, with_weights_here
@@ -246,6 +246,8 @@ def _check_folder(config: RunConfig, folder: RunFolder, *, request: RunRequest) 
     if config.optimization.checkpoint.mirror is None:
         _refuse_missing_weights(config, folder, request=request)
         refuse_absent_weights(request, folder)
+    if is_started_again(folder.root.resolve()):
+        return
     if request.fresh and not folder.is_empty():
         raise UsageError(f"--fresh: {folder.root} is not empty; choose another --out or delete it")
     if request.resume == "never":
