@@ -10,13 +10,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import yxanul
 from tests.train.world import STAGES, World, write_configs
-from yxanul.cli import data_verbs
+from yxanul.cli import data_verbs, doctor_verbs, run_verbs
 from yxanul.cli.output import print_json
+from yxanul.config.load import load_config
 from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name
 from yxanul.runfolder.saving import save_checkpoint
+from yxanul.train.request import RunRequest
+from yxanul.train.settings import read_config
 
 ROOT = Path(__file__).parents[2]
 
@@ -509,3 +513,25 @@ sys.exit("torch" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", look], capture_output=True, check=False)
     assert done.returncode == 0
+
+
+def test_a_path_may_hold_any_characters(configs):
+    """What lies beyond 16 bits, as emoji do, was refused."""
+    path = 'té 😀 "a" \\ \u2028'
+    config = read_config(RunRequest(configs, data=path, bench_dir=Path(path)))
+    assert {stage.data.source for stage in config.stages} == {path}
+    assert {stage.evaluation.bench for stage in config.stages} == {path}
+    engine = run_verbs._engine(Path(path), (), launched=False)
+    words = ("data.source=texts", "optimizer.name=adamw", *engine)
+    assert load_config(configs, overrides=words).optimization.compute.deepspeed_config == path
+
+
+def test_doctor_names_a_card_that_does_not_answer(call, monkeypatch):
+    def refuse(**_):
+        raise torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered\nmore")
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", refuse)
+    monkeypatch.setattr(doctor_verbs, "pick_device", lambda: torch.device("cuda", 0))
+    code, _, err = call("doctor")
+    assert code == 11
+    assert_one_sentence(err, "a card failed", "ECC")

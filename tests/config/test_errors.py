@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.config.strategies import texts
 from yxanul.config.contradictions import check_config
 from yxanul.config.load import dump_config, load_config, parse_config
 from yxanul.config.schema import RunConfig
-from yxanul.config.yamltext import parse_document, parse_value
+from yxanul.config.yamltext import parse_document, parse_value, quoted
 from yxanul.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -100,6 +101,8 @@ def test_an_unknown_key_in_a_list_of_sources_names_the_entry(folder):
         ("optimizer.eps=nan", "is 'nan'; write a finite number"),
         ("optimizer.eps=-inf", "is '-inf'; write a finite number"),
         ("evaluation.every_fraction=1e-9", "it must be at least 0.001"),
+        ("checkpoint.mirror_every_s=1e10", "it must be at most 1"),
+        ("watch.hang_s=1e11", "it must be at most 1"),
     ],
 )
 def test_a_wrong_set_is_said_in_one_sentence_once(override, said):
@@ -322,6 +325,13 @@ def test_a_file_that_is_not_utf8_is_named(folder):
 def test_values_are_read_as_they_look(text, value):
     assert parse_value(text, "x") == value
     assert type(parse_value(text, "x")) is type(value)
+
+
+@given(texts | st.sampled_from(["😀", "a 😀 " * 40, "\u2028", "\x85", '"\\', "\x7f\x00"]))
+def test_a_text_in_quotation_marks_is_read_as_itself(text):
+    line = quoted(text)
+    assert parse_value(line, "x") == text
+    assert len(line.splitlines()) == 1
 
 
 @given(st.text(max_size=60))

@@ -14,6 +14,7 @@ from yxanul.config.schema import OptimizationConfig, StageConfig
 from yxanul.errors import UsageError
 from yxanul.hardware.choices import pick_device, processes_here
 from yxanul.hardware.doctor import Diagnosis, examine, refuse_inactive
+from yxanul.train.ending import LOOK_AT_CARD, naming_failed_hardware
 
 _TITLES = {
     "active": "active: a run here uses it",
@@ -39,7 +40,8 @@ def doctor(
     """
     optimization, stages = _settings(config_dir, overrides or [])
     processes = processes_here()
-    diagnosis = examine(optimization, stages, device=pick_device(), processes=processes)
+    with naming_failed_hardware(LOOK_AT_CARD):
+        diagnosis = examine(optimization, stages, device=pick_device(), processes=processes)
     if strict and json:
         refuse_inactive(diagnosis.features)
     if json:

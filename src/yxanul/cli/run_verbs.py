@@ -1,6 +1,5 @@
 """`run` and `train`: hand the request to the train room and print what came of it."""
 
-import json as jsons
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ import typer
 
 from yxanul.cli import options
 from yxanul.cli.output import print_json, print_outcome
+from yxanul.config.yamltext import quoted
 from yxanul.errors import UsageError
 from yxanul.runfolder.supervised import is_main_process
 from yxanul.terminal import outliving_terminal
@@ -111,7 +111,7 @@ def _engine(deepspeed: Path | None, overrides: Sequence[str], *, launched: bool)
         raise UsageError(f"{door} and {other[0]} name two engines; leave one of them out")
     yield "compute.engine=deepspeed"
     if deepspeed is not None:
-        yield f"compute.deepspeed_config={jsons.dumps(str(deepspeed))}"
+        yield f"compute.deepspeed_config={quoted(str(deepspeed))}"
 
 
 def _command() -> str:

@@ -7,6 +7,7 @@ written twice is an error, anchors do not exist. It knows nothing of what the ke
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,6 +123,15 @@ def parse_document(text: str, label: str) -> Document:
 def parse_value(text: str, label: str) -> Any:
     """Parse one value, as after `--set key=`. Raises ConfigError naming the label."""
     return _parse(text, label, lines=None)
+
+
+def quoted(text: str) -> str:
+    """Return a text as a value in quotation marks, in one line, which `parse_value` reads back.
+
+    JSON would write what lies beyond 16 bits as two halves, which are no characters of YAML.
+    """
+    line: str = yaml.safe_dump(text, default_style='"', allow_unicode=True, width=sys.maxsize)
+    return line.rstrip("\n")
 
 
 def read_document(path: Path) -> Document:

@@ -108,9 +108,15 @@ def naming_exhaustion(advice: str = _ADVICE) -> Iterator[None]:
         raise exhaustion(error, advice) from error
 
 
-_CARD_ADVICE = (
-    "the last checkpoint is whole. dmesg and nvidia-smi -q tell more; where it comes again: "
-    "another machine"
+LOOK_AT_CARD = "dmesg and nvidia-smi -q tell more; where it comes again: another machine"
+"""What helps where a card fails."""
+_CARD_ADVICE = f"the last checkpoint is whole. {LOOK_AT_CARD}"
+# torch's words, without a class, for cards that it counts and cannot begin to use.
+_NO_ANSWER = (
+    "CUDA driver initialization failed",
+    "CUDA unknown error",
+    "No CUDA GPUs are available",
+    "Unexpected error from cudaGetDeviceCount",
 )
 
 
@@ -119,10 +125,22 @@ def naming_failed_hardware(advice: str = _CARD_ADVICE) -> Iterator[None]:
     """Turn what a card or the exchange between cards fails with into an `InfrastructureError`."""
     try:
         yield
-    except (torch.AcceleratorError, dist.DistBackendError) as error:
+    except (RuntimeError, torch.cuda.DeferredCudaCallError) as error:
+        if not _is_of_hardware(error):
+            raise
         raise InfrastructureError(
             f"a card failed, or the exchange between cards ({_first_line(error)}); {advice}"
         ) from error
+
+
+def _is_of_hardware(error: Exception) -> bool:
+    known = (
+        torch.AcceleratorError,
+        dist.DistBackendError,
+        # Of a card's first use, when torch looks at all of them.
+        torch.cuda.DeferredCudaCallError,
+    )
+    return isinstance(error, known) or any(words in str(error) for words in _NO_ANSWER)
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,9 +1,8 @@
 """From a request to a configuration; loads no torch, which verbs beside a run can do without."""
 
-import json
-
 from yxanul.config.load import load_config, stage_names
 from yxanul.config.schema import RunConfig
+from yxanul.config.yamltext import quoted
 from yxanul.train.request import RunRequest
 
 
@@ -18,7 +17,7 @@ def read_config(request: RunRequest) -> RunConfig:
             stages = list(known[: known.index(request.stage) + 1])
     overrides = list(request.overrides)
     if request.data is not None:
-        overrides.append(f"data.source={json.dumps(request.data)}")
+        overrides.append(f"data.source={quoted(request.data)}")
     if request.bench_dir is not None:
-        overrides.append(f"evaluation.bench={json.dumps(str(request.bench_dir))}")
+        overrides.append(f"evaluation.bench={quoted(str(request.bench_dir))}")
     return load_config(request.config_dir, stages=stages, model=request.model, overrides=overrides)
