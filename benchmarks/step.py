@@ -32,7 +32,7 @@ import torch  # noqa: E402
 from benchmarks.keeping import Kept  # noqa: E402
 from benchmarks.steps.nanochat import nanochat  # noqa: E402
 from benchmarks.steps.nanogpt import nanogpt  # noqa: E402
-from yxanul.bench.updates import time_updates  # noqa: E402
+from yxanul.bench.updates import settled, time_updates  # noqa: E402
 from yxanul.bench.workload import StepRun, Workload, shape  # noqa: E402
 from yxanul.config.schema import ComputeConfig, OptimizationConfig, OptimizerConfig  # noqa: E402
 from yxanul.hardware.choices import DTYPES, precision_by_rule  # noqa: E402
@@ -112,7 +112,7 @@ def all_ways(dtype: torch.dtype) -> dict[str, Way]:
         wish = OptimizationConfig(
             compute=ComputeConfig(**compute), optimizer=OptimizerConfig(name=optimizer)
         )
-        return lambda load: time_updates("ours", load, optimization=wish)
+        return lambda load: time_updates("ours", load, optimization=settled(wish, load))
 
     found = {"ours": our_way()}
     obstacle = compile_obstacle(CPU)

@@ -199,8 +199,8 @@ def measured(load: Workload, wish: OptimizationConfig) -> Row:
     """
     forget()
     made = graphs_made()
-    run = time_updates("ours", load, optimization=wish)
-    chosen = wish.model_copy(update={"compute": settled(wish.compute, load)})
+    chosen = settled(wish, load)
+    run = time_updates("ours", load, optimization=chosen)
     update = Update(load.micro_tokens, load.seq_len, accumulates=load.micro_tokens < load.tokens)
     predicted = update_memory(load.model, chosen, update=update)
     return told(run, load) | {

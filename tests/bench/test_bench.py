@@ -9,7 +9,7 @@ import torch
 
 from tests.model.tiny import shape
 from tests.train.world import STAGES, World
-from yxanul.bench.step import rows_by_rule
+from yxanul.bench.step import load_by_rule
 from yxanul.bench.workload import StepRun, Workload, time_steps
 from yxanul.config.load import load_config
 
@@ -97,14 +97,14 @@ def test_an_update_on_a_card_is_what_a_runs_rule_takes_or_what_is_asked(card, gi
     settings = ["compute.precision=bf16", "compute.compile=off"]
     settings += [f"compute.micro_batch_tokens={asked}"] if asked else []
     config = load_config(CONFIGS, overrides=settings)
-    found = rows_by_rule(config.model, config.optimization, seq_len=256, device=card(gib))
-    assert found == rows
+    found = load_by_rule(config.model, config.optimization, seq_len=256, device=card(gib))
+    assert (found.rows, found.micro_rows, found.dtype) == (rows, rows, torch.bfloat16)
 
 
 def test_an_update_on_a_cpu_has_2048_tokens():
     config = load_config(CONFIGS)
     cpu = torch.device("cpu")
-    assert rows_by_rule(config.model, config.optimization, seq_len=256, device=cpu) == 8
+    assert load_by_rule(config.model, config.optimization, seq_len=256, device=cpu).rows == 8
 
 
 @pytest.mark.usefixtures("products_as_torch_has_them")

@@ -12,7 +12,7 @@ from benchmarks.steps.nanochat import nanochat
 from benchmarks.steps.nanochat_optimizers import ChatMuon, ChatSchedule, polar_express
 from benchmarks.steps.nanogpt import nanogpt
 from tests.model.tiny import shape
-from yxanul.bench.updates import time_updates
+from yxanul.bench.updates import settled, time_updates
 from yxanul.bench.workload import Workload
 from yxanul.config.schema import OptimizationConfig
 from yxanul.hardware.compiler import compile_obstacle
@@ -55,7 +55,7 @@ def trainer(workload):
 
 
 def our_way(workload):
-    return time_updates("ours", workload, optimization=OptimizationConfig())
+    return time_updates("ours", workload, optimization=settled(OptimizationConfig(), workload))
 
 
 @pytest.mark.filterwarnings("ignore")  # what transformers and accelerate have to say
@@ -126,14 +126,14 @@ def test_nanochats_settings_follow_its_schedule():
     schedule = ChatSchedule([muon, torch.optim.AdamW([other], lr=0.1, weight_decay=0.01)])
     group, (adamw,) = muon.param_groups[0], schedule._peaks[1:]
 
-    def settled(progress: float) -> tuple[float, float, float]:
+    def schedule_at(progress: float) -> tuple[float, float, float]:
         schedule.settle(progress)
         return group["lr"] / 0.02, group["momentum"], group["weight_decay"] / 0.28
 
-    assert settled(0.01) == pytest.approx((0.5, 0.856, 0.5 + 0.5 * math.cos(0.01 * math.pi)))
-    assert settled(0.1) == pytest.approx((1.0, 0.91, 0.5 + 0.5 * math.cos(0.1 * math.pi)))
-    assert settled(0.35) == pytest.approx((1.0, 0.97, 0.5 + 0.5 * math.cos(0.35 * math.pi)))
-    assert settled(1.0) == pytest.approx((0.05, 0.90, 0.0))
+    assert schedule_at(0.01) == pytest.approx((0.5, 0.856, 0.5 + 0.5 * math.cos(0.01 * math.pi)))
+    assert schedule_at(0.1) == pytest.approx((1.0, 0.91, 0.5 + 0.5 * math.cos(0.1 * math.pi)))
+    assert schedule_at(0.35) == pytest.approx((1.0, 0.97, 0.5 + 0.5 * math.cos(0.35 * math.pi)))
+    assert schedule_at(1.0) == pytest.approx((0.05, 0.90, 0.0))
     assert adamw[0]["lr"] == pytest.approx(0.1 * 0.05)
     assert adamw[0]["weight_decay"] == 0.01
 

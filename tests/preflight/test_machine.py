@@ -1,12 +1,17 @@
 """The measuring program: by itself, as two ranks, refused and too late."""
 
+import json
 import signal
+import sys
 import sysconfig
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from tests.hardware.cards import pretend
 from tests.train.world import write_configs
 from yxanul.bench.step import StepFigures
 from yxanul.bench.workload import Workload
@@ -15,11 +20,14 @@ from yxanul.errors import InfrastructureError, UsageError
 from yxanul.hardware import compiler as compiler_room
 from yxanul.parallel.processes import ALONE
 from yxanul.plan.flops import flops_per_token
+from yxanul.plan.memory import CARD_SHARE, Update, update_memory
 from yxanul.preflight import flight, machine, measuring
+from yxanul.preflight.finding import Check, Finding
 from yxanul.preflight.machine import look_at_compiling, look_at_features, measure_apart
 from yxanul.preflight.measuring import main, measure, measured_lengths
 from yxanul.train.setup import prepare_process
 
+CPU, CARD = torch.device("cpu"), torch.device("cuda", 0)
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
@@ -75,15 +83,58 @@ def test_what_more_passes_than_two_would_do_is_told_of_them(monkeypatch):
     assert rate.mfu == pytest.approx(0.25 * rate.tokens_per_s / 4096)
 
 
+def recomputing(*overrides: str):
+    """Return the flagship's configuration with an open share of recomputed blocks."""
+    asked = ["compute.gradient_checkpointing=true", "compute.checkpointed_share="]
+    asked += ["compute.precision=bf16", "compute.compile=off"]
+    return load_config(CONFIGS, overrides=[*asked, *overrides])
+
+
+@pytest.mark.parametrize(
+    ("gib", "more"),
+    [(141, []), (24, ["compute.micro_batch_tokens=32768"]), (1, [])],
+    ids=["one block", "some", "all"],
+)
+def test_of_an_open_share_as_few_blocks_are_recomputed_as_fit_the_card(monkeypatch, gib, more):
+    """All of them, at half the rate, were taken for what the run would do."""
+    pretend(monkeypatch, (9, 0), package=False)
+    held = SimpleNamespace(total_memory=gib * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: held)
+    config = recomputing(*more)
+    load = measuring.planned_load(config, 4096, processes=1, device=CARD)
+    settings = measuring.planned_settings(config, load)
+
+    def fits(blocks: int) -> bool:
+        compute = settings.compute.model_copy(update={"checkpointed_share": blocks / 28})
+        tried = settings.model_copy(update={"compute": compute})
+        update = Update(load.micro_tokens, 4096, accumulates=load.micro_rows < load.rows)
+        return update_memory(load.model, tried, update=update).total <= CARD_SHARE * gib * 2**30
+
+    blocks = settings.compute.checkpointed_blocks(28)
+    assert blocks == next((n for n in range(1, 28) if fits(n)), 28)
+    assert (blocks == 1, blocks == 28) == (gib == 141, gib == 1)
+
+
+@pytest.mark.parametrize(("share", "blocks"), [("", 28), ("0.5", 14)])
+def test_a_cpu_recomputes_all_blocks_of_an_open_share_and_others_as_asked(share, blocks):
+    config = recomputing(f"compute.checkpointed_share={share}")
+    load = measuring.planned_load(config, 512, processes=1, device=CPU)
+    assert measuring.planned_settings(config, load).compute.checkpointed_blocks(28) == blocks
+
+
 def test_a_setting_that_cannot_run_here_is_said_by_whoever_measures(tmp_path):
     config = tiny(tmp_path, "compute.attention=flash")
     with pytest.raises(UsageError, match=r"compute\.attention=flash needs a CUDA card"):
         measure_apart(config, processes=1, limit_s=600)
 
 
-def test_whoever_measures_too_long_is_ended(tmp_path):
-    with pytest.raises(InfrastructureError, match="no step was measured within 1 s"):
+@pytest.mark.parametrize(("device", "error"), [(CPU, UsageError), (CARD, InfrastructureError)])
+def test_whoever_measures_too_long_is_ended(tmp_path, monkeypatch, device, error):
+    """No other start of a CPU is quicker, so none is asked for."""
+    monkeypatch.setattr(machine, "pick_device", lambda: device)
+    with pytest.raises(error, match="no step was measured within 1 s") as told:
         measure_apart(tiny(tmp_path), processes=1, limit_s=1)
+    assert ("yxanul bench step" in str(told.value)) == (device == CPU)
 
 
 @pytest.mark.parametrize(("compiled", "limit_s"), [("model", 300), ("block", 90), ("auto", 90)])
@@ -95,6 +146,7 @@ def test_a_whole_model_gets_the_time_that_its_compiling_takes(tmp_path, compiled
 def test_where_compiling_took_the_time_away_the_quicker_way_is_named(
     tmp_path, monkeypatch, compiled
 ):
+    monkeypatch.setattr(machine, "pick_device", lambda: CARD)
     monkeypatch.setattr(machine, "_run", lambda *_: "was ended")
     with pytest.raises(InfrastructureError, match="no step was measured within 0 s") as told:
         measure_apart(tiny(tmp_path, f"compute.compile={compiled}"), processes=1, limit_s=0)
@@ -109,6 +161,55 @@ def test_products_are_as_configured_where_something_is_timed(tmp_path, monkeypat
     monkeypatch.setattr(signal, "alarm", lambda _seconds: 0)  # it would end this process
     assert main([str(request), str(tmp_path / "answer.json"), "600"]) == 0
     assert torch.get_float32_matmul_precision() == "medium"
+
+
+@pytest.mark.usefixtures("products_as_torch_has_them")
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (
+            torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered\nmore"),
+            11,
+            "ECC",
+        ),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+            11,
+            "out of memory",
+        ),
+        (ZeroDivisionError("division by zero"), 1, "ZeroDivisionError: division by zero"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_why_a_process_measured_nothing_is_written_down(tmp_path, monkeypatch, error, code, said):
+    """Of several processes torchrun tells no more than their codes."""
+
+    def fail(*_, **__):
+        raise error
+
+    request = tmp_path / "config.yaml"
+    request.write_text(dump_config(tiny(tmp_path, "compute.keep_freed_memory=false")))
+    monkeypatch.setattr(signal, "alarm", lambda _seconds: 0)
+    monkeypatch.setattr(measuring, "measure", fail)
+    assert main([str(request), str(tmp_path / "answer.json"), "600"]) == code
+    told = json.loads((tmp_path / "refusal-0.json").read_text())
+    assert said in told["error"]
+    assert told["code"] == 11  # as before, whoever asked for it may try again
+    assert "checkpoint is whole" not in told["error"]  # there is no run
+
+
+def test_the_last_words_of_a_process_are_no_border():
+    program = "import sys; sys.exit('why it ended\\n=====\\n-----\\n')"
+    told = machine._run([sys.executable, "-c", program], 60)
+    assert told == "left with 1 and said: why it ended"
+
+
+@pytest.mark.slow
+def test_of_several_processes_that_are_killed_the_signal_is_told(tmp_path):
+    program = tmp_path / "killed.py"
+    program.write_text("import os\nos.kill(os.getpid(), 9)\n")
+    told = machine._run([*machine._launcher(2), str(program)], 120)
+    assert "Signal 9 (SIGKILL)" in told
 
 
 @pytest.mark.usefixtures("products_as_torch_has_them")
@@ -132,6 +233,39 @@ def test_a_machine_without_a_card_is_told(tmp_path):
     assert found.state == "warn"
     assert "no card is used" in found.why
     assert "CUDA" in found.why
+
+
+def features_where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, error: Exception) -> Finding:
+    """Return the finding where a card is counted, and its first use raises the error."""
+
+    def refuse(**_):
+        raise error
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", refuse)
+    monkeypatch.setattr(machine, "pick_device", lambda: CARD)
+    look = partial(look_at_features, tiny(tmp_path, "compute.precision=auto"), processes=1)
+    return Check("features", look, 60.0).made()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered\nmore"),
+        torch.cuda.DeferredCudaCallError("CUDA call failed lazily at initialization\n\nmore"),
+        RuntimeError("No CUDA GPUs are available"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_card_that_is_counted_and_does_not_answer_is_a_failure(tmp_path, monkeypatch, error):
+    found = features_where(monkeypatch, tmp_path, error=error)
+    assert (found.state, found.code) == ("fail", InfrastructureError.exit_code)
+    assert str(error).split("\n")[0] in found.why
+    assert "another machine" in found.why
+
+
+def test_what_is_no_cards_fault_is_not_called_one(tmp_path, monkeypatch):
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        features_where(monkeypatch, tmp_path, error=RuntimeError("shapes cannot be multiplied"))
 
 
 def test_features_are_judged_for_as_many_processes_as_will_train(tmp_path):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
-from yxanul.bench.updates import settled, time_updates
+from yxanul.bench.updates import time_updates
 from yxanul.bench.workload import Workload
 from yxanul.config.schema import ModelConfig, OptimizationConfig
 from yxanul.errors import UsageError
-from yxanul.hardware.choices import DTYPES, freeze_compute, settle_compute
+from yxanul.hardware.choices import DTYPES, freeze_compute
 from yxanul.hardware.device import device_name
 from yxanul.hardware.peak import gemm_flops, peak_flops
 from yxanul.plan.parameters import parameter_count
@@ -80,20 +80,19 @@ def step_workload(
             "bench step times one process in torch's engine; leave compute.engine="
             f"{optimization.compute.engine} out"
         )
-    choices = settle_compute(optimization.compute, device, longest_seq_len=seq_len)
-    dtype = DTYPES[choices.precision]
-    rows = micro_batch or rows_by_rule(shape, optimization, seq_len=seq_len, device=device)
-    return Workload(shape, seq_len, rows, rows, device, dtype, steps=steps)
+    load = load_by_rule(shape, optimization, seq_len=seq_len, device=device)
+    rows = micro_batch or load.rows
+    return replace(load, rows=rows, micro_rows=rows, steps=steps)
 
 
 def measure_load(load: Workload, *, optimization: OptimizationConfig) -> StepFigures:
-    """Time the updates of a workload in torch's engine.
+    """Time the updates of a workload in torch's engine, under settings that are `settled` for it.
 
     The product's rate is taken before and after, and the better one counts: a busy moment must not
     make the updates look better. The process is prepared as a run's (`prepare_process`).
     """
     device, dtype = load.device, load.dtype
-    compute = settled(optimization.compute, load)
+    compute = optimization.compute
     torch.set_num_threads(compute.threads or 1)
     before = _product_rate(device, dtype)
     run = time_updates("ours", load, optimization=optimization)
@@ -122,12 +121,13 @@ def measure_load(load: Workload, *, optimization: OptimizationConfig) -> StepFig
     )
 
 
-def rows_by_rule(
+def load_by_rule(
     shape: ModelConfig, optimization: OptimizationConfig, *, seq_len: int, device: torch.device
-) -> int:
-    """Return the rows of a run's micro-batch: as asked for, or as they are before a card is tried.
+) -> Workload:
+    """Return updates of one pass of a run's micro-batch, in the run's precision.
 
-    The rule's are of at most 32,768 tokens.
+    The micro-batch is as asked for, or as it is before a card is tried: by rule, of at most 32,768
+    tokens. What this device cannot do is a `UsageError`.
     """
     frozen = freeze_compute(
         optimization.compute,
@@ -138,7 +138,8 @@ def rows_by_rule(
     )
     by_rule = min(_MOST_TOKENS, frozen.micro_batch_tokens or _MOST_TOKENS)
     tokens = optimization.compute.micro_batch_tokens or by_rule
-    return max(1, tokens // seq_len)
+    rows = max(1, tokens // seq_len)
+    return Workload(shape, seq_len, rows, rows, device, DTYPES[frozen.precision])
 
 
 def _product_rate(device: torch.device, dtype: torch.dtype) -> float:

@@ -6,7 +6,7 @@ import statistics
 import time
 
 from yxanul.bench.workload import Batch, StepRun, Workload, synchronise, time_steps
-from yxanul.config.schema import ComputeConfig, OptimizationConfig
+from yxanul.config.schema import OptimizationConfig
 from yxanul.data.loader import StepRows
 from yxanul.hardware.choices import DTYPES, freeze_compute
 from yxanul.optim.optimizers import LearningRates
@@ -20,14 +20,8 @@ _RATES = LearningRates(matrices=1e-3, embedding=1e-3, norms=1e-3)
 
 
 def time_updates(name: str, workload: Workload, *, optimization: OptimizationConfig) -> StepRun:
-    """Time updates under these settings; precision and micro-batch are the workload's."""
-    compute = settled(optimization.compute, workload)
-    _, engine = build_engine(
-        workload.model,
-        optimization.model_copy(update={"compute": compute}),
-        processes=ALONE,
-        device=workload.device,
-    )
+    """Time updates under these settings, which are `settled` for the workload."""
+    _, engine = build_engine(workload.model, optimization, processes=ALONE, device=workload.device)
 
     optimizer_s: list[float] = []
 
@@ -42,7 +36,7 @@ def time_updates(name: str, workload: Workload, *, optimization: OptimizationCon
 
     length = float(workload.seq_len)
     if workload.document_tokens is not None:
-        length = attended_tokens(StepRows.whole(*next(workload.batches())), compute)
+        length = attended_tokens(StepRows.whole(*next(workload.batches())), optimization.compute)
     run = StepRun(
         name=name,
         parameters=parameter_count(workload.model).total,
@@ -53,16 +47,20 @@ def time_updates(name: str, workload: Workload, *, optimization: OptimizationCon
     return run
 
 
-def settled(compute: ComputeConfig, workload: Workload) -> ComputeConfig:
-    """Return the settings with every `auto` chosen as a run chooses it."""
+def settled(optimization: OptimizationConfig, workload: Workload) -> OptimizationConfig:
+    """Return the settings with every `auto` chosen as a run chooses it by rule.
+
+    Precision and micro-batch are the workload's.
+    """
     precision = next(name for name, dtype in DTYPES.items() if dtype == workload.dtype)
-    wish = compute.model_copy(
+    wish = optimization.compute.model_copy(
         update={"precision": precision, "micro_batch_tokens": workload.micro_tokens}
     )
-    return freeze_compute(
+    compute = freeze_compute(
         wish,
         workload.model,
         parameters=parameter_count(workload.model).total,
         device=workload.device,
         longest_seq_len=workload.seq_len,
     )
+    return optimization.model_copy(update={"compute": compute})

@@ -12,6 +12,7 @@ from yxanul.bench.loader import measure_loader
 from yxanul.bench.optimizers import measure_optimizers
 from yxanul.bench.step import measure_load, step_workload
 from yxanul.bench.tokenizing import measure_tokenizer
+from yxanul.bench.updates import settled
 from yxanul.cli import options
 from yxanul.cli.output import plain_console, print_json, say
 from yxanul.config.load import load_config
@@ -67,7 +68,7 @@ def step(
         device=device,
     )
     say(f"{load.model.name}: {load.updates} updates of {load.rows} rows of {load.seq_len:,} tokens")
-    figures = measure_load(load, optimization=config.optimization)
+    figures = measure_load(load, optimization=settled(config.optimization, load))
     if json:
         print_json(figures.as_json())
         return

@@ -167,9 +167,9 @@ def parse_gpus(text: str) -> tuple[int, Card]:
 def _find_card(word: str, text: str) -> Card:
     if word.lower() == "cpu":
         raise UsageError(
-            f"--gpus {text!r}: no two CPUs are alike, so the table has none; `yxanul preflight` "
-            "measures this machine and plans with it, and so does `yxanul bench step --json` with "
-            "--measured"
+            f"--gpus {text!r}: no two CPUs are alike, so the table has none; `yxanul bench step "
+            "--json` measures yours for --measured, and `yxanul preflight` a model whose step "
+            "takes seconds there"
         )
     names = {_plain(name): card for name, card in _CARD.items()}
     wanted = _plain(word)

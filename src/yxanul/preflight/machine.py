@@ -16,7 +16,7 @@ import torch
 
 from yxanul.config.load import dump_config
 from yxanul.config.schema import RunConfig
-from yxanul.errors import InfrastructureError, UsageError
+from yxanul.errors import InfrastructureError, UsageError, YxanulError
 from yxanul.hardware.choices import compile_by_rule, pick_device
 from yxanul.hardware.compiler import compile_obstacle
 from yxanul.hardware.doctor import examine
@@ -24,6 +24,8 @@ from yxanul.plan.memory import FP32_BYTES
 from yxanul.plan.parameters import parameter_count
 from yxanul.preflight.finding import Finding, State
 from yxanul.preflight.measuring import Measured, Rate
+from yxanul.train.ending import LOOK_AT_CARD, naming_failed_hardware
+from yxanul.train.links import all_reduce_s
 
 _SLOW_BUS = 0.25
 """An exchange of all gradients longer than this share of an update's arithmetic is told."""
@@ -32,6 +34,7 @@ _DEVICES = Path("/dev")
 """Where the driver shows cards, `nvidia0` and so on, whatever torch makes of them."""
 
 
+@naming_failed_hardware(LOOK_AT_CARD)
 def look_at_features(config: RunConfig, *, processes: int) -> Finding:
     """Return what of the configuration is active here, as `yxanul doctor` tells it."""
     device = pick_device()
@@ -57,6 +60,7 @@ def look_at_features(config: RunConfig, *, processes: int) -> Finding:
     return Finding("features", "pass", value, why)
 
 
+@naming_failed_hardware(LOOK_AT_CARD)
 def look_at_compiling() -> Finding:
     """Judge `compute.compile=auto`: a card that lacks what compiling needs trains far slower.
 
@@ -77,7 +81,8 @@ def look_at_compiling() -> Finding:
 def measure_apart(config: RunConfig, *, processes: int, limit_s: float) -> Measured:
     """Let `processes` other processes measure, as many seconds at most.
 
-    What they refuse is a `UsageError`, no memory, and no end in time, an `InfrastructureError`.
+    What they refuse is a `UsageError`, and so is a CPU that is too slow for it; no memory, and no
+    end in time on cards, are an `InfrastructureError`.
     """
     with tempfile.TemporaryDirectory(prefix="yxanul-") as scratch:
         request, answer = Path(scratch) / "config.yaml", Path(scratch) / "measured.json"
@@ -93,12 +98,25 @@ def measure_apart(config: RunConfig, *, processes: int, limit_s: float) -> Measu
             kind = UsageError if told["code"] == UsageError.exit_code else InfrastructureError
             raise kind(told["error"])
         if time.monotonic() - begin >= limit_s:
-            told = f"no step was measured within {limit_s:.0f} s"
-            if config.optimization.compute.compile == "model":
-                told += ", in which the whole model is compiled for two lengths: set "
-                told += "compute.compile=block, which is ready sooner"
-            raise InfrastructureError(told)
+            raise _too_late(config, limit_s)
         raise InfrastructureError(f"no step was measured: the process {end}")
+
+
+def _too_late(config: RunConfig, limit_s: float) -> YxanulError:
+    """Return what it means that no step was measured in time, and what to do."""
+    told = f"no step was measured within {limit_s:.0f} s"
+    if config.optimization.compute.compile == "model":
+        return InfrastructureError(
+            f"{told}, in which the whole model is compiled for two lengths: set "
+            "compute.compile=block, which is ready sooner"
+        )
+    if pick_device().type == "cpu":
+        return UsageError(
+            f"{told}: this CPU takes longer for {config.model.name}, and another start would too; "
+            "yxanul bench step --model FILE --json > STEP has no limit, and yxanul plan --measured "
+            "STEP plans with it"
+        )
+    return InfrastructureError(told)
 
 
 def look_at_step(measured: Measured, config: RunConfig) -> Finding:
@@ -125,6 +143,8 @@ def look_at_step(measured: Measured, config: RunConfig) -> Finding:
     )
     if compute.fp8 == "auto":
         why += " (auto was not tried: a run's first start on a card times it)"
+    if compute.gradient_checkpointing and compute.checkpointed_share is None:
+        why += "; checkpointed_share is open: on a card as few blocks are recomputed as should fit"
     warnings = [f"slow: {'; '.join(measured.slow)}"] if measured.slow else []
     if compute.engine == "deepspeed":
         warnings.append("torch's own engine was measured, not DeepSpeed's, which will train")
@@ -160,8 +180,8 @@ def exchange_seconds(measured: Measured, config: RunConfig) -> float:
     """Return the seconds of one exchange of all gradients, by the measured bus; 0 for one."""
     if measured.bus_bytes_per_s is None:
         return 0.0
-    share = 2 * (measured.processes - 1) / measured.processes
-    return share * FP32_BYTES * parameter_count(config.model).total / measured.bus_bytes_per_s
+    size, ranks = FP32_BYTES * parameter_count(config.model).total, measured.processes
+    return all_reduce_s(size, ranks=ranks, bus_bytes_per_s=measured.bus_bytes_per_s)
 
 
 def _rate_json(rate: Rate, processes: int) -> dict[str, Any]:
@@ -197,7 +217,9 @@ def _run(command: list[str], limit_s: float) -> str:
         except subprocess.TimeoutExpired:
             return "did not end"
         said.seek(0)
-        lines = said.read().decode(errors="replace").strip().splitlines()
+        text = said.read().decode(errors="replace")
+    # torchrun draws borders around how its ranks ended.
+    lines = [line.strip() for line in text.splitlines() if line.strip(" =-")]
     return f"left with {code} and said: {lines[-1][:200] if lines else 'nothing'}"
 
 

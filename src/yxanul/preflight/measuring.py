@@ -11,25 +11,31 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 
-from yxanul.bench.step import measure_load, rows_by_rule
+from yxanul.bench.step import load_by_rule, measure_load
+from yxanul.bench.updates import settled
 from yxanul.bench.workload import Workload
 from yxanul.config.load import parse_config
-from yxanul.config.schema import RunConfig
-from yxanul.errors import YxanulError
-from yxanul.hardware.choices import DTYPES, pick_device, settle_compute
-from yxanul.hardware.device import device_name
+from yxanul.config.schema import OptimizationConfig, RunConfig
+from yxanul.errors import InfrastructureError, YxanulError
+from yxanul.hardware.choices import pick_device, settle_compute
+from yxanul.hardware.device import device_name, memory_bytes
 from yxanul.parallel.processes import Processes, joined_processes, leave, local_rank
+from yxanul.plan.memory import CARD_SHARE, Update, update_memory
 from yxanul.runfolder.durable import write_json
-from yxanul.train.ending import naming_exhaustion
+from yxanul.train.ending import LOOK_AT_CARD, naming_exhaustion, naming_failed_hardware
 from yxanul.train.links import measure_links, slow_ranks
 from yxanul.train.setup import prepare_process
 
 _STEPS = 5
+_ADVICE = (
+    "set a smaller compute.micro_batch_tokens, or compute.gradient_checkpointing=true, or take a "
+    "machine with more memory"
+)
 
 
 @dataclass(frozen=True)
@@ -94,13 +100,38 @@ def planned_load(
 
     More tell nothing new, and take longer.
     """
-    shape, optimization = config.model, config.optimization
+    load = load_by_rule(config.model, config.optimization, seq_len=seq_len, device=device)
     rows = rows_of_update(config, seq_len, processes=processes)
-    by_rule = rows_by_rule(shape, optimization, seq_len=seq_len, device=device)
-    each = min(rows, by_rule)
-    choices = settle_compute(optimization.compute, device, longest_seq_len=seq_len)
-    timed = min(2, rows // each) * each
-    return Workload(shape, seq_len, timed, each, device, DTYPES[choices.precision], steps=_STEPS)
+    each = min(rows, load.rows)
+    return replace(load, rows=min(2, rows // each) * each, micro_rows=each, steps=_STEPS)
+
+
+def planned_settings(config: RunConfig, load: Workload) -> OptimizationConfig:
+    """Return the settings in which a load is timed: in torch's engine, every `auto` by rule.
+
+    Where the share of recomputed blocks is open, a run's first start on a card finds how few will
+    do: so few are recomputed here as fit the card by arithmetic.
+    """
+    compute = config.optimization.compute
+    # DeepSpeed's engine needs a launcher of its own; the model's work is the same in either.
+    wish = compute.model_copy(update={"engine": "torch", "deepspeed_config": None})
+    settings = settled(config.optimization.model_copy(update={"compute": wish}), load)
+    is_open = compute.gradient_checkpointing and compute.checkpointed_share is None
+    if is_open and load.device.type == "cuda":
+        return _recomputing_least(settings, load)
+    return settings
+
+
+def _recomputing_least(settings: OptimizationConfig, load: Workload) -> OptimizationConfig:
+    """Return the settings with the least share of recomputed blocks that fits, or with all."""
+    update = Update(load.micro_tokens, load.seq_len, accumulates=load.micro_rows < load.rows)
+    layers, limit = load.model.num_hidden_layers, CARD_SHARE * memory_bytes(load.device)
+    for blocks in range(1, layers):
+        compute = settings.compute.model_copy(update={"checkpointed_share": blocks / layers})
+        tried = settings.model_copy(update={"compute": compute})
+        if update_memory(load.model, tried, update=update).total <= limit:
+            return tried
+    return settings
 
 
 def measure(config: RunConfig, processes: Processes, *, device: torch.device) -> Measured:
@@ -113,12 +144,12 @@ def measure(config: RunConfig, processes: Processes, *, device: torch.device) ->
     lengths = measured_lengths(config)
     rates = tuple(_time(config, length, processes=processes, device=device) for length in lengths)
     compute = config.optimization.compute
-    settled = settle_compute(compute, device, longest_seq_len=max(lengths))
+    chosen = settle_compute(compute, device, longest_seq_len=max(lengths))
     return Measured(
         device=device_name(device),
         processes=processes.world_size,
-        compiled=settled.compile,
-        fp8=settled.fp8,
+        compiled=chosen.compile,
+        fp8=chosen.fp8,
         rates=rates,
         bus_bytes_per_s=None if links is None else links.bus_bytes_per_s,
         slow=() if links is None else tuple(slow_ranks(links.rates)),
@@ -133,28 +164,36 @@ def main(arguments: Sequence[str]) -> int:
     config = parse_config(request.read_text(encoding="utf-8"))
     prepare_process(config)
     try:
-        device = pick_device(local_rank())
-        with joined_processes(device) as processes, naming_exhaustion():
-            found = measure(config, processes, device=device)
-            if processes.is_main:
-                write_json(answer, asdict(found))
+        with naming_failed_hardware(LOOK_AT_CARD):
+            device = pick_device(local_rank())
+            with joined_processes(device) as processes, naming_exhaustion(_ADVICE):
+                found = measure(config, processes, device=device)
+                if processes.is_main:
+                    write_json(answer, asdict(found))
     except YxanulError as error:
-        refusal = {"error": str(error), "code": error.exit_code}
-        write_json(answer.with_name(f"refusal-{local_rank()}.json"), refusal)
+        _tell(answer, error)
         return error.exit_code
-    except Exception:  # noqa: BLE001  (`leave` must end the process: a group may wait for it)
+    except Exception as error:  # noqa: BLE001  (`leave` must end the process: a group may wait)
         traceback.print_exc()
+        first = next(iter(str(error).splitlines()), "")[:200]
+        told = f"no step was measured: {type(error).__name__}: {first}"
+        # torchrun's own last words say nothing of it.
+        _tell(answer, InfrastructureError(told))
         return 1
     return 0
 
 
+def _tell(answer: Path, error: YxanulError) -> None:
+    """Write down why this process measured nothing."""
+    refusal = {"error": str(error), "code": error.exit_code}
+    write_json(answer.with_name(f"refusal-{local_rank()}.json"), refusal)
+
+
 def _time(config: RunConfig, seq_len: int, *, processes: Processes, device: torch.device) -> Rate:
     """Time updates of rows of `seq_len`, and tell what the run's own, of more passes, would do."""
-    optimization, world_size = config.optimization, processes.world_size
-    # DeepSpeed's engine needs a launcher of its own; the model's work is the same in either.
-    compute = optimization.compute.model_copy(update={"engine": "torch", "deepspeed_config": None})
+    world_size = processes.world_size
     load = planned_load(config, seq_len, processes=world_size, device=device)
-    figures = measure_load(load, optimization=optimization.model_copy(update={"compute": compute}))
+    figures = measure_load(load, optimization=planned_settings(config, load))
     pass_s = load.tokens / figures.tokens_per_s - figures.optimizer_s
     mine = torch.tensor([pass_s / load.tokens, figures.optimizer_s], dtype=torch.float64)
     found = [tuple(one.tolist()) for one in processes.gathered(mine.to(device))]

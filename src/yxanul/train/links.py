@@ -34,8 +34,9 @@ class Links:
 
     def exchange_s(self, gradient_bytes: int) -> float:
         """Return the seconds of one all-reduce of that many bytes, by the measured rate."""
-        ranks = len(self.rates)
-        return 2 * (ranks - 1) / ranks * gradient_bytes / self.bus_bytes_per_s
+        return all_reduce_s(
+            gradient_bytes, ranks=len(self.rates), bus_bytes_per_s=self.bus_bytes_per_s
+        )
 
     def sentences(self, gradient_bytes: int) -> list[str]:
         """Say what was measured, and name who is slow."""
@@ -45,6 +46,11 @@ class Links:
             f"exchange of all gradients takes about {ms:,.0f} ms"
         ]
         return found + [f"slow: {words}" for words in slow_ranks(self.rates)]
+
+
+def all_reduce_s(size: int, *, ranks: int, bus_bytes_per_s: float) -> float:
+    """Return the seconds in which so many ranks add up `size` bytes of each, by a bus' rate."""
+    return 2 * (ranks - 1) / ranks * size / bus_bytes_per_s
 
 
 def measure_links(processes: Processes, device: torch.device) -> Links | None:
