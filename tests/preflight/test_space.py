@@ -1,20 +1,28 @@
 """Disk and memory: what is there is compared with what the plan needs."""
 
+import os
 import shutil
 from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from tests.train.world import write_configs
 from yxanul.config.load import load_config
 from yxanul.config.schema import RunConfig
+from yxanul.curriculum.stages import longest_seq_len
 from yxanul.errors import BrokenDiskError, DiskError
+from yxanul.hardware.choices import freeze_compute
+from yxanul.plan.memory import memory
+from yxanul.plan.parameters import parameter_count
 from yxanul.plan.storage import checkpoint_bytes, disk_bytes, kept_checkpoint_bytes, ram_bytes
-from yxanul.preflight import space
+from yxanul.preflight import flight, space
 from yxanul.preflight.space import look_at_disk, look_at_memory
 from yxanul.runfolder.layout import RunFolder
-from yxanul.units import format_bytes
+from yxanul.train.probes import with_compute
+from yxanul.units import MiB, format_bytes
 
 ROOT = Path(__file__).parents[2]
 Usage = namedtuple("Usage", ["total", "used", "free"])
@@ -70,6 +78,42 @@ def test_what_lies_in_the_run_folder_is_not_needed_again(tiny, tmp_path):
     assert found.value["needed_bytes"] == kept_checkpoint_bytes(tiny) - 1000
 
 
+def test_what_a_running_run_deletes_meanwhile_is_not_held(tiny, tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path / "run")
+    folder.create()
+    old, new = folder.checkpoints / "old", folder.checkpoints / "new"
+    old.write_bytes(bytes(1000))
+    new.write_bytes(bytes(500))
+    listed = os.walk
+
+    def walk(place):
+        for found in listed(place):
+            old.unlink(missing_ok=True)
+            yield found
+
+    monkeypatch.setattr(os, "walk", walk)
+    found = look_at_disk(tiny, folder, has_data=True)
+    assert found.value["needed_bytes"] == kept_checkpoint_bytes(tiny) - 500
+
+
+def test_a_slow_disk_is_told_within_the_time_of_the_check(tiny, tmp_path, monkeypatch):
+    """It takes 1 MB a second when it is synced, and until then everything at once."""
+    rate, disk = 1e6, SimpleNamespace(now=0.0, synced=0)
+
+    def sync(handle: int) -> None:
+        size = os.fstat(handle).st_size
+        disk.now += (size - disk.synced) / rate
+        disk.synced = size
+
+    monkeypatch.setattr(space, "_TRIAL_BYTES", 256 * MiB)
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(space, "time", SimpleNamespace(perf_counter=lambda: disk.now))
+    found = look_at_disk(tiny, RunFolder(tmp_path), has_data=True)
+    assert disk.synced > 0
+    assert disk.now < flight._LIMIT_S
+    assert found.value["write_bytes_per_s"] == pytest.approx(rate)
+
+
 def test_shards_of_unknown_size_are_told(tiny, tmp_path):
     assert "the shards come on top" in look_at_disk(tiny, RunFolder(tmp_path), has_data=False).why
 
@@ -91,10 +135,33 @@ def test_a_disk_that_refuses_the_trial_is_named(tiny, tmp_path, monkeypatch, fau
     assert not list(tmp_path.glob(".preflight*"))
 
 
-def test_memory_for_every_process_is_needed(tiny):
+def test_memory_for_every_process_is_needed(tiny, monkeypatch):
+    monkeypatch.setattr(space, "pick_device", lambda: torch.device("cuda", 0))
     found = look_at_memory(tiny, processes=1)
     assert found.state == "pass"
     assert found.value["needed_bytes"] == ram_bytes(tiny, processes=1)
+    assert found.why.endswith("to load a checkpoint")
     found = look_at_memory(load_config(ROOT / "configs"), processes=10_000)
     assert (found.state, found.code) == ("fail", 30)
     assert "fewer processes" in found.why
+
+
+@pytest.mark.parametrize("short", [0, 1])
+def test_on_a_cpu_an_update_needs_main_memory_too(monkeypatch, short):
+    """Of both processes, in the choices that a run makes there."""
+    plan, cpu = load_config(ROOT / "configs"), torch.device("cpu")
+    chosen = freeze_compute(
+        plan.optimization.compute,
+        plan.model,
+        parameters=parameter_count(plan.model).total,
+        device=cpu,
+        longest_seq_len=longest_seq_len(plan.stages),
+    )
+    needed = 2 * memory(with_compute(plan, chosen), processes=2).total
+    assert needed > ram_bytes(plan, processes=2)
+    monkeypatch.setattr(space, "pick_device", lambda: cpu)
+    monkeypatch.setattr(space, "memory_bytes", lambda _: needed - short)
+    found = look_at_memory(plan, processes=2)
+    assert found.value["needed_bytes"] == needed
+    assert found.state == ("fail" if short else "pass")
+    assert f"need {format_bytes(needed)} to train" in found.why

@@ -5,18 +5,24 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
 from yxanul.config.schema import RunConfig
+from yxanul.curriculum.stages import longest_seq_len
 from yxanul.errors import DiskError, UsageError
 from yxanul.failpoints import failpoint
+from yxanul.hardware.choices import micro_batch_by_rule, pick_device, settle_compute
 from yxanul.hardware.device import memory_bytes
+from yxanul.plan.memory import memory
+from yxanul.plan.parameters import parameter_count
 from yxanul.plan.storage import checkpoint_bytes, disk_bytes, kept_checkpoint_bytes, ram_bytes
 from yxanul.preflight.finding import Finding, State
 from yxanul.runfolder.durable import writing
 from yxanul.runfolder.layout import RunFolder
+from yxanul.train.probes import with_compute
 from yxanul.units import MiB, format_bytes
 
 _BLOCK_BYTES = 8 * MiB
@@ -66,18 +72,35 @@ def look_at_disk(config: RunConfig, folder: RunFolder, *, has_data: bool) -> Fin
 
 
 def look_at_memory(config: RunConfig, *, processes: int) -> Finding:
-    """Compare the main memory that this process may use with the plan's, at its peak."""
+    """Compare the main memory that this process may use with the plan's, at its peak.
+
+    On a CPU it is also what an update is computed in.
+    """
     usable = memory_bytes(torch.device("cpu"))
-    needed = ram_bytes(config, processes=processes)
+    loading, training = ram_bytes(config, processes=processes), 0
+    if pick_device().type == "cpu":
+        training = processes * _update_bytes(config, processes=processes)
+    needed = max(loading, training)
     value = {"usable_bytes": usable, "needed_bytes": needed}
     told = (
         f"{format_bytes(usable)} of main memory, and {processes} process"
-        f"{'es need' if processes > 1 else ' needs'} {format_bytes(needed)} to load a checkpoint"
+        f"{'es need' if processes > 1 else ' needs'} {format_bytes(needed)} to "
+        f"{'train' if training > loading else 'load a checkpoint'}"
     )
     if usable < needed:
         told += ": rent a machine with more memory, or start fewer processes"
         return Finding("memory", "fail", value, told, UsageError.exit_code)
     return Finding("memory", "pass", value, told)
+
+
+def _update_bytes(config: RunConfig, *, processes: int) -> int:
+    """Return the bytes of one process' update on a CPU, by the choices that a run makes there."""
+    cpu, model, compute = torch.device("cpu"), config.model, config.optimization.compute
+    chosen = settle_compute(compute, cpu, longest_seq_len=longest_seq_len(config.stages))
+    by_rule = micro_batch_by_rule(cpu, model, parameters=parameter_count(model).total)
+    tokens = compute.micro_batch_tokens or by_rule
+    chosen = chosen.model_copy(update={"micro_batch_tokens": tokens})
+    return memory(with_compute(config, chosen), processes=processes).total
 
 
 def _nearest(out: Path) -> Path:
@@ -89,11 +112,20 @@ def _nearest(out: Path) -> Path:
 
 
 def _held(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    """Return the bytes of a folder's files; a run may be deleting some of them."""
+    held = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                held += Path(place, name).stat().st_size
+    return held
 
 
 def _write_rate(place: Path) -> float:
-    """Return the bytes per second of a file that is written and synced, and deleted again."""
+    """Return the bytes per second of a file that is written and synced, and deleted again.
+
+    Each block by itself: a slow disk would be synced for longer than the check may take.
+    """
     trial = place / f".preflight-{os.getpid()}.tmp"
     block = os.urandom(_BLOCK_BYTES)  # nothing that a file system could compress
     with writing(place):
@@ -103,8 +135,8 @@ def _write_rate(place: Path) -> float:
                 while size < _TRIAL_BYTES and time.perf_counter() - begin < _TRIAL_S:
                     failpoint("preflight.writing")
                     size += file.write(block)
-                file.flush()
-                os.fsync(file.fileno())
+                    file.flush()
+                    os.fsync(file.fileno())
                 return size / (time.perf_counter() - begin)
         finally:
             trial.unlink(missing_ok=True)
