@@ -2,7 +2,7 @@
 # Trains on a rented machine, from nothing to the end: set-up, preflight, run, mirror and, where you
 # ask for it, shut-down. Starting it again goes on where the run stands; it needs no sudo.
 #
-#   scripts/cloud/rented.sh [--data SOURCE] [--model NAME] [--set key=value ...]
+#   scripts/cloud/rented.sh [--data SOURCE] [--bench_dir DIR] [--model NAME] [--set key=value ...]
 #
 # Options go to `yxanul preflight` and to `yxanul run`; folders are relative to the checkout.
 #   RUN=promised             the run's name: it lies in runs/$RUN

@@ -1,8 +1,9 @@
-"""The data sets of the promised recipe with a few hand-written rows in their real columns."""
+"""The promised recipe's data sets, and public benchmarks, with a few hand-written rows each."""
 
 import random
 from typing import Any
 
+from tests.data.bench_rows import gsm8k_rows, hellaswag_rows, humaneval_rows, triviaqa_rows
 from tests.data.hub_standin import HubSet, card, parquet
 
 _NOUNS = ("river", "bridge", "mill", "harbour", "orchard", "valley", "tower", "garden", "market")
@@ -123,3 +124,42 @@ def _private() -> dict[str, bytes]:
 
 def _card(*parts: str) -> bytes:
     return card(**{part: f"{part}/train-*" for part in parts})
+
+
+def public_sets() -> dict[str, HubSet]:
+    """Return the sets of the four public benchmarks, by name."""
+    return {
+        "Rowan/hellaswag": HubSet(
+            files_of_splits(
+                "default",
+                train=parquet(hellaswag_rows(9, first=40)),
+                validation=parquet(hellaswag_rows(12)),
+            )
+        ),
+        "mandarjoshi/trivia_qa": HubSet(
+            files_of_splits(
+                "rc.nocontext",
+                train=parquet(triviaqa_rows(9, first=40)),
+                validation=parquet(triviaqa_rows(12)),
+            )
+        ),
+        "openai/gsm8k": HubSet(
+            files_of_splits(
+                "main", train=parquet(gsm8k_rows(9, first=40)), test=parquet(gsm8k_rows(12))
+            )
+        ),
+        "openai/openai_humaneval": HubSet(
+            files_of_splits("openai_humaneval", test=parquet(humaneval_rows(12)))
+        ),
+    }
+
+
+def files_of_splits(config: str, **splits: bytes) -> dict[str, bytes]:
+    """Return the files of a set whose card names each split's file."""
+    lines = ["---", "configs:", f"- config_name: {config}", "  data_files:"]
+    for split in splits:
+        lines += [f"  - split: {split}", f"    path: {config}/{split}-*"]
+    text = "\n".join([*lines, "---", "A set of the tests."]).encode()
+    return {"README.md": text} | {
+        f"{config}/{split}-0.parquet": content for split, content in splits.items()
+    }

@@ -5,45 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.data.bench_rows import gsm8k_rows, hellaswag_rows, humaneval_rows, triviaqa_rows
+from tests.data.bench_rows import gsm8k_rows
 from tests.data.hub_reader import Reader, reading_from
+from tests.data.hub_sets import files_of_splits, public_sets
 from tests.data.hub_standin import Fault, HubSet, StandIn, parquet, running
-
-
-def files(config: str, **splits: bytes) -> dict[str, bytes]:
-    """The files of a set whose card names each split's file."""
-    lines = ["---", "configs:", f"- config_name: {config}", "  data_files:"]
-    for split in splits:
-        lines += [f"  - split: {split}", f"    path: {config}/{split}-*"]
-    card = "\n".join([*lines, "---", "A set of the tests."]).encode()
-    return {"README.md": card} | {
-        f"{config}/{split}-0.parquet": content for split, content in splits.items()
-    }
-
-
-def public_sets() -> dict[str, HubSet]:
-    return {
-        "Rowan/hellaswag": HubSet(
-            files(
-                "default",
-                train=parquet(hellaswag_rows(9, first=40)),
-                validation=parquet(hellaswag_rows(12)),
-            )
-        ),
-        "mandarjoshi/trivia_qa": HubSet(
-            files(
-                "rc.nocontext",
-                train=parquet(triviaqa_rows(9, first=40)),
-                validation=parquet(triviaqa_rows(12)),
-            )
-        ),
-        "openai/gsm8k": HubSet(
-            files("main", train=parquet(gsm8k_rows(9, first=40)), test=parquet(gsm8k_rows(12)))
-        ),
-        "openai/openai_humaneval": HubSet(
-            files("openai_humaneval", test=parquet(humaneval_rows(12)))
-        ),
-    }
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +82,7 @@ def test_another_schema_is_refused_with_the_row(hub, reader) -> None:
     rows = gsm8k_rows(3)
     rows[1] = rows[1] | {"answer": "no number"}
     kept = hub.sets["openai/gsm8k"]
-    hub.sets["openai/gsm8k"] = HubSet(files("main", test=parquet(rows)))
+    hub.sets["openai/gsm8k"] = HubSet(files_of_splits("main", test=parquet(rows)))
     try:
         found = reader.read_benchmark("gsm8k")
     finally:
@@ -129,7 +94,7 @@ def test_another_schema_is_refused_with_the_row(hub, reader) -> None:
 def test_a_split_that_the_set_does_not_have_is_named(hub, reader) -> None:
     hub.break_with()
     kept = hub.sets["openai/gsm8k"]
-    hub.sets["openai/gsm8k"] = HubSet(files("main", test=parquet(gsm8k_rows(3))))
+    hub.sets["openai/gsm8k"] = HubSet(files_of_splits("main", test=parquet(gsm8k_rows(3))))
     try:
         found = reader.read_benchmark("gsm8k", with_shots=True)
     finally:

@@ -1,4 +1,4 @@
-"""A program that makes the checks of a configuration's data, as often as a line comes.
+"""A program that makes the checks of what a configuration reads, as often as a line comes.
 
 The hub's libraries look for its address when they are imported, so this takes a process of its own.
 """
@@ -12,13 +12,14 @@ from yxanul.config.load import load_config
 from yxanul.data.sources.hub.patience import Patience
 from yxanul.preflight import sources
 from yxanul.preflight.finding import made_in_turn
-from yxanul.preflight.sources import data_checks, prepared_root
+from yxanul.preflight.sources import benchmark_checks, data_checks, prepared_root
 from yxanul.runfolder.layout import RunFolder
 
 if __name__ == "__main__":
     sources._PATIENCE = Patience(**QUICK)
     config, folder = load_config(Path(sys.argv[1])), RunFolder(Path(sys.argv[2]))
     for _ in sys.stdin:
-        checks = data_checks(config, root=prepared_root(config, folder))
+        data = data_checks(config, root=prepared_root(config, folder))
+        checks = [*data, *benchmark_checks(config, folder)]
         found = made_in_turn(checks, limit_s=300.0)
         print(json.dumps([{**one.as_json(), "code": one.code} for one in found]), flush=True)

@@ -1,4 +1,4 @@
-"""Data and mirror: opened as a run opens them, and nothing is left behind."""
+"""Data, benchmarks and mirror: opened as a run opens them, and nothing is left behind."""
 
 import subprocess
 import sys
@@ -11,16 +11,26 @@ import fsspec
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from tests.data.hub_sets import promised_sets
+from tests.data.bench_rows import write_bench_folder
+from tests.data.hub_sets import promised_sets, public_sets
 from tests.data.hub_standin import Fault, StandIn, running
 from tests.train.world import STAGES, World
 from yxanul.config.load import load_config
 from yxanul.config.schema import RunConfig
+from yxanul.config.treatment import TreatmentConfig
+from yxanul.data.cluster.parts import PartWriter
 from yxanul.data.prepare import prepare
+from yxanul.data.treatment import Recipe, Treatment
 from yxanul.errors import CorruptShardError, InfrastructureError, UsageError
 from yxanul.preflight.finding import Check
-from yxanul.preflight.sources import data_checks, look_at_mirror, prepared_root
+from yxanul.preflight.sources import (
+    benchmark_checks,
+    data_checks,
+    look_at_mirror,
+    prepared_root,
+)
 from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.lineage import AttemptStart, begin_attempt
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,11 +79,14 @@ def looked(process: subprocess.Popen) -> dict[str, dict]:
 
 
 @pytest.mark.slow
-def test_every_source_of_the_hub_gives_a_record_or_says_why_not(tmp_path):
-    with running(StandIn(promised_sets())) as hub, looker(hub, tmp_path) as process:
+def test_every_set_of_the_hub_gives_a_record_or_says_why_not(tmp_path):
+    sets = promised_sets() | public_sets()  # of gsm8k with its test split
+    with running(StandIn(sets)) as hub, looker(hub, tmp_path) as process:
         found = looked(process)
-        assert len(found) == 5
+        assert len(found) == 5 + 4  # sources and benchmarks
         assert {one["state"] for one in found.values()} == {"pass"}, found
+        origin = found["benchmark: triviaqa"]["value"]["origin"]
+        assert origin.endswith(", rc.nocontext, validation")
         wikipedia = found["data: wikipedia"]
         assert wikipedia["value"]["version"].startswith("wikimedia/wikipedia@")
         hub.break_with(
@@ -118,11 +131,110 @@ def test_prepared_data_is_looked_at_wherever_it_lies(tmp_path):
     assert (found.state, found.code) == ("fail", CorruptShardError.exit_code)
 
 
+def at_address(tmp_path: Path, *overrides: str) -> RunConfig:
+    """Return the world's configuration that reads its data from an address."""
+    place = f"data.source=file://{tmp_path / 'shared'}"
+    return load_config(tmp_path / "configs", overrides=[place, *overrides])
+
+
+def found_at(config: RunConfig, tmp_path: Path):
+    (check,) = checks_of(config, RunFolder(tmp_path / "run"))
+    return check.made()
+
+
+def test_an_address_must_hold_what_a_run_would_read_there(tmp_path):
+    World.create(tmp_path)
+    (tmp_path / "shared").mkdir()
+    config = at_address(tmp_path)
+    found = found_at(config, tmp_path)
+    assert (found.state, found.code) == ("fail", UsageError.exit_code)
+    assert "neither a prepared folder nor texts" in found.why
+    texts = load_config(
+        tmp_path / "configs",
+        stages=STAGES[:1],
+        overrides=[f"data.source={tmp_path / 'texts' / STAGES[0]}"],
+    )
+    prepare(texts.stages, tmp_path / "shared", progress=lambda _: None)
+    found = found_at(config, tmp_path)
+    assert (found.state, found.code) == ("fail", UsageError.exit_code)
+    assert f"no stage {STAGES[1]}" in found.why
+
+
+def test_texts_that_a_cluster_treated_must_be_there_for_every_stage(tmp_path):
+    World.create(tmp_path)
+    treatment = Treatment(TreatmentConfig(), min_tokens=None)
+    recipe = Recipe(treatment, decontaminated={}, tools=treatment.tools)
+    states = []
+    for stage in STAGES:
+        with PartWriter(str(tmp_path / "shared" / stage), 0) as writer:
+            writer.finish(recipe, world_size=1)
+        states.append(found_at(at_address(tmp_path), tmp_path).state)
+    assert states == ["fail", "pass"]
+
+
+@pytest.mark.parametrize("source", ["s3://bucket/data", "shared"])
+def test_stages_that_cannot_be_read_together_are_refused(tmp_path, monkeypatch, source):
+    """An address of one stage was taken for a folder of this machine."""
+    World.create(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    texts = load_config(tmp_path / "configs", overrides=["data.source=texts"])
+    prepare(texts.stages, tmp_path / "shared", progress=lambda _: None)
+    overrides = ["data.source=texts", f"{STAGES[1]}.data.source={source}"]
+    config = load_config(tmp_path / "configs", overrides=overrides)
+    with pytest.raises(UsageError, match="for some stages only"):
+        checks_of(config, RunFolder(tmp_path / "run"))
+
+
+SKILLS = "evaluation.skills=[{task: hellaswag}, {task: triviaqa, shots: 2}, {task: cloze}]"
+
+
+def scored(tmp_path: Path, bench: str, *overrides: str) -> RunConfig:
+    """Return the world's configuration with skills, whose items lie in a folder."""
+    given = ["data.source=texts", SKILLS, f"evaluation.bench={bench}", *overrides]
+    return load_config(tmp_path / "configs", overrides=given)
+
+
+def benchmarks_of(config: RunConfig, tmp_path: Path) -> dict[str, tuple[str, int]]:
+    found = [check.made() for check in benchmark_checks(config, RunFolder(tmp_path / "run"))]
+    assert len({one.name for one in found}) == len(found)
+    return {one.name.removeprefix("benchmark: "): (one.state, one.code) for one in found}
+
+
+def test_a_benchmark_is_looked_for_where_the_run_would_read_it(tmp_path):
+    """Once, though both stages are scored on it; cloze is made of prepared data."""
+    World.create(tmp_path)
+    bench = write_bench_folder(tmp_path / "bench")
+    config = scored(tmp_path, str(bench))
+    assert benchmarks_of(config, tmp_path) == {"hellaswag": ("pass", 0), "triviaqa": ("pass", 0)}
+    (bench / "triviaqa" / "triviaqa_sm_sub.jsonl").write_text("{}\n")
+    assert benchmarks_of(config, tmp_path)["triviaqa"] == ("fail", 31)
+    gone = scored(tmp_path, str(tmp_path / "benhc"))
+    assert benchmarks_of(gone, tmp_path) == dict.fromkeys(("hellaswag", "triviaqa"), ("fail", 30))
+
+
+def test_items_that_a_run_keeps_are_not_looked_for(tmp_path):
+    """A run that goes on reads them in its own folder, or brings them from its mirror."""
+    World.create(tmp_path)
+    here, there = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "mirror" / "run")
+    config = scored(tmp_path, "nowhere", f"checkpoint.mirror={tmp_path / 'mirror'}")
+    for folder in (there, here):
+        folder.bench.mkdir(parents=True)
+        # The one at the mirror counts for nothing where a run has begun.
+        if folder is here:
+            begin_attempt(here.lineage, AttemptStart(0, 0, None, "a test"))
+        assert benchmarks_of(config, tmp_path)["hellaswag"] == ("fail", 30)
+        (folder.bench / "hellaswag.json").touch()
+        found = benchmarks_of(config, tmp_path)
+        assert found == {"hellaswag": ("pass", 0), "triviaqa": ("fail", 30)}
+
+
 def test_embedded_sources_are_installed():
     config = load_config(ROOT / "configs" / "embedded")
-    found = [check.made() for check in checks_of(config, RunFolder(Path("nowhere")))]
+    nowhere = RunFolder(Path("nowhere"))
+    checks = [*checks_of(config, nowhere), *benchmark_checks(config, nowhere)]
+    found = [check.made() for check in checks]
     assert {one.state for one in found} == {"pass"}
-    assert "data: wikipedia_leads" in {one.name for one in found}
+    assert {"data: wikipedia_leads", "benchmark: humaneval"} <= {one.name for one in found}
 
 
 def test_a_mirror_takes_an_object_and_keeps_nothing(tmp_path, monkeypatch):

@@ -58,17 +58,20 @@ def test_a_wrong_flag_is_one_sentence_before_anything_is_measured(call, words, f
 
 
 def test_what_is_wrong_with_the_machine_hides_no_finding(call, words, tmp_path, monkeypatch):
-    """Prepared data is damaged, and there is no room for temporary files."""
+    """Prepared data is damaged, benchmarks lack, and there is no room for temporary files."""
     manifest = tmp_path / "run" / "data" / "manifest.json"
     manifest.parent.mkdir(parents=True)
     manifest.write_text("{")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
-    code, out, _ = call(*words, "--set", "compute.compile=off", "--json")
+    scored = ("--bench_dir", tmp_path / "gone", "--set", "evaluation.skills=[{task: hellaswag}]")
+    code, out, _ = call(*words, *scored, "--set", "compute.compile=off", "--json")
     told = json.loads(out)
     assert (code, told["exit_code"], told["verdict"]) == (31, 31, "stop")
     checks = {check["name"]: check for check in told["checks"]}
-    assert list(checks) == ["features", "disk", "memory", "data", *NAMES[-4:]]
+    scores = "benchmark: hellaswag"
+    assert list(checks) == ["features", "disk", "memory", "data", scores, *NAMES[-4:]]
     failed = {name: check["why"] for name, check in checks.items() if check["state"] == "fail"}
-    assert failed.keys() == {"data", "step"}
+    assert failed.keys() == {"data", scores, "step"}
     assert str(manifest) in failed["data"]
+    assert f"{tmp_path / 'gone'}" in failed[scores]
     assert f"{tmp_path / 'gone'}" in failed["step"]

@@ -16,6 +16,7 @@ def preflight(
     config_dir: options.ConfigDir,
     out: options.Out = None,
     data: options.Data = None,
+    bench_dir: options.BenchDir = None,
     usd_per_hour: Annotated[
         float | None,
         typer.Option("--usd_per_hour", help="Price of the whole machine, all its cards, per hour."),
@@ -32,7 +33,7 @@ def preflight(
     overrides: options.Overrides = None,
     json: options.Json = False,
 ) -> None:
-    """Check a machine before it is paid for: speed, bus, disk, memory, data, mirror, cost.
+    """Check a machine before it is paid for: speed, bus, disk, memory, what is read, mirror, cost.
 
     It leaves with 20 if the plan cannot fit the budget, and trains nothing.
 
@@ -40,7 +41,12 @@ def preflight(
     200
     """
     request = RunRequest(
-        config_dir, model=model, data=data, out=out, overrides=tuple(overrides or ())
+        config_dir,
+        model=model,
+        data=data,
+        bench_dir=bench_dir,
+        out=out,
+        overrides=tuple(overrides or ()),
     )
     wishes = Wishes(request, usd_per_hour=usd_per_hour, budget_usd=budget_usd, processes=nproc)
     found = make_checks(wishes, say=say)

@@ -72,7 +72,7 @@ def prepare(
     `UsageError` (a stage in `out` with other settings, a source without usable documents),
     `CorruptShardError` (a prepared file is missing), `DiskError`, and what the sources raise.
     """
-    shared = _shared_address(stages)
+    shared = shared_address(stages)
     held = load_manifest(out) if (out / MANIFEST_NAME).is_file() else None
     if shared is not None and not _has_all(held, stages) and holds_prepared(shared):
         held = download(shared, out, say=progress)
@@ -103,7 +103,7 @@ def _has_all(held: Manifest | None, stages: Sequence[StageConfig]) -> bool:
     return held is not None and all(stage.name in held.stages for stage in stages)
 
 
-def _shared_address(stages: Sequence[StageConfig]) -> str | None:
+def shared_address(stages: Sequence[StageConfig]) -> str | None:
     """Return the address that all stages read, None if they read nothing from an address.
 
     Raises `UsageError` if only some do.
@@ -200,12 +200,7 @@ def _folder_plan(stage: StageConfig, opening: _Opening) -> PlannedSource:
             f"{chosen} is prepared already (it has a {MANIFEST_NAME}), so it is no folder of "
             "texts; use it as it is or name the folder of texts."
         )
-    parts = _stage_parts(stage)
-    if parts is None and is_address(stage.data.source):
-        raise UsageError(
-            f"{stage.data.source} holds neither a prepared folder nor texts that the tasks of a "
-            f"cluster treated for {stage.name}; other texts are read from a folder of this machine"
-        )
+    parts = stage_parts(stage)
     domain = folder_domain(stage)
     treatment = stage.data.folder_treatment if parts is None else parts.recipe.treatment.config
     return PlannedSource(
@@ -223,11 +218,21 @@ def _folder_plan(stage: StageConfig, opening: _Opening) -> PlannedSource:
     )
 
 
-def _stage_parts(stage: StageConfig) -> Parts | None:
+def stage_parts(stage: StageConfig) -> Parts | None:
+    """Return the texts that the tasks of a cluster treated for a stage; None = plain ones.
+
+    Plain texts at an address are a `UsageError`, and so are parts that are not all there.
+    """
     if not is_address(stage.data.source):
         return open_parts(str(stage_folder(stage)))
     address = stage.data.source.rstrip("/")
-    return open_parts(f"{address}/{stage.name}") or open_parts(address)
+    parts = open_parts(f"{address}/{stage.name}") or open_parts(address)
+    if parts is None:
+        raise UsageError(
+            f"{stage.data.source} holds neither a prepared folder nor texts that the tasks of a "
+            f"cluster treated for {stage.name}; other texts are read from a folder of this machine"
+        )
+    return parts
 
 
 def stage_folder(stage: StageConfig) -> Path:

@@ -41,6 +41,19 @@ def holds_prepared(address: str) -> bool:
         return Place(address).exists(MANIFEST_NAME)
 
 
+def remote_manifest(address: str) -> Manifest | None:
+    """Return the manifest of the whole prepared folder at an address; None = there is none.
+
+    Raises what storage refuses, and `CorruptShardError` for a damaged manifest.
+    """
+    with reaching(address):
+        place = Place(address)
+        if not place.exists(MANIFEST_NAME):
+            return None
+        content = _read_manifest(place, address)
+    return parse_manifest(content, f"{address}/{MANIFEST_NAME}")
+
+
 def upload(root: Path, address: str, *, say: Say) -> None:
     """Copy the prepared folder `root` to an address, after every byte of it was verified.
 

@@ -86,7 +86,7 @@ def check_revisions(stages: Sequence[StageConfig], held: Manifest, *, place: Pat
 
 
 def refuse_other_settings(
-    manifest: Manifest, stages: Sequence[StageConfig], *, place: Path
+    manifest: Manifest, stages: Sequence[StageConfig], *, place: Path | str
 ) -> None:
     """Raise `UsageError` where the data in `place` was not made from the sources of `stages`.
 
@@ -131,7 +131,7 @@ def _list_of(stage: StageConfig, held: Mapping[str, SourceRecord]) -> str | None
     return min(known, key=lambda key: len(named[key] ^ held.keys()))
 
 
-def _check_revision(source: SourceConfig, record: SourceRecord, *, place: Path) -> None:
+def _check_revision(source: SourceConfig, record: SourceRecord, *, place: Path | str) -> None:
     commit = asked_commit(source)
     if commit and record.kind == "hub" and record.version != f"{source.hub_id}@{commit}":
         raise UsageError(

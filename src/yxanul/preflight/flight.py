@@ -35,6 +35,7 @@ from yxanul.preflight.machine import (
 from yxanul.preflight.measuring import Measured
 from yxanul.preflight.sources import (
     DATA_LIMIT_S,
+    benchmark_checks,
     data_checks,
     look_at_mirror,
     prepared_root,
@@ -121,11 +122,13 @@ def preflight(wishes: Wishes, *, say: Say) -> Preflight:
         Check("memory", partial(look_at_memory, config, processes=processes), _LIMIT_S),
     ]
     sources = [] if isinstance(root, Finding) else data_checks(config, root=root)
+    elsewhere = [*sources, *benchmark_checks(config, folder)]
     say("preflight: features, disk, memory")
     findings = [check.made() for check in here]
-    say(f"preflight: data, {DATA_LIMIT_S:.0f} s at most")
+    say(f"preflight: data and benchmarks, {DATA_LIMIT_S:.0f} s at most")
     # Where the manifest cannot be read, that is what there is to say of the data.
-    findings += [root] if isinstance(root, Finding) else made_in_turn(sources, limit_s=DATA_LIMIT_S)
+    findings += [root] if isinstance(root, Finding) else []
+    findings += made_in_turn(elsewhere, limit_s=DATA_LIMIT_S)
     say("preflight: mirror")
     findings.append(Check("mirror", partial(look_at_mirror, mirror), _LIMIT_S).made())
     limit_s = _measuring_s(config)

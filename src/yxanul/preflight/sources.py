@@ -1,7 +1,8 @@
-"""Whether what the run reads and writes elsewhere can be reached: its data, and its mirror.
+"""Whether what the run reads and writes elsewhere can be reached: data, benchmarks, mirror.
 
-The one idea: a source is opened the way a run opens it and gives one record; an address takes a
-small object, gives it back and forgets it. Nothing is kept of either.
+The one idea: a source or a benchmark is opened the way a run opens it and gives one record; an
+address takes a small object, gives it back and forgets it. Nothing is kept of any. Not looked at is
+what is made of prepared data alone (cloze).
 """
 
 from __future__ import annotations
@@ -12,10 +13,14 @@ from functools import partial
 from pathlib import Path
 
 from yxanul.config.schema import RunConfig, SourceConfig, StageConfig
+from yxanul.data.benchmarks.cloze import TASK as CLOZE
+from yxanul.data.benchmarks.find import find_benchmark
+from yxanul.data.benchmarks.read import HUB, try_hub_set
+from yxanul.data.benchmarks.sets import SETS
 from yxanul.data.cluster.parts import open_parts
 from yxanul.data.manifest import MANIFEST_NAME, load_manifest, require_stages
-from yxanul.data.prepare import check_folders, stage_folder
-from yxanul.data.remote import holds_prepared
+from yxanul.data.prepare import check_folders, shared_address, stage_folder, stage_parts
+from yxanul.data.remote import remote_manifest
 from yxanul.data.settings import refuse_other_settings
 from yxanul.data.sources.catalog import Opening, open_source
 from yxanul.data.sources.folder import FolderReader
@@ -24,10 +29,12 @@ from yxanul.data.verify import check_files
 from yxanul.errors import UsageError
 from yxanul.preflight.finding import Check, Finding
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.storage import Place, is_address, reaching
+from yxanul.runfolder.rows import read_rows
+from yxanul.runfolder.storage import Place, reaching
+from yxanul.train.corpus import refuse_several_sources
 
 DATA_LIMIT_S = 45.0
-"""For all sources together; the hub's libraries alone may take half of it to load."""
+"""For all sources and benchmarks; the hub's libraries alone may take half of it to load."""
 # A preflight asks whether the hub answers now; a run waits for it far longer.
 _PATIENCE = Patience(tries=3, longest_wait_s=2.0, longest_asked_wait_s=5.0, total_s=20.0)
 
@@ -46,16 +53,36 @@ def prepared_root(config: RunConfig, folder: RunFolder) -> Path | None:
 def data_checks(config: RunConfig, *, root: Path | None) -> list[Check]:
     """Return a check for each source, or one for data prepared in `root` or at an address.
 
-    A folder that is not there is a `UsageError` at once.
+    A folder that is not there, and stages that cannot be read together, are a `UsageError` at once.
     """
-    address = config.stages[0].data.source
+    refuse_several_sources(config.stages)
+    address = shared_address(config.stages)
     if root is not None:
         return [Check("data", partial(_look_at_prepared, config, root), DATA_LIMIT_S)]
-    if is_address(address):
-        return [Check("data", partial(_look_at_address, address), DATA_LIMIT_S)]
+    if address is not None:
+        return [Check("data", partial(_look_at_address, config, address), DATA_LIMIT_S)]
     # Before any source is opened, as a run does it.
     check_folders(config.stages, held=())
     return [Check(name, look, DATA_LIMIT_S) for name, look in _looks(config)]
+
+
+def benchmark_checks(config: RunConfig, folder: RunFolder) -> list[Check]:
+    """Return a check for each task that the run is scored on, and for each place of its items."""
+    shots: dict[tuple[str, str], bool] = {}
+    for stage in config.stages:
+        for skill in stage.evaluation.skills:
+            place = skill.task, stage.evaluation.bench
+            shots[place] = shots.get(place, False) or bool(skill.shots_used)
+    mirror = config.optimization.checkpoint.mirror
+    return [
+        Check(
+            f"benchmark: {task}",
+            partial(_look_at_benchmark, task, bench, with_shots=some, folder=folder, mirror=mirror),
+            DATA_LIMIT_S,
+        )
+        for (task, bench), some in shots.items()
+        if task != CLOZE
+    ]
 
 
 def look_at_mirror(address: str | None) -> Finding:
@@ -98,11 +125,45 @@ def _look_at_prepared(config: RunConfig, root: Path) -> Finding:
     return Finding("data", "pass", {"files": files}, why)
 
 
-def _look_at_address(address: str) -> Finding:
-    if holds_prepared(address):
-        return Finding("data", "pass", None, f"{address} answers and holds a prepared folder")
-    why = f"{address} answers and holds no prepared folder; the run looks for parts of one there"
-    return Finding("data", "warn", None, why)
+def _look_at_address(config: RunConfig, address: str) -> Finding:
+    manifest = remote_manifest(address)
+    if manifest is not None:
+        require_stages(manifest, [stage.name for stage in config.stages])
+        refuse_other_settings(manifest, config.stages, place=address)
+        why = f"{address} answers and holds a prepared folder with all stages"
+        return Finding("data", "pass", None, why)
+    with reaching(address):
+        for stage in config.stages:
+            stage_parts(stage)
+    why = f"{address} answers and holds texts that the tasks of a cluster treated, for all stages"
+    return Finding("data", "pass", None, why)
+
+
+def _look_at_benchmark(
+    task: str, bench: str, *, with_shots: bool, folder: RunFolder, mirror: str | None
+) -> Finding:
+    name = f"benchmark: {task}"
+    if _is_kept(task, folder, mirror=mirror):
+        why = "the run keeps the items that it was begun with"
+        return Finding(name, "pass", None, why)
+    if bench == HUB and task in SETS:
+        origin = try_hub_set(task, with_shots=with_shots, patience=_PATIENCE)
+        return Finding(name, "pass", {"origin": origin}, f"{origin} gives its first item")
+    found = find_benchmark(
+        task, bench=bench, prepared=None, with_shots=with_shots, news=lambda _: None
+    )
+    why = f"{len(found.items):,} items from {found.origin}"
+    return Finding(name, "pass", {"origin": found.origin}, why)
+
+
+def _is_kept(task: str, folder: RunFolder, *, mirror: str | None) -> bool:
+    """Tell whether the run, here or at its mirror, has read the task's items when it began."""
+    if read_rows(folder.lineage):
+        return (folder.bench / f"{task}.json").is_file()
+    if mirror is None:
+        return False
+    with reaching(mirror):
+        return Place(mirror).exists(f"run/bench/{task}.json")
 
 
 def _look_at_hub(stage: StageConfig, config: SourceConfig) -> Finding:

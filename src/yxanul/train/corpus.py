@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from yxanul.config.schema import RunConfig, evaluation_seq_len
+from yxanul.config.schema import RunConfig, StageConfig, evaluation_seq_len
 from yxanul.curriculum.stages import StagePlan
 from yxanul.data.manifest import MANIFEST_NAME, Manifest, load_manifest, require_stages
 from yxanul.data.packing.chunks import ChunkTable
@@ -58,12 +58,7 @@ def prepare_corpus(config: RunConfig, folder: RunFolder, *, machine: Machine) ->
     run has not begun to read it.
     """
     shared = Path(config.stages[0].data.source)
-    others = {stage.data.source for stage in config.stages}
-    if len(others) > 1 and any((Path(other) / MANIFEST_NAME).is_file() for other in others):
-        raise UsageError(
-            f"data.source names a prepared folder for some stages only ({', '.join(sorted(others))}"
-            "); a run reads one prepared folder: give it with --data"
-        )
+    refuse_several_sources(config.stages)
     is_begun = bool(read_rows(folder.lineage))
     if (shared / MANIFEST_NAME).is_file():
         root, manifest = shared, load_manifest(shared)
@@ -89,6 +84,16 @@ def prepare_corpus(config: RunConfig, folder: RunFolder, *, machine: Machine) ->
     sources = [name for name, source in manifest.sources.items() if source.stage in names]
     streams = {n: open_stream(manifest, root, source=n, split="train") for n in sources}
     return Corpus(manifest, streams, root)
+
+
+def refuse_several_sources(stages: Sequence[StageConfig]) -> None:
+    """Raise `UsageError` where some of the stages, and not all, read a prepared folder."""
+    chosen = {stage.data.source for stage in stages}
+    if len(chosen) > 1 and any((Path(one) / MANIFEST_NAME).is_file() for one in chosen):
+        raise UsageError(
+            f"data.source names a prepared folder for some stages only ({', '.join(sorted(chosen))}"
+            "); a run reads one prepared folder: give it with --data"
+        )
 
 
 def held_out_documents(

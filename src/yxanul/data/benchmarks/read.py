@@ -7,6 +7,7 @@ another set, and where the list came from is written beside it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 from yxanul.data.benchmarks.fields import Fields
@@ -45,6 +46,17 @@ def read_benchmark(
     return _from_folder(task, where, folder=Path(bench), with_shots=with_shots)
 
 
+def try_hub_set(task: str, *, with_shots: bool, patience: Patience) -> str:
+    """Read the first item, and the first worked example, of a task's set on the hub.
+
+    Returns where they come from; raises what `read_benchmark` does.
+    """
+    where = SETS[task]
+    line = Line(where.hub_id, lambda _: None, patience)
+    found = _from_hub(task, where, with_shots=with_shots, line=line, most=1)
+    return found.origin
+
+
 def _from_folder(task: str, where: PublicSet, *, folder: Path, with_shots: bool) -> Benchmark:
     path = _existing(folder, where.file)
     items = _whole(where.from_file(path), str(path))
@@ -66,13 +78,16 @@ def _existing(folder: Path, name: str) -> Path:
     return path
 
 
-def _from_hub(task: str, where: PublicSet, *, with_shots: bool, line: Line) -> Benchmark:
+def _from_hub(
+    task: str, where: PublicSet, *, with_shots: bool, line: Line, most: int | None = None
+) -> Benchmark:
     revision = resolve_revision(_part(task, where, split=where.split), line)
 
     def read(split: str) -> tuple[Item, ...]:
         rows = _hub_rows(_part(task, where, split=split), revision=revision, line=line)
         place = f"the split {split} of {where.hub_id}"
-        return _whole((where.from_hub(row, number) for number, row in enumerate(rows)), place)
+        items = (where.from_hub(row, number) for number, row in enumerate(rows))
+        return _whole(islice(items, most), place)
 
     items = read(where.split)
     shots: tuple[Item, ...] = ()
