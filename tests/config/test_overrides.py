@@ -2,7 +2,14 @@
 
 from pathlib import Path
 
+import pytest
+
+from yxanul.cli import run_verbs
 from yxanul.config.load import diff_configs, load_config
+from yxanul.config.overrides import parse_override
+from yxanul.config.yamltext import quoted
+from yxanul.train.request import RunRequest
+from yxanul.train.settings import read_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -58,3 +65,25 @@ def test_an_empty_value_is_null():
 def test_stages_run_in_the_order_asked_for():
     config = load_config(CONFIGS, stages=["stage3_math", "stage1_wikipedia"])
     assert [stage.name for stage in config.stages] == ["stage3_math", "stage1_wikipedia"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\U0001f600/data", "\udcff/not UTF-8", "a: b # c", '"\\', "\x7f", "  ", "é\u2028"],
+)
+def test_any_text_is_quoted_as_one_value(text):
+    written = f"data.source={quoted(text)}"
+    assert parse_override(written).value == text
+    assert len(written.splitlines()) == 1
+    long = f"{text} " * 100
+    assert parse_override(f"data.source={quoted(long)}").value == long
+
+
+def test_paths_of_the_flags_reach_the_settings_as_they_are(tmp_path):
+    place = tmp_path / "\U0001f600 here"
+    request = RunRequest(CONFIGS, data=str(place), bench_dir=place)
+    for stage in read_config(request).stages:
+        assert (stage.data.source, stage.evaluation.bench) == (str(place), str(place))
+    words = run_verbs._engine(place, (), launched=False)
+    compute = load_config(CONFIGS, overrides=list(words)).optimization.compute
+    assert compute.deepspeed_config == str(place)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from yxanul.config.optimization import FP8_MULTIPLE
 from yxanul.config.overrides import OPTIMIZATION
-from yxanul.config.problems import raise_problems
+from yxanul.config.problems import nearest, raise_problems
 from yxanul.config.schema import (
     ComputeConfig,
     ModelConfig,
@@ -52,7 +52,7 @@ def find_unused(config: RunConfig) -> list[Contradiction]:
     """
     found = [*_unused_compute(config.optimization.compute)]
     for stage in config.stages:
-        found += [*_unused_of_sources(stage)]
+        found += [*_unused_of_sources(stage), *_unused_forecasts(stage)]
     return found
 
 
@@ -148,6 +148,17 @@ def _unused_of_sources(stage: StageConfig) -> Iterator[Contradiction]:
             for name in _changed(source, *_OF_THE_HUB):
                 text = f"has no effect, since {why}; leave it out"
                 yield Contradiction(stage.name, ("data", kind, i, name), text)
+
+
+def _unused_forecasts(stage: StageConfig) -> Iterator[Contradiction]:
+    """Find forecasts of domains that the stage does not have: its gate would not judge by them."""
+    sources = (*stage.data.hub_sources, *stage.data.embedded_sources)
+    # A folder of texts has the domain of the stage's first source, or the stage's name.
+    known = list(dict.fromkeys(source.domain for source in sources)) or [stage.name]
+    for domain in stage.gate.level.forecast if stage.gate.level is not None else ():
+        if domain not in known:
+            text = f"no source of this stage has the domain {domain}; {nearest(domain, known)}"
+            yield Contradiction(stage.name, ("gate", "level", "forecast", domain), text)
 
 
 def _changed(section: ComputeConfig | SourceConfig, *names: str) -> list[str]:

@@ -15,6 +15,11 @@ from yxanul.config.base import PositiveFloat, PositiveInt, Seconds, Section, ref
 
 PLAIN_UP_TO = 1024
 """Tokens: the longest row for which plain attention is the faster one on a CPU."""
+CPU_MICRO_BATCH_TOKENS = 2048
+"""Tokens of a pass by rule on a CPU: about 2 GiB of the 303M flagship's activations in bf16."""
+LOSS_CHUNK_TOKENS = {"cpu": 2048, "cuda": 8192}
+"""By rule, for a kind of device: longer chunks are faster on a card and hold more logits, 0.8 GB in
+bf16 (docs/performance.md)."""
 MASKLESS = ("flash", "flash3")
 """Attention paths that read each document of a row by itself, in bf16 on a card."""
 CARD_PATHS = ("cudnn", *MASKLESS, "efficient")

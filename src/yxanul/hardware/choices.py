@@ -11,7 +11,13 @@ from importlib.util import find_spec
 
 import torch
 
-from yxanul.config.optimization import CARD_PATHS, MASKLESS, PLAIN_UP_TO
+from yxanul.config.optimization import (
+    CARD_PATHS,
+    CPU_MICRO_BATCH_TOKENS,
+    LOSS_CHUNK_TOKENS,
+    MASKLESS,
+    PLAIN_UP_TO,
+)
 from yxanul.config.schema import ComputeConfig, ModelConfig
 from yxanul.errors import UsageError
 from yxanul.hardware.compiler import compile_obstacle
@@ -23,8 +29,6 @@ BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 """The types behind the names of `compute.precision`."""
 
-# Bounds the activations of the 303M-parameter flagship on a CPU to about 2 GiB in bf16.
-_CPU_MICRO_BATCH_TOKENS = 2048
 # Bytes of activations per token, layer and channel of hidden_size, from 33,840 at 768 (bf16,
 # compiled, no checkpointing: yxanul.plan.memory). A card is then tried (yxanul.train.probes).
 _ACTIVATION_BYTES = 44
@@ -34,8 +38,6 @@ _UNSOUND_CUDNN = 91500  # up to which torch's own choice (sdp_utils.cpp) puts ot
 FLASH3_MODULE = "flash_attn_interface"
 """The module of FlashAttention 3 (arXiv 2407.08608); the package flash-attn is version 2."""
 _HALF_ONLY = ("cudnn", *MASKLESS)  # kernels without a form for fp32
-# Longer chunks are faster on a card and hold more logits: 0.8 GB in bf16 (docs/performance.md).
-_LOSS_CHUNK_TOKENS = {"cpu": 2048, "cuda": 8192}
 
 
 def pick_device(local_rank: int = 0) -> torch.device:
@@ -91,7 +93,7 @@ def settle_compute(
     version_3: str | bool = compute.flash_attention_3
     if version_3 == "auto":
         version_3 = attention == "flash3"
-    chunk = compute.loss_chunk_tokens or _LOSS_CHUNK_TOKENS[device.type]
+    chunk = compute.loss_chunk_tokens or LOSS_CHUNK_TOKENS[device.type]
     return compute.model_copy(
         update={
             "precision": precision,
@@ -222,7 +224,7 @@ def micro_batch_by_rule(device: torch.device, model: ModelConfig, *, parameters:
     It fits 80 % of the card beside the weights.
     """
     if device.type == "cpu":
-        return _CPU_MICRO_BATCH_TOKENS
+        return CPU_MICRO_BATCH_TOKENS
     per_token = _ACTIVATION_BYTES * model.num_hidden_layers * model.hidden_size
     tokens = max(1024, int((0.8 * memory_bytes(device) - 18 * parameters) / per_token))
     return min(65536, 1 << (tokens.bit_length() - 1))

@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from yxanul.config.optimization import MASKLESS, PLAIN_UP_TO
+from yxanul.config.optimization import LOSS_CHUNK_TOKENS, MASKLESS, PLAIN_UP_TO
 from yxanul.config.schema import ComputeConfig, ModelConfig, OptimizationConfig, RunConfig
 from yxanul.plan.parameters import parameter_count
 
@@ -29,7 +29,6 @@ FP32_BYTES = 4
 # Tokens of one forward pass when micro_batch_tokens is null: what an 80 GB card
 # holds without gradient checkpointing, with room to spare. A run chooses by its own device.
 ASSUMED_TOKENS = 32_768
-ASSUMED_LOSS_CHUNK = 8192  # what a run takes on a card
 MOST_TOKENS = 65_536  # more in one pass brings no speed; a run by rule takes no more either
 CARD_SHARE = 0.92  # of a card's memory may be planned: kernels and the allocator need the rest
 
@@ -169,7 +168,7 @@ class _Instants:
         model, compute, tokens = self.model, self.optimization.compute, self.update.tokens
         size, head = _size(compute), parameter_count(model).embedding
         kept = tokens * self._kept(model.num_hidden_layers)
-        chunk = min(compute.loss_chunk_tokens or ASSUMED_LOSS_CHUNK, tokens)
+        chunk = min(compute.loss_chunk_tokens or LOSS_CHUNK_TOKENS["cuda"], tokens)
         # The head's gradient in fp32; a chunk's part of it where products have another type.
         gradients = head * (FP32_BYTES + (0 if size == FP32_BYTES else size))
         return self._held(
