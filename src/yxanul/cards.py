@@ -41,11 +41,11 @@ CARDS = (
 )
 
 # A slice of a card, or a sister of another speed under almost the same name: H100 NVL, RTX 3090 Ti.
-_OTHER = re.compile(r"\b(MIG|NVL|Ti|D|Laptop)\b")
+_OTHER = re.compile(r"\b(MIG|NVL|Ti|D|Laptop)\b", re.IGNORECASE)
 
 
 def card_of_device(device_name: str) -> Card | None:
-    """Return the card that CUDA calls `device_name`; None if the table does not hold it."""
+    """Return the card that CUDA calls `device_name`, in capitals or not; None: it is not known."""
     if _OTHER.search(device_name):
         return None
-    return next((card for card in CARDS if re.search(rf"\b{card.device}\b", device_name)), None)
+    return next((card for card in CARDS if re.search(rf"(?i)\b{card.device}\b", device_name)), None)

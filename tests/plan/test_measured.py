@@ -1,16 +1,21 @@
 """A plan for the machine that was measured: a CPU, or a card with its own MFU."""
 
 import json
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from yxanul.bench.step import StepFigures
 from yxanul.config.load import load_config
 from yxanul.errors import UsageError
+from yxanul.hardware.choices import freeze_compute
 from yxanul.plan.flops import flops_per_token, stage_flops
 from yxanul.plan.hardware import Wishes
 from yxanul.plan.measured import Meant, read_measured
+from yxanul.plan.memory import memory
 from yxanul.plan.summary import plan_run
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -53,9 +58,50 @@ def test_a_cpu_is_planned_at_the_rate_that_was_measured(write):
     assert "embedded in fp32 at 128 tokens" in plan.bill.machine.mfu.source
 
 
+def test_the_optimizers_step_is_paid_once_however_many_passes_an_update_has(write):
+    own = read_measured(write(step(optimizer_s=1.0)))  # of an update of 2,048 tokens and 2.048 s
+
+    def share(batch: int, count: int = 1) -> float:
+        asked = ["training.total_tokens=1048576", f"training.batch_tokens={batch}"]
+        config = load_config(CONFIGS / "embedded", overrides=asked)
+        return own.mfu(config, count=count).value
+
+    assert share(2048) == pytest.approx(1000.0 * 40_000_000 / 80e9)
+    assert share(16 * 2048) / share(2048) == pytest.approx(2.048 / (1.048 + 1 / 16))
+    # Cards that share an update out do each of its steps.
+    assert share(16 * 2048, count=16) == pytest.approx(share(2048))
+
+
+def test_a_cpus_memory_is_planned_by_the_choices_that_a_run_makes_there(write):
+    config = load_config(CONFIGS)
+    own = read_measured(write(step(attention="by_length")))
+    planned = plan_run(config, Wishes(own=own)).memory
+    settings = ["precision=fp32", "attention=by_length", "compile=off"]
+    settings += ["loss_chunk_tokens=2048", "micro_batch_tokens=2048"]
+    overrides = [f"compute.{setting}" for setting in settings]
+    assert planned == memory(load_config(CONFIGS, overrides=overrides))
+    assert planned != memory(config)
+    # What was asked for by name stays.
+    asked = load_config(CONFIGS, overrides=["compute.micro_batch_tokens=4096"])
+    assert plan_run(asked, Wishes(own=own)).memory.micro_batch_tokens == 4096
+
+
+def test_a_cpus_settled_choices_are_those_of_a_run_there(write):
+    compute = load_config(CONFIGS).optimization.compute
+    own = read_measured(write(step()))
+    cpu = torch.device("cpu")
+    fp32 = compute.model_copy(update={"precision": "fp32"})
+    run = freeze_compute(
+        fp32, EMBEDDED.model, parameters=1, device=cpu, longest_seq_len=4096
+    ).model_dump()
+    planned = own.settled(load_config(CONFIGS)).optimization.compute.model_dump()
+    for name in ("precision", "attention", "compile", "loss_chunk_tokens", "micro_batch_tokens"):
+        assert planned[name] == run[name], name
+
+
 def test_several_lengths_give_an_interval(write):
-    steps = [step(seq_len=n, tokens_per_s=rate) for n, rate in ((64, 900.0), (128, 1000.0),
-                                                                  (256, 1200.0))]  # fmt: skip
+    timed = ((64, 900.0), (128, 1000.0), (256, 1200.0))
+    steps = [step(seq_len=n, tokens_per_s=rate, optimizer_s=1e-9) for n, rate in timed]
     plan = plan_run(EMBEDDED, Wishes(own=read_measured(write(*steps)), usd_per_gpu_hour=0.36))
     hours, usd = plan.bill.total.hours, plan.bill.total.usd
     assert hours.low / hours.value == pytest.approx(1000 / 1200)
@@ -64,10 +110,17 @@ def test_several_lengths_give_an_interval(write):
 
 
 def test_a_known_card_has_the_tables_peak_and_may_be_several(write):
-    card = step(device="NVIDIA H200", gemm_flops=7e14, tokens_per_s=2e5, flops_per_token=2.3e9)
+    card = step(
+        device="NVIDIA H200",
+        gemm_flops=7e14,
+        tokens_per_s=2e5,
+        flops_per_token=2.3e9,
+        optimizer_s=1e-9,
+        peak_bytes=10**9,
+    )
     own = read_measured(write(card))
-    assert own.mfu.value == pytest.approx(2e5 * 2.3e9 / 989e12)
     config = load_config(CONFIGS)
+    assert own.mfu(config, count=1).value == pytest.approx(2e5 * 2.3e9 / 989e12)
     one = plan_run(config, Wishes(own=own))
     eight = plan_run(config, Wishes(own=own, gpus="8xH200"))
     assert one.bill.machine.name == "1xH200"
@@ -95,8 +148,11 @@ def test_the_verb_plans_with_what_bench_printed(call, tmp_path):
     code, out, _ = call(*embedded, "--json")
     assert code == 0
     told, measured = json.loads(out), json.loads(printed)
-    rate = measured["tokens_per_s"] * measured["flops_per_token"]
-    assert told["total_hours"] == pytest.approx(told["total_flops"] / rate / 3600)
+    # An update of 16 tokens; the run's are larger, and one step of the optimizer comes to each.
+    batch = EMBEDDED.stages[0].training.batch_tokens
+    token_s = 1 / measured["tokens_per_s"] + measured["optimizer_s"] * (1 / batch - 1 / 16)
+    hours = told["total_flops"] / measured["flops_per_token"] * token_s / 3600
+    assert told["total_hours"] == pytest.approx(hours)
     assert told["hardware"]["name"] == f"1x{measured['device']}"
     code, out, _ = call(*embedded)
     assert code == 0
@@ -107,7 +163,7 @@ def test_a_measurement_of_another_model_or_precision_is_refused_with_the_command
     flops = flops_per_token(EMBEDDED.model, 128)
     paths = write(step(flops_per_token=flops))
     meant = Meant(EMBEDDED, "--config_dir here --model there")
-    assert read_measured(paths, meant=[meant]).mfu.value > 0
+    assert read_measured(paths, meant=[meant]).precision == "fp32"
     other = write(step(model="nano", flops_per_token=flops - 6))
     with pytest.raises(UsageError, match="is of nano in fp32") as refused:
         read_measured(other, meant=[meant])
@@ -132,6 +188,7 @@ def test_a_measurement_of_another_model_or_precision_is_refused_with_the_command
         ("[1]", "holds no measurement"),
         (json.dumps(step(tokens_per_s=0)), "tokens_per_s is not a number above 0"),
         (json.dumps(step(gemm_flops="fast")), "gemm_flops is not a number"),
+        (json.dumps(step(optimizer_s=None)), "optimizer_s is not a number above 0"),
         (json.dumps(step(device="")), "device is not a text"),
         ("[" * 100_000, "cannot be read"),
     ],
@@ -146,8 +203,21 @@ def test_what_is_no_measurement_is_said_in_one_sentence(tmp_path, call, content,
     assert "Traceback" not in err
 
 
-def test_a_missing_file_and_two_devices_are_refused(tmp_path, write):
+def test_a_missing_file_an_impossible_one_and_two_devices_are_refused(tmp_path, write):
     with pytest.raises(UsageError, match="cannot be read"):
         read_measured([tmp_path / "none.json"])
+    with pytest.raises(UsageError, match="optimizer_s is not below what a whole update of 2,048"):
+        read_measured(write(step(optimizer_s=2.1)))
     with pytest.raises(UsageError, match="several devices"):
         read_measured(write(step(), step(device="another")))
+
+
+def test_the_command_that_would_measure_it_can_be_typed(write, call, tmp_path):
+    place = Path(shutil.copytree(CONFIGS / "embedded", tmp_path / "my own"))
+    path = write(step(model="nano"))[0]
+    code, _, err = call("plan", "--config_dir", place, "--measured", path)
+    assert code == 30
+    words = shlex.split(err.partition("measure that: ")[2])
+    assert words[:2] == ["yxanul", "bench"]
+    assert words[words.index("--config_dir") + 1] == str(place)
+    assert words[words.index("--model") + 1] == str(place / "model_config.yaml")

@@ -77,7 +77,7 @@ def plan(
     meant = [
         Meant(
             config,
-            f"--config_dir {folder} --model {model or folder / 'model_config.yaml'}{changed}",
+            f"--config_dir {shlex.quote(str(folder))} --model {_shape(folder, model)}{changed}",
         )
         for folder, config in configs.items()
     ]
@@ -95,3 +95,8 @@ def plan(
         print_json({**plan_json(planned), **(others if compare else {})})
     else:
         plain_console().print(comparison(plans) if compare else render(planned))
+
+
+def _shape(folder: Path, model: str | None) -> str:
+    """Return the plan's shape as `bench step --model` takes it, as a word of a shell."""
+    return shlex.quote(model or str(folder / "model_config.yaml"))

@@ -8,12 +8,15 @@ no source was found there is no figure, and the hours or dollars that need it ar
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+import statistics
+from dataclasses import dataclass
 from difflib import get_close_matches
 
-from yxanul.cards import CARDS, Card
+from yxanul.cards import CARDS, GB, Card, card_of_device
+from yxanul.config.optimization import CPU_MICRO_BATCH_TOKENS, LOSS_CHUNK_TOKENS
 from yxanul.config.schema import RunConfig
 from yxanul.errors import UsageError
+from yxanul.plan.budget import steps as stage_steps
 from yxanul.plan.flops import recomputed_share
 
 # Width decides the MFU: the precedents behind the estimates are 768 channels wide and wider.
@@ -56,6 +59,56 @@ class Machine:
     def peak_flops(self) -> float:
         """Dense bf16 FLOP/s of all cards together."""
         return self.count * self.card.dense_bf16_flops
+
+
+@dataclass(frozen=True, slots=True)
+class TimedUpdate:
+    """One update of the plan's model, as it was timed alone on a card or a CPU."""
+
+    flops_per_token: float
+    """PaLM convention."""
+    token_s: float
+    """Seconds of a token's forward and backward pass."""
+    optimizer_s: float
+    """Of the optimizer's step, which comes once an update, however many passes that has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """A card or a CPU that was measured; it is planned with as one machine, or as several cards."""
+
+    card: Card
+    updates: tuple[TimedUpdate, ...]
+    source: str
+    precision: str
+    is_cpu: bool
+
+    def mfu(self, config: RunConfig, *, count: int) -> Assumption:
+        """Return the MFU of updates as large as the run's, shared out among `count` of them."""
+        steps = sum(stage_steps(stage.training) for stage in config.stages)
+        tokens = sum(stage.training.total_tokens for stage in config.stages)
+        shares = [
+            one.flops_per_token
+            / (one.token_s + one.optimizer_s * count * steps / tokens)
+            / self.card.dense_bf16_flops
+            for one in self.updates
+        ]
+        return Assumption(statistics.median(shares), min(shares), max(shares), self.source)
+
+    def settled(self, config: RunConfig) -> RunConfig:
+        """Return the configuration with the choices that a run makes on such a machine."""
+        compute = config.optimization.compute
+        chosen: dict[str, object] = {"precision": self.precision}
+        if self.is_cpu:
+            chosen["loss_chunk_tokens"] = compute.loss_chunk_tokens or LOSS_CHUNK_TOKENS["cpu"]
+            chosen["micro_batch_tokens"] = compute.micro_batch_tokens or CPU_MICRO_BATCH_TOKENS
+            if compute.attention == "auto":
+                chosen["attention"] = "by_length"
+            if compute.compile == "auto":
+                chosen["compile"] = "off"
+        compute = compute.model_copy(update=chosen)
+        optimization = config.optimization.model_copy(update={"compute": compute})
+        return config.model_copy(update={"optimization": optimization})
 
 
 _HOW_A100 = "estimate from llm.c's 350M (62 %) and 124M (60 %) on 8xA100"
@@ -101,7 +154,7 @@ class Wishes:
     mfu: float | None = None
     usd_per_gpu_hour: float | None = None
     budget_usd: float | None = None
-    own: Machine | None = None
+    own: Own | None = None
     """A machine that was measured, instead of the table's or, with `gpus`, for the MFU of these."""
 
     def __post_init__(self) -> None:
@@ -135,7 +188,7 @@ def machine(config: RunConfig, gpus: str, *, wishes: Wishes | None = None) -> Ma
     if wishes.mfu is not None:
         mfu, why = _exactly(wishes.mfu, "--mfu"), None
     elif wishes.own is not None:
-        mfu, why = _of_own(wishes.own, card), None
+        mfu, why = _of_own(wishes.own, card, config=config, count=count), None
     rent = _RENT.get(card.name)
     if wishes.usd_per_gpu_hour is not None:
         rent = _exactly(wishes.usd_per_gpu_hour, "--usd_per_gpu_hour")
@@ -149,7 +202,7 @@ def shown_machines(config: RunConfig, wishes: Wishes) -> tuple[Machine, ...]:
     if wishes.gpus is not None:
         return (machine(config, wishes.gpus, wishes=wishes),)
     if wishes.own is not None:
-        return (_at_rent(wishes.own, wishes.usd_per_gpu_hour),)
+        return (_alone(wishes.own, config, usd_per_hour=wishes.usd_per_gpu_hour),)
     first = [f"{count}x{name}" for count, name in _SHOWN_FIRST]
     rest = [f"1x{card.name}" for card in CARDS if f"1x{card.name}" not in first]
     return tuple(machine(config, name, wishes=wishes) for name in (*first, *rest))
@@ -179,6 +232,12 @@ def _find_card(word: str, text: str) -> Card:
     if kinds:
         choice = " or ".join(kinds)
         raise UsageError(f"--gpus {text!r} does not say which card: write {choice}")
+    # What nvidia-smi prints, or a provider's list, with the size of its memory or without.
+    device = re.sub(r"[\s_-]+", " ", word)
+    card = card_of_device(device)
+    size = re.search(r"\b([0-9]+) ?GB\b", device, re.IGNORECASE)
+    if card is not None and (size is None or card.memory_bytes in (None, GB * float(size[1]))):
+        return card
     near = get_close_matches(wanted, names, n=1)
     hint = f" (did you mean {names[near[0]].name}?)" if near else ""
     raise UsageError(
@@ -222,21 +281,27 @@ def _assumed_mfu(config: RunConfig, card: Card) -> tuple[Assumption | None, str 
     ), None
 
 
-def _of_own(own: Machine, card: Card) -> Assumption | None:
+def _of_own(own: Own, card: Card, *, config: RunConfig, count: int) -> Assumption:
     """Return a measured MFU for several cards; it speaks for the card that was measured only."""
     if own.card != card:
         raise UsageError(
             f"--measured is of {own.card.name}, and --gpus names {card.name}; measure that one, or "
             "leave --gpus out"
         )
-    return own.mfu
+    return own.mfu(config, count=count)
 
 
-def _at_rent(own: Machine, usd_per_hour: float | None) -> Machine:
-    if usd_per_hour is None:
-        return own
-    rent = _exactly(usd_per_hour, "--usd_per_gpu_hour")
-    return replace(own, usd_per_gpu_hour=rent, why_unknown=None)
+def _alone(own: Own, config: RunConfig, *, usd_per_hour: float | None) -> Machine:
+    rent = None if usd_per_hour is None else _exactly(usd_per_hour, "--usd_per_gpu_hour")
+    name = own.card.name
+    why = f"no rent of {name} is known; give --usd_per_gpu_hour, 0 for a machine of your own"
+    return Machine(
+        1,
+        own.card,
+        own.mfu(config, count=1),
+        usd_per_gpu_hour=rent,
+        why_unknown=why if rent is None else None,
+    )
 
 
 def _exactly(value: float, flag: str) -> Assumption:

@@ -2,13 +2,13 @@
 
 The one idea: the rate of a step on this machine stands for the rate of the run, so it must be a
 step of the run's model in the run's precision: a narrow model reaches another share of the peak.
-Several files, of several sequence lengths, give the interval.
+A run pays the step of the optimizer once an update, however many passes that has. Several files, of
+several sequence lengths, give the interval.
 """
 
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,16 @@ from yxanul.cards import Card, card_of_device
 from yxanul.config.schema import RunConfig
 from yxanul.errors import UsageError
 from yxanul.plan.flops import flops_per_token
-from yxanul.plan.hardware import Assumption, Machine
+from yxanul.plan.hardware import Own, TimedUpdate
 
-_FIGURES = ("tokens_per_s", "flops_per_token", "gemm_flops", "seq_len")
+_FIGURES = (
+    "tokens_per_s",
+    "flops_per_token",
+    "gemm_flops",
+    "seq_len",
+    "micro_batch",
+    "optimizer_s",
+)
 _WORDS = ("device", "model", "precision")
 _HOW = "write it with: yxanul bench step --model NAME --json > FILE"
 _MOST_BYTES = 1 << 20
@@ -35,8 +42,8 @@ class Meant:
     flags: str
 
 
-def read_measured(paths: Sequence[Path], *, meant: Sequence[Meant] = ()) -> Machine:
-    """Return one card or one CPU with the MFU of the updates in these files; no rent is known.
+def read_measured(paths: Sequence[Path], *, meant: Sequence[Meant] = ()) -> Own:
+    """Return one card or one CPU with the updates that these files tell of.
 
     Its peak is the table's, or the measured rate of matrix products. A file that is none of `yxanul
     bench step --json`, one of another model or precision than what is meant, or two of different
@@ -59,16 +66,28 @@ def read_measured(paths: Sequence[Path], *, meant: Sequence[Meant] = ()) -> Mach
     device = next(iter(devices))
     # The best rate of products that was seen: a busy moment must not make the updates look better.
     products = max(float(step["gemm_flops"]) for step in found)
-    card = card_of_device(device) or Card(device, "", products, None)
-    shares = [
-        step["tokens_per_s"] * step["flops_per_token"] / card.dense_bf16_flops for step in found
-    ]
     lengths = ", ".join(f"{step['seq_len']:,}" for step in found)
     models = ", ".join(dict.fromkeys(f"{step['model']} in {step['precision']}" for step in found))
-    source = f"measured on this {device} by yxanul bench step: {models} at {lengths} tokens"
-    mfu = Assumption(statistics.median(shares), min(shares), max(shares), source)
-    why = f"no rent of {card.name} is known; give --usd_per_gpu_hour, 0 for a machine of your own"
-    return Machine(1, card, mfu, usd_per_gpu_hour=None, why_unknown=why)
+    updates = zip(paths, found, strict=True)
+    return Own(
+        card=card_of_device(device) or Card(device, "", products, None),
+        updates=tuple(_timed_update(path, step) for path, step in updates),
+        source=f"measured on this {device} by yxanul bench step: {models} at {lengths} tokens",
+        precision=str(found[0]["precision"]),
+        is_cpu=found[0].get("peak_bytes") is None,  # which an allocator of a card tells
+    )
+
+
+def _timed_update(path: Path, step: dict[str, Any]) -> TimedUpdate:
+    """Take apart what was one pass and one step of the optimizer."""
+    tokens = step["micro_batch"] * step["seq_len"]
+    passes_s = tokens / step["tokens_per_s"] - step["optimizer_s"]
+    if passes_s <= 0:
+        raise UsageError(
+            f"--measured {path}: optimizer_s is not below what a whole update of {tokens:,} tokens "
+            f"takes; {_HOW}"
+        )
+    return TimedUpdate(step["flops_per_token"], passes_s / tokens, step["optimizer_s"])
 
 
 def _refuse_another(path: Path, step: dict[str, Any], *, meant: Meant) -> None:

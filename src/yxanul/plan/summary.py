@@ -75,19 +75,21 @@ def plan_run(config: RunConfig, wishes: Wishes | None = None) -> Plan:
     wishes = wishes or Wishes()
     is_chosen = wishes.gpus is not None or wishes.own is not None
     machines = shown_machines(config, wishes)
+    settled = config if wishes.own is None else wishes.own.settled(config)
+    is_mfu_assumed = wishes.mfu is None and wishes.own is None
     bills = tuple(bill(config.model, config.stages, machine=machine) for machine in machines)
     return Plan(
         model=config.model,
         count=parameter_count(config.model),
         flops=_flops_by_length(config),
-        memory=_memory(config, machines[0], is_chosen=is_chosen),
+        memory=_memory(settled, machines[0], is_chosen=is_chosen),
         stages=_stage_plans(config, bills[0]),
         bills=bills,
         chosen=is_chosen,
         budget_usd=wishes.budget_usd,
         ram_bytes=ram_bytes(config, processes=machines[0].count),
         disk_bytes=disk_bytes(config),
-        notes=_notes(config, machines[0], is_mfu_assumed=wishes.mfu is None and wishes.own is None),
+        notes=_notes(settled, machines[0], is_mfu_assumed=is_mfu_assumed),
         claims=claims(config, machines),
     )
 
