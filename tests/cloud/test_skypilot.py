@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from yxanul import errors
+from yxanul.config.load import load_config
+from yxanul.plan.storage import disk_bytes, rollback_bytes
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "scripts" / "cloud" / "skypilot.yaml"
@@ -62,6 +64,12 @@ def test_its_keys_are_those_that_sky_knows(task):
     assert {name for name, value in task["envs"].items() if value is None} == set(NAMED)
     strings = [value for value in task["envs"].values() if value is not None]
     assert all(isinstance(value, str) for value in strings)
+
+
+def test_its_disk_holds_what_gates_may_lengthen_and_one_more_attempt_at_the_largest_stage(task):
+    plan = load_config(ROOT / "configs")
+    largest = max(rollback_bytes(plan, stage) for stage in plan.stages)
+    assert disk_bytes(plan) + largest < task["resources"]["disk_size"] * 10**9
 
 
 def test_only_what_another_start_may_cure_is_started_again(task):

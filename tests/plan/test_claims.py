@@ -1,5 +1,6 @@
 """The promises: each is judged by arithmetic done another way here, or left open with why."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from yxanul.config.load import load_config
 from yxanul.plan.claims.judge import claims
 from yxanul.plan.hardware import Wishes, machine
+from yxanul.plan.storage import disk_bytes, kept_checkpoint_bytes
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 TOKENS = 57.4e9
@@ -158,6 +160,7 @@ def test_what_cannot_be_known_is_null_with_a_reason():
     assert alone["the code stage takes 3 hours on 8x A100"] is None
     offline = verdicts(load_config(CONFIGS, overrides=["data.source=embedded"]))
     assert offline["4B curated unique tokens"] is offline["500 GB of disk are enough"] is None
+    assert offline["100 GB of disk are enough (testing)"] is False  # checkpoints alone are more
 
 
 def test_a_plan_small_enough_keeps_even_the_promises_that_contradict_each_other():
@@ -170,3 +173,29 @@ def test_what_a_card_measured_judges_the_shape_that_was_measured_only():
     other = verdicts(load_config(CONFIGS, model="28x768-6080"))
     assert other["FP8: 2x throughput on H100 and H200"] is None
     assert other["torch.compile: 1.3x overall"] is None
+
+
+def test_disk_is_judged_with_what_gates_may_lengthen(judged):
+    claim = judged["500 GB of disk are enough"]
+    assert claim.computed == disk_bytes(load_config(CONFIGS))
+    assert "if gates lengthen every stage" in claim.why
+    never = load_config(CONFIGS, overrides=["gate.extension.max_extensions=0"])
+    fewer = {one.claim: one.computed for one in claims(never)}["500 GB of disk are enough"]
+    assert fewer < claim.computed
+
+
+def test_checkpoints_that_are_too_large_alone_need_no_data_to_be_judged():
+    unread = ["data.source=embedded", "checkpoint.permanent_every_tokens=300000000"]
+    config = load_config(CONFIGS, overrides=unread)
+    claim = {one.claim: one for one in claims(config)}["500 GB of disk are enough"]
+    assert claim.holds is False
+    assert claim.computed == kept_checkpoint_bytes(config, is_lengthened=True)
+    assert claim.why.startswith("checkpoints alone take")
+
+
+def test_an_mfu_of_many_times_the_peak_is_no_power_of_ten():
+    asked = ["model.hidden_size=131072", "model.intermediate_size=524288"]
+    judged = {claim.claim: claim for claim in claims(load_config(CONFIGS, overrides=asked))}
+    whys = [claim.why for claim in judged.values() if "MFU" in claim.why]
+    assert any("the promise means an MFU of" in why for why in whys)
+    assert not [why for why in whys if re.search(r"[0-9]e\+[0-9]", why)]

@@ -187,6 +187,17 @@ def test_what_gates_may_add_is_every_extension_at_the_last_length():
     assert (none.hours.value, none.usd.value) == (0, 0)
 
 
+def test_what_rollbacks_may_add_is_every_attempt_with_its_extensions():
+    asked = ["gate.rollback.max_rollbacks=3", "gate.extension.fraction=0.5"]
+    config = load_config(CONFIGS, overrides=asked)
+    ours = bill(config.model, config.stages, machine=machine(config, "8xH100"))
+    once = ours.total.hours.value + ours.extensions.hours.value
+    assert ours.rollbacks.hours.value == pytest.approx(3 * once)
+    never = load_config(CONFIGS, overrides=["gate.rollback.max_rollbacks=0"])
+    none = bill(never.model, never.stages, machine=machine(never, "8xH100")).rollbacks
+    assert (none.hours.value, none.usd.value) == (0, 0)
+
+
 @pytest.mark.parametrize(
     ("text", "count", "card"),
     [
@@ -200,6 +211,13 @@ def test_what_gates_may_add_is_every_extension_at_the_last_length():
         ("8xNVIDIA GeForce RTX 4090", 8, "RTX-4090"),
         ("8x4090", 8, "RTX-4090"),
         ("3090", 1, "RTX-3090"),
+        ("8xH100-80GB", 8, "H100"),
+        ("8xh100 80gb", 8, "H100"),
+        ("NVIDIA H100 80GB HBM3", 1, "H100"),
+        ("NVIDIA A100-SXM4-40GB", 1, "A100-40GB"),
+        ("2xH100-PCIe-80GB", 2, "H100-PCIe"),
+        ("RTX-4090-24GB", 1, "RTX-4090"),
+        ("B200-192GB", 1, "B200"),
     ],
 )
 def test_a_machine_is_read_however_people_write_it(text, count, card):

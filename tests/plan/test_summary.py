@@ -8,17 +8,36 @@ import pytest
 from rich.console import Console
 
 from yxanul.config.load import load_config
+from yxanul.plan.cost import Range
 from yxanul.plan.hardware import Wishes
+from yxanul.plan.memory import CARD_SHARE
 from yxanul.plan.parameters import parameter_count
 from yxanul.plan.plain import plan_json
 from yxanul.plan.render import render
-from yxanul.plan.storage import checkpoint_bytes, disk_bytes, ram_bytes
+from yxanul.plan.storage import (
+    checkpoint_bytes,
+    disk_bytes,
+    kept_checkpoint_bytes,
+    ram_bytes,
+    rollback_bytes,
+    rollbacks_bytes,
+    shard_bytes,
+)
 from yxanul.plan.summary import plan_run
+from yxanul.plan.tables import percent, span
 from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name
 from yxanul.runfolder.saving import save_checkpoint
 from yxanul.units import format_bytes, format_count, format_hours, format_usd
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def printed(plan, width: int) -> str:
+    """Return the page of a plan, as wide as a terminal of that width, without its line breaks."""
+    out = io.StringIO()
+    Console(file=out, width=width).print(render(plan))
+    assert "…" not in out.getvalue()  # no figure is cut off
+    return " ".join(out.getvalue().split())
 
 
 @pytest.mark.parametrize(
@@ -96,16 +115,66 @@ def test_a_checkpoint_is_as_large_as_one_that_was_written(tmp_path):
 def test_disk_holds_the_shards_and_the_checkpoints_that_are_kept():
     config = load_config(CONFIGS)
     tokens = 2_710_000_000 / 0.99  # every stage holds out 1 %
+    assert shard_bytes(config) == pytest.approx(2 * tokens)
     # The newest, one per stage, one being written, one for each billion tokens.
-    kept = 2 + 4 + 1 + sum(stage.training.total_tokens for stage in config.stages) // 10**9
-    assert disk_bytes(config) == pytest.approx(2 * tokens + kept * checkpoint_bytes(config))
-    assert disk_bytes(load_config(CONFIGS, overrides=["data.source=embedded"])) is None
+    whole = sum(stage.training.total_tokens for stage in config.stages)
+    kept = kept_checkpoint_bytes(config, is_lengthened=False)
+    assert kept == (2 + 4 + 1 + whole // 10**9) * checkpoint_bytes(config)
     # Where a stage may be lengthened, the weights before its decay are kept as well.
     stable = load_config(CONFIGS, overrides=["training.schedule=wsd"])
-    assert disk_bytes(stable) == disk_bytes(config) + 4 * checkpoint_bytes(config)
+    more = kept_checkpoint_bytes(stable, is_lengthened=False) - kept
+    assert more == 4 * checkpoint_bytes(config)
     assert ram_bytes(config, processes=8) == 8 * checkpoint_bytes(config)
     # Alone, saving takes more than resuming: a copy, and the moments' bytes while they are written.
     assert ram_bytes(config, processes=1) == pytest.approx(5 / 3 * checkpoint_bytes(config))
+
+
+def test_disk_holds_what_extensions_keep():
+    config = load_config(CONFIGS)
+    # Two of a tenth each: tokens, their ends, and one that the attempt before leaves behind.
+    more = int(1.2 * 57.4) - 57 + 4 * 2 * 2
+    longer = kept_checkpoint_bytes(config, is_lengthened=True)
+    plain = kept_checkpoint_bytes(config, is_lengthened=False)
+    assert longer == plain + more * checkpoint_bytes(config)
+    assert disk_bytes(config) == shard_bytes(config) + longer
+    never = load_config(CONFIGS, overrides=["gate.extension.max_extensions=0"])
+    assert kept_checkpoint_bytes(never, is_lengthened=True) == plain
+    # Under wsd an extension has the weights before its decay, too, and may do that decay again.
+    wsd = ["training.schedule=wsd", "training.decay_fraction=0.5"]
+    stable = load_config(CONFIGS, overrides=wsd)
+    more = int(57.4 * (1.2 + 2 * 0.5)) - 57 + 4 * 2 * 3
+    added = kept_checkpoint_bytes(stable, is_lengthened=True)
+    added -= kept_checkpoint_bytes(stable, is_lengthened=False)
+    assert added == more * checkpoint_bytes(config)
+
+
+def test_a_rollback_leaves_a_whole_attempt_behind():
+    asked = ["gate.extension.max_extensions=0", "stage2_reasoning.gate.rollback.max_rollbacks=1"]
+    config = load_config(CONFIGS, overrides=asked)
+    # 30 for its tokens, its end, and the newest before that.
+    assert rollback_bytes(config, config.stages[1]) == 32 * checkpoint_bytes(config)
+    rest = [rollback_bytes(config, config.stages[number]) for number in (0, 2, 3)]
+    assert rollbacks_bytes(config) == 32 * checkpoint_bytes(config) + 2 * sum(rest)
+    told = plan_json(plan_run(config))
+    assert told["rollbacks"]["disk_bytes"] == rollbacks_bytes(config)
+    assert told["disk_bytes"] - told["checkpoints_bytes"] == shard_bytes(config)
+
+
+def test_the_page_tells_what_gates_may_add_to_hours_and_disk():
+    words = printed(plan_run(load_config(CONFIGS)), 120)
+    assert "extensions may add" in words
+    assert "rollbacks may add" in words
+    config = load_config(CONFIGS)
+    assert f"up to {format_bytes(rollbacks_bytes(config))} more" in words
+    assert f"{format_bytes(disk_bytes(config))} of disk" in words
+
+
+def test_where_a_stages_tokens_are_not_known_the_checkpoints_are_the_least():
+    config = load_config(CONFIGS, overrides=["stage4_code.data.source=embedded"])
+    assert disk_bytes(config) is None
+    least = kept_checkpoint_bytes(config, is_lengthened=True)
+    words = printed(plan_run(config), 120)
+    assert f"at least {format_bytes(least)} of disk" in words
 
 
 def test_a_small_card_is_planned_with_what_fits_it():
@@ -116,6 +185,12 @@ def test_a_small_card_is_planned_with_what_fits_it():
     plan = plan_run(fixed, Wishes(gpus="RTX-4090"))
     assert plan.memory.micro_batch_tokens == 65_536
     assert "does not fit" in plan.notes[0]
+    # What fits need be no power of two.
+    between = load_config(CONFIGS, overrides=["compute.micro_batch_tokens=12288"])
+    plan = plan_run(between, Wishes(gpus="RTX-4090"))
+    assert plan.memory.micro_batch_tokens == 12_288
+    assert plan.memory.total <= CARD_SHARE * 24e9
+    assert plan.notes[0].startswith("12,288 tokens at a time fit the 24 GB")
     wide = load_config(CONFIGS, overrides=["model.num_hidden_layers=1000"])
     assert "does not fit" in plan_run(wide, Wishes(gpus="RTX-4090")).notes[0]
 
@@ -164,11 +239,7 @@ WISHES = {
 @pytest.mark.parametrize("folder", ["", "embedded"])
 def test_the_tables_say_the_same_as_the_plan(folder, kind, width):
     plan = plan_run(load_config(CONFIGS / folder), WISHES[kind])
-    out = io.StringIO()
-    Console(file=out, width=width).print(render(plan))
-    text = out.getvalue()
-    assert "…" not in text  # no figure is cut off
-    words = " ".join(text.split())
+    words = printed(plan, width)
     assert f"{plan.count.total:,}" in words
     for stage in plan.stages:
         assert stage.budget.name in words
@@ -193,6 +264,16 @@ def test_numbers_are_written_for_people():
     assert [format_usd(usd) for usd in (0, 0.001, 3.456, 9.997, 344.2)] == [
         "$0.00", "~$0", "$3.46", "$10", "$344",
     ]  # fmt: skip
+    assert [percent(share) for share in (0.000123, 0.162, 0.99999, 1.2345, 9.996, 1234.5)] == [
+        "0.0123 %", "16.2 %", "100 %", "123 %", "1,000 %", "123,450 %",
+    ]  # fmt: skip
     assert format_bytes(512) == "512 B"
     assert format_bytes(2**30) == "1 GiB"
     assert format_bytes(4_845_000_000) == "4.51 GiB"
+
+
+def test_a_span_is_written_once_where_its_ends_read_alike():
+    assert span(Range(2.0, 1.0, 3.0), format_hours) == "1.00 - 3.00"
+    assert span(Range(2.0, 1.0, 3.0), format_usd, between=" to ") == "$1.00 to $3.00"
+    assert span(Range(2.0, 1.999, 2.001), format_hours) == "2.00"
+    assert span(None, format_hours) == "?"

@@ -63,6 +63,8 @@ def test_a_budget_is_answered_in_parameters(plan):
     [
         (["--gpus", "8xRTX-4091"], ["did you mean RTX-4090?"]),
         (["--gpus", "8xH800"], ["--gpus '8xH800'", *(card.name for card in CARDS)]),
+        (["--gpus", "8xH100-94GB"], ["--gpus '8xH100-94GB' names no card"]),
+        (["--gpus", "8xH100-NVL"], ["--gpus '8xH100-NVL' names no card"]),
         (["--gpus", "8xA100-80G"], ["write A100-80GB"]),
         (["--gpus", "2xCPU"], ["--gpus '2xCPU'", "yxanul preflight"]),
         (["--gpus", "8xA100"], ["A100-40GB or A100-80GB"]),

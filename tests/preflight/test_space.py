@@ -17,10 +17,19 @@ from yxanul.errors import BrokenDiskError, DiskError
 from yxanul.hardware.choices import freeze_compute
 from yxanul.plan.memory import memory
 from yxanul.plan.parameters import parameter_count
-from yxanul.plan.storage import checkpoint_bytes, disk_bytes, kept_checkpoint_bytes, ram_bytes
+from yxanul.plan.storage import (
+    checkpoint_bytes,
+    disk_bytes,
+    kept_checkpoint_bytes,
+    ram_bytes,
+    rollbacks_bytes,
+    shard_bytes,
+)
 from yxanul.preflight import flight, space
 from yxanul.preflight.space import look_at_disk, look_at_memory
+from yxanul.runfolder.checkpoints import checkpoint_name
 from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.lineage import AttemptStart, begin_attempt
 from yxanul.train.probes import with_compute
 from yxanul.units import MiB, format_bytes
 
@@ -52,7 +61,7 @@ def disk_of(monkeypatch):
 def test_a_disk_with_room_passes_and_keeps_nothing(tiny, tmp_path):
     found = look_at_disk(tiny, RunFolder(tmp_path / "runs" / "one"), has_data=True)
     assert found.state == "pass", found.why
-    assert found.value["needed_bytes"] == kept_checkpoint_bytes(tiny)
+    assert found.value["needed_bytes"] == kept_checkpoint_bytes(tiny, is_lengthened=False)
     assert found.value["write_bytes_per_s"] > 0
     seconds = checkpoint_bytes(tiny) / found.value["write_bytes_per_s"]
     assert found.value["checkpoint_s"] == pytest.approx(seconds)
@@ -61,27 +70,52 @@ def test_a_disk_with_room_passes_and_keeps_nothing(tiny, tmp_path):
 
 def test_a_disk_that_is_too_small_fails_with_32_and_says_both_sizes(disk_of, tmp_path):
     plan = load_config(ROOT / "configs")
-    disk_of(disk_bytes(plan) - 1)
+    kept = kept_checkpoint_bytes(plan, is_lengthened=False)
+    disk_of(kept + shard_bytes(plan) - 1)
     found = look_at_disk(plan, RunFolder(tmp_path), has_data=False)
     assert (found.state, found.code) == ("fail", DiskError.exit_code)
-    assert f"the run needs {format_bytes(disk_bytes(plan))}" in found.why
+    assert f"the run needs {format_bytes(kept + shard_bytes(plan))}" in found.why
     assert "larger disk" in found.why
     # Shards that lie prepared elsewhere need no room here.
     assert look_at_disk(plan, RunFolder(tmp_path), has_data=True).state == "warn"
 
 
-def test_what_lies_in_the_run_folder_is_not_needed_again(tiny, tmp_path):
+def test_a_disk_that_only_gates_may_fill_is_a_warning_that_says_so(disk_of, tmp_path):
+    plan = load_config(ROOT / "configs")
+    disk_of(disk_bytes(plan) - 1)
+    found = look_at_disk(plan, RunFolder(tmp_path), has_data=False)
+    assert (found.state, found.code) == ("warn", 0)
+    assert "too small for stages that are all lengthened" in found.why
+    assert f"up to {format_bytes(disk_bytes(plan))} as gates lengthen" in found.why
+    assert f"{format_bytes(rollbacks_bytes(plan))} more as they begin them anew" in found.why
+    assert found.value["needed_bytes"] + found.value["extensions_bytes"] == disk_bytes(plan)
+    assert found.value["rollbacks_bytes"] == rollbacks_bytes(plan)
+    disk_of(disk_bytes(plan))
+    assert look_at_disk(plan, RunFolder(tmp_path), has_data=False).state == "pass"
+
+
+def test_what_the_run_keeps_in_its_folder_is_not_needed_again(tiny, tmp_path):
+    """Of an attempt that was left it keeps what lies before the place that it went back to."""
     folder = RunFolder(tmp_path / "run")
     folder.create()
-    (folder.checkpoints / "old").write_bytes(bytes(1000))
+    for step, attempt, size in ((8, 0, 1000), (12, 0, 5000), (12, 1, 200)):
+        place = folder.checkpoints / checkpoint_name(step, attempt)
+        place.mkdir()
+        (place / "model.safetensors").write_bytes(bytes(size))
+    (folder.checkpoints / "latest").write_text("nothing that a run needs")
+    begin_attempt(folder.lineage, AttemptStart(0, 0, None, "new"))
+    begin_attempt(folder.lineage, AttemptStart(1, 8, checkpoint_name(8, 0), "a rollback"))
     found = look_at_disk(tiny, folder, has_data=True)
-    assert found.value["needed_bytes"] == kept_checkpoint_bytes(tiny) - 1000
+    kept = kept_checkpoint_bytes(tiny, is_lengthened=False)
+    assert found.value["needed_bytes"] == kept - 1200
 
 
 def test_what_a_running_run_deletes_meanwhile_is_not_held(tiny, tmp_path, monkeypatch):
     folder = RunFolder(tmp_path / "run")
     folder.create()
-    old, new = folder.checkpoints / "old", folder.checkpoints / "new"
+    checkpoint = folder.checkpoints / checkpoint_name(8, 0)
+    checkpoint.mkdir()
+    old, new = checkpoint / "old", checkpoint / "new"
     old.write_bytes(bytes(1000))
     new.write_bytes(bytes(500))
     listed = os.walk
@@ -93,7 +127,7 @@ def test_what_a_running_run_deletes_meanwhile_is_not_held(tiny, tmp_path, monkey
 
     monkeypatch.setattr(os, "walk", walk)
     found = look_at_disk(tiny, folder, has_data=True)
-    assert found.value["needed_bytes"] == kept_checkpoint_bytes(tiny) - 500
+    assert found.value["needed_bytes"] == kept_checkpoint_bytes(tiny, is_lengthened=False) - 500
 
 
 def test_a_slow_disk_is_told_within_the_time_of_the_check(tiny, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from yxanul.plan.cost import Range, affordable_tokens
 from yxanul.plan.summary import Plan
-from yxanul.plan.tables import explained, new_table, percent
+from yxanul.plan.tables import explained, new_table, percent, span
 from yxanul.units import format_bytes, format_count, format_hours, format_usd
 
 if TYPE_CHECKING:
@@ -68,9 +68,9 @@ def _lines(budget_usd: float | None) -> list[tuple[str, Callable[[Plan], str]]]:
         ("memory of a process", lambda plan: format_bytes(plan.memory.total)),
         ("disk", lambda plan: _bytes(plan.disk_bytes)),
         ("hours", lambda plan: _likely(plan.bill.total.hours, format_hours)),
-        ("  from - to", lambda plan: _range(plan.bill.total.hours, format_hours)),
+        ("  from - to", lambda plan: span(plan.bill.total.hours, format_hours)),
         ("dollars", lambda plan: _likely(plan.bill.total.usd, format_usd)),
-        ("  from - to", lambda plan: _range(plan.bill.total.usd, format_usd)),
+        ("  from - to", lambda plan: span(plan.bill.total.usd, format_usd)),
     ]
     if budget_usd is not None:
 
@@ -79,7 +79,7 @@ def _lines(budget_usd: float | None) -> list[tuple[str, Callable[[Plan], str]]]:
 
         lines += [
             (f"tokens for {format_usd(budget_usd)}", lambda p: _likely(bought(p), format_count)),
-            ("  from - to", lambda plan: _range(bought(plan), format_count)),
+            ("  from - to", lambda plan: span(bought(plan), format_count)),
             ("share of the plan", lambda plan: _share(bought(plan), plan)),
         ]
     return lines
@@ -141,7 +141,3 @@ def _share(bought: Range | None, plan: Plan) -> str:
 
 def _likely(amount: Range | None, write: Callable[[float], str]) -> str:
     return _UNKNOWN if amount is None else write(amount.value)
-
-
-def _range(amount: Range | None, write: Callable[[float], str]) -> str:
-    return _UNKNOWN if amount is None else f"{write(amount.low)} - {write(amount.high)}"

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 from yxanul.config.schema import ModelConfig, StageConfig
-from yxanul.plan.flops import extension_flops, stage_flops
+from yxanul.plan.flops import extension_flops, rollback_flops, stage_flops
 from yxanul.plan.hardware import Machine
 
 OVERHEAD = "evaluation, checkpoints, restarts and the time to compile"
@@ -44,6 +44,8 @@ class Bill:
     total: Cost
     extensions: Cost
     """What gates may add: every stage is lengthened as often as its gate allows."""
+    rollbacks: Cost
+    """What they may add on top: every stage, so lengthened, is begun anew as often as allowed."""
     tokens: int
     flops: int
 
@@ -84,6 +86,7 @@ def bill(model: ModelConfig, stages: tuple[StageConfig, ...], *, machine: Machin
         stages=tuple(cost(flops, machine) for flops in work),
         total=cost(sum(work), machine),
         extensions=cost(sum(extension_flops(model, stage) for stage in stages), machine),
+        rollbacks=cost(sum(rollback_flops(model, stage) for stage in stages), machine),
         tokens=sum(stage.training.total_tokens for stage in stages),
         flops=sum(work),
     )

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Literal
 
 from yxanul.config.schema import ModelConfig, StageConfig
-from yxanul.plan.budget import phase_tokens
+from yxanul.plan.budget import extension_tokens, phase_tokens
 from yxanul.plan.parameters import parameter_count
 
 Convention = Literal["palm", "causal"]
@@ -45,9 +45,17 @@ def extension_flops(model: ModelConfig, stage: StageConfig) -> float:
 
     They go on at the last phase's sequence length.
     """
-    training, extension = stage.training, stage.gate.extension
-    tokens = extension.max_extensions * extension.fraction * training.total_tokens
-    return tokens * flops_per_token(model, training.seq_len_curriculum[-1].seq_len)
+    longest = stage.training.seq_len_curriculum[-1].seq_len
+    return extension_tokens(stage) * flops_per_token(model, longest)
+
+
+def rollback_flops(model: ModelConfig, stage: StageConfig) -> float:
+    """Return the operations (PaLM) of all attempts at a stage that its gate may begin anew.
+
+    Each may be lengthened as often as the first.
+    """
+    once = stage_flops(model, stage) + extension_flops(model, stage)
+    return stage.gate.rollback.max_rollbacks * once
 
 
 def recomputed_flops_per_token(model: ModelConfig, seq_len: int) -> int:

@@ -24,7 +24,8 @@ def plan_json(plan: Plan, convention: Convention = "palm") -> dict[str, Any]:
     """Return the plan as plain values; what is unknown is None, and `why` says so in a sentence.
 
     Stages, totals and `tokens_per_s` speak of `hardware`, the chosen machine or the promised one.
-    Totals are training alone; `overhead` is what comes on top, `extensions` what gates may add.
+    Totals are training alone; `overhead` is what comes on top, `extensions` and `rollbacks` what
+    gates may add. `disk_bytes` counts all extensions, and `checkpoints_bytes` are a part of it.
     """
     column = 0 if convention == "palm" else 1
     bill = plan.bill
@@ -39,6 +40,7 @@ def plan_json(plan: Plan, convention: Convention = "palm") -> dict[str, Any]:
         "memory_bytes": {**asdict(plan.memory), "total": plan.memory.total},
         "ram_bytes": plan.ram_bytes,
         "disk_bytes": plan.disk_bytes,
+        "checkpoints_bytes": plan.checkpoints_bytes,
         "hardware": {**_machine_json(bill.machine), "chosen": plan.chosen},
         "stages": [_stage_json(stage) for stage in plan.stages],
         "total_tokens": plan.total_tokens,
@@ -52,6 +54,7 @@ def plan_json(plan: Plan, convention: Convention = "palm") -> dict[str, Any]:
             **_cost_json(bill.overhead),
         },
         "extensions": _cost_json(bill.extensions),
+        "rollbacks": {**_cost_json(bill.rollbacks), "disk_bytes": plan.rollbacks_bytes},
         "budget": _budget_json(plan),
         "why": bill.machine.why_unknown,
         "notes": list(plan.notes),
@@ -89,7 +92,7 @@ def _budget_json(plan: Plan) -> dict[str, float | None] | None:
     usd = plan.budget_usd
     bought = affordable_tokens(plan.bill, usd)
     size = affordable_parameters(plan.bill, plan.count.total, usd=usd)
-    return {"usd": usd, **_range_json("tokens", bought), **_range_json("parameters", size)}
+    return {"usd": usd, **range_json("tokens", bought), **range_json("parameters", size)}
 
 
 def _machine_json(machine: Machine) -> dict[str, Any]:
@@ -106,10 +109,11 @@ def _machine_json(machine: Machine) -> dict[str, Any]:
 
 
 def _cost_json(cost: Cost) -> dict[str, float | None]:
-    return {**_range_json("hours", cost.hours), **_range_json("usd", cost.usd)}
+    return {**range_json("hours", cost.hours), **range_json("usd", cost.usd)}
 
 
-def _range_json(name: str, amount: Range | None) -> dict[str, float | None]:
+def range_json(name: str, amount: Range | None) -> dict[str, float | None]:
+    """Return an amount and its bounds under three names; None for all that is unknown."""
     return {
         name: amount.value if amount else None,
         f"{name}_low": amount.low if amount else None,

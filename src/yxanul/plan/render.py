@@ -98,7 +98,8 @@ def _memory_table(plan: Plan) -> RenderableType:
         f"{need.micro_batch_tokens:,} tokens at a time; a smaller micro_batch_tokens needs less. "
         f"The machine around it: {format_bytes(plan.ram_bytes)} of main memory when "
         f"{plan.bill.machine.count} processes resume, {_disk(plan)} of disk for shards and "
-        "checkpoints.",
+        "checkpoints if gates lengthen every stage, and as they begin stages anew up to "
+        f"{format_bytes(plan.rollbacks_bytes)} more.",
     )
 
 
@@ -132,4 +133,6 @@ def _stages_table(plan: Plan) -> RenderableType:
 
 
 def _disk(plan: Plan) -> str:
-    return "an unknown amount" if plan.disk_bytes is None else format_bytes(plan.disk_bytes)
+    if plan.disk_bytes is None:
+        return f"at least {format_bytes(plan.checkpoints_bytes)}"
+    return format_bytes(plan.disk_bytes)

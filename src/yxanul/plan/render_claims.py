@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from yxanul.cards import GB
 from yxanul.plan.claims.claim import Claim
-from yxanul.plan.tables import new_table
+from yxanul.plan.tables import figures, new_table
 from yxanul.units import format_count, format_hours, format_usd
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ _VERDICT = {True: ("holds", "green"), False: ("does not hold", "red")}
 _WRITE: dict[str, Callable[[float], str]] = {
     "hours": lambda value: f"{format_hours(value)} h",
     "usd": format_usd,
-    "bytes": lambda value: f"{value / GB:.3g} GB",
-    "x": lambda value: f"{value:.3g}x",
-    "%": lambda value: f"{value:.3g} %",
+    "bytes": lambda value: f"{figures(value / GB, 3)} GB",
+    "x": lambda value: f"{figures(value, 3)}x",
+    "%": lambda value: f"{figures(value, 3)} %",
     "": lambda value: f"{value:g}",
 }
 

@@ -8,13 +8,12 @@ from yxanul.plan.cost import (
     OVERHEAD,
     Bill,
     Cost,
-    Range,
     affordable_parameters,
     affordable_tokens,
 )
 from yxanul.plan.hardware import Assumption
 from yxanul.plan.summary import Plan
-from yxanul.plan.tables import explained, new_table, percent
+from yxanul.plan.tables import explained, new_table, percent, span
 from yxanul.units import format_count, format_hours, format_usd
 
 if TYPE_CHECKING:
@@ -60,7 +59,8 @@ def _stages_table(plan: Plan) -> RenderableType:
     table.add_section()
     table.add_row("total, training alone", *_cells(bill.total))
     table.add_row("on top, 5-10 %", *_cells(bill.overhead))
-    table.add_row("gates may add", *_cells(bill.extensions))
+    table.add_row("extensions may add", *_cells(bill.extensions))
+    table.add_row("rollbacks may add", *_cells(bill.rollbacks))
     return explained(table, _assumptions(bill))
 
 
@@ -68,8 +68,9 @@ def _assumptions(bill: Bill) -> str:
     machine = bill.machine
     rate = "?" if bill.tokens_per_s is None else format_count(bill.tokens_per_s)
     lines = [
-        f"{rate} tokens/s. On top: {OVERHEAD} (an estimate). Gates may add: a stage that still "
-        "learns is lengthened as often as gate.extension allows, within the budget of the run.",
+        f"{rate} tokens/s. On top: {OVERHEAD} (an estimate). Extensions lengthen a stage that "
+        "still learns, rollbacks begin one anew that broke down or forgot: as often as its gate "
+        "allows (gate.extension, gate.rollback), within the budget of the run.",
         f"MFU, the share of the cards' peak ({_rate(machine.card.dense_bf16_flops)} "
         f"each) that the run reaches, PaLM convention: {_assumed(machine.mfu, percent)}.",
         f"Dollars per GPU-hour: {_assumed(machine.usd_per_gpu_hour, '{:.2f}'.format)}.",
@@ -92,11 +93,11 @@ def _budget(plan: Plan, usd: float) -> str:
     ratio = plan.total_tokens / plan.count.total
     return (
         f"{format_usd(usd)} buys {format_count(bought.value)} tokens on {name} "
-        f"({_span(bought, format_count)}), {percent(bought.value / plan.total_tokens)} of the "
+        f"({span(bought, format_count)}), {percent(bought.value / plan.total_tokens)} of the "
         "plan, before what comes on top. At the plan's "
         f"{ratio:,.0f} tokens per parameter it trains a model of about "
         f"{'?' if size is None else format_count(size.value)} parameters "
-        f"({_span(size, format_count)})."
+        f"({span(size, format_count)})."
     )
 
 
@@ -165,9 +166,9 @@ def _totals(bills: list[Bill]) -> RenderableType:
 def _cells(cost: Cost) -> tuple[str, str, str, str]:
     return (
         "?" if cost.hours is None else format_hours(cost.hours.value),
-        _span(cost.hours, format_hours),
+        span(cost.hours, format_hours),
         "?" if cost.usd is None else format_usd(cost.usd.value),
-        _span(cost.usd, format_usd),
+        span(cost.usd, format_usd),
     )
 
 
@@ -176,17 +177,10 @@ def _both(cost: Cost) -> str:
     return f"{hours} h, {usd}"
 
 
-def _span(amount: Range | None, write: Callable[[float], str]) -> str:
-    if amount is None:
-        return "?"
-    low, high = write(amount.low), write(amount.high)
-    return low if low == high else f"{low} - {high}"
-
-
 def _assumed(assumption: Assumption | None, write: Callable[[float], str]) -> str:
     if assumption is None:
         return "?"
-    span = f" ({write(assumption.low)} to {write(assumption.high)})"
-    if assumption.low == assumption.high:
-        span = ""
-    return f"{write(assumption.value)}{span}, {assumption.source}"
+    likely = write(assumption.value)
+    if assumption.low < assumption.high:
+        likely += f" ({span(assumption, write, between=' to ')})"
+    return f"{likely}, {assumption.source}"

@@ -3,14 +3,16 @@
 A checkpoint holds the fp32 weights and the optimizer's state, 12 bytes a parameter under AdamW. On
 resuming every process reads one whole; on saving the main one holds a copy, and each file's bytes
 while it is written. On disk stand the shards, 2 bytes a token with the held-out ones, and at most
-`keep` checkpoints, the permanent ones and one being written. Left out: the Python, torch and CUDA
-runtimes of each process, the list of documents, metric rows, scores.
+`keep` checkpoints of each attempt, the permanent ones and one being written. Left out: the Python,
+torch and CUDA runtimes of each process, the list of documents, metric rows, scores.
 """
 
 from __future__ import annotations
 
-from yxanul.config.schema import RunConfig
-from yxanul.plan.budget import unique_tokens
+import math
+
+from yxanul.config.schema import RunConfig, StageConfig
+from yxanul.plan.budget import extension_tokens, unique_tokens
 from yxanul.plan.memory import FP32_BYTES, optimizer_bytes
 from yxanul.plan.parameters import parameter_count
 
@@ -33,23 +35,67 @@ def ram_bytes(config: RunConfig, *, processes: int) -> int:
 
 
 def disk_bytes(config: RunConfig) -> int | None:
-    """Return the bytes of shards and checkpoints; None if a stage's tokens are not known yet."""
+    """Return the bytes of shards and checkpoints, stages as long as their gates may make them.
+
+    None if a stage's tokens are not known yet.
+    """
+    shards = shard_bytes(config)
+    return None if shards is None else shards + kept_checkpoint_bytes(config, is_lengthened=True)
+
+
+def shard_bytes(config: RunConfig) -> int | None:
+    """Return the bytes of all stages' shards; None if a stage's tokens are not known yet."""
     shards = 0.0
     for stage in config.stages:
         unique = unique_tokens(stage)
         if unique is None:
             return None
         shards += TOKEN_BYTES * unique / (1 - stage.data.validation_fraction)
-    return round(shards) + kept_checkpoint_bytes(config)
+    return round(shards)
 
 
-def kept_checkpoint_bytes(config: RunConfig) -> int:
-    """Return the bytes of all checkpoints that are kept to the end, and of one in writing."""
-    settings = config.optimization.checkpoint
-    # A stage that may be lengthened also keeps the weights from which its decay began.
-    decays = sum(stage.training.schedule == "wsd" for stage in config.stages)
-    kept = settings.keep + len(config.stages) + decays + 1
-    if settings.permanent_every_tokens is not None:
-        tokens = sum(stage.training.total_tokens for stage in config.stages)
-        kept += tokens // settings.permanent_every_tokens
-    return kept * checkpoint_bytes(config)
+def kept_checkpoint_bytes(config: RunConfig, *, is_lengthened: bool) -> int:
+    """Return the bytes of all checkpoints that are kept to the end, and of one in writing.
+
+    `is_lengthened`: every stage is extended as often as its gate allows.
+    """
+    kept, tokens = config.optimization.checkpoint.keep + 1, 0.0
+    for stage in config.stages:
+        kept += _of_borders(config, stage, is_lengthened=is_lengthened)
+        tokens += stage.training.total_tokens
+        tokens += extension_tokens(stage) if is_lengthened else 0
+    return (kept + math.floor(tokens / _permanent_every(config))) * checkpoint_bytes(config)
+
+
+def rollback_bytes(config: RunConfig, stage: StageConfig) -> int:
+    """Return the bytes of the checkpoints that one attempt at a stage leaves behind at its end.
+
+    It was lengthened as often as the gate allows, and is begun anew from the stage's entry.
+    """
+    tokens = stage.training.total_tokens + extension_tokens(stage)
+    left = _of_borders(config, stage, is_lengthened=True)
+    # Its newest ones stay, of which the last is the stage's end.
+    left += config.optimization.checkpoint.keep - 1
+    return (left + math.ceil(tokens / _permanent_every(config))) * checkpoint_bytes(config)
+
+
+def rollbacks_bytes(config: RunConfig) -> int:
+    """Return the bytes of what is left behind by every attempt that a gate may begin anew."""
+    return sum(
+        stage.gate.rollback.max_rollbacks * rollback_bytes(config, stage) for stage in config.stages
+    )
+
+
+def _of_borders(config: RunConfig, stage: StageConfig, *, is_lengthened: bool) -> int:
+    """Return how many checkpoints a stage keeps, beside those of so many tokens.
+
+    One of its end and, where it may be lengthened before its decay, one of the weights from which
+    that began. An extension has its own, and leaves the newest of the attempt before it.
+    """
+    borders = 2 if stage.training.schedule == "wsd" else 1
+    times = stage.gate.extension.max_extensions if is_lengthened else 0
+    return borders + times * (borders + config.optimization.checkpoint.keep - 1)
+
+
+def _permanent_every(config: RunConfig) -> float:
+    return config.optimization.checkpoint.permanent_every_tokens or math.inf

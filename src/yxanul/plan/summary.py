@@ -11,9 +11,14 @@ from yxanul.plan.claims.judge import claims
 from yxanul.plan.cost import Bill, Cost, bill
 from yxanul.plan.flops import flops_per_token, stage_flops
 from yxanul.plan.hardware import Machine, Wishes, shown_machines
-from yxanul.plan.memory import ASSUMED_TOKENS, Memory, largest_micro_batch, memory
+from yxanul.plan.memory import ASSUMED_TOKENS, CARD_SHARE, Memory, largest_micro_batch, memory
 from yxanul.plan.parameters import ParameterCount, parameter_count
-from yxanul.plan.storage import disk_bytes, ram_bytes
+from yxanul.plan.storage import (
+    disk_bytes,
+    kept_checkpoint_bytes,
+    ram_bytes,
+    rollbacks_bytes,
+)
 
 _LENGTHS = (512, 1024, 2048, 4096)
 
@@ -35,7 +40,8 @@ class Plan:
     `flops` maps a sequence length to (PaLM, causal) per token. `bills` are the machines compared;
     the first is the one that stages, totals and notes speak of, and `chosen` says that the user
     named it. `budget_usd` is what the user would spend. `disk_bytes` is None where a stage's tokens
-    are not known before its data is read.
+    are not known before its data is read; `checkpoints_bytes` are a part of it. Gates that begin
+    stages anew may leave `rollbacks_bytes` of them more.
     """
 
     model: ModelConfig
@@ -48,6 +54,8 @@ class Plan:
     budget_usd: float | None
     ram_bytes: int
     disk_bytes: int | None
+    checkpoints_bytes: int
+    rollbacks_bytes: int
     notes: tuple[str, ...]
     claims: tuple[Claim, ...]
 
@@ -89,6 +97,8 @@ def plan_run(config: RunConfig, wishes: Wishes | None = None) -> Plan:
         budget_usd=wishes.budget_usd,
         ram_bytes=ram_bytes(config, processes=machines[0].count),
         disk_bytes=disk_bytes(config),
+        checkpoints_bytes=kept_checkpoint_bytes(config, is_lengthened=True),
+        rollbacks_bytes=rollbacks_bytes(config),
         notes=_notes(settled, machines[0], is_mfu_assumed=is_mfu_assumed),
         claims=claims(config, machines),
     )
@@ -155,9 +165,13 @@ def _how_it_fits(config: RunConfig, machine: Machine) -> str | None:
     if most is None:
         return f"One sequence does not fit the {size}: another card, or gradient_checkpointing."
     asked = config.optimization.compute.micro_batch_tokens
-    planned = memory(config, processes=machine.count).micro_batch_tokens
-    if asked is not None and planned > most:
-        return f"compute.micro_batch_tokens={asked:,} does not fit the {size}; {most:,} tokens do."
+    if asked is not None:
+        planned = memory(config, processes=machine.count)
+        if planned.total > CARD_SHARE * card.memory_bytes:
+            return (
+                f"compute.micro_batch_tokens={asked:,} does not fit the {size}; {most:,} tokens do."
+            )
+        most = max(most, planned.micro_batch_tokens)  # which may be no power of two
     return f"{most:,} tokens at a time fit the {size}."
 
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from yxanul.plan.cost import Range
+from yxanul.plan.hardware import Assumption
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import RenderableType
     from rich.table import Table
 
@@ -35,9 +40,27 @@ def explained(table: Table, words: str) -> RenderableType:
     return Group(table, Text(words, style="dim"))
 
 
+def figures(value: float, digits: int) -> str:
+    """Return a number to so many figures, a larger one whole: 3 of 16.24 are 16.2, of 1234 1,234.
+
+    No number is written as a power of ten.
+    """
+    return f"{value:,.0f}" if value >= 10**digits - 0.5 else f"{value:.{digits}g}"
+
+
 def percent(share: float) -> str:
     """Return a share of 1 as percent, to three figures: 0.162 -> "16.2 %"."""
-    return f"{100 * share:.3g} %"
+    return f"{figures(100 * share, 3)} %"
+
+
+def span(
+    amount: Range | Assumption | None, write: Callable[[float], str], *, between: str = " - "
+) -> str:
+    """Return from where to where an amount may be, once where both read alike; ? = unknown."""
+    if amount is None:
+        return "?"
+    low, high = write(amount.low), write(amount.high)
+    return low if low == high else f"{low}{between}{high}"
 
 
 def number(value: float | None, digits: int) -> str:

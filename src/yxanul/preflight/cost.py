@@ -21,6 +21,8 @@ from yxanul.curriculum.stages import StagePlan, steps_by_seq_len
 from yxanul.errors import CorruptDataError, GateStopError, UsageError, YxanulError
 from yxanul.plan.cost import OVERHEAD, OVERHEAD_HIGH, OVERHEAD_LOW, Cost, Range
 from yxanul.plan.flops import flops_per_token
+from yxanul.plan.plain import range_json
+from yxanul.plan.tables import span
 from yxanul.preflight.finding import Finding
 from yxanul.preflight.machine import exchange_seconds
 from yxanul.preflight.measuring import Measured, Rate
@@ -128,8 +130,8 @@ def look_at_cost(
     left = sum(steps * plan.config.training.batch_tokens for plan, _, steps in progress.left())
     value = {
         "tokens_left": left,
-        **_value("hours", cost.hours),
-        **_value("usd", cost.usd),
+        **range_json("hours", cost.hours),
+        **range_json("usd", cost.usd),
         "spent_hours": spent,
         "budget_hours": budget.hours,
         "budget_usd": budget.usd,
@@ -182,22 +184,16 @@ def _told(cost: Cost, *, left: int, spent: float, price: float | None) -> str:
     assert hours is not None  # a rate was measured
     told = (
         f"{format_count(left)} tokens to train: {format_hours(hours.value)} h "
-        f"({format_hours(hours.low)} to {format_hours(hours.high)}, the high end with {OVERHEAD})"
+        f"({span(hours, format_hours, between=' to ')}, the high end with {OVERHEAD})"
     )
     if usd is not None and price is not None:
         told += (
-            f", {format_usd(usd.value)} ({format_usd(usd.low)} to {format_usd(usd.high)}) at "
+            f", {format_usd(usd.value)} ({span(usd, format_usd, between=' to ')}) at "
             f"${price:g} an hour"
         )
     else:
         told += "; in dollars with --usd_per_hour"
     return f"{told}; {format_hours(spent)} h of it are spent" if spent else told
-
-
-def _value(name: str, amount: Range | None) -> dict[str, float | None]:
-    if amount is None:
-        return {name: None, f"{name}_low": None, f"{name}_high": None}
-    return {name: amount.value, f"{name}_low": amount.low, f"{name}_high": amount.high}
 
 
 def _progress(config: RunConfig, folder: RunFolder) -> Progress:

@@ -18,10 +18,18 @@ from yxanul.hardware.choices import micro_batch_by_rule, pick_device, settle_com
 from yxanul.hardware.device import memory_bytes
 from yxanul.plan.memory import memory
 from yxanul.plan.parameters import parameter_count
-from yxanul.plan.storage import checkpoint_bytes, disk_bytes, kept_checkpoint_bytes, ram_bytes
+from yxanul.plan.storage import (
+    checkpoint_bytes,
+    kept_checkpoint_bytes,
+    ram_bytes,
+    rollbacks_bytes,
+    shard_bytes,
+)
 from yxanul.preflight.finding import Finding, State
+from yxanul.runfolder.checkpoints import CHECKPOINT_NAME
 from yxanul.runfolder.durable import writing
 from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.lineage import current_branch, is_on
 from yxanul.train.probes import with_compute
 from yxanul.units import MiB, format_bytes
 
@@ -34,37 +42,45 @@ _ROOM = 1.1
 def look_at_disk(config: RunConfig, folder: RunFolder, *, has_data: bool) -> Finding:
     """Compare the free bytes with the plan's, and time a write that is synced.
 
-    What lies in the run folder already is not needed again, nor are shards that are prepared
-    somewhere (`has_data`). Raises a `DiskError` where nothing can be written.
+    What of the run lies in the folder already is not needed again, nor are shards that are prepared
+    somewhere (`has_data`). A disk that gates may fill is a warning: nobody knows their verdicts.
+    Raises a `DiskError` where nothing can be written.
     """
     place = _nearest(folder.root)
     rate = _write_rate(place)
     free = shutil.disk_usage(place).free
-    whole = disk_bytes(config)
-    needed = kept_checkpoint_bytes(config) - _held(folder.checkpoints)
-    if whole is not None and not has_data:
-        needed = whole - _held(folder.checkpoints) - _held(folder.data)
-    needed = max(0, needed)
+    whole, held = shard_bytes(config), _held_of_run(folder)
+    shards = 0 if has_data or whole is None else max(0, whole - _held(folder.data))
+    plain, lengthened = (
+        shards + max(0, kept_checkpoint_bytes(config, is_lengthened=longer) - held)
+        for longer in (False, True)
+    )
     save_s = checkpoint_bytes(config) / rate
     value = {
         "free_bytes": free,
-        "needed_bytes": needed,
+        "needed_bytes": plain,
+        "extensions_bytes": lengthened - plain,
+        "rollbacks_bytes": rollbacks_bytes(config),
         "write_bytes_per_s": rate,
         "checkpoint_s": save_s,
     }
     told = (
-        f"{format_bytes(free)} free at {place}, the run needs {format_bytes(needed)}; "
+        f"{format_bytes(free)} free at {place}, the run needs {format_bytes(plain)}, up to "
+        f"{format_bytes(lengthened)} as gates lengthen its stages and "
+        f"{format_bytes(rollbacks_bytes(config))} more as they begin them anew; "
         f"{rate / 1e6:,.0f} MB/s written and synced, {save_s:,.0f} s a checkpoint"
     )
     if whole is None and not has_data:
         told += "; the shards come on top, and their size is known once the data is read"
-    if free < needed:
+    if free < plain:
         told += ": take a larger disk, or keep fewer (checkpoint.permanent_every_tokens)"
         return Finding("disk", "fail", value, told, DiskError.exit_code)
     every_s = config.optimization.checkpoint.every_s
     state: State = "pass"
-    if free < _ROOM * needed:
+    if free < _ROOM * plain:
         state, told = "warn", f"{told}; rows and scores come on top of that"
+    elif free < lengthened:
+        state, told = "warn", f"{told}; it is too small for stages that are all lengthened"
     if every_s is not None and save_s > every_s:
         state = "warn"
         told += f"; that is longer than the {every_s:g} s between two (checkpoint.every_s)"
@@ -109,6 +125,17 @@ def _nearest(out: Path) -> Path:
     while not place.is_dir():
         place = place.parent
     return place
+
+
+def _held_of_run(folder: RunFolder) -> int:
+    """Return the bytes of the checkpoints of the run's branch: those of attempts it left stay."""
+    branch = current_branch(folder.lineage)
+    names = ((path, CHECKPOINT_NAME.fullmatch(path.name)) for path in folder.checkpoints.glob("*"))
+    return sum(
+        _held(path)
+        for path, name in names
+        if name and is_on(branch, {"step": int(name[1]), "attempt": int(name[2])})
+    )
 
 
 def _held(folder: Path) -> int:

@@ -7,8 +7,8 @@ from yxanul.config.schema import ModelConfig, RunConfig
 from yxanul.plan.claims.claim import TOLERANCE, Claim, Facts
 from yxanul.plan.flops import recomputed_share
 from yxanul.plan.memory import CARD_SHARE, Update, memory, update_memory
-from yxanul.plan.storage import disk_bytes, ram_bytes
-from yxanul.plan.tables import percent
+from yxanul.plan.storage import disk_bytes, kept_checkpoint_bytes, ram_bytes
+from yxanul.plan.tables import figures, percent
 from yxanul.units import format_bytes
 
 _UNREAD = "the unique tokens of a stage are not known before its data is read"
@@ -66,7 +66,7 @@ def _long_pass(model: ModelConfig, tokens: int) -> Update:
 def _small_card(facts: Facts) -> Claim:
     need = memory(facts.config, micro_batch_tokens=1)
     why = (
-        f"{need.total / GB:.3g} GB with {need.micro_batch_tokens:,} tokens at a time, the "
+        f"{_gb(need.total)} with {need.micro_batch_tokens:,} tokens at a time, the "
         f"longest sequence; {percent(CARD_SHARE)} of a card may be planned"
     )
     return Claim(
@@ -82,8 +82,8 @@ def _small_card(facts: Facts) -> Claim:
 def _small_ram(facts: Facts) -> Claim:
     need = ram_bytes(facts.config, processes=1)
     why = (
-        f"one process holds {need / GB:.3g} GB while it saves or resumes; eight that resume hold "
-        f"{ram_bytes(facts.config, processes=8) / GB:.3g} GB"
+        f"one process holds {_gb(need)} while it saves or resumes; eight that resume hold "
+        f"{_gb(ram_bytes(facts.config, processes=8))}"
     )
     name = "32 GB of main memory are enough (testing)"
     return Claim(name, SMALL_RAM, "bytes", need, need <= SMALL_RAM, why)
@@ -91,14 +91,12 @@ def _small_ram(facts: Facts) -> Claim:
 
 def _small_disk(facts: Facts) -> Claim:
     name = "100 GB of disk are enough (testing)"
-    need, fewer = disk_bytes(facts.config), disk_bytes(_without_permanent(facts.config))
-    if need is None or fewer is None:
-        return Claim(name, SMALL_DISK, "bytes", None, None, _UNREAD)
-    why = (
-        f"shards and checkpoints of the whole plan take {need / GB:.3g} GB; without those kept for "
-        f"good, one per so many tokens (checkpoint.permanent_every_tokens), {fewer / GB:.3g} GB"
-    )
-    return Claim(name, SMALL_DISK, "bytes", need, need <= SMALL_DISK, why)
+    fewer = disk_bytes(_without_permanent(facts.config))
+    more = ""
+    if fewer is not None:
+        more = "; without those kept for good, one per so many tokens "
+        more += f"(checkpoint.permanent_every_tokens), {_gb(fewer)}"
+    return _room(name, facts.config, promised=SMALL_DISK, more=more)
 
 
 def _without_permanent(config: RunConfig) -> RunConfig:
@@ -108,9 +106,19 @@ def _without_permanent(config: RunConfig) -> RunConfig:
 
 
 def _disk(facts: Facts) -> Claim:
-    name = "500 GB of disk are enough"
-    need = disk_bytes(facts.config)
+    return _room("500 GB of disk are enough", facts.config, promised=DISK)
+
+
+def _room(name: str, config: RunConfig, *, promised: float, more: str = "") -> Claim:
+    """Judge a size of the disk; where shards are not known, by the checkpoints if they decide."""
+    need, what = disk_bytes(config), "shards and checkpoints together take"
     if need is None:
-        return Claim(name, DISK, "bytes", None, None, _UNREAD)
-    why = f"shards and checkpoints together take {need / GB:.3g} GB"
-    return Claim(name, DISK, "bytes", need, need <= DISK, why)
+        need, what = kept_checkpoint_bytes(config, is_lengthened=True), "checkpoints alone take"
+        if need <= promised:
+            return Claim(name, promised, "bytes", None, None, _UNREAD)
+    why = f"{what} {_gb(need)}, if gates lengthen every stage as often as they may{more}"
+    return Claim(name, promised, "bytes", need, need <= promised, why)
+
+
+def _gb(size: float) -> str:
+    return f"{figures(size / GB, 3)} GB"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from yxanul.plan.claims.claim import TOLERANCE, Claim, Facts, stage_of
 from yxanul.plan.cost import Bill, Range, mfu_of_rate
 from yxanul.plan.flops import flops_per_token
-from yxanul.plan.tables import percent
+from yxanul.plan.tables import figures, percent, span
 from yxanul.units import format_count, format_hours, format_usd
 
 HOURS = 18.0
@@ -73,8 +73,9 @@ def _within(name: str, promised: float, *, bill: Bill, hours: Range | None, toke
         return Claim(name, promised, "hours", None, None, str(bill.machine.why_unknown))
     rate = tokens / promised / 3600
     needed = mfu.value * hours.value / promised
+    taken = span(hours, format_hours, between="-")
     why = (
-        f"{_span(hours)} h at an MFU of {_percents(mfu.low, mfu.high)}; {format_count(tokens)} "
+        f"{taken} h at an MFU of {_percents(mfu.low, mfu.high)}; {format_count(tokens)} "
         f"tokens in {promised:g} h is {format_count(rate)} tokens/s, an MFU of {percent(needed)}"
     )
     if needed > 1:
@@ -95,8 +96,8 @@ def _agreement(facts: Facts) -> Claim:
     )
     holds = fast <= HOURS * (1 + TOLERANCE)
     if holds:
-        span = _span(Range(fast, fast, slow))
-        why = f"{format_count(facts.tokens)} tokens take {span} h at 45-40K tokens/s"
+        hours = span(Range(fast, fast, slow), format_hours, between="-")
+        why = f"{format_count(facts.tokens)} tokens take {hours} h at 45-40K tokens/s"
     return Claim(name, HOURS, "hours", fast, holds, why)
 
 
@@ -147,18 +148,11 @@ def _dollars(bill: Bill) -> str:
     usd, hours, rent = bill.total.usd, bill.total.hours, bill.machine.usd_per_gpu_hour
     if usd is None or hours is None or rent is None:
         return f"{bill.machine.name}: unknown"
-    rents = f"${rent.value:.2f}" if rent.low == rent.high else f"${rent.low:.2f}-{rent.high:.2f}"
-    dollars = f"{format_usd(usd.low)}-{format_usd(usd.high)}"
-    if usd.low == usd.high:
-        dollars = format_usd(usd.value)
-    return f"{bill.machine.name}: {dollars} for {_span(hours)} h at {rents} per GPU-hour"
-
-
-def _span(amount: Range) -> str:
-    low, high = format_hours(amount.low), format_hours(amount.high)
-    return low if low == high else f"{low}-{high}"
+    paid, taken = span(usd, format_usd, between="-"), span(hours, format_hours, between="-")
+    rents = span(rent, "${:.2f}".format, between="-")
+    return f"{bill.machine.name}: {paid} for {taken} h at {rents} per GPU-hour"
 
 
 def _percents(low: float, high: float) -> str:
-    one, other = f"{100 * low:.2g}", f"{100 * high:.2g}"
+    one, other = figures(100 * low, 2), figures(100 * high, 2)
     return f"{one} %" if one == other else f"{one}-{other} %"
