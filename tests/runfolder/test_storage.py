@@ -2,10 +2,12 @@
 
 import io
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from types import ModuleType
 
 import fsspec
 import pytest
@@ -149,3 +151,31 @@ def test_a_folder_that_cannot_be_read_now_is_not_taken_for_an_empty_one(tmp_path
     address = f"failing://{tmp_path}"
     with pytest.raises(InfrastructureError, match="Input/output error"), reaching(address):
         Place(address).names()
+
+
+class SSHException(Exception):  # noqa: N818  (the library's own)
+    """As sftp's library has it, which is not installed here."""
+
+
+class AzureError(Exception):
+    """As azure's has it."""
+
+
+class ClientAuthenticationError(AzureError):
+    """As azure's has it."""
+
+
+@pytest.mark.parametrize(
+    ("module", "kind", "raised", "told"),
+    [
+        ("paramiko.ssh_exception", SSHException, SSHException, InfrastructureError),
+        ("azure.core.exceptions", AzureError, AzureError, InfrastructureError),
+        ("azure.core.exceptions", AzureError, ClientAuthenticationError, UsageError),
+    ],
+)
+def test_what_other_storages_raise_is_one_sentence(monkeypatch, module, kind, raised, told):
+    library = ModuleType(module)
+    setattr(library, kind.__name__, kind)
+    monkeypatch.setitem(sys.modules, module, library)
+    with pytest.raises(told, match=f"{raised.__name__}: a reason"), reaching("sftp://host/run"):
+        raise raised("a reason")

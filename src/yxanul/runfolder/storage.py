@@ -24,6 +24,8 @@ _TRIAL_BYTES = 1024
 # Of an address or a key; only a person can mend them.
 _WRONG = (FileNotFoundError, NotADirectoryError, PermissionError, ValueError)
 _NOT_LET_IN = (401, 403)
+_KEYS = ("Credential", "Authentication")
+"""Words in the names of errors that a wrong or absent key raises."""
 
 
 class _Storage(Protocol):
@@ -197,7 +199,8 @@ def reaching(address: str) -> Iterator[None]:
         name = type(error).__name__
         why = " ".join(str(error).split())[:200]  # the hub's words go over several lines
         told = f"{address} cannot be reached or used ({name}: {why}); "
-        if isinstance(error, _WRONG) or "Credentials" in name or _status(error) in _NOT_LET_IN:
+        is_key = any(word in name for word in _KEYS)
+        if isinstance(error, _WRONG) or is_key or _status(error) in _NOT_LET_IN:
             raise UsageError(f"{told}check the address and the keys in the environment") from error
         raise InfrastructureError(f"{told}the same command goes on where this one ended") from error
 
@@ -206,11 +209,13 @@ def _refusals() -> tuple[type[Exception], ...]:
     """Return what storages raise: some know errors of their own, once they are loaded."""
     own = (
         ("aiohttp", "ClientError"),
+        ("azure.core.exceptions", "AzureError"),
         ("botocore.exceptions", "BotoCoreError"),
         ("gcsfs.retry", "HttpError"),
         ("google.auth.exceptions", "GoogleAuthError"),
         ("httpx", "RequestError"),
         ("httpx2", "RequestError"),
+        ("paramiko.ssh_exception", "SSHException"),
     )
     loaded = [getattr(sys.modules[module], name) for module, name in own if module in sys.modules]
     # The hub's library wraps what an upload met into one without a class of its own.
