@@ -9,7 +9,7 @@ from yxanul.errors import CorruptDataError
 from yxanul.runfolder.scores import (
     DomainScore,
     domain_course,
-    forget_scores,
+    forget_after,
     read_score,
     score_path,
     scores_at,
@@ -38,7 +38,12 @@ def test_scores_of_abandoned_attempts_do_not_count(tmp_path):
     }
     course = domain_course(tmp_path, "docs", branch=branch)
     assert [(s.step, s.bpb) for s in course] == [(8, 1.5), (12, 2.5), (16, 3.5)]
-    forget_scores(tmp_path, after_step=12, attempt=1)
+    skills = [tmp_path / "skills" / f"step-{step:08d}-a1-cloze.json" for step in (12, 16)]
+    skills[0].parent.mkdir()
+    for path in skills:
+        path.touch()
+    forget_after(tmp_path, step=12, attempt=1)
+    assert [path.exists() for path in skills] == [True, False]
     assert [s.step for s in domain_course(tmp_path, "docs", branch=branch)] == [8, 12]
 
 

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from yxanul.errors import CorruptDataError
 from yxanul.runfolder.durable import write_json
+from yxanul.runfolder.scores import damaged_score, paths_at
 
 NATS, BYTES = "gold_nats", "gold_bytes"
 """Measures of the right answer's text; gold_bpb follows from their sums."""
@@ -92,8 +92,8 @@ def read_task_score(path: Path) -> TaskScore:
             return score
     # OverflowError: a whole number that no float can hold.
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise _damaged(path) from error
-    raise _damaged(path)
+        raise damaged_score(path) from error
+    raise damaged_score(path)
 
 
 def skills_at(folder: Path, step: int, *, branch: Mapping[int, float]) -> dict[str, TaskScore]:
@@ -101,22 +101,5 @@ def skills_at(folder: Path, step: int, *, branch: Mapping[int, float]) -> dict[s
 
     branch {attempt: last step of it that counts} is `lineage.current_branch`.
     """
-    counts = sorted(attempt for attempt, last in branch.items() if step <= last)
-    paths = (
-        path
-        for attempt in counts
-        for path in sorted((folder / "skills").glob(f"step-{step:08d}-a{attempt}-*.json"))
-    )
-    scores = map(read_task_score, paths)
+    scores = map(read_task_score, paths_at(folder / "skills", step, branch=branch))
     return {score.task: score for score in scores}
-
-
-def forget_skills(folder: Path, *, after_step: int, attempt: int) -> None:
-    """Delete an attempt's scores of later steps: the run went back, and takes them again."""
-    for path in (folder / "skills").glob(f"step-*-a{attempt}-*.json"):
-        if int(path.name.split("-")[1]) > after_step:
-            path.unlink()
-
-
-def _damaged(path: Path) -> CorruptDataError:
-    return CorruptDataError(f"{path} is not what was written; bring a good copy back")

@@ -53,8 +53,8 @@ def read_score(path: Path) -> DomainScore:
             return score
     # OverflowError: a whole number that no float can hold.
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise _damaged(path) from error
-    raise _damaged(path)
+        raise damaged_score(path) from error
+    raise damaged_score(path)
 
 
 def scores_at(folder: Path, step: int, *, branch: Mapping[int, float]) -> dict[str, DomainScore]:
@@ -63,12 +63,15 @@ def scores_at(folder: Path, step: int, *, branch: Mapping[int, float]) -> dict[s
     branch {attempt: last step of it that counts} is `lineage.current_branch`; where two attempts
     scored the same step, the same weights, the later one counts.
     """
-    counts = sorted(attempt for attempt, last in branch.items() if step <= last)
-    return {
-        score.domain: score
-        for attempt in counts
-        for score in _all(folder, f"step-{step:08d}-a{attempt}-*.json")
-    }
+    scores = map(read_score, paths_at(folder, step, branch=branch))
+    return {score.domain: score for score in scores}
+
+
+def paths_at(folder: Path, step: int, *, branch: Mapping[int, float]) -> Iterator[Path]:
+    """Yield the files of scores in a folder that the branch took at `step`, later attempts last."""
+    for attempt in sorted(branch):
+        if step <= branch[attempt]:
+            yield from sorted(folder.glob(f"step-{step:08d}-a{attempt}-*.json"))
 
 
 def domain_course(folder: Path, domain: str, *, branch: Mapping[int, float]) -> list[DomainScore]:
@@ -76,22 +79,19 @@ def domain_course(folder: Path, domain: str, *, branch: Mapping[int, float]) -> 
     found = {
         score.step: score
         for attempt in sorted(branch)
-        for score in _all(folder, f"step-*-a{attempt}-{domain}.json")
+        for score in map(read_score, sorted(folder.glob(f"step-*-a{attempt}-{domain}.json")))
         if score.domain == domain and score.step <= branch[attempt]
     }
     return [found[step] for step in sorted(found)]
 
 
-def forget_scores(folder: Path, *, after_step: int, attempt: int) -> None:
-    """Delete an attempt's scores of later steps: the run went back, and takes them again."""
-    for path in folder.glob(f"step-*-a{attempt}-*.json"):
-        if int(path.name.split("-")[1]) > after_step:
+def forget_after(folder: Path, *, step: int, attempt: int) -> None:
+    """Delete an attempt's scores of later steps, skills as well: the run takes them again."""
+    for path in list(folder.rglob(f"step-*-a{attempt}-*.json")):
+        if int(path.name.split("-")[1]) > step:
             path.unlink()
 
 
-def _all(folder: Path, pattern: str) -> Iterator[DomainScore]:
-    return (read_score(path) for path in sorted(folder.glob(pattern)))
-
-
-def _damaged(path: Path) -> CorruptDataError:
+def damaged_score(path: Path) -> CorruptDataError:
+    """Return the error that names a file of scores, of a domain or of a task."""
     return CorruptDataError(f"{path} is not what was written; bring a good copy back")

@@ -14,7 +14,6 @@ from yxanul.runfolder.checkpoints import (
     list_checkpoints,
     newest_checkpoint,
 )
-from yxanul.runfolder.items import forget_skills
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import (
     AttemptStart,
@@ -33,7 +32,7 @@ from yxanul.runfolder.lost import (
 )
 from yxanul.runfolder.rows import Row, cut_rows, read_rows
 from yxanul.runfolder.saving import remove_leftovers, set_aside
-from yxanul.runfolder.scores import forget_scores
+from yxanul.runfolder.scores import forget_after
 from yxanul.train.attempts import (
     begin_by_name,
     enter_attempt,
@@ -182,6 +181,4 @@ def _forget_after(session: Session, position: Position) -> None:
     cut_rows(session.folder.metrics, is_kept)
     cut_rows(session.folder.gates, is_kept)
     cut_rows(session.folder.samples, is_kept)
-    scores = session.folder.scores
-    forget_scores(scores, after_step=position.step, attempt=position.attempt)
-    forget_skills(scores, after_step=position.step, attempt=position.attempt)
+    forget_after(session.folder.scores, step=position.step, attempt=position.attempt)
