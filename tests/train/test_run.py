@@ -7,6 +7,7 @@ import signal
 import sys
 
 import pytest
+import torch
 
 import yxanul
 from tests.train.world import (
@@ -479,3 +480,19 @@ def test_a_complete_run_is_complete_on_any_machine(tmp_path_factory, monkeypatch
     world = finished_world(tmp_path_factory, "complete")
     monkeypatch.setattr("torch.__version__", "1.0")
     assert "is complete already" in world.finish("run", "run", "--strict").stderr
+
+
+def test_a_run_whose_card_is_gone_goes_on_on_the_cpu_only_when_asked(world, monkeypatch):
+    """Started again by its supervisor it would train there for weeks, beside cards that cost."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    world.finish("run", "run", "--max_steps", "1")
+    environment = world.root / "run" / "environment.json"
+    told = json.loads(environment.read_text())
+    environment.write_text(json.dumps({**told, "device_type": "cuda"}))
+    finished = world.finish("run", "run", "--max_steps", "2", code=11)
+    assert "torch finds none here" in finished.stderr
+    assert world.exit_record("run")["code"] == 11
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    world.finish("run", "run", "--max_steps", "2")
+    assert last_step(world.root / "run" / "metrics.jsonl") == 2

@@ -1,6 +1,7 @@
 """The machine that a run is on: this process's place on it, and what is written down of it."""
 
 import json
+import os
 import platform
 import subprocess
 import time
@@ -13,7 +14,7 @@ import torch
 
 import yxanul
 from yxanul.config.schema import ComputeConfig, RunConfig
-from yxanul.errors import StoppedOnRequest, UsageError
+from yxanul.errors import InfrastructureError, StoppedOnRequest, UsageError
 from yxanul.hardware.choices import DTYPES
 from yxanul.hardware.device import cpu_flags, device_name
 from yxanul.hardware.doctor import list_features, measure_rates
@@ -24,6 +25,9 @@ from yxanul.runfolder.layout import RunFolder
 from yxanul.train.links import Links
 from yxanul.train.progress import RunProgress
 from yxanul.train.signals import StopRequest
+
+# What a person hides all cards with.
+_HIDING, _NO_CARD = "CUDA_VISIBLE_DEVICES", ("", "-1")
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,21 @@ def refuse_other_environment(config: RunConfig, folder: RunFolder, *, machine: M
         raise UsageError(
             f"--strict: this start differs from the run's last one ({'; '.join(changes)}), so it "
             "would not go on bit for bit; go on without --strict, or where it was begun"
+        )
+
+
+def refuse_lost_card(folder: RunFolder, *, device: torch.device) -> None:
+    """Raise an `InfrastructureError` if the run's last start had a card and this process has none.
+
+    A card that fails may take its driver along, and a CPU would train on beside it for weeks.
+    """
+    had_one = _last_environment(folder).get("device_type") == "cuda"
+    is_wish = os.environ.get(_HIDING) in _NO_CARD
+    if had_one and device.type != "cuda" and not is_wish:
+        raise InfrastructureError(
+            "the run's last start was on a CUDA card, and torch finds none here: did a card or its "
+            "driver fail (nvidia-smi and dmesg tell more), or is this torch built without CUDA? "
+            f"Go on where there is a card, or on the CPU with {_HIDING}= (empty)"
         )
 
 

@@ -10,7 +10,7 @@ from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.verdicts import closed_stages
 from yxanul.train.agreement import refusing_together
 from yxanul.train.frozen import ruled_config
-from yxanul.train.machine import Machine, refuse_other_environment
+from yxanul.train.machine import Machine, refuse_lost_card, refuse_other_environment
 from yxanul.train.request import RunRequest
 
 
@@ -19,6 +19,7 @@ def refuse_early(
 ) -> None:
     """Raise a `UsageError` for settings that this machine and these processes cannot train with.
 
+    An `InfrastructureError` tells of a card that the run had, and that this machine does not show.
     A strict start also for what was asked for and is not active, and for another machine or program
     than the run's last one. `malloc` is what came of the wish to keep freed memory. What one
     process refuses, all of them do: each judges its own device, and the main one alone is strict.
@@ -33,6 +34,7 @@ def _refuse(
     stages = _still_trained(config, folder, request=request)
     if not stages:
         return
+    refuse_lost_card(folder, device=machine.device)
     refuse_unequal_shares(
         # A run that --max_steps ends may not come to a phase that cannot be shared.
         stages if request.max_steps is None else _first_phase(stages[0]),
