@@ -8,7 +8,7 @@ import pytest
 
 from tests.train.test_gate_acts import sets
 from tests.train.test_skills import words, write_bench
-from tests.train.world import STAGES, World, tale
+from tests.train.world import STAGES, World, finished_world, tale
 from yxanul.cli.main import main
 
 # A pattern for each kind of file; the first that matches is damaged.
@@ -133,5 +133,36 @@ def test_what_changed_since_the_last_end_is_told_when_a_run_goes_on(world):
     world.finish("run", "run", "--max_steps", "2")
     metrics = world.root / "run" / "metrics.jsonl"
     metrics.write_text(metrics.read_text().replace('"seq_len": 32', '"seq_len": 33', 1))
+    environment = world.root / "run" / "environment.json"
+    environment.write_text(environment.read_text().replace("seed", "seeds", 1))
     told = world.finish("run", "run", "--max_steps", "3").stderr
     assert f"changed since the run's last end: {metrics} is not what the run wrote" in told
+    assert f"{environment} is not what the run wrote" in told
+    # New sums would make good what is damaged still; the other file was written anew.
+    told = world.finish("run", "run", "--max_steps", "4").stderr
+    assert f"{metrics} is not what the run wrote" in told
+    assert f"{environment} is not" not in told
+
+
+@pytest.mark.fault(14)
+def test_damage_to_a_complete_run_is_told_again(tmp_path_factory, call):
+    world = finished_world(tmp_path_factory, "damaged")
+    metrics = world.root / "run" / "metrics.jsonl"
+    metrics.write_text(metrics.read_text().replace('"seq_len": 32', '"seq_len": 33', 1))
+    for _ in range(2):
+        told = world.finish("run", "run").stderr
+        assert "is complete already" in told
+        assert f"{metrics} is not what the run wrote" in told
+    code, _, err = call("inspect", world.root / "run", "--verify")
+    assert code == 31
+    assert f"{metrics} is not what the run wrote" in err
+
+
+@pytest.mark.fault(14)
+def test_a_refused_start_leaves_the_sums_of_the_end_before(world, call):
+    world.finish("run", "run", "--max_steps", "2")
+    run = world.root / "run"
+    before = (run / "sums.json").read_bytes()
+    world.finish("run", "run", "--set", "seed=9", code=30)
+    assert (run / "sums.json").read_bytes() == before
+    assert call("inspect", run, "--verify")[0] == 0

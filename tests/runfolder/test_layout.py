@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from yxanul.errors import BrokenDiskError, DiskError, UsageError
-from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.layout import RunFolder, run_files
+from yxanul.runfolder.sums import find_changes, write_sums
 
 SRC = Path(__file__).parents[2] / "src"
 HOLD = """
@@ -92,3 +93,19 @@ def test_the_lock_is_free_after_an_error_inside(folder):
 def test_a_lock_in_a_missing_folder_is_a_disk_error(tmp_path):
     with pytest.raises(DiskError, match="missing"), RunFolder(tmp_path / "missing").locked():
         pass
+
+
+def test_what_other_programs_leave_there_is_no_file_of_the_run(folder):
+    mine = ["config.yaml", "scores/skills/one.json"]
+    others = [".DS_Store", "scores/.nfs0001", ".cache/one.json", "data/one.json"]
+    for name in (*mine, *others):
+        path = folder.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("one")
+    assert [path.relative_to(folder.root).as_posix() for path in run_files(folder.root)] == mine
+    write_sums(folder)
+    for name in others:
+        (folder.root / name).unlink()
+    assert find_changes(folder) == []
+    (folder.root / mine[1]).unlink()
+    assert [change.path for change in find_changes(folder)] == mine[1:]

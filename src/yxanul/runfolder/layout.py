@@ -9,7 +9,7 @@ import errno
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,9 @@ from typing import TextIO
 
 from yxanul.errors import CorruptDataError, UsageError
 from yxanul.runfolder.durable import disk_error, writing
+
+# Large and with sums of their own, or made from the rest.
+_BESIDE = {"checkpoints", "data", "report.html", "sums.json", "tensorboard"}
 
 
 @dataclass(frozen=True)
@@ -190,3 +193,19 @@ class RunFolder:
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
+
+
+def run_files(root: Path) -> Iterator[Path]:
+    """Yield what a run leaves behind beside its data and checkpoints: rows, scores, settings."""
+    for top in sorted(root.iterdir()):
+        if is_run_file([top.name]):  # checkpoints come and go meanwhile
+            found = [top] if top.is_file() else sorted(top.rglob("*"))
+            yield from (p for p in found if p.is_file() and is_run_file(p.relative_to(root).parts))
+
+
+def is_run_file(inside: Sequence[str]) -> bool:
+    """Tell whether `run_files` would yield a file of that path, in parts, inside a run folder.
+
+    A name with a leading dot is half a file or another program's (.DS_Store, .nfs0001).
+    """
+    return inside[0] not in _BESIDE and not any(part.startswith(".") for part in inside)

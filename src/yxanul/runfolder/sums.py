@@ -7,47 +7,77 @@ later which one is no longer what was written. A file of rows may have grown sin
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from yxanul.errors import CorruptDataError
 from yxanul.runfolder.durable import BLOCK_BYTES, seal, write_json
-from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.layout import RunFolder, run_files
 
-_LEFT_OUT = {"data", "checkpoints", "tensorboard", "report.html", "sums.json", ".lock"}
 _LARGEST_BYTES = 16 << 20
+Sum = dict[str, Any]
+"""Size and sha256 of a file."""
 
 
-def write_sums(folder: RunFolder) -> None:
-    """Write RUN/sums.json over the files that are there now."""
-    files = {path: _sum(folder.root / path, size=None) for path in _paths(folder)}
+@dataclass(frozen=True)
+class Change:
+    """A file that is not what the run's last end left."""
+
+    path: str
+    """In the run folder."""
+    told: str
+    """A sentence that names it."""
+    wrote: Sum | None = None
+    """Of what the run wrote; None: nothing tells, since the sums themselves have changed."""
+    found: Sum | None = None
+    """Of what is there now; None: it is missing."""
+
+
+def write_sums(folder: RunFolder, *, damaged: Collection[Change] = ()) -> None:
+    """Write RUN/sums.json over the files that are there now.
+
+    One that had changed when the run went on, and that it has not written anew, keeps the sum of
+    what it had been: a sum of what is there would make the damage good.
+    """
+    files = {
+        path.relative_to(folder.root).as_posix(): _sum(path, size=None)
+        for path in run_files(folder.root)
+        if not path.is_symlink()
+    }
+    for change in damaged:
+        now = _found(folder, change.path, like=change.found)
+        if change.wrote is not None and now == change.found:
+            files[change.path] = change.wrote
     content: dict[str, Any] = {"files": files}
     write_json(folder.sums, {**content, "sha256": seal(content)})
 
 
-def changed_files(folder: RunFolder) -> list[str]:
-    """Return a sentence for every file that is not what the run's last end left.
+def find_changes(folder: RunFolder) -> list[Change]:
+    """Return every file that is not what the run's last end left.
 
     There is none where no end has left sums: the run is going on, or was killed.
     """
     if not folder.sums.exists():
         return []
+    broken = f"{folder.sums} is not what was written"
     try:
         with folder.sums.open("rb") as file:
             content = json.loads(file.read(_LARGEST_BYTES))
         files = content["files"]
         if content["sha256"] != seal(content):
-            return [f"{folder.sums} is not what was written: its own sha256 differs"]
-        return [told for path, about in files.items() if (told := _told(folder, path, about=about))]
+            return [Change(folder.sums.name, f"{broken}: its own sha256 differs")]
+        changes = (_change(folder, path, wrote=wrote) for path, wrote in files.items())
+        return [change for change in changes if change is not None]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return [f"{folder.sums} is not what was written"]
+        return [Change(folder.sums.name, broken)]
 
 
 def refuse_changes(folder: RunFolder) -> None:
     """Raise a `CorruptDataError` that names the first file that has changed."""
-    for told in changed_files(folder):
-        raise CorruptDataError(f"{told}; bring a good copy back")
+    for change in find_changes(folder):
+        raise CorruptDataError(f"{change.told}; bring a good copy back")
 
 
 def forget_sums(folder: RunFolder) -> None:
@@ -55,15 +85,23 @@ def forget_sums(folder: RunFolder) -> None:
     folder.sums.unlink(missing_ok=True)
 
 
-def _told(folder: RunFolder, path: str, *, about: dict[str, Any]) -> str | None:
+def _change(folder: RunFolder, path: str, *, wrote: Sum) -> Change | None:
+    found = _found(folder, path, like=wrote)
+    if found == wrote:
+        return None
+    told = "is missing" if found is None else "is not what the run wrote: its sha256 differs"
+    return Change(path, f"{folder.root / path} {told}", wrote, found)
+
+
+def _found(folder: RunFolder, path: str, *, like: Sum | None) -> Sum | None:
+    """Return the sum of a file, of rows up to the size of `like`; None: there is no such file."""
     place = folder.root / path
     if not place.is_file():
-        return f"{place} is missing"
-    now = _sum(place, size=about["bytes"] if place.suffix == ".jsonl" else None)
-    return None if now == about else f"{place} is not what the run wrote: its sha256 differs"
+        return None
+    return _sum(place, size=like["bytes"] if like and place.suffix == ".jsonl" else None)
 
 
-def _sum(path: Path, *, size: int | None) -> dict[str, Any]:
+def _sum(path: Path, *, size: int | None) -> Sum:
     """Return the size and sha256 of a file, or of its first `size` bytes."""
     digest, read = hashlib.sha256(), 0
     with path.open("rb") as file:
@@ -71,10 +109,3 @@ def _sum(path: Path, *, size: int | None) -> dict[str, Any]:
             digest.update(block)
             read += len(block)
     return {"bytes": read, "sha256": digest.hexdigest()}
-
-
-def _paths(folder: RunFolder) -> Iterator[str]:
-    for path in sorted(folder.root.rglob("*")):
-        inside = path.relative_to(folder.root)
-        if inside.parts[0] not in _LEFT_OUT and path.is_file() and not path.is_symlink():
-            yield inside.as_posix()

@@ -2,8 +2,9 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from yxanul.runfolder.checkpoints import newest_name
 from yxanul.runfolder.durable import full_disk, write_atomic, write_json, writing
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt
-from yxanul.runfolder.sums import write_sums
+from yxanul.runfolder.sums import Change, find_changes, forget_sums, write_sums
 from yxanul.train.signals import StopRequest
 
 
@@ -26,9 +27,10 @@ def owned(
 ) -> Iterator[dict[str, Any]]:
     """Lock the folder, and write RUN/exit.json at the end: code, reason, last checkpoint.
 
-    So does a second signal that `stop` receives. A command that is refused leaves the record of the
-    one before. Where the disk takes no record, an error that ends the run stays the one: that is
-    said. Only the main rank writes; the others get a record that nobody reads.
+    So does a second signal that `stop` receives. What has changed since the run's last end is said.
+    A command that is refused leaves the record and the sums of the one before. Where the disk takes
+    no record, an error that ends the run stays the one: that is said. Only the main rank writes;
+    the others get a record that nobody reads.
     """
     record: dict[str, Any] = {"code": 0, "reason": "done"}
     if not processes.is_main:
@@ -39,18 +41,28 @@ def owned(
         write_ending(folder, {"code": code, "reason": reason})
 
     with folder.locked():
-        before = _record_before(folder)
+        before, damaged = _left_before(folder), list[Change]()
         try:
             with stop.leaving_word(write_last_words):
+                damaged += _forget_sums(folder, say=say)
                 yield record
         except BaseException as error:
             record.update(_ending_by(error))
             try:
-                _write_down(folder, record, before=before)
+                _write_down(folder, record, before=before, damaged=damaged)
             except (YxanulError, OSError) as failed:
                 say(f"how the run ended is not written down: {failed}")
             raise
-        _write_down(folder, record, before=before)
+        _write_down(folder, record, before=before, damaged=damaged)
+
+
+def _forget_sums(folder: RunFolder, *, say: Callable[[str], None]) -> list[Change]:
+    """Delete RUN/sums.json; say, and return, what is not as the run's last end left it."""
+    changes = find_changes(folder)
+    for change in changes:
+        say(f"changed since the run's last end: {change.told}")
+    forget_sums(folder)
+    return changes
 
 
 def _ending_by(error: BaseException) -> dict[str, Any]:
@@ -61,13 +73,24 @@ def _ending_by(error: BaseException) -> dict[str, Any]:
     return {"code": 1, "reason": f"{type(error).__name__}: {error}"}
 
 
-def _write_down(folder: RunFolder, record: dict[str, Any], *, before: str | None) -> None:
-    """Write how the command ended; one that was refused leaves the record `before` it, if any."""
-    if record["code"] != UsageError.exit_code or before is None:
+def _write_down(
+    folder: RunFolder,
+    record: dict[str, Any],
+    *,
+    before: Mapping[Path, str],
+    damaged: Collection[Change],
+) -> None:
+    """Write how the command ended, with sums of all but what is `damaged`.
+
+    One that was refused leaves what was there `before` it, if how a run ended was.
+    """
+    if record["code"] != UsageError.exit_code or folder.exit_record not in before:
         write_ending(folder, record)
-        write_sums(folder)
-    elif not folder.exit_record.exists():
-        write_atomic(folder.exit_record, before)
+        write_sums(folder, damaged=damaged)
+        return
+    for path, text in before.items():
+        if not path.exists():
+            write_atomic(path, text)
 
 
 def forget_ending(folder: RunFolder) -> None:
@@ -76,12 +99,10 @@ def forget_ending(folder: RunFolder) -> None:
         folder.exit_record.unlink(missing_ok=True)
 
 
-def _record_before(folder: RunFolder) -> str | None:
-    """Return RUN/exit.json as the process before left it; None without one."""
-    try:
-        return folder.exit_record.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return None
+def _left_before(folder: RunFolder) -> dict[Path, str]:
+    """Return RUN/exit.json and sums.json, those that are there, as the process before left them."""
+    paths = (folder.exit_record, folder.sums)
+    return {p: p.read_text(encoding="utf-8", errors="replace") for p in paths if p.is_file()}
 
 
 def write_ending(folder: RunFolder, record: dict[str, Any]) -> None:

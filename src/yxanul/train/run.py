@@ -32,7 +32,6 @@ from yxanul.runfolder.lost import has_lost_checkpoints, refuse_lost_checkpoints
 from yxanul.runfolder.mirror import bring_back, bring_newest, holds_attempt, published
 from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.storage import Place, reaching
-from yxanul.runfolder.sums import changed_files, forget_sums
 from yxanul.runfolder.supervised import is_started_again, tell_run_folder
 from yxanul.runfolder.verdicts import closed_stages, read_checks
 from yxanul.train.agreement import refuse_disagreement, refusing_together
@@ -135,11 +134,8 @@ def _train(
     """Train; what must follow when the run folder is as it will stay goes to `at_end`."""
     malloc = prepare_process(config, folder)
     if machine.processes.is_main:
-        for told in changed_files(folder):
-            machine.progress.say(f"changed since the run's last end: {told}")
         if (edited := edited_config(folder)) is not None:
             machine.progress.say(edited)
-        forget_sums(folder)
         _begin_with_mirror(config, folder, request=request, machine=machine)
         _refuse_missing_weights(config, folder, request=request)
     machine.processes.barrier()
