@@ -278,3 +278,38 @@ def test_last_words_that_cannot_be_brought_are_told(world: World, moody, mood, w
     Moody.mood = mood
     mirroring.publish_ending()
     assert [words in line for line in said] == [True]
+
+
+@pytest.mark.fault(34)
+def test_an_older_folder_does_not_go_on_over_what_another_machine_has_trained(world, tmp_path):
+    """A machine that was stopped with its disk, and is started again when another is gone."""
+    address = tmp_path / "mirror"
+    world.finish("run", "run", "--max_steps", "2", *to(str(address)))
+    world.finish("run", "other", "--max_steps", "4", *to(str(address)))
+    world.finish("run", "third", "--max_steps", "1")
+    before = {path: path.read_bytes() for path in address.rglob("*.*")}
+    for out in ("run", "third"):
+        told = world.finish("run", out, "--max_steps", "3", *to(str(address)), code=30).stderr
+        assert "Another --out goes on from there" in told
+    assert {path: path.read_bytes() for path in address.rglob("*.*")} == before
+    world.finish("run", "other", "--max_steps", "5", *to(str(address)))
+
+
+@pytest.mark.fault(34)
+def test_a_folder_that_has_lost_what_it_copied_last_goes_on_with_its_copy(world, tmp_path):
+    address = str(tmp_path / "mirror")
+    world.finish("run", "run", "--max_steps", "4", *to(address))
+    (world.checkpoints("run")[-1] / "model.safetensors").write_bytes(b"")
+    told = world.finish("run", "run", "--max_steps", "5", *to(address)).stderr
+    assert "falling back to the checkpoint before" in told
+    assert names(Path(address) / "checkpoints")[-1] == "step-00000005-a0"
+
+
+@pytest.mark.fault(33)
+@pytest.mark.parametrize("mood", ["busy", "refuses"])
+def test_a_run_that_has_begun_goes_on_without_its_storage(world, moody, mood):
+    world.finish("run", "run", "--max_steps", "2", *to(moody))
+    Moody.mood, Moody.spared = mood, 0
+    told = world.finish("run", "run", "--max_steps", "3", *to(moody)).stderr
+    assert "mirror:" in told
+    assert world.checkpoints("run")[-1].name == "step-00000003-a0"

@@ -269,3 +269,58 @@ def test_a_copy_is_due_so_long_after_the_one_before_began(folder, tmp_path):
             wait_for(lambda step=step: len(there(tmp_path)) == step)
     # Counted from the end of the first one it would be 6 s and more.
     assert 3.0 <= Slow.begun[1] - Slow.begun[0] < 5.8
+
+
+@pytest.mark.usefixtures("impatient")
+def test_keys_that_expire_end_no_copying(address, folder, tmp_path, monkeypatch):
+    """Else the rest of a long run would be on this machine alone."""
+    monkeypatch.setattr(room, "_LONGEST_WAIT_S", 0.01)
+    said: list[str] = []
+    with Mirroring(address, folder, every_s=0.01, say=said.append) as mirroring:
+        mirroring.offer(saved(folder, 1))
+        wait_for(lambda: there(tmp_path) == ["step-00000001-a0"])
+        Odd.faults[:] = [PermissionError(403, "Forbidden") for _ in range(3)]
+        mirroring.offer(saved(folder, 2))
+        wait_for(lambda: "step-00000002-a0" in there(tmp_path))
+    assert ["Forbidden" in line for line in said] == [True]
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("failures", [2, 3])
+def test_the_last_checkpoint_is_tried_as_often_as_the_last_rows(
+    address, folder, tmp_path, failures
+):
+    said: list[str] = []
+    with Mirroring(address, folder, every_s=3600, say=said.append) as mirroring:
+        mirroring.offer(saved(folder, 1))
+        wait_for(lambda: there(tmp_path) == ["step-00000001-a0"])
+        Odd.faults[:] = [OSError(503, "Busy") for _ in range(failures)]
+        mirroring.offer(saved(folder, 2))
+    told = "mirror: step-00000002-a0 is not copied, and is in the run folder alone"
+    assert ("step-00000002-a0" in there(tmp_path)) is (failures == 2)
+    assert (told in said) is (failures == 3)
+    assert not list(folder.checkpoints.glob(".tmp-*"))
+
+
+def test_an_older_folder_copies_nothing_over_what_another_machine_has_added(
+    address, folder, tmp_path
+):
+    """Also where the storage did not answer when the run went on."""
+    record_payment(folder.spending, Payment(0, 1.0, 30))
+    first = saved(folder, 1)
+    Mirror(address, folder, say=print).publish(first, first.name)
+    other = RunFolder(tmp_path / "other")
+    other.create()
+    assert bring_back(address, other, say=lambda _: None)
+    for run in (other, folder):
+        record_payment(run.spending, Payment(1, 1.0, 60))
+    record_payment(other.spending, Payment(1, 2.0, 90))
+    theirs = saved(other, 3)
+    Mirror(address, other, say=print).publish(theirs, theirs.name)
+    before = {path: path.read_bytes() for path in (tmp_path / "mirror").rglob("*.*")}
+    said: list[str] = []
+    with Mirroring(address, folder, every_s=0.01, say=said.append) as mirroring:
+        mirroring.offer(saved(folder, 2))
+    mirroring.publish_ending()
+    assert ["another machine has gone on with it" in line for line in said] == [True]
+    assert {path: path.read_bytes() for path in (tmp_path / "mirror").rglob("*.*")} == before

@@ -14,7 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from yxanul.errors import CorruptCheckpointError, CorruptDataError, InfrastructureError
+from yxanul.errors import (
+    CorruptCheckpointError,
+    CorruptDataError,
+    InfrastructureError,
+    UsageError,
+)
 from yxanul.failpoints import failpoint
 from yxanul.runfolder.checkpoints import (
     CHECKPOINT_NAME,
@@ -25,24 +30,17 @@ from yxanul.runfolder.checkpoints import (
     read_manifest,
     verify_checkpoint,
 )
-from yxanul.runfolder.durable import sync_folder, writing
-from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.durable import sync_file, sync_folder, writing
+from yxanul.runfolder.layout import RunFolder, is_run_file, run_files
 from yxanul.runfolder.lineage import attempt_parent, current_attempt
 from yxanul.runfolder.lost import BROUGHT, settle_losses
 from yxanul.runfolder.storage import Place, reaching
 
 Say = Callable[[str], None]
 _LARGEST_ROWS_BYTES = 4 << 30
-# Of this machine alone, large, or written anew. The last words of a run are copied when it ends.
-_LEFT_OUT = {
-    "checkpoints",
-    "data",
-    "data.json",
-    "exit.json",
-    "report.html",
-    "sums.json",
-    "tensorboard",
-}
+_LARGEST_ROW_BYTES = 1 << 16
+# Of this machine alone; the last words of a run are copied when it ends.
+_LEFT_OUT = {"data.json", "exit.json"}
 _KEPT = 2
 
 
@@ -56,6 +54,7 @@ class Mirror:
         self._address = address
         self._folder = folder
         self._copied: dict[str, list[int]] = {}
+        self._is_own = False
 
     def publish(self, checkpoint: Path, name: str) -> None:
         """Copy the files of a checkpoint, which lie in `checkpoint`, under its `name`.
@@ -63,7 +62,7 @@ class Mirror:
         What lies there already byte for byte is left; older ones go, the permanent ones excepted.
         """
         with reaching(self._address):
-            place = Place(self._address)
+            place = self._own_place()
             _put_files(place, checkpoint, name=name)
             self._copy_rows(place)
             failpoint("mirror.files")
@@ -73,7 +72,7 @@ class Mirror:
     def lacking(self) -> list[Path]:
         """Return the run's checkpoints that are not there."""
         with reaching(self._address):
-            there = set(published(Place(self._address)))
+            there = set(published(self._own_place()))
         return [p for p in list_checkpoints(self._folder.checkpoints) if p.name not in there]
 
     def publish_ending(self) -> None:
@@ -82,13 +81,21 @@ class Mirror:
         Rows of an attempt that has no checkpoint there stay here: nobody could go on from them.
         """
         with reaching(self._address):
-            place = Place(self._address)
-            attempt = current_attempt(self._folder.lineage)
-            if any(_age(name)[0] == attempt for name in published(place)):
+            place = self._own_place()
+            if holds_attempt(place, current_attempt(self._folder.lineage)):
                 self._copy_rows(place)
             for path in (self._folder.report, self._folder.exit_record):
                 if path.is_file():
                     place.put(path, f"run/{path.name}")
+
+    def _own_place(self) -> Place:
+        """Find the place; what lies there and is no copy of this run is a `UsageError`."""
+        if not self._is_own:
+            other = other_copy(self._address, self._folder)
+            if other is not None:
+                raise UsageError(other)
+            self._is_own = True
+        return Place(self._address)
 
     def _copy_rows(self, place: Place) -> None:
         """Copy what is new of the rows; what an attempt begins from is there before its beginning.
@@ -104,14 +111,16 @@ class Mirror:
                     continue
                 inside = path.relative_to(self._folder.root).as_posix()
                 if self._copied.get(inside) != seen:
+                    if path == self._folder.spending:
+                        # By these rows `other_copy` judges: no power failure may take them here.
+                        sync_file(path)
                     place.put(path, f"run/{inside}")
                     self._copied[inside] = seen
 
     def _put_parent(self, place: Place, attempt: int) -> None:
         """Copy the checkpoint from which the attempt began, unless a later one of it is there."""
         parent = self._parent()
-        there = list(published(place))
-        if parent is None or parent in there or any(_age(name)[0] == attempt for name in there):
+        if parent is None or holds_attempt(place, attempt) or parent in published(place):
             return
         path = self._folder.checkpoints / parent
         # Who took another machine's place after the attempt's first checkpoint never had it.
@@ -182,6 +191,28 @@ def published(place: Place) -> Iterator[str]:
 def holds_attempt(place: Place, attempt: int) -> bool:
     """Tell whether a checkpoint of that attempt lies there."""
     return any(_age(name)[0] == attempt for name in published(place))
+
+
+def other_copy(address: str, folder: RunFolder) -> str | None:
+    """Say so if a run lies there that is not the one in the folder, as far as it has come here.
+
+    Rows of what was spent are only ever added, so those there are the first of those here, unless
+    another run wrote them, or this one on a machine that took this one's place. None = they are, or
+    there is no run.
+    """
+    place, inside = Place(address), f"run/{folder.spending.name}"
+    if not any(True for _ in published(place)) or not place.exists(inside):
+        return None
+    here = folder.spending.read_bytes() if folder.spending.is_file() else b""
+    rows = place.read(inside, largest=len(here) + _LARGEST_ROW_BYTES)
+    whole = rows[: rows.rfind(b"\n") + 1]  # the last one may have been copied half
+    if here.startswith(whole):
+        return None
+    return (
+        f"at {address} lies another run, or this one as another machine has gone on with it: going "
+        f"on in {folder.root} would replace it. Another --out goes on from there, and another "
+        "checkpoint.mirror takes a copy of what is here"
+    )
 
 
 def bring_back(address: str, folder: RunFolder, *, say: Say) -> bool:
@@ -263,18 +294,11 @@ def bring_scores(address: str, folder: RunFolder) -> None:
                 _bring_rows(place, "/".join(inside), target=target)
 
 
-def _rows(root: Path) -> Iterator[Path]:
-    """Yield the files of a run that are copied; checkpoints come and go meanwhile, these stay."""
-    for top in sorted(root.iterdir()):
-        if top.name not in _LEFT_OUT:
-            found = [top] if top.is_file() else sorted(top.rglob("*"))
-            yield from (p for p in found if p.is_file() and not p.name.startswith("."))
-
-
 def _rows_now(root: Path) -> list[tuple[Path, int, int]]:
     """Return (path, time of its last change, size) of the files of a run that are copied."""
     try:
-        found = [(path, path.stat()) for path in _rows(root)]
+        rows = [p for p in run_files(root) if p.relative_to(root).as_posix() not in _LEFT_OUT]
+        found = [(path, path.stat()) for path in rows]
     except FileNotFoundError as error:
         raise InfrastructureError(f"{error.filename} was gone before it could be copied") from error
     return [(path, stat.st_mtime_ns, stat.st_size) for path, stat in found]
@@ -288,8 +312,8 @@ def _rows_there(place: Place) -> list[list[str]]:
 
 def _is_rows(inside: list[str]) -> bool:
     """Tell whether these parts of a path lead to a file that `publish` copies, and nowhere else."""
-    leads_out = any(part in ("", ".", "..") or part.startswith(".") for part in inside)
-    return bool(inside) and not leads_out and inside[0] not in _LEFT_OUT
+    is_path = bool(inside) and all(inside)  # ".." begins with a dot, as no name of ours does
+    return is_path and inside[0] not in _LEFT_OUT and is_run_file(inside)
 
 
 def _bring_rows(place: Place, path: str, *, target: Path) -> None:

@@ -4,7 +4,8 @@ The one idea: the newest checkpoint that is due is copied from hard links, so it
 the run folder meanwhile. One that is kept for good goes at once, and none of these is left out: a
 gate may go back to it on another machine. What fails is tried again, later and later, with the next
 checkpoint that there is by then; so is an error that nobody has foreseen, since the thread must
-outlive it. Who is not let in says so once and stays away.
+outlive it. Who is not let in says so once and stays away, unless something was copied before: keys
+expire, and are renewed.
 """
 
 import itertools
@@ -63,6 +64,7 @@ class Mirroring:
         self._changed = threading.Condition()
         self._is_closing = False
         self._is_refused = False
+        self._last_tries = _LAST_TRIES
         self._thread = threading.Thread(target=self._run, name="mirror", daemon=True)
 
     def __enter__(self) -> "Mirroring":
@@ -72,7 +74,7 @@ class Mirroring:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let the last checkpoint be copied; one that fails or takes long now is told and left."""
+        """Let the last checkpoint be copied; tell of one that keeps failing or takes long."""
         with self._changed:
             self._is_closing = True
             self._changed.notify()
@@ -139,6 +141,7 @@ class Mirroring:
     def _run(self) -> None:
         due = again = time.monotonic()
         wait_s, has_looked = _FIRST_WAIT_S, False
+        has_copied = is_shut_out = False
         while (job := self._next(due, again=again)) is not None:
             begun = time.monotonic()
             try:
@@ -149,18 +152,23 @@ class Mirroring:
                 self._mirror.publish(job.links, job.name)
                 # From its beginning on: else a lost machine would cost a copy's time more.
                 due, again, wait_s = begun + self._every_s, begun, _FIRST_WAIT_S
-            except UsageError as error:
-                self._say(f"mirror: {error}. Nothing is copied any more; the run goes on")
-                self._is_refused = True
-                return
+                has_copied, is_shut_out = True, False
             except CorruptDataError as error:  # it would be refused again
                 self._say(f"mirror: {job.name} is not copied: {error}")
             except Exception as error:  # noqa: BLE001  (told, and tried again)
+                is_refusal = isinstance(error, UsageError)
+                if is_refusal and not has_copied:
+                    self._say(f"mirror: {error}. Nothing is copied any more; the run goes on")
+                    self._is_refused = True
+                    return
+                if not (is_refusal and is_shut_out):
+                    self._say(f"mirror: {_sentence(error)}")
+                if is_refusal:  # keys that have expired may be renewed; asking often helps nobody
+                    wait_s = _LONGEST_WAIT_S
+                is_shut_out = is_refusal
                 # With jitter: many machines must not come back at the same moment.
-                pause = wait_s * random.uniform(0.5, 1.5)
-                due = again = time.monotonic() + pause
+                due = again = time.monotonic() + wait_s * random.uniform(0.5, 1.5)
                 wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
-                self._say(f"mirror: {_sentence(error)}")
                 self._give_back(job)
             finally:
                 if job not in self._waiting:
@@ -197,14 +205,22 @@ class Mirroring:
             return newest
 
     def _give_back(self, job: _Job) -> None:
-        """Keep a checkpoint that was not copied, unless there is a newer one or no more time.
+        """Keep a checkpoint that was not copied, unless there is a newer one.
 
         One that is kept for good waits behind the others: if it is at fault, they go all the same.
+        At the end there are a few tries in all, which the newest has first.
         """
         with self._changed:
             is_newest = all(other.number < job.number for other in self._waiting)
-            if not self._is_closing and (job.is_permanent or is_newest):
+            is_wanted, is_last = job.is_permanent or is_newest, self._is_closing
+            self._last_tries -= is_last
+            is_kept = is_wanted and self._last_tries > 0
+            if is_kept:
                 self._waiting.append(job)
+        if is_last and is_kept:
+            time.sleep(_FIRST_WAIT_S)
+        elif is_last and is_wanted:
+            self._say(f"mirror: {job.name} is not copied, and is in the run folder alone")
 
 
 def _sentence(error: Exception) -> str:

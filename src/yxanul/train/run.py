@@ -13,7 +13,7 @@ from yxanul.config.deepspeed import read_deepspeed
 from yxanul.config.load import flat_config
 from yxanul.config.schema import RunConfig
 from yxanul.curriculum.stages import longest_seq_len, plan_stages
-from yxanul.errors import GateStopError, UsageError
+from yxanul.errors import GateStopError, InfrastructureError, UsageError
 from yxanul.hardware.choices import pick_device, settle_compute
 from yxanul.hardware.doctor import summarise
 from yxanul.parallel.compiling import naming_recompiles
@@ -29,7 +29,13 @@ from yxanul.runfolder.checkpoints import list_checkpoints
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt
 from yxanul.runfolder.lost import has_lost_checkpoints, refuse_lost_checkpoints
-from yxanul.runfolder.mirror import bring_back, bring_newest, holds_attempt, published
+from yxanul.runfolder.mirror import (
+    bring_back,
+    bring_newest,
+    holds_attempt,
+    other_copy,
+    published,
+)
 from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.storage import Place, reaching
 from yxanul.runfolder.supervised import is_started_again, tell_run_folder
@@ -187,7 +193,8 @@ def _begin_with_mirror(
 ) -> None:
     """Bring the run back that lies at checkpoint.mirror, if the folder holds none.
 
-    Of a run whose checkpoints alone are gone the newest one is brought, unless it is complete.
+    Of a run whose checkpoints alone are gone the newest one is brought, unless it is complete. One
+    that would go on beside another's copy is refused.
     """
     address = config.optimization.checkpoint.mirror
     if address is None:
@@ -197,8 +204,11 @@ def _begin_with_mirror(
     is_lost = has_begun and not is_done and has_lost_checkpoints(folder)
     with reaching(address):
         place = Place(address)  # a wrong address is told now, and not after a quarter of an hour
-        if has_begun and not is_lost:
-            return
+    if has_begun and not is_done:
+        _refuse_other_copy(address, folder, machine=machine)
+    if has_begun and not is_lost:
+        return
+    with reaching(address):
         if is_lost and request.resume != "never":
             if not bring_newest(address, folder, say=machine.heard):
                 machine.heard(f"{address} has no good checkpoint of the run's last attempt")
@@ -214,6 +224,22 @@ def _begin_with_mirror(
     if request.fresh or request.resume == "never":
         raise UsageError(f"checkpoint.mirror {address} holds a run already; name another address")
     bring_back(address, folder, say=machine.heard)
+
+
+def _refuse_other_copy(address: str, folder: RunFolder, *, machine: Machine) -> None:
+    """Refuse to go on where the copy that lies at the address would be written over.
+
+    An address that does not answer, or lets nobody in, ends no run that has begun: that is told,
+    and it is asked again before the first copy.
+    """
+    try:
+        with reaching(address):
+            other = other_copy(address, folder)
+    except (InfrastructureError, UsageError) as error:
+        machine.progress.say(f"mirror: {error}")
+        return
+    if other is not None:
+        raise UsageError(other)
 
 
 def _refuse_other_ranks(
