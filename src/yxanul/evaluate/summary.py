@@ -7,7 +7,7 @@ unpaired. A gate uses neither (`yxanul.curriculum`): it compares item with item.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from yxanul.config.evaluation import GOLD, TASKS
@@ -41,7 +41,12 @@ class Figure:
 def figures(score: TaskScore) -> dict[str, Figure]:
     """Return a score's measures; gold_bpb stands for nats and bytes."""
     found = {
-        measure: Figure(score.rate(measure), mean_stderr(values), len(values), is_rate=True)
+        measure: Figure(
+            score.rate(measure),
+            ratio_stderr(values, [1.0] * len(values)),
+            len(values),
+            is_rate=True,
+        )
         for measure, values in score.measures.items()
         if measure not in (NATS, BYTES)
     }
@@ -56,15 +61,6 @@ def headline(score: TaskScore) -> str:
     """Return the measure that stands for the task, or where it was not run the gating one."""
     facts = TASKS[score.task]
     return facts.headline if score.has(facts.headline) else facts.gates_by
-
-
-def mean_stderr(values: Sequence[float]) -> float | None:
-    """Return the standard error of a mean."""
-    n = len(values)
-    if n < 2:
-        return None
-    mean = math.fsum(values) / n
-    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1) / n)
 
 
 def domain_figures(cost: DomainPerplexity) -> dict[str, Figure]:

@@ -15,6 +15,7 @@ from yxanul.data.sources.mathematics import ARITHMETIC_NAME, GSM_NAME
 from yxanul.data.sources.reasoning import NAME as REASONING_NAME
 from yxanul.data.sources.traces.trace import Trace
 from yxanul.errors import UsageError
+from yxanul.evaluate.answers.stops import longest_beginning
 from yxanul.evaluate.models.loaded import LoadedModel, trained_sources
 
 # In a treatment's require_pattern it tells the sources whose traces have tags.
@@ -61,7 +62,8 @@ class Borders:
         self._held += piece
         at = self._held.find(self._border)
         if at < 0 or self._is_answer:
-            certain = len(self._held) - (0 if self._is_answer else self._doubtful())
+            doubtful = 0 if self._is_answer else longest_beginning(self._held, (self._border,))
+            certain = len(self._held) - doubtful
             yield self._held[:certain], self._is_answer
         else:
             certain, self._is_answer = len(self._held), True
@@ -72,10 +74,6 @@ class Borders:
     def finish(self) -> tuple[str, bool]:
         """Return what was held back as the possible beginning of the border."""
         return self._held, self._is_answer
-
-    def _doubtful(self) -> int:
-        lengths = range(1, len(self._border))
-        return max((n for n in lengths if self._held.endswith(self._border[:n])), default=0)
 
 
 def chat_form(loaded: LoadedModel) -> ChatForm:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from yxanul.data.tokenizer import Tokenizer
 from yxanul.errors import UsageError
+from yxanul.evaluate.answers.stops import longest_beginning
 from yxanul.model.decoding import Decoder
 from yxanul.model.generation import GenerationOptions, generate
 from yxanul.model.transformer import Transformer
@@ -50,23 +51,14 @@ class TextStream:
         self._held += more
         found = [at for text in self._stop_texts if (at := self._held.find(text)) >= 0]
         self.is_stopped = bool(found)
-        certain = min(found) if found else len(self._held) - self._doubtful()
+        doubtful = longest_beginning(self._held, self._stop_texts)
+        certain = min(found) if found else len(self._held) - doubtful
         text, self._held = self._held[:certain], self._held[certain:]
         return text
 
     def finish(self) -> str:
         """Return what was held back as the possible beginning of a stop text."""
         return "" if self.is_stopped else self._held
-
-    def _doubtful(self) -> int:
-        """Return the length of the longest ending that may begin a stop text."""
-        lengths = (
-            length
-            for text in self._stop_texts
-            for length in range(1, len(text))
-            if self._held.endswith(text[:length])
-        )
-        return max(lengths, default=0)
 
 
 def refuse_empty_stops(stop_texts: Sequence[str]) -> None:

@@ -38,8 +38,15 @@ class Stops:
         cut = self.cut(text)
         if len(cut) == len(text):
             return False
-        return not any(
-            text.endswith(stop[:length]) and len(text) - length < len(cut)
-            for stop in self._texts
-            for length in range(1, len(stop))
-        )
+        return len(text) - longest_beginning(text, self._texts) >= len(cut)
+
+
+def longest_beginning(text: str, stop_texts: Sequence[str]) -> int:
+    """Return the length of the longest ending of a text that may begin one of the stop texts."""
+    lengths = (
+        length
+        for stop in stop_texts
+        for length in range(1, len(stop))
+        if text.endswith(stop[:length])
+    )
+    return max(lengths, default=0)
