@@ -44,7 +44,7 @@ def write_sums(folder: RunFolder, *, damaged: Collection[Change] = ()) -> None:
     files = {
         path.relative_to(folder.root).as_posix(): _sum(path, size=None)
         for path in run_files(folder.root)
-        if not path.is_symlink()
+        if not path.is_symlink() and folder.evaluation not in path.parents
     }
     for change in damaged:
         now = _found(folder, change.path, like=change.found)

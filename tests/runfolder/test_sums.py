@@ -1,0 +1,19 @@
+"""Sums of what a run leaves tell what is no longer as it left it, and nothing else."""
+
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.sums import changed_files, write_sums
+
+
+def test_a_score_that_is_taken_anew_is_no_change_of_a_run(tmp_path):
+    folder = RunFolder(tmp_path)
+    record = tmp_path / "evaluation" / "step-00000008-a0" / "gsm8k-5shot.json"
+    record.parent.mkdir(parents=True)
+    for path in (record, folder.config):
+        path.write_text("first")
+    write_sums(folder)
+    record.write_text("second")
+    assert changed_files(folder) == []
+    folder.config.write_text("second")
+    assert changed_files(folder) == [
+        f"{folder.config} is not what the run wrote: its sha256 differs"
+    ]
