@@ -157,6 +157,10 @@ def test_the_names_to_choose_from_are_listed_once(word):
         (["training.seq_len_curriculum.1.from_fraction=0"], "must grow from phase to phase"),
         (["training.schedule=wsd", "training.warmup_fraction=0.9"], "together exceed the stage"),
         (["data.hub_sources=[{name: a, domain: b, weight: 1}]"], "needs hub_id and text_template"),
+        (
+            ["stage4_code.evaluation.skills.2.max_new_tokens=256"],
+            "max_position_embeddings 256 hold a prompt as well; take 1 to 255",
+        ),
         (["compute.fp8_emulate=true"], "has no effect while fp8 is off"),
         (["compute.fp8_recipe=rowwise"], "has no effect while fp8 is off"),
         (["compute.checkpointed_share=0.5"], "no effect while gradient_checkpointing is false"),
@@ -352,3 +356,15 @@ def test_parse_config_and_check_config_refuse_contradictions_too():
 def test_a_domain_of_two_stages_is_named(folder):
     spoil(folder, "stage3_math.yaml", "domain: math", "domain: reasoning")
     assert "reasoning is also a domain of stage2_reasoning" in message(folder)
+
+
+def test_a_run_that_an_older_version_began_with_too_long_answers_is_still_read(folder):
+    config = load_config(folder)
+    last = config.stages[-1]
+    skills = tuple(
+        skill.model_copy(update={"max_new_tokens": 256}) for skill in last.evaluation.skills
+    )
+    evaluation = last.evaluation.model_copy(update={"skills": skills[-1:]})
+    stages = (*config.stages[:-1], last.model_copy(update={"evaluation": evaluation}))
+    begun = config.model_copy(update={"stages": stages})
+    assert parse_config(dump_config(begun)) == begun

@@ -56,6 +56,25 @@ def find_unused(config: RunConfig) -> list[Contradiction]:
     return found
 
 
+def find_unwritable(config: RunConfig) -> list[Contradiction]:
+    """Return every length of written answers that leaves a prompt no place in the model.
+
+    A run's own configuration is not asked: what an older version began so must still be read.
+    """
+    longest = config.model.max_position_embeddings
+    return [
+        Contradiction(
+            stage.name,
+            ("evaluation", "skills", i, "max_new_tokens"),
+            f"is {skill.max_new_tokens:,}, and the model's max_position_embeddings {longest:,} "
+            f"hold a prompt as well; take 1 to {longest - 1:,}, or null",
+        )
+        for stage in config.stages
+        for i, skill in enumerate(stage.evaluation.skills)
+        if skill.max_new_tokens is not None and skill.max_new_tokens >= longest
+    ]
+
+
 def check_config(config: RunConfig) -> None:
     """Raise ConfigError naming every contradiction of a config that was built in code."""
     raise_problems(

@@ -85,8 +85,9 @@ class SkillConfig(Section):
     )
     max_new_tokens: PositiveInt | None = Field(
         default=None,
-        description="Tokens of a written answer at most; null = the task's own (humaneval 1024, "
-        "others 256).",
+        description="Tokens of a written answer at most, fewer than max_position_embeddings; null "
+        "= the task's own (humaneval 1024, others 256), or half of the model's positions where "
+        "those are fewer.",
     )
 
     @property

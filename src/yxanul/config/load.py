@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from yxanul.config.base import Section
-from yxanul.config.contradictions import Contradiction, find_contradictions, find_unused
+from yxanul.config.contradictions import (
+    Contradiction,
+    find_contradictions,
+    find_unused,
+    find_unwritable,
+)
 from yxanul.config.overrides import MODEL, OPTIMIZATION, apply_overrides
 from yxanul.config.problems import check, nearest_of_all, raise_problems
 from yxanul.config.schema import ModelConfig, OptimizationConfig, RunConfig, StageConfig
@@ -72,7 +77,11 @@ def load_config(
     raise_problems(
         [
             f"{documents[one.stage or MODEL].where(one.path)}: {one.text}"
-            for one in [*find_contradictions(config), *find_unused(config)]
+            for one in (
+                *find_contradictions(config),
+                *find_unused(config),
+                *find_unwritable(config),
+            )
         ]
     )
     return config

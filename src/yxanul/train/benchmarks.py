@@ -8,6 +8,8 @@ from yxanul.data.benchmarks.find import Prepared, find_benchmark
 from yxanul.data.benchmarks.frozen import forget_kept, keep_benchmark, load_all_kept
 from yxanul.data.benchmarks.items import Benchmark
 from yxanul.data.contamination.scan import scan_once
+from yxanul.evaluate.tasks.options import TaskOptions
+from yxanul.evaluate.tasks.score import ask
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.rows import read_rows
 from yxanul.train.corpus import Corpus
@@ -25,7 +27,7 @@ def gather_benchmarks(
 
     What the run has kept for other stages is among them: an earlier verdict rests on whether those
     items were looked for. `trained` names the stages whose text is looked through. The main rank
-    does it. Raises what reading a set does, before anything is trained.
+    does it. Raises what reading a set and asking about its items do, before anything is trained.
     """
     if not read_rows(folder.lineage):
         forget_kept(folder.bench)  # of a start that trained nothing, and may have been a mistake
@@ -47,6 +49,8 @@ def gather_benchmarks(
                 benchmarks[skill.task] = keep_benchmark(folder.bench, skill.task, read=read)
                 found = benchmarks[skill.task]
                 say(f"skill {skill.task}: {len(found.items):,} items from {found.origin}")
+                # Too few worked examples are told now, not when the stage has been trained.
+                ask(found, TaskOptions(limit=skill.items, shots=skill.shots))
     benchmarks = load_all_kept(folder.bench) | benchmarks
     if benchmarks:
         scan_once(
