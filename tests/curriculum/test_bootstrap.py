@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yxanul.curriculum.bootstrap import _level, rate_change, relative_change
+from yxanul.curriculum.bootstrap import (
+    _level,
+    rate_change,
+    rate_resolution,
+    relative_change,
+    student_t,
+)
 
 nats = st.floats(0.5, 500)
 pairs = st.lists(st.tuples(nats, nats), min_size=5, max_size=40)
@@ -164,3 +170,15 @@ def test_a_bound_at_a_higher_confidence_lies_farther_out(confidence):
     change = relative_change(*drawn(random.Random(9), 30, 0.0))
     assert change.low_at(confidence) <= change.low
     assert change.high_at(confidence) >= change.high
+
+
+@pytest.mark.parametrize(("items", "noise"), [(5, 0.0), (12, 0.05), (300, 0.01)])
+def test_what_a_rate_can_tell_is_known_before_it_is_taken(items, noise):
+    same = [float(i % 2) for i in range(items)]
+    change = rate_change(same, same, noise=noise)
+    assert change.high == pytest.approx(rate_resolution(items, noise=noise), rel=0.01)
+
+
+@pytest.mark.parametrize(("freedom", "exact"), [(2, 2.9200), (3, 2.3534), (4, 2.1318)])
+def test_students_quantile_is_close_with_few_degrees_of_freedom(freedom, exact):
+    assert student_t(freedom) == pytest.approx(exact, rel=0.015)

@@ -9,9 +9,13 @@ from hypothesis import strategies as st
 from tests.config.strategies import runs
 from yxanul.config.load import load_config
 from yxanul.config.schema import SeqLenPhase, StageConfig, TrainingConfig
+from yxanul.curriculum.changes import Segment, StageChanges, extended
 from yxanul.curriculum.stages import (
+    StagePlan,
     longest_seq_len,
+    noise_steps,
     plan_stages,
+    plateau_steps,
     refuse_unequal_shares,
     seq_len_at,
 )
@@ -116,3 +120,31 @@ def test_the_batch_that_a_refusal_names_is_shared_and_made_of_whole_samples(chun
         batch = f"training.batch_tokens={times * multiple}"
         mended = load_config(CONFIGS, overrides=[*settings, batch])
         refuse_unequal_shares(mended.stages, 3, context=context)
+
+
+def lengthened(schedule: str, *ends: int) -> StagePlan:
+    """The plan of a stage of 100 steps, scored each tenth, as its extensions have made it."""
+    settings = training((0.0, 16)).model_copy(
+        update={"total_tokens": 100 * 1024, "schedule": schedule, "decay_fraction": 0.2}
+    )
+    data = {"source": "somewhere", "replay_share": 0.0}
+    stage = StageConfig.model_validate({"name": "one", "training": settings, "data": data})
+    changes, first = StageChanges(segments=(Segment(0, 100, 0),)), 100
+    for attempt, end in enumerate(ends, start=1):
+        changes = extended(changes, first=first, end=end, attempt=attempt)
+        first = end
+    return StagePlan(0, stage, 0, 100, 0, changes)
+
+
+def test_a_plateau_and_noise_are_told_by_one_cycle_of_the_rates():
+    assert plateau_steps(lengthened("linear_to_zero")) == (80, 95)
+    assert noise_steps(lengthened("linear_to_zero")) == (60, 70, 80, 90, 95)
+    once, twice = lengthened("linear_to_zero", 120), lengthened("linear_to_zero", 120, 160)
+    assert (once.cycle_start, twice.cycle_start) == (100, 120)
+    assert plateau_steps(once) == (116, 119)
+    assert plateau_steps(twice) == (152, 158)
+    assert noise_steps(once) == (108, 116, 119)
+    assert min(noise_steps(twice)) > 120
+    # under wsd the stable part becomes longer, at one and the same rate
+    assert plateau_steps(lengthened("wsd", 120)) == (80, 100)
+    assert noise_steps(lengthened("wsd", 120)) == (72, 80, 84, 96, 100)

@@ -15,7 +15,7 @@ from yxanul.curriculum.checks.integrity import Integrity
 from yxanul.curriculum.checks.plateau import Course
 from yxanul.curriculum.checks.stability import LATE_STEPS
 from yxanul.curriculum.gate import Evidence
-from yxanul.curriculum.noise import checkpoint_noise
+from yxanul.curriculum.noise import comparison_noise
 from yxanul.curriculum.skills import gather_skills
 from yxanul.curriculum.stages import StagePlan, noise_steps, plateau_steps
 from yxanul.runfolder.layout import RunFolder
@@ -107,7 +107,7 @@ def gather_evidence(folder: RunFolder, plan: StagePlan, *, asked: Asked) -> Evid
             domain: noise
             for domain, course in courses.items()
             for start in wavers
-            if (noise := checkpoint_noise(_between(course, plan, steps=(start, last)))) is not None
+            if (noise := comparison_noise(_between(course, plan, steps=(start, last)))) is not None
         },
         failures=asked.failures,
     )

@@ -25,7 +25,7 @@ from yxanul.curriculum.checks.progress import progress_check
 from yxanul.curriculum.checks.retention import retention_checks
 from yxanul.curriculum.checks.skills import SkillEvidence, skill_checks
 from yxanul.curriculum.checks.stability import bad_steps, is_evidence, stability_check
-from yxanul.curriculum.noise import FEWEST_SCORES, comparison_noise
+from yxanul.curriculum.noise import FEWEST_SCORES
 
 Verdict = Literal["pass", "warn", "extend", "rollback", "stop", "not run"]
 _WORST_FIRST: tuple[Action, ...] = ("stop", "rollback", "extend")
@@ -67,7 +67,8 @@ class Evidence:
     spending: Spending | None = None
     """None = the run has no budget."""
     noise: Mapping[str, float] = field(default_factory=dict)
-    """{domain: how much its scores wavered, relative}; where it is not known, there is none."""
+    """{domain: relative deviation of a change, from how much its scores wavered}; where it is not
+    known, there is none."""
     failures: Mapping[str, str] = field(default_factory=dict)
     """{domain: why it could not be scored at the stage's end}."""
 
@@ -198,7 +199,7 @@ def _noise(gate: GateConfig, evidence: Evidence, *, domain: str) -> float:
     """Return the relative deviation of a change by training: between seeds, or between scores."""
     if gate.training_noise is not None:
         return gate.training_noise
-    return comparison_noise(evidence.noise.get(domain, 0.0))
+    return evidence.noise.get(domain, 0.0)
 
 
 def _without_noise(check: Check, gate: GateConfig, *, evidence: Evidence) -> Check:

@@ -72,6 +72,16 @@ class StagePlan:
         ends = {segment.end for segment in self.changes.segments}
         return tuple(sorted(end for end in ends if end > self.base_steps))
 
+    @property
+    def cycle_start(self) -> int:
+        """Stage step at which the last cycle of the learning rates begins.
+
+        Under `linear_to_zero` each extension is one; under `wsd` the stage stays a single one.
+        """
+        if self.config.training.schedule == "wsd":
+            return 0
+        return (0, self.base_steps, *self.extension_ends)[-2]
+
     def segments(self, entry_attempt: int) -> tuple[Segment, ...]:
         """Return the parts with an order each; `entry_attempt` began a stage without changes."""
         return self.changes.segments or (Segment(0, self.base_steps, entry_attempt),)
@@ -173,19 +183,22 @@ def score_steps(plan: StagePlan) -> frozenset[int]:
 def plateau_steps(plan: StagePlan) -> tuple[int, int]:
     """Return the stage steps from and to which a plateau is looked for, about the last fifth.
 
-    With a final decay, that is before it: a decay lowers the loss by itself. Without one, the
+    With a final decay, that is before it: a decay lowers the loss by itself. Without one, it is the
+    last fifth of the last cycle, for an extension's rates rise again before they fall, and the
     stage's end is left out: a worse end would look flatter, and so be better judged.
     """
     if plan.decay_start is not None:
         return round(_PLATEAU_FROM * plan.decay_start), plan.decay_start
-    return round(_PLATEAU_FROM * plan.total_steps), round(_PLATEAU_TO * plan.total_steps)
+    begin, steps = plan.cycle_start, plan.total_steps - plan.cycle_start
+    return begin + round(_PLATEAU_FROM * steps), begin + round(_PLATEAU_TO * steps)
 
 
 def noise_steps(plan: StagePlan) -> tuple[int, ...]:
     """Return the stage steps whose scores tell how much a score wavers from one to the next.
 
     The last five of the phase that the plateau is looked for in, the stage's end left out: scores
-    at a falling rate and at a steady one do not belong together.
+    at a falling rate and at a steady one, or of two cycles, do not belong together.
     """
-    end = plateau_steps(plan)[1]
-    return tuple(sorted(step for step in score_steps(plan) if step <= end)[-_NOISE_SCORES:])
+    begin, end = plan.cycle_start, plateau_steps(plan)[1]
+    within = sorted(step for step in score_steps(plan) if begin < step <= end)
+    return tuple(within[-_NOISE_SCORES:])
