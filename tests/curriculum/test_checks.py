@@ -108,9 +108,11 @@ def test_a_sentence_tells_the_bound_that_was_measured_and_the_margin_that_is_all
     assert kept.why == "wikipedia -1.00%, at most +0.50%, where +1.00% is allowed"
     lost = retention_check("wikipedia", change(0.021, 0.03, 0.04), gate=GATE)
     assert "+3.00%, at least +2.10%: forgotten, over +2.00%" in lost.why
-    better = skill_checks([skill(answers(400), answers(440))])[0]
+    better = skill_checks([skill(answers(400), answers(440), noise=0.001)])[0]
     assert "+4.00 points, at worst +" in better.why
     assert better.why.endswith("where -1.00 points is allowed")
+    unknown = skill_checks([skill(answers(400), answers(440))])[0]
+    assert unknown.why.endswith("points is allowed (noise of training not known)")
     assert f"at worst {100 * better.low:+.2f} points" in better.why
     worse = skill_checks([skill(answers(400), answers(350))])[0]
     assert f"at best {100 * worse.high:+.2f} points: lost, below the -1.00 points" in worse.why

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.train.test_gate_acts import assert_same_end, rows, sets, verdicts
 from tests.train.world import STAGES, STEPS, World, fingerprint, wait_until
@@ -250,6 +251,7 @@ class Failing:
         (MemoryError(), 11),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), 11),
         (StoppedOnRequest("stopped"), 10),
+        (torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), 11),
         (ValueError("a wrong answer"), None),
     ],
 )
@@ -275,3 +277,66 @@ def test_a_task_is_scored_in_one_way_in_a_whole_run(tmp_path):
     more = ["--set", f"stage2_sums.evaluation.skills={other}"]
     finished = world.finish("run", "run", *words(write_bench(tmp_path / "b")), *more, code=30)
     assert "gsm8k has shots 2 here and 0 in stage1_tales" in finished.stderr
+
+
+def test_too_few_worked_examples_are_told_before_anything_is_trained(tmp_path):
+    """And the setting may then be corrected: nothing was fixed by the start that was refused."""
+    world = World.create(tmp_path)
+    bench = write_bench(tmp_path / "bench")
+    train = bench / "gsm8k" / "train.jsonl"
+    test = (bench / "gsm8k" / "test.jsonl").read_text().splitlines(keepends=True)
+    train.write_text("".join(test[:2]))
+
+    def start(shots: int, code: int) -> str:
+        skill = {"task": "gsm8k", "shots": shots, "margin": 5.0, "answers": False}
+        more = ["--bench_dir", str(bench), "--set", f"evaluation.skills={json.dumps([skill])}"]
+        return world.finish("train", "run", "--stage", STAGES[0], *more, code=code).stderr
+
+    assert "gsm8k has 2 worked examples, too few for 3" in start(3, 30)
+    assert not (tmp_path / "run" / "lineage.jsonl").exists()
+    start(2, 0)
+    assert verdicts(tmp_path / "run") == [(STAGES[0], 0, "pass")]
+
+
+def test_what_no_gate_can_tell_of_a_skill_is_said_before_the_first_step(skilled, tmp_path):
+    skills = [
+        {"task": "triviaqa", "margin": 0.05, "training_noise": 0.01},
+        {"task": "gsm8k", "shots": 0, "margin": 5.0, "items": 4, "answers": False},
+    ]
+    world = World.create(tmp_path)
+    more = ["--bench_dir", str(skilled.root / "bench"), "--max_steps", str(STEPS)]
+    more += ["--set", f"evaluation.skills={json.dumps(skills)}"]
+    said = world.finish("run", "run", *more).stderr
+    told = [
+        "gsm8k has 4 items or clusters of them, fewer than 5, which prove nothing",
+        "gsm8k: the noise of training is not known",
+        f"{STAGES[0]}: triviaqa may lose 5.00% of its items, and 12 items or clusters of them",
+    ]
+    for sentence in told:
+        assert said.index(sentence) < said.index("parameters")
+    g4 = [row for row in rows(tmp_path / "run", "gates.jsonl") if row.get("id") == "G4"]
+    results = {row["subject"]: row["result"] for row in g4}
+    assert results == {
+        "triviaqa exact_match": "warn",
+        "gsm8k gold_bpb": "not applicable",
+    }
+    whole = rows(skilled.root / "run", "gates.jsonl")
+    unknown = [row["why"] for row in whole if row.get("id") == "G4" and row["margin"] is not None]
+    assert all(why.endswith("(noise of training not known)") for why in unknown)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "named"), [("*", "triviaqa, gsm8k"), (f"step-{STEPS:08d}-a0-gsm8k.json", "gsm8k")]
+)
+def test_scores_of_skills_that_are_gone_are_no_fault_of_the_verdict(
+    skilled, capsys, pattern, named
+):
+    run = shutil.copytree(skilled.root / "run", skilled.root / "gone", dirs_exist_ok=True)
+    for path in (run / "scores" / "skills").glob(pattern):
+        path.unlink()
+    with pytest.raises(SystemExit) as left:
+        main(["gate", str(run), "--stage", STAGES[1]])
+    assert left.value.code == 30
+    told = capsys.readouterr().err
+    assert f"no score of {named} at step {STEPS}, where {STAGES[1]} began" in told
+    assert "bring the files back" in told

@@ -58,7 +58,7 @@ def _gating(
         kind="rate" if facts.is_rate else "bpb",
         gates=True,
         margin=skill.loss_allowed,
-        noise=skill.training_noise or 0.0,
+        noise=skill.training_noise,
         failure=failure,
     )
     if failure is not None or after is None:

@@ -13,7 +13,7 @@ from yxanul.runfolder.items import skill_path, skills_at, write_task_score
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_branch
 from yxanul.train.answering import Answering
-from yxanul.train.ending import naming_exhaustion
+from yxanul.train.ending import naming_exhaustion, naming_failed_hardware
 from yxanul.train.state import Position
 
 
@@ -33,6 +33,16 @@ class SkillScorer:
         self._say = say
         self.seconds = 0.0
         """Time spent scoring in this process."""
+
+    def independent(self, skill: SkillConfig) -> int | None:
+        """Return the items of a skill, or the clusters that they share; None = they were not read.
+
+        They are read of stages that reach their gates, and on the main rank.
+        """
+        benchmark = self._benchmarks.get(skill.task)
+        if benchmark is None:
+            return None
+        return len({item.cluster or item.id for item in benchmark.items[: skill.items]})
 
     def score(
         self, answering: Answering, skill: SkillConfig, *, position: Position, is_end: bool
@@ -69,11 +79,11 @@ class SkillScorer:
         """Score a task where a stage ended; return why it could not be scored, None = it was.
 
         Whatever goes wrong in there must not cost the trained weights: the gate stops on it. But
-        what a restart may cure is raised, for a verdict is for good: a lost rank, a full disk,
-        memory that is not there and a wish to stop say nothing of the weights.
+        what a restart may cure is raised, for a verdict is for good: a lost rank, a failed card, a
+        full disk, memory that is not there and a wish to stop say nothing of the weights.
         """
         try:
-            with naming_exhaustion():
+            with naming_failed_hardware(), naming_exhaustion():
                 self.score(answering, skill, position=position, is_end=True)
         except (InfrastructureError, DiskError, StoppedOnRequest):
             raise

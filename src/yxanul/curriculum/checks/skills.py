@@ -1,5 +1,6 @@
 """G4: has the stage cost a skill? Non-inferiority to the weights that it began with."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -28,8 +29,8 @@ class SkillEvidence:
     sizes: Sequence[float] | None = None
     """UTF-8 bytes per item, for bpb."""
     clusters: Sequence[str] | None = None
-    noise: float = 0.0
-    """Standard deviation of the change between seeds, in the unit of the margin."""
+    noise: float | None = None
+    """Standard deviation of the change between seeds, in the unit of the margin; None = unknown."""
     dirty: frozenset[int] | None = None
     """Indices of items that stand in the training text; None = nobody looked."""
     failure: str | None = None
@@ -51,22 +52,30 @@ def skill_checks(skills: Sequence[SkillEvidence]) -> list[Check]:
     lost = {judged[index][0].subject for index in failed}
     changes = {skill.subject: change for skill, change in judged}
     return [
-        _check(skill, changes.get(skill.subject), is_lost=skill.subject in lost) for skill in skills
+        _without_noise(
+            _check(skill, changes.get(skill.subject), is_lost=skill.subject in lost), skill
+        )
+        for skill in skills
     ]
+
+
+def _without_noise(check: Check, skill: SkillEvidence) -> Check:
+    """Let a check whose bounds hold the items' noise alone say so."""
+    has_bounds = skill.gates and check.low is not None and math.isfinite(check.low)
+    if not has_bounds or skill.noise is not None:
+        return check
+    return replace(check, why=f"{check.why} (noise of training not known)")
 
 
 def _gain(skill: SkillEvidence) -> Change | None:
     """Return the change of a gating measure, signed so that larger is better; None without it."""
     if not skill.gates or skill.failure or skill.before is None or skill.after is None:
         return None
+    noise = skill.noise or 0.0
     try:
         if skill.kind == "rate":
-            return rate_change(
-                skill.before, skill.after, noise=skill.noise, clusters=skill.clusters
-            )
-        worse = relative_change(
-            skill.before, skill.after, noise=skill.noise, clusters=skill.clusters
-        )
+            return rate_change(skill.before, skill.after, noise=noise, clusters=skill.clusters)
+        worse = relative_change(skill.before, skill.after, noise=noise, clusters=skill.clusters)
     except ValueError:
         return None  # _check says so
     return replace(
@@ -86,7 +95,7 @@ def _check(skill: SkillEvidence, change: Change | None, *, is_lost: bool) -> Che
     if change is None:
         why = f"{subject}: the scores before and after the stage cannot be compared"
         return Check("G4", subject, "not run", why, "stop")
-    columns = figures(change, -skill.margin, noise=skill.noise)
+    columns = figures(change, -skill.margin, noise=skill.noise or 0.0)
     told = f"{subject} {_told(skill, change.value)}"
     if not change.is_known:
         why = f"{told} over {change.documents} items or clusters, which prove nothing"
