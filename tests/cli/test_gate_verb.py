@@ -229,3 +229,42 @@ def test_a_table_fits_80_columns_and_is_explained(world, gate, monkeypatch):
     assert "G0 integrity: pass, " in out
     assert "[bounds]" in out
     assert "less is better" in out
+
+
+def lose(run, *patterns: str) -> None:
+    for pattern in patterns:
+        for path in (run / "scores").glob(pattern):
+            path.unlink()
+
+
+def test_a_score_of_a_stages_beginning_that_is_gone_is_no_fault_of_the_verdict(world, gate):
+    run = copy_of(world, "beginning")
+    lose(run, f"step-{STEPS:08d}-a0-{STAGES[1]}.json")
+    words = ("--stage", STAGES[1])
+    assert_one_sentence(
+        gate(run, *words), 30, f"no score of {STAGES[1]} at step {STEPS}", "began", "bring the file"
+    )
+    before = (run / "gates.jsonl").read_text()
+    decided = gate(run, *words, "--override", "rollback", "--reason", "a trial")
+    assert_one_sentence(decided, 30, f"no score of {STAGES[1]} at step {STEPS}")
+    assert (run / "gates.jsonl").read_text() == before
+
+
+def test_a_score_that_the_gate_had_missed_itself_is_not_asked_for(world, gate):
+    """Its file had gone before the gate was asked: the gate said stop, and a person may decide."""
+    run = copy_of(world, "missed")
+    lose(run, f"step-{2 * STEPS:08d}-a0-{STAGES[1]}.json")
+    stored = [json.loads(line) for line in (run / "gates.jsonl").read_text().splitlines()]
+    missed = {"result": "not run", "action": "stop", "margin": None, "value": None}
+    for row in stored:
+        if row["stage"] == STAGES[1] and row.get("subject") == STAGES[1]:
+            row |= missed | {"why": f"{STAGES[1]} has no score at the stage's end"}
+        if row["stage"] == STAGES[1] and row["row"] == "verdict":
+            row["verdict"] = "stop"
+    (run / "gates.jsonl").write_text("".join(json.dumps(row) + "\n" for row in stored))
+    words = ("--stage", STAGES[1])
+    code, out, _ = gate(run, *words, "--json")
+    assert (code, json.loads(out)["verdict"]) == (0, "stop")
+    code, out, err = gate(run, *words, "--override", "pass", "--reason", "a trial", "--json")
+    assert (code, json.loads(out)["override"]["verdict"]) == (0, "pass")
+    assert f"{STAGES[1]}: stop -> pass" in err

@@ -16,7 +16,7 @@ from yxanul.cli.output import plain_console, print_json, say
 from yxanul.curriculum.checks.check import Check
 from yxanul.curriculum.checks.kinds import NAMES, kinds
 from yxanul.curriculum.forecasts import forecast_levels, levels_yaml
-from yxanul.curriculum.recompute import Judgement, judge_again
+from yxanul.curriculum.recompute import Judgement, judge_again, with_overrides
 from yxanul.errors import CorruptDataError, UsageError
 from yxanul.report.words import FORMATS, MINUS
 from yxanul.runfolder.layout import RunFolder
@@ -75,9 +75,10 @@ def gate(
         else:
             print(levels_yaml(levels), end="")
         return
-    if override is not None:
-        _override(run, stage, decided=override, reason=reason or "")
-    judgements = judge_again(run, stage=stage)
+    if override is None:
+        judgements = judge_again(run, stage=stage)
+    else:
+        judgements = _override(run, stage, decided=override, reason=reason or "")
     if json:
         told = [_as_json(judgement) for judgement in judgements]
         print_json({**told[-1], "run_folder": str(run), "gates": told})
@@ -97,12 +98,18 @@ def gate(
         raise typer.Exit(CorruptDataError.exit_code)
 
 
-def _override(run: Path, stage: str | None, *, decided: str, reason: str) -> None:
+def _override(run: Path, stage: str | None, *, decided: str, reason: str) -> list[Judgement]:
+    """Record what a person decides, and return the stage's judgements with it.
+
+    The gate is computed again before: what that refuses leaves no decision behind.
+    """
     if stage is None:
         raise UsageError("--override needs --stage with the stage whose gate is meant")
+    judgements = judge_again(run, stage=stage)
     folder = RunFolder(run)
     was = override_verdict(folder, stage, decided=decided, by=_who(), reason=reason)
     say(f"{stage}: {was['verdict']} -> {decided}; start the run again to go on")
+    return with_overrides(folder, judgements)
 
 
 def _who() -> str:

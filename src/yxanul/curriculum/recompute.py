@@ -1,7 +1,7 @@
 """Every decision of a run, computed again from what is stored."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from yxanul.config.schema import GateConfig
@@ -10,9 +10,15 @@ from yxanul.curriculum.evidence import Asked, gather_evidence
 from yxanul.curriculum.gate import Decision, Evidence, decide, decide_plateau
 from yxanul.curriculum.stages import StagePlan
 from yxanul.errors import CorruptDataError, UsageError
+from yxanul.runfolder.items import skills_at
 from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.lineage import branch_of
 from yxanul.runfolder.rows import Row
-from yxanul.runfolder.verdicts import all_plateaus, all_verdicts, find_override
+from yxanul.runfolder.scores import scores_at
+from yxanul.runfolder.verdicts import all_plateaus, all_verdicts, find_override, read_checks
+
+# Checks of a stage's end against its beginning.
+_COMPARING = ("G2", "G3", "G4")
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,15 @@ def judge_again(root: Path, *, stage: str | None = None) -> list[Judgement]:
     return sorted(judged, key=lambda one: (one.attempt, one.step))
 
 
+def with_overrides(folder: RunFolder, judged: Sequence[Judgement]) -> list[Judgement]:
+    """Return judgements with what a person has decided since they were made."""
+    places = [{"stage": one.stage, "attempt": one.attempt, "step": one.step} for one in judged]
+    return [
+        one if one.is_plateau else replace(one, override=find_override(folder, place))
+        for one, place in zip(judged, places, strict=True)
+    ]
+
+
 def _judge(
     folder: RunFolder, row: Row, *, decide: Callable[[GateConfig, Evidence], Decision]
 ) -> Judgement:
@@ -67,7 +82,7 @@ def _judge(
     evidence = gather_evidence(folder, plan, asked=asked)
     is_plateau = decide is decide_plateau
     if not is_plateau:
-        _refuse_lost_scores(folder, plan, asked=asked, evidence=evidence)
+        _refuse_lost_scores(folder, plan, asked=asked, row=row)
     return Judgement(
         stage=row["stage"],
         attempt=row["attempt"],
@@ -91,13 +106,50 @@ def read_asked(folder: RunFolder, row: Row) -> tuple[StagePlan, Asked]:
         ) from error
 
 
-def _refuse_lost_scores(
-    folder: RunFolder, plan: StagePlan, *, asked: Asked, evidence: Evidence
-) -> None:
-    domains = (*asked.own_domains, *asked.older_domains)
-    absent = [d for d in domains if d not in evidence.after and d not in asked.failures]
-    if absent:
-        raise UsageError(
-            f"{folder.scores} has no score of {', '.join(absent)} at step {plan.last_step}, where "
-            f"{plan.name} ended, so its gate cannot be computed again; bring the files back"
-        )
+def _refuse_lost_scores(folder: RunFolder, plan: StagePlan, *, asked: Asked, row: Row) -> None:
+    """Raise UsageError for a score that the stored decision rests on and that is gone since."""
+    checks = read_checks(folder, row)
+    branch = branch_of(folder.lineage, asked.attempt)
+    for step, place, wanted in (
+        (plan.first_step, "began", _scored_before(checks)),
+        (plan.last_step, "ended", _scored_after(checks, asked)),
+    ):
+        scored = scores_at(folder.scores, step, branch=branch)
+        found = {*scored, *skills_at(folder.scores, step, branch=branch)}
+        absent = [name for name in dict.fromkeys(wanted) if name not in found]
+        if absent:
+            raise UsageError(
+                f"{folder.scores} has no score of {', '.join(absent)} at step {step}, where "
+                f"{plan.name} {place}, so its gate cannot be computed again; bring the files back"
+            )
+
+
+def _scored_before(checks: Sequence[Row]) -> list[str]:
+    """Return the domains and tasks that a stored check compared with the stage's beginning."""
+    return [
+        _scored(check)
+        for check in checks
+        if check.get("id") in _COMPARING and check.get("margin") is not None
+    ]
+
+
+def _scored_after(checks: Sequence[Row], asked: Asked) -> list[str]:
+    """Return the domains and tasks that had a score at the stage's end when the gate was asked.
+
+    Every domain had one, and every task with a check, but for what a check says was not scored.
+    """
+    missed = {
+        _scored(check)
+        for check in checks
+        if check.get("id") in _COMPARING
+        and check.get("result") == "not run"
+        and check.get("action") is not None
+    }
+    tasks = [_scored(check) for check in checks if check.get("id") == "G4"]
+    names = (*asked.own_domains, *asked.older_domains, *tasks)
+    return [name for name in names if name not in missed and name not in asked.failures]
+
+
+def _scored(check: Row) -> str:
+    """Return the domain or task that a stored check is about: G4 names a task and its measure."""
+    return str(check.get("subject")).partition(" ")[0]
