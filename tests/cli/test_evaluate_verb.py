@@ -93,6 +93,22 @@ def test_perplexity_reads_the_runs_own_held_out_text(call, run) -> None:
     assert found["bpb"]["tests"] == pytest.approx(nats / math.log(2) / size)
 
 
+def test_records_tell_whether_two_models_read_the_same_text(call, run) -> None:
+    own = told(call, run.root, "--tasks", "perplexity")["tasks"]["perplexity"]
+    given = told(call, run.root, "--tasks", "perplexity", "--data", run.data)["tasks"]["perplexity"]
+    manifest = json.loads((run.data / "manifest.json").read_text())["sha256"]
+    names = [Path(found["records"]).name for found in (own, given)]
+    # what is read of other data replaces nothing
+    assert names == ["perplexity.json", f"perplexity-{manifest[:8]}.json"]
+    records = [json.loads(Path(found["records"]).read_text()) for found in (own, given)]
+    assert records[0] == records[1]
+    for domain in records[0].values():
+        assert (domain["seq_len"], domain["manifest_sha256"]) == (64, manifest)
+        sums = [document["sha256"] for document in domain["documents"]]
+        assert len(set(sums)) == len(sums)
+        assert all(len(one) == 64 for one in sums)
+
+
 def test_without_names_what_is_there_is_scored_and_the_rest_is_told(call, run, bench) -> None:
     (bench / "gsm8k/test.jsonl").rename(bench / "gsm8k/hidden")
     try:
@@ -232,6 +248,25 @@ def test_memory_that_is_not_there_is_one_sentence(call, run, bench, monkeypatch)
     assert "out of memory (CUDA out of memory. Tried to allocate 4 GiB); what was scored" in err
     assert "a smaller --batch" in err
     assert "Traceback" not in err
+
+
+def test_a_card_that_fails_is_started_again(call, run, bench, monkeypatch) -> None:
+    def fail(*_):
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nmore")
+
+    monkeypatch.setattr(KeyValueCache, "advance", fail)
+    code, _, err = call(run.root, "--tasks", "triviaqa", "--bench_dir", bench, "--limit", 1)
+    assert code == 11
+    assert "a card failed, or the exchange between cards (CUDA error: an illegal memory" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("out", ["taken", "taken/inside"])
+def test_a_file_in_the_place_of_records_is_told_before_a_model_is_opened(call, tmp_path, out):
+    (tmp_path / "taken").write_text("mine")
+    code, _, err = call(tmp_path / "nothing", "--out", out)
+    assert code == 30
+    assert f"--out: {tmp_path / 'taken'} is no folder; name one for the records" in err
 
 
 def test_another_place_is_no_model(call, tmp_path) -> None:

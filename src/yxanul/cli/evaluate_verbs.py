@@ -21,18 +21,22 @@ from yxanul.evaluate.materials import (
     find_materials,
 )
 from yxanul.evaluate.models.opened import OpenedModel, open_for_scoring
-from yxanul.evaluate.suite import Evaluation, evaluate_all
+from yxanul.evaluate.suite import Evaluation, check_folder, evaluate_all
 from yxanul.evaluate.summary import Figure, domain_figures, figures, headline, pooled
 from yxanul.evaluate.tasks.definitions import DEFINITIONS
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.hardware.device import use_own_cores
 from yxanul.runfolder.items import TaskScore
-from yxanul.train.ending import naming_exhaustion
+from yxanul.train.ending import naming_exhaustion, naming_failed_hardware
 
 PERPLEXITY_VERSION = "1.0"
 _ADVICE = (
     "what was scored before lies in its records. Where it comes again: a smaller --batch, or fewer "
     "other programs on this machine"
+)
+_CARD_ADVICE = (
+    "what was scored before lies in its records. dmesg and nvidia-smi -q tell more; where it comes "
+    "again: another machine"
 )
 
 AnyModel = Annotated[
@@ -118,16 +122,16 @@ def evaluate(
         shots=shots,
     )
     check_names(given)
+    if out is not None:
+        check_folder(out)
     watcher = StderrWatcher()
     try:
-        with naming_exhaustion(_ADVICE):
+        with naming_failed_hardware(_CARD_ADVICE), naming_exhaustion(_ADVICE):
             use_own_cores()
             opened = open_for_scoring(model)
             for note in opened.notes:
                 say(note)
-            given = replace(
-                given, prepared=data or opened.prepared, kept=opened.kept, trained=opened.trained
-            )
+            given = replace(given, own=opened.prepared, kept=opened.kept, trained=opened.trained)
             materials = find_materials(
                 given, config=opened.config, max_length=opened.model.max_length, news=say
             )

@@ -118,6 +118,11 @@ class Manifest:
     stages: dict[str, StageRecord]
     sources: dict[str, SourceRecord]
 
+    @property
+    def sha256(self) -> str:
+        """The sum over its content, as it stands in the file."""
+        return seal(dataclasses.asdict(self))
+
     def source(self, name: str) -> SourceRecord:
         """Return one source; raise `UsageError` if there is none of that name."""
         if name not in self.sources:
@@ -173,8 +178,8 @@ def is_source_name(name: str) -> bool:
 
 def write_manifest(manifest: Manifest, out: Path) -> None:
     """Write OUT/manifest.json, whole or not at all; the same manifest gives the same bytes."""
-    content = dataclasses.asdict(manifest)
-    text = json.dumps({**content, "sha256": seal(content)}, indent=1) + "\n"
+    content = {**dataclasses.asdict(manifest), "sha256": manifest.sha256}
+    text = json.dumps(content, indent=1) + "\n"
     write_atomic(out / MANIFEST_NAME, text)
 
 

@@ -42,6 +42,8 @@ class HeldOutDomain:
     documents: Sequence[np.ndarray]
     """Each (1 + tokens,) uint16, beginning with 50256."""
     seq_len: int
+    manifest_sha256: str
+    """Of the prepared data that it is from."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Given:
     """hub, embedded or a folder; None = the hub for a task that is named, and the package for
     humaneval."""
     prepared: Path | None
-    """Prepared data, with the held-out text."""
+    """Data with held-out text that is read in place of a run's own."""
     shots: int | None
     """Worked examples before each item; None = each task's own."""
     kept: Path | None = None
@@ -62,6 +64,13 @@ class Given:
     trained: Mapping[str, str] | None = None
     """{source: sha256 of its training shards} of what the model was trained on; None = not known,
     since it is no run of ours."""
+    own: Path | None = None
+    """Prepared data of the model's run, if it is still there."""
+
+    @property
+    def text(self) -> Path | None:
+        """Prepared data whose held-out text is read."""
+        return self.prepared or self.own
 
 
 @dataclass
@@ -71,6 +80,8 @@ class Materials:
     domains: dict[str, HeldOutDomain] = field(default_factory=dict)
     benchmarks: dict[str, Benchmark] = field(default_factory=dict)
     not_scored: dict[str, str] = field(default_factory=dict)
+    is_given_text: bool = False
+    """Whether the held-out text is not that of a run's own data."""
 
 
 def find_materials(
@@ -81,7 +92,7 @@ def find_materials(
     The names in `given` passed `check_names`. Raises UsageError for what a named task lacks, the
     errors of `read_benchmark`, and CorruptDataError for damage whether or not its task was named.
     """
-    found = Materials()
+    found = Materials(is_given_text=given.prepared is not None)
     for task in given.tasks if given.tasks is not None else SCORABLE:
         try:
             if task == PERPLEXITY:
@@ -126,7 +137,7 @@ def _benchmark(task: str, given: Given, *, news: Callable[[str], None]) -> Bench
     with_shots = bool(TASKS[task].shots if given.shots is None else given.shots)
     prepared = None
     if task == GSM_NAME:
-        prepared = _prepared(given.prepared) if given.prepared is not None else None
+        prepared = _prepared(given.text) if given.text is not None else None
         if not _tells_templates(given, prepared):
             kept = _kept_problems(given)
             if kept is not None:
@@ -162,8 +173,8 @@ def _refuse_trained_templates(given: Given) -> None:
 
 
 def _held_out_text(given: Given) -> Path:
-    if given.prepared is not None:
-        return given.prepared
+    if given.text is not None:
+        return given.text
     raise UsageError(NO_TEXT if given.trained is None else _TEXT_IS_GONE)
 
 
@@ -180,11 +191,12 @@ def _domains(
     manifest = _prepared(prepared).manifest
     stages = {stage.name: stage for stage in config.stages} if config is not None else {}
     domains: dict[str, HeldOutDomain] = {}
+    sha256 = manifest.sha256
     for name in manifest.stages:
         tokens, seq_len = _TOKENS_PER_DOMAIN, min(_SEQ_LEN, max_length)
         if config is not None and name in stages:
             tokens = stages[name].evaluation.tokens_per_domain
             seq_len = evaluation_seq_len(config, stages[name])
         documents = domain_documents(manifest, prepared, stage=name, tokens_per_domain=tokens)
-        domains |= {domain: HeldOutDomain(of, seq_len) for domain, of in documents.items()}
+        domains |= {domain: HeldOutDomain(of, seq_len, sha256) for domain, of in documents.items()}
     return domains

@@ -1,17 +1,21 @@
 """One model, scored on all that was found for it, with a file of records per task.
 
 A folder holds the scores of one state of one model: TASK-Nshot.json item by item (as in
-RUN/scores/skills), perplexity.json document by document. What is scored again replaces its file.
+RUN/scores/skills), perplexity.json document by document, of other data than a run's own with a hash
+of that in its name. What is scored again replaces its file.
 """
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from yxanul.config.evaluation import KIN
-from yxanul.evaluate.materials import PERPLEXITY, Materials
+from yxanul.errors import UsageError
+from yxanul.evaluate.materials import PERPLEXITY, HeldOutDomain, Materials
 from yxanul.evaluate.models.opened import OpenedModel
 from yxanul.evaluate.perplexity import DomainPerplexity, score_domain
 from yxanul.evaluate.tasks.options import TaskOptions
@@ -61,7 +65,7 @@ def evaluate_all(
             )
             watcher.advance(1)
         done.seconds[PERPLEXITY] = time.perf_counter() - begun
-        done.records[PERPLEXITY] = _write_domains(folder, done.domains)
+        done.records[PERPLEXITY] = _write_domains(folder, done.domains, materials=materials)
     for task, benchmark in materials.benchmarks.items():
         begun = time.perf_counter()
         score = replace(
@@ -88,13 +92,33 @@ def _write_score(folder: Path, score: TaskScore, *, of: int) -> Path:
     return path
 
 
-def _write_domains(folder: Path, domains: dict[str, DomainPerplexity]) -> Path:
-    path = folder / f"{PERPLEXITY}.json"
-    write_json(
-        path,
-        {
-            domain: {"bpb": of.bpb, "documents": [asdict(one) for one in of.documents]}
-            for domain, of in domains.items()
-        },
-    )
+def _write_domains(
+    folder: Path, domains: dict[str, DomainPerplexity], *, materials: Materials
+) -> Path:
+    read = materials.domains
+    # All are of one prepared folder.
+    of_data = f"-{next(iter(read.values())).manifest_sha256[:8]}"
+    path = folder / f"{PERPLEXITY}{of_data if materials.is_given_text else ''}.json"
+    write_json(path, {name: _record(read[name], of) for name, of in domains.items()})
     return path
+
+
+def _record(held_out: HeldOutDomain, cost: DomainPerplexity) -> dict[str, Any]:
+    """Return what a domain cost, and what tells whether another model read the same of it."""
+    return {
+        "bpb": cost.bpb,
+        "seq_len": held_out.seq_len,
+        "manifest_sha256": held_out.manifest_sha256,
+        "documents": [
+            {"sha256": hashlib.sha256(document.astype("<u2").tobytes()).hexdigest(), **asdict(one)}
+            for document, one in zip(held_out.documents, cost.documents, strict=True)
+        ],
+    }
+
+
+def check_folder(folder: Path) -> None:
+    """Raise UsageError where no folder can be made for records: a file stands in its place."""
+    places = (folder.absolute(), *folder.absolute().parents)
+    standing = next(place for place in places if place.exists())
+    if not standing.is_dir():
+        raise UsageError(f"--out: {standing} is no folder; name one for the records")
