@@ -75,6 +75,11 @@ class RunFolder:
         return self.root / "scores"
 
     @property
+    def evaluation(self) -> Path:
+        """Records of scores that were taken of its checkpoints by `yxanul evaluate`."""
+        return self.root / "evaluation"
+
+    @property
     def bench(self) -> Path:
         """The items of every task that the run scores, as they were when it began."""
         return self.root / "bench"

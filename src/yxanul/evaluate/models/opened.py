@@ -60,7 +60,7 @@ def open_for_scoring(name: str) -> OpenedModel:
     prepared = run.prepared_data()
     return OpenedModel(
         model=as_language_model(loaded.model, loaded.tokenizer, name=name),
-        records=run.root / "evaluation" / loaded.info.name,
+        records=run.evaluation / loaded.info.name,
         notes=loaded.notes,
         checkpoint=loaded.info.name,
         transformer=loaded.model,
