@@ -65,7 +65,8 @@ def test_all_paths_lie_inside_the_folder(folder):
     assert all(path.parent == folder.root for path in paths)
 
 
-def test_a_second_process_is_refused_and_the_first_is_named_until_it_dies(folder):
+def hold(folder: RunFolder) -> subprocess.Popen:
+    """Return a process that holds the folder until its stdin is closed."""
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(folder.root)],
         cwd=SRC,
@@ -73,14 +74,35 @@ def test_a_second_process_is_refused_and_the_first_is_named_until_it_dies(folder
         stdout=subprocess.PIPE,
         text=True,
     )
-    with holder:
-        assert holder.stdout.readline() == "held\n"
+    assert holder.stdout.readline() == "held\n"
+    return holder
+
+
+def test_a_second_process_is_refused_and_the_first_is_named_until_it_dies(folder):
+    with hold(folder) as holder:
         with pytest.raises(UsageError, match=f"pid {holder.pid}"), folder.locked():
             pass
         holder.send_signal(signal.SIGKILL)
         holder.wait()
     with folder.locked():
         pass
+
+
+def test_another_process_that_has_our_number_is_another_one(folder):
+    """In two containers that share a disk both may be process 1."""
+    with hold(folder):
+        assert folder.is_held_elsewhere()
+        (folder.root / ".lock").write_text(str(os.getpid()))
+        assert folder.is_held_elsewhere()
+    assert not folder.is_held_elsewhere()
+
+
+def test_a_process_knows_its_own_lock_by_any_path(folder, tmp_path):
+    (tmp_path / "link").symlink_to(folder.root)
+    with folder.locked():
+        with pytest.raises(UsageError), folder.locked():
+            pass
+        assert not RunFolder(tmp_path / "link").is_held_elsewhere()
 
 
 def test_the_lock_is_free_after_an_error_inside(folder):

@@ -20,6 +20,11 @@ from yxanul.runfolder.durable import disk_error, writing
 
 # Large and with sums of their own, or made from the rest.
 _BESIDE = {"checkpoints", "data", "report.html", "sums.json", "tensorboard"}
+_held: set[tuple[int, int]] = set()
+"""The locks that this process holds, by device and inode.
+
+The process id in a lock does not tell whose it is: every container has a process 1.
+"""
 
 
 @dataclass(frozen=True)
@@ -169,7 +174,12 @@ class RunFolder:
             file = path.open("a+")
         with file:
             self._take_lock(file, path)
-            yield
+            taken = _identity(file)
+            _held.add(taken)
+            try:
+                yield
+            finally:
+                _held.remove(taken)
 
     def is_held_elsewhere(self) -> bool:
         """Tell whether another process is training here; nothing is created or waited for."""
@@ -181,7 +191,7 @@ class RunFolder:
                 # Shared and given back at once: two readers do not see each other.
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                return file.read().strip() != str(os.getpid())
+                return _identity(file) not in _held
         return False
 
     def _take_lock(self, file: TextIO, path: Path) -> None:
@@ -214,3 +224,9 @@ def is_run_file(inside: Sequence[str]) -> bool:
     A name with a leading dot is half a file or another program's (.DS_Store, .nfs0001).
     """
     return inside[0] not in _BESIDE and not any(part.startswith(".") for part in inside)
+
+
+def _identity(file: TextIO) -> tuple[int, int]:
+    """Return device and inode of an open file."""
+    stat = os.fstat(file.fileno())
+    return stat.st_dev, stat.st_ino
