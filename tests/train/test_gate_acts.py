@@ -21,8 +21,13 @@ from tests.train.world import (
     finished_world,
     wait_until,
 )
+from yxanul.curriculum.course import read_frozen_config
+from yxanul.curriculum.stages import plan_stages
 from yxanul.failpoints import VARIABLE
+from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
+from yxanul.runfolder.spending import read_payments
+from yxanul.watch.pace import Pace
 
 LONG = 48  # steps of the first stage, until it knows something that can be forgotten
 FORGETFUL = {
@@ -276,6 +281,23 @@ def test_a_stage_on_its_plateau_advances_at_once(tmp_path):
     run = world.root / "run"
     assert plateaus(run)[0] == (STAGES[0], 0, 12, "pass")
     assert verdicts(run) == [(STAGES[0], 0, "pass"), (STAGES[1], 0, "pass")]
+
+
+def test_what_a_run_begun_at_a_later_stage_will_cost_knows_its_own_borders_alone(tmp_path):
+    world = World.create(tmp_path / "world")
+    world.finish("train", "first", "--stage", STAGES[0])
+    later = {key.replace(STAGES[0], STAGES[1]): value for key, value in FLAT.items()}
+    begun = ("--stage", STAGES[1], "--init_from", str(world.root / "first"), "--max_steps", "13")
+    world.finish("train", "run", *begun, *sets({**later, "budget.hours": 2}))
+    folder = RunFolder(world.root / "run")
+    (asked,) = [row for row in rows(folder.root, "gates.jsonl") if row["row"] == "plateau"]
+    told, config = asked["evidence"]["spending"], read_frozen_config(folder)
+    pace = Pace(config.model)
+    for payment in read_payments(folder.spending):
+        if payment.seconds <= told["spent_s"]:
+            pace.add(payment)
+    alone = pace.forecast(plan_stages(config)[1:], stage=0, stage_step=12)
+    assert told["projected_s"] == pytest.approx(alone.whole)
 
 
 def plateau_is_asked(run: Path) -> bool:

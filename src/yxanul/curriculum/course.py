@@ -1,12 +1,14 @@
 """The course of a run as its folder tells it: its settings, and what its gates changed of them."""
 
+from collections.abc import Sequence
+
 from yxanul.config.load import parse_config
 from yxanul.config.schema import RunConfig
 from yxanul.curriculum.changes import StageChanges
 from yxanul.curriculum.stages import StagePlan, plan_stages
 from yxanul.errors import ConfigError, CorruptDataError
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.lineage import stage_changes
+from yxanul.runfolder.lineage import first_step, stage_changes
 
 
 def read_frozen_config(folder: RunFolder) -> RunConfig:
@@ -30,3 +32,18 @@ def read_course(config: RunConfig, folder: RunFolder, *, attempt: int) -> tuple[
             "good copy back"
         ) from error
     return plan_stages(config, changes)
+
+
+def own_course(course: Sequence[StagePlan], folder: RunFolder) -> tuple[StagePlan, ...]:
+    """Return the stages that a run trains itself, without those before the one it was begun at.
+
+    A beginning after all of them is a `CorruptDataError`.
+    """
+    begun = first_step(folder.lineage)
+    own = tuple(plan for plan in course if plan.last_step > begun)
+    if not own:
+        raise CorruptDataError(
+            f"{folder.lineage}: the run begins at step {begun}, after its last stage; bring a good "
+            "copy back"
+        )
+    return own

@@ -4,6 +4,7 @@ from dataclasses import asdict, replace
 
 from yxanul.curriculum.changes import extension_steps
 from yxanul.curriculum.checks.budget import Spending, has_limit, spending_under
+from yxanul.curriculum.course import own_course
 from yxanul.curriculum.evidence import Asked, gather_evidence
 from yxanul.curriculum.gate import decide, decide_plateau, gate_sha256
 from yxanul.curriculum.stages import StagePlan, noise_steps
@@ -149,9 +150,12 @@ def _spending(session: Session, plan: StagePlan, *, position: Position) -> Spend
     pace = Pace(session.config.model)
     for payment in read_payments(session.folder.spending):
         pace.add(payment)
-    at_end = position.step == plan.last_step
+    own = own_course(session.stages, session.folder)
     found = pace.forecast(
-        session.stages, stage=plan.index, stage_step=position.stage_step, is_scored=at_end
+        own,
+        stage=plan.index - own[0].index,
+        stage_step=position.stage_step,
+        is_scored=position.step == plan.last_step,
     )
     if found is None:
         return spending_under(budget, pace.spent)

@@ -125,8 +125,9 @@ class Pace:
     ) -> Forecast | None:
         """Return what a run costs that has done `stage_step` steps of `course[stage]`.
 
-        `is_scored`: the scores at the end of that stage are taken and paid for. None before there
-        are two rows of one length and machine to compare.
+        `course` begins with the stage that the run was begun at; `is_scored`: the scores at the
+        end of `course[stage]` are taken and paid for. None before there are two rows of one length
+        and machine to compare.
         """
         if not self._blocks:
             return None
@@ -227,9 +228,10 @@ class Pace:
         """Return the seconds of the borders that are left, and how far they may be wrong.
 
         The unit is all that is done at a border. The scores of the run's opening were one; a score
-        within a stage takes the stage's own domains, one part in as many as there are stages.
+        within a stage takes the stage's own domains, one part in as many as there are stages, those
+        before the run's beginning included.
         """
-        inside = 1.0 / len(course)
+        inside = 1.0 / (1 + course[-1].index)
         at = [score_steps(plan) for plan in course]
         before = sum(len(steps) for steps in at[:stage]) + sum(s <= done for s in at[stage])
         units_done = 1.0 + closed + inside * before

@@ -5,13 +5,13 @@ written, and no lock is taken: the run does not notice. What it has not recorded
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from yxanul.config.schema import BudgetConfig, RunConfig
 from yxanul.curriculum.checks.budget import budget_share
-from yxanul.curriculum.course import read_course, read_frozen_config
+from yxanul.curriculum.course import own_course, read_course, read_frozen_config
 from yxanul.curriculum.stages import StagePlan
 from yxanul.errors import CorruptDataError, UsageError
 from yxanul.plan.parameters import parameter_count
@@ -63,6 +63,7 @@ class Snapshot:
     stage: int | None
     """Where in `stages` the newest row stands; None before the first one."""
     total_tokens: int
+    """Those that will have been seen at its end, what it was begun from included."""
     rows: tuple[Row, ...]
     """Metric rows of the run's branch, in order."""
     scores: dict[str, list[float]]
@@ -137,7 +138,7 @@ class Watch:
         self._count_spending()
         attempt = current_attempt(folder.lineage)
         branch = current_branch(folder.lineage)
-        course = read_course(config, folder, attempt=attempt)
+        course = own_course(read_course(config, folder, attempt=attempt), folder)
         rows = tuple(row for row in self._metrics.rows if is_on(branch, row))
         verdicts = read_verdicts(folder)
         stage, done = self._place(course, rows)
@@ -155,14 +156,9 @@ class Watch:
             ending=None if is_running else self._ending(),
             starts=len({row["process"] for row in self._spending.rows}),
             attempt=attempt,
-            stages=tuple(
-                _stage_view(
-                    plan, at=(stage, done), verdict=verdicts.get(plan.name, {}).get("verdict")
-                )
-                for plan in course
-            ),
+            stages=tuple(_stage_views(course, at=(stage, done), verdicts=verdicts)),
             stage=stage,
-            total_tokens=sum(plan.tokens for plan in course),
+            total_tokens=course[-1].first_token + course[-1].tokens,
             rows=rows,
             scores=self._scores.read(branch),
             row_age_s=self._row_age_s(),
@@ -224,13 +220,16 @@ class Watch:
         return names.index(stage), done
 
 
-def _stage_view(plan: StagePlan, *, at: tuple[int | None, int], verdict: str | None) -> StageView:
+def _stage_views(
+    course: Sequence[StagePlan], *, at: tuple[int | None, int], verdicts: Mapping[str, Row]
+) -> Iterator[StageView]:
+    """Yield the stages of a course; `at`: where in it the newest row stands, and its steps."""
     stage, done = at
-    if stage is None or plan.index > stage:
-        return StageView(plan.name, 0, plan.total_steps, verdict)
-    return StageView(
-        plan.name, done if plan.index == stage else plan.total_steps, plan.total_steps, verdict
-    )
+    for place, plan in enumerate(course):
+        is_over = stage is not None and place < stage
+        reached = plan.total_steps if is_over else done if place == stage else 0
+        verdict = verdicts.get(plan.name, {}).get("verdict")
+        yield StageView(plan.name, reached, plan.total_steps, verdict)
 
 
 def _is_scored(plan: StagePlan, verdicts: Mapping[str, Row]) -> bool:
