@@ -11,15 +11,20 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from tests.train.world import BATCH_TOKENS, STAGES, STEPS, World, last_step, wait_until
 from yxanul.cli.watch_verbs import _looks
+from yxanul.curriculum.course import read_frozen_config
+from yxanul.curriculum.stages import plan_stages
 from yxanul.errors import InfrastructureError, UsageError
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import record_event
+from yxanul.runfolder.spending import read_payments
+from yxanul.watch.pace import Pace
 from yxanul.watch.screen import screen, sparkline
 from yxanul.watch.snapshot import Snapshot, Watch
 
@@ -89,6 +94,9 @@ def test_a_mirror_tells_what_the_run_does(ended, call):
     for key in ("stages", "newest", "ending", "bpb", "usd", "incidents"):
         assert there[key] == here[key]
     assert (there["is_mirror"], here["is_mirror"]) == (True, False)
+    assert (there["run"], here["run"]) == ("mirror", "run")
+    by_path = json.loads(call("watch", ended.root / "mirror", "--json")[1])
+    assert by_path["run"] == "mirror"
     assert (ended.root / "mirror" / "run" / "report.html").stat().st_size > 10_000
 
 
@@ -148,10 +156,12 @@ def test_a_run_is_watched_while_it_trains_and_is_killed(tmp_path):
     assert watched.look().has_ended
 
 
-def test_a_terminal_shows_the_run_until_it_has_ended(ended):
+def on_a_terminal(folder: Path, **environment: str) -> bytes:
+    """What `watch` shows on a terminal, until it ends by itself."""
     main, other = pty.openpty()
-    command = [sys.executable, "-m", "yxanul", "watch", str(ended.root / "run")]
-    with subprocess.Popen(command, stdout=other, stderr=other, close_fds=True) as process:
+    command = [sys.executable, "-m", "yxanul", "watch", str(folder)]
+    env = {**os.environ, **environment}
+    with subprocess.Popen(command, stdout=other, stderr=other, env=env) as process:
         os.close(other)
         shown = b""
         while select.select([main], [], [], 60)[0]:
@@ -159,10 +169,51 @@ def test_a_terminal_shows_the_run_until_it_has_ended(ended):
                 shown += os.read(main, 1 << 16)
             except OSError:  # its other end is closed
                 break
+        else:
+            process.kill()
         assert process.wait(timeout=60) == 0
     os.close(main)
-    assert STAGES[0].encode() in shown
     assert b"Traceback" not in shown
+    return shown
+
+
+def test_a_terminal_shows_the_run_until_it_has_ended(ended):
+    assert STAGES[0].encode() in on_a_terminal(ended.root / "run", TERM="xterm")
+
+
+def test_a_terminal_that_only_adds_lines_shows_one_look(ended, tmp_path):
+    """A run that may go on is looked at again and again where that can be shown."""
+    folder = tmp_path / "run"
+    shutil.copytree(ended.root / "run", folder)
+    (folder / "exit.json").unlink()
+    (folder / "config.yaml").touch()
+    assert STAGES[0].encode() in on_a_terminal(folder, TERM="dumb")
+
+
+def test_a_run_begun_at_a_later_stage_has_that_stage_and_its_own_borders(ended, call):
+    later = ("--stage", STAGES[1], "--init_from", str(ended.root / "run"), "--max_steps", "4")
+    ended.finish("train", "later", *later)
+    code, out, _ = call("watch", ended.root / "later", "--json")
+    told, folder = json.loads(out), RunFolder(ended.root / "later")
+    assert code == 0
+    assert [(stage["name"], stage["done"]) for stage in told["stages"]] == [(STAGES[1], 4)]
+    assert told["newest"]["tokens_seen"] == (STEPS + 4) * BATCH_TOKENS
+    assert told["total_tokens"] == 2 * STEPS * BATCH_TOKENS
+    config = read_frozen_config(folder)
+    pace = Pace(config.model)
+    for payment in read_payments(folder.spending):
+        pace.add(payment)
+    alone = pace.forecast(plan_stages(config)[1:], stage=0, stage_step=4)
+    assert told["seconds"]["left"] == pytest.approx(alone.left)
+
+
+def test_a_beginning_after_the_last_stage_is_damage(ended, tmp_path, call):
+    folder = tmp_path / "run"
+    shutil.copytree(ended.root / "run", folder)
+    begun = json.loads((folder / "lineage.jsonl").read_text().splitlines()[0])
+    (folder / "lineage.jsonl").write_text(json.dumps({**begun, "step": 10**6}) + "\n")
+    code, _, err = call("watch", folder)
+    assert (code, "after its last stage" in err) == (31, True)
 
 
 def test_a_mirror_that_does_not_answer_once_is_asked_again(ended):

@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
@@ -40,7 +40,10 @@ Every = Annotated[
         help="Seconds between two looks, at most a day; default 2, of a mirror 30.",
     ),
 ]
-Once = Annotated[bool, typer.Option("--once", help="Look once; so it does without a terminal.")]
+Once = Annotated[
+    bool,
+    typer.Option("--once", help="Look once; so it does without a terminal, or with TERM=dumb."),
+]
 
 
 def watch(run: Run, every_s: Every = None, once: Once = False, json: options.Json = False) -> None:
@@ -51,7 +54,7 @@ def watch(run: Run, every_s: Every = None, once: Once = False, json: options.Jso
 
     Example: yxanul watch runs/first
     """
-    is_mirror, is_live = _is_mirror(run), not (json or once) and sys.stdout.isatty()
+    is_mirror, is_live = _is_mirror(run), not (json or once) and _is_redrawn()
     if is_live and not is_mirror and not _has_begun(RunFolder(Path(run))):
         return
     with _opened(run) as look:
@@ -62,6 +65,14 @@ def watch(run: Run, every_s: Every = None, once: Once = False, json: options.Jso
         else:
             usual_s = _MIRROR_S if is_mirror else _LOCAL_S
             _go_on(_looks(look, every_s=every_s or usual_s, is_mirror=is_mirror), run)
+
+
+def _is_redrawn() -> bool:
+    """Tell whether stdout is a terminal where one look can replace the one before.
+
+    On one that only adds lines (TERM=dumb) rich would show nothing until the end.
+    """
+    return sys.stdout.isatty() and plain_console().is_interactive
 
 
 def _has_begun(folder: RunFolder) -> bool:
@@ -85,7 +96,8 @@ def _opened(run: str) -> Iterator[Callable[[], Snapshot]]:
     with TemporaryDirectory(prefix="yxanul-watch-") as place:
         folder = RunFolder(Path(place))
         _bring(run, folder)
-        watched = Watch(folder, is_mirror=True)
+        # The copy's own name is nobody's.
+        watched = Watch(folder, is_mirror=True, name=_name_of(run))
 
         def look() -> Snapshot:
             _bring(run, folder)
@@ -108,6 +120,11 @@ def _bring(mirror: str, folder: RunFolder) -> None:
 def _is_mirror(run: str) -> bool:
     """Tell an address, or a folder that is a mirror, from a run folder."""
     return is_address(run) or (Path(run) / "run" / "config.yaml").is_file()
+
+
+def _name_of(mirror: str) -> str:
+    """Return what a mirror is called: the last part of its address."""
+    return PurePosixPath(mirror).name if is_address(mirror) else Path(mirror).resolve().name
 
 
 def _go_on(looks: Iterator[tuple[Snapshot, str | None]], run: str) -> None:

@@ -109,8 +109,13 @@ def is_in_preparation(folder: RunFolder) -> bool:
 class Watch:
     """A run folder that is looked at again and again."""
 
-    def __init__(self, folder: RunFolder, *, is_mirror: bool = False) -> None:
-        """One that holds no run is a `UsageError`; `is_mirror`: it is a copy that is renewed."""
+    def __init__(
+        self, folder: RunFolder, *, is_mirror: bool = False, name: str | None = None
+    ) -> None:
+        """One that holds no run is a `UsageError`; `is_mirror`: it is a copy that is renewed.
+
+        `name` is the run's, None: the folder's.
+        """
         if not folder.root.is_dir():
             raise UsageError(f"{folder.root} is not a folder; name a run folder, e.g. runs/first")
         if is_in_preparation(folder):
@@ -121,6 +126,7 @@ class Watch:
                 "--out named"
             )
         self._folder, self._is_mirror = folder, is_mirror
+        self._name = folder.root.resolve().name if name is None else name
         self._config, self._config_at = read_frozen_config(folder), _written_at(folder.config)
         self._metrics = RowTail(folder.metrics)
         self._spending = RowTail(folder.spending)
@@ -148,7 +154,7 @@ class Watch:
         price = budget.usd_per_hour
         is_running = folder.is_held_elsewhere()
         return Snapshot(
-            name=folder.root.resolve().name,
+            name=self._name,
             config=config,
             parameters=parameter_count(config.model).total,
             is_mirror=self._is_mirror,
