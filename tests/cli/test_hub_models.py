@@ -81,6 +81,14 @@ def test_a_model_of_the_hub_is_exported_as_its_export_is(call, exported, tmp_pat
     assert (code, "--average takes a run folder" in err) == (30, True)
 
 
+def test_a_model_of_the_hub_with_another_tokenizer_is_refused(call, cached, tmp_path):
+    config = (cached / "config.json").resolve()
+    config.write_text(json.dumps({**json.loads(config.read_text()), "eos_token_id": 1}))
+    for words in (("generate", NAME, "x"), ("export", NAME, "--to", "hf", "--out", tmp_path / "o")):
+        code, _, err = call(*words)
+        assert (code, "eos_token_id is 1, and that of GPT-2's tokenizer" in err) == (30, True)
+
+
 def test_a_run_begins_with_a_model_of_the_hub(cached, tmp_path, monkeypatch):
     world, compared = World.create(tmp_path / "world"), {}
     monkeypatch.setattr(

@@ -204,14 +204,17 @@ def test_an_export_writes_the_text_of_its_run_and_an_average_that_of_the_mean(tm
     assert texts[0] != texts[1]
 
 
-def test_a_folder_of_another_tokenizer_writes_nothing_and_says_nothing_of_traces(
+def test_a_folder_of_another_tokenizer_is_refused_and_says_nothing_of_traces(
     exported, tmp_path, call
 ):
     code, _, told = call("generate", exported[1], "How many?", "--chat")
     assert (code, "--chat needs a run folder" in told) == (30, True)
     folder = changed(exported[1], tmp_path / "other", eos_token_id=1)
-    code, _, told = call("generate", folder, "The city of")
-    assert (code, "eos_token_id is 1, and that of GPT-2's tokenizer" in told) == (30, True)
+    out = tmp_path / "again"
+    for verb, *words in (("generate", "The city of"), ("export", "--to", "hf", "--out", out)):
+        code, _, told = call(verb, folder, *words)
+        assert (code, "eos_token_id is 1, and that of GPT-2's tokenizer" in told) == (30, True)
+    assert not out.exists()
 
 
 def changed(folder: Path, target: Path, **config: object) -> Path:

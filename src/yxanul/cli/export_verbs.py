@@ -8,20 +8,19 @@ from typing import Annotated
 import typer
 
 from yxanul.cli import options
+from yxanul.cli.folders import is_folder, open_folder
 from yxanul.cli.output import print_json, say
 from yxanul.data.manifest import MANIFEST_NAME, load_manifest
 from yxanul.data.tokenizer import load_tokenizer
 from yxanul.data.validation import domain_documents
 from yxanul.errors import UsageError
-from yxanul.evaluate.models.hub import is_hub_id, snapshot
-from yxanul.evaluate.models.loaded import fitting, load_model
+from yxanul.evaluate.models.loaded import load_model
 from yxanul.export.average import average, wanted_checkpoints
 from yxanul.export.checks import Subject
 from yxanul.export.exporting import KINDS, export_folder, export_gguf
-from yxanul.export.reading import is_hugging_face_folder, is_own_file, read_folder, read_shape
+from yxanul.export.reading import is_own_file
 from yxanul.export.upload import check_repository, upload
 from yxanul.hardware.device import use_own_cores
-from yxanul.model.transformer import Transformer
 from yxanul.report.model_card import plain_card, write_card
 from yxanul.runfolder.checkpoints import CheckpointInfo, read_manifest
 from yxanul.runfolder.layout import RunFolder
@@ -107,14 +106,11 @@ def export(
 
 def _open(name: str, *, averaged: str | None) -> _Origin:
     use_own_cores()
-    place, is_far = Path(name), is_hub_id(name)
-    if averaged is not None and (is_far or is_hugging_face_folder(place)):
-        raise UsageError("--average takes a run folder, not a Hugging Face folder")
-    if is_far:
-        found = snapshot(name, accept=read_shape)
-        return _open_folder(found.folder, called=place, notes=(found.note,))
-    if is_hugging_face_folder(place):
-        return _open_folder(place, called=place)
+    place = Path(name)
+    if is_folder(name):
+        if averaged is not None:
+            raise UsageError("--average takes a run folder, not a Hugging Face folder")
+        return _of_folder(name)
     loaded = load_model(place, precision="fp32")
     run = RunFolder(loaded.info.path.parents[1])
     notes = list(loaded.notes)
@@ -145,17 +141,18 @@ def _title(run: RunFolder, checkpoints: Sequence[CheckpointInfo]) -> str:
     return f"{name} average of {len(checkpoints)} checkpoints, {checkpoints[0].name} to {last}"
 
 
-def _open_folder(place: Path, *, called: Path, notes: Sequence[str] = ()) -> _Origin:
-    read = read_folder(place)
-    transformer = Transformer.without_weights(read.config, attention="plain")
-    transformer.load_state_dict(fitting(read.tensors, transformer, origin=place), assign=True)
-    subject = Subject(transformer, load_tokenizer(), ())
+def _of_folder(name: str) -> _Origin:
+    found, called = open_folder(name, precision="fp32"), Path(name)
     lack = "a Hugging Face folder has no held-out text: perplexity is not compared"
-    card = place / "README.md"
+    card = found.place / "README.md"
     # Licences and attributions stay with the weights.
     kept = card.read_text(encoding="utf-8", errors="replace") if is_own_file(card) else None
-    text = kept or plain_card(called, read.config)
-    return _Origin(subject, called.resolve().name, card=text, notes=(*notes, lack))
+    return _Origin(
+        Subject(found.model, load_tokenizer(), ()),
+        title=called.resolve().name,
+        card=kept or plain_card(called, found.model.config),
+        notes=(*found.notes, lack),
+    )
 
 
 def _held_out(run: RunFolder, *, stage: str) -> tuple[list[list[int]], list[str]]:

@@ -2,34 +2,22 @@
 
 from pathlib import Path
 
+from yxanul.cli.folders import is_folder, open_folder
 from yxanul.data.tokenizer import load_tokenizer
-from yxanul.evaluate.models.hub import is_hub_id, snapshot
-from yxanul.evaluate.models.loaded import WritingModel, fitting, load_model
-from yxanul.export.reading import (
-    is_hugging_face_folder,
-    read_folder,
-    read_shape,
-    refuse_other_tokenizer,
-)
-from yxanul.hardware.choices import DTYPES, pick_device, precision_by_rule
+from yxanul.evaluate.models.loaded import WritingModel, load_model
+from yxanul.hardware.choices import pick_device, precision_by_rule
 from yxanul.hardware.device import use_own_cores
-from yxanul.model.transformer import Transformer
 
 
 def open_writing_model(name: str) -> WritingModel:
     """Load a run's newest checkpoint, a named one, or what `yxanul export` wrote, also on the hub.
 
-    torch takes its threads before. Raises what `load_model`, `read_folder` and `snapshot` do.
+    torch takes its threads before. Raises what `load_model` and `open_folder` do.
     """
     use_own_cores()
-    place = Path(name)
-    if is_hub_id(name):
-        found = snapshot(name, accept=_accept)
-        return _of_folder(found.folder, called=place, notes=(found.note,))
-    if is_hugging_face_folder(place):
-        _accept(place)
-        return _of_folder(place, called=place)
-    loaded = load_model(place)
+    if is_folder(name):
+        return _of_folder(name)
+    loaded = load_model(Path(name))
     where = loaded.info.path
     return WritingModel(
         model=loaded.model,
@@ -42,27 +30,18 @@ def open_writing_model(name: str) -> WritingModel:
     )
 
 
-def _accept(place: Path) -> None:
-    """Refuse a folder of another architecture or tokenizer, as its config.json tells."""
-    read_shape(place)
-    refuse_other_tokenizer(place)
-
-
-def _of_folder(place: Path, *, called: Path, notes: tuple[str, ...] = ()) -> WritingModel:
-    read, device = read_folder(place), pick_device()
+def _of_folder(name: str) -> WritingModel:
+    device, called = pick_device(), Path(name)
     precision = precision_by_rule(device)
-    model = Transformer.without_weights(
-        read.config, compute_dtype=DTYPES[precision], attention="plain"
-    )
-    model.load_state_dict(fitting(read.tensors, model, origin=place), assign=True)
+    found = open_folder(name, precision=precision)
     return WritingModel(
-        model=model.to(device),
+        model=found.model.to(device),
         tokenizer=load_tokenizer(),
         name=called.resolve().name,
         place=called,
         step=None,
         notes=(
-            *notes,
+            *found.notes,
             f"{called} does not say in what precision it was trained: computing in {precision}",
         ),
         run=None,
