@@ -15,14 +15,14 @@ from yxanul.data.tokenizer import load_tokenizer
 from yxanul.data.validation import domain_documents
 from yxanul.errors import UsageError
 from yxanul.evaluate.models.loaded import load_model
-from yxanul.export.average import average, wanted_checkpoints
+from yxanul.export.average import average_of
 from yxanul.export.checks import Subject
 from yxanul.export.exporting import KINDS, export_folder, export_gguf
 from yxanul.export.reading import is_own_file
 from yxanul.export.upload import check_repository, upload
 from yxanul.hardware.device import use_own_cores
 from yxanul.report.model_card import plain_card, write_card
-from yxanul.runfolder.checkpoints import CheckpointInfo, read_manifest
+from yxanul.runfolder.checkpoints import CheckpointInfo
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.rows import read_rows
 
@@ -119,9 +119,8 @@ def _open(name: str, *, averaged: str | None) -> _Origin:
     if averaged is not None:
         if place.resolve() != run.root.resolve():
             raise UsageError("--average takes a run folder, not one of its checkpoints")
-        places = wanted_checkpoints(run, averaged)
-        checkpoints = [read_manifest(path)[0] for path in places]
-        transformer.load_state_dict(average(places))
+        checkpoints, mean = average_of(run, averaged)
+        transformer.load_state_dict(mean)
     held_out, missing = _held_out(run, stage=loaded.config.stages[-1].name)
     notes += missing
     # A run that has logged no step yet has nothing to tell but its shape.

@@ -13,12 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from yxanul.errors import UsageError
-from yxanul.runfolder.checkpoints import list_checkpoints, load_weights
+from yxanul.errors import CorruptCheckpointError, UsageError
+from yxanul.runfolder.checkpoints import (
+    CheckpointInfo,
+    list_checkpoints,
+    load_weights,
+    read_manifest,
+)
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt
 
 _LAST = re.compile(r"last:([0-9]{1,4})")
+_TRIES = 3
 
 
 def wanted_checkpoints(run: RunFolder, words: str) -> list[Path]:
@@ -34,6 +40,25 @@ def wanted_checkpoints(run: RunFolder, words: str) -> list[Path]:
             "(checkpoint.keep says how many stay)"
         )
     return paths[-count:]
+
+
+def average_of(run: RunFolder, words: str) -> tuple[list[CheckpointInfo], dict[str, Tensor]]:
+    """Return the checkpoints that `last:N` names, and their mean.
+
+    A run that trains deletes its older ones while it writes new ones: where one is gone when it is
+    read, they are looked for again. Raises what `wanted_checkpoints` and `average` do.
+    """
+    for _ in range(_TRIES):
+        paths = wanted_checkpoints(run, words)
+        try:
+            return [read_manifest(path)[0] for path in paths], average(paths)
+        except CorruptCheckpointError:
+            if all(path.exists() for path in paths):
+                raise
+    raise UsageError(
+        f"--average {words}: {run.root} deletes its checkpoints while they are read; raise its "
+        "checkpoint.keep, or wait until it has ended"
+    )
 
 
 def average(paths: Sequence[Path]) -> dict[str, Tensor]:
