@@ -17,7 +17,7 @@ from yxanul.errors import UsageError
 from yxanul.evaluate.models.loaded import load_model
 from yxanul.export.average import average_of
 from yxanul.export.checks import Subject
-from yxanul.export.exporting import KINDS, export_folder, export_gguf
+from yxanul.export.exporting import KINDS, export_folder, export_gguf, refuse_export
 from yxanul.export.reading import is_own_file
 from yxanul.export.upload import check_repository, upload
 from yxanul.hardware.device import use_own_cores
@@ -87,6 +87,7 @@ def export(
         if to != "hf":
             raise UsageError("--upload takes a folder of --to hf")
         check_repository(upload_to)
+    refuse_export(out, form=to, kind=kind)
     origin = _open(model, averaged=averaged)
     for note in origin.notes:
         say(note)

@@ -13,14 +13,15 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from yxanul.errors import UsageError
+from yxanul.errors import MissingExtraError, UsageError
 from yxanul.export.checks import Check, Reader, Subject, Tolerance, compare
 from yxanul.export.gguf import TOLERANCES as GGUF
-from yxanul.export.gguf import GgufReader, write_gguf
+from yxanul.export.gguf import GgufReader, import_gguf, write_gguf
 from yxanul.export.huggingface import TOLERANCES as HUGGING_FACE
-from yxanul.export.huggingface import TransformersReader, write_folder
-from yxanul.export.llamacpp import LLAMA_TOLERANCES, LlamaReader, has_llama_cpp
+from yxanul.export.huggingface import TransformersReader, import_transformers, write_folder
+from yxanul.export.llamacpp import LLAMA_TOLERANCES, LlamaReader
 from yxanul.runfolder.durable import sync_file, sync_folder, writing
+from yxanul.terminal import leaving_on_signals
 
 KINDS = {"hf": tuple(HUGGING_FACE), "gguf": tuple(GGUF)}
 """The types of numbers that each form can store."""
@@ -35,6 +36,22 @@ class Exported:
     checks: tuple[Check, ...]
 
 
+def refuse_export(out: Path, *, form: str, kind: str) -> None:
+    """Refuse what can be refused before there is a model.
+
+    Raises `UsageError` if `out` is there or `form`, one of `KINDS`, cannot store `kind`, and
+    `MissingExtraError` without the package that reads it back.
+    """
+    if kind not in KINDS[form]:
+        raise UsageError(f"--type {kind}: --to {form} can store {', '.join(KINDS[form])}")
+    if out.exists() or out.is_symlink():
+        raise UsageError(f"--out {out} is there already; name another place, or delete it")
+    if form == "hf":
+        import_transformers()
+    else:
+        import_gguf()
+
+
 def export_folder(
     subject: Subject, out: Path, *, kind: str, card: str, say: Callable[[str], None]
 ) -> Exported:
@@ -43,7 +60,7 @@ def export_folder(
     Raises `UsageError` if `out` is there or `kind` is none of `KINDS`, `MissingExtraError`,
     `ExportCheckError` if what is read back differs, `DiskError`.
     """
-    _refuse(out, form="hf", kind=kind)
+    refuse_export(out, form="hf", kind=kind)
     with _beside(out) as place:
         place.mkdir()
         write_folder(subject, place, kind=kind, card=card)
@@ -58,17 +75,26 @@ def export_gguf(
 
     Raises what `export_folder` does.
     """
-    _refuse(out, form="gguf", kind=kind)
+    refuse_export(out, form="gguf", kind=kind)
     with _beside(out) as place:
         write_gguf(subject, place, kind=kind, title=title)
         read = GgufReader(place, subject, kind=kind)
         checks = _compared(subject, read, within=GGUF[kind], say=say)
-        if has_llama_cpp():
-            with closing(LlamaReader(place)) as llama:
-                checks += _compared(subject, llama, within=LLAMA_TOLERANCES[kind], say=say)
-        else:
-            say("llama-cpp-python is not installed: not tried in llama.cpp itself")
+        checks += _tried_in_llama_cpp(subject, place, kind=kind, say=say)
         return Exported(out, _put(place, out), tuple(checks))
+
+
+def _tried_in_llama_cpp(
+    subject: Subject, place: Path, *, kind: str, say: Callable[[str], None]
+) -> list[Check]:
+    """Read a GGUF file by llama.cpp as well, where that is there to read it."""
+    try:
+        llama = LlamaReader(place)
+    except MissingExtraError as error:
+        say(f"not tried in llama.cpp itself: {error}")
+        return []
+    with closing(llama):
+        return _compared(subject, llama, within=LLAMA_TOLERANCES[kind], say=say)
 
 
 def _compared(
@@ -81,18 +107,11 @@ def _compared(
     return checks
 
 
-def _refuse(out: Path, *, form: str, kind: str) -> None:
-    if kind not in KINDS[form]:
-        raise UsageError(f"--type {kind}: --to {form} can store {', '.join(KINDS[form])}")
-    if out.exists() or out.is_symlink():
-        raise UsageError(f"--out {out} is there already; name another place, or delete it")
-
-
 @contextmanager
 def _beside(out: Path) -> Iterator[Path]:
-    """Yield a place beside `out`; what lies there at the end is deleted."""
+    """Yield a place beside `out`; what lies there at the end is deleted, whatever ends it."""
     place = out.with_name(f".tmp-{out.name}-{uuid.uuid4().hex[:8]}")
-    with writing(out):
+    with leaving_on_signals(), writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield place

@@ -7,9 +7,10 @@ logits differ by more than fp32 explains; they are kept in fp32 here.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from yxanul.errors import ExportCheckError
+from yxanul.errors import ExportCheckError, MissingExtraError
 from yxanul.export.checks import Tolerance
 
 LLAMA_TOLERANCES = {
@@ -31,21 +32,30 @@ _FP32 = 0
 """ggml's number of that type."""
 
 
-def has_llama_cpp() -> bool:
-    """Tell whether llama-cpp-python is installed."""
-    return find_spec("llama_cpp") is not None
+def import_llama_cpp() -> Any:
+    """Return the package; where it is not there, or does not load: `MissingExtraError`."""
+    try:
+        import llama_cpp  # an optional extra
+    except Exception as error:  # what its library of C says has no common base; none is swallowed
+        is_absent = isinstance(error, ModuleNotFoundError) and error.name == "llama_cpp"
+        told = textwrap.shorten(str(error) or type(error).__name__, 200, placeholder="...")
+        reason = "is not installed" if is_absent else f"cannot be loaded: {told}"
+        raise MissingExtraError(f"llama-cpp-python {reason}") from error
+    return llama_cpp
 
 
 class LlamaReader:
     """A model in llama.cpp; `close` frees it."""
 
     def __init__(self, path: Path) -> None:
-        """Load the file; a refusal of llama.cpp is an `ExportCheckError`."""
-        import llama_cpp  # an optional extra
+        """Load the file; raises what `import_llama_cpp` does.
 
+        A refusal of llama.cpp, then or later, is an `ExportCheckError`.
+        """
+        library = import_llama_cpp()
         self.name = f"llama-cpp-python {version('llama-cpp-python')}"
-        try:
-            self._llama: Any = llama_cpp.Llama(
+        with _refusals(f"{self.name} does not read the export"):
+            self._llama: Any = library.Llama(
                 str(path),
                 n_ctx=0,  # the model's own
                 logits_all=True,
@@ -53,8 +63,6 @@ class LlamaReader:
                 type_v=_FP32,
                 verbose=False,
             )
-        except ValueError as error:
-            raise ExportCheckError(f"{self.name} does not read the export: {error}") from error
 
     def close(self) -> None:
         """Free what llama.cpp holds."""
@@ -62,11 +70,25 @@ class LlamaReader:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, nothing added."""
-        ids: list[int] = self._llama.tokenize(text.encode(), add_bos=False, special=False)
+        with _refusals(f"{self.name} does not tokenise with the export"):
+            ids: list[int] = self._llama.tokenize(text.encode(), add_bos=False, special=False)
         return ids
 
     def logits(self, ids: Sequence[int]) -> Tensor:
         """Return (seq, vocab) fp32 logits."""
-        self._llama.reset()
-        self._llama.eval(list(ids))
+        with _refusals(f"{self.name} does not compute with the export"):
+            self._llama.reset()
+            self._llama.eval(list(ids))
         return torch.from_numpy(np.array(self._llama.scores[: len(ids)], dtype=np.float32))
+
+
+@contextmanager
+def _refusals(told: str) -> Iterator[None]:
+    """Turn what llama-cpp-python raises for a failure of llama.cpp into an `ExportCheckError`.
+
+    A model that llama.cpp cannot compute with (`eval`: a RuntimeError) has not been proved there.
+    """
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        raise ExportCheckError(f"{told}: {error}") from error
