@@ -18,7 +18,9 @@ from yxanul.runfolder.durable import (
     write_json,
     writing,
 )
+from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.saving import save_checkpoint
+from yxanul.runfolder.sums import changed_files, write_sums
 
 
 def names(folder) -> list[str]:
@@ -46,6 +48,30 @@ def test_what_an_earlier_process_left_half_written_is_replaced(tmp_path):
     write_atomic(tmp_path / "a.txt", "whole")
     assert names(tmp_path) == ["a.txt"]
     assert (tmp_path / "a.txt").read_text() == "whole"
+
+
+def test_what_others_write_of_a_shared_file_is_left_to_them_for_a_day(tmp_path):
+    mine, fresh, old, theirs = (
+        tmp_path / name
+        for name in ("[a].txt", ".[a].txt.0123abcd.tmp", ".[a].txt.4567cdef.tmp", ".a.b.tmp")
+    )
+    for path in (fresh, old, theirs):
+        path.write_text("hal")
+    for path in (old, theirs):
+        os.utime(path, (0, 0))
+    write_atomic(mine, "whole", is_shared=True)
+    assert mine.read_text() == "whole"
+    assert names(tmp_path) == sorted(path.name for path in (mine, fresh, theirs))
+
+
+def test_half_a_file_of_another_process_is_none_of_those_that_are_summed(tmp_path):
+    run = RunFolder(tmp_path)
+    run.create()
+    half = tmp_path / ".report.html.0123abcd.tmp"
+    half.write_text("hal")
+    write_sums(run)
+    half.unlink()
+    assert changed_files(run) == []
 
 
 def test_a_missing_folder_is_a_disk_error_that_names_the_file(tmp_path):

@@ -21,7 +21,7 @@ def write_report(root: Path) -> Path:
     run folder or has no metric row yet, `CorruptDataError` for damaged files, `DiskError`.
     """
     path = RunFolder(root).report
-    write_atomic(path, render(gather(root)))
+    write_atomic(path, render(gather(root)), is_shared=True)
     return path
 
 
@@ -37,7 +37,7 @@ def write_comparison(roots: Sequence[Path], path: Path) -> Path:
         raise UsageError(f"{len(roots)} runs are too many for one page; name at most {MOST_RUNS}")
     runs = _told_apart([gather(root) for root in roots], roots)
     title = f"{runs[0].name} and {len(runs) - 1} more" if len(runs) > 2 else _both(runs)
-    write_atomic(path, render_comparison(runs, title))
+    write_atomic(path, render_comparison(runs, title), is_shared=True)
     return path
 
 

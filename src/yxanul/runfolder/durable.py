@@ -1,12 +1,15 @@
 """Files that are whole or absent: write beside, fsync, rename, fsync the folder."""
 
 import errno
+import glob
 import hashlib
 import json
 import os
 import re
+import time
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,8 @@ BLOCK_BYTES = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FAILING = (errno.EIO, errno.ESTALE, errno.ENODEV, errno.EROFS)
 _REFUSING = (errno.EACCES, errno.EPERM)
+# No file is written for so long; of another machine's processes nothing else is known.
+_ABANDONED_S = 86_400.0
 
 
 @contextmanager
@@ -28,14 +33,15 @@ def writing(path: Path) -> Iterator[None]:
         raise disk_error(error, path) from error
 
 
-def write_atomic(path: Path, text: str) -> None:
+def write_atomic(path: Path, text: str, *, is_shared: bool = False) -> None:
     """Write `text` to `path`: a reader, or a crash, sees the old content or the new.
 
-    It holds what `as_bytes` returns.
+    It holds what `as_bytes` returns. `is_shared`: other processes may write it at the same time,
+    and who ends last has the word.
     """
     content = as_bytes(text)
-    beside = path.with_name(f".{path.name}.tmp")
     with writing(path):
+        beside = _name_of_its_own(path) if is_shared else path.with_name(f".{path.name}.tmp")
         try:
             with beside.open("wb") as file:
                 file.write(content)
@@ -47,6 +53,21 @@ def write_atomic(path: Path, text: str) -> None:
             beside.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
+
+
+def is_half_written(path: Path) -> bool:
+    """Tell whether a file is one that `write_atomic` writes beside another."""
+    return path.name.startswith(".") and path.name.endswith(".tmp")
+
+
+def _name_of_its_own(path: Path) -> Path:
+    """Return a name beside `path` that no other process has; delete what killed ones left there."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        # Another one may have renamed it by now, or it is not ours to delete.
+        with suppress(FileNotFoundError, PermissionError):
+            if time.time() - left.stat().st_mtime > _ABANDONED_S:
+                left.unlink()
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
 
 
 def as_bytes(text: str) -> bytes:
