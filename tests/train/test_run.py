@@ -102,6 +102,29 @@ def test_a_stage_that_does_not_improve_stops_the_run_and_keeps_everything(world)
     assert (world.root / "run" / "gates.jsonl").read_text() == before
 
 
+def test_a_report_that_cannot_be_written_takes_the_place_of_no_end(world, monkeypatch):
+    for out in ("run", "other"):
+        (world.root / out / "report.html").mkdir(parents=True)  # no file can take its place
+    finished = world.finish("run", "run", "--json")
+    outcome = json.loads(finished.stdout)
+    assert (outcome["steps"], outcome["report"]) == (2 * STEPS, None)
+    assert "report not written: " in finished.stderr
+    assert "report.html could not be written" in finished.stderr
+    limits = ("--set", "gate.extension.max_extensions=0")
+    more = ("--set", "stage1_tales.gate.min_improvement=0.99", *limits)
+    stopped = world.finish("run", "other", *more, code=20).stderr
+    assert "report not written: " in stopped
+    assert "did not fall by 99" in stopped
+
+    def broken(_: object) -> str:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr("yxanul.report.write.render", broken)
+    stopped = world.finish("run", "other", *more, code=20).stderr
+    assert "report not written: internal error: KeyError: 'a bug'" in stopped
+    assert "Traceback" in stopped
+
+
 @pytest.mark.fault(22)
 def test_other_settings_are_refused_on_resume_with_the_difference(world):
     world.finish("run", "run", "--max_steps", "2")

@@ -1,6 +1,8 @@
 """A run from the first check to the exit record: the one entry that the command line calls."""
 
 import json
+import traceback
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +15,7 @@ from yxanul.config.deepspeed import read_deepspeed
 from yxanul.config.load import flat_config
 from yxanul.config.schema import RunConfig
 from yxanul.curriculum.stages import longest_seq_len, plan_stages
-from yxanul.errors import GateStopError, InfrastructureError, UsageError
+from yxanul.errors import GateStopError, InfrastructureError, UsageError, YxanulError
 from yxanul.hardware.choices import pick_device, settle_compute
 from yxanul.hardware.doctor import summarise
 from yxanul.parallel.compiling import naming_recompiles
@@ -105,13 +107,30 @@ def start_run(request: RunRequest) -> RunOutcome:
                     outcome.report = str(folder.report) if has_report else None
                     record["outcome"] = outcome.as_json()
             except GateStopError:
-                if processes.is_main and read_rows(folder.metrics):
-                    progress.say(f"report: {write_report(folder.root)}")
+                if processes.is_main and (page := _write_report(folder, say=progress.say)):
+                    progress.say(f"report: {page}")
                 raise
             # After exit.json, which the page tells of.
             if outcome.report is not None:
-                write_report(folder.root)
+                page = _write_report(folder, say=progress.say)
+                outcome.report = None if page is None else str(page)
             return outcome
+
+
+def _write_report(folder: RunFolder, *, say: Callable[[str], None]) -> Path | None:
+    """Write the report of a run that has a row; return where it lies.
+
+    How the run ended is written down by now: that its page could not be written is told, and takes
+    the place of nothing.
+    """
+    try:
+        return write_report(folder.root) if read_rows(folder.metrics) else None
+    except (YxanulError, OSError) as error:
+        say(f"report not written: {error}")
+    except Exception as error:  # noqa: BLE001  (a bug of ours: it is seen whole)
+        traceback.print_exception(error)
+        say(f"report not written: internal error: {type(error).__name__}: {error}")
+    return None
 
 
 def default_out(request: RunRequest, config: RunConfig) -> Path:
