@@ -317,6 +317,13 @@ def test_a_run_without_a_row_and_a_card_that_is_no_text_are_exported(exported, t
     assert (tmp_path / "again" / "README.md").read_text() == "caf\ufffd"
 
 
+def test_prepared_data_that_cannot_be_looked_at_is_told_as_not_there(tmp_path, call):
+    run = run_with_checkpoints(tmp_path / "run")
+    run.data_pointer.write_text(json.dumps({"prepared": "/" + 300 * "x"}))  # no file is called so
+    code, _, told = call("export", run.root, "--to", "hf", "--out", tmp_path / "hf")
+    assert (code, "or may not be read: perplexity is not compared" in told) == (0, True), told
+
+
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch):
     def full(*_: object, **__: object) -> None:
         raise SafetensorError("No space left on device (os error 28)")

@@ -10,7 +10,7 @@ import typer
 from yxanul.cli import options
 from yxanul.cli.folders import is_folder, open_folder
 from yxanul.cli.output import print_json, say
-from yxanul.data.manifest import MANIFEST_NAME, load_manifest
+from yxanul.data.manifest import has_manifest, load_manifest
 from yxanul.data.tokenizer import load_tokenizer
 from yxanul.data.validation import domain_documents
 from yxanul.errors import UsageError
@@ -158,8 +158,9 @@ def _of_folder(name: str) -> _Origin:
 def _held_out(run: RunFolder, *, stage: str) -> tuple[list[list[int]], list[str]]:
     """Return ids of held-out documents of a stage, or why there are none."""
     prepared = run.prepared_data()
-    if not (prepared / MANIFEST_NAME).is_file():
-        return [], [f"{prepared} is not there any more: perplexity is not compared"]
+    if not has_manifest(prepared):
+        told = f"{prepared} is not there any more, or may not be read: perplexity is not compared"
+        return [], [told]
     domains = domain_documents(
         load_manifest(prepared), prepared, stage=stage, tokens_per_domain=_HELD_OUT_TOKENS
     )

@@ -183,6 +183,18 @@ def write_manifest(manifest: Manifest, out: Path) -> None:
     write_atomic(out / MANIFEST_NAME, text)
 
 
+def has_manifest(folder: Path) -> bool:
+    """Tell whether a manifest lies in a folder and may be read; a private folder has none for us.
+
+    Raises nothing, as `Path.is_file` does for a folder that may not be looked into.
+    """
+    try:
+        with (folder / MANIFEST_NAME).open("rb"):
+            return True
+    except OSError:
+        return False
+
+
 def load_manifest(path: Path) -> Manifest:
     """Read the manifest of a prepared folder (or the file itself).
 
