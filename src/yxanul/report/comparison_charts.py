@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from yxanul.report.course import last_token, placed_scores
+from yxanul.report.course import last_token, own_scores, placed_scores
 from yxanul.report.curves import score_domains
 from yxanul.report.figure_tables import (
     Column,
@@ -30,7 +30,6 @@ from yxanul.report.figures import (
     token_axis,
 )
 from yxanul.report.gather import Run
-from yxanul.report.records import Record
 from yxanul.report.traced import Cited, of_run
 
 _PANEL_HEIGHT = 210
@@ -100,7 +99,7 @@ def _of_run(run: Run, index: int) -> JsonObject:
 
 
 def _domain_line(run: Run, domain: str, *, index: int) -> JsonObject | None:
-    points = _own_scores(run, domain)
+    points = placed_scores(run, own_scores(run, domain))
     if not points:
         return None
     marker = {"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 7}
@@ -118,14 +117,10 @@ def _loss_figures(run: Run) -> Curves:
 def _domain_figures(runs: Sequence[Run], domain: str) -> FigureTable:
     column, curves = (Column("bpb", "bits per byte", "bpb"),), []
     for run in runs:
-        if points := _own_scores(run, domain):
+        if points := placed_scores(run, own_scores(run, domain)):
             of = partial(of_run, run.name)
             curves.append((_name(run), curves_of_scores(points, column, of=of)))
     return table_of(curves)
-
-
-def _own_scores(run: Run, domain: str) -> list[tuple[Record, tuple[str, int]]]:
-    return [(score, at) for score, at in placed_scores(run, domain) if run.belongs(score)]
 
 
 def _name(run: Run) -> Cited:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Generic, TypeVar
 
+from yxanul.curriculum.stages import StagePlan
 from yxanul.report.gather import Run
 from yxanul.report.records import Record
 from yxanul.report.traced import Traced
 from yxanul.runfolder.checkpoints import CHECKPOINT_NAME
+from yxanul.runfolder.verdicts import CLOSING
+
+Point = TypeVar("Point")
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,17 @@ class Border:
 
     tokens: int
     index: int
+
+
+@dataclass(frozen=True)
+class Branch(Generic[Point]):
+    """The points of a curve that belong to the run, or to one attempt that it left behind."""
+
+    attempt: int | None
+    """None: the run itself."""
+    points: tuple[Point, ...]
+    shared: tuple[Point, ...] = ()
+    """Of an attempt left behind: the run's last point before it, if any, where the two part."""
 
 
 def segments(run: Run) -> list[Segment]:
@@ -83,6 +100,13 @@ def later_stages(run: Run) -> set[str]:
     return {name for name, place in places.items() if place > here}
 
 
+def own_course(run: Run) -> list[StagePlan]:
+    """Return the stages from the one on that the run began with; none where no settings tell."""
+    begun = run.attempts[0].number("step") if run.attempts else None
+    first_step = 0.0 if begun is None else begun.number
+    return [plan for plan in run.course if plan.last_step > first_step]
+
+
 def last_token(run: Run) -> int:
     """Return the most tokens that a row has seen, of abandoned attempts too."""
     return max(row.need_count("tokens_seen") for row in run.metrics)
@@ -102,19 +126,43 @@ def tokens_at(run: Run, step: int, *, attempt: int, start: str) -> tuple[str, in
     return None
 
 
-def placed_scores(run: Run, domain: str) -> list[tuple[Record, tuple[str, int]]]:
-    """Return a domain's scores, each with the address and number of tokens seen when it was taken.
+def own_scores(run: Run, domain: str) -> list[Record]:
+    """Return a domain's scores that belong to the run, in the order of their steps."""
+    return [s for s in run.scores if s.find("domain") == domain and run.belongs(s)]
 
-    Those of abandoned attempts are among them; one that no row of metrics.jsonl places is not.
+
+def placed_scores(run: Run, scores: Sequence[Record]) -> list[tuple[Record, tuple[str, int]]]:
+    """Return scores, each with the address and number of tokens seen when it was taken.
+
+    One that no row of metrics.jsonl places is left out.
     """
     placed = []
-    for score in run.scores:
-        if score.find("domain") == domain:
-            step, attempt = score.need_count("step"), score.need_count("attempt")
-            tokens = tokens_at(run, step, attempt=attempt, start=score.source("step"))
-            if tokens is not None:
-                placed.append((score, tokens))
+    for score in scores:
+        step, attempt = score.need_count("step"), score.need_count("attempt")
+        tokens = tokens_at(run, step, attempt=attempt, start=score.source("step"))
+        if tokens is not None:
+            placed.append((score, tokens))
     return placed
+
+
+def branches(
+    points: Sequence[Point], *, place: Callable[[Point], tuple[int | None, int]]
+) -> list[Branch[Point]]:
+    """Return the points of the run itself, then those of each attempt that it left behind.
+
+    `place` returns the attempt by which a point was left behind, None: it belongs to the run, and
+    the tokens seen there.
+    """
+    found: dict[int | None, list[Point]] = {None: []}
+    for point in points:
+        found.setdefault(place(point)[0], []).append(point)
+    own = found.pop(None)
+    left = []
+    for attempt, branch in found.items():
+        begun = place(branch[0])[1]
+        shared = [point for point in own if place(point)[1] < begun][-1:]
+        left.append(Branch(attempt, tuple(branch), tuple(shared)))
+    return [Branch(None, tuple(own)), *left]
 
 
 def stage_verdict(run: Run, stage: str) -> Record | None:
@@ -128,6 +176,14 @@ def override_of(run: Run, verdict: Record) -> Record | None:
     keys = ("stage", "attempt", "step")
     after = [o for o in run.overrides if all(o.find(key) == verdict.find(key) for key in keys)]
     return after[-1] if after else None
+
+
+def is_over(run: Run, stage: str) -> bool:
+    """Tell whether a stage is closed, by its gate or by a person."""
+    said = stage_verdict(run, stage)
+    decided = override_of(run, said) if said is not None else None
+    last = decided or said
+    return last is not None and last.find("verdict") in CLOSING
 
 
 def own_domains(run: Run, stage: str) -> tuple[str, ...]:

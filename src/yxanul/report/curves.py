@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from yxanul.report.course import (
+    Branch,
     borders,
+    branches,
     last_token,
     placed_scores,
     segments,
@@ -51,6 +54,9 @@ _LOSS = (
 )
 _SPEED = (Column("tokens_per_s", "tokens/s", "whole"), Column("seq_len", "sequence length"))
 _BPB = (Column("bpb", "bits per byte", "bpb"),)
+
+Placed = tuple[Record, tuple[str, int]]
+"""A score, and where and what its tokens are."""
 
 
 def loss_chart(run: Run) -> Chart:
@@ -106,20 +112,15 @@ def speed_chart(run: Run) -> Chart:
 def bpb_chart(run: Run) -> Chart | None:
     """Draw the bits per byte of every domain over tokens; None when nothing was scored."""
     domains = score_domains(run)
-    placed = {domain: placed_scores(run, domain) for domain in domains}
-    drawn = sum(map(len, placed.values()))
+    placed = {domain: _branches(run, domain) for domain in domains}
+    drawn = sum(len(branch.points) for found in placed.values() for branch in found)
     if not drawn:
         return None
     data: list[JsonObject] = []
     for index, domain in enumerate(domains):
-        own = [(s, t) for s, t in placed[domain] if run.belongs(s)]
-        left = [(s, t) for s, t in placed[domain] if not run.belongs(s)]
-        for attempt in dict.fromkeys(s.need_count("attempt") for s, _ in left):
-            branch = [pair for pair in left if pair[0].find("attempt") == attempt]
-            # From the last score that both share, so that one sees where they part.
-            start = [pair for pair in own if pair[1][1] < branch[0][1][1]][-1:]
-            data.append(_domain_curve(domain, start + branch, index=index, abandoned=attempt))
-        data.append(_domain_curve(domain, own, index=index))
+        own, *left = placed[domain]
+        # The run's own curve lies above the others.
+        data += [_domain_curve(domain, branch, index=index) for branch in (*left, own)]
     return Chart(
         name="bpb",
         title="Bits per byte of held-out documents",
@@ -141,7 +142,7 @@ def bpb_chart(run: Run) -> Chart | None:
             ),
             *_abandoned_legend(run),
         ),
-        figures=_domain_figures(run, placed),
+        figures=_domain_figures(placed.values()),
     )
 
 
@@ -190,21 +191,22 @@ def _stage_figures(run: Run, columns: tuple[Column, ...]) -> FigureTable:
     return table_of(curves)
 
 
-def _domain_figures(
-    run: Run, placed: dict[str, list[tuple[Record, tuple[str, int]]]]
-) -> FigureTable:
+def _branches(run: Run, domain: str) -> list[Branch[Placed]]:
+    def place(point: Placed) -> tuple[int | None, int]:
+        score, (_, tokens) = point
+        return None if run.belongs(score) else score.need_count("attempt"), tokens
+
+    scores = [score for score in run.scores if score.find("domain") == domain]
+    return branches(placed_scores(run, scores), place=place)
+
+
+def _domain_figures(placed: Iterable[list[Branch[Placed]]]) -> FigureTable:
     """Tell each domain's scores, those of every abandoned attempt by themselves."""
     curves = []
-    for scores in placed.values():
-        branches: dict[int | None, list[tuple[Record, tuple[str, int]]]] = {None: []}
-        for score, place in scores:
-            attempt = None if run.belongs(score) else score.need_count("attempt")
-            branches.setdefault(attempt, []).append((score, place))
-        for attempt, branch in branches.items():
-            if branch:
-                first = branch[0][0]
-                name = _told(first, first.text("domain"), belongs=attempt is None)
-                curves.append((name, curves_of_scores(branch, _BPB)))
+    for branch in (branch for found in placed for branch in found if branch.points):
+        first = branch.points[0][0]
+        name = _told(first, first.text("domain"), belongs=branch.attempt is None)
+        curves.append((name, curves_of_scores(branch.points, _BPB)))
     return table_of(curves)
 
 
@@ -216,17 +218,12 @@ def _told(record: Record, name: Traced | None, *, belongs: bool) -> Story:
     return (name or "", ", abandoned attempt ", attempt)
 
 
-def _domain_curve(
-    domain: str,
-    placed: list[tuple[Record, tuple[str, int]]],
-    *,
-    index: int,
-    abandoned: int | None = None,
-) -> JsonObject:
-    own = abandoned is None
+def _domain_curve(domain: str, branch: Branch[Placed], *, index: int) -> JsonObject:
+    own = branch.attempt is None
     return score_curve(
-        placed,
-        name=label(domain) + ("" if own else f", abandoned attempt {abandoned}"),
+        # From the last score that both share, so that one sees where they part.
+        (*branch.shared, *branch.points),
+        name=label(domain) + ("" if own else f", abandoned attempt {branch.attempt}"),
         line={
             "color": colour(index) if own else ABANDONED,
             "width": 2 if own else 1.2,

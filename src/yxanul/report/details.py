@@ -66,7 +66,6 @@ class Source:
     train: dict[str, Traced | None]
     """documents, tokens."""
     validation: dict[str, Traced | None]
-    dropped: tuple[Traced, ...]
 
 
 @dataclass(frozen=True)
@@ -194,11 +193,9 @@ def _source(manifest: Record, name: str) -> Source:
         {key: manifest.number(*place, split, key) for key in ("documents", "tokens")}
         for split in ("train", "validation")
     ]
-    dropped = [manifest.number(*place, "dropped", key) for key in manifest.table(*place, "dropped")]
     return Source(
         name=Traced(name, (manifest.source(*place),), "key"),
         fields={key: manifest.text(*place, key) for key in keys},
         train=counts[0],
         validation=counts[1],
-        dropped=tuple(value for value in dropped if value is not None),
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from yxanul.config.evaluation import TASKS
 from yxanul.plan.expected import ESTIMATED, EXPECTATIONS, Expectation
+from yxanul.report.course import own_scores
 from yxanul.report.curves import score_domains
 from yxanul.report.gather import Run
 from yxanul.report.records import Record
@@ -108,7 +109,7 @@ def _why_not(run: Run, task: str) -> Traced | None:
 def _perplexities(run: Run) -> tuple[Perplexity, ...]:
     found = []
     for domain in score_domains(run):
-        own = [s for s in run.scores if s.find("domain") == domain and run.belongs(s)]
+        own = own_scores(run, domain)
         value = _perplexity(own[-1]) if own else None
         if value is not None:
             bpb = own[-1].number("bpb")

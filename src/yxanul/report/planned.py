@@ -15,14 +15,13 @@ from yxanul.plan.cost import Bill, bill
 from yxanul.plan.hardware import Assumption, machine
 from yxanul.plan.memory import memory
 from yxanul.report.cost import cost
-from yxanul.report.course import override_of, stage_verdict, trained_seconds
+from yxanul.report.course import is_over, own_course, trained_seconds
 from yxanul.report.gather import Run
 from yxanul.report.incidents import machines
 from yxanul.report.records import Record
 from yxanul.report.summary import median_speed
 from yxanul.report.traced import Cited, Story, Traced
 from yxanul.runfolder.spending import parse_payment
-from yxanul.runfolder.verdicts import CLOSING
 from yxanul.units import HOUR_S
 from yxanul.watch.pace import Pace
 
@@ -45,7 +44,7 @@ def planned_lines(run: Run) -> tuple[Line, ...]:
 
     None where this version cannot read the settings, or they plan nothing after where it began.
     """
-    if not _own_course(run):
+    if not own_course(run):
         return ()
     of_one = () if _has_moved(run) else (*_planner(run), *_mfu(run))
     return (*_steps(run), *_wall_clock(run), *_memory(run), *of_one)
@@ -53,7 +52,7 @@ def planned_lines(run: Run) -> tuple[Line, ...]:
 
 def left_out(run: Run) -> Story:
     """Say what of the plan cannot be held against the run, and why; nothing where all can."""
-    if not _own_course(run):
+    if not own_course(run):
         return ()
     if _has_moved(run):
         told: list[str | Traced] = ["This run was on several machines ("]
@@ -77,22 +76,7 @@ def _has_moved(run: Run) -> bool:
 
 
 def _steps(run: Run) -> list[Line]:
-    return [_stage_steps(run, plan) for plan in _own_course(run)]
-
-
-def _own_course(run: Run) -> list[StagePlan]:
-    """Return the stages from the one on that the run began with."""
-    begun = run.attempts[0].number("step") if run.attempts else None
-    first_step = 0.0 if begun is None else begun.number
-    return [plan for plan in run.course if plan.last_step > first_step]
-
-
-def _is_over(run: Run, plan: StagePlan) -> bool:
-    """Tell whether a stage is closed, by its gate or by a person."""
-    said = stage_verdict(run, plan.name)
-    decided = override_of(run, said) if said is not None else None
-    last = decided or said
-    return last is not None and last.find("verdict") in CLOSING
+    return [_stage_steps(run, plan) for plan in own_course(run)]
 
 
 def _stage_steps(run: Run, plan: StagePlan) -> Line:
@@ -102,13 +86,13 @@ def _stage_steps(run: Run, plan: StagePlan) -> Line:
     steps = Traced(plan.base_steps, where, "whole steps")
     own = [row for row in run.metrics if row.find("stage") == plan.name and run.belongs(row)]
     done = own[-1].number("stage_step") if own else None
-    is_over = _is_over(run, plan)
+    note: Story = () if is_over(run, plan.name) else ("not over yet" if own else "not begun",)
     name = run.config.text("stages", plan.index, "name")
     return Line(
         name=("steps of ", name or plan.name),
         planned=steps,
         measured=done,
-        note=() if is_over else ("not over yet",) if own else ("not begun",),
+        note=note,
     )
 
 
@@ -117,7 +101,7 @@ def _wall_clock(run: Run) -> list[Line]:
     if forecast is None or spent is None:
         return []
     note: Story = ("the run is not over",)
-    if _is_over(run, run.course[-1]):
+    if is_over(run, run.course[-1].name):
         share = spent.wall.number / forecast.number - 1
         where = (*spent.wall.sources, *forecast.sources)
         note = (Traced(share, where, "off forecast", "change"), " against the forecast")
@@ -133,7 +117,7 @@ def _forecast(run: Run) -> Traced | None:
     None where the run has not come so far, or had gone back before.
     """
     assert run.settings is not None
-    wanted = _FORECAST_AFTER * sum(plan.tokens for plan in _own_course(run))
+    wanted = _FORECAST_AFTER * sum(plan.tokens for plan in own_course(run))
     pace = Pace(run.settings.model)
     for row in run.spending:
         payment = parse_payment(row.values, place=f"{row.path}, line {row.line}")
@@ -145,7 +129,7 @@ def _forecast(run: Run) -> Traced | None:
 
 def _forecast_at(run: Run, row: Record, *, tokens: int, pace: Pace) -> Traced | None:
     went_back = any(0 < attempt.need_count("tokens_spent") <= tokens for attempt in run.attempts)
-    course = _own_course(run)
+    course = own_course(run)
     seen = course[0].first_token + tokens
     plan = next((plan for plan in course if seen <= plan.first_token + plan.tokens), None)
     if went_back or plan is None or run.config is None:
@@ -190,8 +174,8 @@ def _planner(run: Run) -> list[Line]:
         )
     )
     took, speed = trained_seconds(run), median_speed(run, "tokens_per_s")
-    is_over = _is_over(run, run.course[-1])
-    note: Story = ("planned ", least, " to ", most, "; " if is_over else "; the run is not over; ")
+    going_on = "" if is_over(run, run.course[-1].name) else "the run is not over; "
+    note: Story = ("planned ", least, " to ", most, f"; {going_on}")
     again = "abandoned attempts are counted in" if len(run.attempts) > 1 else "steps alone"
     rate = Traced(planned.tokens_per_s, where, "planned rate", "whole")
     lines = [
@@ -218,7 +202,7 @@ def _bill(run: Run) -> Bill | None:
     if spent is not None and spent.price is not None:
         each = spent.price.number / count
         rent = Assumption(each, each, each, "the run's own price")
-    stages = tuple(plan.config for plan in _own_course(run))
+    stages = tuple(plan.config for plan in own_course(run))
     return bill(run.settings.model, stages, machine=replace(found, usd_per_gpu_hour=rent))
 
 

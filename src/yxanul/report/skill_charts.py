@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from yxanul.config.evaluation import GOLD, TASKS
-from yxanul.report.course import borders, last_token, tokens_at
+from yxanul.report.course import Branch, borders, branches, last_token, tokens_at
 from yxanul.report.figure_tables import Column, Curves, FigureTable, curve_of_points, table_of
 from yxanul.report.figures import (
     ABANDONED,
@@ -84,16 +84,12 @@ def _points(run: Run, scores: list[SkillScore], *, measure: str) -> list[_Point]
 
 
 def _panel(run: Run, points: list[_Point], *, name: str, measure: str, number: int) -> Chart:
-    own = [point for point in points if point.belongs]
-    left = [point for point in points if not point.belongs]
-    data = []
-    for attempt in dict.fromkeys(point.one.attempt for point in left):
-        branch = [point for point in left if point.one.attempt == attempt]
-        # From the last score that both share, so that one sees where they part.
-        start = [point for point in own if point.tokens < branch[0].tokens][-1:]
-        data.append(_curve(start + branch, measure, tint=ABANDONED, abandoned=attempt))
+    found = branches(points, place=_place)
+    own, *left = found
+    # The run's own curve lies above the others.
+    data = [_curve(branch, measure, tint=ABANDONED) for branch in left]
     data.append(_curve(own, measure, tint=colour(number)))
-    task = own[0].one.task
+    task = own.points[0].one.task
     chance = CHANCES.get(task) if measure != GOLD else None
     is_share = all(point.value.kind == "share" for point in points)
     tops = [bound[1].number for p in points if (bound := p.bounds)]
@@ -108,36 +104,40 @@ def _panel(run: Run, points: list[_Point], *, name: str, measure: str, number: i
         drawn["shapes"].append(_level(chance[0]))
     better = "lower is better" if measure == GOLD else "higher is better"
     guessing = "; the dotted line is guessing" if chance is not None else ""
-    names = (own[-1].one.record.text("task") or task, key_of(own[-1].one, measure))
+    names = (own.points[-1].one.record.text("task") or task, key_of(own.points[-1].one, measure))
     legend = tuple(LegendEntry(colour(number), "●", one) for one in names)
-    figures = _figures(own, left, measure=measure)
+    figures = _figures(found, measure=measure)
     return Chart(name, f"{task} {measure}", better + guessing, data, drawn, legend, figures)
 
 
-def _figures(own: list[_Point], left: list[_Point], *, measure: str) -> FigureTable:
+def _place(point: _Point) -> tuple[int | None, int]:
+    return None if point.belongs else point.one.attempt, point.tokens
+
+
+def _figures(found: Sequence[Branch[_Point]], *, measure: str) -> FigureTable:
     """Tell the points of the run, then those of each attempt that it left behind."""
     column = Column(measure, "value")
-    curves: list[tuple[Story, Curves]] = [(("the run",), _told(own, column))]
-    for attempt in dict.fromkeys(point.one.attempt for point in left):
-        branch = [point for point in left if point.one.attempt == attempt]
-        # The attempt stands in the file's name, as the step does.
-        name = ("abandoned attempt ", Traced(attempt, (branch[0].one.record.source(),), "attempt"))
-        curves.append((name, _told(branch, column)))
+    curves: list[tuple[Story, Curves]] = []
+    for branch in found:
+        name: Story = ("the run",)
+        if branch.attempt is not None:
+            # The attempt stands in the file's name, as the step does.
+            where = (branch.points[0].one.record.source(),)
+            name = ("abandoned attempt ", Traced(branch.attempt, where, "attempt"))
+        told = [(point.seen, point.value) for point in branch.points]
+        curves.append((name, curve_of_points(told, column)))
     return table_of(curves)
 
 
-def _told(points: list[_Point], column: Column) -> Curves:
-    return curve_of_points([(point.seen, point.value) for point in points], column)
-
-
-def _curve(
-    points: Sequence[_Point], measure: str, *, tint: str, abandoned: int | None = None
-) -> JsonObject:
-    own = abandoned is None
+def _curve(branch: Branch[_Point], measure: str, *, tint: str) -> JsonObject:
+    own = branch.attempt is None
+    # From the last score that both share, so that one sees where they part.
+    points = (*branch.shared, *branch.points)
+    left = "" if own else f", abandoned attempt {branch.attempt}"
     trace: JsonObject = {
         "type": "scatter",
         "mode": "lines+markers",
-        "name": label(points[0].one.task) + ("" if own else f", abandoned attempt {abandoned}"),
+        "name": label(points[0].one.task) + left,
         "x": [point.tokens for point in points],
         "y": [point.value.number for point in points],
         "text": [show(point.value) for point in points],
