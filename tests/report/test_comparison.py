@@ -76,6 +76,16 @@ def test_runs_that_read_other_documents_are_not_compared(three, tmp_path):
     assert all(cell.moved is None and not cell.is_best for cell in found.cells)
 
 
+def test_without_a_score_of_the_first_run_no_change_is_told(three, tmp_path):
+    bare = shutil.copytree(three[0], tmp_path / "bare")
+    for path in (bare / "scores").glob("step-*-wikipedia.json"):
+        path.unlink()
+    found = line(comparison.domains([gather(bare), *map(gather, three[:2])]), "wikipedia")
+    assert found.cells[0].value is None
+    assert all(cell.moved is None for cell in found.cells)
+    assert [cell.is_best for cell in found.cells] == [False, False, True]
+
+
 def test_settings_that_differ_are_listed_and_no_others(three):
     found = comparison.differences([gather(root) for root in three[:2]])
     assert {one.title.rsplit(".", 1)[-1] for one in found} == {"seed"}

@@ -15,7 +15,7 @@ from typing import Any
 from yxanul.config.evaluation import GOLD, TASKS
 from yxanul.curriculum.bootstrap import relative_change
 from yxanul.report.cost import cost
-from yxanul.report.course import last_row, trained_seconds
+from yxanul.report.course import last_row, own_scores, trained_seconds
 from yxanul.report.curves import score_domains
 from yxanul.report.gather import Run
 from yxanul.report.measures import SkillScore
@@ -100,7 +100,8 @@ def domains(runs: Sequence[Run]) -> tuple[Line, ...]:
             continue
         same = len({_documents(one) for _, one in scored}) == 1
         same = same and all(_is_whole(one) for _, one in scored)
-        first = scored[0] if same else None
+        # Without the first run there is nothing to tell a change against.
+        first = scored[0] if same and newest[0] is not None else None
         cells = [
             Cell(None) if one is None else _domain_cell(run, one, first=first)
             for run, one in zip(runs, newest, strict=True)
@@ -185,7 +186,7 @@ def _is_whole(score: Record) -> bool:
 
 
 def _newest(run: Run, domain: str) -> Record | None:
-    own = [s for s in run.scores if s.find("domain") == domain and run.belongs(s)]
+    own = own_scores(run, domain)
     return own[-1] if own else None
 
 
