@@ -316,6 +316,23 @@ def move(root: Path, *machines: str) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in moved))
 
 
+def begin_late(root: Path, *, parent: str | None = None) -> None:
+    """Let a recorded run have begun with its last stage, as `train --stage --init_from` does."""
+    rows = {name: _rows(root / name) for name in ("metrics.jsonl", "gates.jsonl")}
+    stage = rows["metrics.jsonl"][-1]["stage"]
+    own = {name: [row | {"attempt": 0} for row in found if row["stage"] == stage]
+           for name, found in rows.items()}  # fmt: skip
+    first = own["metrics.jsonl"][0]
+    begun = {"event": "attempt", "attempt": 0, "step": first["step"] - first["stage_step"]}
+    begun |= {"parent": parent, "reason": "the run begins", "tokens_spent": 0, "changes": None}
+    for name, found in {**own, "lineage.jsonl": [begun]}.items():
+        (root / name).write_text("".join(json.dumps(row) + "\n" for row in found))
+
+
+def _rows(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def _split(source: str, split: str, *, tokens: int, documents: int) -> SplitRecord:
     shard = ShardFile(shard_path(source, split, number=0), "0" * 64, 2 * tokens, tokens)
     index = IndexFile(index_path(source, split), "0" * 64, 100 * documents)

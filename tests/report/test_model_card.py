@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.recorded import BPB, DOMAINS, ROOT
+from tests.report.recorded import BPB, DOMAINS, ROOT, begin_late
 from yxanul.config.load import load_config
 from yxanul.curriculum.stages import StagePlan, plan_stages
 from yxanul.data.manifest import load_manifest, write_manifest
 from yxanul.report.model_card import write_card
 from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name
+from yxanul.units import format_count
 
 ONE, TWO, THREE, FOUR = plan_stages(load_config(ROOT / "configs" / "embedded"))
 
@@ -116,3 +117,36 @@ def test_english_is_said_of_sources_that_are_known_to_be(skilled, tmp_path, chan
 def test_a_checkpoint_before_the_first_row_has_no_card(skilled):
     early = checkpoint(ONE, attempt=0, before_end=ONE.total_steps - 1)
     assert write_card(skilled, checkpoints=[early]) is None
+
+
+def test_what_a_part_of_the_run_took_is_not_mixed_with_what_all_of_it_took(run):
+    text = card(run, checkpoint(ONE, attempt=0))
+    assert "scoring" not in cells(text, "training time")[1]
+    assert cells(text, "cost of the whole run")[1].startswith(f"${12.5 * 212 / 3600:,.2f} ")
+
+
+@pytest.mark.parametrize(
+    ("parent", "told"),
+    [
+        ("/home/ada/runs/first/checkpoints/step-00000400-a0", "step-00000400-a0 of first"),
+        ("/home/ada/.cache/hub/models--me--my--own/snapshots/5e5e", "me/my--own at commit 5e5e"),
+        ("/home/ada/weights", "weights"),
+    ],
+)
+def test_a_run_begun_from_other_weights_names_them_and_counts_its_own_tokens(
+    skilled, tmp_path, parent, told
+):
+    assert "begun from other weights" not in card(skilled, checkpoint(FOUR, attempt=1))
+    copied = shutil.copytree(skilled, tmp_path / "copy")
+    begin_late(copied, parent=parent)
+    text = card(copied, checkpoint(FOUR, attempt=0))
+    assert f"begun from other weights: {told}." in text
+    assert "/home/" not in text
+    assert "language: en\n" not in text
+    own = f"{format_count(FOUR.tokens)} (in {FOUR.total_steps} steps)"
+    assert cells(text, "tokens seen")[1] == own
+    # Settings of another version do not tell where the stage began.
+    with (copied / "config.yaml").open("a") as config:
+        config.write("a_later_part: {}\n")
+    seen = cells(card(copied, checkpoint(FOUR, attempt=0)), "tokens seen")[1]
+    assert seen.endswith(f"(in {FOUR.last_step} steps, those of the stages before it counted in)")

@@ -7,7 +7,7 @@ import pytest
 
 from tests.report.formulas import OF_PLAN, seconds_of_steps
 from tests.report.reading import Page
-from tests.report.recorded import move
+from tests.report.recorded import begin_late, move
 from tests.report.test_traces import wrong_values
 from yxanul.config.load import parse_config
 from yxanul.plan.hardware import Wishes
@@ -172,13 +172,7 @@ def test_the_planned_memory_is_that_of_one_process_of_several(copied):
 
 
 def test_a_run_begun_at_a_later_stage_is_held_against_that_stage(copied):
-    """As `train --stage stage4_code --init_from` leaves it: no row of the stages before."""
-    rows = [json.loads(row) for row in (copied / "metrics.jsonl").read_text().splitlines()]
-    own = [row | {"attempt": 0} for row in rows if row["stage"] == "stage4_code"]
-    (copied / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in own))
-    begun = {"event": "attempt", "attempt": 0, "step": own[0]["step"] - own[0]["stage_step"]}
-    begun |= {"parent": None, "reason": "the run begins", "tokens_spent": 0, "changes": None}
-    (copied / "lineage.jsonl").write_text(json.dumps(begun) + "\n")
+    begin_late(copied)
     paid = [{"process": 0, "seconds": 10.0 + n, "tokens_spent": 2048 * (n + 1), "seq_len": 64}
             for n in range(65)]  # fmt: skip
     (copied / "spending.jsonl").write_text("".join(json.dumps(row) + "\n" for row in paid))

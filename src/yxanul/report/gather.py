@@ -15,7 +15,7 @@ from yxanul.config.problems import check
 from yxanul.config.schema import ModelConfig, RunConfig
 from yxanul.config.yamltext import Document, read_document
 from yxanul.curriculum.stages import StagePlan, plan_stages
-from yxanul.data.manifest import MANIFEST_NAME, load_manifest
+from yxanul.data.manifest import MANIFEST_NAME, has_manifest, load_manifest
 from yxanul.errors import ConfigError, CorruptDataError, UsageError
 from yxanul.report.measures import SkillScore, read_skills
 from yxanul.report.records import Record, read_record, read_records, read_scores
@@ -23,6 +23,7 @@ from yxanul.runfolder.contamination import read_contamination
 from yxanul.runfolder.exits import read_exit
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_branch, is_on
+from yxanul.watch.snapshot import is_in_preparation
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def gather(root: Path) -> Run:
 def run_until(run: Run, *, step: int, attempt: int, branch: dict[int, float]) -> Run:
     """Return a run as it was when an attempt, whose branch is given, had done `step` updates.
 
-    What it cost and how it ended are those of the whole run.
+    How it ended is that of the whole run; what it had cost by then no row tells, and is left out.
     """
 
     def until(records: tuple[Record, ...]) -> tuple[Record, ...]:
@@ -141,6 +142,7 @@ def run_until(run: Run, *, step: int, attempt: int, branch: dict[int, float]) ->
         overrides=until(run.overrides),
         attempts=tuple(row for row in run.attempts if row.need_count("attempt") <= attempt),
         samples=until(run.samples),
+        spending=(),
         scores=until(run.scores),
         skills=tuple(
             one
@@ -155,6 +157,11 @@ def _check_is_run(folder: RunFolder) -> None:
     if not folder.root.is_dir():
         raise UsageError(f"{folder.root} is not a folder; name a run folder, e.g. runs/first")
     if not any(path.is_file() for path in (folder.metrics, folder.config, folder.lineage)):
+        if is_in_preparation(folder):
+            raise UsageError(
+                f"{folder.root} still prepares its data, so there is nothing to report; wait for "
+                "the first logged step (logging.every_steps)"
+            )
         raise UsageError(
             f"{folder.root} is no run folder: it has no config.yaml, metrics.jsonl or "
             "lineage.jsonl; name the folder that --out named"
@@ -229,10 +236,11 @@ def _read_model(config: Record | None) -> ModelConfig | None:
 
 
 def _read_manifest(folder: RunFolder) -> Record | None:
-    """Return the manifest of the prepared data; None when it lies elsewhere and is not there."""
-    path = folder.prepared_data() / MANIFEST_NAME
-    if not path.is_file():
+    """Return the manifest of the prepared data; None where it is not there, or not for us."""
+    prepared = folder.prepared_data()
+    if not has_manifest(prepared):
         return None
+    path = prepared / MANIFEST_NAME
     load_manifest(path)  # strict: a damaged one is an error that names the key
     own = path.parent == folder.data
     return read_record(path, f"{folder.data.name}/{path.name}" if own else str(path))

@@ -19,14 +19,14 @@ from yxanul.plan.parameters import parameter_count
 from yxanul.report import details
 from yxanul.report.contamination import contamination
 from yxanul.report.cost import cost
-from yxanul.report.course import later_stages
+from yxanul.report.course import later_stages, own_course
 from yxanul.report.gather import Run, gather, run_until
 from yxanul.report.skills import Skill, skills
 from yxanul.report.summary import SEEN, Reached, Tile, summary
 from yxanul.report.templates import template_environment
 from yxanul.report.traced import Story, Traced
 from yxanul.report.words import show
-from yxanul.runfolder.checkpoints import MANIFEST_NAME, CheckpointInfo
+from yxanul.runfolder.checkpoints import CHECKPOINT_NAME, MANIFEST_NAME, CheckpointInfo
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import branch_of
 from yxanul.units import HOUR_S
@@ -52,6 +52,7 @@ def write_card(root: Path, *, checkpoints: Sequence[CheckpointInfo]) -> str | No
     if not run.metrics:
         return None
     is_average = len(checkpoints) > 1
+    begun_from = _begun_from(run)
     shape = run.config.table("model") if run.config is not None else {}
     return (
         _environment()
@@ -67,10 +68,12 @@ def write_card(root: Path, *, checkpoints: Sequence[CheckpointInfo]) -> str | No
             skills=() if is_average else _skills(run, newest.step),
             contamination=contamination(run),
             sources=_sources(run),
-            is_english=_is_english(run),
+            # What other weights were trained on is not known.
+            is_english=begun_from is None and _is_english(run),
+            begun_from=begun_from,
             licences=_licences(run),
             environment=_plain(run, "device", "torch", "yxanul", "commit"),
-            cost=_cost(run),
+            cost=_cost(whole),
         )
     )
 
@@ -84,11 +87,38 @@ def plain_card(origin: Path, model: ModelConfig) -> str:
 
 def _tiles(run: Run, checkpoint: CheckpointInfo) -> list[Tile]:
     """Return the figures of the summary; rows are not logged at every step, the weights know."""
-    where = f"checkpoints/{checkpoint.name}/{MANIFEST_NAME}#/"
-    seen = Traced(checkpoint.tokens_seen, (f"{where}tokens_seen",), kind="count")
-    steps = Traced(checkpoint.step, (f"{where}step",))
-    own = Tile(SEEN, seen, ("in ", steps, " steps"))
+    own = _seen(run, checkpoint)
     return [own if tile.label == SEEN else tile for tile in summary(run).tiles]
+
+
+def _seen(run: Run, checkpoint: CheckpointInfo) -> Tile:
+    """Return the tokens and steps of the run itself: its clock counts the stages before it, too."""
+    where = f"checkpoints/{checkpoint.name}/{MANIFEST_NAME}#/"
+    tokens, steps, more = checkpoint.tokens_seen, checkpoint.step, ""
+    first = next(iter(own_course(run)), None)
+    if first is not None:
+        tokens, steps = tokens - first.first_token, steps - first.first_step
+    elif run.attempts and run.attempts[0].find("step"):
+        more = ", those of the stages before it counted in"
+    seen = Traced(tokens, (f"{where}tokens_seen",), kind="count")
+    return Tile(SEEN, seen, ("in ", Traced(steps, (f"{where}step",)), f" steps{more}"))
+
+
+def _begun_from(run: Run) -> str | None:
+    """Return what a run was begun from, by the names alone: a card is for others to read.
+
+    None: from new weights.
+    """
+    parent = run.attempts[0].text("parent") if run.attempts else None
+    if parent is None:
+        return None
+    place = Path(str(parent.value))
+    if CHECKPOINT_NAME.fullmatch(place.name):
+        return f"{place.name} of {place.parent.parent.name}"
+    if place.parent.name == "snapshots":  # of the hub's cache: models--OWNER--NAME/snapshots/COMMIT
+        owner_and_name = place.parent.parent.name.removeprefix("models--").replace("--", "/", 1)
+        return f"{owner_and_name} at commit {place.name}"
+    return place.name
 
 
 def _reached(run: Run, step: int) -> list[Reached]:
