@@ -2,23 +2,29 @@
 
 import copy
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from tests.report.conftest import HOSTILE
 from tests.report.reading import Page
-from tests.report.recorded import Recorder, move
+from tests.report.recorded import Recorder, begin_late, move
 from tests.report.test_skills import section
 from tests.report.test_traces import wrong_values
+from yxanul.errors import UsageError
 from yxanul.report.curves import loss_chart
 from yxanul.report.figure_tables import MOST_POINTS as MOST_TABLE_POINTS
 from yxanul.report.figure_tables import Column, curves_of_rows, table_of
 from yxanul.report.gather import gather
-from yxanul.report.write import write_report
+from yxanul.report.write import write_comparison, write_report
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import record_event, register_gate
 from yxanul.runfolder.rows import append_row
@@ -288,8 +294,9 @@ def going_on(root):
     return recorder
 
 
-def test_a_run_that_is_going_on_says_so_at_the_top(tmp_path):
-    root = going_on(tmp_path / "run").root
+@contextmanager
+def held(root: Path) -> Iterator[None]:
+    """Another process holds the folder as long as the block lasts, as one that trains does."""
     program = (
         "import sys; from pathlib import Path; from yxanul.runfolder.layout import RunFolder\n"
         "with RunFolder(Path(sys.argv[1])).locked(): print('held', flush=True); sys.stdin.read()"
@@ -297,13 +304,106 @@ def test_a_run_that_is_going_on_says_so_at_the_top(tmp_path):
     words = [sys.executable, "-c", program, str(root)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout.readline() == b"held\n"
-        text = read(root).text
+        yield
         holder.communicate()
+
+
+def test_a_run_that_is_going_on_says_so_at_the_top(tmp_path):
+    root = going_on(tmp_path / "run").root
+    with held(root):
+        text = read(root).text
     said = "still running This run is still going: the page shows it as far as its rows go."
     assert text.index(said) < text.index("In ten seconds")
     assert "The newest row is step 340 of stage2_reasoning." in text
     assert "gate not asked" in text
     assert "no end recorded" in read(root).text
+
+
+def test_a_run_that_prepares_its_data_is_told_as_one(tmp_path):
+    RunFolder(tmp_path).create()
+    with held(tmp_path), pytest.raises(UsageError, match="still prepares its data"):
+        write_report(tmp_path)
+    with pytest.raises(UsageError, match="is no run folder"):
+        write_report(tmp_path)
+
+
+@contextmanager
+def without_roots_rights() -> Iterator[None]:
+    """Be nobody as long as the block lasts: no folder is closed to root."""
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+
+
+def test_prepared_data_in_a_private_folder_is_as_data_that_is_gone(run):
+    with tempfile.TemporaryDirectory() as open_to_all:  # those of pytest are not
+        place = Path(open_to_all)
+        place.chmod(0o755)
+        root, private = shutil.copytree(run, place / "run"), place / "private"
+        private.mkdir()
+        (root / "data").rename(private / "data")
+        (root / "data.json").write_text(json.dumps({"prepared": str(private / "data")}))
+        private.chmod(0)
+        with without_roots_rights():
+            found = gather(root)
+        private.chmod(0o755)
+    assert found.manifest is None
+    assert found.metrics
+
+
+def write_both(roots):
+    return write_comparison(roots, roots[0].parent / "comparison.html")
+
+
+@pytest.mark.parametrize("write", [lambda roots: write_report(roots[0]), write_both])
+def test_a_page_may_be_written_by_two_at_once(copied, monkeypatch, write):
+    roots = [copied, shutil.copytree(copied, copied.with_name("other"))]
+    fsync = os.fsync
+
+    def meanwhile(handle):
+        monkeypatch.setattr(os, "fsync", fsync)
+        write(roots)  # another process comes, and ends, before the page is whole
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    page = write(roots)
+    assert page.read_text(encoding="utf-8").endswith("</html>\n")
+    assert [path.name for path in page.parent.glob(".*.tmp")] == []
+
+
+def say_at_the_gate(root, stage, word):
+    """Let the last verdict on a stage be another one."""
+    rows = [json.loads(line) for line in (root / "gates.jsonl").read_text().splitlines()]
+    last = [row for row in rows if row["row"] == "verdict" and row["stage"] == stage][-1]
+    last["verdict"] = word
+    (root / "gates.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_a_run_that_was_killed_while_its_last_stage_was_lengthened_is_not_complete(copied):
+    say_at_the_gate(copied, "stage4_code", "extend")
+    assert "The command ended before every stage had passed its gate." in read(copied).text
+    (copied / "exit.json").unlink()
+    head = read(copied).text.partition("In ten seconds")[0]
+    assert "no end recorded" in head
+    assert "complete" not in head
+
+
+def test_a_stage_whose_gate_could_judge_nothing_is_done(copied):
+    say_at_the_gate(copied, "stage1_wikipedia", "not run")
+    told = "Every stage is done; nothing could be judged by the gate of stage1_wikipedia."
+    assert f"complete {told}" in read(copied).text
+
+
+def test_a_run_begun_at_a_later_stage_is_complete_without_those_before(copied):
+    begin_late(copied)
+    page = read(copied)
+    assert "complete Every stage from stage4_code on has passed its gate." in page.text
+    assert page.untraced == []
 
 
 def test_the_process_that_trains_may_write_the_report_itself(run, copied):

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from yxanul.plan.parameters import parameter_count
 from yxanul.report.cost import cost
 from yxanul.report.course import (
+    is_over,
     last_row,
     override_of,
+    own_scores,
+    stage_indices,
     stage_names,
     stage_verdict,
     tokens_spent,
@@ -69,6 +72,8 @@ class GateMark:
     attempt: Traced | None
     """None for the first attempt, of which nothing needs to be said."""
     tone: str
+    is_over: bool = False
+    """Whether the stage is closed, by its gate or by a person."""
     overridden: Traced | None = None
     """What a person decided instead of the verdict."""
 
@@ -113,7 +118,14 @@ def _mark(run: Run, name: Traced) -> GateMark:
     decided = override_of(run, row)
     overridden = decided.text("verdict") if decided is not None else None
     holds = overridden if overridden is not None else verdict
-    return GateMark(name, verdict, None if is_first else attempt, tone(holds), overridden)
+    return GateMark(
+        name,
+        verdict,
+        None if is_first else attempt,
+        tone(holds),
+        is_over=is_over(run, str(name.value)),
+        overridden=overridden,
+    )
 
 
 def _lead(run: Run) -> Story:
@@ -144,20 +156,29 @@ def _domains(run: Run) -> list[Traced]:
     return list(found.values())
 
 
-def _all_done(gates: tuple[GateMark, ...]) -> Story:
-    """Say that every stage is done, which gates only warned, and which were overridden."""
-    overridden = [gate.stage for gate in gates if gate.overridden is not None]
-    warned = [g.stage for g in gates if g.tone == "warn" and g.overridden is None]
-    if not warned and not overridden:
-        return ("Every stage has passed its gate.",)
-    told: list[str | Traced] = ["Every stage is done"]
-    for start, names in (
-        ("; a warning came from the gate of ", warned),
-        ("; a person decided against the gate of ", overridden),
+def _own_gates(run: Run, gates: tuple[GateMark, ...]) -> tuple[GateMark, ...]:
+    """Return the gates of the stages that are the run's to train: from its first row's on."""
+    return gates[stage_indices(run)[run.metrics[0].need_text("stage")] :]
+
+
+def _all_done(gates: tuple[GateMark, ...], *, of_all: bool) -> Story:
+    """Say that every stage is done, and which gates did more, or less, than let it pass."""
+    who: Story = ("Every stage",) if of_all else ("Every stage from ", gates[0].stage, " on")
+    told: list[str | Traced] = []
+    for start, found in (
+        ("; a warning came from the gate of ", _said(gates, "warn")),
+        ("; nothing could be judged by the gate of ", _said(gates, "not run")),
+        ("; a person decided against the gate of ", [g for g in gates if g.overridden is not None]),
     ):
-        for index, name in enumerate(names):
-            told += [start if index == 0 else " and of ", name]
-    return (*told, ".")
+        for index, gate in enumerate(found):
+            told += [start if index == 0 else " and of ", gate.stage]
+    return (*who, " is done", *told, ".") if told else (*who, " has passed its gate.")
+
+
+def _said(gates: tuple[GateMark, ...], word: str) -> list[GateMark]:
+    """Return the gates whose own verdict is a word and holds."""
+    stand = [gate for gate in gates if gate.overridden is None]
+    return [gate for gate in stand if gate.verdict is not None and gate.verdict.value == word]
 
 
 def _ending(run: Run, gates: tuple[GateMark, ...]) -> Ending:
@@ -171,17 +192,15 @@ def _ending(run: Run, gates: tuple[GateMark, ...]) -> Ending:
         )
     code = run.exit.number("code") if run.exit is not None else None
     reason = run.exit.text("reason") if run.exit is not None else None
-    is_complete = all(gate.tone in ("good", "warn") for gate in gates)
+    own = _own_gates(run, gates)
+    if all(gate.is_over for gate in own) and (code is None or code.value == 0):
+        return Ending("complete", "good", _all_done(own, of_all=len(own) == len(gates)))
     if code is None:
-        if is_complete:
-            return Ending("complete", "good", _all_done(gates))
         return Ending(
             "no end recorded",
             "warn",
             ("The process left no record of its end (it was killed, or has just begun). ", *at),
         )
-    if code.value == 0 and is_complete:
-        return Ending("complete", "good", _all_done(gates))
     number = int(code.number)
     word, look = ENDED.get(number, FAILED), _TONES.get(number, "bad")
     told: Story = ("It ended with exit code ", code, ": ", reason, ". ") if reason else ()
@@ -225,7 +244,7 @@ def _scoring_note(run: Run) -> Story:
 def _reached(run: Run) -> tuple[Reached, ...]:
     found = []
     for domain in score_domains(run):
-        own = [s for s in run.scores if s.find("domain") == domain and run.belongs(s)]
+        own = own_scores(run, domain)
         if not own:
             continue
         first, last = own[0], own[-1]
