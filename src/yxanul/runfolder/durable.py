@@ -55,11 +55,6 @@ def write_atomic(path: Path, text: str, *, is_shared: bool = False) -> None:
         sync_folder(path.parent)
 
 
-def is_half_written(path: Path) -> bool:
-    """Tell whether a file is one that `write_atomic` writes beside another."""
-    return path.name.startswith(".") and path.name.endswith(".tmp")
-
-
 def _name_of_its_own(path: Path) -> Path:
     """Return a name beside `path` that no other process has; delete what killed ones left there."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):

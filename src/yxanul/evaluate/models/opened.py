@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yxanul.config.schema import RunConfig
-from yxanul.data.manifest import MANIFEST_NAME
+from yxanul.data.manifest import has_manifest
 from yxanul.evaluate.models.huggingface import open_pretrained
 from yxanul.evaluate.models.language_model import LanguageModel, is_ours
 from yxanul.evaluate.models.loaded import load_model, trained_sources
@@ -65,7 +65,7 @@ def open_for_scoring(name: str) -> OpenedModel:
         checkpoint=loaded.info.name,
         transformer=loaded.model,
         config=loaded.config,
-        prepared=prepared if (prepared / MANIFEST_NAME).is_file() else None,
+        prepared=prepared if has_manifest(prepared) else None,
         kept=run.bench,
         is_begun_anew=first_parent(run.lineage) is not None,
         trained=trained_sources(loaded.info.path),
