@@ -23,6 +23,7 @@ from yxanul.hardware.choices import (
     FLASH3_MODULE,
     attention_obstacle,
     freeze_compute,
+    impossible_choices,
     pick_device,
     settle_compute,
 )
@@ -321,6 +322,66 @@ def test_fp32_on_a_card_takes_the_kernel_that_has_it():
 def test_without_a_card_the_device_is_the_cpu():
     assert pick_device() == CPU
     assert pick_device(5) == CPU
+
+
+CUDA_13 = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]
+CUDA_12 = ["sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_90"]
+BUILDS = [
+    ((7, 5), CUDA_13, True),
+    ((8, 9), CUDA_13, True),  # by the code for 8.6
+    ((12, 1), CUDA_13, True),
+    ((13, 0), CUDA_13, True),  # the driver compiles the text for 12.0
+    ((7, 0), CUDA_13, False),
+    ((7, 0), CUDA_12, True),
+    ((12, 0), CUDA_12, False),
+    ((12, 0), [*CUDA_12, "compute_90"], True),
+    ((12, 0), ["sm_90a", "compute_90a"], False),
+    ((9, 0), ["sm_90a"], True),
+    ((10, 3), ["sm_100f"], True),
+    ((10, 3), ["sm_100a"], False),
+    ((8, 0), ["sm_86"], False),
+]
+
+
+@pytest.mark.parametrize(("capability", "built_for", "runs"), BUILDS)
+def test_a_card_that_this_torch_has_no_kernels_for_is_refused(
+    monkeypatch, capability, built_for, runs
+):
+    """torch itself warns, and its first kernel fails as on a card that is broken."""
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: built_for)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _device: "Tesla")
+    if runs:
+        assert pick_device() == torch.device("cuda", 0)
+        return
+    with pytest.raises(UsageError) as refused:
+        pick_device()
+    number = "".join(map(str, capability))
+    assert f"Tesla is an sm_{number}, and torch {torch.__version__}" in str(refused.value)
+    assert f"only for {', '.join(built_for)};" in str(refused.value)
+    monkeypatch.setattr(torch.version, "cuda", None)  # AMD's cards have other names
+    assert pick_device() == torch.device("cuda", 0)
+
+
+@pytest.mark.parametrize("attention", ["cudnn", "flash", "efficient", "auto"])
+def test_a_kernel_in_bf16_is_refused_on_a_card_without(card, attention):
+    device = card((7, 5), package=False)
+    settled = settle(device, attention=attention)
+    assert "has no bf16 form for cards below" in str(attention_obstacle(settled, device))
+    assert list(impossible_choices(settled, device)) == ["precision", "attention"]
+
+
+def test_an_old_card_multiplies_attention_in_fp32_or_by_torchs_own_choice(card):
+    device = card((7, 5), package=False)
+    for possible in (
+        settle(device, attention="sdpa"),
+        ComputeConfig(precision="fp32", attention="efficient", compile="off", threads=1),
+    ):
+        assert attention_obstacle(possible, device) is None
+        assert list(impossible_choices(possible, device)) == []
 
 
 def test_the_flags_of_a_processor_are_words():

@@ -28,11 +28,12 @@ def _threads_as_they_were():
     torch.set_num_threads(before)
 
 
-def tiny(tmp_path: Path, *, threads: str = "null") -> RunConfig:
+def tiny(tmp_path: Path, *, threads: str = "null", precision: str = "fp32") -> RunConfig:
     place = tmp_path / "configs"
     if not place.exists():
         write_configs(place)
-    return load_config(place, overrides=["data.source=texts", f"compute.threads={threads}"])
+    compute = [f"compute.threads={threads}", f"compute.precision={precision}"]
+    return load_config(place, overrides=["data.source=texts", *compute])
 
 
 class Starts:
@@ -116,3 +117,33 @@ def test_a_card_is_tried_with_the_threads_that_will_train(tmp_path, monkeypatch)
     folder.create()
     freeze_config(tiny(tmp_path, threads="3"), folder, machine=cast("Machine", machine))
     assert seen == [3]
+
+
+def test_a_run_that_chose_bf16_goes_on_without_on_a_card_that_has_none(tmp_path, monkeypatch):
+    """As an A100 has it and a T4 has not; on the first machine the run's own choices hold again."""
+    capability = (8, 0)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: capability >= (8, 0))
+    monkeypatch.setattr(
+        frozen, "probe_card", lambda _wish, config, **_place: config.optimization.compute
+    )
+    said: list[str] = []
+    voice, card = SimpleNamespace(say=said.append), torch.device("cuda", 0)
+    machine = cast("Machine", SimpleNamespace(processes=ALONE, device=card, progress=voice))
+    folder, wish = RunFolder(tmp_path / "run"), tiny(tmp_path, precision="auto")
+    folder.create()
+
+    def start() -> tuple[str, str]:
+        found = freeze_config(wish, folder, machine=machine).optimization.compute
+        return found.precision, found.attention
+
+    assert start() == ("bf16", "flash")
+    begin_attempt(folder.lineage, AttemptStart(0, 0, None, "a test"))
+    capability = (7, 5)
+    assert start() == ("fp32", "efficient")
+    told = "a setting that may change differs from the run's: compute"
+    assert f"{told}.precision: bf16 -> fp32" in said
+    assert f"{told}.attention: flash -> efficient" in said
+    assert read_frozen_config(folder).optimization.compute.precision == "bf16"
+    capability = (8, 0)
+    assert start() == ("bf16", "flash")

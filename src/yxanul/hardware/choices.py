@@ -33,6 +33,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 # compiled, no checkpointing: yxanul.plan.memory). A card is then tried (yxanul.train.probes).
 _ACTIVATION_BYTES = 44
 _FP8_CAPABILITY = (8, 9)
+_BF16_CAPABILITY = (8, 0)
 _HOPPER = (9, 0)
 _UNSOUND_CUDNN = 91500  # up to which torch's own choice (sdp_utils.cpp) puts other kernels first
 FLASH3_MODULE = "flash_attn_interface"
@@ -43,7 +44,7 @@ _HALF_ONLY = ("cudnn", *MASKLESS)  # kernels without a form for fp32
 def pick_device(local_rank: int = 0) -> torch.device:
     """Return this process's device: its CUDA card if the machine has cards, else the CPU.
 
-    More processes than cards are a `UsageError`.
+    More processes than cards, and a card that this torch was not built for, are a `UsageError`.
     """
     if not torch.cuda.is_available():
         return torch.device("cpu")
@@ -53,7 +54,41 @@ def pick_device(local_rank: int = 0) -> torch.device:
             f"this is process {local_rank + 1} on a machine with {cards} CUDA card(s); "
             f"start at most {cards} with torchrun --nproc_per_node"
         )
-    return torch.device("cuda", local_rank)
+    device = torch.device("cuda", local_rank)
+    _refuse_foreign_card(device)
+    return device
+
+
+def _refuse_foreign_card(device: torch.device) -> None:
+    """Raise a `UsageError` for a card that no kernel of this torch runs on.
+
+    torch itself only warns, and the first kernel would fail as on a card that is broken.
+    """
+    built_for = torch.cuda.get_arch_list()
+    if torch.version.cuda is None or not built_for:
+        return  # AMD's cards, whose names have another order
+    capability = torch.cuda.get_device_capability(device)
+    if any(_runs_on(capability, code) for code in built_for):
+        return
+    major, minor = capability
+    raise UsageError(
+        f"{torch.cuda.get_device_name(device)} is an sm_{major}{minor}, and torch "
+        f"{torch.__version__} has no kernels for it, only for {', '.join(built_for)}; install a "
+        "build that has (pytorch.org/get-started), or take another card"
+    )
+
+
+def _runs_on(capability: tuple[int, int], code: str) -> bool:
+    """Tell whether code for an architecture runs on a card: sm_80, sm_90a, compute_90, ..."""
+    kind, _, name = code.partition("_")
+    number = name.rstrip("af")
+    built_for = int(number[:-1]), int(number[-1])
+    if name.endswith("a"):  # what only that architecture has
+        return capability == built_for
+    if kind == "compute" and not name.endswith("f"):  # PTX, which the driver compiles
+        return capability >= built_for
+    # Binaries run on later cards of the same generation.
+    return capability[0] == built_for[0] and capability >= built_for
 
 
 def processes_here() -> int:
@@ -119,6 +154,12 @@ def attention_obstacle(compute: ComputeConfig, device: torch.device) -> str | No
     if attention in _HALF_ONLY and compute.precision == "fp32":
         other = "flash_attention_3=auto" if attention == "flash3" else "attention=auto"
         return f"has no fp32 form; set compute.{other} or compute.precision=bf16"
+    if _lacks_bf16(compute, device):
+        return (
+            "has no bf16 form for cards below compute capability 8.0, as this one is; set "
+            "compute.precision=auto and compute.attention=auto, or take a later card (RTX 30, "
+            "A100, L4, H100)"
+        )
     if attention == "cudnn" and not has_sound_cudnn():
         return (
             "is not right for rows that 128 does not divide, as scores have, up to cuDNN "
@@ -130,6 +171,14 @@ def attention_obstacle(compute: ComputeConfig, device: torch.device) -> str | No
             "compute.attention=auto or compute.document_masking=false"
         )
     return None
+
+
+def _lacks_bf16(compute: ComputeConfig, device: torch.device) -> bool:
+    """Tell whether the kernel is a card's and multiplies bf16, which this card is too old for."""
+    if compute.attention not in CARD_PATHS or compute.precision != "bf16":
+        return False
+    on_card = device.type == "cuda"
+    return on_card and torch.cuda.get_device_capability(device) < _BF16_CAPABILITY
 
 
 def flash3_obstacle(device: torch.device) -> str | None:
@@ -169,6 +218,8 @@ def fp8_obstacle(compute: ComputeConfig, device: torch.device) -> str | None:
 
 def impossible_choices(compute: ComputeConfig, device: torch.device) -> Iterator[str]:
     """Yield the names of settings, all of them chosen, that cannot be on this device."""
+    if _lacks_bf16(compute, device):
+        yield "precision"
     if attention_obstacle(compute, device) is not None:
         yield "attention"
     if compute.fp8 in ("ffn", "blocks") and fp8_obstacle(compute, device) is not None:

@@ -182,7 +182,7 @@ def _ruled(
         mine = set(impossible_choices(chosen, device))
         anew = frozenset(
             name
-            for name in ("attention", "fp8", "compile")
+            for name in ("precision", "attention", "fp8", "compile")
             if agree(name in mine) and name in opened
         )
         wish = wish.model_copy(update={k: v for k, v in opened.items() if k not in anew})
