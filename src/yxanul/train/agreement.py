@@ -15,7 +15,10 @@ from typing import Any
 import torch
 
 from yxanul import errors
+from yxanul.config.load import flat_config
+from yxanul.config.schema import OptimizationConfig, RunConfig
 from yxanul.errors import CorruptDataError, UsageError, YxanulError
+from yxanul.hardware.device import device_name
 from yxanul.parallel.processes import Processes
 
 _NAMED, _SHOWN = 3, 40
@@ -50,6 +53,35 @@ def refuse_disagreement(
                 f"({keys}); start all of them with the same command, configuration, data and "
                 "program"
             )
+
+
+def common_settings(config: RunConfig) -> dict[str, Any]:
+    """Return {key: value} of the settings that all ranks must have."""
+    settings = flat_config(config)
+    del settings["compute.threads"]  # machines may have different numbers of cores
+    return settings
+
+
+def refuse_unlike_devices(
+    optimization: OptimizationConfig, processes: Processes, *, device: torch.device
+) -> None:
+    """Raise a `UsageError` on every rank where Muon's products would be rounded in several ways.
+
+    Each rank makes them for itself unless the optimizer is shared. Another kind of card or CPU adds
+    in another order, and the weights of the ranks, which must be the same, would drift apart.
+    """
+    if processes.world_size == 1:
+        return
+    names = _texts(device_name(device), processes, device=device)
+    is_alone = optimization.optimizer.name == "muon" and not optimization.compute.zero1
+    other = next((rank for rank, name in enumerate(names) if name != names[0]), None)
+    if is_alone and other is not None:
+        raise UsageError(
+            f"the processes of this run are on devices of different kinds ({names[0]} on rank 0, "
+            f"{names[other]} on rank {other}), which round Muon's products differently; set "
+            "compute.zero1=true, by which one process moves each matrix for all, or take machines "
+            "of one kind"
+        )
 
 
 @contextmanager

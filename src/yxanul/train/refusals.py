@@ -8,7 +8,12 @@ from yxanul.hardware.doctor import list_features, refuse_inactive
 from yxanul.hardware.feature import Case
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.verdicts import closed_stages
-from yxanul.train.agreement import refusing_together
+from yxanul.train.agreement import (
+    common_settings,
+    refuse_disagreement,
+    refuse_unlike_devices,
+    refusing_together,
+)
 from yxanul.train.frozen import ruled_config
 from yxanul.train.machine import Machine, refuse_lost_card, refuse_other_environment
 from yxanul.train.request import RunRequest
@@ -23,7 +28,12 @@ def refuse_early(
     A strict start also for what was asked for and is not active, and for another machine or program
     than the run's last one. `malloc` is what came of the wish to keep freed memory. What one
     process refuses, all of them do: each judges its own device, and the main one alone is strict.
+    So it is with processes of unlike settings or devices.
     """
+    # Of other settings they would judge, and on cards try, other things than the others wait for.
+    settings = {"the settings": common_settings(config)}
+    refuse_disagreement(settings, machine.processes, device=machine.device)
+    refuse_unlike_devices(config.optimization, machine.processes, device=machine.device)
     with refusing_together(machine.processes, device=machine.device):
         _refuse(config, folder, request=request, machine=machine, malloc=malloc)
 

@@ -12,7 +12,6 @@ import torch
 
 import yxanul
 from yxanul.config.deepspeed import read_deepspeed
-from yxanul.config.load import flat_config
 from yxanul.config.schema import RunConfig
 from yxanul.curriculum.stages import longest_seq_len, plan_stages
 from yxanul.errors import GateStopError, InfrastructureError, UsageError, YxanulError
@@ -42,7 +41,7 @@ from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.storage import Place, reaching
 from yxanul.runfolder.supervised import is_started_again, tell_run_folder
 from yxanul.runfolder.verdicts import closed_stages, read_checks
-from yxanul.train.agreement import refuse_disagreement, refusing_together
+from yxanul.train.agreement import common_settings, refuse_disagreement, refusing_together
 from yxanul.train.beginning import refuse_absent_weights, with_weights_here
 from yxanul.train.corpus import Corpus, prepare_corpus
 from yxanul.train.ending import forget_ending, naming_exhaustion, naming_failed_hardware, owned
@@ -265,12 +264,10 @@ def _refuse_other_ranks(
     config: RunConfig, corpus: Corpus, *, request: RunRequest, machine: Machine
 ) -> None:
     """Refuse to train with ranks that were started with something else."""
-    settings = flat_config(config)
-    del settings["compute.threads"]  # machines may have different numbers of cores
     mine: dict[str, dict[str, Any]] = {
         "the program": {"yxanul": yxanul.__version__},
         "torch": {"torch": torch.__version__},
-        "the settings": settings,
+        "the settings": common_settings(config),
         "the data": corpus.identity(list(corpus.manifest.stages)),
         # Of the hub's the commit: a machine may have found a newer one.
         "the weights to begin with": {"--init_from": Path(request.init_from or "").name},
