@@ -4,10 +4,12 @@ import json
 import os
 import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -125,6 +127,44 @@ def test_a_tracker_that_fails_later_is_said_once_and_dropped(tmp_path):
     drawn = curves(tmp_path)["loss"]
     assert drawn == [(step, pytest.approx(1.0 / step)) for step in range(1, len(drawn) + 1)]
     assert 0 < len(drawn) < 49
+
+
+def test_a_package_that_cannot_be_loaded_is_said_in_one_line_and_the_run_goes_on(
+    tmp_path, monkeypatch
+):
+    """As TensorBoard beside a protobuf of another age, which gives a page of advice."""
+    place = tmp_path / "tensorboard.py"
+    place.write_text("raise TypeError('Descriptors cannot be created directly.\\nIf this call')")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tensorboard"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    said: list[str] = []
+    with open_trackers(["tensorboard"], RunFolder(tmp_path), step=0, say=said.append) as trackers:
+        trackers.log(row(1))
+    assert said == [
+        "tensorboard is dropped, the run goes on without its curves: "
+        "Descriptors cannot be created directly."
+    ]
+
+
+def test_whatever_a_tracker_raises_is_said_once(tmp_path, monkeypatch):
+    """As Trackio's database does that another program holds, and its end then."""
+
+    def fail(*_args: object, **_options: object) -> None:
+        raise sqlite3.OperationalError("database is locked")
+
+    package = ModuleType("trackio")
+    vars(package).update(init=lambda **_options: None, log=fail, finish=fail)
+    monkeypatch.setitem(sys.modules, "trackio", package)
+    said: list[str] = []
+    with open_trackers(["trackio"], RunFolder(tmp_path), step=0, say=said.append) as trackers:
+        for step in (1, 2, 3):
+            trackers.log(row(step))
+    assert [line.partition(":")[0] for line in said] == [
+        "live curves",
+        "trackio is dropped, the run goes on without its curves",
+    ]
+    assert said[1].endswith("database is locked; nor could it be closed: database is locked")
 
 
 def test_files_of_others_in_the_folder_do_no_harm(tmp_path):

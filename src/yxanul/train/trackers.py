@@ -11,7 +11,7 @@ import re
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, redirect_stdout, suppress
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -29,8 +29,6 @@ class Tracker(Protocol):
     name: str
     hint: str
     """The command that shows the curves."""
-    failures: tuple[type[Exception], ...]
-    """What it raises when it cannot write."""
 
     def begin(self, step: int) -> None:
         """Go on after `step`: what was drawn beyond it is void."""
@@ -50,7 +48,6 @@ class TensorBoard:
     """
 
     name = "tensorboard"
-    failures: tuple[type[Exception], ...] = (OSError,)
 
     def __init__(self, folder: RunFolder) -> None:
         from tensorboard.compat.proto import event_pb2, summary_pb2
@@ -100,10 +97,9 @@ class GroupedRuns:
         folder: RunFolder,
         *,
         hint: str,
-        failures: tuple[type[Exception], ...],
         options: Mapping[str, Any],
     ) -> None:
-        self.name, self.hint, self.failures = module.__name__, hint, failures
+        self.name, self.hint = module.__name__, hint
         self._module, self._options = module, options
         self._project, self._group = _names(folder)
         self._is_running = False
@@ -142,7 +138,6 @@ def _wandb(folder: RunFolder) -> GroupedRuns:
         wandb,
         folder,
         hint=hint,
-        failures=(OSError, wandb.Error),
         options={"dir": str(place), "mode": mode, "settings": settings},
     )
 
@@ -155,7 +150,6 @@ def _trackio(folder: RunFolder) -> GroupedRuns:
         trackio,
         folder,
         hint=f"trackio show --project {_names(folder)[0]}",
-        failures=(OSError,),
         options={"embed": False, "auto_log_gpu": False, "auto_log_cpu": False},
     )
 
@@ -185,7 +179,7 @@ class Trackers:
         self._last = step
         try:
             tracker = _KINDS[name](folder)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001  (told; a package may raise anything)
             self._say(_dropped(name, error))
             return
         self._open.append(tracker)
@@ -216,11 +210,14 @@ class Trackers:
         for tracker in list(self._open):
             try:
                 act(tracker)
-            except tracker.failures as error:
+            except Exception as error:  # noqa: BLE001  (told; a package may raise anything)
                 self._open.remove(tracker)
-                with suppress(*tracker.failures):  # it has failed already
+                told = _dropped(tracker.name, error)
+                try:
                     tracker.close()
-                self._say(_dropped(tracker.name, error))
+                except Exception as other:  # noqa: BLE001  (likewise)
+                    told += f"; nor could it be closed: {_reason(other)}"
+                self._say(told)
 
 
 @contextmanager
@@ -270,5 +267,9 @@ def _names(folder: RunFolder) -> tuple[str, str]:
 
 
 def _dropped(name: str, error: Exception) -> str:
-    reason = str(error).strip() or type(error).__name__
-    return f"{name} is dropped, the run goes on without its curves: {reason}"
+    return f"{name} is dropped, the run goes on without its curves: {_reason(error)}"
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of what a package says, which may be a page of advice."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
