@@ -129,6 +129,17 @@ def test_a_stage_that_is_scored_between_kills_comes_to_its_end():
     assert all(policy.after(killed(64, scores=n)).wait_s == 1.0 for n in range(50))
 
 
-@pytest.mark.parametrize("code", [1, 2, 139, 143])
+@pytest.mark.parametrize("code", [1, 2, 143])
 def test_other_ends_without_a_record_are_left_to_a_person(code):
     assert Policy(backoff_s=1.0).after(killed(3, code)).wait_s is None
+
+
+@pytest.mark.parametrize("code", [134, 135, 139, 245, 249, 250])
+def test_a_crash_without_a_record_is_tried_three_times_at_one_step(code):
+    """As where the network's disk fails under a prepared folder: SIGBUS, and no error of Python."""
+    policy = Policy(backoff_s=1.0)
+    for step in range(1, 20):
+        assert policy.after(killed(step + 5, code, saved=step)).wait_s == 1.0
+    ends = [policy.after(killed(40, code)) for _ in range(SAME_STEP_FAILURES)]
+    assert [end.wait_s for end in ends] == [1.0, 2.0, None]
+    assert f"failed {SAME_STEP_FAILURES} times at step 40" in ends[-1].why

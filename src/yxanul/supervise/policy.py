@@ -4,6 +4,7 @@ A gate's verdict, a wrong setting, damaged data, a full disk and numbers that ex
 way however often they are tried (docs/decisions.md, 22).
 """
 
+import signal
 from dataclasses import dataclass
 
 from yxanul.errors import InfrastructureError, StoppedOnRequest
@@ -20,6 +21,10 @@ _LONGEST_WAIT_S = 300.0
 # 128 + SIGKILL: out of memory, or a machine that was taken away. DeepSpeed's launcher leaves with
 # what is left of a rank's -9 in the byte of an exit code.
 _KILLED = (137, 247)
+# A page of a disk that fails, a library that gives up, a fault of memory: as they leave, and as
+# DeepSpeed's launcher does then.
+_CRASHES = (signal.SIGBUS, signal.SIGABRT, signal.SIGSEGV)
+_CRASHED = {128 + number for number in _CRASHES} | {256 - number for number in _CRASHES}
 _NOTHING: tuple[tuple[str, ...], int] = ((), 0)  # no checkpoint, no score
 _INTERNAL = 1  # what torchrun leaves with when a rank was killed
 
@@ -62,6 +67,8 @@ class Policy:
             return self._after_failure(ending, "a process may have been killed")
         if not ending.is_recorded and ending.code in _KILLED:
             return self._again(self._fruitless + 1, "a process was ended from outside")
+        if not ending.is_recorded and ending.code in _CRASHED:
+            return self._after_failure(ending, "a process crashed, as where a disk fails")
         if ending.code == 0:
             return Decision(None, "done")
         return Decision(None, "another start would end the same way")
