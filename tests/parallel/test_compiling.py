@@ -1,6 +1,7 @@
 """A part that is compiled has a graph for every shape of the run, and says so when it has not."""
 
 import os
+import signal
 import subprocess
 import sys
 from functools import partial
@@ -12,9 +13,10 @@ import torch
 
 from tests.model.tiny import model_with_norms, rows, shape
 from yxanul.config.load import load_config
+from yxanul.config.schema import ComputeConfig
 from yxanul.errors import InfrastructureError
 from yxanul.hardware.compiler import compile_obstacle
-from yxanul.parallel import compiling
+from yxanul.parallel import compiling, wrapping
 from yxanul.parallel.compiling import (
     allow_graphs,
     forward_shapes,
@@ -22,6 +24,7 @@ from yxanul.parallel.compiling import (
     keep_compiled,
     naming_recompiles,
 )
+from yxanul.parallel.processes import ALONE
 
 config = pytest.importorskip("torch._dynamo").config
 LENGTHS = range(8, 48, 4)
@@ -167,3 +170,58 @@ def test_every_shape_of_every_stage_is_counted_once():
     assert (3, min(lengths)) in uneven
     halves = forward_shapes(stages, micro_batch_tokens=batch, processes=2)
     assert {rows for rows, _ in halves} == {rows // 2 for rows, _ in whole}
+
+
+STOPPED = """
+import os, signal, time
+from yxanul.parallel.compiling import start_compilers
+
+asked = []
+signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
+signal.signal(signal.SIGINT, lambda *_: asked.append(True))
+start_compilers()
+print("started", flush=True)
+while len(asked) < 2:
+    time.sleep(0.01)
+from torch._inductor.async_compile import AsyncCompile
+
+print(AsyncCompile.process_pool().submit(os.getpid).result() != os.getpid())
+"""
+
+
+def test_a_stop_of_all_that_a_rank_has_started_leaves_it_its_compilers():
+    """Real ones, to which torchrun's signal goes as to the rank; it compiles after that."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", STOPPED],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "TORCHINDUCTOR_COMPILE_THREADS": "2"},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "started\n"
+        for number in (signal.SIGTERM, signal.SIGINT):
+            os.killpg(process.pid, number)
+        told, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert (process.returncode, told) == (0, "True\n")
+
+
+@pytest.mark.parametrize(
+    ("device", "how", "order"),
+    [
+        ("cuda", "block", ["start", "compile"]),
+        ("cuda", "off", ["compile"]),
+        ("cpu", "block", ["compile"]),
+    ],
+)
+def test_compilers_are_started_where_a_card_will_need_them(monkeypatch, device, how, order):
+    found: list[str] = []
+    monkeypatch.setattr(wrapping, "start_compilers", lambda: found.append("start"))
+    model = model_with_norms(shape())
+    monkeypatch.setattr(model, "compile_training", lambda _how: found.append("compile"))
+    compute = ComputeConfig(compile=how)
+    wrapping.wrap_model(model, compute, processes=ALONE, device=torch.device(device))
+    assert found == order

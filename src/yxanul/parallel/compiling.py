@@ -8,6 +8,7 @@ that trains sets them.
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -68,6 +69,23 @@ def graphs_made() -> int:
     """Return how many graphs torch.compile has made in this process; it is not loaded for that."""
     dynamo = sys.modules.get("torch._dynamo.utils")
     return 0 if dynamo is None else int(dynamo.counters["stats"]["unique_graphs"])
+
+
+def start_compilers() -> None:
+    """Start the processes in which torch compiles for a card, deaf to SIGINT and SIGTERM.
+
+    torchrun hands a stop on to each rank's whole group, and a script's supervisor to all that the
+    script has started: the rank ends its step and saves, for which it may have to compile.
+    """
+    # What is blocked here is blocked in whatever they are and start; a stop that comes meanwhile is
+    # heard afterwards. They end by themselves when this process has.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        from torch._inductor.async_compile import AsyncCompile
+
+        AsyncCompile.warm_pool()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def leave_blocks_whole() -> None:

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from yxanul.config.schema import ComputeConfig
 from yxanul.errors import MissingExtraError
-from yxanul.parallel.compiling import leave_blocks_whole
+from yxanul.parallel.compiling import leave_blocks_whole, start_compilers
 from yxanul.parallel.deepspeed import DeepSpeedReplica
 from yxanul.parallel.processes import Processes
 from yxanul.parallel.replica import TorchReplica
@@ -43,7 +43,7 @@ def wrap_model(
     model: nn.Module, compute: ComputeConfig, *, processes: Processes, device: torch.device
 ) -> TorchReplica:
     """Return the model in torch's engine: itself alone, else with gradients averaged over ranks."""
-    _transform(model, compute)
+    _transform(model, compute, device=device)
     if processes.world_size == 1:
         return TorchReplica(model)
     if compute.compile == "block":
@@ -72,12 +72,14 @@ def wrap_in_deepspeed(
     device: torch.device,
 ) -> DeepSpeedReplica:
     """Return the model in DeepSpeed's engine, which from then on drives `adamw`."""
-    _transform(model, compute)
+    _transform(model, compute, device=device)
     return DeepSpeedReplica(model, adamw, settings=settings, device=device)
 
 
-def _transform(model: nn.Module, compute: ComputeConfig) -> None:
+def _transform(model: nn.Module, compute: ComputeConfig, *, device: torch.device) -> None:
     bare = cast("Wrappable", model)
     if compute.fp8 != "off":
         bare.round_products(compute.fp8, recipe=compute.fp8_recipe, emulate=compute.fp8_emulate)
+    if compute.compile != "off" and device.type == "cuda":
+        start_compilers()
     bare.compile_training(compute.compile)
