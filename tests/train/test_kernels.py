@@ -11,7 +11,7 @@ from tests.model.tiny import shape
 from yxanul.config.schema import ComputeConfig
 from yxanul.hardware.choices import settle_compute
 from yxanul.parallel.processes import ALONE
-from yxanul.train import kernels
+from yxanul.train import kernels, timing
 from yxanul.train.machine import Machine
 
 
@@ -72,3 +72,21 @@ def test_a_kernel_that_cannot_be_loaded_is_told_and_left_out(monkeypatch):
         "attention kernel flash3: libcudart.so.13: cannot open shared object file",
         "attention over 64 tokens, forward and backward: cudnn 3.00 ms, flash 2.00 ms",
     ]
+
+
+def test_a_row_longer_than_what_a_kernel_is_timed_on_is_timed_alone(monkeypatch):
+    """Of none of it no kernel could be run, and the slowest would be left."""
+    monkeypatch.setattr(timing, "TIMED_TOKENS", 8)
+    made: list[torch.Size] = []
+
+    def milliseconds(work) -> float:
+        found = work()
+        made.extend(part.shape for part in ([found] if isinstance(found, torch.Tensor) else found))
+        return 1.0
+
+    monkeypatch.setattr(timing, "milliseconds", milliseconds)
+    size = shape()
+    timing.attention_ms("plain", size, seq_len=16, device=torch.device("cpu"), document_tokens=4)
+    heads = (size.num_attention_heads, 16, size.head_dim)
+    assert made[0] == (1, *heads)
+    assert made[1:] == 3 * [torch.Size([1, 16, size.num_attention_heads, size.head_dim])]

@@ -10,7 +10,7 @@ from yxanul.config.schema import ModelConfig
 from yxanul.model.attention import attention_path, document_layout
 
 TIMED_TOKENS = 32_768
-"""Tokens of the rows that a kernel is timed on: enough to fill a card."""
+"""Tokens of the rows that a kernel is timed on, enough to fill a card; a longer row is one."""
 
 
 def milliseconds(work: Callable[[], object], *, repeats: int = 20, warmup: int = 3) -> float:
@@ -43,7 +43,7 @@ def attention_ms(
     The input is `TIMED_TOKENS` tokens in rows of seq_len, laid out as the model does; where
     documents are kept apart, each has `document_tokens`, or a row if that is less.
     """
-    size = (TIMED_TOKENS // seq_len, seq_len, shape.num_attention_heads, shape.head_dim)
+    size = (max(1, TIMED_TOKENS // seq_len), seq_len, shape.num_attention_heads, shape.head_dim)
     q, k, v = (
         torch.randn(size, device=device, dtype=torch.bfloat16, requires_grad=True) for _ in range(3)
     )
