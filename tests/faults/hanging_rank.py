@@ -1,11 +1,16 @@
-"""A program for torchrun's ranks: yxanul, whose rank 1 never ends its part of the third score."""
+"""A program for torchrun's ranks: yxanul, whose rank 1 never ends its part of what HANGS says.
+
+HANGS=score: of the third score. HANGS=weights: of the first comparison of weights, which its own
+watchdog does not see.
+"""
 
 import itertools
 import os
 import time
 
 from yxanul.cli.main import main
-from yxanul.train import answering
+from yxanul.train import answering, session
+from yxanul.train.watchdog import Watchdog
 
 score = answering.score_documents
 calls = itertools.count(1)
@@ -18,5 +23,9 @@ def score_or_hang(*args, **options):
     return score(*args, **options)
 
 
-answering.score_documents = score_or_hang
+if os.environ["HANGS"] == "score":
+    answering.score_documents = score_or_hang
+elif os.environ["RANK"] == "1":
+    session.refuse_other_weights = lambda *_args, **_options: time.sleep(600)
+    Watchdog._leave = lambda *_args: None
 main()

@@ -86,13 +86,33 @@ def test_who_waits_for_a_rank_that_hangs_tells_where_and_leaves_with_11(world):
 
 @pytest.mark.fault(25)
 def test_who_waits_for_a_part_of_a_score_that_never_comes_leaves_with_11(world):
-    code, told = play(world, "hanging_rank.py", "--set", "watch.hang_s=3")
+    code, told = play(world, "hanging_rank.py", "--set", "watch.hang_s=3", HANGS="score")
     assert code != 0
     record = world.exit_record("run")
     assert record["code"] == 11, told
     assert "another rank's part of a score did not end within" in record["reason"]
     assert "all_gather_object" in (world.root / "run" / "stacks-rank0.txt").read_text()
     world.finish("run", "run")
+
+
+@pytest.mark.fault(25)
+def test_who_waits_for_a_comparison_of_weights_that_never_comes_leaves_with_11(world):
+    """Nothing else of that step hangs: without a look at it all would wait for two hours."""
+    switches = ("watch.hang_s=3", "watch.weights_every_steps=2")
+    more = [word for switch in switches for word in ("--set", switch)]
+    env = {"HANGS": "weights", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "5"}
+    code, told = play(world, "hanging_rank.py", *more, **env)
+    assert code != 0
+    record = world.exit_record("run")
+    assert record["code"] == 11, told
+    assert "an answer of the other ranks did not end within" in record["reason"]
+    assert "refuse_other_weights" in (world.root / "run" / "stacks-rank0.txt").read_text()
+
+
+def test_ranks_wait_for_the_main_ones_disk_as_long_as_a_checkpoint_may_take(world):
+    code, told = play(world, "slow_disk_rank.py", "--set", "watch.hang_s=3", "--max_steps", "4")
+    assert code == 0, told
+    assert not list((world.root / "run").glob("stacks-*"))
 
 
 @pytest.mark.fault(7)
@@ -134,6 +154,23 @@ def test_ranks_of_different_settings_are_refused(world):
         "do not agree on the settings: rank 1 differs from rank 0 (seed: 0 on rank 0, 1 on rank 1)"
     ) in told
     assert world.exit_record("run")["code"] == 30
+    # On cards one of them might try what the others do not, and wait for them for ever.
+    assert not (world.root / "run" / "data").exists()
+    assert not (world.root / "run" / "config.yaml").exists()
+
+
+@pytest.mark.fault(26)
+def test_ranks_on_unlike_devices_train_only_where_they_share_muons_work(world):
+    code, told = play(world, "unlike_rank.py")
+    assert code != 0
+    record = world.exit_record("run")
+    assert record["code"] == 30, told
+    assert "different kinds (card 0 on rank 0, card 1 on rank 1)" in record["reason"]
+    assert "set compute.zero1=true" in record["reason"]
+    assert not (world.root / "run" / "data").exists()
+    more = ("--set", "compute.zero1=true", "--max_steps", "2")
+    code, told = play(world, "unlike_rank.py", *more)
+    assert code == 0, told
 
 
 @pytest.mark.skipif(usable_cores() == 1, reason="every process has one core here")

@@ -121,7 +121,7 @@ class TrainingLoop:
         asked = self._do_steps(plan, batches, limit=limit)
         if asked is not None:
             return asked
-        self._save(permanent=position.step == plan.last_step, wait=True)
+        session.save(position, permanent=position.step == plan.last_step, wait=True)
         if session.asked_to_stop():
             raise stopped(session, position)
         if position.step < limit:
@@ -210,17 +210,11 @@ class TrainingLoop:
         if every is not None and position.step % every == 0:
             session.compare_weights(position.step)
         if position.stage_step == plan.decay_start:
-            self._save(permanent=True, wait=True)
+            session.save(position, permanent=True, wait=True)
         elif position.step < limit and session.is_kept_for_good(position):
-            self._save(permanent=True, wait=False)
+            session.save(position, permanent=True, wait=False)
         elif position.step < limit and session.is_save_due(position):
-            self._save(permanent=False, wait=False)
-
-    def _save(self, *, permanent: bool, wait: bool) -> None:
-        # A disk of a network can hang as well as a card.
-        session, step = self.session, self.position.step
-        with session.watchdog.watching("a checkpoint", f"the checkpoint of step {step}"):
-            session.save(self.position, permanent=permanent, wait=wait)
+            session.save(position, permanent=False, wait=False)
 
     def _show(self, plan: StagePlan, bpb: dict[str, float]) -> None:
         """Let the following lines of progress carry the stage's own bits per byte."""

@@ -173,7 +173,8 @@ class Session:
     def compare_weights(self, step: int) -> None:
         """Hold the weights of all ranks against one another, bit for bit."""
         ranks, device = self.engine.processes, self.engine.device
-        refuse_other_weights(self.model, ranks, device=device, step=step)
+        with self.watchdog.watching("an answer of the other ranks"):
+            refuse_other_weights(self.model, ranks, device=device, step=step)
 
     def save(self, position: Position, *, permanent: bool, wait: bool) -> None:
         """Write a checkpoint unless the run already stands on it; drop old ones.
@@ -181,10 +182,17 @@ class Session:
         With `wait` it is there, or an error is raised, when this returns; without, it is written
         while training goes on.
         """
+        # A disk of a network can hang as well as a card.
+        with self.watchdog.watching("a checkpoint", f"the checkpoint of step {position.step}"):
+            self._save(position, permanent=permanent, wait=wait)
+
+    def _save(self, position: Position, *, permanent: bool, wait: bool) -> None:
         name = checkpoint_name(position.step, position.attempt)
         if self.engine.processes.is_main:
             self.saver.finish()
             self.parent = self.saver.take_newest() or self.parent
+        # Where the disk is slow the others wait here, as long as a checkpoint may take.
+        self.engine.processes.barrier()
         is_missing = not (self.folder.checkpoints / name).exists()
         if not self.agreed(self.engine.processes.is_main and is_missing):
             self._saved()
