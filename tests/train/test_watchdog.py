@@ -1,6 +1,9 @@
 """What takes long and what hangs are told apart by the pieces that end."""
 
 import faulthandler
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -8,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from yxanul.runfolder.supervised import VARIABLE, read_note
 from yxanul.train import watchdog
 from yxanul.train.watchdog import Watchdog
 
@@ -59,6 +63,7 @@ class Watched:
 def watched(tmp_path, monkeypatch):
     clock = Clock()
     monkeypatch.setattr(watchdog, "time", clock)
+    monkeypatch.setattr(watchdog, "leave_after", lambda _seconds, _code: None)
     return Watched(tmp_path, clock)
 
 
@@ -89,3 +94,33 @@ def test_where_nothing_is_watched_no_piece_ends(watched):
     with watched.dog:
         watched.go_on(2 * HANG_S)
     assert watched.reasons == []
+
+
+HANGS = """
+import sys, time
+from pathlib import Path
+from yxanul.runfolder.supervised import VARIABLE, read_note
+from yxanul.train import watchdog
+
+watchdog._LAST_WORDS_S = 2.0
+with watchdog.Watchdog(0.1, stacks=Path(sys.argv[1]), say=print, end=print) as dog:
+    with dog.watching("a checkpoint"):
+        time.sleep(60)
+"""
+
+
+@pytest.mark.fault(25)
+def test_a_run_whose_own_disk_hangs_leaves_with_11_and_its_supervisor_hears_why(tmp_path):
+    """A pipe that nobody reads stands for the disk: who opens it to write waits without end."""
+    stacks, note = tmp_path / "stacks", tmp_path / "note"
+    os.mkfifo(stacks)
+    done = subprocess.run(
+        [sys.executable, "-c", HANGS, str(stacks)],
+        env={**os.environ, "PYTHONPATH": "src", VARIABLE: str(note)},
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 11
+    told = read_note(note)
+    assert told["code"] == 11
+    assert "a checkpoint did not end within" in told["reason"]

@@ -55,14 +55,15 @@ class StopRequest:
             if self._last_words is not None:
                 # Where the disk hangs it goes without a word. `threading` would take locks that the
                 # code which the signal has interrupted may hold.
-                _thread.start_new_thread(_leave_after, (_LAST_WORDS_S, code))
+                _thread.start_new_thread(leave_after, (_LAST_WORDS_S, code))
                 told = f"a second signal, {name}: left at once, what was not saved is done again"
                 self._last_words(code, told)
         finally:
             os._exit(code)  # also where the disk took no word
 
 
-def _leave_after(seconds: float, code: int) -> None:
+def leave_after(seconds: float, code: int) -> None:
+    """End the process with `code` after so many seconds; a thread of its own calls it."""
     time.sleep(seconds)
     os._exit(code)
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yxanul.errors import InfrastructureError
+from yxanul.runfolder.supervised import tell_supervisor
+from yxanul.train.signals import leave_after
 
 _LOOKS = 20  # so many in the time that a hang takes to be one
 _PATIENCE = 10.0
@@ -134,8 +136,12 @@ class Watchdog:
             f"{watched.what} did not end within {now - watched.since:.0f} s, so this process was "
             f"ended; {self._stacks} tells where every thread of it stood"
         )
-        # The disk may be what hangs: without these last words the process goes all the same.
-        faulthandler.dump_traceback_later(_LAST_WORDS_S, exit=True)
+        code = InfrastructureError.exit_code
+        # The run's disk may be what hangs: without its last words the process goes all the same.
+        threading.Thread(target=leave_after, args=(_LAST_WORDS_S, code), daemon=True).start()
+        # It leaves with 1, and needs no lock of Python, which a thread that hangs may hold.
+        faulthandler.dump_traceback_later(2 * _LAST_WORDS_S, exit=True)
+        tell_supervisor(code=code, reason=reason)
         with self._stacks.open("w", encoding="utf-8") as file:
             file.write(f"{reason}\n\n")
             file.flush()
@@ -143,4 +149,4 @@ class Watchdog:
         self._say(reason)
         self._end(reason)
         # No exit handlers: they would wait for the thread that hangs.
-        os._exit(InfrastructureError.exit_code)
+        os._exit(code)
