@@ -20,7 +20,7 @@ from yxanul.runfolder.durable import (
 )
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.saving import save_checkpoint
-from yxanul.runfolder.sums import changed_files, write_sums
+from yxanul.runfolder.sums import find_changes, write_sums
 
 
 def names(folder) -> list[str]:
@@ -71,7 +71,7 @@ def test_half_a_file_of_another_process_is_none_of_those_that_are_summed(tmp_pat
     half.write_text("hal")
     write_sums(run)
     half.unlink()
-    assert changed_files(run) == []
+    assert find_changes(run) == []
 
 
 def test_a_missing_folder_is_a_disk_error_that_names_the_file(tmp_path):

@@ -1,7 +1,7 @@
 """Sums of what a run leaves tell what is no longer as it left it, and nothing else."""
 
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.sums import changed_files, write_sums
+from yxanul.runfolder.sums import find_changes, write_sums
 
 
 def test_a_score_that_is_taken_anew_is_no_change_of_a_run(tmp_path):
@@ -12,8 +12,8 @@ def test_a_score_that_is_taken_anew_is_no_change_of_a_run(tmp_path):
         path.write_text("first")
     write_sums(folder)
     record.write_text("second")
-    assert changed_files(folder) == []
+    assert find_changes(folder) == []
     folder.config.write_text("second")
-    assert changed_files(folder) == [
+    assert [change.told for change in find_changes(folder)] == [
         f"{folder.config} is not what the run wrote: its sha256 differs"
     ]
