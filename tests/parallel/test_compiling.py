@@ -191,21 +191,21 @@ print(AsyncCompile.process_pool().submit(os.getpid).result() != os.getpid())
 
 def test_a_stop_of_all_that_a_rank_has_started_leaves_it_its_compilers():
     """Real ones, to which torchrun's signal goes as to the rank; it compiles after that."""
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", STOPPED],
         env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "TORCHINDUCTOR_COMPILE_THREADS": "2"},
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "started\n"
-        for number in (signal.SIGTERM, signal.SIGINT):
-            os.killpg(process.pid, number)
-        told, _ = process.communicate(timeout=120)
-    finally:
-        process.kill()
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "started\n"
+            for number in (signal.SIGTERM, signal.SIGINT):
+                os.killpg(process.pid, number)
+            told, _ = process.communicate(timeout=120)
+        finally:
+            process.kill()
     assert (process.returncode, told) == (0, "True\n")
 
 
