@@ -15,8 +15,9 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from benchmarks.gemma import as_gemma
-from yxanul.bench.workload import StepRun, Workload, filled, forget_peak, synchronise
+from yxanul.bench.workload import StepRun, Workload, filled, forget_peak
 from yxanul.config.schema import OptimizerConfig
+from yxanul.hardware.device import synchronise
 from yxanul.model.transformer import Transformer
 from yxanul.plan.flops import flops_per_token
 from yxanul.plan.parameters import parameter_count

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from yxanul.bench.workload import synchronise
 from yxanul.config.schema import ModelConfig, OptimizerConfig
+from yxanul.hardware.device import synchronise
 from yxanul.model.transformer import Transformer
 from yxanul.optim.optimizers import LearningRates, Optimizers
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import statistics
 import time
 
-from yxanul.bench.workload import Batch, StepRun, Workload, synchronise, time_steps
+from yxanul.bench.workload import Batch, StepRun, Workload, time_steps
 from yxanul.config.schema import OptimizationConfig
 from yxanul.data.loader import StepRows
 from yxanul.hardware.choices import DTYPES, freeze_compute
+from yxanul.hardware.device import synchronise
 from yxanul.optim.optimizers import LearningRates
 from yxanul.parallel.processes import ALONE
 from yxanul.plan.flops import flops_per_token

@@ -15,6 +15,7 @@ import torch
 from yxanul.config.load import load_config
 from yxanul.config.schema import ModelConfig
 from yxanul.config.tokens import END_OF_TEXT
+from yxanul.hardware.device import synchronise
 from yxanul.parallel.compiling import graphs_made
 
 Batch = tuple[np.ndarray, np.ndarray]
@@ -125,9 +126,3 @@ def forget_peak(device: torch.device) -> None:
     """Begin to watch the most memory held anew; nothing on a CPU."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -57,6 +57,12 @@ def most_held_bytes(device: torch.device) -> int:
     return most if sys.platform == "darwin" else 1024 * most  # macOS alone counts in bytes
 
 
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def cpu_flags() -> frozenset[str]:
     """Return the CPU's feature flags as Linux names them; empty elsewhere."""
     return frozenset((_cpu_line("flags") or _cpu_line("Features")).split())

@@ -6,6 +6,7 @@ from functools import partial
 
 import torch
 
+from yxanul.hardware.device import synchronise
 from yxanul.parallel.processes import Processes
 
 
@@ -16,7 +17,7 @@ def wait_for_update(processes: Processes, device: torch.device) -> Callable[[], 
     # between two steps, and would wait for the update there, where no clock counts: waiting within
     # the step costs them nothing.
     if device.type == "cuda" and processes.world_size > 1:
-        return partial(torch.cuda.synchronize, device)
+        return partial(synchronise, device)
     return None
 
 

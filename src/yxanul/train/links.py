@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
+from yxanul.hardware.device import synchronise
 from yxanul.parallel.processes import Processes
 
 _BYTES = {"cpu": 8 << 20, "cuda": 256 << 20}
@@ -85,14 +86,9 @@ def slow_ranks(rates: Sequence[tuple[str, float]]) -> list[str]:
 def _median_s(work: Callable[[], object], device: torch.device) -> float:
     seconds = []
     for _ in range(1 + _REPEATS):
-        _wait(device)
+        synchronise(device)
         begin = time.perf_counter()
         work()
-        _wait(device)
+        synchronise(device)
         seconds.append(time.perf_counter() - begin)
     return statistics.median(seconds[1:])
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
