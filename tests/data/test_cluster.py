@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from tests.data.memory import stage
 from yxanul.config.schema import SourceConfig
@@ -22,7 +23,13 @@ from yxanul.data.manifest import Manifest
 from yxanul.data.prepare import prepare
 from yxanul.data.treatment import Recipe, Treater, Treatment
 from yxanul.data.verify import verify
-from yxanul.errors import ConfigError, CorruptDataError, CorruptShardError, UsageError
+from yxanul.errors import (
+    ConfigError,
+    CorruptDataError,
+    CorruptShardError,
+    InfrastructureError,
+    UsageError,
+)
 
 pytest.importorskip("datatrove", reason="needs the extra yxanul[data]")
 
@@ -110,6 +117,17 @@ def test_a_task_that_is_not_done_or_differs_is_refused(tmp_path: Path) -> None:
         file.replace(tmp_path / "parts" / file.name)
     with pytest.raises(UsageError, match="treated their texts differently"):
         joined(tmp_path / "parts", tmp_path / "out")
+
+
+@pytest.mark.parametrize("done", [0, 2])
+def test_parts_without_the_first_task_are_no_folder_of_texts(tmp_path: Path, done: int) -> None:
+    """Their texts.jsonl look like one, and hold only the beginnings of texts."""
+    treat(tmp_path / "parts", 3)
+    for file in sorted((tmp_path / "parts").glob("*.done.json"))[: 3 - done]:
+        file.unlink()
+    with pytest.raises(UsageError, match="but task 0 is not done"):
+        joined(tmp_path / "parts", tmp_path / "out")
+    assert not (tmp_path / "out" / "manifest.json").exists()
 
 
 def test_parts_of_two_runs_with_other_numbers_of_tasks_are_refused(tmp_path: Path) -> None:
@@ -253,6 +271,37 @@ def test_parts_are_joined_from_an_address(tmp_path: Path) -> None:
         progress=lambda line: None,
     )
     assert shards(far) == shards(joined(tmp_path / "parts", tmp_path / "near"))
+
+
+@pytest.mark.parametrize("silent", ["info", "open"])
+def test_an_address_that_does_not_answer_is_an_outage_and_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: str
+) -> None:
+    treat(tmp_path / "parts", 1)
+    fsspec.filesystem("memory").put(str(tmp_path / "parts"), "/silent", recursive=True)
+    parts = open_parts("memory://silent")
+    assert parts is not None
+
+    def no_answer(*_: object, **__: object) -> None:
+        raise TimeoutError("no answer")
+
+    monkeypatch.setattr(MemoryFileSystem, silent, no_answer)
+    with pytest.raises(InfrastructureError, match="cannot be reached or used"):
+        open_parts("memory://silent")
+    if silent == "open":
+        with pytest.raises(InfrastructureError, match="cannot be reached or used"):
+            list(parts.read())
+
+
+def test_a_part_that_is_gone_from_an_address_is_damage(tmp_path: Path) -> None:
+    treat(tmp_path / "parts", 1)
+    storage = fsspec.filesystem("memory")
+    storage.put(str(tmp_path / "parts"), "/gone", recursive=True)
+    parts = open_parts("memory://gone")
+    assert parts is not None
+    storage.rm("/gone/00000.ids.bin")
+    with pytest.raises(CorruptDataError, match="files of task 0 in memory://gone cannot be read"):
+        list(parts.read())
 
 
 def test_a_step_fills_the_template_and_hands_the_licence_on(tmp_path: Path) -> None:

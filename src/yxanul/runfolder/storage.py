@@ -85,6 +85,14 @@ class Place:
         root = self._root.strip("/") + "/"
         return sorted(name.removeprefix(root) for name in found)
 
+    def top_names(self) -> list[str]:
+        """Return the names of what lies in it directly, files and folders."""
+        try:
+            listed = self._storage.ls(self._root, detail=True)
+        except FileNotFoundError:
+            return []
+        return [about["name"].rstrip("/").rpartition("/")[2] for about in listed]
+
     def put(self, local: Path, path: str) -> None:
         """Copy a file there; one of that name is replaced.
 

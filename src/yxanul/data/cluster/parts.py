@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
@@ -26,11 +28,14 @@ from yxanul.data.near.minhash import SIGNATURE_BYTES
 from yxanul.data.strict import Fields, parse_json
 from yxanul.data.treatment import Recipe, Treated, Treatment
 from yxanul.errors import CorruptDataError, UsageError
+from yxanul.runfolder.storage import Place, is_address, reaching
 
 _FILES = ("texts.jsonl", "ids.bin", "signatures.bin")
 _DONE = "done.json"
 _DONE_KEYS = ("world_size", "made_with", "provenance", "sha256", "documents", "left_out")
 _KEYS = ("id", "url", "split_key", "digest", "bytes", "tokens", "drop", "is_signed", "text")
+# What a task leaves that no folder of texts has: its .texts.jsonl looks like one.
+_BEGUN = re.compile(r"\d{5,}\.(ids\.bin|signatures\.bin|done\.json)")
 _TEXT_CHARACTERS = 300
 _BATCH = 1024
 
@@ -129,17 +134,20 @@ class Parts:
         """Yield (documents, the texts as treated) in batches, in the order of the tasks.
 
         A document has the beginning of its text only. Raises CorruptDataError for a file that is
-        not as its task left it.
+        not as its task left it, and what `reaching` says of an address.
         """
         for rank in range(len(self.sha256)):
             yield from self._read_rank(rank)
 
     def _read_rank(self, rank: int) -> Iterator[tuple[list[Document], list[Treated]]]:
         digests = {name: hashlib.sha256() for name in _FILES}
-        opened: dict[str, BinaryIO] = {}
-        try:
-            for name in _FILES:
-                opened[name] = fsspec.open(f"{self.place}/{_name(rank, name)}", "rb").open()
+        with self._reading(rank), ExitStack() as stack:
+            opened: dict[str, BinaryIO] = {
+                name: stack.enter_context(
+                    fsspec.open(f"{self.place}/{_name(rank, name)}", "rb").open()
+                )
+                for name in _FILES
+            }
             documents: list[Document] = []
             texts: list[Treated] = []
             for number, line in enumerate(opened["texts.jsonl"], start=1):
@@ -154,14 +162,20 @@ class Parts:
             self._compare(rank, digests)
             if texts:
                 yield documents, texts
-        except OSError as error:
-            raise CorruptDataError(
-                f"The files of task {rank} in {self.place} cannot be read "
-                f"({error.strerror or error}); run that task again."
-            ) from error
-        finally:
-            for file in opened.values():
-                file.close()
+
+    @contextmanager
+    def _reading(self, rank: int) -> Iterator[None]:
+        """Say in one sentence that the files of a task are gone, or why they cannot be read."""
+        # At an address anything else may be an outage, and says nothing of the files.
+        damage = FileNotFoundError if is_address(self.place) else OSError
+        with _reaching(self.place):
+            try:
+                yield
+            except damage as error:
+                raise CorruptDataError(
+                    f"The files of task {rank} in {self.place} cannot be read "
+                    f"({error.strerror or error}); run that task again."
+                ) from error
 
     def _compare(self, rank: int, digests: dict[str, Any]) -> None:
         for name, digest in digests.items():
@@ -175,16 +189,32 @@ class Parts:
 def open_parts(place: str) -> Parts | None:
     """Return the parts below `place`, None = there are none.
 
-    Raises UsageError if tasks are missing or differ in what they treated texts with.
+    Raises UsageError if tasks are missing or differ in what they treated texts with, and what
+    `reaching` says of an address.
     """
     place = place.rstrip("/")
-    filesystem, path = fsspec.core.url_to_fs(place)
-    if not filesystem.exists(f"{path}/{_name(0, _DONE)}"):
+    with _reaching(place):
+        return _open_parts(place)
+
+
+def _reaching(place: str) -> AbstractContextManager[None]:
+    return reaching(place) if is_address(place) else nullcontext()
+
+
+def _open_parts(place: str) -> Parts | None:
+    storage = Place(place)
+    if not storage.exists(_name(0, _DONE)):
+        begun = sorted(filter(_BEGUN.fullmatch, storage.top_names()))
+        if begun:
+            raise UsageError(
+                f"{place} holds what the tasks of a cluster write ({begun[0]}), but task 0 is not "
+                "done; run the tasks that are missing, with the same executor."
+            )
         return None
     first = _read_done(place, 0)
     done, tasks = [first], first.count("world_size")
     for rank in range(1, tasks):
-        if not filesystem.exists(f"{path}/{_name(rank, _DONE)}"):
+        if not storage.exists(_name(rank, _DONE)):
             raise UsageError(
                 f"{place} holds the first of {tasks:,} tasks, but task {rank} "
                 "is not done; run the tasks that are missing, with the same executor."
