@@ -18,7 +18,7 @@ from yxanul.config.schema import SourceConfig
 from yxanul.data.benchmarks.read import read_benchmark
 from yxanul.data.sources.catalog import Opening, open_source
 from yxanul.data.sources.hub.patience import Patience
-from yxanul.errors import YxanulError
+from yxanul.errors import StoppedOnRequest, YxanulError
 
 # Waits of milliseconds, so that a test costs no more than its requests.
 QUICK = {"tries": 4, "first_wait_s": 0.001, "longest_wait_s": 0.01, "silence_s": 1.0}
@@ -48,9 +48,18 @@ def answer_benchmark(request: dict[str, Any], given: dict[str, Any]) -> None:
 
 
 def answer_source(request: dict[str, Any], given: dict[str, Any]) -> None:
-    """Read a source, stop after `stop_after` documents, go on from there if `go_on`."""
+    """Read a source, stop after `stop_after` documents and go on from there.
+
+    `stops` = whoever hears the first line of news asks to stop, as a signal does.
+    """
     given |= {"ids": [], "texts": [], "urls": [], "dropped": {}}
-    opening = Opening(given["news"].append, request["begun"], Patience(**request["patience"]))
+
+    def listen(line: str) -> None:
+        given["news"].append(line)
+        if request["stops"]:
+            raise StoppedOnRequest("stopped by SIGTERM")
+
+    opening = Opening(listen, request["begun"], Patience(**request["patience"]))
     source = open_source(SourceConfig(**request["source"]), "hub", seed=1, opening=opening)
     given["version"] = source.version
     documents, left = source.documents(), request["stop_after"]
@@ -73,7 +82,7 @@ class Reader:
 
     def read(self, hub_id: str, **options: Any) -> dict[str, Any]:
         """Return what reading the set gave; options are those of a source, or of `answer`."""
-        request = {"stop_after": None, "begun": None, "patience": {}}
+        request = {"stop_after": None, "begun": None, "stops": False, "patience": {}}
         request |= {name: options.pop(name) for name in list(options) if name in request}
         request["patience"] = QUICK | request["patience"]
         template = {"text_template": "{text}"} | options

@@ -174,6 +174,23 @@ def test_an_outage_that_lasts_ends_with_exit_code_11(hub, reader, status: int) -
     assert (len(hub.requests), len(found["news"])) == (4, 3)
 
 
+@pytest.mark.parametrize("where", ["/api/", "/tree/", "/resolve/", "/cdn/", "train-1"])
+def test_a_stop_while_the_hub_is_waited_for_is_a_stop_and_no_outage(hub, reader, where) -> None:
+    fresh = f"stopped/{where.strip('/')}"  # the libraries remember what they were told of a set
+    hub.sets[fresh] = HubSet(named(PARQUET))
+    hub.break_with(Fault(where, 503, times=3))
+    found = reader.read(fresh, stops=True)
+    assert (found["exit_code"], found["error"]) == (10, "stopped by SIGTERM")
+    assert len(found["news"]) == 1
+
+
+def test_a_folder_of_this_machine_named_like_a_set_is_not_read_for_it(hub, reader) -> None:
+    """The program works in the project's folder, where tests/data is one."""
+    hub.break_with()
+    hub.sets["tests/data"] = HubSet(named(PARQUET))
+    assert reader.read("tests/data")["texts"] == WORDS
+
+
 def test_tries_are_counted_anew_after_each_success(hub, reader) -> None:
     # Three failures each, of four tries: a set that breaks everywhere is read nevertheless.
     places = ["/api/", "/tree/", "train-0", "train-1", "train-2"]

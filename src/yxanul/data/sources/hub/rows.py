@@ -22,7 +22,7 @@ from yxanul.data.sources.hub.failures import (
 )
 from yxanul.data.sources.hub.part import HubPart
 from yxanul.data.sources.hub.patience import Again, GaveUp, Line
-from yxanul.errors import CorruptDataError
+from yxanul.errors import CorruptDataError, YxanulError
 
 Row = Mapping[str, Any]
 
@@ -57,6 +57,8 @@ class RowStream:
         while True:
             try:
                 found = next(rows, None)
+            except YxanulError:
+                raise  # of whoever hears the news
             except Exception as error:  # noqa: BLE001  (the libraries' errors have no common base)
                 started = time.monotonic() if not failures else started
                 failures += 1
@@ -105,12 +107,15 @@ def _open(part: HubPart, revision: str) -> Any:
     datasets.disable_progress_bars()
     try:
         return datasets.load_dataset(
-            part.hub_id,
+            # A bare name would be a folder of this machine, if there is one of that name.
+            f"hf://datasets/{part.hub_id}",
             part.config,
             split=part.split,
             revision=revision,
             streaming=True,
         )
+    except YxanulError:
+        raise  # of whoever hears the news: a stop is no outage
     except Exception as error:  # see _read_file
         if has_status(error):
             raise failure(part, error) from error

@@ -21,7 +21,7 @@ from yxanul.data.sources.hub.rows import Row, RowStream
 from yxanul.data.sources.hub.template import Template, UnfitRow
 from yxanul.data.strict import Fields
 from yxanul.data.tokenizer import Tokenizer, load_tokenizer
-from yxanul.errors import UsageError
+from yxanul.errors import UsageError, YxanulError
 
 _MARK = ("file", "row", "number", "taken", "files", "dropped")
 # So many rows in a row, from the first on, that give no text are the template's fault.
@@ -46,6 +46,8 @@ def resolve_revision(part: HubPart, line: Line) -> str:
     try:
         with patient_client(line):
             found = HfApi().dataset_info(part.hub_id, revision=part.revision)
+    except YxanulError:
+        raise  # of whoever hears the news: a stop is no outage
     except Exception as error:  # the client's errors have no common base; none is swallowed
         raise failure(part, error) from error
     return str(found.sha)
