@@ -19,6 +19,7 @@ from yxanul.config.load import load_config
 from yxanul.config.schema import RunConfig
 from yxanul.config.treatment import TreatmentConfig
 from yxanul.data.cluster.parts import PartWriter
+from yxanul.data.place import prepared_folder
 from yxanul.data.prepare import prepare
 from yxanul.data.treatment import Recipe, Treatment
 from yxanul.errors import CorruptShardError, InfrastructureError, UsageError
@@ -256,3 +257,15 @@ def test_a_wrong_address_is_a_wrong_setting_and_none_is_a_warning():
     found = look_at_mirror(None)
     assert found.state == "warn"
     assert "checkpoint.mirror" in found.why
+
+
+@pytest.mark.parametrize("word", ["hub", "embedded"])
+def test_a_folder_with_the_name_of_a_kind_of_source_is_not_taken_for_it(
+    tmp_path, monkeypatch, word
+):
+    config = load_config(ROOT / "configs", overrides=[f"data.source={word}"])
+    (tmp_path / word).mkdir()
+    (tmp_path / word / "manifest.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    assert prepared_root(config, RunFolder(tmp_path / "run")) is None
+    assert prepared_folder(f"./{word}") == Path(word), "so it can still be meant"

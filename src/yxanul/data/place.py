@@ -70,6 +70,16 @@ def find_place(folder: Path, *, verify: bool, asked: Sequence[str]) -> Place:
     return Place(None, data, checkpoints)
 
 
+def prepared_folder(source: str) -> Path | None:
+    """Return the prepared folder that a stage's data.source names; None = it names none.
+
+    `hub` and `embedded` are no folders, whatever lies in one of that name.
+    """
+    folder = Path(source)
+    is_folder = source not in ("hub", "embedded") and (folder / MANIFEST_NAME).is_file()
+    return folder if is_folder else None
+
+
 def verify_rows(folder: Path) -> None:
     """Hold rows, scores and settings of a run against what its last end left.
 

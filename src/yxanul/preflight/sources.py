@@ -19,6 +19,7 @@ from yxanul.data.benchmarks.read import HUB, try_hub_set
 from yxanul.data.benchmarks.sets import SETS
 from yxanul.data.cluster.parts import open_parts
 from yxanul.data.manifest import MANIFEST_NAME, load_manifest, require_stages
+from yxanul.data.place import prepared_folder
 from yxanul.data.prepare import check_folders, shared_address, stage_folder, stage_parts
 from yxanul.data.remote import remote_manifest
 from yxanul.data.settings import refuse_other_settings
@@ -41,8 +42,8 @@ _PATIENCE = Patience(tries=3, longest_wait_s=2.0, longest_asked_wait_s=5.0, tota
 
 def prepared_root(config: RunConfig, folder: RunFolder) -> Path | None:
     """Return where all of the run's data lies prepared on this machine; None: nowhere yet."""
-    shared = Path(config.stages[0].data.source)
-    if (shared / MANIFEST_NAME).is_file():
+    shared = prepared_folder(config.stages[0].data.source)
+    if shared is not None:
         return shared
     if not (folder.data / MANIFEST_NAME).is_file():
         return None

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from yxanul.config.schema import RunConfig, StageConfig, evaluation_seq_len
 from yxanul.curriculum.stages import StagePlan
-from yxanul.data.manifest import MANIFEST_NAME, Manifest, load_manifest, require_stages
+from yxanul.data.manifest import Manifest, load_manifest, require_stages
 from yxanul.data.packing.chunks import ChunkTable
+from yxanul.data.place import prepared_folder
 from yxanul.data.prepare import prepare
 from yxanul.data.settings import refuse_other_settings
 from yxanul.data.shards import TokenStream, open_stream
@@ -57,10 +58,10 @@ def prepare_corpus(config: RunConfig, folder: RunFolder, *, machine: Machine) ->
     prepared from other sources, or with other settings of them, than the configuration's, if the
     run has not begun to read it.
     """
-    shared = Path(config.stages[0].data.source)
+    shared = prepared_folder(config.stages[0].data.source)
     refuse_several_sources(config.stages)
     is_begun = bool(read_rows(folder.lineage))
-    if (shared / MANIFEST_NAME).is_file():
+    if shared is not None:
         root, manifest = shared, load_manifest(shared)
         try:
             refuse_other_settings(manifest, config.stages, place=shared)
@@ -89,7 +90,7 @@ def prepare_corpus(config: RunConfig, folder: RunFolder, *, machine: Machine) ->
 def refuse_several_sources(stages: Sequence[StageConfig]) -> None:
     """Raise `UsageError` where some of the stages, and not all, read a prepared folder."""
     chosen = {stage.data.source for stage in stages}
-    if len(chosen) > 1 and any((Path(one) / MANIFEST_NAME).is_file() for one in chosen):
+    if len(chosen) > 1 and any(map(prepared_folder, chosen)):
         raise UsageError(
             f"data.source names a prepared folder for some stages only ({', '.join(sorted(chosen))}"
             "); a run reads one prepared folder: give it with --data"
