@@ -274,6 +274,9 @@ def test_a_folder_or_package_without_documentation_is_refused(tmp_path: Path) ->
         open_origin(str(tmp_path / "no"))
     with pytest.raises(UsageError, match="is not installed: pip install no-such"):
         open_origin("package:no-such")
+    for nameless in ("package:", "package: "):
+        with pytest.raises(UsageError, match="names no package"):
+            open_origin(nameless)
 
 
 @pytest.mark.parametrize("package", ["numpy", "datasets", "jinja2"])

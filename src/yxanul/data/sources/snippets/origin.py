@@ -51,6 +51,8 @@ def open_origin(place: str) -> Origin:
 
 def _package(place: str) -> Origin:
     name = place.removeprefix(PACKAGE)
+    if not name.strip():
+        raise UsageError(f"documentation: {place} names no package; write {PACKAGE}NAME.")
     try:
         package = distribution(name)
     except PackageNotFoundError as error:
