@@ -108,6 +108,34 @@ def test_a_prepared_folder_is_no_folder_of_texts(tmp_path: Path) -> None:
     prepare([stage("s", source=str(tmp_path / "texts"))], tmp_path / "out", progress=silent)
     with pytest.raises(UsageError, match="is prepared already"):
         prepare([stage("s", source=str(tmp_path / "out"))], tmp_path / "two", progress=silent)
+    several = [stage(name, source=str(tmp_path / "out")) for name in ("s", "t")]
+    with pytest.raises(UsageError, match="is prepared already"):
+        prepare(several, tmp_path / "two", progress=silent)
+
+
+@pytest.mark.parametrize("below", ["", "out", "out/data"])
+def test_nothing_is_written_into_the_folder_that_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str
+) -> None:
+    write_jsonl(tmp_path / "texts/s/a.jsonl", sentences(80))
+    monkeypatch.chdir(tmp_path)
+    for read in ("texts", "texts/s"):
+        with pytest.raises(UsageError, match=r"lies in .*/texts/s, whose files are read for s:"):
+            prepare([stage("s", source=read)], tmp_path / "texts/s" / below, progress=silent)
+    assert [file.name for file in (tmp_path / "texts/s").iterdir()] == ["a.jsonl"]
+    # Beside what the stage reads, and where nothing is read.
+    for out in ("texts/out", "texts/s/.out"):
+        prepare([stage("s", source="texts")], Path(out), progress=silent)
+
+
+def test_a_place_beside_the_subfolders_stays_one_when_they_are_gone(tmp_path: Path) -> None:
+    texts, out = tmp_path / "texts", tmp_path / "texts/out"
+    stages = [stage(name, source=str(texts)) for name in ("s", "t")]
+    for name in ("s", "t"):
+        write_jsonl(texts / name / "a.jsonl", sentences(80, about=name))
+    manifest = prepare(stages, out, progress=silent)
+    shutil.rmtree(texts / "s")
+    assert prepare(stages, out, progress=silent) == manifest
 
 
 def test_a_stage_without_sources_of_its_kind_is_refused(tmp_path: Path) -> None:

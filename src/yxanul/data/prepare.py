@@ -82,7 +82,9 @@ def prepare(
         refuse_other_settings(held, stages, place=out)
         write_cards(held, out)
         return held
-    check_folders(stages, held=held.stages if held else {})
+    done = held.stages if held else {}
+    check_folders(stages, held=done)
+    _refuse_out_inside([stage for stage in stages if stage.name not in done], out)
     if held is not None:
         check_revisions(stages, held, place=out)
         try:
@@ -194,13 +196,7 @@ def _begun(folder: Path, stage: StageConfig) -> str | None:
 
 
 def _folder_plan(stage: StageConfig, opening: _Opening) -> PlannedSource:
-    chosen, folder = Path(stage.data.source), stage_folder(stage)
-    if (chosen / MANIFEST_NAME).is_file():
-        raise UsageError(
-            f"{chosen} is prepared already (it has a {MANIFEST_NAME}), so it is no folder of "
-            "texts; use it as it is or name the folder of texts."
-        )
-    parts = stage_parts(stage)
+    folder, parts = stage_folder(stage), stage_parts(stage)
     domain = folder_domain(stage)
     treatment = stage.data.folder_treatment if parts is None else parts.recipe.treatment.config
     return PlannedSource(
@@ -243,7 +239,7 @@ def stage_folder(stage: StageConfig) -> Path:
 
 
 def check_folders(stages: Sequence[StageConfig], *, held: Container[str]) -> None:
-    """Refuse a folder that is not there, is a checkpoint or is read by two stages.
+    """Refuse a folder that is not there, is prepared, is a checkpoint or is read by two stages.
 
     A stage of `held` is prepared, and needs its folder no more.
     """
@@ -262,6 +258,11 @@ def check_folders(stages: Sequence[StageConfig], *, held: Container[str]) -> Non
         if not chosen.is_dir():
             raise UsageError(f"--data {chosen} is a file; name the folder that it lies in")
         refuse_checkpoint(chosen)
+        if (chosen / MANIFEST_NAME).is_file():
+            raise UsageError(
+                f"{chosen} is prepared already (it has a {MANIFEST_NAME}), so it is no folder of "
+                "texts; use it as it is or name the folder of texts."
+            )
         sharing = [s for s in stages if Path(s.data.source) == chosen]
         _refuse_missing_subfolders(chosen, sharing, held=held)
         folder = stage_folder(stage).absolute()
@@ -273,6 +274,21 @@ def check_folders(stages: Sequence[StageConfig], *, held: Container[str]) -> Non
                 "a folder of its own."
             )
         reader[folder] = stage.name
+
+
+def _refuse_out_inside(stages: Sequence[StageConfig], out: Path) -> None:
+    """Refuse to write below a folder of texts, where what is written would be read."""
+    for stage in stages:
+        if stage.data.source in ("hub", "embedded") or is_address(stage.data.source):
+            continue
+        folder, target = stage_folder(stage).resolve(), out.resolve()
+        if not target.is_relative_to(folder):
+            continue
+        if not any(part.startswith(".") for part in target.relative_to(folder).parts):
+            raise UsageError(
+                f"{out}, where the data is to be written, lies in {folder}, whose files are read "
+                f"for {stage.name}: choose a place outside it with --out."
+            )
 
 
 def _refuse_changed_texts(stages: Sequence[StageConfig], held: Manifest, *, out: Path) -> None:
