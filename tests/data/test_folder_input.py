@@ -13,6 +13,7 @@ from yxanul.data.manifest import load_manifest
 from yxanul.data.prepare import prepare
 from yxanul.data.sources import folder as folder_source
 from yxanul.data.sources.catalog import open_folder
+from yxanul.data.sources.snippets.origin import open_origin
 from yxanul.data.verify import verify
 from yxanul.errors import CorruptDataError, UsageError, YxanulError
 
@@ -78,7 +79,15 @@ def test_data_that_cannot_be_read_is_refused_by_name_and_number(tmp_path: Path) 
         texts_in(tmp_path)
     for name in ("b.jsonl.zst", "below/c.jsonl.zst", "d.csv", "e.tar.gz"):
         (tmp_path / name).unlink()
-    assert texts_in(tmp_path) == (["one"], {})
+    assert texts_in(tmp_path) == (["one"], {"other_file": 1})
+
+
+def test_files_of_which_nothing_is_known_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("text")
+    for name in ("b.html", "c.rst", "d.tex", "below/e.markdown", "below/f", ".g", ".h/i.html"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("more text")
+    assert texts_in(tmp_path) == (["text"], {"other_file": 5})
 
 
 def test_what_describes_a_data_set_is_no_text_of_it(tmp_path: Path) -> None:
@@ -151,6 +160,52 @@ def test_links_that_lead_in_circles_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "below" / "up").symlink_to(tmp_path, target_is_directory=True)
     (tmp_path / "self.txt").symlink_to(tmp_path / "self.txt")
     assert texts_in(tmp_path) == (["text"], {})
+
+
+def test_links_to_folders_are_followed_and_no_folder_is_read_twice(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    for name in ("texts/own/a.txt", "texts/.store/b.txt", "elsewhere/c.txt", "elsewhere/d/e.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(Path(name).stem)
+    texts = tmp_path / "texts"
+    links = {"again": texts / "own", "far": elsewhere, "stored": texts / ".store", "up": tmp_path}
+    for name, target in links.items():
+        (texts / name).symlink_to(target, target_is_directory=True)
+    (elsewhere / "back").symlink_to(texts, target_is_directory=True)
+    (elsewhere / "d" / "round").symlink_to(elsewhere, target_is_directory=True)
+    source = open_folder(texts, name="mine", domain="text")
+    names = ["far/c.txt", "far/d/e.txt", "own/a.txt", "stored/b.txt"]
+    assert [one.id for one in source.documents()] == [f"mine/{name}" for name in names]
+
+
+@pytest.mark.parametrize("name", ["b.txt", "below", "below/c.jsonl"])
+def test_a_link_to_what_is_not_there_is_an_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.txt").write_text("text")
+    (tmp_path / ".lock").symlink_to("nobody@nowhere")
+    assert texts_in(tmp_path) == (["text"], {})
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).symlink_to(tmp_path / "not-mounted")
+    with pytest.raises(UsageError, match=r"is a link to .*not-mounted, which is not there"):
+        texts_in(tmp_path)
+
+
+@pytest.mark.parametrize("read", [texts_in, lambda folder: open_origin(str(folder))])
+def test_a_folder_that_may_not_be_read_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], object]
+) -> None:
+    (tmp_path / "a.md").write_text("text")
+    (tmp_path / "below").mkdir()
+    read(tmp_path)
+    scandir = os.scandir
+
+    def refused(place: str) -> object:  # the tests may run as root, whom no right stops
+        if os.fspath(place).endswith("below"):
+            raise PermissionError(13, "Permission denied", place)
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(CorruptDataError, match=r"below cannot be read \(Permission denied\)"):
+        read(tmp_path)
 
 
 def test_a_file_that_may_not_be_read_is_an_error(

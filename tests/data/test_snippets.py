@@ -267,6 +267,20 @@ def test_a_file_of_documentation_may_have_a_name_that_is_not_utf_8(tmp_path: Pat
     page.text.encode()
 
 
+def test_documentation_behind_a_link_is_read_and_a_link_to_nothing_refused(tmp_path: Path) -> None:
+    for name in ("docs/own/a.md", "docs/tests/b.md", "elsewhere/c.md"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(MARKDOWN)
+    docs = tmp_path / "docs"
+    (docs / "again").symlink_to(docs / "own", target_is_directory=True)
+    (docs / "far").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (docs / "picture.png").symlink_to(tmp_path / "gone.png")
+    assert [name for name, _ in open_origin(str(docs)).files] == ["far/c.md", "own/a.md"]
+    (docs / "d.md").symlink_to(tmp_path / "gone.md")
+    with pytest.raises(UsageError, match=r"d\.md is a link to .*gone\.md, which is not there"):
+        open_origin(str(docs))
+
+
 def test_a_folder_or_package_without_documentation_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds no documentation"):
         open_origin(str(tmp_path))

@@ -20,6 +20,7 @@ from yxanul.data.bookmark import Mark
 from yxanul.data.document import Document
 from yxanul.data.lines import parse_line
 from yxanul.data.sources.found import GZIP, ending_of, find_files, readable_name
+from yxanul.data.sources.walk import unreadable
 from yxanul.data.strict import Fields
 from yxanul.errors import CorruptDataError, MissingExtraError, UsageError
 
@@ -62,14 +63,6 @@ def is_unchanged(path: Path, version: str, *, since: float) -> bool:
     return touched <= since or folder_version(path) == version
 
 
-def unreadable(file: Path, error: OSError) -> CorruptDataError:
-    """Return the error for a file that the system does not let us read."""
-    return CorruptDataError(
-        f"{file} cannot be read ({error.strerror or error}): give this user the right to read it, "
-        "or remove it."
-    )
-
-
 @dataclass(slots=True)
 class _Place:
     """The file that is read, and how many of its rows are behind us."""
@@ -96,12 +89,15 @@ class FolderReader:
         """Read from the beginning.
 
         Raises CorruptDataError for bytes that cannot be read, UsageError for a missing column.
-        Dropped: empty texts (`empty`), those of over 64 MiB (`too_large`), and files that describe
-        the data beside them (`readme`).
+        Dropped: empty texts (`empty`), those of over 64 MiB (`too_large`), files that describe the
+        data beside them (`readme`), and those of which nothing is known (`other_file`).
         """
         self._dropped.clear()
-        if papers := find_files(self._path).papers:
-            self._dropped["readme"] = papers
+        found = find_files(self._path)
+        if found.papers:
+            self._dropped["readme"] = found.papers
+        if found.others:
+            self._dropped["other_file"] = found.others
         return self._read(_Place())
 
     def mark(self) -> Mark:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from yxanul.data.sources.walk import is_file, walk_files
 from yxanul.errors import UsageError
 
 TEXT_ENDINGS = (".txt", ".md")
@@ -23,7 +24,7 @@ ENDINGS = (*_PLAIN, *(ending + GZIP for ending in _PLAIN if ending != ".parquet"
 # What holds texts for other programs, packed or not; pictures and programs are no such thing.
 _UNREADABLE = re.compile(
     r"\.(7z|arrow|avro|br|bz2|csv|db|docx|epub|feather|gz|json|jsonlines|lz4|ndjson|npy|npz|orc|pdf"
-    r"|pickle|pkl|rar|snappy|sqlite|tar|tgz|tsv|warc|xlsx|xml|xz|zip|zst)"
+    r"|pickle|pkl|rar|snappy|sqlite|tar|tgz|tsv|warc|xlsx|xml|xz|zip|zst|zstd)"
 )
 # What the hub and its library write beside a data set.
 _PAPER = re.compile(r"(readme|licen[sc]e|copying|notice|citation|changelog)([^a-z].*)?")
@@ -32,28 +33,28 @@ _NO_DATA = ("dataset_infos.json", "dataset_dict.json", "dataset_info.json", "sta
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The files to read, sorted by name, and the number of papers beside them."""
+    """The files to read, sorted by name, and how many papers and other files lie beside them."""
 
     files: list[Path]
     papers: int
+    others: int
 
 
 def find_files(path: Path) -> Found:
     """Return the readable files at or below `path`, sorted by name.
 
     Beside JSON lines or Parquet a README, a LICENSE and the like are no text. Raises UsageError
-    when the path does not exist or holds no file to read, and for files that look like data and
-    cannot be read. Names that start with a dot are skipped, and links to folders are not followed.
+    when the path does not exist or holds no file to read, for files that look like data and
+    cannot be read, and for a link to what is not there; CorruptDataError for a folder that may not
+    be read. Names that start with a dot are skipped.
     """
     if not path.exists():
         raise UsageError(f"The data folder {path} does not exist: give --data an existing folder.")
     if path.is_file():
         named = [(path.name, path)]
     else:
-        below = ((file.relative_to(path), file) for file in path.rglob("*"))
-        named = sorted(
-            (name.as_posix(), file) for name, file in below if not _hidden(name) and file.is_file()
-        )
+        below = (file for file in walk_files(path, skips=_is_hidden) if not _is_hidden(file.name))
+        named = sorted((file.relative_to(path).as_posix(), file) for file in below if is_file(file))
     _refuse_unreadable(path, [file for _, file in named])
     files = [file for _, file in named if ending_of(file)]
     has_rows = any(ending_of(file).removesuffix(GZIP) in ROW_ENDINGS for file in files)
@@ -63,7 +64,8 @@ def find_files(path: Path) -> Found:
             f"There is no file to read in {path}: --data takes a folder with files that end in "
             f"{', '.join(ENDINGS)}."
         )
-    return Found(texts, len(files) - len(texts))
+    others = sum(not (ending_of(file) or _is_named_paper(file)) for _, file in named)
+    return Found(texts, len(files) - len(texts), others)
 
 
 def ending_of(file: Path) -> str:
@@ -96,8 +98,12 @@ def _refuse_unreadable(path: Path, files: Sequence[Path]) -> None:
 
 def _is_paper(file: Path) -> bool:
     is_text = ending_of(file).removesuffix(GZIP) in TEXT_ENDINGS
-    return is_text and _PAPER.fullmatch(file.name.lower()) is not None
+    return is_text and _is_named_paper(file)
 
 
-def _hidden(name: Path) -> bool:
-    return any(part.startswith(".") for part in name.parts)
+def _is_named_paper(file: Path) -> bool:
+    return _PAPER.fullmatch(file.name.lower()) is not None or file.name in _NO_DATA
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".")

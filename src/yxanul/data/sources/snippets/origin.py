@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-from yxanul.data.sources.folder import unreadable
 from yxanul.data.sources.found import readable_name
 from yxanul.data.sources.snippets.pages import LLMS_NAMES, READERS
+from yxanul.data.sources.walk import is_file, unreadable, walk_files
 from yxanul.errors import UsageError
 
 PACKAGE = "package:"
@@ -74,7 +74,10 @@ def _package(place: str) -> Origin:
 def _folder(folder: Path) -> Origin:
     if not folder.is_dir():
         raise UsageError(f"The folder of documentation {folder} does not exist.")
-    named = ((readable_name(path.relative_to(folder)), path) for path in folder.rglob("*"))
+    named = (
+        (readable_name(path.relative_to(folder)), path)
+        for path in walk_files(folder, skips=_is_outside)
+    )
     files = tuple(sorted((n, p) for n, p in named if _is_documentation(n, p)))
     commit = _commit(folder)
     if commit is None:
@@ -90,10 +93,14 @@ def _folder(folder: Path) -> Origin:
 
 def _is_documentation(name: str, path: Path) -> bool:
     parts = name.split("/")
-    if any(part.startswith(".") or part in _OUTSIDE for part in parts[:-1]):
+    if any(map(_is_outside, parts[:-1])):
         return False
     is_kind = path.suffix.lower() in READERS or parts[-1] in LLMS_NAMES
-    return is_kind and path.is_file()
+    return is_kind and is_file(path)
+
+
+def _is_outside(folder: str) -> bool:
+    return folder.startswith(".") or folder in _OUTSIDE
 
 
 def _hash_of(files: tuple[tuple[str, Path], ...]) -> str:

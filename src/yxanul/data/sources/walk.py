@@ -1,0 +1,71 @@
+"""Every file below a folder, or an error: nothing is passed over because it cannot be reached.
+
+The one idea: a folder is read once. Links to folders are followed after all that lies there itself,
+so a text has the name of its own place if it has one, and links that lead in circles end.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+from yxanul.errors import CorruptDataError, UsageError
+
+
+def walk_files(root: Path, *, skips: Callable[[str], bool]) -> Iterator[Path]:
+    """Yield whatever is no folder below `root`, without the folders whose names are skipped.
+
+    A link to a folder that holds `root` is a circle. Raises CorruptDataError for a folder that may
+    not be read.
+    """
+    seen = {str(above) for above in root.resolve().parents}
+    waiting = [root]
+    while waiting:
+        links: list[Path] = []
+        for start in waiting:
+            for place, folders, files in os.walk(start, onerror=_refuse):
+                real, here = os.path.realpath(place), Path(place)
+                folders[:] = sorted(name for name in folders if not skips(name))
+                if real in seen:
+                    folders.clear()
+                    continue
+                seen.add(real)
+                links += [here / name for name in folders if (here / name).is_symlink()]
+                yield from (here / name for name in files)
+        waiting = links
+
+
+def is_file(path: Path) -> bool:
+    """Tell a file from a pipe, a socket or a link to itself.
+
+    Raises UsageError for a link to what is not there, CorruptDataError for what may not be read.
+    """
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError as error:
+        if not path.is_symlink():
+            return False  # deleted while we look
+        raise UsageError(
+            f"{path} is a link to {path.readlink()}, which is not there: bring that back, or "
+            "remove the link."
+        ) from error
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: OSError) -> CorruptDataError:
+    """Return the error for a file or folder that the system does not let us read."""
+    return CorruptDataError(
+        f"{path} cannot be read ({error.strerror or error}): give this user the right to read it, "
+        "or remove it."
+    )
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise unreadable(Path(error.filename), error) from error
