@@ -128,6 +128,9 @@ def test_parts_without_the_first_task_are_no_folder_of_texts(tmp_path: Path, don
     with pytest.raises(UsageError, match="but task 0 is not done"):
         joined(tmp_path / "parts", tmp_path / "out")
     assert not (tmp_path / "out" / "manifest.json").exists()
+    fsspec.filesystem("memory").put(str(tmp_path / "parts"), f"/begun{done}", recursive=True)
+    with pytest.raises(UsageError, match="but task 0 is not done"):
+        open_parts(f"memory://begun{done}")
 
 
 def test_parts_of_two_runs_with_other_numbers_of_tasks_are_refused(tmp_path: Path) -> None:
