@@ -222,7 +222,7 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path: Path) -> None:
         ("mine/d.parquet:1", "four"),
         ("mine/d.parquet:3", "five"),
     ]
-    assert source.dropped == {"empty": 2}
+    assert source.dropped == {"empty": 2, "other_file": 1}
     before = source.version
     (tmp_path / "c.md").write_text("other", encoding="utf-8")
     assert open_folder(tmp_path, name="mine", domain="own").version != before
