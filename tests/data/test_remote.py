@@ -72,6 +72,21 @@ def test_what_is_uploaded_comes_back_byte_for_byte(
     assert len(said) == 1
 
 
+def test_a_file_that_went_missing_here_is_brought_again(
+    storage: fsspec.AbstractFileSystem, prepared: Path, tmp_path: Path
+) -> None:
+    upload(prepared, ADDRESS, say=hush)
+    stages, here, said = [stage("stage1_tests", source=ADDRESS)], tmp_path / "here", list[str]()
+    prepare(stages, here, progress=hush)
+    (lost,) = here.glob("trees/train-00000.bin")
+    lost.unlink()
+    prepare(stages, here, progress=said.append)
+    assert files_of(here) == files_of(prepared)
+    assert "train-00000.bin is missing" in said[0]
+    assert ADDRESS in said[0]
+    assert [line.split(": ")[1] for line in said[1:]] == ["1 of 1 files, trees/train-00000.bin"]
+
+
 def test_a_copy_that_was_interrupted_goes_on(
     storage: fsspec.AbstractFileSystem, prepared: Path, tmp_path: Path
 ) -> None:

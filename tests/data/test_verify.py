@@ -116,6 +116,17 @@ def test_damage_to_a_file_is_found_and_named(folder: Path, damage: str) -> None:
     assert message in str(caught.value)
 
 
+def test_the_way_that_the_message_names_leads_on(folder: Path) -> None:
+    texts = {"stones": sentences(100), "trees": sentences(60, about="tree")}
+    flip_a_bit(folder)
+    prepare_texts(folder, **texts)  # it is there, so preparing again alone mends nothing
+    with pytest.raises(CorruptShardError, match="delete the prepared folder and prepare"):
+        verify(load_manifest(folder), folder)
+    shutil.rmtree(folder)
+    prepare_texts(folder, **texts)
+    verify(load_manifest(folder), folder)
+
+
 @pytest.mark.fault(20)
 def test_an_id_outside_the_vocabulary_is_found_behind_a_right_hash(folder: Path) -> None:
     tokens = np.fromfile(folder / SHARD, dtype="<u2")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from yxanul.data.files import TEMPORARY, regular_file
 from yxanul.data.manifest import Manifest, index_path
-from yxanul.data.strict import Fields, parse_json
+from yxanul.data.strict import PREPARE_AGAIN, Fields, parse_json
 from yxanul.errors import CorruptShardError
 
 _KEYS = ("id", "url", "tokens", "bytes", "sha256")
@@ -54,7 +54,7 @@ def read_documents(
     if position != record.tokens:
         raise CorruptShardError(
             f"{place} counts {position:,} tokens, the manifest says {record.tokens:,}; "
-            "prepare the data again."
+            f"{PREPARE_AGAIN}."
         )
 
 

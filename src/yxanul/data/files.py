@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from yxanul.data.strict import PREPARE_AGAIN
 from yxanul.errors import CorruptShardError, UsageError
 from yxanul.runfolder.checkpoints import CHECKPOINT_NAME
 from yxanul.runfolder.durable import BLOCK_BYTES, sync_folder, writing
@@ -72,7 +73,7 @@ def read_blocks(path: Path) -> Iterator[bytes]:
                 yield block
     except OSError as error:
         raise CorruptShardError(
-            f"{path} cannot be read: {error.strerror or error}; prepare the data again."
+            f"{path} cannot be read: {error.strerror or error}; {PREPARE_AGAIN}."
         ) from error
 
 
@@ -88,11 +89,11 @@ def regular_file(root: Path, path: str) -> Path:
         if place.is_symlink():
             raise CorruptShardError(
                 f"{place} is a symbolic link; prepared folders hold plain files only. "
-                "Copy the real file there or prepare the data again."
+                f"Copy the real file there, or {PREPARE_AGAIN}."
             )
     if not place.is_file():
         raise CorruptShardError(
-            f"{place} is missing though the manifest names it; put it back or prepare again."
+            f"{place} is missing though the manifest names it; put it back, or {PREPARE_AGAIN}."
         )
     return place
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yxanul.data.files import refuse_checkpoint
-from yxanul.data.strict import Fields, parse_json
+from yxanul.data.strict import PREPARE_AGAIN, Fields, parse_json
 from yxanul.errors import CorruptShardError, UsageError
 from yxanul.runfolder.durable import seal, write_atomic
 
@@ -228,7 +228,7 @@ def _manifest(value: object, where: str) -> Manifest:
         found = str(value["format_version"])[:20]
         raise CorruptShardError(
             f"{where} has format_version {found}, this program reads {FORMAT_VERSION}; "
-            "prepare the data again or use the program that wrote it."
+            f"{PREPARE_AGAIN}, or use the program that wrote it."
         )
     fields = Fields(value, where, keys=(*_keys(Manifest), "sha256"))
     stages, sources = fields.table("stages"), fields.table("sources")
@@ -246,7 +246,9 @@ def _manifest(value: object, where: str) -> Manifest:
         raise fields.wrong(f"the stage {name[:80]!r} is in {place}")
     assert isinstance(value, dict)  # `Fields` refuses anything else
     if fields.sha256("sha256") != seal(value):
-        raise CorruptShardError(f"{where} is not what was written: its own sha256 differs.")
+        raise CorruptShardError(
+            f"{where} is not what was written: its own sha256 differs; {PREPARE_AGAIN}."
+        )
     return manifest
 
 

@@ -45,8 +45,9 @@ from yxanul.data.sources.catalog import Opening, open_folder, open_source
 from yxanul.data.sources.folder import is_unchanged
 from yxanul.data.treatment import Recipe, Treatment
 from yxanul.data.unfinished import load_unfinished
+from yxanul.data.verify import check_files
 from yxanul.data.watching import Watcher
-from yxanul.errors import UsageError
+from yxanul.errors import CorruptShardError, UsageError
 from yxanul.runfolder.storage import is_address
 
 FindBenchmark = Callable[[str, str], Benchmark]
@@ -78,8 +79,8 @@ def prepare(
         held = download(shared, out, say=progress)
         require_stages(held, [stage.name for stage in stages])
     if shared is not None and held is not None and _has_all(held, stages):
-        # What came is used as it is, also when its address is out of reach later.
         refuse_other_settings(held, stages, place=out)
+        held = _whole(held, out, address=shared, say=progress)
         write_cards(held, out)
         return held
     done = held.stages if held else {}
@@ -99,6 +100,22 @@ def prepare(
     manifest = prepare_sources(plans, out, settings=settings, progress=progress, watcher=watcher)
     write_cards(manifest, out)
     return manifest
+
+
+def _whole(held: Manifest, out: Path, *, address: str, say: Callable[[str], None]) -> Manifest:
+    """Return the manifest of `out`, whose missing files are brought from `address` once more.
+
+    What is whole is used as it is, also when the address is out of reach.
+    """
+    try:
+        check_files(held, out)
+    except CorruptShardError as error:
+        if not holds_prepared(address):
+            raise  # texts that a cluster treated
+        say(f"{str(error).partition(';')[0]}; what differs is brought from {address}")
+        held = download(address, out, say=say)
+        check_files(held, out)
+    return held
 
 
 def _has_all(held: Manifest | None, stages: Sequence[StageConfig]) -> bool:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from yxanul.data.files import TEMPORARY, close_unfinished, publish, regular_file, reopen
 from yxanul.data.manifest import TOKEN_BYTES, Manifest, ShardFile, shard_path
+from yxanul.data.strict import PREPARE_AGAIN
 from yxanul.data.tokenizer import VOCAB_SIZE
 from yxanul.errors import CorruptShardError
 from yxanul.runfolder.durable import writing
@@ -182,7 +183,7 @@ def open_stream(manifest: Manifest, root: Path, *, source: str, split: str) -> T
         if _tokens_in(place) != file.tokens:
             raise CorruptShardError(
                 f"{place} holds {_tokens_in(place):,} tokens, the manifest says "
-                f"{file.tokens:,}; put the right file back or prepare the data again."
+                f"{file.tokens:,}; put the right file back, or {PREPARE_AGAIN}."
             )
     return TokenStream(places)
 
@@ -192,11 +193,11 @@ def _tokens_in(file: Path) -> int:
         size = file.stat().st_size
     except OSError as error:
         raise CorruptShardError(
-            f"{file} cannot be read: {error.strerror or error}; prepare the data again."
+            f"{file} cannot be read: {error.strerror or error}; {PREPARE_AGAIN}."
         ) from error
     if size % TOKEN_BYTES:
         raise CorruptShardError(
             f"{file} has {size:,} bytes, which is no whole number of tokens; put the right file "
-            "back or prepare the data again."
+            f"back, or {PREPARE_AGAIN}."
         )
     return size // TOKEN_BYTES

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 
 from yxanul.errors import CorruptShardError
 
+PREPARE_AGAIN = "delete the prepared folder and prepare the data again"
+"""The way on from damage: `prepare` leaves what its manifest names as it is."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LARGEST_COUNT = 2**63 - 1
 
@@ -23,7 +25,7 @@ def parse_json(content: bytes, where: str) -> object:
         value: object = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise CorruptShardError(
-            f"{where} is not valid JSON ({str(error)[:80]}); prepare the data again."
+            f"{where} is not valid JSON ({str(error)[:80]}); {PREPARE_AGAIN}."
         ) from error
     return value
 
@@ -44,7 +46,7 @@ class Fields:
 
     def wrong(self, problem: str) -> CorruptShardError:
         """Return the error that says `problem` about this object."""
-        return CorruptShardError(f"{self._where}: {problem}; prepare the data again.")
+        return CorruptShardError(f"{self._where}: {problem}; {PREPARE_AGAIN}.")
 
     def has(self, key: str) -> bool:
         """Return whether a value is there, not null."""

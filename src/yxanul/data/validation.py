@@ -15,6 +15,7 @@ import numpy.typing as npt
 from yxanul.data.documents import read_documents
 from yxanul.data.manifest import Manifest
 from yxanul.data.shards import open_stream
+from yxanul.data.strict import PREPARE_AGAIN
 from yxanul.data.tokenizer import EOT
 from yxanul.errors import CorruptShardError, UsageError
 
@@ -49,7 +50,7 @@ def validation_documents(
         if not len(document) or document[0] != EOT:
             raise CorruptShardError(
                 f"{root / source}: no validation document begins at token {position:,}, though "
-                "validation.documents.jsonl says so; prepare the data again."
+                f"validation.documents.jsonl says so; {PREPARE_AGAIN}."
             )
         chosen.append(document)
         total += len(document)

@@ -15,6 +15,7 @@ import numpy as np
 
 from yxanul.data.files import read_blocks, regular_file
 from yxanul.data.manifest import IndexFile, Manifest, ShardFile
+from yxanul.data.strict import PREPARE_AGAIN
 from yxanul.data.tokenizer import EOT, VOCAB_SIZE, VOCABULARY_SHA256
 from yxanul.data.workspace import unfinished
 from yxanul.errors import CorruptShardError
@@ -33,7 +34,7 @@ def verify(manifest: Manifest, root: Path) -> None:
             if documents != split.documents:
                 raise CorruptShardError(
                     f"{root / name}: the {side} shards hold {documents:,} documents, the manifest "
-                    f"says {split.documents:,}; prepare the data again."
+                    f"says {split.documents:,}; {PREPARE_AGAIN}."
                 )
             _verify_index(split.index, root)
             if split.signatures is not None:
@@ -45,7 +46,7 @@ def check_files(manifest: Manifest, root: Path) -> None:
     """Check names and sizes only, without reading the files; raises as `verify` does."""
     if manifest.tokenizer_sha256 != VOCABULARY_SHA256:
         raise CorruptShardError(
-            f"{root} was tokenised with another vocabulary than GPT-2's; prepare the data again."
+            f"{root} was tokenised with another vocabulary than GPT-2's; {PREPARE_AGAIN}."
         )
     named = set()
     for file in manifest.files():
@@ -55,13 +56,13 @@ def check_files(manifest: Manifest, root: Path) -> None:
         if size != file.bytes:
             raise CorruptShardError(
                 f"{place} has {size:,} bytes, the manifest says {file.bytes:,}; put the right "
-                "file back or prepare the data again."
+                f"file back, or {PREPARE_AGAIN}."
             )
     waiting = unfinished(root, held=manifest.sources)
     for place in sorted(root.rglob("*.bin")):
         if place not in named and place.relative_to(root).parts[0] not in waiting:
             raise CorruptShardError(
-                f"{place} is not in the manifest; move it away or prepare the data again."
+                f"{place} is not in the manifest; move it away, or {PREPARE_AGAIN}."
             )
 
 
@@ -80,7 +81,7 @@ def _verify_shard(file: ShardFile, root: Path) -> int:
     if largest >= VOCAB_SIZE:
         raise CorruptShardError(
             f"{place} holds the token id {largest}, outside the vocabulary of {VOCAB_SIZE:,}; "
-            "prepare the data again."
+            f"{PREPARE_AGAIN}."
         )
     return documents
 
@@ -96,5 +97,5 @@ def _compare(found: str, file: ShardFile | IndexFile, *, place: Path) -> None:
     if found != file.sha256:
         raise CorruptShardError(
             f"{place} is damaged: its sha256 is {found[:12]}..., the manifest says "
-            f"{file.sha256[:12]}...; put the right file back or prepare the data again."
+            f"{file.sha256[:12]}...; put the right file back, or {PREPARE_AGAIN}."
         )

@@ -15,6 +15,7 @@ import numpy as np
 from yxanul.data.files import TEMPORARY, regular_file
 from yxanul.data.manifest import signatures_path
 from yxanul.data.near.minhash import SIGNATURE_BYTES, Signature
+from yxanul.data.strict import PREPARE_AGAIN
 from yxanul.errors import CorruptShardError
 
 _NUMBER_BYTES = 8
@@ -51,7 +52,7 @@ def _rows(
             row = handle.read(_ROW_BYTES)
             if len(row) < _ROW_BYTES:
                 raise CorruptShardError(
-                    f"{place} is shorter than the list of documents; prepare the data again."
+                    f"{place} is shorter than the list of documents; {PREPARE_AGAIN}."
                 )
             number = int.from_bytes(row[:_NUMBER_BYTES], "little")
             yield number, np.frombuffer(row[_NUMBER_BYTES:], dtype="<u2"), digest
