@@ -25,7 +25,7 @@ from yxanul.data.prepare import prepare
 from yxanul.data.processes import Batch, treat_in_order
 from yxanul.data.tokenizer import load_tokenizer
 from yxanul.data.treatment import Treater, Treatment
-from yxanul.errors import ConfigError, InfrastructureError
+from yxanul.errors import ConfigError, InfrastructureError, UsageError
 
 
 def treater(min_tokens: int | None = None, **config: object) -> Treater:
@@ -262,6 +262,39 @@ def test_items_of_benchmarks_are_dropped_whatever_their_numbers(tmp_path: Path) 
     ]
     assert "she counts the pebbles" in told.samples[0].why
     assert "digits masked" in told.samples[1].why
+
+
+def test_other_items_than_the_data_was_cleared_of_are_not_passed_over(tmp_path: Path) -> None:
+    texts, out, said = tmp_path / "texts", tmp_path / "out", list[str]()
+    texts.mkdir()
+    for number, text in enumerate(sentences(120)):
+        (texts / f"{number:03d}.txt").write_text(text)
+
+    def prepare_with(bench: Path, *, is_in_use: bool = False) -> None:
+        config = stage(
+            "s", source=str(texts), folder_treatment={"decontaminate": ["gsm8k", "humaneval"]}
+        )
+        evaluation = config.evaluation.model_copy(update={"bench": str(bench)})
+        config = config.model_copy(update={"evaluation": evaluation})
+        prepare([config], out, progress=said.append, is_in_use=is_in_use)
+
+    old = write_bench_folder(tmp_path / "old")
+    prepare_with(old)
+    # The same items at another place are the same.
+    new = write_bench_folder(tmp_path / "new")
+    prepare_with(new)
+    with (new / "gsm8k" / "test.jsonl").open("a") as lines:
+        lines.write(json.dumps({"question": "How many?", "answer": "7\n#### 7"}) + "\n")
+    with pytest.raises(UsageError, match=r"cleared of other items of gsm8k \(.*new has \("):
+        prepare_with(new)
+    prepare_with(new, is_in_use=True)
+    assert "other items of gsm8k" in said[-2]
+    prepare_with(old)
+    # Items that are gone change nothing, and that is said.
+    prepare_with(tmp_path / "gone")
+    assert [line.split(":")[0] for line in said[-3:-1]] == [
+        "what s was cleared of is not compared"
+    ] * 2
 
 
 def test_what_a_source_was_treated_with_stands_in_the_manifest(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from yxanul.config.schema import SourceConfig, StageConfig
 from yxanul.config.treatment import TreatmentConfig
 from yxanul.data.benchmarks.find import find_benchmark
 from yxanul.data.benchmarks.items import Benchmark
+from yxanul.data.benchmarks.read import HUB
 from yxanul.data.build import prepare_sources
 from yxanul.data.card import write_cards
 from yxanul.data.cluster.joined import JoinedSource
@@ -68,8 +69,8 @@ def prepare(
     subfolder of the stage's name, if there is one), or the address of a prepared folder. `progress`
     gets a line of text about every two seconds; it may raise to stop the work, and then the folder
     is left as it was, apart from sources of the hub, which the next call goes on with. A `watcher`
-    is told how many documents are done, and then no line tells it. Of a folder
-    that `is_in_use` it is told, and not refused, that its texts have changed. Raises
+    is told how many documents are done, and then no line tells it. Of a folder that `is_in_use` it
+    is told, and not refused, that its texts, or the items that were looked for, have changed. Raises
     `UsageError` (a stage in `out` with other settings, a source without usable documents),
     `CorruptShardError` (a prepared file is missing), `DiskError`, and what the sources raise.
     """
@@ -86,15 +87,16 @@ def prepare(
     done = held.stages if held else {}
     check_folders(stages, held=done)
     _refuse_out_inside([stage for stage in stages if stage.name not in done], out)
+    opening = _Opening(out, progress, cache(partial(_find, progress=progress)))
     if held is not None:
         check_revisions(stages, held, place=out)
-        try:
-            _refuse_changed_texts(stages, held, out=out)
-        except UsageError as error:
-            if not is_in_use:
-                raise
-            progress(f"{error} What is prepared is in use, and stays as it is.")
-    opening = _Opening(out, progress, cache(partial(_find, progress=progress)))
+        for refuse in (_refuse_changed_texts, _refuse_other_items):
+            try:
+                refuse(stages, held, opening=opening)
+            except UsageError as error:
+                if not is_in_use:
+                    raise
+                progress(f"{error} What is prepared is in use, and stays as it is.")
     plans = [plan for stage in stages for plan in _plans(stage, opening)]
     settings = {stage.name: settings_sha256(stage) for stage in stages}
     manifest = prepare_sources(plans, out, settings=settings, progress=progress, watcher=watcher)
@@ -308,8 +310,11 @@ def _refuse_out_inside(stages: Sequence[StageConfig], out: Path) -> None:
             )
 
 
-def _refuse_changed_texts(stages: Sequence[StageConfig], held: Manifest, *, out: Path) -> None:
+def _refuse_changed_texts(
+    stages: Sequence[StageConfig], held: Manifest, *, opening: _Opening
+) -> None:
     """Refuse a folder that is not as it was when `out` was made of it; one that is gone is not."""
+    out = opening.out
     for stage in stages:
         record = held.sources.get(stage.name) if stage.name in held.stages else None
         if record is None or record.kind != "folder" or is_address(stage.data.source):
@@ -324,6 +329,37 @@ def _refuse_changed_texts(stages: Sequence[StageConfig], held: Manifest, *, out:
                 "read it as it is now choose another folder for the data, to use what is prepared "
                 "put the texts back or move them away."
             )
+
+
+def _refuse_other_items(
+    stages: Sequence[StageConfig], held: Manifest, *, opening: _Opening
+) -> None:
+    """Refuse where other items of benchmarks were looked for than lie in the folder of now.
+
+    Those of the hub are not compared: they would be streamed at every start of a run. Nor are those
+    that the tasks of a cluster looked for, which had a folder of their own.
+    """
+    for stage in stages:
+        bench = stage.evaluation.bench
+        if bench == HUB or is_address(stage.data.source):
+            continue
+        if stage.data.source not in ("hub", "embedded") and stage_parts(stage) is not None:
+            continue
+        records = [record for record in held.sources.values() if record.stage == stage.name]
+        for task, sha256 in {
+            t: s for one in records for t, s in one.decontaminated.items()
+        }.items():
+            try:
+                found = opening.find(task, bench)
+            except UsageError as error:
+                opening.progress(f"what {stage.name} was cleared of is not compared: {error}")
+                continue
+            if found.sha256 != sha256:
+                raise UsageError(
+                    f"{opening.out} holds {stage.name}, cleared of other items of {task} "
+                    f"({sha256[:12]}...) than {bench} has ({found.sha256[:12]}...): give "
+                    "--bench_dir the items of then, or choose another folder for the data."
+                )
 
 
 def _is_unchanged(folder: Path, record: SourceRecord, *, out: Path) -> bool:
