@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests.data.memory import sentences, stage
+from yxanul.data import watching
 from yxanul.data.manifest import load_manifest
 from yxanul.data.prepare import prepare
 from yxanul.data.sources import folder as folder_source
 from yxanul.data.sources.catalog import open_folder
 from yxanul.data.sources.snippets.origin import open_origin
 from yxanul.data.verify import verify
-from yxanul.errors import CorruptDataError, UsageError, YxanulError
+from yxanul.errors import CorruptDataError, StoppedOnRequest, UsageError, YxanulError
 
 
 def texts_in(folder: Path) -> tuple[list[str], dict[str, int]]:
@@ -152,6 +153,27 @@ def test_a_text_over_the_limit_is_counted(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "b.txt").write_text("x" * 100)
     (tmp_path / "c.jsonl").write_text(json.dumps({"text": "y" * 200}) + '\n{"text": "z"}')
     assert texts_in(tmp_path) == (["x" * 100, "z"], {"too_large": 2})
+
+
+def test_hashing_a_folder_tells_how_far_it_is_and_can_be_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "_PROGRESS_S", 0)
+    texts, out, said = tmp_path / "texts", tmp_path / "out", list[str]()
+    texts.mkdir()
+    (texts / "a.txt").write_text("x" * 3072)
+    line = f"{texts}: reading for its hash: 3 KiB of 3 KiB"
+
+    def stop(line: str) -> None:
+        said.append(line)
+        raise StoppedOnRequest(line)
+
+    with pytest.raises(StoppedOnRequest, match="reading for its hash"):
+        prepare([stage("s", source=str(texts))], out, progress=stop)
+    assert said == [line]
+    version = folder_source.folder_version(texts)
+    assert folder_source.is_unchanged(texts, version, since=0, progress=said.append)
+    assert said == [line, line]
 
 
 def test_links_that_lead_in_circles_are_not_followed(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from yxanul.data.manifest import load_manifest
 from yxanul.data.shards import open_stream
 from yxanul.data.tokenizer import EOT
 from yxanul.data.verify import verify
+from yxanul.data.watching import unheard
 from yxanul.errors import CorruptShardError, UsageError
 
 
@@ -64,14 +65,14 @@ def test_control_characters_of_a_sample_do_not_reach_the_terminal(root: Path) ->
 
 
 def test_verify_reads_every_byte(root: Path) -> None:
-    assert "every byte verified" in render(inspect_folder(root, verify_contents=True))
+    assert "every byte verified" in render(inspect_folder(root, comparing=unheard))
     shard = root / "trees/train-00000.bin"
     content = shard.read_bytes()
     shard.write_bytes(content[:2] + bytes([content[2] ^ 1]) + content[3:])
     try:
         inspect_folder(root, token=0)
         with pytest.raises(CorruptShardError, match=r"trees/train-00000\.bin is damaged"):
-            inspect_folder(root, verify_contents=True)
+            inspect_folder(root, comparing=unheard)
     finally:
         shard.write_bytes(content)
 
@@ -186,5 +187,5 @@ def test_a_damaged_list_of_dropped_documents_names_file_and_line(dropped: Path) 
     with pytest.raises(CorruptShardError, match=r"dropped\.jsonl line 1: rule must be a string"):
         inspect_folder(dropped, why_dropped=True)
     with pytest.raises(CorruptShardError, match="is damaged"):
-        inspect_folder(dropped, verify_contents=True)
+        inspect_folder(dropped, comparing=unheard)
     place.write_bytes(whole)

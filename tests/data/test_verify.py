@@ -15,12 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.data.memory import prepare_texts, sentences
+from yxanul.data import watching
+from yxanul.data.card import write_cards
 from yxanul.data.documents import read_documents
 from yxanul.data.manifest import load_manifest, require_stages
 from yxanul.data.shards import open_stream
 from yxanul.data.verify import verify
-from yxanul.errors import CorruptShardError, UsageError
+from yxanul.errors import CorruptShardError, StoppedOnRequest, UsageError
 from yxanul.runfolder.durable import seal
+from yxanul.units import format_bytes
 
 SHARD = "stones/train-00001.bin"
 Table = dict[str, Any]
@@ -138,6 +141,24 @@ def test_an_id_outside_the_vocabulary_is_found_behind_a_right_hash(folder: Path)
     )
     with pytest.raises(CorruptShardError, match=r"train-00001\.bin holds the token id 50257"):
         verify(load_manifest(folder), folder)
+
+
+def test_a_long_comparison_tells_how_far_it_is_and_can_be_stopped(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "_PROGRESS_S", 0)
+    said: list[str] = []
+    verify(load_manifest(folder), folder, progress=said.append)
+    total = format_bytes(sum(file.bytes for file in load_manifest(folder).files()))
+    assert said[-1] == f"{folder}: comparing every byte: {total} of {total}"
+
+    def stop(line: str) -> None:
+        raise StoppedOnRequest(line)
+
+    with pytest.raises(StoppedOnRequest, match="comparing every byte"):
+        verify(load_manifest(folder), folder, progress=stop)
+    with pytest.raises(StoppedOnRequest, match="documents counted"):
+        write_cards(load_manifest(folder), folder, progress=stop)
 
 
 def test_a_wrong_count_of_documents_is_found(folder: Path) -> None:

@@ -106,7 +106,7 @@ def inspect(
         verify_rows(folder)
     inspection = place.prepared and inspect_folder(
         place.prepared,
-        verify_contents=verify,
+        comparing=say if verify else None,
         token=token,
         why_dropped=dropped,
         packing=packing,

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from yxanul.data.documents import read_documents
 from yxanul.data.explain import Explanation, explain, one_line
 from yxanul.data.manifest import SPLITS, Manifest, SourceRecord
+from yxanul.data.watching import Pace, unheard
 from yxanul.runfolder.durable import write_atomic, writing
 
 CARDS = "cards"
@@ -22,10 +23,14 @@ _BAR, _GAP, _LABEL, _WIDTH = 18, 6, 190, 720
 _EXAMPLE_CHARACTERS = 240
 
 
-def write_cards(manifest: Manifest, root: Path) -> None:
+def write_cards(
+    manifest: Manifest, root: Path, *, progress: Callable[[str], None] = unheard
+) -> None:
     """Write the cards that are missing or tell of other data.
 
-    Raises `CorruptShardError` for files that are not as written, `DiskError`.
+    The lists of documents are read for it: `progress` gets a line about every two seconds, and may
+    raise to stop the work. Raises `CorruptShardError` for files that are not as written,
+    `DiskError`.
     """
     folder = root / CARDS
     for stage in manifest.stages:
@@ -35,9 +40,10 @@ def write_cards(manifest: Manifest, root: Path) -> None:
             continue
         with writing(folder):
             folder.mkdir(exist_ok=True)
-        for name, svg in _plots(manifest, root, stage=stage).items():
+        for name, svg in _plots(manifest, root, stage=stage, progress=progress).items():
             write_atomic(folder / f"{stage}-{name}.svg", svg)
-        write_atomic(card, "\n".join([mark, *_card(manifest, root, stage=stage)]) + "\n")
+        told = _card(manifest, root, stage=stage, progress=progress)
+        write_atomic(card, "\n".join([mark, *told]) + "\n")
 
 
 def _identity(manifest: Manifest, stage: str) -> str:
@@ -51,7 +57,9 @@ def _sources(manifest: Manifest, stage: str) -> dict[str, SourceRecord]:
     return {name: one for name, one in manifest.sources.items() if one.stage == stage}
 
 
-def _card(manifest: Manifest, root: Path, *, stage: str) -> Iterator[str]:
+def _card(
+    manifest: Manifest, root: Path, *, stage: str, progress: Callable[[str], None]
+) -> Iterator[str]:
     record, sources = manifest.stages[stage], _sources(manifest, stage)
     yield f"# Data of {stage}\n"
     yield (
@@ -73,7 +81,7 @@ def _card(manifest: Manifest, root: Path, *, stage: str) -> Iterator[str]:
     yield f"\n![tokens of each source]({stage}-sources.svg)\n"
     yield f"## Lengths\n\n![documents by their tokens]({stage}-lengths.svg)\n"
     yield f"## Left out\n\n![documents by the rule they broke]({stage}-dropped.svg)\n"
-    for found in explain(manifest, root, stage=stage, samples=2):
+    for found in explain(manifest, root, stage=stage, samples=2, progress=progress):
         yield from _left_out(found, sources[found.source])
 
 
@@ -107,7 +115,10 @@ def _cell(text: str) -> str:
     return plain.translate({ord(mark): f"&#{ord(mark)};" for mark in "|`[]*\\"})
 
 
-def _plots(manifest: Manifest, root: Path, *, stage: str) -> dict[str, str]:
+def _plots(
+    manifest: Manifest, root: Path, *, stage: str, progress: Callable[[str], None]
+) -> dict[str, str]:
+    pace = Pace(progress)
     sources = _sources(manifest, stage)
     lengths: dict[int, int] = {}
     dropped: dict[str, int] = {}
@@ -118,6 +129,7 @@ def _plots(manifest: Manifest, root: Path, *, stage: str) -> dict[str, str]:
             for _, document in read_documents(manifest, root, source=name, split=split):
                 power = int(math.log2(document.tokens))
                 lengths[power] = lengths.get(power, 0) + 1
+                pace.tell(lambda: f"{stage}: {sum(lengths.values()):,} documents counted")
     spans = {f"{2**p:,} to {2 ** (p + 1) - 1:,} tokens": lengths[p] for p in sorted(lengths)}
     kept = sum(s.split(x).documents for s in sources.values() for x in SPLITS)
     return {

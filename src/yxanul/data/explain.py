@@ -6,20 +6,25 @@ of the documents, and of some that were kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
-from yxanul.data.documents import read_documents
+from yxanul.data.documents import DocumentRecord, read_documents
 from yxanul.data.dropped import DroppedDocument, read_dropped
 from yxanul.data.manifest import SPLITS, Manifest
 from yxanul.data.shards import open_stream
 from yxanul.data.tokenizer import load_tokenizer
+from yxanul.data.watching import Pace, unheard
 
 _SAMPLES = 3
 _SAMPLE_TOKENS = 60
 _NEAR = "near_duplicate"
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +60,36 @@ class Explanation:
 
 
 def explain(
-    manifest: Manifest, root: Path, *, stage: str | None = None, samples: int = _SAMPLES
+    manifest: Manifest,
+    root: Path,
+    *,
+    stage: str | None = None,
+    samples: int = _SAMPLES,
+    progress: Callable[[str], None] = unheard,
 ) -> list[Explanation]:
     """Return the explanation of each source (of `stage`), the most frequent rule first.
 
-    The lists of all documents are read once at most, however many sources there are. Raises
+    The lists of all documents are read once at most, however many sources there are; `progress`
+    gets a line about every two seconds meanwhile, and may raise to stop the work. Raises
     `CorruptShardError` for files that are not as written.
     """
     sources = [name for name, one in manifest.sources.items() if stage in (None, one.stage)]
+    pace = Pace(progress)
     dropped = {
-        name: _dropped_samples(manifest, root, source=name, samples=samples) for name in sources
+        name: _first_of_rules(
+            _paced(read_dropped(manifest, root, source=name), "dropped documents", pace=pace),
+            samples=samples,
+        )
+        for name in sources
     }
     near = [document for found in dropped.values() for document in found.get(_NEAR, ())]
-    names = _names_of_near(near, manifest, root=root)
+    written = (
+        document
+        for name in manifest.sources
+        for split in SPLITS
+        for _, document in read_documents(manifest, root, source=name, split=split)
+    )
+    names = _names_of_near(near, _paced(written, "documents", pace=pace))
     return [
         Explanation(
             source=name,
@@ -84,12 +106,18 @@ def explain(
     ]
 
 
-def _dropped_samples(
-    manifest: Manifest, root: Path, *, source: str, samples: int
+def _paced(found: Iterable[_T], what: str, *, pace: Pace) -> Iterator[_T]:
+    for number, one in enumerate(found, start=1):
+        pace.tell(partial(f"{{:,}} {what} looked through".format, number))
+        yield one
+
+
+def _first_of_rules(
+    documents: Iterable[DroppedDocument], *, samples: int
 ) -> dict[str, list[DroppedDocument]]:
     """Return {rule: its first dropped documents}."""
     found: dict[str, list[DroppedDocument]] = {}
-    for document in read_dropped(manifest, root, source=source):
+    for document in documents:
         of_rule = found.setdefault(document.drop.rule, [])
         if len(of_rule) < samples:
             of_rule.append(document)
@@ -113,18 +141,12 @@ def _named(detail: str, names: Mapping[str, str]) -> str:
 
 
 def _names_of_near(
-    documents: list[DroppedDocument], manifest: Manifest, *, root: Path
+    documents: list[DroppedDocument], written: Iterable[DocumentRecord]
 ) -> dict[str, str]:
     """Return {beginning of a sha256: document} for those that dropped ones are near to."""
     wanted = {(one.drop.detail or "").rpartition(" ")[2].rstrip(".") for one in documents}
     found: dict[str, str] = {}
-    listed = (
-        document
-        for name in manifest.sources
-        for split in SPLITS
-        for _, document in read_documents(manifest, root, source=name, split=split)
-    )
-    for document in listed if wanted else ():
+    for document in written if wanted else ():
         if document.sha256[:16] in wanted:
             found[document.sha256[:16]] = document.id
             if len(found) == len(wanted):

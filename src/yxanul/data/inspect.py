@@ -7,7 +7,7 @@ only read. Names and sizes of files are always compared with the manifest, conte
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,7 +97,7 @@ class Inspection:
 def inspect_folder(
     root: Path,
     *,
-    verify_contents: bool = False,
+    comparing: Callable[[str], None] | None = None,
     token: int | None = None,
     why_dropped: bool = False,
     packing: int | None = None,
@@ -108,18 +108,22 @@ def inspect_folder(
     `token` asks which document holds that position (from 0) of each source's training stream,
     `why_dropped` for samples of what every rule left out, `packing` for what best-fit packing into
     chunks of so many tokens does to each source, `overlap` how much held-out text is trained on.
-    Raises `UsageError` if `root` is not prepared or no stream is that long, `CorruptShardError`
-    if a file is not as the manifest says.
+    `comparing` hears how far it is while every byte is compared with the manifest; None = names
+    and sizes only are. Raises `UsageError` if `root` is not prepared or no stream is that long,
+    `CorruptShardError` if a file is not as the manifest says.
     """
     manifest = load_manifest(root)
-    (verify if verify_contents else check_files)(manifest, root)
+    if comparing is not None:
+        verify(manifest, root, progress=comparing)
+    else:
+        check_files(manifest, root)
     tokenizer = load_tokenizer()
     places: tuple[TokenPlace, ...] = ()
     if token is not None:
         places = tuple(locate_token(manifest, root, position=token, tokenizer=tokenizer))
     return Inspection(
         folder=str(root),
-        verified=verify_contents,
+        verified=comparing is not None,
         stages=dict(manifest.stages),
         sources=tuple(
             _source_view(manifest, root, name=name, tokenizer=tokenizer)

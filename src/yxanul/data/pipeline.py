@@ -33,11 +33,9 @@ from yxanul.data.sides import Side
 from yxanul.data.split import is_validation
 from yxanul.data.treatment import Recipe, Treated, Treatment, plain_recipe
 from yxanul.data.unfinished import Unfinished, save_unfinished
-from yxanul.data.watching import Watcher
+from yxanul.data.watching import Pace, Watcher
 from yxanul.errors import UsageError
 from yxanul.units import format_count
-
-_PROGRESS_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,20 +105,6 @@ class Job:
     settings: str
     identity: str
     begun: Unfinished | None = None
-
-
-class Pace:
-    """Lets a line of news through about every two seconds, so that one can ask for it often."""
-
-    def __init__(self, progress: Callable[[str], None]) -> None:
-        self._progress = progress
-        self._due = time.monotonic() + _PROGRESS_S
-
-    def tell(self, line: Callable[[], str]) -> None:
-        """Pass `line()` on if it is time; whatever `progress` raises goes through."""
-        if time.monotonic() >= self._due:
-            self._progress(line())
-            self._due = time.monotonic() + _PROGRESS_S
 
 
 def write_source(job: Job, *, bench: Workbench) -> SourceRecord:

@@ -70,7 +70,7 @@ def prepare(
     gets a line of text about every two seconds; it may raise to stop the work, and then the folder
     is left as it was, apart from sources of the hub, which the next call goes on with. A `watcher`
     is told how many documents are done, and then no line tells it. Of a folder that `is_in_use` it
-    is told, and not refused, that its texts, or the items that were looked for, have changed. Raises
+    is told, and not refused, that its texts, or the items looked for, have changed. Raises
     `UsageError` (a stage in `out` with other settings, a source without usable documents),
     `CorruptShardError` (a prepared file is missing), `DiskError`, and what the sources raise.
     """
@@ -82,7 +82,7 @@ def prepare(
     if shared is not None and held is not None and _has_all(held, stages):
         refuse_other_settings(held, stages, place=out)
         held = _whole(held, out, address=shared, say=progress)
-        write_cards(held, out)
+        write_cards(held, out, progress=progress)
         return held
     done = held.stages if held else {}
     check_folders(stages, held=done)
@@ -100,7 +100,7 @@ def prepare(
     plans = [plan for stage in stages for plan in _plans(stage, opening)]
     settings = {stage.name: settings_sha256(stage) for stage in stages}
     manifest = prepare_sources(plans, out, settings=settings, progress=progress, watcher=watcher)
-    write_cards(manifest, out)
+    write_cards(manifest, out, progress=progress)
     return manifest
 
 
@@ -223,7 +223,7 @@ def _folder_plan(stage: StageConfig, opening: _Opening) -> PlannedSource:
         stage=stage.name,
         kind="folder",
         validation_fraction=stage.data.validation_fraction,
-        open=partial(open_folder, folder, name=stage.name, domain=domain)
+        open=partial(open_folder, folder, name=stage.name, domain=domain, progress=opening.progress)
         if parts is None
         else partial(JoinedSource, parts, domain),
         recipe=partial(_recipe, stage, treatment, find=opening.find)
@@ -323,7 +323,7 @@ def _refuse_changed_texts(
         is_gone = len(stages) > 1 and folder == Path(stage.data.source)
         if is_gone or not folder.is_dir() or not any(folder.iterdir()):
             continue
-        if not _is_unchanged(folder, record, out=out):
+        if not _is_unchanged(folder, record, opening=opening):
             raise UsageError(
                 f"{folder} is not as it was when {out} was prepared from it ({record.version}): to "
                 "read it as it is now choose another folder for the data, to use what is prepared "
@@ -362,12 +362,13 @@ def _refuse_other_items(
                 )
 
 
-def _is_unchanged(folder: Path, record: SourceRecord, *, out: Path) -> bool:
+def _is_unchanged(folder: Path, record: SourceRecord, *, opening: _Opening) -> bool:
     parts = open_parts(str(folder))
     if parts is not None:
         return parts.version == record.version
-    written = regular_file(out, record.dropped_list.path)
-    return is_unchanged(folder, record.version, since=written.stat().st_mtime)
+    written = regular_file(opening.out, record.dropped_list.path)
+    since = written.stat().st_mtime
+    return is_unchanged(folder, record.version, since=since, progress=opening.progress)
 
 
 def _refuse_missing_subfolders(

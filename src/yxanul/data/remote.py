@@ -61,7 +61,7 @@ def upload(root: Path, address: str, *, say: Say) -> None:
     if other or more data lies there or the storage refuses, `InfrastructureError` if it fails.
     """
     manifest = load_manifest(root)
-    verify(manifest, root)
+    verify(manifest, root, progress=say)
     content = (root / MANIFEST_NAME).read_bytes()
     with reaching(address):
         place = Place(address)

@@ -9,6 +9,7 @@ killed `prepare` does not count: the marker beside the manifest names it. Nothin
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,29 +18,33 @@ from yxanul.data.files import read_blocks, regular_file
 from yxanul.data.manifest import IndexFile, Manifest, ShardFile
 from yxanul.data.strict import PREPARE_AGAIN
 from yxanul.data.tokenizer import EOT, VOCAB_SIZE, VOCABULARY_SHA256
+from yxanul.data.watching import BytesRead, unheard
 from yxanul.data.workspace import unfinished
 from yxanul.errors import CorruptShardError
 
 
-def verify(manifest: Manifest, root: Path) -> None:
+def verify(manifest: Manifest, root: Path, *, progress: Callable[[str], None] = unheard) -> None:
     """Read every file of a prepared folder, in blocks of 1 MiB, about 0.5 GB/s on one core.
 
-    Raises `CorruptShardError` that names the first file that is missing, extra, a link, of
+    `progress` gets a line about every two seconds, and may raise to stop the work. Raises
+    `CorruptShardError` that names the first file that is missing, extra, a link, of
     another size or sha256, or that holds an id outside the vocabulary.
     """
     check_files(manifest, root)
+    total = sum(file.bytes for file in manifest.files())
+    read = BytesRead(progress, f"{root}: comparing every byte", total=total)
     for name, source in manifest.sources.items():
         for side, split in (("train", source.train), ("validation", source.validation)):
-            documents = sum(_verify_shard(file, root) for file in split.files)
+            documents = sum(_verify_shard(file, root, read=read) for file in split.files)
             if documents != split.documents:
                 raise CorruptShardError(
                     f"{root / name}: the {side} shards hold {documents:,} documents, the manifest "
                     f"says {split.documents:,}; {PREPARE_AGAIN}."
                 )
-            _verify_index(split.index, root)
+            _verify_index(split.index, root, read=read)
             if split.signatures is not None:
-                _verify_index(split.signatures, root)
-        _verify_index(source.dropped_list, root)
+                _verify_index(split.signatures, root, read=read)
+        _verify_index(source.dropped_list, root, read=read)
 
 
 def check_files(manifest: Manifest, root: Path) -> None:
@@ -66,13 +71,14 @@ def check_files(manifest: Manifest, root: Path) -> None:
             )
 
 
-def _verify_shard(file: ShardFile, root: Path) -> int:
+def _verify_shard(file: ShardFile, root: Path, *, read: BytesRead) -> int:
     """Check one shard and return how many documents begin in it."""
     place = root / file.path
     digest = hashlib.sha256()
     documents = 0
     largest = 0
     for block in read_blocks(place):
+        read.add(len(block))
         digest.update(block)
         ids = np.frombuffer(block[: len(block) // 2 * 2], dtype="<u2")
         largest = max(largest, int(ids.max(initial=0)))
@@ -86,9 +92,10 @@ def _verify_shard(file: ShardFile, root: Path) -> int:
     return documents
 
 
-def _verify_index(file: IndexFile, root: Path) -> None:
+def _verify_index(file: IndexFile, root: Path, *, read: BytesRead) -> None:
     digest = hashlib.sha256()
     for block in read_blocks(root / file.path):
+        read.add(len(block))
         digest.update(block)
     _compare(digest.hexdigest(), file, place=root / file.path)
 

@@ -1,8 +1,14 @@
-"""How a preparation tells in numbers how far it is, to whoever shows them."""
+"""How a preparation tells how far it is: in numbers to whoever shows them, or in lines of text."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Protocol
+
+from yxanul.units import format_bytes
+
+_PROGRESS_S = 2.0
 
 
 class Watcher(Protocol):
@@ -13,3 +19,40 @@ class Watcher(Protocol):
 
     def advance(self, count: int) -> None:
         """Hear that so many documents more are done."""
+
+
+class Pace:
+    """Lets a line of news through about every two seconds, so that one can ask for it often."""
+
+    def __init__(self, progress: Callable[[str], None]) -> None:
+        self._progress = progress
+        self._due = time.monotonic() + _PROGRESS_S
+
+    def tell(self, line: Callable[[], str]) -> None:
+        """Pass `line()` on if it is time; whatever `progress` raises goes through."""
+        if time.monotonic() >= self._due:
+            self._progress(line())
+            self._due = time.monotonic() + _PROGRESS_S
+
+
+class BytesRead:
+    """Tells how much of a long reading is done, about every two seconds."""
+
+    def __init__(self, progress: Callable[[str], None], what: str, *, total: int) -> None:
+        """Take what is read, in words, and the bytes that are to come."""
+        self._pace = Pace(progress)
+        self._what = what
+        self._total = total
+        self._done = 0
+
+    def add(self, count: int) -> None:
+        """Hear that so many bytes more are read; whatever `progress` raises goes through."""
+        self._done += count
+        self._pace.tell(self._line)
+
+    def _line(self) -> str:
+        return f"{self._what}: {format_bytes(self._done)} of {format_bytes(self._total)}"
+
+
+def unheard(_: str) -> None:
+    """Take news that nobody asked for."""

@@ -80,7 +80,7 @@ def prepare_corpus(config: RunConfig, folder: RunFolder, *, machine: Machine) ->
         manifest = load_manifest(root)
     require_stages(manifest, [stage.name for stage in config.stages])
     if machine.processes.is_main:
-        verify(manifest, root)
+        verify(manifest, root, progress=machine.heard)
     names = {stage.name for stage in config.stages}
     sources = [name for name, source in manifest.sources.items() if source.stage in names]
     streams = {n: open_stream(manifest, root, source=n, split="train") for n in sources}

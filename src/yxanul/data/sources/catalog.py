@@ -31,6 +31,7 @@ from yxanul.data.sources.hub.source import HubReader, reader_version, resolve_re
 from yxanul.data.sources.packages import in_hash_order, package_version
 from yxanul.data.sources.snippets import read as snippets
 from yxanul.data.sources.snippets.origin import Origin, open_origin
+from yxanul.data.watching import unheard
 from yxanul.errors import ConfigError
 
 HUB_LICENCE = "as the data set's page on the hub says"
@@ -57,10 +58,6 @@ class Source:
     """Documents that it gives at most; None = that is not known before they are read."""
 
 
-def _unheard(_: str) -> None:
-    """Take news that nobody asked for."""
-
-
 @dataclass(frozen=True, slots=True)
 class Opening:
     """How a source of the hub is opened.
@@ -69,7 +66,7 @@ class Opening:
     part of (None = nothing is begun), and is gone on with.
     """
 
-    news: Callable[[str], None] = _unheard
+    news: Callable[[str], None] = unheard
     begun: str | None = None
     patience: Patience = field(default_factory=Patience)
 
@@ -135,10 +132,18 @@ def open_source(
     )
 
 
-def open_folder(path: Path, *, name: str, domain: str, column: str = "text") -> Source:
+def open_folder(
+    path: Path,
+    *,
+    name: str,
+    domain: str,
+    column: str = "text",
+    progress: Callable[[str], None] = unheard,
+) -> Source:
     """Return the files below `path` as a source; `column` holds the text of JSONL and Parquet.
 
-    Raises UsageError when there is nothing to read. The licence is the user's to know.
+    `progress` gets a line now and then while the files are hashed, and may raise. Raises
+    UsageError when there is nothing to read. The licence is the user's to know.
     """
     dropped: dict[str, int] = {}
     reader = folder.FolderReader(path, name=name, column=column, dropped=dropped)
@@ -147,7 +152,7 @@ def open_folder(path: Path, *, name: str, domain: str, column: str = "text") -> 
         domain=domain,
         licence="unknown (a folder of the user's)",
         attribution=None,
-        version=folder.folder_version(path),
+        version=folder.folder_version(path, progress=progress),
         documents=reader.documents,
         dropped=dropped,
         bookmark=Bookmark("folder", mark=reader.mark, resume=reader.resume),

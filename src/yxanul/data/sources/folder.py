@@ -22,6 +22,7 @@ from yxanul.data.lines import parse_line
 from yxanul.data.sources.found import GZIP, ending_of, find_files, readable_name
 from yxanul.data.sources.walk import unreadable
 from yxanul.data.strict import Fields
+from yxanul.data.watching import BytesRead, unheard
 from yxanul.errors import CorruptDataError, MissingExtraError, UsageError
 
 LARGEST_BYTES = 64 << 20
@@ -29,19 +30,23 @@ LARGEST_BYTES = 64 << 20
 _MARK = ("file", "row", "dropped")
 
 
-def folder_version(path: Path) -> str:
+def folder_version(path: Path, *, progress: Callable[[str], None] = unheard) -> str:
     """Return the number of files, their bytes and a hash of names and contents.
 
-    Raises CorruptDataError for a file that cannot be read.
+    `progress` gets a line about every two seconds, and may raise to stop the work. Raises
+    CorruptDataError for a file that cannot be read.
     """
     digest, size = hashlib.sha256(), 0
     files = find_files(path).files
+    total = sum(file.stat().st_size for file in files)
+    read = BytesRead(progress, f"{path}: reading for its hash", total=total)
     for file in files:
         name = file.relative_to(path).as_posix() if path.is_dir() else file.name
         try:
             digest.update(os.fsencode(name) + f"\0{file.stat().st_size}\0".encode())
             with file.open("rb") as opened:
                 while block := opened.read(1 << 20):
+                    read.add(len(block))
                     digest.update(block)
                     size += len(block)
         except OSError as error:
@@ -49,18 +54,21 @@ def folder_version(path: Path) -> str:
     return f"{len(files)} files, {size} bytes, sha256 {digest.hexdigest()[:16]}"
 
 
-def is_unchanged(path: Path, version: str, *, since: float) -> bool:
+def is_unchanged(
+    path: Path, version: str, *, since: float, progress: Callable[[str], None] = unheard
+) -> bool:
     """Tell whether the files at or below `path` are those of `version`.
 
     They are hashed only if one was touched after `since` (seconds since 1970), when that was true:
-    a run looks at every start, and a folder may hold more than is read in a minute.
+    a run looks at every start, and a folder may hold more than is read in a minute. `progress` is
+    that of `folder_version`.
     """
     states = [file.stat() for file in find_files(path).files]
     if not version.startswith(f"{len(states)} files, {sum(s.st_size for s in states)} bytes, "):
         return False
     # The second time is that of a file that was moved here, or is a copy with its old time.
     touched = max(max(state.st_mtime, state.st_ctime) for state in states)
-    return touched <= since or folder_version(path) == version
+    return touched <= since or folder_version(path, progress=progress) == version
 
 
 @dataclass(slots=True)
