@@ -180,3 +180,20 @@ def test_weights_come_from_the_configuration_and_a_folder_weighs_1(tmp_path: Pat
     assert source_weights(manifest, [two]) == {"two": 1.0}
     with pytest.raises(UsageError, match=r"source b in one, whose data\.embedded_sources do not"):
         source_weights(manifest, [stage("one", embedded_sources=[source("a")])])
+
+
+@pytest.mark.parametrize(("chosen", "weight"), [("hub", 0.2), ("embedded", 1.0), ("far", 1.0)])
+def test_documentation_in_both_lists_weighs_what_its_own_list_says(
+    tmp_path: Path, chosen: str, weight: float
+) -> None:
+    docs = replace(plan(MemorySource("docs", sentences(60)), stage="s"), kind="documentation")
+    near = plan(MemorySource("near", sentences(60, about="near")), stage="s")
+    manifest = prepare_plans(tmp_path, plans=[docs] if chosen == "hub" else [docs, near])
+    listed = {"documentation": "package:jinja2"}
+    config = stage(
+        "s",
+        source=str(tmp_path) if chosen == "far" else chosen,
+        hub_sources=[source("docs", **{**listed, "weight": 0.2})],
+        embedded_sources=[source("docs", **listed), source("near")],
+    )
+    assert source_weights(manifest, [config])["docs"] == weight

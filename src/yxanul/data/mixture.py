@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Sized
 
-from yxanul.config.schema import StageConfig
-from yxanul.data.manifest import Manifest, SourceRecord, require_stages
+from yxanul.config.schema import SourceConfig, StageConfig
+from yxanul.data.manifest import Manifest, require_stages
 from yxanul.data.order import OrderSource
+from yxanul.data.settings import list_of
 from yxanul.errors import UsageError
 
 
@@ -23,28 +24,21 @@ def source_weights(manifest: Manifest, stages: Sequence[StageConfig]) -> dict[st
     """
     weights: dict[str, float] = {}
     for stage in stages:
-        data = stage.data
-        lists = {
-            "hub": data.hub_sources,
-            "embedded": data.embedded_sources,
-            "documentation": (*data.hub_sources, *data.embedded_sources),
-        }
-        for name, record in manifest.sources.items():
-            if record.stage != stage.name:
-                continue
-            named = {source.name: source.weight for source in lists.get(record.kind, ())}
-            if record.kind != "folder" and name not in named:
+        held = {n: record for n, record in manifest.sources.items() if record.stage == stage.name}
+        # Documentation may stand in both lists, with another weight in each.
+        keys = {"hub": "hub_sources", "embedded": "embedded_sources"}
+        of_documentation = list_of(stage, held)
+        for name, record in held.items():
+            key = keys.get(record.kind, of_documentation)
+            listed: tuple[SourceConfig, ...] = getattr(stage.data, key) if key else ()
+            named = {source.name: source.weight for source in listed}
+            if key and name not in named:
                 raise UsageError(
-                    f"The prepared data has the source {name} in {stage.name}, whose "
-                    f"data.{_list_name(record)} do not name it; add it there with its weight, or "
-                    "use other data."
+                    f"The prepared data has the source {name} in {stage.name}, whose data.{key} do "
+                    "not name it; add it there with its weight, or use other data."
                 )
             weights[name] = named.get(name, 1.0)
     return weights
-
-
-def _list_name(record: SourceRecord) -> str:
-    return "embedded_sources" if record.kind == "embedded" else "hub_sources"
 
 
 def stage_mixture(

@@ -96,7 +96,7 @@ def refuse_other_settings(
     """
     for stage in stages:
         held = {n: record for n, record in manifest.sources.items() if record.stage == stage.name}
-        key = _list_of(stage, held)
+        key = list_of(stage, held)
         if key is None:
             continue
         asked: tuple[SourceConfig, ...] = getattr(stage.data, key)
@@ -120,13 +120,19 @@ def refuse_other_settings(
                 )
 
 
-def _list_of(stage: StageConfig, held: Mapping[str, SourceRecord]) -> str | None:
-    """Return the key of the sources that a prepared stage was made from; None = of a folder."""
+def list_of(stage: StageConfig, held: Mapping[str, SourceRecord]) -> str | None:
+    """Return the key of the sources that a prepared stage was made from; None = of a folder.
+
+    `held` are the stage's prepared sources.
+    """
     kinds = {record.kind for record in held.values()}
     if not kinds or "folder" in kinds:
         return None
-    # Documentation may stand in either list: then the one that names what is there.
-    known = [key for kind, key in _LISTS.items() if kind in kinds] or list(_LISTS.values())
+    # Documentation may stand in either list: then the one that is read, or names what is there.
+    known = [key for kind, key in _LISTS.items() if kind in kinds]
+    if not known:
+        read = _LISTS.get(stage.data.source)
+        known = [read] if read else list(_LISTS.values())
     named = {key: {source.name for source in getattr(stage.data, key)} for key in known}
     return min(known, key=lambda key: len(named[key] ^ held.keys()))
 
