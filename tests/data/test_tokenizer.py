@@ -54,6 +54,24 @@ def test_the_pattern_is_tiktokens_own() -> None:
     assert r50k_pat_str == _PATTERN
 
 
+@pytest.mark.parametrize("space", [" ", "\n", "\t ", "\u3000", " \x1c"])
+def test_a_long_run_of_white_space_is_encoded_as_tiktoken_does_in_one_piece(
+    tokenizer: Tokenizer, space: str
+) -> None:
+    run = space * (600_000 // len(space))
+    text = f"a{run}b{run}-{run}"  # as long as tiktoken itself can
+    ids = tokenizer._encoding.encode_ordinary(text)
+    assert tokenizer.encode(text) == ids
+    assert tokenizer.encode_batch(["a", text, ""]) == [tokenizer.encode("a"), ids, []]
+    assert [one.tolist() for one in tokenizer.encode_arrays(["", text])] == [[], ids]
+
+
+def test_over_a_million_characters_of_white_space_are_no_error(tokenizer: Tokenizer) -> None:
+    text = f"a{' ' * 1_100_000}b{chr(10) * 1_100_000}c"
+    (ids,) = tokenizer.encode_arrays([text])
+    assert tokenizer.decode(ids.tolist()) == text
+
+
 @given(text=TEXTS)
 def test_text_survives_a_round_trip(tokenizer: Tokenizer, text: str) -> None:
     ids = tokenizer.encode(text)
@@ -79,12 +97,14 @@ def test_a_batch_is_encoded_on_as_many_cores_as_is_told(
     tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, usable: int, cores: int
 ) -> None:
     monkeypatch.setattr("yxanul.data.tokenizer.usable_cores", lambda: usable)
-    threads = []
-    batch = SimpleNamespace(
-        encode_ordinary_batch=lambda _, num_threads: threads.append(num_threads)
-    )
-    monkeypatch.setattr(tokenizer, "_encoding", batch)
-    tokenizer.encode_batch(["a"])
+    threads: list[int] = []
+
+    def encode(texts: list[str], *, num_threads: int) -> list[list[int]]:
+        threads.append(num_threads)
+        return [[64] for _ in texts]
+
+    monkeypatch.setattr(tokenizer, "_encoding", SimpleNamespace(encode_ordinary_batch=encode))
+    assert tokenizer.encode_batch(["a"]) == [[64]]
     assert threads == [cores] == [encoding_cores()]
 
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distribution
+from itertools import chain, islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +37,13 @@ VOCABULARY_SHA256 = hashlib.sha256("".join(FILE_SHA256.values()).encode()).hexdi
 _MOST_CORES = 8  # as many threads as tiktoken itself takes
 # GPT-2's pattern in tiktoken's faster, equivalent form (possessive quantifiers).
 _PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
+
+# tiktoken's search goes back over white space before a word and gives up after a million characters
+# of it, so a run of so many is cut.
+_LONGEST_RUN = 500_000
+# What the pattern's \s means; Python's has four separators more.
+_SPACE = r"[^\S\x1c-\x1f]"
+_LONG_RUN = re.compile(rf"(?<!{_SPACE}){_SPACE}{{{_LONGEST_RUN},}}(?=\S|[\x1c-\x1f])")
 
 
 class Tokenizer:
@@ -61,16 +70,22 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, each in 0..50255."""
-        return self._encoding.encode_ordinary(text)
+        encode = self._encoding.encode_ordinary
+        return [token for piece in _pieces(text) for token in encode(piece)]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each text, encoded on `encoding_cores` cores."""
-        return self._encoding.encode_ordinary_batch(list(texts), num_threads=encoding_cores())
+        pieces = [_pieces(text) for text in texts]
+        flat = [piece for of_text in pieces for piece in of_text]
+        ids = iter(self._encoding.encode_ordinary_batch(flat, num_threads=encoding_cores()))
+        return [list(chain.from_iterable(islice(ids, len(one)))) for one in pieces]
 
     def encode_arrays(self, texts: Sequence[str]) -> list[npt.NDArray[np.uint16]]:
         """Return the ids of each text, arrays of shape (tokens,), encoded on this core alone."""
-        encode = self._encoding.encode_to_numpy
-        return [encode(text, disallowed_special=()).astype(np.uint16) for text in texts]
+        return [np.concatenate([self._array(one) for one in _pieces(text)]) for text in texts]
+
+    def _array(self, text: str) -> npt.NDArray[np.uint16]:
+        return self._encoding.encode_to_numpy(text, disallowed_special=()).astype(np.uint16)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids; bytes that are not UTF-8 (a cut character) become U+FFFD."""
@@ -79,6 +94,18 @@ class Tokenizer:
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         """Return the bytes of ids: a character may begin in one token and end in the next."""
         return self._encoding.decode_bytes([int(token) for token in ids])
+
+
+def _pieces(text: str) -> list[str]:
+    """Return a text in pieces whose ids, one after the other, are those of the whole.
+
+    The pattern takes white space before a word but for its last character, which goes with the
+    word: there it is cut, and only there.
+    """
+    if len(text) < _LONGEST_RUN:
+        return [text]  # nearly every text
+    cuts = [0, *(run.end() - 1 for run in _LONG_RUN.finditer(text)), len(text)]
+    return [text[begin:end] for begin, end in pairwise(cuts)]
 
 
 def encoding_cores() -> int:
