@@ -12,6 +12,7 @@ import pytest
 from tests.data.memory import MemorySource, plan, prepare_plans, prepare_texts, sentences
 from yxanul.data import explain as explain_module
 from yxanul.data.card import write_cards
+from yxanul.data.document import Document
 from yxanul.data.documents import DocumentRecord, read_documents
 from yxanul.data.inspect import inspect_folder, render
 from yxanul.data.manifest import load_manifest
@@ -62,6 +63,28 @@ def test_a_token_after_the_end_is_a_usage_error(root: Path) -> None:
 
 def test_control_characters_of_a_sample_do_not_reach_the_terminal(root: Path) -> None:
     assert all(char.isprintable() or char == "\n" for char in render(inspect_folder(root)))
+
+
+class Strange(MemorySource):
+    """Documents whose names and addresses, and a licence that, would paint the terminal."""
+
+    def _documents(self) -> Iterator[Document]:
+        for number, text in enumerate(self.texts):
+            yield Document(text, self.name, f"\x1b[31m{number}\n", f"http://a/\x1b[2J\r{number}")
+
+
+def test_the_words_of_strangers_do_not_reach_the_terminal_as_they_are(tmp_path: Path) -> None:
+    licence = "\x1b]0;owned\x07 " + "All rights are reserved. " * 40
+    texts = [*sentences(80), "short"]
+    source = Strange("s", texts, licence=licence, attribution="\x1b[1mme\r\n", version="1\x1b[0m")
+    prepare_plans(tmp_path, plans=[plan(source, min_tokens=6)])
+    found = inspect_folder(tmp_path, token=5, why_dropped=True, overlap=True)
+    assert found.sources[0].licence == licence, "it is whole for --json"
+    text = render(found)
+    assert all(char.isprintable() or char == "\n" for char in text)
+    assert max(map(len, text.splitlines())) < 600
+    assert "http://a/\\x1b[2J\\r" in text
+    assert "\\x1b[31m80\\n: 5, the limit is 6; bytes" in text
 
 
 def test_verify_reads_every_byte(root: Path) -> None:

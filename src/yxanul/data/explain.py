@@ -171,15 +171,15 @@ def _lines(one: Explanation) -> Iterator[str]:
     dropped = sum(rule.documents for rule in one.rules)
     yield f"{one.source}: {one.kept:,} documents kept, {dropped:,} dropped"
     for rule in one.rules:
-        yield f"  {rule.rule}: {rule.documents:,}" + (
+        yield f"  {one_line(rule.rule)}: {rule.documents:,}" + (
             "" if rule.samples else " (left out by the source itself, not listed)"
         )
         for sample in rule.samples:
-            yield f"    {sample.id}{f': {sample.why}' if sample.why else ''}"
+            yield one_line(f"    {sample.id}{f': {sample.why}' if sample.why else ''}")
             yield f"      {one_line(sample.text)}"
     yield "  kept, for comparison:"
     for sample in one.kept_samples:
-        yield f"    {sample.id}"
+        yield one_line(f"    {sample.id}")
         yield f"      {one_line(sample.text)}"
 
 

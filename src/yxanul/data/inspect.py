@@ -30,6 +30,7 @@ from yxanul.errors import UsageError
 
 _SAMPLE_TOKENS = 60
 _CONTEXT_TOKENS = 20
+_STATED_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,8 +222,10 @@ def render(inspection: Inspection) -> str:
         f"{sum(s.train.tokens for s in inspection.sources):,} training tokens, "
         f"{sum(s.validation.tokens for s in inspection.sources):,} held out; {state}",
         *(
-            f"{name}: prepared by yxanul {stage.code_version}, Python {stage.python_version}, "
-            f"settings {stage.settings_sha256[:12]}"
+            one_line(
+                f"{name}: prepared by yxanul {stage.code_version}, Python {stage.python_version}, "
+                f"settings {stage.settings_sha256[:12]}"
+            )
             for name, stage in inspection.stages.items()
         ),
     ]
@@ -242,17 +245,23 @@ def render(inspection: Inspection) -> str:
 def _source_lines(source: SourceView) -> list[str]:
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in source.dropped.items())
     return [
-        f"{source.name} ({source.stage}, domain {source.domain}, {source.kind})",
-        f"  text        {source.licence or 'licence not stated'}; "
-        f"{source.attribution or 'no attribution stated'}; {source.version}",
+        one_line(f"{source.name} ({source.stage}, domain {source.domain}, {source.kind})"),
+        f"  text        {_shortened(source.licence or 'licence not stated')}; "
+        f"{_shortened(source.attribution or 'no attribution stated')}; {one_line(source.version)}",
         *(
             f"  {label:<11} {view.documents:,} documents, {view.tokens:,} tokens, "
             f"{view.bytes:,} bytes, {view.shards} shard{'s' * (view.shards != 1)}"
             for label, view in (("train", source.train), ("validation", source.validation))
         ),
-        f"  dropped     {dropped or 'nothing'}",
-        f"  sample      {source.sample_id}: {one_line(source.sample)}",
+        f"  dropped     {one_line(dropped) or 'nothing'}",
+        f"  sample      {one_line(source.sample_id)}: {one_line(source.sample)}",
     ]
+
+
+def _shortened(stated: str) -> str:
+    """Return what a source says of itself on a line; some state a whole licence."""
+    line = one_line(stated)
+    return line if len(line) <= _STATED_CHARACTERS else f"{line[:_STATED_CHARACTERS]}..."
 
 
 def _packing_lines(shares: Sequence[PackingShare]) -> Iterator[str]:
@@ -282,14 +291,14 @@ def _overlap_lines(found: Sequence[Overlap]) -> Iterator[str]:
         )
         for shared in one.most:
             yield (
-                f"    {shared.share:>6.1%} of {shared.document_id}, e.g. in "
-                f"{shared.training_id} of {shared.training_source}"
+                f"    {shared.share:>6.1%} of {one_line(shared.document_id)}, e.g. in "
+                f"{one_line(shared.training_id)} of {shared.training_source}"
             )
 
 
 def _token_lines(place: TokenPlace) -> list[str]:
     return [
         f"token {place.position:,} of {place.source} is {place.token}, number {place.offset:,} of "
-        f"document {place.document_id} ({place.url or 'no address'})",
+        f"document {one_line(place.document_id)} ({one_line(place.url or 'no address')})",
         f"  around it   {one_line(place.context)}",
     ]
