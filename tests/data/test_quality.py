@@ -27,6 +27,7 @@ from datatrove.utils.word_tokenizers import load_word_tokenizer  # noqa: E402
 from yxanul.data.quality.measures import _MEASURES  # noqa: E402
 from yxanul.data.quality.rules import Rules  # noqa: E402
 from yxanul.data.quality.words import SharedWords  # noqa: E402
+from yxanul.data.treatment import Treater, Treatment  # noqa: E402
 
 PROSE = (
     "The river that runs through the old town has been there for as long as anybody knows, and "
@@ -45,6 +46,16 @@ def real_texts() -> list[str]:
     draw = random.Random(1)
     prose = [" ".join(draw.sample(PROSE.split(), 50)) + "." for _ in range(10)]
     return [*code, *list(topics.values())[:12], *prose, PROSE, PROSE + "\n\n" + PROSE]
+
+
+@pytest.mark.parametrize("least", [0, -1])
+def test_a_text_of_which_the_rules_leave_no_line_is_dropped(least: int) -> None:
+    config = TreatmentConfig.model_validate({"c4": {"min_num_sentences": least}})
+    text = "a menu without an end\nanother one of them"
+    (none,) = Treater(Treatment(config)).treat([text])
+    assert Rules(config).judge(text)[0].strip() == ""
+    assert none.drop is not None
+    assert none.drop.rule == "empty"
 
 
 @pytest.mark.slow

@@ -172,7 +172,11 @@ class Treater:
         text, drop = rules.judge(draft.text)
         if drop is not None:
             return _Draft(draft.text, drop)
-        return draft if text == draft.text else _Draft(text)
+        if text == draft.text:
+            return draft
+        # Rules that take lines out may leave none.
+        reason = reason_to_drop(clean(text))
+        return _Draft(text, Drop(reason) if reason else None)
 
     def _uncontaminated(self, drafts: list[_Draft], judge: Judge) -> list[_Draft]:
         kept = [place for place, draft in enumerate(drafts) if draft.drop is None]
