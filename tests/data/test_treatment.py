@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -137,6 +138,29 @@ def test_processes_hand_back_every_batch_in_order() -> None:
         assert [text.drop for text in ours] == [text.drop for text in theirs]
 
 
+def test_a_process_whose_tokie_is_not_used_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tokie")
+    monkeypatch.setattr(processes, "_treat", _with_a_wrong_tokie)
+    said: list[str] = []
+    treatment = Treatment(encoder="tokie")
+    seen = treat_in_order(batches(6), treatment, processes=2, alone_characters=1, say=said.append)
+    right = [[text.ids.tolist() for text in texts] for _, texts in seen]
+    assert right == [
+        [text.ids.tolist() for text in texts]
+        for _, texts in treat_in_order(batches(6), Treatment(), processes=1, say=print)
+    ]
+    assert said == ["tokie gives other ids than tiktoken here: tiktoken is used instead"]
+
+
+def _with_a_wrong_tokie(texts: list[str]) -> object:
+    assert processes._treater is not None
+    encoder = processes._treater._encoder
+    assert isinstance(encoder, ProvenEncoder)
+    count = len(texts)
+    encoder._fast._encode = lambda texts: [np.zeros(1, np.uint16)] * count  # type: ignore[method-assign]
+    return processes._treat(texts)
+
+
 def test_an_error_of_the_reading_comes_through_the_processes() -> None:
     def broken() -> Iterator[Batch[int]]:
         yield from batches(3)
@@ -177,8 +201,8 @@ def test_processes_that_treat_texts_hold_no_token(monkeypatch: pytest.MonkeyPatc
     assert secrets <= set(os.environ), "whoever reads from the hub needs them"
 
 
-def _variables(texts: list[str]) -> list[str]:
-    return list(os.environ)
+def _variables(texts: list[str]) -> tuple[list[str], None]:
+    return list(os.environ), None
 
 
 ORPHANS = """

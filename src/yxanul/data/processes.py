@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Generic, TypeVar
@@ -25,6 +26,8 @@ ALONE_CHARACTERS = 24_000_000
 _DEPTH = 2
 
 T = TypeVar("T")
+# Texts as treated, and what the user should know of the process that treated them.
+_Result = tuple[list[Treated], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,24 +54,32 @@ def treat_in_order(
     treater = Treater(treatment)
     count = processes or most_processes()
     source = iter(batches)
-    told, characters = False, 0
+    told, characters = set[str](), 0
     for batch in source:
         yield batch.owner, treater.treat(batch.texts)
-        if treater.note and not told:
-            say(treater.note)
-            told = True
+        _tell(treater.note, told, say=say)
         characters += sum(map(len, batch.texts))
         if count > 1 and characters >= alone_characters:
             break
     else:
         return
-    yield from _in_processes(source, treatment, processes=count)
+    with closing(_in_processes(source, treatment, processes=count)) as results:
+        for owner, (texts, note) in results:
+            yield owner, texts
+            _tell(note, told, say=say)
+
+
+def _tell(note: str | None, told: set[str], *, say: Callable[[str], None]) -> None:
+    """Say a note that was not told yet; each process proves its encoder for itself."""
+    if note is not None and note not in told:
+        told.add(note)
+        say(note)
 
 
 def _in_processes(
     batches: Iterable[Batch[T]], treatment: Treatment, *, processes: int
-) -> Generator[tuple[T, list[Treated]], None, None]:
-    waiting: deque[tuple[T, Future[list[Treated]]]] = deque()
+) -> Generator[tuple[T, _Result], None, None]:
+    waiting: deque[tuple[T, Future[_Result]]] = deque()
     # Spawned, since a process that runs torch's threads must not be forked.
     pool = ProcessPoolExecutor(
         processes, get_context("spawn"), initializer=_begin, initargs=(treatment,)
@@ -102,6 +113,6 @@ def _begin(treatment: Treatment) -> None:
     _treater = Treater(treatment)
 
 
-def _treat(texts: Sequence[str]) -> list[Treated]:
+def _treat(texts: Sequence[str]) -> _Result:
     assert _treater is not None  # `_begin` has run
-    return _treater.treat(texts)
+    return _treater.treat(texts), _treater.note
