@@ -65,7 +65,7 @@ def main() -> None:
 def _clean_texts() -> list[str]:
     import sysconfig
 
-    leads = [one.text for one in read_documents(dropped={})]
+    leads = [one.text for one in read_documents(dropped=Counter())]
     files = (text for _, text in files_below(Path(sysconfig.get_path("stdlib")) / "asyncio"))
     return list(dict.fromkeys([*leads, *files]))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sysconfig
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -46,9 +47,9 @@ def write_corpus(folder: Path, *, megabytes: int) -> tuple[int, int]:
 def _mixed() -> Iterator[tuple[str, str]]:
     """Yield (name, text): a file, then as much of the other kinds as keeps the shares."""
     files = chain(files_below(Path(sysconfig.get_path("stdlib"))), _packages())
-    leads = ((one.id, one.text) for one in read_documents(dropped={}))
+    leads = ((one.id, one.text) for one in read_documents(dropped=Counter()))
     problems = (
-        (one.id, one.text) for one in read_gsm_symbolic(seed=1, count=_PROBLEMS, dropped={})
+        (one.id, one.text) for one in read_gsm_symbolic(seed=1, count=_PROBLEMS, dropped=Counter())
     )
     for row in zip_longest(files, _grouped(leads, 1), _grouped(problems, 22)):
         for part in row:

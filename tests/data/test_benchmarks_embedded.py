@@ -1,6 +1,7 @@
 """The embedded tasks: clauses of held-out text, problems of held-out templates, HumanEval."""
 
 import hashlib
+from collections import Counter
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -132,7 +133,7 @@ def test_an_ending_stays_within_its_line() -> None:
 
 @pytest.fixture(scope="module")
 def problems(tmp_path_factory: pytest.TempPathFactory) -> tuple[Manifest, Path]:
-    documents = list(read_gsm_symbolic(seed=3, count=1500, dropped={}))
+    documents = list(read_gsm_symbolic(seed=3, count=1500, dropped=Counter()))
     source = MemorySource(
         "gsm_symbolic",
         [document.text for document in documents],

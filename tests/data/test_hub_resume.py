@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -239,7 +240,7 @@ def test_rows_are_counted_by_one_tokenizer(monkeypatch: pytest.MonkeyPatch) -> N
     config = SourceConfig(
         name="a", domain="d", weight=1.0, hub_id="some/a", min_tokens=3, max_documents=9
     )
-    reader = HubReader(config, revision="main", line=Line("some/a", print), dropped={})
+    reader = HubReader(config, revision="main", line=Line("some/a", print), dropped=Counter())
     texts = ("three words here", "two words", "no")
     assert [reader._unfit(text) for text in texts] == [None, "too_short", "too_short"]
     assert len(loads) == 1
@@ -248,7 +249,7 @@ def test_rows_are_counted_by_one_tokenizer(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_mark_that_no_reader_made_is_refused() -> None:
     config = SourceConfig(name="first", domain="d", weight=1.0, hub_id="some/first")
     line = Line("some/first", print)
-    reader = HubReader(config, revision="main", line=line, dropped={})
+    reader = HubReader(config, revision="main", line=line, dropped=Counter())
     with pytest.raises(CorruptShardError, match="mark of first: the key dropped is missing"):
         reader.resume({"file": 0})
 

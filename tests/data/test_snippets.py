@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -106,7 +107,7 @@ class Stone:
 
 
 def test_markdown_gives_code_under_its_heading_and_paragraph() -> None:
-    dropped: dict[str, int] = {}
+    dropped = Counter[str]()
     found = snippets_of(markdown_blocks(MARKDOWN), title="file", dropped=dropped)
     assert found[0] == Snippet(
         "Stones", "Count what lies there:", "python", "count = sum(1 for stone in field)"
@@ -117,7 +118,7 @@ def test_markdown_gives_code_under_its_heading_and_paragraph() -> None:
 
 
 def test_restructured_text_of_sphinx_gives_its_blocks() -> None:
-    found = snippets_of(rst_blocks(RST), title="file", dropped={})
+    found = snippets_of(rst_blocks(RST), title="file", dropped=Counter())
     assert [one.code for one in found] == [
         'stone = Stone("grey")',
         "stone.roll()",
@@ -132,7 +133,7 @@ def test_restructured_text_of_sphinx_gives_its_blocks() -> None:
 def test_a_module_gives_a_page_for_each_public_name_that_shows_code() -> None:
     pages = [
         page
-        for page in python_pages("field/stones.py", MODULE, source="s", dropped={})
+        for page in python_pages("field/stones.py", MODULE, source="s", dropped=Counter())
         if page.snippets
     ]
     assert [page.name for page in pages] == [
@@ -151,7 +152,7 @@ def test_a_notebook_gives_its_cells_but_not_magics() -> None:
         {"cell_type": "code", "source": ["draw(", "1)"]},
         {"cell_type": "code", "source": "%matplotlib inline\nx = 1"},
     ]
-    text, dropped = json.dumps({"cells": cells}), {}
+    text, dropped = json.dumps({"cells": cells}), Counter[str]()
     (page,) = notebook_pages("a.ipynb", text, source="s", dropped=dropped)
     assert page.snippets == [Snippet("Plot", "Draw it:", "python", "draw(1)")]
     assert dropped == {"python that does not parse": 1}
@@ -165,11 +166,11 @@ def test_llms_txt_in_the_form_of_fields_and_as_markdown() -> None:
         "```\nroll()\n```\n\n----------------------------------------\n\n"
         "TITLE: Bad\nDESCRIPTION: d\n\nLANGUAGE: python\nCODE:\n```\nroll(\n```\n"
     )
-    dropped: dict[str, int] = {}
+    dropped = Counter[str]()
     (page,) = llms_pages("llms.txt", text, source="s", dropped=dropped)
     assert page.snippets == [Snippet("Roll", "Rolls a stone.", "python", "roll()")]
     assert dropped == {"python that does not parse": 1}
-    (page,) = llms_pages("llms.txt", MARKDOWN, source="s", dropped={})
+    (page,) = llms_pages("llms.txt", MARKDOWN, source="s", dropped=Counter())
     assert len(page.snippets) == 3
 
 
@@ -231,7 +232,7 @@ def test_a_git_checkout_names_its_commit_and_the_address_of_each_page(tmp_path: 
     assert origin.version.startswith(f"https://example.org/stones.git@{commit}, 2 files, sha256 ")
     (tmp_path / "docs" / "b.md").write_bytes(b"\xff\xff")
     assert open_origin(str(tmp_path)).version != origin.version, "a change that is not committed"
-    dropped: dict[str, int] = {}
+    dropped = Counter[str]()
     (document,) = read_documents(origin, name="stones", dropped=dropped)
     assert document.url == f"https://example.org/stones/blob/{commit}/docs/a.md"
     assert dropped["file that is not UTF-8"] == 1
@@ -245,7 +246,7 @@ def test_a_page_keeps_its_side_when_another_file_changes(tmp_path: Path) -> None
         (tmp_path / name).write_text(MARKDOWN)
 
     def read() -> list[Document]:
-        return list(read_documents(open_origin(str(tmp_path)), name="stones", dropped={}))
+        return list(read_documents(open_origin(str(tmp_path)), name="stones", dropped=Counter()))
 
     before = read()
     assert [one.split_key for one in before] == ["stones/a.md", "stones/b.md"]
@@ -262,7 +263,7 @@ def test_a_page_keeps_its_side_when_another_file_changes(tmp_path: Path) -> None
 
 def test_a_file_of_documentation_may_have_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"caf\xe9.md")).write_text(MARKDOWN)
-    (page,) = read_documents(open_origin(str(tmp_path)), name="stones", dropped={})
+    (page,) = read_documents(open_origin(str(tmp_path)), name="stones", dropped=Counter())
     assert page.id == r"stones/caf\xe9.md"
     page.text.encode()
 
@@ -296,7 +297,7 @@ def test_a_folder_or_package_without_documentation_is_refused(tmp_path: Path) ->
 @pytest.mark.parametrize("package", ["numpy", "datasets", "jinja2"])
 def test_every_python_snippet_of_a_real_package_parses(package: str) -> None:
     origin = open_origin(f"package:{package}")
-    pages = list(read_pages(origin, dropped={}))
+    pages = list(read_pages(origin, dropped=Counter()))
     code = [one.code for page in pages for one in page.snippets if one.language == "python"]
     for one in code:
         ast.parse(one)

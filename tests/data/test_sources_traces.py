@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,7 +26,7 @@ READERS = [
 
 
 def read(reader: Reader, count: int, seed: int = SEED) -> list[Document]:
-    return list(reader(seed=seed, count=count, dropped={}))
+    return list(reader(seed=seed, count=count, dropped=Counter()))
 
 
 def digest(documents: list[Document]) -> str:
@@ -84,7 +85,7 @@ def test_the_printed_answer_gets_full_marks_from_the_library(reader, families, c
 
 
 def test_every_dropped_item_is_counted() -> None:
-    dropped: dict[str, int] = {}
+    dropped = Counter[str]()
     count = 40 * len(reasoning.FAMILIES)
     documents = list(reasoning.read_documents(seed=SEED, count=count, dropped=dropped))
     assert len(documents) + sum(dropped.values()) == count

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import hashlib
 import json
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -183,7 +184,7 @@ def read_snippets(content: bytes) -> None:
 
 
 def _cleaned(folder: Path) -> None:
-    for document in read_pages(open_origin(str(folder)), name="docs", dropped={}):
+    for document in read_pages(open_origin(str(folder)), name="docs", dropped=Counter()):
         clean(document.text).encode()
 
 
@@ -195,7 +196,7 @@ def read_folder_texts(content: bytes) -> None:
     for ending in (".jsonl", ".txt", ".parquet", ".jsonl.gz", ".txt.gz"):
         folder = scratch("texts" + ending)
         (folder / f"a{ending}").write_bytes(content)
-        reader = FolderReader(folder, name="own", column="text", dropped={})
+        reader = FolderReader(folder, name="own", column="text", dropped=Counter())
         refused(reader.documents)
 
 
@@ -227,7 +228,7 @@ def _taken_up(folder: Path) -> None:
     (texts / "a.txt").write_text("one")
     state = load_unfinished(folder)
     assert state is not None
-    reader = FolderReader(texts, name=SOURCE, column="text", dropped={})
+    reader = FolderReader(texts, name=SOURCE, column="text", dropped=Counter())
     list(reader.resume(state.mark))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
@@ -34,7 +35,7 @@ def measure_tokenizer(*, documents: int, repeats: int = 5) -> TokenizerFigures:
     Without the package that carries the text this is a `MissingExtraError`.
     """
     tokenizer = load_tokenizer()
-    texts = [one.text for one in islice(read_documents(dropped={}), documents)]
+    texts = [one.text for one in islice(read_documents(dropped=Counter()), documents)]
     seconds, tokens = [], 0
     for _ in range(repeats):
         begin = time.perf_counter()

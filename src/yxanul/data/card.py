@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import html
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -120,15 +121,14 @@ def _plots(
 ) -> dict[str, str]:
     pace = Pace(progress)
     sources = _sources(manifest, stage)
-    lengths: dict[int, int] = {}
-    dropped: dict[str, int] = {}
+    lengths = Counter[int]()
+    dropped = Counter[str]()
     for name, record in sources.items():
-        for rule, count in record.dropped.items():
-            dropped[rule] = dropped.get(rule, 0) + count
+        dropped.update(record.dropped)
         for split in SPLITS:
             for _, document in read_documents(manifest, root, source=name, split=split):
                 power = int(math.log2(document.tokens))
-                lengths[power] = lengths.get(power, 0) + 1
+                lengths[power] += 1
                 pace.tell(lambda: f"{stage}: {sum(lengths.values()):,} documents counted")
     spans = {f"{2**p:,} to {2 ** (p + 1) - 1:,} tokens": lengths[p] for p in sorted(lengths)}
     kept = sum(s.split(x).documents for s in sources.values() for x in SPLITS)

@@ -8,6 +8,7 @@ what is made of prepared data alone (cloze).
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -189,7 +190,7 @@ def _look_at_folder(stage: StageConfig) -> Finding:
     if open_parts(str(folder)) is not None:
         why = f"{folder} holds texts that the tasks of a cluster treated"
         return Finding(f"data: {stage.name}", "pass", None, why)
-    reader = FolderReader(folder, name=stage.name, column="text", dropped={})
+    reader = FolderReader(folder, name=stage.name, column="text", dropped=Counter())
     document = next(iter(reader.documents()), None)
     if document is None:
         raise UsageError(f"{folder} holds no text that is not empty")

@@ -6,6 +6,7 @@ One page per module, public function and public class (with its methods), read f
 
 import ast
 import inspect
+from collections import Counter
 from collections.abc import Iterator
 
 from yxanul.data.document import Document
@@ -31,7 +32,7 @@ MAX_PAGE = 8_000
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
-def read_documents(*, dropped: dict[str, int]) -> Iterator[Document]:
+def read_documents(*, dropped: Counter[str]) -> Iterator[Document]:
     """Yield the pages of all modules in order of their names, then the language reference."""
     seen: set[str] = set()
     for file_name, path in library_files():
@@ -43,11 +44,11 @@ def read_documents(*, dropped: dict[str, int]) -> Iterator[Document]:
         if module is None:
             continue
         if text is None:
-            dropped["not decodable"] = dropped.get("not decodable", 0) + 1
+            dropped["not decodable"] += 1
             continue
         for heading, page in module_pages(module, text):
             if heading in seen:
-                dropped["defined twice"] = dropped.get("defined twice", 0) + 1
+                dropped["defined twice"] += 1
                 continue
             seen.add(heading)
             yield Document(text=page, source=NAME, id=f"{NAME}/{heading}")

@@ -5,6 +5,7 @@ imported), and read as often as one likes: every reading gives the same document
 """
 
 import platform
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -52,7 +53,7 @@ class Source:
     attribution: str | None
     version: str
     documents: Callable[[], Iterator[Document]]
-    dropped: dict[str, int]
+    dropped: Counter[str]
     bookmark: Bookmark
     most: int | None = None
     """Documents that it gives at most; None = that is not known before they are read."""
@@ -106,7 +107,7 @@ def open_source(
             f"{', '.join(known)}."
         )
     embedded = known[config.name]
-    dropped: dict[str, int] = {}
+    dropped = Counter[str]()
     if embedded.count is None:
         read = partial(
             _read_fixed,
@@ -145,7 +146,7 @@ def open_folder(
     `progress` gets a line now and then while the files are hashed, and may raise. Raises
     UsageError when there is nothing to read. The licence is the user's to know.
     """
-    dropped: dict[str, int] = {}
+    dropped = Counter[str]()
     reader = folder.FolderReader(path, name=name, column=column, dropped=dropped)
     return Source(
         name=name,
@@ -161,7 +162,7 @@ def open_folder(
 
 def _open_documentation(config: SourceConfig, place: str) -> Source:
     origin = open_origin(place)
-    dropped: dict[str, int] = {}
+    dropped = Counter[str]()
     read = partial(_read_documentation, origin, config=config, dropped=dropped)
     counted = CountedReading(partial(_restart, read, dropped), name=config.name)
     return Source(
@@ -178,7 +179,7 @@ def _open_documentation(config: SourceConfig, place: str) -> Source:
 
 
 def _read_documentation(
-    origin: Origin, *, config: SourceConfig, dropped: dict[str, int]
+    origin: Origin, *, config: SourceConfig, dropped: Counter[str]
 ) -> Iterator[Document]:
     documents = snippets.read_documents(origin, name=config.name, dropped=dropped)
     return islice(documents, config.max_documents)
@@ -190,7 +191,7 @@ def _open_hub(config: SourceConfig, opening: Opening) -> Source:
     if opening.begun not in (None, version):
         opening.news(f"{config.name}: goes on with {opening.begun}; the newest is {version}")
         version = str(opening.begun)
-    dropped: dict[str, int] = {}
+    dropped = Counter[str]()
     revision = version.removeprefix(f"{config.hub_id}@")
     reader = HubReader(config, revision=revision, line=line, dropped=dropped)
     return Source(
@@ -266,11 +267,11 @@ def _read_fixed(
     *,
     seed: int,
     max_documents: int | None,
-    dropped: dict[str, int],
+    dropped: Counter[str],
 ) -> Iterator[Document]:
     yield from islice(in_hash_order(read(dropped=dropped), seed=seed), max_documents)
 
 
-def _restart(read: Callable[[], Iterator[Document]], dropped: dict[str, int]) -> Iterator[Document]:
+def _restart(read: Callable[[], Iterator[Document]], dropped: Counter[str]) -> Iterator[Document]:
     dropped.clear()
     return read()

@@ -6,6 +6,7 @@ Left out: tests, other people's packages, and files that are tables rather than 
 import sys
 import sysconfig
 import tokenize
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,13 +37,13 @@ def library_files() -> list[tuple[str, Path]]:
     return sorted((name, path) for name, path in named if not OUTSIDE & set(name.split("/")))
 
 
-def read_documents(*, dropped: dict[str, int]) -> Iterator[Document]:
+def read_documents(*, dropped: Counter[str]) -> Iterator[Document]:
     """Yield one document per source file, ordered by name, with trailing white space removed."""
     for name, path in library_files():
         text = read_source(path)
         reason = _unfit(name, text)
         if text is None or reason:
-            dropped[reason] = dropped.get(reason, 0) + 1
+            dropped[reason] += 1
             continue
         yield Document(text=text, source=NAME, id=f"{NAME}/{name}")
 

@@ -7,6 +7,7 @@ lone figures and lists of numbers are left out. The package is not imported.
 import html
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -32,7 +33,7 @@ _POINTER = re.compile(r"[;,.]? *for more details, go to:? *https?://\S+")
 _TAG = re.compile(r"<[^>]*>")
 
 
-def read_documents(*, dropped: dict[str, int]) -> Iterator[Document]:
+def read_documents(*, dropped: Counter[str]) -> Iterator[Document]:
     """Yield one document per country and section, ordered by path.
 
     Raises MissingExtraError when the package is absent. Dropped: fields that an earlier document
@@ -50,7 +51,7 @@ def read_documents(*, dropped: dict[str, int]) -> Iterator[Document]:
                 if not is_prose(text):
                     continue
                 if text in seen:
-                    dropped["repeated field"] = dropped.get("repeated field", 0) + 1
+                    dropped["repeated field"] += 1
                     continue
                 seen.add(text)
                 paragraphs.append(f"{heading}: {text}" if heading else text)

@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import os
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,7 @@ class _Place:
 class FolderReader:
     """Reads the documents below a folder, from the beginning or from a mark."""
 
-    def __init__(self, path: Path, *, name: str, column: str, dropped: dict[str, int]) -> None:
+    def __init__(self, path: Path, *, name: str, column: str, dropped: Counter[str]) -> None:
         """Take the text of JSON lines and Parquet from `column`; what is left out is counted.
 
         Ids are the file's name and the line (JSON lines) or row (Parquet), both counted from 1.
@@ -132,7 +133,7 @@ class FolderReader:
                 place.row = number
                 reason = "too_large" if text is None else "" if text.strip() else "empty"
                 if reason or text is None:
-                    self._dropped[reason] = self._dropped.get(reason, 0) + 1
+                    self._dropped[reason] += 1
                     continue
                 id = f"{name}:{row}" if row else name
                 yield Document(text=text, source=self._name, id=id)

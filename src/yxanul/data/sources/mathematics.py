@@ -5,6 +5,7 @@ template (the split key), and every GSM8K score of a model trained on it has to 
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
@@ -16,7 +17,6 @@ from yxanul.data.sources.traces.trace import (
     Family,
     Item,
     Trace,
-    count_drop,
     is_verified,
     open_family,
     trace_documents,
@@ -59,14 +59,14 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-def read_arithmetic(*, seed: int, count: int, dropped: dict[str, int]) -> Iterator[Document]:
+def read_arithmetic(*, seed: int, count: int, dropped: Counter[str]) -> Iterator[Document]:
     """Yield about `count` worked calculations, the families in turn."""
     return trace_documents(
         FAMILIES, source=ARITHMETIC_NAME, seed=seed, count=count, dropped=dropped
     )
 
 
-def read_gsm_symbolic(*, seed: int, count: int, dropped: dict[str, int]) -> Iterator[Document]:
+def read_gsm_symbolic(*, seed: int, count: int, dropped: Counter[str]) -> Iterator[Document]:
     """Yield about `count` word problems; ids are gsm_symbolic/template/index, split by template.
 
     Dropped: items whose final number is not the library's answer, or in whose solution an
@@ -78,7 +78,7 @@ def read_gsm_symbolic(*, seed: int, count: int, dropped: dict[str, int]) -> Iter
         template = gsm_template(dataset.task_indices[index])
         trace = sound_gsm_trace(dataset[index], dataset=dataset)
         if isinstance(trace, str):
-            count_drop(dropped, trace)
+            dropped[trace] += 1
             continue
         yield Document(
             text=trace.text(), source=GSM_NAME, id=f"{template}/{index}", split_key=template

@@ -6,6 +6,7 @@ items depend on Python's hash seed (isomorphic_strings, ransom_note) or on today
 (time_intervals), and those whose answer is not a solution.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 
 from yxanul.data.document import Document
@@ -47,6 +48,6 @@ FAMILIES: dict[str, Family] = {
 }
 
 
-def read_documents(*, seed: int, count: int, dropped: dict[str, int]) -> Iterator[Document]:
+def read_documents(*, seed: int, count: int, dropped: Counter[str]) -> Iterator[Document]:
     """Yield about `count` traces, the families in turn."""
     return trace_documents(FAMILIES, source=NAME, seed=seed, count=count, dropped=dropped)

@@ -6,6 +6,7 @@ checked. The text is CC BY-SA 4.0; shards made of it are derived text under the 
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -37,7 +38,7 @@ _REPAIRS = (
 _FINISHED = tuple(".!?\"')]”")
 
 
-def read_documents(*, dropped: dict[str, int]) -> Iterator[Document]:
+def read_documents(*, dropped: Counter[str]) -> Iterator[Document]:
     """Yield one document per article, in the file's order.
 
     Raises MissingExtraError when the package is absent, CorruptDataError when the file is not the
@@ -49,7 +50,7 @@ def read_documents(*, dropped: dict[str, int]) -> Iterator[Document]:
     for title, article in articles.items():
         text = clean_lead(article["extract"])
         if text is None:
-            dropped["unfinished"] = dropped.get("unfinished", 0) + 1
+            dropped["unfinished"] += 1
             continue
         yield Document(
             text=text,

@@ -6,6 +6,7 @@ no other source to fall back to.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -76,7 +77,7 @@ class HubReader:
     """Reads one split as documents, in the set's own order, from its beginning or from a mark."""
 
     def __init__(
-        self, config: SourceConfig, *, revision: str, line: Line, dropped: dict[str, int]
+        self, config: SourceConfig, *, revision: str, line: Line, dropped: Counter[str]
     ) -> None:
         """Take the set as it is at `revision`; what is left out is counted in `dropped`."""
         self._config = config
@@ -171,7 +172,7 @@ class HubReader:
         return text if reason is None else None
 
     def _drop(self, reason: str) -> None:
-        self._dropped[reason] = self._dropped.get(reason, 0) + 1
+        self._dropped[reason] += 1
 
     def _unfit(self, text: str) -> str | None:
         if not text:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -35,7 +36,7 @@ class Block:
     label: str = ""
 
 
-def snippets_of(blocks: Iterable[Block], *, title: str, dropped: dict[str, int]) -> list[Snippet]:
+def snippets_of(blocks: Iterable[Block], *, title: str, dropped: Counter[str]) -> list[Snippet]:
     """Return the snippets of a text; `title` stands for a heading before the first one.
 
     Counted in `dropped`: blocks that do not parse (by language), and those that are no code.
@@ -53,7 +54,7 @@ def snippets_of(blocks: Iterable[Block], *, title: str, dropped: dict[str, int])
                 found.append(Snippet(title, description, language, code))
             else:
                 reason = f"{language} that does not parse" if language else "no code"
-                dropped[reason] = dropped.get(reason, 0) + 1
+                dropped[reason] += 1
     return found
 
 

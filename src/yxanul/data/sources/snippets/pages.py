@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from yxanul.data.sources.snippets.blocks import Block, markdown_blocks, rst_blocks, snippets_of
@@ -25,18 +26,18 @@ _LABEL_WORDS = 2
 _MAGIC = re.compile(r"^\s*[%!?]|^\s*\w+\?$", re.MULTILINE)
 
 
-def markdown_pages(name: str, text: str, *, source: str, dropped: dict[str, int]) -> Iterator[Page]:
+def markdown_pages(name: str, text: str, *, source: str, dropped: Counter[str]) -> Iterator[Page]:
     """Yield the page of a Markdown file."""
     snippets = snippets_of(markdown_blocks(text), title=name, dropped=dropped)
     yield Page(name, source, snippets)
 
 
-def rst_pages(name: str, text: str, *, source: str, dropped: dict[str, int]) -> Iterator[Page]:
+def rst_pages(name: str, text: str, *, source: str, dropped: Counter[str]) -> Iterator[Page]:
     """Yield the page of a reStructuredText file."""
     yield Page(name, source, snippets_of(rst_blocks(text), title=name, dropped=dropped))
 
 
-def llms_pages(name: str, text: str, *, source: str, dropped: dict[str, int]) -> Iterator[Page]:
+def llms_pages(name: str, text: str, *, source: str, dropped: Counter[str]) -> Iterator[Page]:
     """Yield the page of an llms.txt file, in Context7's form or as Markdown."""
     entries = list(_ENTRY.finditer(text))
     if not entries:
@@ -51,17 +52,17 @@ def llms_pages(name: str, text: str, *, source: str, dropped: dict[str, int]) ->
             snippets.append(Snippet(shortened(entry["title"]), description, language, code))
         else:
             reason = f"{language} that does not parse" if language else "no code"
-            dropped[reason] = dropped.get(reason, 0) + 1
+            dropped[reason] += 1
     yield Page(name, source, snippets)
 
 
-def notebook_pages(name: str, text: str, *, source: str, dropped: dict[str, int]) -> Iterator[Page]:
+def notebook_pages(name: str, text: str, *, source: str, dropped: Counter[str]) -> Iterator[Page]:
     """Yield the page of a Jupyter notebook; cells with magics of IPython are no Python."""
     try:
         book = json.loads(text)
         cells = [(str(cell["cell_type"]), "".join(cell["source"])) for cell in book["cells"]]
     except (ValueError, KeyError, TypeError, RecursionError):
-        dropped["damaged notebook"] = dropped.get("damaged notebook", 0) + 1
+        dropped["damaged notebook"] += 1
         return
     blocks: list[Block] = []
     for kind, content in cells:
@@ -72,7 +73,7 @@ def notebook_pages(name: str, text: str, *, source: str, dropped: dict[str, int]
     yield Page(name, source, snippets_of(blocks, title=name, dropped=dropped))
 
 
-def python_pages(name: str, text: str, *, source: str, dropped: dict[str, int]) -> Iterator[Page]:
+def python_pages(name: str, text: str, *, source: str, dropped: Counter[str]) -> Iterator[Page]:
     """Yield a page for a module and for each public name whose docstring shows code.
 
     Nothing is imported or run.
@@ -82,9 +83,7 @@ def python_pages(name: str, text: str, *, source: str, dropped: dict[str, int]) 
             warnings.simplefilter("ignore")
             tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        dropped["python file that does not parse"] = (
-            dropped.get("python file that does not parse", 0) + 1
-        )
+        dropped["python file that does not parse"] += 1
         return
     module = name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     for dotted, node in _documented(tree, module):

@@ -6,6 +6,7 @@ imported or run.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from yxanul.data.document import Document
@@ -17,7 +18,7 @@ from yxanul.data.sources.walk import unreadable
 LARGEST_BYTES = 8 << 20
 
 
-def read_documents(origin: Origin, *, name: str, dropped: dict[str, int]) -> Iterator[Document]:
+def read_documents(origin: Origin, *, name: str, dropped: Counter[str]) -> Iterator[Document]:
     """Yield the pages in the order of the files' names.
 
     Counted in `dropped`: files that are not UTF-8 or over 8 MiB, pages without code, and blocks
@@ -30,26 +31,26 @@ def read_documents(origin: Origin, *, name: str, dropped: dict[str, int]) -> Ite
         yield Document(page.text(), name, f"{name}/{page.name}", url, split_key=key)
 
 
-def read_pages(origin: Origin, *, dropped: dict[str, int]) -> Iterator[Page]:
+def read_pages(origin: Origin, *, dropped: Counter[str]) -> Iterator[Page]:
     """Yield the pages that show code; of two with one name the second is left out."""
     seen: set[str] = set()
     for file, path in origin.files:
         try:
             if path.stat().st_size > LARGEST_BYTES:
-                _count(dropped, "file over 8 MiB")
+                dropped["file over 8 MiB"] += 1
                 continue
             text = path.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError:
-            _count(dropped, "file that is not UTF-8")
+            dropped["file that is not UTF-8"] += 1
             continue
         except OSError as error:
             raise unreadable(path, error) from error
         source = f"{origin.prefix}{file}"
         for page in _reader(file)(file, text, source=source, dropped=dropped):
             if not page.snippets:
-                _count(dropped, "page without code")
+                dropped["page without code"] += 1
             elif page.name in seen:
-                _count(dropped, "defined twice")
+                dropped["defined twice"] += 1
             else:
                 seen.add(page.name)
                 yield page
@@ -60,7 +61,3 @@ def _reader(file: str) -> PageReader:
     if name in LLMS_NAMES:
         return llms_pages
     return READERS[name[name.rindex(".") :].lower()]
-
-
-def _count(dropped: dict[str, int], reason: str) -> None:
-    dropped[reason] = dropped.get(reason, 0) + 1

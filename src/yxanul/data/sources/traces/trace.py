@@ -11,6 +11,7 @@ seed and its name, and gives its items by index. Nothing here uses Python's own 
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,7 +62,7 @@ class Family:
 
 
 def trace_documents(
-    families: Mapping[str, Family], *, source: str, seed: int, count: int, dropped: dict[str, int]
+    families: Mapping[str, Family], *, source: str, seed: int, count: int, dropped: Counter[str]
 ) -> Iterator[Document]:
     """Yield about `count` traces, the families in turn; fewer by what `dropped` counts.
 
@@ -79,14 +80,14 @@ def trace_documents(
         name = names[turn]
         item = _generate(datasets[name], index)
         if item is None:
-            count_drop(dropped, f"{name}: not generated")
+            dropped[f"{name}: not generated"] += 1
             continue
         trace = families[name].render(item, Phrasing(f"{seed}/{name}/{index}"))
         if trace is None:
-            count_drop(dropped, f"{name}: not solved")
+            dropped[f"{name}: not solved"] += 1
             continue
         if not is_verified(trace, item, dataset=datasets[name]):
-            count_drop(dropped, f"{name}: not verified")
+            dropped[f"{name}: not verified"] += 1
             continue
         yield Document(
             text=trace.text(),
@@ -109,11 +110,6 @@ def open_family(name: str, *, seed: int, size: int, settings: Mapping[str, Any])
 def is_verified(trace: Trace, item: Item, *, dataset: Any) -> bool:
     """Return whether the family's own scorer gives the trace's answer full marks."""
     return bool(dataset.score_answer(trace.answer, item) == 1.0)
-
-
-def count_drop(dropped: dict[str, int], reason: str) -> None:
-    """Add one to the count of a reason."""
-    dropped[reason] = dropped.get(reason, 0) + 1
 
 
 def _generate(dataset: Any, index: int) -> Item | None:
