@@ -101,8 +101,6 @@ def test_an_unknown_key_in_a_list_of_sources_names_the_entry(folder):
         ("optimizer.eps=nan", "is 'nan'; write a finite number"),
         ("optimizer.eps=-inf", "is '-inf'; write a finite number"),
         ("evaluation.every_fraction=1e-9", "it must be at least 0.001"),
-        ("checkpoint.mirror_every_s=1e10", "it must be at most 1000000000"),
-        ("watch.hang_s=1e11", "it must be at most 1000000000"),
     ],
 )
 def test_a_wrong_set_is_said_in_one_sentence_once(override, said):
@@ -331,7 +329,20 @@ def test_values_are_read_as_they_look(text, value):
     assert type(parse_value(text, "x")) is type(value)
 
 
-@given(texts | st.sampled_from(["😀", "a 😀 " * 40, "\u2028", "\x85", '"\\', "\x7f\x00"]))
+ODD = [
+    "😀",
+    "a 😀 " * 40,
+    "\u2028",
+    "\x85",
+    '"\\',
+    "\x7f\x00",
+    "\udcff/not UTF-8",
+    "a: b # c",
+    "  ",
+]
+
+
+@given(texts | st.sampled_from(ODD))
 def test_a_text_in_quotation_marks_is_read_as_itself(text):
     line = quoted(text)
     assert parse_value(line, "x") == text
@@ -342,6 +353,13 @@ def test_a_text_in_quotation_marks_is_read_as_itself(text):
 def test_no_text_makes_anything_but_a_config_error(text):
     with pytest.raises(ConfigError, match=r"^(config\.yaml|\d+ problems)"):
         parse_config(text)
+
+
+def test_a_run_may_have_been_begun_with_seconds_without_end():
+    """A bound of the schema judges a run's own configuration as well: it could not be read."""
+    given = ["checkpoint.mirror_every_s=1e10", "watch.hang_s=1e12"]
+    config = load_config(CONFIGS / "embedded", overrides=given)
+    assert parse_config(dump_config(config)) == config
 
 
 def test_parse_config_and_check_config_refuse_contradictions_too():

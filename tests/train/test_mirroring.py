@@ -271,6 +271,17 @@ def test_a_copy_is_due_so_long_after_the_one_before_began(folder, tmp_path):
     assert 3.0 <= Slow.begun[1] - Slow.begun[0] < 5.8
 
 
+def test_a_copy_may_be_due_later_than_a_thread_can_wait(address, folder, tmp_path):
+    """The thread ended without a word, and nothing was copied any more."""
+    with Mirroring(address, folder, every_s=1e10, say=print) as mirroring:
+        mirroring.offer(saved(folder, 1))
+        wait_for(lambda: there(tmp_path) == ["step-00000001-a0"])
+        mirroring.offer(saved(folder, 2))
+        mirroring._thread.join(0.3)
+        mirroring.offer(saved(folder, 3, permanent=True))
+        wait_for(lambda: "step-00000003-a0" in there(tmp_path))
+
+
 @pytest.mark.usefixtures("impatient")
 def test_keys_that_expire_end_no_copying(address, folder, tmp_path, monkeypatch):
     """Else the rest of a long run would be on this machine alone."""

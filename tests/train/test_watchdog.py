@@ -96,6 +96,16 @@ def test_where_nothing_is_watched_no_piece_ends(watched):
     assert watched.reasons == []
 
 
+def test_a_hang_may_take_longer_than_a_thread_can_wait(tmp_path):
+    """Its thread ended without a word, and nothing was watched."""
+    before = set(threading.enumerate())
+    with Watchdog(1e12, stacks=tmp_path / "stacks", say=print, end=print):
+        (thread,) = set(threading.enumerate()) - before
+        thread.join(0.3)
+        assert thread.is_alive()
+    thread.join()
+
+
 HANGS = """
 import sys, time
 from pathlib import Path

@@ -12,8 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field
 LARGEST_INT = 10**15  # far over any token count, far under where floats lose whole numbers
 PositiveInt = Annotated[int, Field(gt=0, le=LARGEST_INT)]
 PositiveFloat = Annotated[float, Field(gt=0)]
-# Threads wait no longer than threading.TIMEOUT_MAX, 9.2e9 s; this is 31 years.
-Seconds = Annotated[float, Field(gt=0, le=10**9)]
 
 
 class Section(BaseModel):

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from yxanul.config.base import PositiveFloat, PositiveInt, Seconds, Section, refuse
+from yxanul.config.base import PositiveFloat, PositiveInt, Section, refuse
 
 PLAIN_UP_TO = 1024
 """Tokens: the longest row for which plain attention is the faster one on a CPU."""
@@ -204,7 +204,7 @@ class CheckpointConfig(Section):
         description="A folder or address (s3://..., hf://...) to which checkpoints and rows are "
         "copied; an empty run folder begins with the run that lies there. null = none.",
     )
-    mirror_every_s: Seconds = Field(
+    mirror_every_s: PositiveFloat = Field(
         default=900.0,
         description="Seconds from the beginning of one copy to that of the next; the run's last "
         "checkpoint and those that are kept for good go at once.",
@@ -244,7 +244,7 @@ class NumericsConfig(Section):
 class WatchConfig(Section):
     """What is watched while the run goes on."""
 
-    hang_s: Seconds | None = Field(
+    hang_s: PositiveFloat | None = Field(
         default=600.0,
         description="Seconds in which a step or a save must end (six times that for the first, and "
         "ten times what the longest took), and six times that in which a batch of a score, and the "

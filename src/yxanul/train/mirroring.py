@@ -197,7 +197,8 @@ class Mirroring:
                 left = (again if is_urgent else due) - time.monotonic()
                 if self._waiting and left <= 0:
                     return self._waiting.pop(0)
-                self._changed.wait(left if self._waiting else None)
+                # No thread can wait longer at once, and it looks again.
+                self._changed.wait(min(left, threading.TIMEOUT_MAX) if self._waiting else None)
             # There may be little time.
             newest = max(self._waiting, key=lambda job: job.number, default=None)
             if newest is not None:

@@ -119,7 +119,8 @@ class Watchdog:
 
     def _look(self) -> None:
         assert self._hang_s is not None
-        pause, last = self._hang_s / _LOOKS, time.monotonic()
+        # No thread can wait longer at once.
+        pause, last = min(self._hang_s / _LOOKS, threading.TIMEOUT_MAX), time.monotonic()
         while not self._closed.wait(pause):
             now, watched = time.monotonic(), self._watched
             still_s = now - last - pause
