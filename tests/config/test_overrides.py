@@ -2,12 +2,8 @@
 
 from pathlib import Path
 
-import pytest
-
 from yxanul.cli import run_verbs
 from yxanul.config.load import diff_configs, load_config
-from yxanul.config.overrides import parse_override
-from yxanul.config.yamltext import quoted
 from yxanul.train.request import RunRequest
 from yxanul.train.settings import read_config
 
@@ -65,18 +61,6 @@ def test_an_empty_value_is_null():
 def test_stages_run_in_the_order_asked_for():
     config = load_config(CONFIGS, stages=["stage3_math", "stage1_wikipedia"])
     assert [stage.name for stage in config.stages] == ["stage3_math", "stage1_wikipedia"]
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["\U0001f600/data", "\udcff/not UTF-8", "a: b # c", '"\\', "\x7f", "  ", "é\u2028"],
-)
-def test_any_text_is_quoted_as_one_value(text):
-    written = f"data.source={quoted(text)}"
-    assert parse_override(written).value == text
-    assert len(written.splitlines()) == 1
-    long = f"{text} " * 100
-    assert parse_override(f"data.source={quoted(long)}").value == long
 
 
 def test_paths_of_the_flags_reach_the_settings_as_they_are(tmp_path):
