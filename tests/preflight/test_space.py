@@ -12,6 +12,7 @@ import torch
 from tests.train.world import write_configs
 from yxanul.config.load import load_config
 from yxanul.config.schema import RunConfig
+from yxanul.curriculum.changes import StageChanges
 from yxanul.curriculum.stages import longest_seq_len
 from yxanul.errors import BrokenDiskError, DiskError
 from yxanul.hardware.choices import freeze_compute
@@ -23,6 +24,7 @@ from yxanul.plan.storage import (
     kept_checkpoint_bytes,
     ram_bytes,
     rollbacks_bytes,
+    saving_bytes,
     shard_bytes,
 )
 from yxanul.preflight import flight, space
@@ -110,6 +112,24 @@ def test_what_the_run_keeps_in_its_folder_is_not_needed_again(tiny, tmp_path):
     assert found.value["needed_bytes"] == kept - 1200
 
 
+def test_what_extensions_keep_is_not_taken_for_what_later_stages_will(tmp_path):
+    """Else a run whose stages were lengthened seems to need less, and at last nothing."""
+    plan, folder = load_config(ROOT / "configs"), RunFolder(tmp_path / "run")
+    folder.create()
+    begin_attempt(folder.lineage, AttemptStart(0, 0, None, "new"))
+    fresh = look_at_disk(plan, folder, has_data=True).value
+    changes = StageChanges(extensions=2).as_row()
+    name = plan.stages[1].name
+    start = AttemptStart(1, 0, None, "an extension", stage=name, changes=changes)
+    begin_attempt(folder.lineage, start)
+    longer = look_at_disk(plan, folder, has_data=True).value
+    # Two more ends, and a fifth more of tokens in the second and largest stage.
+    kept = kept_checkpoint_bytes(plan, is_lengthened=False, extended={name: 2})
+    assert longer["needed_bytes"] == kept
+    assert kept >= fresh["needed_bytes"] + 2 * checkpoint_bytes(plan)
+    assert longer["extensions_bytes"] < fresh["extensions_bytes"]
+
+
 def test_what_a_running_run_deletes_meanwhile_is_not_held(tiny, tmp_path, monkeypatch):
     folder = RunFolder(tmp_path / "run")
     folder.create()
@@ -182,7 +202,7 @@ def test_memory_for_every_process_is_needed(tiny, monkeypatch):
 
 @pytest.mark.parametrize("short", [0, 1])
 def test_on_a_cpu_an_update_needs_main_memory_too(monkeypatch, short):
-    """Of both processes, in the choices that a run makes there."""
+    """Of both processes, in the choices that a run makes there, while a checkpoint is saved."""
     plan, cpu = load_config(ROOT / "configs"), torch.device("cpu")
     chosen = freeze_compute(
         plan.optimization.compute,
@@ -191,11 +211,11 @@ def test_on_a_cpu_an_update_needs_main_memory_too(monkeypatch, short):
         device=cpu,
         longest_seq_len=longest_seq_len(plan.stages),
     )
-    needed = 2 * memory(with_compute(plan, chosen), processes=2).total
+    needed = 2 * memory(with_compute(plan, chosen), processes=2).total + saving_bytes(plan)
     assert needed > ram_bytes(plan, processes=2)
     monkeypatch.setattr(space, "pick_device", lambda: cpu)
     monkeypatch.setattr(space, "memory_bytes", lambda _: needed - short)
     found = look_at_memory(plan, processes=2)
     assert found.value["needed_bytes"] == needed
     assert found.state == ("fail" if short else "pass")
-    assert f"need {format_bytes(needed)} to train" in found.why
+    assert f"need {format_bytes(needed)} to train and save" in found.why

@@ -55,14 +55,14 @@ def marginal_value(epochs: float) -> float:
     return math.exp(-(max(epochs, 1.0) - 1) / R_D_STAR)
 
 
-def extension_tokens(stage: StageConfig) -> float:
-    """Return the tokens of all extensions of a stage that its gate may ask for.
+def extension_tokens(stage: StageConfig, *, times: int) -> float:
+    """Return the tokens of so many extensions of a stage, at most.
 
     Under `wsd` each may go back to where the decay began, and does that again.
     """
-    training, extension = stage.training, stage.gate.extension
+    training = stage.training
     again = training.decay_fraction if training.schedule == "wsd" else 0.0
-    return extension.max_extensions * (extension.fraction + again) * training.total_tokens
+    return times * (stage.gate.extension.fraction + again) * training.total_tokens
 
 
 def phase_tokens(training: TrainingConfig) -> tuple[tuple[int, int], ...]:

@@ -46,7 +46,8 @@ def extension_flops(model: ModelConfig, stage: StageConfig) -> float:
     They go on at the last phase's sequence length.
     """
     longest = stage.training.seq_len_curriculum[-1].seq_len
-    return extension_tokens(stage) * flops_per_token(model, longest)
+    tokens = extension_tokens(stage, times=stage.gate.extension.max_extensions)
+    return tokens * flops_per_token(model, longest)
 
 
 def rollback_flops(model: ModelConfig, stage: StageConfig) -> float:

@@ -10,6 +10,7 @@ torch and CUDA runtimes of each process, the list of documents, metric rows, sco
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from yxanul.config.schema import RunConfig, StageConfig
 from yxanul.plan.budget import extension_tokens, unique_tokens
@@ -30,8 +31,12 @@ def ram_bytes(config: RunConfig, *, processes: int) -> int:
 
     That is on resuming, or for a single process on saving.
     """
-    saving = checkpoint_bytes(config) + optimizer_bytes(config.model, config.optimization)
-    return max(processes * checkpoint_bytes(config), saving)
+    return max(processes * checkpoint_bytes(config), saving_bytes(config))
+
+
+def saving_bytes(config: RunConfig) -> int:
+    """Return the host memory of a save: the copy, and the largest file's bytes as it is written."""
+    return checkpoint_bytes(config) + optimizer_bytes(config.model, config.optimization)
 
 
 def disk_bytes(config: RunConfig) -> int | None:
@@ -54,16 +59,22 @@ def shard_bytes(config: RunConfig) -> int | None:
     return round(shards)
 
 
-def kept_checkpoint_bytes(config: RunConfig, *, is_lengthened: bool) -> int:
+def kept_checkpoint_bytes(
+    config: RunConfig, *, is_lengthened: bool, extended: Mapping[str, int] | None = None
+) -> int:
     """Return the bytes of all checkpoints that are kept to the end, and of one in writing.
 
-    `is_lengthened`: every stage is extended as often as its gate allows.
+    `is_lengthened`: every stage is extended as often as its gate allows. `extended`: {stage: how
+    often it is already}; of these only what lies on the run's branch counts.
     """
     kept, tokens = config.optimization.checkpoint.keep + 1, 0.0
     for stage in config.stages:
-        kept += _of_borders(config, stage, is_lengthened=is_lengthened)
-        tokens += stage.training.total_tokens
-        tokens += extension_tokens(stage) if is_lengthened else 0
+        done, rule = (extended or {}).get(stage.name, 0), stage.gate.extension
+        times = max(0, rule.max_extensions - done) if is_lengthened else 0
+        # One already made began at a checkpoint of the branch, and has moved the stage's end.
+        kept += done + _of_borders(config, stage, times=times)
+        tokens += stage.training.total_tokens * (1 + done * rule.fraction)
+        tokens += extension_tokens(stage, times=times)
     return (kept + math.floor(tokens / _permanent_every(config))) * checkpoint_bytes(config)
 
 
@@ -72,8 +83,9 @@ def rollback_bytes(config: RunConfig, stage: StageConfig) -> int:
 
     It was lengthened as often as the gate allows, and is begun anew from the stage's entry.
     """
-    tokens = stage.training.total_tokens + extension_tokens(stage)
-    left = _of_borders(config, stage, is_lengthened=True)
+    times = stage.gate.extension.max_extensions
+    tokens = stage.training.total_tokens + extension_tokens(stage, times=times)
+    left = _of_borders(config, stage, times=times)
     # Its newest ones stay, of which the last is the stage's end.
     left += config.optimization.checkpoint.keep - 1
     return (left + math.ceil(tokens / _permanent_every(config))) * checkpoint_bytes(config)
@@ -86,14 +98,13 @@ def rollbacks_bytes(config: RunConfig) -> int:
     )
 
 
-def _of_borders(config: RunConfig, stage: StageConfig, *, is_lengthened: bool) -> int:
-    """Return how many checkpoints a stage keeps, beside those of so many tokens.
+def _of_borders(config: RunConfig, stage: StageConfig, *, times: int) -> int:
+    """Return how many checkpoints a stage of `times` extensions keeps, beside those of tokens.
 
     One of its end and, where it may be lengthened before its decay, one of the weights from which
     that began. An extension has its own, and leaves the newest of the attempt before it.
     """
     borders = 2 if stage.training.schedule == "wsd" else 1
-    times = stage.gate.extension.max_extensions if is_lengthened else 0
     return borders + times * (borders + config.optimization.checkpoint.keep - 1)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from yxanul.config.schema import RunConfig
+from yxanul.curriculum.course import read_course
 from yxanul.curriculum.stages import longest_seq_len
 from yxanul.errors import DiskError, UsageError
 from yxanul.failpoints import failpoint
@@ -23,13 +24,14 @@ from yxanul.plan.storage import (
     kept_checkpoint_bytes,
     ram_bytes,
     rollbacks_bytes,
+    saving_bytes,
     shard_bytes,
 )
 from yxanul.preflight.finding import Finding, State
 from yxanul.runfolder.checkpoints import CHECKPOINT_NAME
 from yxanul.runfolder.durable import writing
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.lineage import current_branch, is_on
+from yxanul.runfolder.lineage import current_attempt, current_branch, is_on
 from yxanul.train.probes import with_compute
 from yxanul.units import MiB, format_bytes
 
@@ -49,10 +51,10 @@ def look_at_disk(config: RunConfig, folder: RunFolder, *, has_data: bool) -> Fin
     place = _nearest(folder.root)
     rate = _write_rate(place)
     free = shutil.disk_usage(place).free
-    whole, held = shard_bytes(config), _held_of_run(folder)
+    whole, held, made = shard_bytes(config), _held_of_run(folder), _extensions(config, folder)
     shards = 0 if has_data or whole is None else max(0, whole - _held(folder.data))
     plain, lengthened = (
-        shards + max(0, kept_checkpoint_bytes(config, is_lengthened=longer) - held)
+        shards + max(0, kept_checkpoint_bytes(config, is_lengthened=longer, extended=made) - held)
         for longer in (False, True)
     )
     save_s = checkpoint_bytes(config) / rate
@@ -95,13 +97,14 @@ def look_at_memory(config: RunConfig, *, processes: int) -> Finding:
     usable = memory_bytes(torch.device("cpu"))
     loading, training = ram_bytes(config, processes=processes), 0
     if pick_device().type == "cpu":
-        training = processes * _update_bytes(config, processes=processes)
+        # The next updates are computed while the last checkpoint is written.
+        training = processes * _update_bytes(config, processes=processes) + saving_bytes(config)
     needed = max(loading, training)
     value = {"usable_bytes": usable, "needed_bytes": needed}
     told = (
         f"{format_bytes(usable)} of main memory, and {processes} process"
         f"{'es need' if processes > 1 else ' needs'} {format_bytes(needed)} to "
-        f"{'train' if training > loading else 'load a checkpoint'}"
+        f"{'train and save' if training > loading else 'load a checkpoint'}"
     )
     if usable < needed:
         told += ": rent a machine with more memory, or start fewer processes"
@@ -125,6 +128,12 @@ def _nearest(out: Path) -> Path:
     while not place.is_dir():
         place = place.parent
     return place
+
+
+def _extensions(config: RunConfig, folder: RunFolder) -> dict[str, int]:
+    """Return {stage: how often it is lengthened already} on the run's branch."""
+    course = read_course(config, folder, attempt=current_attempt(folder.lineage))
+    return {plan.name: plan.changes.extensions for plan in course}
 
 
 def _held_of_run(folder: RunFolder) -> int:
