@@ -376,6 +376,24 @@ def test_a_domain_of_two_stages_is_named(folder):
     assert "reasoning is also a domain of stage2_reasoning" in message(folder)
 
 
+@pytest.mark.parametrize(
+    ("skill", "writes"),
+    [
+        ("task: hellaswag", False),
+        ("task: cloze", False),
+        ("task: triviaqa, answers: false", True),
+        ("task: gsm_symbolic, answers: false", False),
+        ("task: gsm_symbolic", True),
+    ],
+)
+def test_only_what_is_written_has_a_length(folder, skill, writes):
+    given, last = [f"evaluation.skills=[{{{skill}, max_new_tokens: 9999}}]"], ["stage4_code"]
+    if writes:
+        assert "hold a prompt as well" in message(folder, stages=last, overrides=given)
+    else:
+        assert load_config(folder, stages=last, overrides=given)
+
+
 def test_a_run_that_an_older_version_began_with_too_long_answers_is_still_read(folder):
     config = load_config(folder)
     last = config.stages[-1]

@@ -71,7 +71,7 @@ def find_unwritable(config: RunConfig) -> list[Contradiction]:
         )
         for stage in config.stages
         for i, skill in enumerate(stage.evaluation.skills)
-        if skill.max_new_tokens is not None and skill.max_new_tokens >= longest
+        if skill.writes and skill.max_new_tokens is not None and skill.max_new_tokens >= longest
     ]
 
 

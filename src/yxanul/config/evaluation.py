@@ -96,6 +96,12 @@ class SkillConfig(Section):
         return TASKS[self.task].shots if self.shots is None else self.shots
 
     @property
+    def writes(self) -> bool:
+        """Whether the model writes answers: to be judged by them, or as `answers` asks."""
+        facts = TASKS[self.task]
+        return facts.gates_by == "exact_match" if facts.is_rate else self.answers
+
+    @property
     def loss_allowed(self) -> float:
         """The margin, with null resolved."""
         return TASKS[self.task].margin if self.margin is None else self.margin
