@@ -16,6 +16,7 @@ from tests.train.world import write_configs
 from yxanul.bench.step import StepFigures
 from yxanul.bench.workload import Workload
 from yxanul.config.load import dump_config, load_config
+from yxanul.config.schema import OptimizationConfig
 from yxanul.errors import InfrastructureError, UsageError
 from yxanul.hardware import compiler as compiler_room
 from yxanul.parallel.processes import ALONE
@@ -113,6 +114,41 @@ def test_of_an_open_share_as_few_blocks_are_recomputed_as_fit_the_card(monkeypat
     blocks = settings.compute.checkpointed_blocks(28)
     assert blocks == next((n for n in range(1, 28) if fits(n)), 28)
     assert (blocks == 1, blocks == 28) == (gib == 141, gib == 1)
+
+
+@pytest.mark.parametrize(
+    ("share", "error", "tried"),
+    [
+        ("", torch.OutOfMemoryError("CUDA out of memory"), [1, 28]),
+        ("", RuntimeError("another fault"), [1]),
+        ("0.5", torch.OutOfMemoryError("CUDA out of memory"), [14]),
+    ],
+    ids=["no memory", "another error", "as asked"],
+)
+def test_where_as_few_blocks_as_fit_by_arithmetic_do_not_fit_all_are_recomputed(
+    monkeypatch, share, error, tried
+):
+    pretend(monkeypatch, (9, 0), package=False)
+    held = SimpleNamespace(total_memory=141 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: held)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    asked: list[int] = []
+
+    def figures(_load: Workload, *, optimization: OptimizationConfig) -> str:
+        asked.append(optimization.compute.checkpointed_blocks(28))
+        if asked[-1] < 28:
+            raise error
+        return "figures"
+
+    monkeypatch.setattr(measuring, "measure_load", figures)
+    config = recomputing(f"compute.checkpointed_share={share}")
+    load = measuring.planned_load(config, 4096, processes=1, device=CARD)
+    if tried[-1] == 28:
+        assert measuring.planned_figures(config, load) == "figures"
+    else:
+        with pytest.raises(type(error)):
+            measuring.planned_figures(config, load)
+    assert asked == tried
 
 
 @pytest.mark.parametrize(("share", "blocks"), [("", 28), ("0.5", 14)])

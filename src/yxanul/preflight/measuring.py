@@ -7,6 +7,7 @@ that nothing of it is left in a card's memory, and so that it can be ended.
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import traceback
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from yxanul.bench.step import load_by_rule, measure_load
+from yxanul.bench.step import StepFigures, load_by_rule, measure_load
 from yxanul.bench.updates import settled
 from yxanul.bench.workload import Workload
 from yxanul.config.load import parse_config
@@ -24,6 +25,7 @@ from yxanul.config.schema import OptimizationConfig, RunConfig
 from yxanul.errors import InfrastructureError, YxanulError
 from yxanul.hardware.choices import pick_device, settle_compute
 from yxanul.hardware.device import device_name, memory_bytes
+from yxanul.hardware.memory import is_out_of_memory
 from yxanul.parallel.processes import Processes, joined_processes, leave, local_rank
 from yxanul.plan.memory import CARD_SHARE, Update, update_memory
 from yxanul.runfolder.durable import write_json
@@ -134,6 +136,26 @@ def _recomputing_least(settings: OptimizationConfig, load: Workload) -> Optimiza
     return settings
 
 
+def planned_figures(config: RunConfig, load: Workload) -> StepFigures:
+    """Time a load in its planned settings, with all blocks recomputed if arithmetic took too few.
+
+    Each process by itself: none waits for another meanwhile.
+    """
+    settings = planned_settings(config, load)
+    wish = config.optimization.compute.checkpointed_share
+    try:
+        return measure_load(load, optimization=settings)
+    except (MemoryError, RuntimeError) as error:
+        is_by_arithmetic = settings.compute.checkpointed_share not in (wish, 1.0)
+        if not (is_by_arithmetic and is_out_of_memory(error)):
+            raise
+    # The error is gone, and with it what its frames held.
+    gc.collect()
+    torch.cuda.empty_cache()
+    whole = settings.compute.model_copy(update={"checkpointed_share": 1.0})
+    return measure_load(load, optimization=settings.model_copy(update={"compute": whole}))
+
+
 def measure(config: RunConfig, processes: Processes, *, device: torch.device) -> Measured:
     """Time the bus and whole updates of random tokens; all ranks call it.
 
@@ -193,7 +215,7 @@ def _time(config: RunConfig, seq_len: int, *, processes: Processes, device: torc
     """Time updates of rows of `seq_len`, and tell what the run's own, of more passes, would do."""
     world_size = processes.world_size
     load = planned_load(config, seq_len, processes=world_size, device=device)
-    figures = measure_load(load, optimization=planned_settings(config, load))
+    figures = planned_figures(config, load)
     pass_s = load.tokens / figures.tokens_per_s - figures.optimizer_s
     mine = torch.tensor([pass_s / load.tokens, figures.optimizer_s], dtype=torch.float64)
     found = [tuple(one.tolist()) for one in processes.gathered(mine.to(device))]
