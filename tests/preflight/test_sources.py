@@ -27,6 +27,7 @@ from yxanul.preflight.finding import Check
 from yxanul.preflight.sources import (
     benchmark_checks,
     data_checks,
+    kept_benchmarks,
     look_at_mirror,
     prepared_root,
 )
@@ -195,8 +196,14 @@ def scored(tmp_path: Path, bench: str, *overrides: str) -> RunConfig:
     return load_config(tmp_path / "configs", overrides=given)
 
 
-def benchmarks_of(config: RunConfig, tmp_path: Path) -> dict[str, tuple[str, int]]:
-    found = [check.made() for check in benchmark_checks(config, RunFolder(tmp_path / "run"))]
+def benchmarks_of(
+    config: RunConfig, tmp_path: Path, *, is_prepared: bool = True
+) -> dict[str, tuple[str, int]]:
+    mirror = config.optimization.checkpoint.mirror
+    kept = kept_benchmarks(RunFolder(tmp_path / "run"), mirror=mirror, is_reachable=True)
+    assert kept is not None
+    checks = benchmark_checks(config, kept=kept, is_prepared=is_prepared)
+    found = [check.made() for check in checks]
     assert len({one.name for one in found}) == len(found)
     return {one.name.removeprefix("benchmark: "): (one.state, one.code) for one in found}
 
@@ -229,10 +236,27 @@ def test_items_that_a_run_keeps_are_not_looked_for(tmp_path):
         assert found == {"hellaswag": ("pass", 0), "triviaqa": ("fail", 30)}
 
 
+def test_a_benchmark_by_which_texts_are_left_out_is_read_where_data_is_prepared(tmp_path):
+    """Also of a run that keeps its own items: preparing does not look there."""
+    World.create(tmp_path)
+    (tmp_path / "run" / "bench").mkdir(parents=True)
+    (tmp_path / "run" / "bench" / "triviaqa.json").touch()
+    begin_attempt(RunFolder(tmp_path / "run").lineage, AttemptStart(0, 0, None, "a test"))
+    left_out = "data.folder_treatment.decontaminate=[gsm8k, triviaqa]"
+    skills = "evaluation.skills=[{task: triviaqa}]"
+    config = scored(tmp_path, "nowhere", left_out, skills)
+    assert benchmarks_of(config, tmp_path) == {"triviaqa": ("pass", 0)}
+    missing = dict.fromkeys(("triviaqa", "gsm8k"), ("fail", 30))
+    assert benchmarks_of(config, tmp_path, is_prepared=False) == missing
+    # At an address lies what is treated already.
+    shared = scored(tmp_path, "nowhere", left_out, skills, "data.source=file:///shared")
+    assert benchmarks_of(shared, tmp_path, is_prepared=False) == {"triviaqa": ("pass", 0)}
+
+
 def test_embedded_sources_are_installed():
     config = load_config(ROOT / "configs" / "embedded")
     nowhere = RunFolder(Path("nowhere"))
-    checks = [*checks_of(config, nowhere), *benchmark_checks(config, nowhere)]
+    checks = [*checks_of(config, nowhere), *benchmark_checks(config, kept=(), is_prepared=False)]
     found = [check.made() for check in checks]
     assert {one.state for one in found} == {"pass"}
     assert {"data: wikipedia_leads", "benchmark: humaneval"} <= {one.name for one in found}

@@ -35,6 +35,7 @@ def test_a_plan_over_the_budget_leaves_with_20_and_one_object(call, words, tmp_p
     assert checks["mirror"]["state"] == checks["compile"]["state"] == "pass"
     assert checks["cost"]["value"]["tokens_left"] == 2048
     assert err.startswith("preflight: features")
+    assert "benchmarks, 45 s at most" in err
     assert not (tmp_path / "run").exists()
 
 
@@ -75,3 +76,15 @@ def test_what_is_wrong_with_the_machine_hides_no_finding(call, words, tmp_path, 
     assert str(manifest) in failed["data"]
     assert f"{tmp_path / 'gone'}" in failed[scores]
     assert f"{tmp_path / 'gone'}" in failed["step"]
+
+
+def test_a_mirror_that_refuses_is_told_once_and_not_of_each_benchmark(call, words):
+    wrong = ("--set", "checkpoint.mirror=nosuch://bucket/run")
+    scored = ("--set", "evaluation.skills=[{task: hellaswag}, {task: triviaqa}]")
+    code, out, _ = call(*words, *wrong, *scored, "--set", "compute.compile=off", "--json")
+    checks = {check["name"]: check for check in json.loads(out)["checks"]}
+    assert code == 30
+    failed = [name for name, check in checks.items() if check["state"] == "fail"]
+    assert failed == ["mirror"]
+    assert checks["benchmark"]["state"] == "warn"
+    assert "the mirror may keep" in checks["benchmark"]["why"]

@@ -34,9 +34,11 @@ from yxanul.preflight.machine import (
 )
 from yxanul.preflight.measuring import Measured
 from yxanul.preflight.sources import (
+    BENCHMARKS_LIMIT_S,
     DATA_LIMIT_S,
     benchmark_checks,
     data_checks,
+    kept_benchmarks,
     look_at_mirror,
     prepared_root,
 )
@@ -122,22 +124,40 @@ def preflight(wishes: Wishes, *, say: Say) -> Preflight:
         Check("memory", partial(look_at_memory, config, processes=processes), _LIMIT_S),
     ]
     sources = [] if isinstance(root, Finding) else data_checks(config, root=root)
-    elsewhere = [*sources, *benchmark_checks(config, folder)]
     say("preflight: features, disk, memory")
     findings = [check.made() for check in here]
-    say(f"preflight: data and benchmarks, {DATA_LIMIT_S:.0f} s at most")
+    say(f"preflight: data, {DATA_LIMIT_S:.0f} s at most")
     # Where the manifest cannot be read, that is what there is to say of the data.
     findings += [root] if isinstance(root, Finding) else []
-    findings += made_in_turn(elsewhere, limit_s=DATA_LIMIT_S)
+    findings += made_in_turn(sources, limit_s=DATA_LIMIT_S)
     say("preflight: mirror")
-    findings.append(Check("mirror", partial(look_at_mirror, mirror), _LIMIT_S).made())
+    # Before the benchmarks, which it may keep.
+    answer = Check("mirror", partial(look_at_mirror, mirror), _LIMIT_S).made()
+    reachable = answer.state == "pass"
+    say(f"preflight: benchmarks, {BENCHMARKS_LIMIT_S:.0f} s at most")
+    look = partial(kept_benchmarks, folder, mirror=mirror, is_reachable=reachable)
+    kept = attempted("benchmark", look, limit_s=_LIMIT_S)
+    findings += [*_benchmarks(config, kept, is_prepared=root is not None), answer]
     limit_s = _measuring_s(config)
     say(f"preflight: step and links, {processes} x, {limit_s:.0f} s at most")
-    reachable = findings[-1].state == "pass"
     progress = partial(read_progress, config, folder, mirror=mirror if reachable else None)
     apart = partial(measure_apart, config, processes=processes, limit_s=limit_s)
     measured = _measured(config, budget, measure=apart, progress=progress)
     return Preflight((*findings, *measured))
+
+
+def _benchmarks(
+    config: RunConfig, kept: frozenset[str] | Finding | None, *, is_prepared: bool
+) -> list[Finding]:
+    """Return what is found of the benchmarks, or why it is not known which are needed."""
+    checks = benchmark_checks(config, kept=(), is_prepared=is_prepared)
+    if kept is None and checks:
+        why = "not looked for: the mirror may keep those of the run, and could not be asked"
+        return [Finding("benchmark", "warn", None, why)]
+    if isinstance(kept, Finding):
+        return [kept]
+    checks = benchmark_checks(config, kept=kept or (), is_prepared=is_prepared)
+    return made_in_turn(checks, limit_s=BENCHMARKS_LIMIT_S)
 
 
 def _measuring_s(config: RunConfig) -> float:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path
 
+from yxanul.config.evaluation import TaskName
 from yxanul.config.schema import RunConfig, SourceConfig, StageConfig
 from yxanul.data.benchmarks.cloze import TASK as CLOZE
 from yxanul.data.benchmarks.find import find_benchmark
@@ -23,7 +24,7 @@ from yxanul.data.manifest import MANIFEST_NAME, load_manifest, require_stages
 from yxanul.data.place import prepared_folder
 from yxanul.data.prepare import check_folders, shared_address, stage_folder, stage_parts
 from yxanul.data.remote import remote_manifest
-from yxanul.data.settings import refuse_other_settings
+from yxanul.data.settings import own_sources, refuse_other_settings
 from yxanul.data.sources.catalog import Opening, open_source
 from yxanul.data.sources.folder import FolderReader
 from yxanul.data.sources.hub.patience import Patience
@@ -36,7 +37,9 @@ from yxanul.runfolder.storage import Place, reaching
 from yxanul.train.corpus import refuse_several_sources
 
 DATA_LIMIT_S = 45.0
-"""For all sources and benchmarks; the hub's libraries alone may take half of it to load."""
+"""For all sources; the hub's libraries alone may take half of it to load."""
+BENCHMARKS_LIMIT_S = 45.0
+"""For all benchmarks, whatever the sources took."""
 # A preflight asks whether the hub answers now; a run waits for it far longer.
 _PATIENCE = Patience(tries=3, longest_wait_s=2.0, longest_asked_wait_s=5.0, total_s=20.0)
 
@@ -68,19 +71,47 @@ def data_checks(config: RunConfig, *, root: Path | None) -> list[Check]:
     return [Check(name, look, DATA_LIMIT_S) for name, look in _looks(config)]
 
 
-def benchmark_checks(config: RunConfig, folder: RunFolder) -> list[Check]:
-    """Return a check for each task that the run is scored on, and for each place of its items."""
-    shots: dict[tuple[str, str], bool] = {}
+def kept_benchmarks(
+    folder: RunFolder, *, mirror: str | None, is_reachable: bool
+) -> frozenset[str] | None:
+    """Return the tasks whose items the run, here or at its mirror, has read when it began.
+
+    None: it has not begun here, and its mirror cannot be asked.
+    """
+    if read_rows(folder.lineage):
+        names = [path.name for path in folder.bench.glob("*.json")]
+    elif mirror is None:
+        names = []
+    elif is_reachable:
+        with reaching(mirror):
+            names = Place(f"{mirror.rstrip('/')}/run/bench").top_names()
+    else:
+        return None
+    return frozenset(name.removesuffix(".json") for name in names)
+
+
+def benchmark_checks(config: RunConfig, *, kept: Collection[str], is_prepared: bool) -> list[Check]:
+    """Return a check for each task that the run needs, and for each place of its items.
+
+    It is scored on some, whose items are `kept` once it has begun. By others texts are left out as
+    data is prepared, if that is still to be done on this machine.
+    """
+    shots: dict[tuple[TaskName, str], bool] = {}
     for stage in config.stages:
         for skill in stage.evaluation.skills:
             place = skill.task, stage.evaluation.bench
             shots[place] = shots.get(place, False) or bool(skill.shots_used)
-    mirror = config.optimization.checkpoint.mirror
+    is_read = not is_prepared and shared_address(config.stages) is None
+    read = [place for stage in config.stages for place in _left_out_by(stage)] if is_read else []
+    for place in read:
+        shots.setdefault(place, False)
     return [
         Check(
             f"benchmark: {task}",
-            partial(_look_at_benchmark, task, bench, with_shots=some, folder=folder, mirror=mirror),
-            DATA_LIMIT_S,
+            partial(_tell_kept, task)
+            if task in kept and (task, bench) not in read
+            else partial(_look_at_benchmark, task, bench, with_shots=some),
+            BENCHMARKS_LIMIT_S,
         )
         for (task, bench), some in shots.items()
         if task != CLOZE
@@ -141,13 +172,23 @@ def _look_at_address(config: RunConfig, address: str) -> Finding:
     return Finding("data", "pass", None, why)
 
 
-def _look_at_benchmark(
-    task: str, bench: str, *, with_shots: bool, folder: RunFolder, mirror: str | None
-) -> Finding:
+def _left_out_by(stage: StageConfig) -> Iterator[tuple[TaskName, str]]:
+    """Yield each task, and the place of its items, by which texts of the stage are left out."""
+    treatments = [source.treatment for source in own_sources(stage)]
+    if stage.data.source not in ("hub", "embedded"):
+        treatments = [stage.data.folder_treatment]
+    for treatment in treatments:
+        for task in treatment.decontaminate:
+            yield task, stage.evaluation.bench
+
+
+def _tell_kept(task: str) -> Finding:
+    why = "the run keeps the items that it was begun with"
+    return Finding(f"benchmark: {task}", "pass", None, why)
+
+
+def _look_at_benchmark(task: str, bench: str, *, with_shots: bool) -> Finding:
     name = f"benchmark: {task}"
-    if _is_kept(task, folder, mirror=mirror):
-        why = "the run keeps the items that it was begun with"
-        return Finding(name, "pass", None, why)
     if bench == HUB and task in SETS:
         origin = try_hub_set(task, with_shots=with_shots, patience=_PATIENCE)
         return Finding(name, "pass", {"origin": origin}, f"{origin} gives its first item")
@@ -156,16 +197,6 @@ def _look_at_benchmark(
     )
     why = f"{len(found.items):,} items from {found.origin}"
     return Finding(name, "pass", {"origin": found.origin}, why)
-
-
-def _is_kept(task: str, folder: RunFolder, *, mirror: str | None) -> bool:
-    """Tell whether the run, here or at its mirror, has read the task's items when it began."""
-    if read_rows(folder.lineage):
-        return (folder.bench / f"{task}.json").is_file()
-    if mirror is None:
-        return False
-    with reaching(mirror):
-        return Place(mirror).exists(f"run/bench/{task}.json")
 
 
 def _look_at_hub(stage: StageConfig, config: SourceConfig) -> Finding:
