@@ -224,6 +224,13 @@ def test_the_forecast_follows_the_last_two_points_in_log_tokens():
     assert forecast_gain([]) is None
 
 
+def test_the_forecast_follows_no_two_points_that_lie_close_to_one_another():
+    """As a cycle of an extension ends: two scores half a percent of the stage apart."""
+    course = [(0, 5.0), (500, 1.2), (980, 1.09), (995, 1.11), (1000, 1.1)]
+    assert forecast_gain(course) == pytest.approx(0.1 * math.log2(1.1) / 1.1)
+    assert forecast_gain(course[2:]) is None
+
+
 def test_of_many_domains_one_that_is_barely_over_the_limit_does_not_fail_alone():
     """Six members need six times the evidence of one, and more only until one has failed."""
     generator = random.Random(5)

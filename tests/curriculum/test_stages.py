@@ -143,8 +143,16 @@ def test_a_plateau_and_noise_are_told_by_one_cycle_of_the_rates():
     assert (once.cycle_start, twice.cycle_start) == (100, 120)
     assert plateau_steps(once) == (116, 119)
     assert plateau_steps(twice) == (152, 158)
-    assert noise_steps(once) == (108, 116, 119)
-    assert min(noise_steps(twice)) > 120
+    assert noise_steps(twice) == (128, 144, 152, 158)
     # under wsd the stable part becomes longer, at one and the same rate
     assert plateau_steps(lengthened("wsd", 120)) == (80, 100)
     assert noise_steps(lengthened("wsd", 120)) == (72, 80, 84, 96, 100)
+
+
+def test_noise_of_a_cycle_with_too_few_scores_is_that_of_the_newest_before_it():
+    base = noise_steps(lengthened("linear_to_zero"))
+    assert noise_steps(lengthened("linear_to_zero", 120)) == base
+    assert noise_steps(lengthened("linear_to_zero", 120, 130)) == base
+    long = noise_steps(lengthened("linear_to_zero", 160))
+    assert min(long) > 100
+    assert noise_steps(lengthened("linear_to_zero", 160, 165)) == long

@@ -79,7 +79,6 @@ def gather_evidence(folder: RunFolder, plan: StagePlan, *, asked: Asked) -> Evid
     own = {domain: courses[domain] for domain in asked.own_domains}
     logged = _logged(folder, plan.name, branch=branch)
     first, last = plateau_steps(plan)
-    wavers = noise_steps(plan)[:1]
     last_early = plan.last_step - LATE_STEPS
     return Evidence(
         own_domains=asked.own_domains,
@@ -103,12 +102,7 @@ def gather_evidence(folder: RunFolder, plan: StagePlan, *, asked: Asked) -> Evid
         plateau={d: _between(course, plan, steps=(first, last)) for d, course in own.items()},
         plateau_asked=plan.plateau_asked_at is not None,
         spending=asked.spending,
-        noise={
-            domain: noise
-            for domain, course in courses.items()
-            for start in wavers
-            if (noise := comparison_noise(_between(course, plan, steps=(start, last)))) is not None
-        },
+        noise=_noise(courses, plan),
         failures=asked.failures,
     )
 
@@ -123,6 +117,16 @@ def _course(
         for score in domain_course(folder.scores, domain, branch=branch)
         if plan.first_step <= score.step <= plan.last_step
     ]
+
+
+def _noise(courses: Mapping[str, Course], plan: StagePlan) -> dict[str, float]:
+    """Return {domain: how much its scores waver} of those whose scores tell."""
+    wavers = noise_steps(plan)
+    if not wavers:
+        return {}
+    within = (wavers[0], wavers[-1])
+    found = {d: comparison_noise(_between(c, plan, steps=within)) for d, c in courses.items()}
+    return {domain: noise for domain, noise in found.items() if noise is not None}
 
 
 def _between(course: Course, plan: StagePlan, *, steps: tuple[int, int]) -> Course:

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from yxanul.config.schema import RunConfig, StageConfig, TrainingConfig
 from yxanul.curriculum.changes import Segment, StageChanges
+from yxanul.curriculum.noise import FEWEST_SCORES
 from yxanul.errors import UsageError
 
 _PLATEAU_FROM, _PLATEAU_TO = 0.8, 0.95
@@ -81,6 +82,11 @@ class StagePlan:
         if self.config.training.schedule == "wsd":
             return 0
         return (0, self.base_steps, *self.extension_ends)[-2]
+
+    def before_last_cycle(self) -> "StagePlan":
+        """Return the stage as it was before the last cycle was added: the same where none was."""
+        kept = tuple(one for one in self.changes.segments if one.end <= self.cycle_start)
+        return replace(self, changes=self.changes.with_segments(kept)) if self.cycle_start else self
 
     def segments(self, entry_attempt: int) -> tuple[Segment, ...]:
         """Return the parts with an order each; `entry_attempt` began a stage without changes."""
@@ -197,8 +203,12 @@ def noise_steps(plan: StagePlan) -> tuple[int, ...]:
     """Return the stage steps whose scores tell how much a score wavers from one to the next.
 
     The last five of the phase that the plateau is looked for in, the stage's end left out: scores
-    at a falling rate and at a steady one, or of two cycles, do not belong together.
+    at a falling rate and at a steady one, or of two cycles, do not belong together. Where an
+    extension has too few, those of the newest cycle before it that has enough.
     """
     begin, end = plan.cycle_start, plateau_steps(plan)[1]
     within = sorted(step for step in score_steps(plan) if begin < step <= end)
+    if begin and len(within) < FEWEST_SCORES:
+        # Of the stage as it was then: it was scored by its length of then.
+        return noise_steps(plan.before_last_cycle())
     return tuple(within[-_NOISE_SCORES:])

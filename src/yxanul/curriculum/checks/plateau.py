@@ -11,15 +11,22 @@ from yxanul.curriculum.checks.check import Action, Check, Result
 Course = Sequence[tuple[int, float]]
 """(tokens of the stage, bits per byte), in order."""
 _MORE = math.log(1.1)  # 10 % more tokens
+_APART = 0.04
+"""Share of the tokens between two points of a line: about 5 %, in whole steps."""
 
 
 def forecast_gain(course: Course) -> float | None:
     """Return the share by which bits per byte would fall with 10 % more tokens.
 
-    The line through the last two points, in log tokens, is followed. None with fewer than two
-    points after the stage's beginning.
+    The line through the last point and the newest that is not close to it, in log tokens, is
+    followed: of two that are, it would tell how they waver. None where there is no such pair after
+    the stage's beginning.
     """
-    return _gain([point for point in course if point[0] > 0][-2:])
+    if not course:
+        return None
+    end = course[-1]
+    apart = [point for point in course if point[0] <= (1 - _APART) * end[0]]
+    return _gain([*apart[-1:], end])
 
 
 def plateau_check(
