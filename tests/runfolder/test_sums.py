@@ -1,5 +1,6 @@
 """Sums of what a run leaves tell what is no longer as it left it, and nothing else."""
 
+from yxanul.runfolder.durable import seal, write_json
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.sums import find_changes, write_sums
 
@@ -17,3 +18,12 @@ def test_a_score_that_is_taken_anew_is_no_change_of_a_run(tmp_path):
     assert [change.told for change in find_changes(folder)] == [
         f"{folder.config} is not what the run wrote: its sha256 differs"
     ]
+
+
+def test_sums_of_an_earlier_version_tell_nothing_of_what_is_no_record_of_the_run(tmp_path):
+    folder = RunFolder(tmp_path)
+    gone = {"bytes": 5, "sha256": "0" * 64}
+    others = ("evaluation/step-00000008-a0/gsm8k-5shot.json", ".DS_Store", "scores/.nfs0001")
+    content = {"files": dict.fromkeys((*others, "config.yaml"), gone)}
+    write_json(folder.sums, {**content, "sha256": seal(content)})
+    assert [change.path for change in find_changes(folder)] == ["config.yaml"]

@@ -9,12 +9,12 @@ import hashlib
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from yxanul.errors import CorruptDataError
 from yxanul.runfolder.durable import BLOCK_BYTES, seal, write_json
-from yxanul.runfolder.layout import RunFolder, run_files
+from yxanul.runfolder.layout import RunFolder, is_run_file, run_files
 
 _LARGEST_BYTES = 16 << 20
 Sum = dict[str, Any]
@@ -44,7 +44,7 @@ def write_sums(folder: RunFolder, *, damaged: Collection[Change] = ()) -> None:
     files = {
         path.relative_to(folder.root).as_posix(): _sum(path, size=None)
         for path in run_files(folder.root)
-        if not path.is_symlink() and folder.evaluation not in path.parents
+        if not path.is_symlink() and _has_sum(folder, path.relative_to(folder.root))
     }
     for change in damaged:
         now = _found(folder, change.path, like=change.found)
@@ -68,7 +68,11 @@ def find_changes(folder: RunFolder) -> list[Change]:
         files = content["files"]
         if content["sha256"] != seal(content):
             return [Change(folder.sums.name, f"{broken}: its own sha256 differs")]
-        changes = (_change(folder, path, wrote=wrote) for path, wrote in files.items())
+        changes = (
+            _change(folder, path, wrote=wrote)
+            for path, wrote in files.items()
+            if _has_sum(folder, PurePosixPath(path))  # an earlier version summed others, too
+        )
         return [change for change in changes if change is not None]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return [Change(folder.sums.name, broken)]
@@ -83,6 +87,11 @@ def refuse_changes(folder: RunFolder) -> None:
 def forget_sums(folder: RunFolder) -> None:
     """Delete the sums: the files are going to change."""
     folder.sums.unlink(missing_ok=True)
+
+
+def _has_sum(folder: RunFolder, inside: PurePath) -> bool:
+    """Tell whether a file of a run, by its path inside, has a sum: scores may be taken anew."""
+    return is_run_file(inside.parts) and inside.parts[0] != folder.evaluation.name
 
 
 def _change(folder: RunFolder, path: str, *, wrote: Sum) -> Change | None:
