@@ -15,7 +15,7 @@ from yxanul.config.gate import GateConfig
 from yxanul.curriculum.evidence import gather_evidence
 from yxanul.curriculum.recompute import read_asked
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.verdicts import all_verdicts
+from yxanul.runfolder.verdicts import all_verdicts, read_verdicts
 
 
 @pytest.fixture(scope="module")
@@ -244,9 +244,35 @@ def test_a_score_of_a_stages_beginning_that_is_gone_is_no_fault_of_the_verdict(w
     assert_one_sentence(
         gate(run, *words), 30, f"no score of {STAGES[1]} at step {STEPS}", "began", "bring the file"
     )
+    # It may be gone for good: a person may decide all the same.
+    words += ("--override", "rollback", "--reason", "a trial")
+    code, out, err = gate(run, *words, "--json")
+    told = json.loads(out)
+    assert (code, told["verdict"], told["agrees_with_stored"]) == (0, "pass", None)
+    assert {check["id"] for check in told["checks"]} >= {"G0", "G2", "G3"}
+    assert told["override"]["verdict"] == "rollback"
+    assert "the verdict was not computed again: " in err
+    assert read_verdicts(RunFolder(run))[STAGES[1]]["verdict"] == "rollback"
+    code, out, _ = gate(run, *words)
+    assert (code, "pass (as stored, not computed again)" in out) == (0, True)
+
+
+def test_a_decision_that_cannot_be_is_told_before_scores_that_are_gone(world, gate):
+    run = copy_of(world, "senseless")
+    lose(run, f"step-{STEPS:08d}-a0-{STAGES[1]}.json")
     before = (run / "gates.jsonl").read_text()
-    decided = gate(run, *words, "--override", "rollback", "--reason", "a trial")
-    assert_one_sentence(decided, 30, f"no score of {STAGES[1]} at step {STEPS}")
+    words = (run, "--stage", STAGES[1], "--override")
+    assert_one_sentence(gate(*words, "stop", "--reason", "a trial"), 30, "it takes pass")
+    assert_one_sentence(gate(*words, "pass"), 30, "needs --reason")
+    assert (run / "gates.jsonl").read_text() == before
+
+
+def test_damage_leaves_no_decision_behind(world, gate):
+    run = copy_of(world, "undecided")
+    next((run / "scores").glob(f"step-{2 * STEPS:08d}-a0-*")).write_text("{")
+    before = (run / "gates.jsonl").read_text()
+    words = ("--stage", STAGES[1], "--override", "pass", "--reason", "a trial")
+    assert gate(run, *words)[0] == 31
     assert (run / "gates.jsonl").read_text() == before
 
 

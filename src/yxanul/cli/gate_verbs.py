@@ -16,11 +16,18 @@ from yxanul.cli.output import plain_console, print_json, say
 from yxanul.curriculum.checks.check import Check
 from yxanul.curriculum.checks.kinds import NAMES, kinds
 from yxanul.curriculum.forecasts import forecast_levels, levels_yaml
-from yxanul.curriculum.recompute import Judgement, judge_again, with_overrides
+from yxanul.curriculum.recompute import (
+    Judgement,
+    LostScoresError,
+    judge_again,
+    open_run,
+    stored_judgement,
+    with_overrides,
+)
 from yxanul.errors import CorruptDataError, UsageError
 from yxanul.report.words import FORMATS, MINUS
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.overrides import override_verdict
+from yxanul.runfolder.overrides import find_decidable, override_verdict
 from yxanul.runfolder.rows import finite
 
 _NUMBERS = ("margin", "n", "MDE")
@@ -101,12 +108,18 @@ def gate(
 def _override(run: Path, stage: str | None, *, decided: str, reason: str) -> list[Judgement]:
     """Record what a person decides, and return the stage's judgements with it.
 
-    The gate is computed again before: what that refuses leaves no decision behind.
+    The gate is computed again before: damage leaves no decision behind. Scores that are gone, maybe
+    for good, leave it to the person.
     """
     if stage is None:
         raise UsageError("--override needs --stage with the stage whose gate is meant")
-    judgements = judge_again(run, stage=stage)
-    folder = RunFolder(run)
+    folder = open_run(run)
+    last = find_decidable(folder, stage, decided=decided, reason=reason)  # before the computing
+    try:
+        judgements = judge_again(run, stage=stage)
+    except LostScoresError as lost:
+        judgements = [stored_judgement(folder, last)]
+        say(f"the verdict was not computed again: {lost}")
     was = override_verdict(folder, stage, decided=decided, by=_who(), reason=reason)
     say(f"{stage}: {was['verdict']} -> {decided}; start the run again to go on")
     return with_overrides(folder, judgements)
@@ -130,7 +143,7 @@ def _as_json(judgement: Judgement) -> dict[str, Any]:
         "asked": "plateau" if judgement.is_plateau else "end",
         "verdict": decision.verdict,
         "why": decision.why,
-        "agrees_with_stored": judgement.agrees,
+        "agrees_with_stored": judgement.agrees if judgement.is_computed else None,
         "override": judgement.override,
         "checks": [finite(asdict(check)) for check in decision.checks],
     }
@@ -139,6 +152,8 @@ def _as_json(judgement: Judgement) -> dict[str, Any]:
 def _table(judgement: Judgement) -> Table:
     decision = judgement.decision
     agreement = "as stored" if judgement.agrees else f"STORED WAS {judgement.stored_verdict}"
+    if not judgement.is_computed:
+        agreement += ", not computed again"
     asked = ", before its decay" if judgement.is_plateau else ""
     title = f"{judgement.stage}{asked}, attempt {judgement.attempt}: "
     title += f"{decision.verdict} ({agreement})"

@@ -1,10 +1,11 @@
 """Every decision of a run, computed again from what is stored."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from yxanul.config.schema import GateConfig
+from yxanul.curriculum.checks.check import Check
 from yxanul.curriculum.course import read_course, read_frozen_config
 from yxanul.curriculum.evidence import Asked, gather_evidence
 from yxanul.curriculum.gate import Decision, Evidence, decide, decide_plateau
@@ -21,6 +22,10 @@ from yxanul.runfolder.verdicts import all_plateaus, all_verdicts, find_override,
 _COMPARING = ("G2", "G3", "G4")
 
 
+class LostScoresError(UsageError):
+    """A score that a stored decision rests on is gone."""
+
+
 @dataclass(frozen=True)
 class Judgement:
     """A stored decision beside the one that follows from the stored evidence now."""
@@ -34,6 +39,8 @@ class Judgement:
     """Whether it answered if the stage may begin its decay."""
     override: Row | None = None
     """What a person decided instead: verdict, by, reason."""
+    is_computed: bool = True
+    """False: scores that it rests on are gone, and the decision is the stored one."""
 
     @property
     def agrees(self) -> bool:
@@ -44,12 +51,10 @@ class Judgement:
 def judge_again(root: Path, *, stage: str | None = None) -> list[Judgement]:
     """Compute every decision of a run again, of all attempts, in the order of their steps.
 
-    stage: only this one's. A folder without a verdict, or without the scores that it rests on, is
-    a `UsageError`, a damaged one a `CorruptDataError`.
+    stage: only this one's. A folder without a verdict is a `UsageError`, without the scores that
+    it rests on a `LostScoresError`, a damaged one a `CorruptDataError`.
     """
-    folder = RunFolder(root)
-    if not folder.config.is_file():
-        raise UsageError(f"{root} is not a run folder: it has no config.yaml; name one of runs/")
+    folder = open_run(root)
     verdicts, plateaus = all_verdicts(folder), all_plateaus(folder)
     known = list(dict.fromkeys(row["stage"] for row in (*verdicts, *plateaus)))
     if not known:
@@ -66,6 +71,14 @@ def judge_again(root: Path, *, stage: str | None = None) -> list[Judgement]:
     return sorted(judged, key=lambda one: (one.attempt, one.step))
 
 
+def open_run(root: Path) -> RunFolder:
+    """Return a run folder; what has no settings is none: a `UsageError`."""
+    folder = RunFolder(root)
+    if not folder.config.is_file():
+        raise UsageError(f"{root} is not a run folder: it has no config.yaml; name one of runs/")
+    return folder
+
+
 def with_overrides(folder: RunFolder, judged: Sequence[Judgement]) -> list[Judgement]:
     """Return judgements with what a person has decided since they were made."""
     places = [{"stage": one.stage, "attempt": one.attempt, "step": one.step} for one in judged]
@@ -73,6 +86,20 @@ def with_overrides(folder: RunFolder, judged: Sequence[Judgement]) -> list[Judge
         one if one.is_plateau else replace(one, override=find_override(folder, place))
         for one, place in zip(judged, places, strict=True)
     ]
+
+
+def stored_judgement(folder: RunFolder, verdict: Row) -> Judgement:
+    """Return the gate's own verdict, which counts or a person has decided otherwise, as stored."""
+    place = {key: verdict[key] for key in ("stage", "attempt", "step")}
+    row = next(row for row in all_verdicts(folder) if place.items() <= row.items())
+    names = [field.name for field in fields(Check)]
+    checks = [
+        Check(**{name: check.get(name) for name in names}) for check in read_checks(folder, row)
+    ]
+    decision = Decision(row["verdict"], str(row.get("why")), tuple(checks))
+    return Judgement(
+        **place, stored_verdict=row["verdict"], decision=decision, is_computed=False
+    )
 
 
 def _judge(
@@ -107,7 +134,7 @@ def read_asked(folder: RunFolder, row: Row) -> tuple[StagePlan, Asked]:
 
 
 def _refuse_lost_scores(folder: RunFolder, plan: StagePlan, *, asked: Asked, row: Row) -> None:
-    """Raise UsageError for a score that the stored decision rests on and that is gone since."""
+    """Raise LostScoresError for a score that the stored decision rests on and that is gone since."""
     checks = read_checks(folder, row)
     branch = branch_of(folder.lineage, asked.attempt)
     for step, place, wanted in (
@@ -118,7 +145,7 @@ def _refuse_lost_scores(folder: RunFolder, plan: StagePlan, *, asked: Asked, row
         found = {*scored, *skills_at(folder.scores, step, branch=branch)}
         absent = [name for name in dict.fromkeys(wanted) if name not in found]
         if absent:
-            raise UsageError(
+            raise LostScoresError(
                 f"{folder.scores} has no score of {', '.join(absent)} at step {step}, where "
                 f"{plan.name} {place}, so its gate cannot be computed again; bring the files back"
             )

@@ -16,8 +16,18 @@ DECISIONS = ("pass", "extend", "rollback")
 def override_verdict(folder: RunFolder, stage: str, *, decided: str, by: str, reason: str) -> Row:
     """Record that the run goes on from the newest verdict on `stage` as if it were `decided`.
 
-    Returns the verdict row as it was. Another word, no reason, a stage that is not the last one
-    judged, or a run that is going on or has gone on is a `UsageError`.
+    Returns the verdict row as it was. Raises what `find_decidable` does.
+    """
+    last = find_decidable(folder, stage, decided=decided, reason=reason)
+    write_override(folder, last, decided=decided, by=by, reason=reason.strip())
+    return last
+
+
+def find_decidable(folder: RunFolder, stage: str, *, decided: str, reason: str) -> Row:
+    """Return the row of the verdict on `stage` that a person may decide otherwise.
+
+    Another word, no reason, a stage that is not the last one judged, or a run that is going on or
+    has gone on is a `UsageError`.
     """
     if decided not in DECISIONS:
         raise UsageError(f"--override {decided}: it takes {', '.join(DECISIONS)}")
@@ -42,5 +52,4 @@ def override_verdict(folder: RunFolder, stage: str, *, decided: str, by: str, re
             f"--override: the run has gone on since the gate of {stage}; begin another one from "
             "that stage's checkpoint, with yxanul train --init_from"
         )
-    write_override(folder, last, decided=decided, by=by, reason=reason.strip())
     return last
