@@ -3,6 +3,7 @@
 import importlib
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,22 @@ def test_a_broken_llama_cpp_is_told_and_the_export_stands(install, tmp_path):
 def test_whatever_keeps_it_from_loading_is_told(install, error):
     install(f"raise {error}('libllama.so: undefined symbol')")
     with pytest.raises(MissingExtraError, match=r"cannot be loaded: libllama\.so: undefined"):
+        import_llama_cpp()
+
+
+def test_one_that_was_half_removed_is_told(install, tmp_path, monkeypatch):
+    (tmp_path / "site" / "llama_cpp").mkdir()  # an empty folder is a package without a word
+    with pytest.raises(MissingExtraError, match=r"cannot be loaded: .* no attribute 'Llama'"):
+        import_llama_cpp()
+    sys.modules.pop("llama_cpp")
+    (tmp_path / "site" / "llama_cpp").rmdir()
+    install(FAILS)
+
+    def forgotten(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("yxanul.export.llamacpp.version", forgotten)
+    with pytest.raises(MissingExtraError, match="cannot be loaded: No package metadata was found"):
         import_llama_cpp()
 
 

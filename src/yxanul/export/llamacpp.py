@@ -32,16 +32,20 @@ _FP32 = 0
 """ggml's number of that type."""
 
 
-def import_llama_cpp() -> Any:
-    """Return the package; where it is not there, or does not load: `MissingExtraError`."""
+def import_llama_cpp() -> tuple[Any, str]:
+    """Return its class of a model, and its version.
+
+    Where the package is not there, or not whole, or does not load: `MissingExtraError`.
+    """
     try:
         import llama_cpp  # an optional extra
+
+        return llama_cpp.Llama, version("llama-cpp-python")
     except Exception as error:  # what its library of C says has no common base; none is swallowed
         is_absent = isinstance(error, ModuleNotFoundError) and error.name == "llama_cpp"
         told = textwrap.shorten(str(error) or type(error).__name__, 200, placeholder="...")
         reason = "is not installed" if is_absent else f"cannot be loaded: {told}"
         raise MissingExtraError(f"llama-cpp-python {reason}") from error
-    return llama_cpp
 
 
 class LlamaReader:
@@ -52,10 +56,10 @@ class LlamaReader:
 
         A refusal of llama.cpp, then or later, is an `ExportCheckError`.
         """
-        library = import_llama_cpp()
-        self.name = f"llama-cpp-python {version('llama-cpp-python')}"
+        model, installed = import_llama_cpp()
+        self.name = f"llama-cpp-python {installed}"
         with _refusals(f"{self.name} does not read the export"):
-            self._llama: Any = library.Llama(
+            self._llama: Any = model(
                 str(path),
                 n_ctx=0,  # the model's own
                 logits_all=True,
