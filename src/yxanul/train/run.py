@@ -102,17 +102,15 @@ def start_run(request: RunRequest) -> RunOutcome:
                     outcome = _train(
                         config, folder, request=request, machine=machine, at_end=at_end
                     )
-                    has_report = processes.is_main and bool(read_rows(folder.metrics))
-                    outcome.report = str(folder.report) if has_report else None
                     record["outcome"] = outcome.as_json()
+                    del record["outcome"]["report"]  # it is written afterwards, or cannot be
             except GateStopError:
                 if processes.is_main and (page := _write_report(folder, say=progress.say)):
                     progress.say(f"report: {page}")
                 raise
             # After exit.json, which the page tells of.
-            if outcome.report is not None:
-                page = _write_report(folder, say=progress.say)
-                outcome.report = None if page is None else str(page)
+            if processes.is_main and (page := _write_report(folder, say=progress.say)):
+                outcome.report = str(page)
             return outcome
 
 
