@@ -123,6 +123,9 @@ def test_what_a_part_of_the_run_took_is_not_mixed_with_what_all_of_it_took(run):
     text = card(run, checkpoint(ONE, attempt=0))
     assert "scoring" not in cells(text, "training time")[1]
     assert cells(text, "cost of the whole run")[1].startswith(f"${12.5 * 212 / 3600:,.2f} ")
+    # of the last checkpoint both are of the whole run
+    last = card(run, checkpoint(FOUR, attempt=1))
+    assert "of scoring" in cells(last, "training time")[1]
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,8 @@ def gather(root: Path) -> Run:
 def run_until(run: Run, *, step: int, attempt: int, branch: dict[int, float]) -> Run:
     """Return a run as it was when an attempt, whose branch is given, had done `step` updates.
 
-    How it ended is that of the whole run; what it had cost by then no row tells, and is left out.
+    How it ended is that of the whole run. What it had cost by then no row tells, and is left out
+    where rows came after.
     """
 
     def until(records: tuple[Record, ...]) -> tuple[Record, ...]:
@@ -133,16 +134,17 @@ def run_until(run: Run, *, step: int, attempt: int, branch: dict[int, float]) ->
             row for row, of, at in places if of < attempt or (of == attempt and at <= step)
         )
 
+    metrics = until(run.metrics)
     return replace(
         run,
-        metrics=until(run.metrics),
+        metrics=metrics,
         checks=until(run.checks),
         verdicts=until(run.verdicts),
         plateaus=until(run.plateaus),
         overrides=until(run.overrides),
         attempts=tuple(row for row in run.attempts if row.need_count("attempt") <= attempt),
         samples=until(run.samples),
-        spending=(),
+        spending=run.spending if len(metrics) == len(run.metrics) else (),
         scores=until(run.scores),
         skills=tuple(
             one
