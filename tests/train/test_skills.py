@@ -306,11 +306,16 @@ def test_what_no_gate_can_tell_of_a_skill_is_said_before_the_first_step(skilled,
     world = World.create(tmp_path)
     more = ["--bench_dir", str(skilled.root / "bench"), "--max_steps", str(STEPS)]
     more += ["--set", f"evaluation.skills={json.dumps(skills)}"]
+    noisy = json.dumps([{**skills[0], "training_noise": 0.04}])
+    more += ["--set", f"{STAGES[1]}.evaluation.skills={noisy}"]
     said = world.finish("run", "run", *more).stderr
     told = [
         "gsm8k has 4 items or clusters of them, fewer than 5, which prove nothing",
         "gsm8k: the noise of training is not known",
         f"{STAGES[0]}: triviaqa may lose 5.00% of its items, and 12 items or clusters of them",
+        "score more of them (evaluation.skills, items), or raise margin",
+        # what more items would not mend
+        "no answer changes; training_noise alone takes 6.58%: raise margin",
     ]
     for sentence in told:
         assert said.index(sentence) < said.index("parameters")

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from yxanul.config.schema import GateConfig
 from yxanul.curriculum.checks.check import Check
@@ -92,14 +93,15 @@ def stored_judgement(folder: RunFolder, verdict: Row) -> Judgement:
     """Return the gate's own verdict, which counts or a person has decided otherwise, as stored."""
     place = {key: verdict[key] for key in ("stage", "attempt", "step")}
     row = next(row for row in all_verdicts(folder) if place.items() <= row.items())
-    names = [field.name for field in fields(Check)]
-    checks = [
-        Check(**{name: check.get(name) for name in names}) for check in read_checks(folder, row)
-    ]
+    checks = [_stored_check(check) for check in read_checks(folder, row)]
     decision = Decision(row["verdict"], str(row.get("why")), tuple(checks))
-    return Judgement(
-        **place, stored_verdict=row["verdict"], decision=decision, is_computed=False
-    )
+    return Judgement(**place, stored_verdict=row["verdict"], decision=decision, is_computed=False)
+
+
+def _stored_check(row: Row) -> Check:
+    """Return a check as its row tells it; one of an earlier version may lack figures."""
+    values: dict[str, Any] = {field.name: row.get(field.name) for field in fields(Check)}
+    return Check(**values)
 
 
 def _judge(
@@ -134,7 +136,7 @@ def read_asked(folder: RunFolder, row: Row) -> tuple[StagePlan, Asked]:
 
 
 def _refuse_lost_scores(folder: RunFolder, plan: StagePlan, *, asked: Asked, row: Row) -> None:
-    """Raise LostScoresError for a score that the stored decision rests on and that is gone since."""
+    """Raise LostScoresError for a score that the stored decision rests on and that is gone."""
     checks = read_checks(folder, row)
     branch = branch_of(folder.lineage, asked.attempt)
     for step, place, wanted in (

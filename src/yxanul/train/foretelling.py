@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from statistics import NormalDist
 
 from yxanul.config.evaluation import TASKS, SkillConfig
-from yxanul.curriculum.bootstrap import FEWEST_DOCUMENTS, rate_resolution
+from yxanul.curriculum.bootstrap import CONFIDENCE, FEWEST_DOCUMENTS, rate_resolution
 from yxanul.curriculum.noise import FEWEST_SCORES
 from yxanul.curriculum.stages import noise_steps
 from yxanul.train.session import Session
@@ -58,8 +59,7 @@ def _unprovable_skills(session: Session) -> Iterator[str]:
             yield (
                 f"{stage}: {skill.task} may lose {skill.loss_allowed:.2%} of its items, and "
                 f"{count:,} items or clusters of them cannot tell less than {least:.2%}: its gate "
-                "will warn even where no answer changes; score more of them (evaluation.skills, "
-                "items), or raise margin"
+                f"will warn even where no answer changes; {_mend(skill)}"
             )
     unknown = [skill.task for _, skill, _ in judged if skill.training_noise is None]
     if unknown:
@@ -79,3 +79,11 @@ def _least_known(skill: SkillConfig, count: int) -> float | None:
         return None
     least = rate_resolution(count, noise=skill.training_noise or 0.0)
     return least if least > skill.loss_allowed else None
+
+
+def _mend(skill: SkillConfig) -> str:
+    """Return what lets such a skill be judged: no number of items outdoes the noise of training."""
+    least = NormalDist().inv_cdf(CONFIDENCE) * (skill.training_noise or 0.0)
+    if least > skill.loss_allowed:
+        return f"training_noise alone takes {least:.2%}: raise margin (evaluation.skills)"
+    return "score more of them (evaluation.skills, items), or raise margin"
