@@ -2,10 +2,7 @@
 
 from pathlib import Path
 
-from yxanul.cli import run_verbs
 from yxanul.config.load import diff_configs, load_config
-from yxanul.train.request import RunRequest
-from yxanul.train.settings import read_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -61,13 +58,3 @@ def test_an_empty_value_is_null():
 def test_stages_run_in_the_order_asked_for():
     config = load_config(CONFIGS, stages=["stage3_math", "stage1_wikipedia"])
     assert [stage.name for stage in config.stages] == ["stage3_math", "stage1_wikipedia"]
-
-
-def test_paths_of_the_flags_reach_the_settings_as_they_are(tmp_path):
-    place = tmp_path / "\U0001f600 here"
-    request = RunRequest(CONFIGS, data=str(place), bench_dir=place)
-    for stage in read_config(request).stages:
-        assert (stage.data.source, stage.evaluation.bench) == (str(place), str(place))
-    words = run_verbs._engine(place, (), launched=False)
-    compute = load_config(CONFIGS, overrides=list(words)).optimization.compute
-    assert compute.deepspeed_config == str(place)

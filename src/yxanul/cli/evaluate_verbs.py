@@ -27,17 +27,14 @@ from yxanul.evaluate.tasks.definitions import DEFINITIONS
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.hardware.device import use_own_cores
 from yxanul.runfolder.items import TaskScore
-from yxanul.train.ending import naming_exhaustion, naming_failed_hardware
+from yxanul.train.ending import LOOK_AT_CARD, naming_exhaustion, naming_failed_hardware
 
 PERPLEXITY_VERSION = "1.0"
 _ADVICE = (
     "what was scored before lies in its records. Where it comes again: a smaller --batch, or fewer "
     "other programs on this machine"
 )
-_CARD_ADVICE = (
-    "what was scored before lies in its records. dmesg and nvidia-smi -q tell more; where it comes "
-    "again: another machine"
-)
+_CARD_ADVICE = f"what was scored before lies in its records. {LOOK_AT_CARD}"
 
 AnyModel = Annotated[
     str,

@@ -40,10 +40,15 @@ def own_course(course: Sequence[StagePlan], folder: RunFolder) -> tuple[StagePla
     A beginning after all of them is a `CorruptDataError`.
     """
     begun = first_step(folder.lineage)
-    own = tuple(plan for plan in course if plan.last_step > begun)
+    own = stages_after(course, begun)
     if not own:
         raise CorruptDataError(
             f"{folder.lineage}: the run begins at step {begun}, after its last stage; bring a good "
             "copy back"
         )
     return own
+
+
+def stages_after(course: Sequence[StagePlan], step: float) -> tuple[StagePlan, ...]:
+    """Return the stages that a run begun at a step trains itself: those that end after it."""
+    return tuple(plan for plan in course if plan.last_step > step)

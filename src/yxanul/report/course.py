@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Generic, TypeVar
 
+from yxanul.curriculum.course import stages_after
 from yxanul.curriculum.stages import StagePlan
 from yxanul.report.gather import Run
 from yxanul.report.records import Record
@@ -100,11 +101,10 @@ def later_stages(run: Run) -> set[str]:
     return {name for name, place in places.items() if place > here}
 
 
-def own_course(run: Run) -> list[StagePlan]:
+def own_course(run: Run) -> tuple[StagePlan, ...]:
     """Return the stages from the one on that the run began with; none where no settings tell."""
     begun = run.attempts[0].number("step") if run.attempts else None
-    first_step = 0.0 if begun is None else begun.number
-    return [plan for plan in run.course if plan.last_step > first_step]
+    return stages_after(run.course, 0.0 if begun is None else begun.number)
 
 
 def last_token(run: Run) -> int:
