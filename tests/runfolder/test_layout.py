@@ -119,7 +119,7 @@ def test_a_lock_in_a_missing_folder_is_a_disk_error(tmp_path):
 
 def test_what_other_programs_leave_there_is_no_file_of_the_run(folder):
     mine = ["config.yaml", "scores/skills/one.json"]
-    others = [".DS_Store", "scores/.nfs0001", ".cache/one.json", "data/one.json"]
+    others = [".DS_Store", "scores/.nfs0001", ".cache/one.json", "data/one.json", "wandb/one.json"]
     for name in (*mine, *others):
         path = folder.root / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -18,8 +18,8 @@ from typing import TextIO
 from yxanul.errors import CorruptDataError, UsageError
 from yxanul.runfolder.durable import disk_error, writing
 
-# Large and with sums of their own, or made from the rest.
-_BESIDE = {"checkpoints", "data", "report.html", "sums.json", "tensorboard"}
+# Large and with sums of their own, made from the rest, or for a tracker, which may add to it later.
+_BESIDE = {"checkpoints", "data", "report.html", "sums.json", "tensorboard", "wandb"}
 _held: set[tuple[int, int]] = set()
 """The locks that this process holds, by device and inode.
 

@@ -81,7 +81,10 @@ def find_changes(folder: RunFolder) -> list[Change]:
 def refuse_changes(folder: RunFolder) -> None:
     """Raise a `CorruptDataError` that names the first file that has changed."""
     for change in find_changes(folder):
-        raise CorruptDataError(f"{change.told}; bring a good copy back")
+        raise CorruptDataError(
+            f"{change.told}; bring a good copy back, or delete {folder.sums.name} to take what is "
+            "there, as after a line that you deleted: the run's next end sums all anew"
+        )
 
 
 def forget_sums(folder: RunFolder) -> None:

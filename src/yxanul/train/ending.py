@@ -28,9 +28,9 @@ def owned(
     """Lock the folder, and write RUN/exit.json at the end: code, reason, last checkpoint.
 
     So does a second signal that `stop` receives. What has changed since the run's last end is said.
-    A command that is refused leaves the record and the sums of the one before. Where the disk takes
-    no record, an error that ends the run stays the one: that is said. Only the main rank writes;
-    the others get a record that nobody reads.
+    A command that is refused leaves the record of the one before. Where the disk takes no record,
+    an error that ends the run stays the one: that is said. Only the main rank writes; the others
+    get a record that nobody reads.
     """
     record: dict[str, Any] = {"code": 0, "reason": "done"}
     if not processes.is_main:
@@ -61,6 +61,8 @@ def _forget_sums(folder: RunFolder, *, say: Callable[[str], None]) -> list[Chang
     changes = find_changes(folder)
     for change in changes:
         say(f"changed since the run's last end: {change.told}")
+    if changes:
+        say(f"bring a good copy back, or delete {folder.sums} after the end to take what is there")
     forget_sums(folder)
     return changes
 
@@ -82,15 +84,16 @@ def _write_down(
 ) -> None:
     """Write how the command ended, with sums of all but what is `damaged`.
 
-    One that was refused leaves what was there `before` it, if how a run ended was.
+    One that was refused leaves how the run had ended `before` it, if that was written down. The
+    sums are taken anew: its settings and its machine may have been written down by then.
     """
-    if record["code"] != UsageError.exit_code or folder.exit_record not in before:
+    is_refused = record["code"] == UsageError.exit_code and folder.exit_record in before
+    if not is_refused:
         write_ending(folder, record)
+    elif not folder.exit_record.exists():
+        write_atomic(folder.exit_record, before[folder.exit_record])
+    if not is_refused or folder.sums in before:
         write_sums(folder, damaged=damaged)
-        return
-    for path, text in before.items():
-        if not path.exists():
-            write_atomic(path, text)
 
 
 def forget_ending(folder: RunFolder) -> None:
