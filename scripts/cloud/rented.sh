@@ -14,9 +14,9 @@
 #   SETUP="make setup"       how the dependencies come here; SETUP=: where they are installed
 #   SHUTDOWN="vastai stop instance 1234"
 #                            run at the end, however it ended, so that nothing is paid for any longer;
-#                            where it fails, five times in four minutes. Not after Ctrl-C or SIGTERM,
-#                            to this script or to the supervisor, and never where it is not set. Take
-#                            a command that keeps the disk.
+#                            where it fails, five times in four minutes. Not after Ctrl-C or SIGTERM
+#                            to this script, nor to the supervisor unless the run was done by then,
+#                            and never where it is not set. Take a command that keeps the disk.
 #
 # It leaves with the exit code of the set-up, of the preflight or of the run (README.md), and with 30
 # where another one is at work in this checkout.
@@ -28,7 +28,8 @@ out=runs/${RUN:-promised}
 say() { echo "rented: $*" >&2; }
 
 # A second one would find the cards taken, and shut down the machine on which the first one trains.
-# What it has started holds the lock as well, in case this script is killed before the run ends.
+# The run's supervisor holds the lock as well, in case this script is killed before the run ends;
+# nothing else that is started here does, since it may leave a daemon behind.
 if ! command -v flock >/dev/null; then
     say "flock is not on PATH (util-linux has it); nothing was started"
     exit 30
@@ -45,7 +46,7 @@ asked="" woken="" child=""
 finish() {
     code=$?
     trap - EXIT
-    # The supervisor leaves so where a person has asked it, or the run, to stop.
+    # The supervisor leaves so where a person has asked it to stop, and the run was not done.
     case "$code" in 10 | 130 | 143) asked=${asked:-$code} ;; esac
     if [ -n "$asked" ]; then
         say "ended with $code, asked to stop; the machine is left on"
@@ -67,7 +68,7 @@ shut_down() {
             sleep "$pause" || true
         fi
         [ -z "$asked" ] || break # Ctrl-C meanwhile
-        bash -c "$SHUTDOWN" && return
+        bash -c "$SHUTDOWN" 9>&- && return
     done
     say "SHUTDOWN FAILED: the machine is on, and is still paid for"
 }
@@ -94,10 +95,10 @@ add_storage() {
     "$python" -c "import $package" 2>/dev/null && return 0
     say "installing $package for $1"
     "$python" -m pip install --quiet "$package" \
-        "fsspec==$("$python" -c 'import fsspec; print(fsspec.__version__)')"
+        "fsspec==$("$python" -c 'import fsspec; print(fsspec.__version__)')" 9>&-
 }
 
-bash -c "${SETUP:-make setup}"
+bash -c "${SETUP:-make setup}" 9>&-
 go_on
 python=$root/.venv/bin/python
 [ -x "$python" ] || python=python3
@@ -113,7 +114,7 @@ done
 go_on
 
 say "preflight"
-"$python" -m yxanul preflight "${settings[@]}" ${NPROC:+--nproc "$NPROC"}
+"$python" -m yxanul preflight "${settings[@]}" ${NPROC:+--nproc "$NPROC"} 9>&-
 go_on
 
 say "run into $out"

@@ -163,6 +163,15 @@ def test_a_second_start_beside_the_first_starts_and_shuts_down_nothing(checkout)
     assert process.returncode == 10
 
 
+def test_what_the_set_up_leaves_at_work_holds_no_lock(checkout):
+    daemon = "sleep 60 >/dev/null 2>&1 & echo $! > daemon"
+    try:
+        assert rented(checkout, SETUP=daemon).returncode == 0
+        assert rented(checkout).returncode == 0
+    finally:
+        os.kill(int((checkout / "daemon").read_text()), signal.SIGKILL)
+
+
 def test_a_machine_without_flock_is_told_so_and_nothing_is_started(checkout):
     for name in ("bash", "dirname"):
         (checkout / "only" / name).parent.mkdir(exist_ok=True)

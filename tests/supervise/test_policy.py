@@ -1,5 +1,6 @@
 """Another start where it may help, a limit where it does not."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -90,15 +91,39 @@ def test_a_launcher_of_another_machine_sees_that_the_run_comes_on(tmp_path, monk
         assert policy.after(ending).wait_s == 1.0
 
 
+def test_what_a_rank_left_with_is_believed_of_a_launcher():
+    end = replace(launched(None), code=11)
+    policy = Policy(backoff_s=1.0)
+    assert [policy.after(end).wait_s for _ in range(SAME_STEP_FAILURES)] == [1.0, 2.0, None]
+    assert Policy(backoff_s=1.0).after(killed(None, 11)).wait_s is None
+
+
 @pytest.mark.parametrize("end", [launched(None), recorded(11, step=None)])
 def test_a_start_that_prepares_for_long_is_no_failure_in_a_row(end):
     """Texts of the hub take hours, and what was prepared is kept; nothing else tells of it."""
-    policy, long = Policy(backoff_s=1.0), replace(end, lived_s=LONG_START_S)
+    policy, long = Policy(backoff_s=1.0), replace(end, lived_s=LONG_START_S, is_preparing=True)
     assert [policy.after(one).wait_s for one in (end, end, long, end)] == [1.0, 2.0, 1.0, 2.0]
     assert policy.after(end).wait_s is None
     policy = Policy(backoff_s=1.0)
     waits = [policy.after(long).wait_s for _ in range(STARTS_WITHOUT_PROGRESS)]
     assert waits == [1.0] * (STARTS_WITHOUT_PROGRESS - 1) + [None], "rented hours pass"
+
+
+@pytest.mark.parametrize("has_run", [False, True])
+def test_a_start_prepares_until_its_settings_are_written_down(tmp_path, has_run):
+    note, folder = tmp_path / "note", RunFolder(tmp_path / "run")
+    if has_run:
+        folder.create()
+        note.write_text(json.dumps({"run_folder": str(folder.root)}) + "\n")
+    assert read_ending(1, note, started_at=0.0).is_preparing
+    if has_run:
+        folder.config.write_text("")
+        assert not read_ending(1, note, started_at=0.0).is_preparing
+
+
+def test_a_hang_before_the_first_step_is_tried_three_times_however_long_it_took():
+    policy, end = Policy(backoff_s=1.0), replace(recorded(11, None), lived_s=2 * LONG_START_S)
+    assert [policy.after(end).wait_s for _ in range(SAME_STEP_FAILURES)] == [1.0, 2.0, None]
 
 
 def test_a_start_that_trains_for_long_and_fails_at_one_step_is_tried_three_times():

@@ -109,6 +109,28 @@ def test_who_stops_the_supervisor_stops_the_run_once_and_it_is_saved(world):
     assert world.exit_record("run")["code"] == 10
 
 
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+)
+def test_who_stops_the_supervisor_while_it_waits_is_seen_in_its_code(tmp_path, number, code):
+    """The last start's own code would say that nobody is there, and shut a machine down."""
+    words = [sys.executable, "-c", FAILS_TWICE, str(tmp_path)]
+    process = subprocess.Popen(
+        [*SUPERVISE[:-2], "60", "--", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": "src"},
+    )
+    for line in process.stderr:
+        if "started again in 60 s" in line:
+            break
+    process.send_signal(number)
+    told = process.communicate(timeout=60)[1]
+    assert process.returncode == code, told
+    assert "asked to stop; nothing was started again" in told
+
+
 def test_what_a_script_has_started_is_asked_to_stop_as_well_and_waited_for(tmp_path):
     """bash hands no signal on, and SIGTERM ends it at once."""
     line = shlex.join([sys.executable, "-c", SAVES, str(tmp_path)])

@@ -36,6 +36,8 @@ class Ending:
     """The run folder that this start has come to, if it is there."""
     lived_s: float = 0.0
     """Seconds from its start to its end."""
+    is_preparing: bool = False
+    """Whether no run had its settings yet, which are written down when its data is prepared."""
 
 
 def read_ending(
@@ -65,6 +67,7 @@ def read_ending(
         may_hide_a_kill=is_launcher or folder is not None,
         run_folder=folder.root if folder is not None and folder.root.is_dir() else None,
         lived_s=lived_s,
+        is_preparing=not _is_prepared(folder),
     )
     record = None if folder is None else read_exit(folder)
     if record is not None and record.ended_at >= started_at:
@@ -75,6 +78,13 @@ def read_ending(
         name = signal.Signals(-returncode).name
         return replace(end, code=128 - returncode, reason=f"ended by {name}, without a record")
     return end
+
+
+def _is_prepared(folder: RunFolder | None) -> bool:
+    try:
+        return folder is not None and folder.config.is_file()
+    except (OSError, ValueError):  # the process told of a folder that is none
+        return False
 
 
 def _checkpoints(folder: RunFolder | None) -> tuple[str, ...]:

@@ -15,8 +15,8 @@ SAME_STEP_FAILURES = 3
 STARTS_WITHOUT_PROGRESS = 10
 """Starts in a row that were ended from outside and kept nothing: no checkpoint and no score."""
 LONG_START_S = 1800.0
-"""Seconds after which a start that fails before a run's first step is no repetition: it has
-prepared data meanwhile, and the next one goes on from there."""
+"""Seconds after which a start that fails while data is prepared is no repetition: the next one
+goes on from what it has prepared."""
 _LONGEST_WAIT_S = 300.0
 # 128 + SIGKILL: out of memory, or a machine that was taken away. DeepSpeed's launcher leaves with
 # what is left of a rank's -9 in the byte of an exit code.
@@ -57,11 +57,14 @@ class Policy:
             self._failures = self._fruitless = 0
         if ending.step not in (self._step, None):
             self._step, self._failures = ending.step, 0
-        if ending.step is None and ending.lived_s >= LONG_START_S:
+        # Not up to the first step: what hangs before that is ended after an hour of patience.
+        if ending.is_preparing and ending.lived_s >= LONG_START_S:
             self._failures = 0
         if ending.is_recorded and ending.code == StoppedOnRequest.exit_code:
             return Decision(0.0, "it was asked to stop, and saved")
-        if ending.is_recorded and ending.code == InfrastructureError.exit_code:
+        # DeepSpeed's launcher leaves with the code of a rank that had nobody to tell it to.
+        is_told = ending.is_recorded or ending.may_hide_a_kill
+        if is_told and ending.code == InfrastructureError.exit_code:
             return self._after_failure(ending, "a failure that may pass")
         if not ending.is_recorded and ending.code == _INTERNAL and ending.may_hide_a_kill:
             return self._after_failure(ending, "a process may have been killed")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from yxanul.errors import UsageError
+from yxanul.errors import StoppedOnRequest, UsageError
 from yxanul.runfolder.supervised import BEGUN_VARIABLE, VARIABLE
 from yxanul.supervise.ending import Ending, read_ending
 from yxanul.supervise.group import Group
@@ -39,7 +39,7 @@ class Supervised:
     """How a command ended for good."""
 
     code: int
-    """Exit code of its last start."""
+    """Exit code of its last start; 128 + the signal of who asked to stop what did not end well."""
     reason: str
     """Why that one ended."""
     starts: int
@@ -65,7 +65,7 @@ def supervise(
             starts += 1
             if stop.asked:
                 say(f"supervise: asked to stop; the run ended with {ending.code} ({ending.reason})")
-                return Supervised(ending.code, ending.reason, starts, "asked to stop")
+                return Supervised(stop.code(ending), ending.reason, starts, "asked to stop")
             decision = policy.after(ending)
             told = f"supervise: it ended with {ending.code} ({ending.reason})"
             if decision.wait_s is None:
@@ -75,7 +75,7 @@ def supervise(
             say(f"{told}; {decision.why}, started again in {decision.wait_s:.0f} s")
             if stop.wait(decision.wait_s):
                 say("supervise: asked to stop; nothing was started again")
-                return Supervised(ending.code, ending.reason, starts, "asked to stop")
+                return Supervised(stop.code(ending), ending.reason, starts, "asked to stop")
 
 
 def _start_once(
@@ -134,11 +134,21 @@ class _Stop:
 
     def __init__(self) -> None:
         self._wish = threading.Event()
+        self._number = signal.SIGTERM
         self._group: Group | None = None
 
     @property
     def asked(self) -> bool:
         return self._wish.is_set()
+
+    def code(self, ending: Ending) -> int:
+        """Return the code to leave with after a stop that was asked for.
+
+        That of a run that is done or saved, else the signal's: whoever shuts machines down must see
+        that a person is there, however the run took it.
+        """
+        ends_well = ending.code in (0, StoppedOnRequest.exit_code)
+        return ending.code if ends_well else 128 + self._number
 
     def wait(self, seconds: float) -> bool:
         """Wait for so long, or until a stop is asked for; tell whether it was."""
@@ -167,6 +177,7 @@ class _Stop:
             self._group = None
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
+        self._number = signal.Signals(number)
         self._wish.set()
         if self._group is not None:
             self._group.send_signal(number)
