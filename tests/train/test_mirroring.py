@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
+from yxanul.runfolder import mirror
 from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name, verify_checkpoint
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt, current_attempt
@@ -335,3 +336,36 @@ def test_an_older_folder_copies_nothing_over_what_another_machine_has_added(
     mirroring.publish_ending()
     assert ["another machine has gone on with it" in line for line in said] == [True]
     assert {path: path.read_bytes() for path in (tmp_path / "mirror").rglob("*.*")} == before
+
+
+def test_no_row_that_a_power_failure_may_take_here_is_there(folder, tmp_path, monkeypatch):
+    """By what was spent a copy is known for the run's own; a row may be added meanwhile."""
+    synced = []
+
+    def sync(path: Path) -> None:
+        synced.append(path.read_bytes())
+        record_payment(path, Payment(process=0, seconds=2.0, tokens_spent=2))
+
+    monkeypatch.setattr(mirror, "sync_file", sync)
+    record_payment(folder.spending, Payment(process=0, seconds=1.0, tokens_spent=1))
+    path = saved(folder, 1)
+    Mirror(str(tmp_path / "mirror"), folder, say=print).publish(path, path.name)
+    assert (tmp_path / "mirror" / "run" / "spending.jsonl").read_bytes() == synced[0]
+
+
+@pytest.mark.parametrize("damage", ["damaged", "deleted"])
+def test_a_damaged_row_of_what_was_spent_is_not_taken_for_another_machines(
+    folder, tmp_path, damage
+):
+    address, path = str(tmp_path / "mirror"), saved(folder, 1)
+    for seconds in (1.0, 2.0, 3.0):
+        record_payment(folder.spending, Payment(process=0, seconds=seconds, tokens_spent=1))
+    Mirror(address, folder, say=print).publish(path, path.name)
+    rows = folder.spending.read_bytes().splitlines(keepends=True)
+    rows[1:2] = [] if damage == "deleted" else [b"{" + rows[1]]
+    folder.spending.write_bytes(b"".join(rows))
+    assert mirror.other_copy(address, folder) is None
+    folder.spending.write_bytes(b"".join(rows[:-1]))
+    told = mirror.other_copy(address, folder)
+    assert told is not None
+    assert f"Or {folder.spending} has lost its last rows" in told

@@ -10,6 +10,7 @@ killed on the way begins the way again.
 
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -111,11 +112,20 @@ class Mirror:
                     continue
                 inside = path.relative_to(self._folder.root).as_posix()
                 if self._copied.get(inside) != seen:
-                    if path == self._folder.spending:
-                        # By these rows `other_copy` judges: no power failure may take them here.
-                        sync_file(path)
-                    place.put(path, f"run/{inside}")
+                    self._put_rows(place, path, inside=inside)
                     self._copied[inside] = seen
+
+    def _put_rows(self, place: Place, path: Path, *, inside: str) -> None:
+        if path != self._folder.spending:
+            place.put(path, f"run/{inside}")
+            return
+        # By these rows `other_copy` judges: what is there no power failure may take here. A row may
+        # be added meanwhile, so what is put there is what was here before the sync.
+        with tempfile.TemporaryDirectory() as scratch:
+            copy = Path(scratch) / path.name
+            copy.write_bytes(path.read_bytes())
+            sync_file(path)
+            place.put(copy, f"run/{inside}")
 
     def _put_parent(self, place: Place, attempt: int) -> None:
         """Copy the checkpoint from which the attempt began, unless a later one of it is there."""
@@ -196,9 +206,10 @@ def holds_attempt(place: Place, attempt: int) -> bool:
 def other_copy(address: str, folder: RunFolder) -> str | None:
     """Say so if a run lies there that is not the one in the folder, as far as it has come here.
 
-    Rows of what was spent are only ever added, so those there are the first of those here, unless
-    another run wrote them, or this one on a machine that took this one's place. None = they are, or
-    there is no run.
+    Rows of what was spent are only ever added, and no two are alike, so the last one there is one
+    of those here, unless another run wrote it, or this one on a machine that took this one's place.
+    Rows before it may be damaged here: whoever reads them names them. None = it is, or there is no
+    run.
     """
     place, inside = Place(address), f"run/{folder.spending.name}"
     if not any(True for _ in published(place)) or not place.exists(inside):
@@ -206,12 +217,13 @@ def other_copy(address: str, folder: RunFolder) -> str | None:
     here = folder.spending.read_bytes() if folder.spending.is_file() else b""
     rows = place.read(inside, largest=len(here) + _LARGEST_ROW_BYTES)
     whole = rows[: rows.rfind(b"\n") + 1]  # the last one may have been copied half
-    if here.startswith(whole):
+    if not whole or whole.splitlines()[-1] in here.splitlines():
         return None
     return (
         f"at {address} lies another run, or this one as another machine has gone on with it: going "
         f"on in {folder.root} would replace it. Another --out goes on from there, and another "
-        "checkpoint.mirror takes a copy of what is here"
+        f"checkpoint.mirror takes a copy of what is here. Or {folder.spending} has lost its last "
+        f"rows: then {inside} there is a good copy of it"
     )
 
 
