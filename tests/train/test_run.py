@@ -520,3 +520,19 @@ def test_a_run_whose_card_is_gone_goes_on_on_the_cpu_only_when_asked(world, monk
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     world.finish("run", "run", "--max_steps", "2")
     assert last_step(world.root / "run" / "metrics.jsonl") == 2
+
+
+def test_one_card_too_few_for_as_many_ranks_as_before_is_a_failed_card(world, monkeypatch):
+    """30, of too many ranks, would end a run that waits for its card."""
+    world.finish("run", "run", "--max_steps", "1")
+    environment = world.root / "run" / "environment.json"
+    told = json.loads(environment.read_text())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 7)
+    monkeypatch.setenv("LOCAL_RANK", "7")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    for size, code in ((8, 11), (4, 30)):
+        environment.write_text(json.dumps({**told, "device_type": "cuda", "world_size": size}))
+        refused = world.finish("run", "run", code=code).stderr
+        assert ("did a card fail" in refused) == (code == 11)
+        assert "7 CUDA card(s)" in refused

@@ -7,12 +7,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from tests.train.world import World
 from yxanul.runfolder.supervised import VARIABLE, read_note
-from yxanul.train import watchdog
+from yxanul.train import loop, watchdog
 from yxanul.train.watchdog import Watchdog
 
 HANG_S = 0.1  # and six times that for a piece
@@ -117,6 +119,22 @@ with watchdog.Watchdog(0.1, stacks=Path(sys.argv[1]), say=print, end=print) as d
     with dog.watching("a checkpoint"):
         time.sleep(60)
 """
+
+
+def test_a_row_that_the_runs_disk_does_not_take_is_watched(tmp_path, monkeypatch):
+    watched = []
+
+    def seen(self, kind, what="", *, at_least_s=0.0):
+        watched.append(kind)
+        return nullcontext()
+
+    def append(path, row):
+        watched.append(path.name)
+
+    monkeypatch.setattr(watchdog.Watchdog, "watching", seen)
+    monkeypatch.setattr(loop, "append_row", append)
+    World.create(tmp_path).finish("run", "run", "--max_steps", "1")
+    assert watched[watched.index("metrics.jsonl") - 1] == "a row"
 
 
 @pytest.mark.fault(25)

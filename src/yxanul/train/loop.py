@@ -250,7 +250,8 @@ class TrainingLoop:
     def _log(self, row: Row) -> None:
         """Write the row."""
         session = self.session
-        with self._rows_may_be_missing():
+        # The run's disk may be what hangs.
+        with session.watchdog.watching("a row"), self._rows_may_be_missing():
             append_row(session.folder.metrics, row)
             session.record_spending(self.position)
         self.trackers.log(row)

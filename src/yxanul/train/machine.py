@@ -19,7 +19,7 @@ from yxanul.hardware.choices import DTYPES
 from yxanul.hardware.device import cpu_flags, device_name
 from yxanul.hardware.doctor import list_features, measure_rates
 from yxanul.hardware.feature import Case, Feature
-from yxanul.parallel.processes import Processes
+from yxanul.parallel.processes import Processes, local_rank
 from yxanul.runfolder.durable import write_json
 from yxanul.runfolder.layout import RunFolder
 from yxanul.train.links import Links
@@ -124,6 +124,24 @@ def refuse_lost_card(folder: RunFolder, *, device: torch.device) -> None:
             "the run's last start was on a CUDA card, and torch finds none here: did a card or its "
             "driver fail (nvidia-smi and dmesg tell more), or is this torch built without CUDA? "
             f"Go on where there is a card, or on the CPU with {_HIDING}= (empty)"
+        )
+
+
+def refuse_missing_card(folder: RunFolder) -> None:
+    """Raise an `InfrastructureError` if this process has no card, and the run's last start had one.
+
+    That is: one of as many processes, on cards. Else too many were started, as `pick_device` says.
+    """
+    cards = torch.cuda.device_count()
+    if not 0 < cards <= local_rank():
+        return
+    before = _last_environment(folder)
+    had_as_many = str(before.get("world_size")) == os.environ.get("WORLD_SIZE", "1")
+    if before.get("device_type") == "cuda" and had_as_many:
+        raise InfrastructureError(
+            f"torch finds {cards} CUDA card(s) for process {local_rank() + 1} of this machine, and "
+            "the run's last start had as many processes on cards: did a card fail (nvidia-smi and "
+            "dmesg tell more)? Go on where it is back, or with fewer processes"
         )
 
 

@@ -49,7 +49,7 @@ from yxanul.train.foretelling import unprovable
 from yxanul.train.frozen import edited_config, freeze_config, replan_epochs
 from yxanul.train.links import measure_links
 from yxanul.train.loop import TrainingLoop
-from yxanul.train.machine import Machine, Start, record_environment
+from yxanul.train.machine import Machine, Start, record_environment, refuse_missing_card
 from yxanul.train.progress import RunProgress
 from yxanul.train.reading import padding
 from yxanul.train.refusals import refuse_early
@@ -69,10 +69,11 @@ def start_run(request: RunRequest) -> RunOutcome:
     anything else is a bug.
     """
     config = read_config(request)
+    folder = RunFolder(request.out or default_out(request, config))
+    refuse_missing_card(folder)
     device = pick_device(local_rank())
     _refuse_engine(config, device)
     refuse_missing_trackers(config.optimization.logging.trackers)
-    folder = RunFolder(request.out or default_out(request, config))
     by_deepspeed = config.optimization.compute.engine == "deepspeed"
     with (
         naming_failed_hardware(),  # also where the ranks first meet, before there is a record
