@@ -78,7 +78,9 @@ def start_compilers() -> None:
     script has started: the rank ends its step and saves, for which it may have to compile.
     """
     # What is blocked here is blocked in whatever they are and start; a stop that comes meanwhile is
-    # heard afterwards. They end by themselves when this process has.
+    # heard afterwards. They are deaf to torch's own end of them as well, which is a SIGTERM: one
+    # that compiles when this process leaves ends its graph first, and torch waits for that, up to
+    # 300 s, and says so if it takes longer.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
         from torch._inductor.async_compile import AsyncCompile
