@@ -13,10 +13,13 @@ import pytest
 import torch
 
 import yxanul
+from tests.hardware.cards import foreign
 from tests.train.world import STAGES, World, write_configs
 from yxanul.cli import data_verbs, doctor_verbs, run_verbs
 from yxanul.cli.output import print_json
+from yxanul.cli.writing import open_writing_model
 from yxanul.config.load import load_config
+from yxanul.errors import UsageError
 from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name
 from yxanul.runfolder.saving import save_checkpoint
 from yxanul.train.request import RunRequest
@@ -524,6 +527,32 @@ def test_a_path_may_hold_any_characters(configs):
     engine = run_verbs._engine(Path(path), (), launched=False)
     words = ("data.source=texts", "optimizer.name=adamw", *engine)
     assert load_config(configs, overrides=words).optimization.compute.deepspeed_config == path
+
+
+def test_doctor_shows_its_table_beside_a_card_that_torch_was_not_built_for(call, monkeypatch):
+    foreign(monkeypatch)
+    code, out, _ = call("doctor", "--json")
+    rows = {row["name"]: row for row in json.loads(out)["features"]}
+    assert code == 0
+    assert rows["CUDA"]["state"] == "unavailable"
+    assert "is an sm_70, and torch" in rows["CUDA"]["reason"]
+    assert rows["device"]["reason"].startswith("cuda:0: Tesla V100")
+    assert call("doctor", "--strict")[0] == 30
+
+
+def test_a_folder_is_not_opened_on_a_card_that_torch_was_not_built_for(tmp_path, monkeypatch):
+    (tmp_path / "config.json").touch()
+    foreign(monkeypatch)
+    with pytest.raises(UsageError, match="is an sm_70"):
+        open_writing_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("what", ["step", "optimizer"])
+def test_nothing_is_timed_on_a_card_that_torch_was_not_built_for(call, monkeypatch, what):
+    foreign(monkeypatch)
+    code, _, err = call("bench", what, "--model", "nano")
+    assert code == 30
+    assert_one_sentence(err, "is an sm_70")
 
 
 def test_doctor_names_a_card_that_does_not_answer(call, monkeypatch):

@@ -19,3 +19,29 @@ def pretend(
     monkeypatch.setattr(choices, "find_spec", lambda _name: found)
     monkeypatch.setitem(sys.modules, choices.FLASH3_MODULE, types.ModuleType("stand-in"))
     return torch.device("cuda", 0)
+
+
+def foreign(monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    """Make torch speak of a card of an architecture that it was not built for."""
+    device = pretend(monkeypatch, (7, 0), package=False)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "compute_120"])
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _device: "Tesla V100")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
+    properties = types.SimpleNamespace(name="Tesla V100", total_memory=16 << 30, major=7, minor=0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: properties)
+    return device
+
+
+def dying(monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    """Make torch count a card that does not start, and say so in its own words."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("CUDA driver initialization failed, you might not have a CUDA gpu.")
+
+    device = foreign(monkeypatch)
+    for use in ("get_device_capability", "get_device_name", "is_bf16_supported"):
+        monkeypatch.setattr(torch.cuda, use, refuse)
+    return device

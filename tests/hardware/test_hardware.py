@@ -26,6 +26,7 @@ from yxanul.hardware.choices import (
     impossible_choices,
     pick_device,
     settle_compute,
+    usable_device,
 )
 from yxanul.hardware.compiler import compile_obstacle
 from yxanul.hardware.device import cpu_flags, memory_bytes, most_held_bytes
@@ -304,11 +305,11 @@ def test_a_card_without_pythons_headers_compiles_nothing(card, monkeypatch, tmp_
 
 
 @pytest.mark.parametrize("attention", ["cudnn", "flash"])
-def test_a_kernel_without_fp32_is_refused_in_fp32(attention):
-    card = torch.device("cuda", 0)
+def test_a_kernel_without_fp32_is_refused_in_fp32(card, attention):
+    device = card((9, 0), package=False)
     wish = ComputeConfig(precision="fp32", attention=attention, micro_batch_tokens=1024)
     with pytest.raises(UsageError, match="has no fp32 form"):
-        freeze_compute(wish, shape(), parameters=10**6, device=card, longest_seq_len=512)
+        freeze_compute(wish, shape(), parameters=10**6, device=device, longest_seq_len=512)
 
 
 def test_fp32_on_a_card_takes_the_kernel_that_has_it():
@@ -354,16 +355,17 @@ def test_a_card_that_this_torch_has_no_kernels_for_is_refused(
     monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: built_for)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _device: "Tesla")
+    assert pick_device() == torch.device("cuda", 0)
     if runs:
-        assert pick_device() == torch.device("cuda", 0)
+        assert usable_device() == torch.device("cuda", 0)
         return
     with pytest.raises(UsageError) as refused:
-        pick_device()
+        usable_device()
     number = "".join(map(str, capability))
     assert f"Tesla is an sm_{number}, and torch {torch.__version__}" in str(refused.value)
     assert f"only for {', '.join(built_for)};" in str(refused.value)
     monkeypatch.setattr(torch.version, "cuda", None)  # AMD's cards have other names
-    assert pick_device() == torch.device("cuda", 0)
+    assert usable_device() == torch.device("cuda", 0)
 
 
 @pytest.mark.parametrize("attention", ["cudnn", "flash", "efficient", "auto"])
@@ -372,6 +374,15 @@ def test_a_kernel_in_bf16_is_refused_on_a_card_without(card, attention):
     settled = settle(device, attention=attention)
     assert "has no bf16 form for cards below" in str(attention_obstacle(settled, device))
     assert list(impossible_choices(settled, device)) == ["precision", "attention"]
+
+
+@pytest.mark.parametrize(("capability", "advises"), [((7, 5), False), ((8, 0), True)])
+def test_bf16_is_advised_on_cards_that_have_it(card, capability, advises):
+    device = card(capability, package=False)
+    compute = ComputeConfig(precision="fp32", attention="flash", compile="off", threads=1)
+    told = str(attention_obstacle(compute, device))
+    assert "has no fp32 form; set compute.attention=auto" in told
+    assert ("compute.precision=bf16" in told) == advises
 
 
 def test_an_old_card_multiplies_attention_in_fp32_or_by_torchs_own_choice(card):

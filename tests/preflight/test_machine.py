@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.hardware.cards import pretend
+from tests.hardware.cards import foreign, pretend
 from tests.train.world import write_configs
 from yxanul.bench.step import StepFigures
 from yxanul.bench.workload import Workload
@@ -200,6 +200,17 @@ def test_products_are_as_configured_where_something_is_timed(tmp_path, monkeypat
 
 
 @pytest.mark.usefixtures("products_as_torch_has_them")
+def test_nothing_is_measured_on_a_card_that_torch_was_not_built_for(tmp_path, monkeypatch):
+    foreign(monkeypatch)
+    request = tmp_path / "config.yaml"
+    request.write_text(dump_config(tiny(tmp_path, "compute.keep_freed_memory=false")))
+    monkeypatch.setattr(signal, "alarm", lambda _seconds: 0)
+    assert main([str(request), str(tmp_path / "answer.json"), "600"]) == 30
+    told = json.loads((tmp_path / "refusal-0.json").read_text())
+    assert "Tesla V100 is an sm_70, and torch" in told["error"]
+
+
+@pytest.mark.usefixtures("products_as_torch_has_them")
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
@@ -297,6 +308,13 @@ def test_a_card_that_is_counted_and_does_not_answer_is_a_failure(tmp_path, monke
     assert (found.state, found.code) == ("fail", InfrastructureError.exit_code)
     assert str(error).split("\n")[0] in found.why
     assert "another machine" in found.why
+
+
+def test_a_card_that_torch_was_not_built_for_is_a_failure(tmp_path, monkeypatch):
+    foreign(monkeypatch)
+    found = look_at_features(tiny(tmp_path), processes=1)
+    assert (found.state, found.code) == ("fail", UsageError.exit_code)
+    assert "Tesla V100 is an sm_70, and torch" in found.why
 
 
 def test_what_is_no_cards_fault_is_not_called_one(tmp_path, monkeypatch):

@@ -5,7 +5,9 @@ import tempfile
 
 import pytest
 
+from tests.hardware.cards import dying
 from tests.train.world import World
+from yxanul.errors import InfrastructureError
 from yxanul.preflight import flight, space
 
 NAMES = ["features", "compile", "disk", "memory", "data: stage1_tales", "data: stage2_sums"]
@@ -88,3 +90,18 @@ def test_a_mirror_that_refuses_is_told_once_and_not_of_each_benchmark(call, word
     assert failed == ["mirror"]
     assert checks["benchmark"]["state"] == "warn"
     assert "the mirror may keep" in checks["benchmark"]["why"]
+
+
+def test_a_card_that_does_not_start_is_a_finding_among_the_others(call, words, monkeypatch):
+    def measured_nothing(*_, **__):
+        raise InfrastructureError("a card failed")
+
+    dying(monkeypatch)
+    monkeypatch.setattr(flight, "measure_apart", measured_nothing)
+    code, out, _ = call(*words, "--set", "compute.precision=auto", "--json")
+    told = json.loads(out)
+    assert (code, told["verdict"]) == (11, "stop")
+    checks = {check["name"]: check for check in told["checks"]}
+    assert list(checks) == NAMES
+    assert "CUDA driver initialization failed" in checks["features"]["why"]
+    assert checks["memory"]["state"] == checks["disk"]["state"] == "pass"

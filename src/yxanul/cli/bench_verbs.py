@@ -16,7 +16,7 @@ from yxanul.bench.updates import settled
 from yxanul.cli import options
 from yxanul.cli.output import plain_console, print_json, say
 from yxanul.config.load import load_config
-from yxanul.hardware.choices import DTYPES, pick_device, settle_compute
+from yxanul.hardware.choices import DTYPES, settle_compute, usable_device
 from yxanul.hardware.device import device_name
 from yxanul.train.setup import prepare_process
 
@@ -58,7 +58,7 @@ def step(
     """
     config = load_config(config_dir, model=model, overrides=overrides or [])
     prepare_process(config)
-    device = pick_device()
+    device = usable_device()
     load = step_workload(
         config.model,
         config.optimization,
@@ -159,7 +159,7 @@ def optimizer(
     """
     config = load_config(config_dir, model=model, overrides=overrides or [])
     prepare_process(config)
-    device = pick_device()
+    device = usable_device()
     compute = settle_compute(config.optimization.compute, device, longest_seq_len=256)
     torch.set_num_threads(compute.threads or 1)
     dtype = DTYPES[compute.precision]

@@ -5,7 +5,7 @@ from pathlib import Path
 from yxanul.cli.folders import is_folder, open_folder
 from yxanul.data.tokenizer import load_tokenizer
 from yxanul.evaluate.models.loaded import WritingModel, load_model
-from yxanul.hardware.choices import pick_device, precision_by_rule
+from yxanul.hardware.choices import precision_by_rule, usable_device
 from yxanul.hardware.device import use_own_cores
 
 
@@ -31,7 +31,7 @@ def open_writing_model(name: str) -> WritingModel:
 
 
 def _of_folder(name: str) -> WritingModel:
-    device, called = pick_device(), Path(name)
+    device, called = usable_device(), Path(name)
     precision = precision_by_rule(device)
     found = open_folder(name, precision=precision)
     return WritingModel(

@@ -44,7 +44,8 @@ _HALF_ONLY = ("cudnn", *MASKLESS)  # kernels without a form for fp32
 def pick_device(local_rank: int = 0) -> torch.device:
     """Return this process's device: its CUDA card if the machine has cards, else the CPU.
 
-    More processes than cards, and a card that this torch was not built for, are a `UsageError`.
+    More processes than cards are a `UsageError`. No card is touched: one that fails or hangs does
+    so at its first use.
     """
     if not torch.cuda.is_available():
         return torch.device("cpu")
@@ -54,27 +55,38 @@ def pick_device(local_rank: int = 0) -> torch.device:
             f"this is process {local_rank + 1} on a machine with {cards} CUDA card(s); "
             f"start at most {cards} with torchrun --nproc_per_node"
         )
-    device = torch.device("cuda", local_rank)
-    _refuse_foreign_card(device)
+    return torch.device("cuda", local_rank)
+
+
+def usable_device(local_rank: int = 0) -> torch.device:
+    """Return `pick_device`'s, which is then used: whoever calls it names a card that fails.
+
+    A card that this torch was not built for is a `UsageError`.
+    """
+    device = pick_device(local_rank)
+    obstacle = foreign_card(device)
+    if obstacle is not None:
+        raise UsageError(obstacle)
     return device
 
 
-def _refuse_foreign_card(device: torch.device) -> None:
-    """Raise a `UsageError` for a card that no kernel of this torch runs on.
+def foreign_card(device: torch.device) -> str | None:
+    """Return why no kernel of this torch runs on the card, and what to do; None: they do.
 
     torch itself only warns, and the first kernel would fail as on a card that is broken.
     """
     built_for = torch.cuda.get_arch_list()
-    if torch.version.cuda is None or not built_for:
-        return  # AMD's cards, whose names have another order
+    if device.type != "cuda" or torch.version.cuda is None or not built_for:
+        return None  # also AMD's cards, whose names have another order
     capability = torch.cuda.get_device_capability(device)
     if any(_runs_on(capability, code) for code in built_for):
-        return
+        return None
     major, minor = capability
-    raise UsageError(
+    return (
         f"{torch.cuda.get_device_name(device)} is an sm_{major}{minor}, and torch "
         f"{torch.__version__} has no kernels for it, only for {', '.join(built_for)}; install a "
-        "build that has (pytorch.org/get-started), or take another card"
+        "build that has (pytorch.org/get-started), take another card, or the CPU with "
+        "CUDA_VISIBLE_DEVICES= (empty)"
     )
 
 
@@ -153,7 +165,8 @@ def attention_obstacle(compute: ComputeConfig, device: torch.device) -> str | No
         return "needs a CUDA card, and this machine has none; set compute.attention=auto"
     if attention in _HALF_ONLY and compute.precision == "fp32":
         other = "flash_attention_3=auto" if attention == "flash3" else "attention=auto"
-        return f"has no fp32 form; set compute.{other} or compute.precision=bf16"
+        bf16 = "" if _is_before_bf16(device) else " or compute.precision=bf16"
+        return f"has no fp32 form; set compute.{other}{bf16}"
     if _lacks_bf16(compute, device):
         return (
             "has no bf16 form for cards below compute capability 8.0, as this one is; set "
@@ -175,8 +188,11 @@ def attention_obstacle(compute: ComputeConfig, device: torch.device) -> str | No
 
 def _lacks_bf16(compute: ComputeConfig, device: torch.device) -> bool:
     """Tell whether the kernel is a card's and multiplies bf16, which this card is too old for."""
-    if compute.attention not in CARD_PATHS or compute.precision != "bf16":
-        return False
+    is_asked = compute.attention in CARD_PATHS and compute.precision == "bf16"
+    return is_asked and _is_before_bf16(device)
+
+
+def _is_before_bf16(device: torch.device) -> bool:
     on_card = device.type == "cuda"
     return on_card and torch.cuda.get_device_capability(device) < _BF16_CAPABILITY
 

@@ -44,8 +44,8 @@ def look_at_features(config: RunConfig, *, processes: int) -> Finding:
     value = {"device": diagnosis.device, "active": active, "missing": [f.name for f in missing]}
     lacking = "; ".join(f"{f.name} ({f.reason})" for f in missing)
     wishes = [f"asked for and not active: {lacking}"] if missing else []
+    cuda = next(f for f in diagnosis.features if f.name == "CUDA")
     if device.type != "cuda":
-        cuda = next(f for f in diagnosis.features if f.name == "CUDA")
         # A container may be given any of a machine's cards, by its number there.
         cards = sorted(_DEVICES.glob("nvidia[0-9]*"))
         if cards:
@@ -54,6 +54,8 @@ def look_at_features(config: RunConfig, *, processes: int) -> Finding:
             return Finding("features", "fail", value, why, UsageError.exit_code)
         why = f"no card is used, the run would train on {diagnosis.device}: {cuda.why}"
         return Finding("features", "warn", value, "; ".join([why, *wishes]))
+    if cuda in missing:
+        return Finding("features", "fail", value, wishes[0], UsageError.exit_code)
     if missing:
         return Finding("features", "warn", value, wishes[0])
     why = f"{torch.cuda.device_count()} x {diagnosis.device}; all that was asked for is active"

@@ -23,7 +23,7 @@ from yxanul.bench.workload import Workload
 from yxanul.config.load import parse_config
 from yxanul.config.schema import OptimizationConfig, RunConfig
 from yxanul.errors import InfrastructureError, YxanulError
-from yxanul.hardware.choices import pick_device, settle_compute
+from yxanul.hardware.choices import settle_compute, usable_device
 from yxanul.hardware.device import device_name, memory_bytes
 from yxanul.hardware.memory import is_out_of_memory
 from yxanul.parallel.processes import Processes, joined_processes, leave, local_rank
@@ -187,7 +187,7 @@ def main(arguments: Sequence[str]) -> int:
     prepare_process(config)
     try:
         with naming_failed_hardware(LOOK_AT_CARD):
-            device = pick_device(local_rank())
+            device = usable_device(local_rank())
             with joined_processes(device) as processes, naming_exhaustion(_ADVICE):
                 found = measure(config, processes, device=device)
                 if processes.is_main:

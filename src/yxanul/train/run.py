@@ -15,7 +15,7 @@ from yxanul.config.deepspeed import read_deepspeed
 from yxanul.config.schema import RunConfig
 from yxanul.curriculum.stages import longest_seq_len, plan_stages
 from yxanul.errors import GateStopError, InfrastructureError, UsageError, YxanulError
-from yxanul.hardware.choices import pick_device, settle_compute
+from yxanul.hardware.choices import settle_compute, usable_device
 from yxanul.hardware.doctor import summarise
 from yxanul.parallel.compiling import naming_recompiles
 from yxanul.parallel.processes import (
@@ -71,8 +71,9 @@ def start_run(request: RunRequest) -> RunOutcome:
     config = read_config(request)
     folder = RunFolder(request.out or default_out(request, config))
     refuse_missing_card(folder)
-    device = pick_device(local_rank())
-    _refuse_engine(config, device)
+    with naming_failed_hardware():
+        device = usable_device(local_rank())
+        _refuse_engine(config, device)
     refuse_missing_trackers(config.optimization.logging.trackers)
     by_deepspeed = config.optimization.compute.engine == "deepspeed"
     with (

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.evaluate.runs import add_checkpoint, flip_bit, new_model, write_run
+from tests.hardware.cards import foreign
 from yxanul.errors import CorruptCheckpointError, CorruptDataError, UsageError
 from yxanul.evaluate.models.loaded import _precision, load_model
 
@@ -70,4 +71,10 @@ def test_a_damaged_configuration_is_named(run, content):
 def test_weights_that_do_not_fit_the_shape_are_named(run):
     run.config.write_text(run.config.read_text().replace("hidden_size: 16", "hidden_size: 32"))
     with pytest.raises(CorruptCheckpointError, match=r"embed_tokens\.weight is \(50257, 16\)"):
+        load_model(run.root)
+
+
+def test_a_card_that_torch_was_not_built_for_is_refused(run, monkeypatch):
+    foreign(monkeypatch)
+    with pytest.raises(UsageError, match="is an sm_70"):
         load_model(run.root)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from yxanul.errors import UsageError
 from yxanul.evaluate.models.hub import brought, failure, is_hub_id, newest_config, transformers
-from yxanul.hardware.choices import DTYPES, pick_device
+from yxanul.hardware.choices import DTYPES, usable_device
 from yxanul.model.cache import KeyValueCache, LayerCache, Place
 
 # Where configurations keep the number of positions, in the order of lm-evaluation-harness.
@@ -194,7 +194,7 @@ def open_pretrained(
         raise UsageError(f"{name} has no fitting weights for {lost[0]}: it is not a whole model")
     if is_far:
         notes = (brought(name, folder, is_reached=is_reached),)
-    found = wrap_pretrained(model.to(pick_device()), tokenizer, name=name, opening=opening)
+    found = wrap_pretrained(model.to(usable_device()), tokenizer, name=name, opening=opening)
     return replace(found, notes=notes)
 
 

@@ -17,7 +17,7 @@ from yxanul.config.schema import RunConfig
 from yxanul.curriculum.course import read_frozen_config
 from yxanul.data.tokenizer import Tokenizer, load_tokenizer
 from yxanul.errors import CorruptCheckpointError, UsageError
-from yxanul.hardware.choices import DTYPES, pick_device, precision_by_rule
+from yxanul.hardware.choices import DTYPES, precision_by_rule, usable_device
 from yxanul.model.transformer import Transformer
 from yxanul.runfolder.checkpoints import Checkpoint, CheckpointInfo, Weights
 from yxanul.runfolder.weights import find_weights
@@ -69,7 +69,7 @@ def load_model(place: Path, *, precision: str | None = None) -> LoadedModel:
             "leave checkpoints in their run folder"
         )
     config = read_frozen_config(found.run)
-    device = pick_device()
+    device = usable_device()
     notes: list[str] = []
     if precision is None:
         frozen = config.optimization.compute.precision
