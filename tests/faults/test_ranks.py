@@ -160,16 +160,17 @@ def test_ranks_of_different_settings_are_refused(world):
 
 
 @pytest.mark.fault(26)
-def test_ranks_on_unlike_devices_train_only_where_they_share_muons_work(world):
+def test_ranks_on_unlike_devices_train_only_where_they_share_the_optimizers_work(world):
     code, told = play(world, "unlike_rank.py")
     assert code != 0
     record = world.exit_record("run")
     assert record["code"] == 30, told
-    assert "different kinds (card 0 on rank 0, card 1 on rank 1)" in record["reason"]
+    assert "different kinds (card (0) on rank 0, card (1) on rank 1)" in record["reason"]
     assert "set compute.zero1=true" in record["reason"]
     assert not (world.root / "run" / "data").exists()
-    more = ("--set", "compute.zero1=true", "--max_steps", "2")
-    code, told = play(world, "unlike_rank.py", *more)
+    code, told = play(world, "unlike_rank.py", "--set", "compute.zero1=true")
+    assert code == 0, told
+    code, told = play(world, "unlike_rank.py")  # what is complete trains nothing
     assert code == 0, told
 
 

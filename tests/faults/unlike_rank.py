@@ -3,7 +3,8 @@
 import os
 
 from yxanul.cli.main import main
+from yxanul.hardware.device import DeviceKind
 from yxanul.train import agreement
 
-agreement.device_name = lambda _device: f"card {os.environ['RANK']}"
+agreement.device_kind = lambda _device: DeviceKind("card", "cpu", os.environ["RANK"])
 main()

@@ -1,9 +1,11 @@
 """What a device is called, how much it holds, what its processor can do."""
 
+import hashlib
 import os
 import platform
 import resource
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,6 +15,38 @@ from yxanul.cores import usable_cores
 _CGROUP = Path("/sys/fs/cgroup")
 """Where Linux says what a container may use; what is not there is not limited."""
 _STATUS = Path("/proc/self/status")
+# How flags begin by which libraries choose their kernels; the kernel's own, as of
+# mitigations, differ between machines that compute alike.
+_ARITHMETIC = ("amx", "asimd", "avx", "bf16", "f16c", "fma", "fphp", "i8mm", "sse", "sve")
+
+
+@dataclass(frozen=True)
+class DeviceKind:
+    """What a device is called, and what decides in which order it adds."""
+
+    name: str
+    type: str
+    order: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.order})"
+
+
+def device_kind(device: torch.device) -> DeviceKind:
+    """Return the kind of a card or CPU: those of one kind round alike.
+
+    Cards of one chip and size are alike whatever their maker calls them. Of CPUs the name belongs
+    to it: libraries divide their work by caches, too.
+    """
+    name = device_name(device)
+    if device.type == "cuda":
+        card = torch.cuda.get_device_properties(device)
+        order = f"sm_{card.major}{card.minor}, {card.multi_processor_count} multiprocessors"
+        return DeviceKind(name, device.type, order)
+    flags = sorted(flag for flag in cpu_flags() if flag.startswith(_ARITHMETIC))
+    digest = hashlib.sha256(" ".join([name, *flags]).encode()).hexdigest()[:8]
+    order = f"{torch.backends.cpu.get_cpu_capability()}, flags {digest}"
+    return DeviceKind(name, device.type, order)
 
 
 def device_name(device: torch.device) -> str:

@@ -8,8 +8,9 @@ nothing: it trains a model that nobody asked for.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from yxanul import errors
 from yxanul.config.load import flat_config
 from yxanul.config.schema import OptimizationConfig, RunConfig
 from yxanul.errors import CorruptDataError, UsageError, YxanulError
-from yxanul.hardware.device import device_name
+from yxanul.hardware.device import DeviceKind, device_kind
 from yxanul.parallel.processes import Processes
 
 _NAMED, _SHOWN = 3, 40
@@ -62,26 +63,31 @@ def common_settings(config: RunConfig) -> dict[str, Any]:
     return settings
 
 
-def refuse_unlike_devices(
-    optimization: OptimizationConfig, processes: Processes, *, device: torch.device
-) -> None:
-    """Raise a `UsageError` on every rank where Muon's products would be rounded in several ways.
+def device_kinds(processes: Processes, *, device: torch.device) -> list[DeviceKind]:
+    """Return the kind of every rank's device, by rank; all ranks call it."""
+    mine = json.dumps(asdict(device_kind(device)))
+    return [DeviceKind(**json.loads(text)) for text in _texts(mine, processes, device=device)]
 
-    Each rank makes them for itself unless the optimizer is shared. Another kind of card or CPU adds
-    in another order, and the weights of the ranks, which must be the same, would drift apart.
+
+def refuse_unlike_devices(optimization: OptimizationConfig, kinds: Sequence[DeviceKind]) -> None:
+    """Raise a `UsageError` where the ranks, whose weights must be the same, would drift apart.
+
+    Each rank clips and moves all weights for itself unless the optimizer is shared. Another kind of
+    card or CPU adds Muon's products in another order, and another CPU the gradients' norm.
     """
-    if processes.world_size == 1:
+    if optimization.compute.zero1 or optimization.compute.engine == "deepspeed":
+        return  # each weight is moved by one rank for all, which DeepSpeed always does
+    other = next((rank for rank, kind in enumerate(kinds) if kind.order != kinds[0].order), None)
+    is_muon = optimization.optimizer.name == "muon"
+    if other is None or not (is_muon or any(kind.type == "cpu" for kind in kinds)):
         return
-    names = _texts(device_name(device), processes, device=device)
-    is_alone = optimization.optimizer.name == "muon" and not optimization.compute.zero1
-    other = next((rank for rank, name in enumerate(names) if name != names[0]), None)
-    if is_alone and other is not None:
-        raise UsageError(
-            f"the processes of this run are on devices of different kinds ({names[0]} on rank 0, "
-            f"{names[other]} on rank {other}), which round Muon's products differently; set "
-            "compute.zero1=true, by which one process moves each matrix for all, or take machines "
-            "of one kind"
-        )
+    sums = "Muon's products" if is_muon else "the norm of the gradients"
+    raise UsageError(
+        f"the processes of this run are on devices of different kinds ({kinds[0]} on rank 0, "
+        f"{kinds[other]} on rank {other}), which round {sums} differently; set "
+        "compute.zero1=true, by which one process moves each weight for all, or take machines of "
+        "one kind"
+    )
 
 
 @contextmanager

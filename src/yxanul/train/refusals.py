@@ -4,12 +4,14 @@ from collections.abc import Sequence
 
 from yxanul.config.schema import RunConfig, StageConfig
 from yxanul.curriculum.stages import refuse_unequal_shares
+from yxanul.hardware.device import DeviceKind
 from yxanul.hardware.doctor import list_features, refuse_inactive
 from yxanul.hardware.feature import Case
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.verdicts import closed_stages
 from yxanul.train.agreement import (
     common_settings,
+    device_kinds,
     refuse_disagreement,
     refuse_unlike_devices,
     refusing_together,
@@ -33,17 +35,24 @@ def refuse_early(
     # Of other settings they would judge, and on cards try, other things than the others wait for.
     settings = {"the settings": common_settings(config)}
     refuse_disagreement(settings, machine.processes, device=machine.device)
-    refuse_unlike_devices(config.optimization, machine.processes, device=machine.device)
+    kinds = device_kinds(machine.processes, device=machine.device)
     with refusing_together(machine.processes, device=machine.device):
-        _refuse(config, folder, request=request, machine=machine, malloc=malloc)
+        _refuse(config, folder, request=request, machine=machine, malloc=malloc, kinds=kinds)
 
 
 def _refuse(
-    config: RunConfig, folder: RunFolder, *, request: RunRequest, machine: Machine, malloc: str
+    config: RunConfig,
+    folder: RunFolder,
+    *,
+    request: RunRequest,
+    machine: Machine,
+    malloc: str,
+    kinds: Sequence[DeviceKind],
 ) -> None:
     stages = _still_trained(config, folder, request=request)
     if not stages:
         return
+    refuse_unlike_devices(config.optimization, kinds)
     refuse_lost_card(folder, device=machine.device)
     refuse_unequal_shares(
         # A run that --max_steps ends may not come to a phase that cannot be shared.

@@ -1,0 +1,103 @@
+"""Devices that a run is refused on before its data is prepared, and one that fails then."""
+
+import types
+
+import pytest
+import torch
+
+from tests.hardware.cards import dying, foreign
+from tests.train.world import World
+from yxanul.config.schema import ComputeConfig, OptimizationConfig, OptimizerConfig
+from yxanul.errors import InfrastructureError, UsageError
+from yxanul.hardware import device as device_room
+from yxanul.hardware.device import DeviceKind, device_kind
+from yxanul.train.agreement import refuse_unlike_devices
+from yxanul.train.request import RunRequest
+from yxanul.train.run import start_run
+
+CPU, CARD = torch.device("cpu"), torch.device("cuda", 0)
+
+
+@pytest.mark.parametrize(
+    ("pretend", "error", "said"),
+    [
+        (dying, InfrastructureError, "a card failed, .*CUDA driver initialization failed"),
+        (foreign, UsageError, "has no kernels for it.*CUDA_VISIBLE_DEVICES= "),
+    ],
+)
+def test_a_run_names_a_card_that_does_not_start_or_is_not_for_this_torch(
+    tmp_path, monkeypatch, pretend, error, said
+):
+    world = World.create(tmp_path)
+    pretend(monkeypatch)
+    data, out = str(tmp_path / "texts"), tmp_path / "run"
+    with pytest.raises(error, match=said):
+        start_run(RunRequest(world.root / "configs", data=data, out=out))
+    assert not out.exists()
+
+
+def optimization(name: str, **compute) -> OptimizationConfig:
+    return OptimizationConfig(
+        optimizer=OptimizerConfig(name=name), compute=ComputeConfig(**compute)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "compute", "device", "sums"),
+    [
+        ("muon", {}, "cuda", "Muon's products"),
+        ("muon", {}, "cpu", "Muon's products"),
+        ("adamw", {}, "cpu", "the norm of the gradients"),
+        ("adamw", {}, "cuda", None),
+        ("muon", {"zero1": True}, "cpu", None),
+        ("adamw", {"zero1": True}, "cpu", None),
+        ("adamw", {"engine": "deepspeed"}, "cpu", None),
+    ],
+)
+def test_unlike_devices_are_refused_where_weights_would_drift_apart(name, compute, device, sums):
+    asked = optimization(name, **compute)
+    kinds = [DeviceKind(f"a {order}", device, order) for order in ("one", "one", "other")]
+    refuse_unlike_devices(asked, kinds[:2])
+    if sums is None:
+        refuse_unlike_devices(asked, kinds)
+        return
+    with pytest.raises(UsageError) as refused:
+        refuse_unlike_devices(asked, kinds)
+    assert "(a one (one) on rank 0, a other (other) on rank 2)" in str(refused.value)
+    assert f"which round {sums} differently" in str(refused.value)
+
+
+def card(monkeypatch: pytest.MonkeyPatch, name: str, *, processors: int, major: int = 9) -> str:
+    """Return how a card adds."""
+    found = types.SimpleNamespace(major=major, minor=0, multi_processor_count=processors)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _device: name)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: found)
+    kind = device_kind(CARD)
+    assert kind.name == name
+    return kind.order
+
+
+def test_cards_of_one_chip_and_size_are_of_one_kind_whatever_their_names(monkeypatch):
+    first = card(monkeypatch, "NVIDIA H100 80GB HBM3", processors=132)
+    assert first == card(monkeypatch, "NVIDIA H100 SXM5 96GB", processors=132)
+    assert first != card(monkeypatch, "NVIDIA H100 80GB HBM3", processors=114)
+    assert first != card(monkeypatch, "NVIDIA H100 80GB HBM3", processors=132, major=10)
+
+
+def test_cpus_of_one_name_that_add_in_vectors_of_other_lengths_are_of_two_kinds(monkeypatch):
+    here = device_kind(CPU)
+    assert here == device_kind(CPU)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "another")
+    other = device_kind(CPU)
+    assert (other.name, other.order == here.order) == (here.name, False)
+
+
+@pytest.mark.parametrize(("flag", "is_alike"), [("avx512_fp16", False), ("vmscape", True)])
+def test_a_cpus_kind_is_made_of_the_flags_that_kernels_are_chosen_by(monkeypatch, flag, is_alike):
+    more = frozenset({*device_room.cpu_flags(), flag})
+    less = more - {flag}
+    orders = []
+    for flags in (less, more):
+        monkeypatch.setattr(device_room, "cpu_flags", lambda flags=flags: flags)
+        orders.append(device_kind(CPU).order)
+    assert (orders[0] == orders[1]) == is_alike
