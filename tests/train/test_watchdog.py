@@ -115,6 +115,13 @@ from yxanul.runfolder.supervised import VARIABLE, read_note
 from yxanul.train import watchdog
 
 watchdog._LAST_WORDS_S = 2.0
+if sys.argv[2:]:
+
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    start, names = watchdog.threading.Thread.start, {"watchdog"}
+    watchdog.threading.Thread.start = lambda t: (start if t.name in names else refuse)(t)
 with watchdog.Watchdog(0.1, stacks=Path(sys.argv[1]), say=print, end=print) as dog:
     with dog.watching("a checkpoint"):
         time.sleep(60)
@@ -152,3 +159,16 @@ def test_a_run_whose_own_disk_hangs_leaves_with_11_and_its_supervisor_hears_why(
     told = read_note(note)
     assert told["code"] == 11
     assert "a checkpoint did not end within" in told["reason"]
+
+
+def test_a_process_that_hangs_leaves_also_where_no_thread_can_be_started(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", HANGS, str(tmp_path / "stacks"), "without threads"],
+        env={**os.environ, "PYTHONPATH": "src"},
+        capture_output=True,
+        text=True,
+        timeout=50,  # sooner than what hangs ends
+        check=False,
+    )
+    assert done.returncode == 11
+    assert "can't start new thread" in done.stderr

@@ -9,6 +9,7 @@ import faulthandler
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -138,16 +139,20 @@ class Watchdog:
             f"ended; {self._stacks} tells where every thread of it stood"
         )
         code = InfrastructureError.exit_code
-        # The run's disk may be what hangs: without its last words the process goes all the same.
-        threading.Thread(target=leave_after, args=(_LAST_WORDS_S, code), daemon=True).start()
-        # It leaves with 1, and needs no lock of Python, which a thread that hangs may hold.
-        faulthandler.dump_traceback_later(2 * _LAST_WORDS_S, exit=True)
-        tell_supervisor(code=code, reason=reason)
-        with self._stacks.open("w", encoding="utf-8") as file:
-            file.write(f"{reason}\n\n")
-            file.flush()
-            faulthandler.dump_traceback(file, all_threads=True)
-        self._say(reason)
-        self._end(reason)
-        # No exit handlers: they would wait for the thread that hangs.
-        os._exit(code)
+        try:
+            # It leaves with 1, and needs no lock of Python, which a thread that hangs may hold.
+            faulthandler.dump_traceback_later(2 * _LAST_WORDS_S, exit=True)
+            # The run's disk may be what hangs: the process goes without its last words, too.
+            threading.Thread(target=leave_after, args=(_LAST_WORDS_S, code), daemon=True).start()
+            tell_supervisor(code=code, reason=reason)
+            with self._stacks.open("w", encoding="utf-8") as file:
+                file.write(f"{reason}\n\n")
+                file.flush()
+                faulthandler.dump_traceback(file, all_threads=True)
+            self._say(reason)
+            self._end(reason)
+        except Exception:  # noqa: BLE001  (no thread to be had, a full disk: it is seen whole)
+            traceback.print_exc()
+        finally:
+            # No exit handlers: they would wait for the thread that hangs.
+            os._exit(code)
