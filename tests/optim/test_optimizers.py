@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from tests.model.tiny import model_with_norms, rows, shape
-from yxanul.config.schema import OptimizerConfig
+from yxanul.config.schema import OptimizationConfig, OptimizerConfig
 from yxanul.optim.groups import GROUPS, grouped_parameters
 from yxanul.optim.optimizers import LearningRates, Optimizers
+from yxanul.plan.memory import optimizer_bytes
 
 RATES = LearningRates(matrices=3e-3, embedding=2e-3, norms=1e-3)
 NAMES = ["adamw", "muon", "normuon"]
@@ -35,6 +36,19 @@ def assert_same(first, second) -> None:
     assert first.keys() == second.keys()
     for name, tensor in first.items():
         assert torch.equal(tensor, second[name]), name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_moments_take_what_the_plan_says(name):
+    sizes = shape(num_key_value_heads=2)
+    model = model_with_norms(sizes)
+    beta2 = 0.9 if name == "normuon" else None
+    config = OptimizerConfig(name="adamw" if name == "adamw" else "muon", muon_beta2=beta2)
+    optimizers = Optimizers(model, config, muon_dtype=torch.float32)
+    update(model, optimizers, 1)
+    moments = [t for t in optimizers.state_tensors().values() if t.dim() > 0]
+    held = sum(tensor.numel() * tensor.element_size() for tensor in moments)
+    assert held == optimizer_bytes(sizes, OptimizationConfig(optimizer=config))
 
 
 def test_every_parameter_is_in_one_group():

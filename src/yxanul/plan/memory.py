@@ -112,14 +112,31 @@ def optimizer_bytes(
 ) -> int:
     """Return the bytes of the moments: two per parameter for AdamW, one for Muon's matrices.
 
+    NorMuon remembers one number more of each neuron, along a matrix's longer side.
     Under `compute.zero1` it is the process that holds most: the embedding, which has one owner, and
     its part of the matrices.
     """
     count = parameter_count(model)
     sharers = min(processes, 7 * count.layers) if optimization.compute.zero1 else 1
-    per_matrix = 1 if optimization.optimizer.name == "muon" else 2
+    if optimization.optimizer.name != "muon":
+        of_matrices = 2 * count.matrices
+    elif optimization.optimizer.muon_beta2 is None:
+        of_matrices = count.matrices
+    else:
+        sides = sum(many * max(shape) for shape, many in _matrix_shapes(model).items())
+        of_matrices = count.matrices + count.layers * sides
     rest = count.total - count.matrices
-    return FP32_BYTES * (per_matrix * -(-count.matrices // sharers) + 2 * rest)
+    return FP32_BYTES * (-(-of_matrices // sharers) + 2 * rest)
+
+
+def _matrix_shapes(model: ModelConfig) -> Counter[tuple[int, int]]:
+    """Return {(rows, columns): how many} of a layer's matrices."""
+    hidden, inner = model.hidden_size, model.intermediate_size
+    queries = model.num_attention_heads * model.head_dim
+    keys = model.num_key_value_heads * model.head_dim
+    shapes = Counter([(queries, hidden), (hidden, queries), (inner, hidden), (hidden, inner)])
+    shapes.update({(keys, hidden): 2, (inner, hidden): 1})
+    return shapes
 
 
 def exchange_bytes(model: ModelConfig, *, processes: int) -> int:
@@ -226,11 +243,6 @@ class _Instants:
     def _orthogonalising(self) -> int:
         """Return the bytes that Muon takes for the shape that needs most (`yxanul.optim.muon`)."""
         model, size = self.model, _size(self.optimization.compute)
-        hidden, inner = model.hidden_size, model.intermediate_size
-        queries = model.num_attention_heads * model.head_dim
-        keys = model.num_key_value_heads * model.head_dim
-        shapes = Counter([(queries, hidden), (hidden, queries), (inner, hidden), (hidden, inner)])
-        shapes.update({(keys, hidden): 2, (inner, hidden): 1})
         # First the momenta ahead and their stack, in fp32; then the stack, the matrices of a round
         # and of the next, and of each one's product with itself two.
         return model.num_hidden_layers * max(
@@ -239,7 +251,7 @@ class _Instants:
                 rows * columns * 2 * FP32_BYTES,
                 rows * columns * 3 * size + 2 * size * min(rows, columns) ** 2,
             )
-            for (rows, columns), many in shapes.items()
+            for (rows, columns), many in _matrix_shapes(model).items()
         )
 
     def _held(
