@@ -162,14 +162,19 @@ def test_an_address_must_hold_what_a_run_would_read_there(tmp_path):
     assert f"no stage {STAGES[1]}" in found.why
 
 
-def test_texts_that_a_cluster_treated_must_be_there_for_every_stage(tmp_path):
-    World.create(tmp_path)
+def write_parts(place: Path) -> None:
+    """Leave what the only task of a cluster leaves of no texts."""
     treatment = Treatment(TreatmentConfig(), min_tokens=None)
     recipe = Recipe(treatment, decontaminated={}, tools=treatment.tools)
+    with PartWriter(str(place), 0) as writer:
+        writer.finish(recipe, world_size=1)
+
+
+def test_texts_that_a_cluster_treated_must_be_there_for_every_stage(tmp_path):
+    World.create(tmp_path)
     states = []
     for stage in STAGES:
-        with PartWriter(str(tmp_path / "shared" / stage), 0) as writer:
-            writer.finish(recipe, world_size=1)
+        write_parts(tmp_path / "shared" / stage)
         states.append(found_at(at_address(tmp_path), tmp_path).state)
     assert states == ["fail", "pass"]
 
@@ -251,6 +256,11 @@ def test_a_benchmark_by_which_texts_are_left_out_is_read_where_data_is_prepared(
     # At an address lies what is treated already.
     shared = scored(tmp_path, "nowhere", left_out, skills, "data.source=file:///shared")
     assert benchmarks_of(shared, tmp_path, is_prepared=False) == {"triviaqa": ("pass", 0)}
+    # So is what tasks of a cluster treated, by a recipe of its own.
+    for stage in STAGES:
+        write_parts(tmp_path / "parts" / stage)
+    parts = scored(tmp_path, "nowhere", left_out, skills, f"data.source={tmp_path / 'parts'}")
+    assert benchmarks_of(parts, tmp_path, is_prepared=False) == {"triviaqa": ("pass", 0)}
 
 
 def test_embedded_sources_are_installed():

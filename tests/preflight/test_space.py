@@ -6,6 +6,7 @@ from collections import namedtuple
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -29,9 +30,10 @@ from yxanul.plan.storage import (
 )
 from yxanul.preflight import flight, space
 from yxanul.preflight.space import look_at_disk, look_at_memory
-from yxanul.runfolder.checkpoints import checkpoint_name
+from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
+from yxanul.runfolder.saving import save_checkpoint
 from yxanul.train.probes import with_compute
 from yxanul.units import MiB, format_bytes
 
@@ -96,20 +98,29 @@ def test_a_disk_that_only_gates_may_fill_is_a_warning_that_says_so(disk_of, tmp_
     assert look_at_disk(plan, RunFolder(tmp_path), has_data=False).state == "pass"
 
 
+def save(folder: RunFolder, step: int, attempt: int, *, permanent: bool) -> int:
+    """Save a small checkpoint; return its bytes."""
+    place = folder.checkpoints / checkpoint_name(step, attempt)
+    info = CheckpointInfo(place, step, attempt, step, "one", permanent=permanent, parent=None)
+    tensors = {"weight": np.zeros(step, np.float32)}
+    save_checkpoint(folder.checkpoints, info, model=tensors, optimizer=tensors, state={})
+    return sum(file.stat().st_size for file in place.iterdir())
+
+
 def test_what_the_run_keeps_in_its_folder_is_not_needed_again(tiny, tmp_path):
-    """Of an attempt that was left it keeps what lies before the place that it went back to."""
+    """Of an attempt that was left it keeps for good what lies before the place it went back to."""
     folder = RunFolder(tmp_path / "run")
     folder.create()
-    for step, attempt, size in ((8, 0, 1000), (12, 0, 5000), (12, 1, 200)):
-        place = folder.checkpoints / checkpoint_name(step, attempt)
-        place.mkdir()
-        (place / "model.safetensors").write_bytes(bytes(size))
+    save(folder, 6, 0, permanent=False)  # which no later one replaces
+    kept_for_good = save(folder, 8, 0, permanent=True)
+    save(folder, 12, 0, permanent=True)
+    newest = save(folder, 12, 1, permanent=False)
     (folder.checkpoints / "latest").write_text("nothing that a run needs")
     begin_attempt(folder.lineage, AttemptStart(0, 0, None, "new"))
     begin_attempt(folder.lineage, AttemptStart(1, 8, checkpoint_name(8, 0), "a rollback"))
     found = look_at_disk(tiny, folder, has_data=True)
     kept = kept_checkpoint_bytes(tiny, is_lengthened=False)
-    assert found.value["needed_bytes"] == kept - 1200
+    assert found.value["needed_bytes"] == kept - kept_for_good - newest
 
 
 def test_what_extensions_keep_is_not_taken_for_what_later_stages_will(tmp_path):

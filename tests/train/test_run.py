@@ -529,9 +529,11 @@ def test_one_card_too_few_for_as_many_ranks_as_before_is_a_failed_card(world, mo
     told = json.loads(environment.read_text())
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 7)
-    monkeypatch.setenv("LOCAL_RANK", "7")
     monkeypatch.setenv("WORLD_SIZE", "8")
-    for size, code in ((8, 11), (4, 30)):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    # The main process has a card, and is the one that is heard.
+    for rank, size, code in ((0, 8, 11), (7, 8, 11), (7, 4, 30)):
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
         environment.write_text(json.dumps({**told, "device_type": "cuda", "world_size": size}))
         refused = world.finish("run", "run", code=code).stderr
         assert ("did a card fail" in refused) == (code == 11)

@@ -25,6 +25,7 @@ from yxanul.report.model_card import plain_card, write_card
 from yxanul.runfolder.checkpoints import CheckpointInfo
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.rows import read_rows
+from yxanul.train.ending import LOOK_AT_CARD, naming_failed_hardware
 
 _HELD_OUT_TOKENS = 4096
 
@@ -105,6 +106,7 @@ def export(
         print_json({"model": str(Path(model)), "to": to, **size, "checks": checks, "url": url})
 
 
+@naming_failed_hardware(LOOK_AT_CARD)
 def _open(name: str, *, averaged: str | None) -> _Origin:
     use_own_cores()
     place = Path(name)

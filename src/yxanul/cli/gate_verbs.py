@@ -20,6 +20,7 @@ from yxanul.curriculum.recompute import (
     Judgement,
     LostScoresError,
     judge_again,
+    judge_verdict,
     open_run,
     stored_judgement,
     with_overrides,
@@ -106,7 +107,7 @@ def gate(
 
 
 def _override(run: Path, stage: str | None, *, decided: str, reason: str) -> list[Judgement]:
-    """Record what a person decides, and return the stage's judgements with it.
+    """Record what a person decides, and return the judgement that it is about.
 
     The gate is computed again before: damage leaves no decision behind. Scores that are gone, maybe
     for good, leave it to the person.
@@ -116,13 +117,13 @@ def _override(run: Path, stage: str | None, *, decided: str, reason: str) -> lis
     folder = open_run(run)
     last = find_decidable(folder, stage, decided=decided, reason=reason)  # before the computing
     try:
-        judgements = judge_again(run, stage=stage)
+        judgement = judge_verdict(folder, last)
     except LostScoresError as lost:
-        judgements = [stored_judgement(folder, last)]
+        judgement = stored_judgement(folder, last)
         say(f"the verdict was not computed again: {lost}")
     was = override_verdict(folder, stage, decided=decided, by=_who(), reason=reason)
     say(f"{stage}: {was['verdict']} -> {decided}; start the run again to go on")
-    return with_overrides(folder, judgements)
+    return with_overrides(folder, [judgement])
 
 
 def _who() -> str:

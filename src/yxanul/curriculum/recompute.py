@@ -89,13 +89,31 @@ def with_overrides(folder: RunFolder, judged: Sequence[Judgement]) -> list[Judge
     ]
 
 
+def judge_verdict(folder: RunFolder, verdict: Row) -> Judgement:
+    """Compute one verdict again, which counts or a person has decided otherwise; see above."""
+    return _judge(folder, _as_given(folder, verdict), decide=decide)
+
+
 def stored_judgement(folder: RunFolder, verdict: Row) -> Judgement:
     """Return the gate's own verdict, which counts or a person has decided otherwise, as stored."""
-    place = {key: verdict[key] for key in ("stage", "attempt", "step")}
-    row = next(row for row in all_verdicts(folder) if place.items() <= row.items())
+    row = _as_given(folder, verdict)
     checks = [_stored_check(check) for check in read_checks(folder, row)]
-    decision = Decision(row["verdict"], str(row.get("why")), tuple(checks))
-    return Judgement(**place, stored_verdict=row["verdict"], decision=decision, is_computed=False)
+    return Judgement(
+        **_place_of(row),
+        stored_verdict=row["verdict"],
+        decision=Decision(row["verdict"], str(row.get("why")), tuple(checks)),
+        is_computed=False,
+    )
+
+
+def _as_given(folder: RunFolder, verdict: Row) -> Row:
+    """Return the row that the gate itself wrote of a verdict."""
+    place = _place_of(verdict)
+    return next(row for row in all_verdicts(folder) if place.items() <= row.items())
+
+
+def _place_of(row: Row) -> dict[str, Any]:
+    return {key: row[key] for key in ("stage", "attempt", "step")}
 
 
 def _stored_check(row: Row) -> Check:

@@ -33,7 +33,7 @@ class DeviceKind:
 
 
 def device_kind(device: torch.device) -> DeviceKind:
-    """Return the kind of a card or CPU: those of one kind round alike.
+    """Return the kind of a card or CPU: those of one kind round alike, with as many threads.
 
     Cards of one chip and size are alike whatever their maker calls them. Of CPUs the name belongs
     to it: libraries divide their work by caches, too.
@@ -105,11 +105,18 @@ def cpu_flags() -> frozenset[str]:
 def cores_per_process() -> int:
     """Return this process' part of the cores: a launcher may have started several on the machine.
 
-    At least one. torchrun and DeepSpeed's launcher tell how many, each by its own variable.
+    At least one.
+    """
+    return max(1, usable_cores() // processes_here())
+
+
+def processes_here() -> int:
+    """Return how many processes a launcher has started on this machine; at least 1.
+
+    torchrun and DeepSpeed's launcher tell it, each by its own variable.
     """
     told = (os.environ.get(name, "") for name in ("LOCAL_WORLD_SIZE", "LOCAL_SIZE"))
-    here = next((int(count) for count in told if count.isdecimal()), 1)
-    return max(1, usable_cores() // max(1, here))
+    return max(1, next((int(count) for count in told if count.isdecimal()), 1))
 
 
 def use_own_cores() -> None:

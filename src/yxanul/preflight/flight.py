@@ -151,7 +151,9 @@ def _benchmarks(
 ) -> list[Finding]:
     """Return what is found of the benchmarks, or why it is not known which are needed."""
     checks = benchmark_checks(config, kept=(), is_prepared=is_prepared)
-    if kept is None and checks:
+    if not checks:
+        return []
+    if kept is None:
         why = "not looked for: the mirror may keep those of the run, and could not be asked"
         return [Finding("benchmark", "warn", None, why)]
     if isinstance(kept, Finding):

@@ -29,7 +29,7 @@ from yxanul.data.sources.catalog import Opening, open_source
 from yxanul.data.sources.folder import FolderReader
 from yxanul.data.sources.hub.patience import Patience
 from yxanul.data.verify import check_files
-from yxanul.errors import UsageError
+from yxanul.errors import UsageError, YxanulError
 from yxanul.preflight.finding import Check, Finding
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.rows import read_rows
@@ -176,10 +176,18 @@ def _left_out_by(stage: StageConfig) -> Iterator[tuple[TaskName, str]]:
     """Yield each task, and the place of its items, by which texts of the stage are left out."""
     treatments = [source.treatment for source in own_sources(stage)]
     if stage.data.source not in ("hub", "embedded"):
-        treatments = [stage.data.folder_treatment]
+        treatments = [] if _has_parts(stage) else [stage.data.folder_treatment]
     for treatment in treatments:
         for task in treatment.decontaminate:
             yield task, stage.evaluation.bench
+
+
+def _has_parts(stage: StageConfig) -> bool:
+    """Tell whether tasks of a cluster treated the stage's texts, by a recipe of their own."""
+    try:
+        return stage_parts(stage) is not None
+    except YxanulError:  # parts that are not whole, which the check of the data tells
+        return True
 
 
 def _tell_kept(task: str) -> Finding:

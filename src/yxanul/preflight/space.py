@@ -13,7 +13,7 @@ import torch
 from yxanul.config.schema import RunConfig
 from yxanul.curriculum.course import read_course
 from yxanul.curriculum.stages import longest_seq_len
-from yxanul.errors import DiskError, UsageError
+from yxanul.errors import CorruptCheckpointError, DiskError, UsageError
 from yxanul.failpoints import failpoint
 from yxanul.hardware.choices import micro_batch_by_rule, pick_device, settle_compute
 from yxanul.hardware.device import memory_bytes
@@ -28,7 +28,7 @@ from yxanul.plan.storage import (
     shard_bytes,
 )
 from yxanul.preflight.finding import Finding, State
-from yxanul.runfolder.checkpoints import CHECKPOINT_NAME
+from yxanul.runfolder.checkpoints import CHECKPOINT_NAME, read_manifest
 from yxanul.runfolder.durable import writing
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt, current_branch, is_on
@@ -137,14 +137,27 @@ def _extensions(config: RunConfig, folder: RunFolder) -> dict[str, int]:
 
 
 def _held_of_run(folder: RunFolder) -> int:
-    """Return the bytes of the checkpoints of the run's branch: those of attempts it left stay."""
-    branch = current_branch(folder.lineage)
+    """Return the bytes of the checkpoints that the run's need counts.
+
+    Those are its branch's. What attempts that it left keep stays, and so do their newest ones on
+    the branch, which nothing replaces any more: of them only those that are kept for good count.
+    """
+    branch, now = current_branch(folder.lineage), current_attempt(folder.lineage)
     names = ((path, CHECKPOINT_NAME.fullmatch(path.name)) for path in folder.checkpoints.glob("*"))
     return sum(
         _held(path)
         for path, name in names
-        if name and is_on(branch, {"step": int(name[1]), "attempt": int(name[2])})
+        if name
+        and is_on(branch, {"step": int(name[1]), "attempt": int(name[2])})
+        and (int(name[2]) == now or _is_kept_for_good(path))
     )
+
+
+def _is_kept_for_good(checkpoint: Path) -> bool:
+    try:
+        return read_manifest(checkpoint)[0].permanent
+    except CorruptCheckpointError:  # damaged, or deleted meanwhile; a run tells it
+        return False
 
 
 def _held(folder: Path) -> int:

@@ -50,8 +50,8 @@ def close_stage(session: Session, plan: StagePlan, *, position: Position) -> Row
         failures = _score_end(session, plan, position=position)
         write_samples(session, position)
         if session.engine.processes.is_main:
-            session.record_spending(position)  # the gate judges by what is written down
             with session.watchdog.pieces("a gate", f"the gate of {plan.name}"):
+                session.record_spending(position)  # the gate judges by what is written down
                 ask_gate(session, plan, position=position, failures=failures)
         session.engine.processes.barrier()
         verdict = read_verdicts(session.folder)[plan.name]

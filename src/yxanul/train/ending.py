@@ -2,10 +2,10 @@
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 import torch.distributed as dist
@@ -19,6 +19,22 @@ from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt
 from yxanul.runfolder.sums import Change, find_changes, forget_sums, write_sums
 from yxanul.train.signals import StopRequest
+
+
+@dataclass(frozen=True)
+class _Before:
+    """What the process before left of its end."""
+
+    ending: str | None
+    """RUN/exit.json."""
+    has_sums: bool
+
+    @classmethod
+    def of(cls, folder: RunFolder) -> Self:
+        record = folder.exit_record
+        is_there = record.is_file()
+        ending = record.read_text(encoding="utf-8", errors="replace") if is_there else None
+        return cls(ending, folder.sums.is_file())
 
 
 @contextmanager
@@ -41,7 +57,7 @@ def owned(
         write_ending(folder, {"code": code, "reason": reason})
 
     with folder.locked():
-        before, damaged = _left_before(folder), list[Change]()
+        before, damaged = _Before.of(folder), list[Change]()
         try:
             with stop.leaving_word(write_last_words):
                 damaged += _forget_sums(folder, say=say)
@@ -79,7 +95,7 @@ def _write_down(
     folder: RunFolder,
     record: dict[str, Any],
     *,
-    before: Mapping[Path, str],
+    before: _Before,
     damaged: Collection[Change],
 ) -> None:
     """Write how the command ended, with sums of all but what is `damaged`.
@@ -87,12 +103,12 @@ def _write_down(
     One that was refused leaves how the run had ended `before` it, if that was written down. The
     sums are taken anew: its settings and its machine may have been written down by then.
     """
-    is_refused = record["code"] == UsageError.exit_code and folder.exit_record in before
-    if not is_refused:
+    is_refused = record["code"] == UsageError.exit_code and before.ending is not None
+    if before.ending is None or not is_refused:
         write_ending(folder, record)
     elif not folder.exit_record.exists():
-        write_atomic(folder.exit_record, before[folder.exit_record])
-    if not is_refused or folder.sums in before:
+        write_atomic(folder.exit_record, before.ending)
+    if not is_refused or before.has_sums:
         write_sums(folder, damaged=damaged)
 
 
@@ -100,12 +116,6 @@ def forget_ending(folder: RunFolder) -> None:
     """Delete RUN/exit.json, that of the process before: this one may be killed without a word."""
     with writing(folder.exit_record):
         folder.exit_record.unlink(missing_ok=True)
-
-
-def _left_before(folder: RunFolder) -> dict[Path, str]:
-    """Return RUN/exit.json and sums.json, those that are there, as the process before left them."""
-    paths = (folder.exit_record, folder.sums)
-    return {p: p.read_text(encoding="utf-8", errors="replace") for p in paths if p.is_file()}
 
 
 def write_ending(folder: RunFolder, record: dict[str, Any]) -> None:

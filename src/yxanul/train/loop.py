@@ -77,7 +77,7 @@ class TrainingLoop:
             if session.engine.processes.is_main:
                 session.saver.close()
                 # What was scored or saved since the last row of metrics was paid for as well.
-                with self._rows_may_be_missing():
+                with session.watchdog.watching("a row"), self._rows_may_be_missing():
                     session.record_spending(self.position)
         outcome.steps, outcome.tokens_seen = self.position.step, self.position.tokens_seen
         outcome.training_s = self.clock.seconds

@@ -16,7 +16,7 @@ import yxanul
 from yxanul.config.schema import ComputeConfig, RunConfig
 from yxanul.errors import InfrastructureError, StoppedOnRequest, UsageError
 from yxanul.hardware.choices import DTYPES
-from yxanul.hardware.device import cpu_flags, device_name
+from yxanul.hardware.device import cpu_flags, device_name, processes_here
 from yxanul.hardware.doctor import list_features, measure_rates
 from yxanul.hardware.feature import Case, Feature
 from yxanul.parallel.processes import Processes, local_rank
@@ -128,20 +128,21 @@ def refuse_lost_card(folder: RunFolder, *, device: torch.device) -> None:
 
 
 def refuse_missing_card(folder: RunFolder) -> None:
-    """Raise an `InfrastructureError` if this process has no card, and the run's last start had one.
+    """Raise an `InfrastructureError` where processes lack cards that the last start's had.
 
-    That is: one of as many processes, on cards. Else too many were started, as `pick_device` says.
+    That is: as many processes, on cards. Else too many were started, as `pick_device` says. All of
+    the machine's processes raise it: the main one alone is heard.
     """
-    cards = torch.cuda.device_count()
-    if not 0 < cards <= local_rank():
+    cards, here = torch.cuda.device_count(), max(processes_here(), local_rank() + 1)
+    if not 0 < cards < here:
         return
     before = _last_environment(folder)
     had_as_many = str(before.get("world_size")) == os.environ.get("WORLD_SIZE", "1")
     if before.get("device_type") == "cuda" and had_as_many:
         raise InfrastructureError(
-            f"torch finds {cards} CUDA card(s) for process {local_rank() + 1} of this machine, and "
-            "the run's last start had as many processes on cards: did a card fail (nvidia-smi and "
-            "dmesg tell more)? Go on where it is back, or with fewer processes"
+            f"torch finds {cards} CUDA card(s) for {here} processes of this machine, and the run's "
+            "last start had as many processes on cards: did a card fail (nvidia-smi and dmesg tell "
+            "more)? Go on where it is back, or with fewer processes"
         )
 
 
