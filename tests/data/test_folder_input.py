@@ -95,11 +95,12 @@ def test_what_describes_a_data_set_is_no_text_of_it(tmp_path: Path) -> None:
     names = ("README.md", "LICENSE", "LICENSE-MIT.txt", "dataset_infos.json", ".gitattributes")
     for name in names:
         (tmp_path / name).write_text("about the data")
-    assert texts_in(tmp_path) == (["about the data"] * 2, {}), "they are all there is"
+    about = (["about the data"] * 2, {"readme": 2})
+    assert texts_in(tmp_path) == about, "two have an ending that is read, and are all there is"
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.jsonl").write_text('{"text": "one"}\n')
     (tmp_path / "readmes.txt").write_text("two")
-    assert texts_in(tmp_path) == (["one", "two"], {"readme": 2})
+    assert texts_in(tmp_path) == (["one", "two"], {"readme": 4})
     # A clone whose data are packed is refused, and not taken for its README.
     (tmp_path / "data" / "a.jsonl").rename(tmp_path / "data" / "a.json")
     with pytest.raises(UsageError, match=r"1 of \.json"):
@@ -176,6 +177,19 @@ def test_hashing_a_folder_tells_how_far_it_is_and_can_be_stopped(
     assert said == [line, line]
 
 
+def test_news_that_cannot_be_told_is_no_fault_of_the_file_that_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "_PROGRESS_S", 0)
+    (tmp_path / "a.txt").write_text("text")
+
+    def full(line: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        folder_source.folder_version(tmp_path, progress=full)
+
+
 def test_links_that_lead_in_circles_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("text")
     (tmp_path / "below").mkdir()
@@ -228,6 +242,14 @@ def test_a_folder_that_may_not_be_read_is_an_error(
     monkeypatch.setattr(os, "scandir", refused)
     with pytest.raises(CorruptDataError, match=r"below cannot be read \(Permission denied\)"):
         read(tmp_path)
+
+
+def test_the_lost_and_found_of_a_disk_is_not_looked_into(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("text")
+    (tmp_path / "lost+found").mkdir()
+    (tmp_path / "lost+found" / "#12.md").write_text("what a repair of the disk found")
+    assert texts_in(tmp_path) == (["text"], {})
+    assert [name for name, _ in open_origin(str(tmp_path)).files] == ["a.md"]
 
 
 def test_a_file_that_may_not_be_read_is_an_error(

@@ -39,20 +39,33 @@ def folder_version(path: Path, *, progress: Callable[[str], None] = unheard) -> 
     """
     digest, size = hashlib.sha256(), 0
     files = find_files(path).files
-    total = sum(file.stat().st_size for file in files)
+    total = sum(map(_size, files))
     read = BytesRead(progress, f"{path}: reading for its hash", total=total)
     for file in files:
         name = file.relative_to(path).as_posix() if path.is_dir() else file.name
-        try:
-            digest.update(os.fsencode(name) + f"\0{file.stat().st_size}\0".encode())
-            with file.open("rb") as opened:
-                while block := opened.read(1 << 20):
-                    read.add(len(block))
-                    digest.update(block)
-                    size += len(block)
-        except OSError as error:
-            raise unreadable(file, error) from error
+        digest.update(os.fsencode(name) + f"\0{_size(file)}\0".encode())
+        for block in _blocks(file):
+            read.add(len(block))
+            digest.update(block)
+            size += len(block)
     return f"{len(files)} files, {size} bytes, sha256 {digest.hexdigest()[:16]}"
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError as error:
+        raise unreadable(file, error) from error
+
+
+def _blocks(file: Path) -> Iterator[bytes]:
+    """Yield what a file holds; an error of whoever takes it is no error of the file."""
+    try:
+        with file.open("rb") as opened:
+            while block := opened.read(1 << 20):
+                yield block
+    except OSError as error:
+        raise unreadable(file, error) from error
 
 
 def is_unchanged(

@@ -30,6 +30,9 @@ _UNREADABLE = re.compile(
 _PAPER = re.compile(r"(readme|licen[sc]e|copying|notice|citation|changelog)([^a-z].*)?")
 _NO_DATA = ("dataset_infos.json", "dataset_dict.json", "dataset_info.json", "state.json")
 
+PART_FILE = re.compile(r"\d{5,}\.(ids\.bin|signatures\.bin|done\.json)")
+"""What a task of a cluster leaves and no folder of texts has: its .texts.jsonl looks like one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -45,8 +48,8 @@ def find_files(path: Path) -> Found:
 
     Beside JSON lines or Parquet a README, a LICENSE and the like are no text. Raises UsageError
     when the path does not exist or holds no file to read, for files that look like data and
-    cannot be read, and for a link to what is not there; CorruptDataError for a folder that may not
-    be read. Names that start with a dot are skipped.
+    cannot be read, for what the tasks of a cluster wrote, and for a link to what is not there;
+    CorruptDataError for a folder that may not be read. Names that start with a dot are skipped.
     """
     if not path.exists():
         raise UsageError(f"The data folder {path} does not exist: give --data an existing folder.")
@@ -55,6 +58,7 @@ def find_files(path: Path) -> Found:
     else:
         below = (file for file in walk_files(path, skips=_is_hidden) if not _is_hidden(file.name))
         named = sorted((file.relative_to(path).as_posix(), file) for file in below if is_file(file))
+    _refuse_parts(path, [file for _, file in named])
     _refuse_unreadable(path, [file for _, file in named])
     files = [file for _, file in named if ending_of(file)]
     has_rows = any(ending_of(file).removesuffix(GZIP) in ROW_ENDINGS for file in files)
@@ -64,8 +68,8 @@ def find_files(path: Path) -> Found:
             f"There is no file to read in {path}: --data takes a folder with files that end in "
             f"{', '.join(ENDINGS)}."
         )
-    others = sum(not (ending_of(file) or _is_named_paper(file)) for _, file in named)
-    return Found(texts, len(files) - len(texts), others)
+    papers = sum(_is_named_paper(file) for _, file in named) - sum(map(_is_named_paper, texts))
+    return Found(texts, papers, len(named) - len(texts) - papers)
 
 
 def ending_of(file: Path) -> str:
@@ -77,6 +81,16 @@ def ending_of(file: Path) -> str:
 def readable_name(path: Path) -> str:
     """Return a path as text, with slashes; bytes of a name that are not UTF-8 become escapes."""
     return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
+
+
+def _refuse_parts(path: Path, files: Sequence[Path]) -> None:
+    begun = next((file for file in files if PART_FILE.fullmatch(file.name)), None)
+    if begun is not None:
+        raise UsageError(
+            f"{path} holds what the tasks of a cluster write ({begun.relative_to(path)}), "
+            f"which has only the beginnings of texts to read: give --data {begun.parent} to join "
+            "it, or move it away."
+        )
 
 
 def _refuse_unreadable(path: Path, files: Sequence[Path]) -> None:

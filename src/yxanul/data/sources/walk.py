@@ -15,12 +15,15 @@ from typing import NoReturn
 
 from yxanul.errors import CorruptDataError, UsageError
 
+# The system's own on a disk that is mounted there; nobody but root may look into it.
+_LOST = "lost+found"
+
 
 def walk_files(root: Path, *, skips: Callable[[str], bool]) -> Iterator[Path]:
     """Yield whatever is no folder below `root`, without the folders whose names are skipped.
 
-    A link to a folder that holds `root` is a circle. Raises CorruptDataError for a folder that may
-    not be read.
+    Nor is the lost+found of a disk looked into. A link to a folder that holds `root` is a circle.
+    Raises CorruptDataError for a folder that may not be read.
     """
     seen = {str(above) for above in root.resolve().parents}
     waiting = [root]
@@ -29,7 +32,7 @@ def walk_files(root: Path, *, skips: Callable[[str], bool]) -> Iterator[Path]:
         for start in waiting:
             for place, folders, files in os.walk(start, onerror=_refuse):
                 real, here = os.path.realpath(place), Path(place)
-                folders[:] = sorted(name for name in folders if not skips(name))
+                folders[:] = sorted(n for n in folders if n != _LOST and not skips(n))
                 if real in seen:
                     folders.clear()
                     continue
