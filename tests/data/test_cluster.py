@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
+from tests.data.bench_rows import write_bench_folder
 from tests.data.memory import stage
 from yxanul.config.schema import SourceConfig
 from yxanul.config.treatment import TreatmentConfig
@@ -133,12 +135,33 @@ def test_parts_without_the_first_task_are_no_folder_of_texts(tmp_path: Path, don
         open_parts(f"memory://begun{done}")
 
 
+@pytest.mark.parametrize("done", [0, 3])
+def test_parts_below_a_folder_of_texts_are_no_texts(tmp_path: Path, done: int) -> None:
+    lines = write_lines(tmp_path / "lines", 1000)
+    treat(lines / "wiki", 3)
+    for file in sorted((lines / "wiki").glob("*.done.json"))[: 3 - done]:
+        file.unlink()
+    with pytest.raises(UsageError, match=r"\(wiki/00000\.[a-z.]*\), .* give --data .*lines/wiki"):
+        joined(lines, tmp_path / "out")
+
+
 def test_parts_of_two_runs_with_other_numbers_of_tasks_are_refused(tmp_path: Path) -> None:
     treat(tmp_path / "parts", 3)
     treat(tmp_path / "more", 5)
     for file in (tmp_path / "more").glob("00002.*"):
         file.replace(tmp_path / "parts" / file.name)
     with pytest.raises(UsageError, match=r"the work of 3 tasks with that of 5 \(task 2\)"):
+        joined(tmp_path / "parts", tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["done.json", "texts.jsonl"])
+@pytest.mark.parametrize("content", [b"{", b"{}"])
+def test_a_part_that_is_damaged_names_the_task_to_run_again(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    treat(tmp_path / "parts", 2)
+    (tmp_path / "parts" / f"00001.{name}").write_bytes(content)
+    with pytest.raises(CorruptShardError, match="; run that task again"):
         joined(tmp_path / "parts", tmp_path / "out")
 
 
@@ -305,6 +328,27 @@ def test_a_part_that_is_gone_from_an_address_is_damage(tmp_path: Path) -> None:
     storage.rm("/gone/00000.ids.bin")
     with pytest.raises(CorruptDataError, match="files of task 0 in memory://gone cannot be read"):
         list(parts.read())
+
+
+@pytest.mark.parametrize("name", ["[items]", "items: mine #1", "7"])
+def test_items_may_lie_in_a_folder_whose_name_yaml_reads_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    from yxanul.data.cluster.steps import treat_step
+
+    recipes = Path(__file__).parents[2] / "configs" / "embedded"
+    configs = shutil.copytree(recipes, tmp_path / "configs")
+    file = configs / "stage3_math.yaml"
+    asked = "{name: arithmetic, domain: math, weight: 0.4, max_documents: 3000}"
+    text = file.read_text()
+    assert text.count(asked) == 1
+    more = "treatment: {decontaminate: [gsm8k]}"
+    file.write_text(text.replace(asked, asked.replace("max_documents: 3000", more)))
+    monkeypatch.chdir(tmp_path)
+    write_bench_folder(tmp_path / name)
+    places = {"parts": str(tmp_path / "parts"), "bench_dir": name}
+    step = treat_step(configs, stage="stage3_math", source="arithmetic", **places)
+    assert set(step._recipe.decontaminated) == {"gsm8k"}
 
 
 def test_a_step_fills_the_template_and_hands_the_licence_on(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from yxanul.data.inspect import inspect_folder
 from yxanul.data.manifest import load_manifest, write_manifest
 from yxanul.data.pipeline import Effort, PlannedSource
 from yxanul.data.sources.catalog import open_folder
+from yxanul.data.unfinished import load_unfinished
 from yxanul.data.verify import verify
 from yxanul.data.watching import unheard
 from yxanul.data.workspace import workspace
@@ -277,6 +278,26 @@ def test_what_was_begun_is_not_known_while_an_earlier_source_is_written_anew(
     assert "duplicate" not in manifest.sources["begin"].dropped
     prepare_plans(tmp_path / "clean", plans=plans)
     assert all_bytes(out) == all_bytes(tmp_path / "clean")
+
+
+@pytest.mark.parametrize("content", ["{", "{}", '{"finished": {"a": 1}}', "sides"])
+def test_a_damaged_record_of_how_far_a_source_was_read_says_what_is_to_be_deleted(
+    tmp_path: Path, content: str
+) -> None:
+    if content == "sides":
+        side = {"documents": 0, "tokens": 0, "bytes": 0, "index_bytes": 0, "signature_bytes": 0}
+        sides = {split: {**side, "shards": [{}]} for split in ("train", "validation")}
+        content = json.dumps(record_of_unfinished(finished=None, sides=sides))
+    elif "finished" in content:
+        content = json.dumps(record_of_unfinished(**json.loads(content)))
+    (tmp_path / "unfinished.json").write_text(content)
+    with pytest.raises(CorruptShardError, match=f"; delete {tmp_path} to read the source anew"):
+        load_unfinished(tmp_path)
+
+
+def record_of_unfinished(**more: object) -> dict[str, object]:
+    whole = {"settings": "0" * 64, "version": "1", "identity": "0" * 64, "finished": None}
+    return {**whole, "mark": {}, "dropped": {}, "dropped_bytes": 0, "sides": {}, **more}
 
 
 def test_two_processes_do_not_add_to_one_folder(tmp_path: Path) -> None:

@@ -261,16 +261,21 @@ def _stage(name: str, value: object, *, where: str) -> StageRecord:
     )
 
 
-def parse_source(name: str, value: object, *, where: str) -> SourceRecord:
-    """Return one source from its JSON; raise `CorruptShardError` that begins with `where`."""
+def parse_source(
+    name: str, value: object, *, where: str, way_on: str = PREPARE_AGAIN
+) -> SourceRecord:
+    """Return one source from its JSON; raise `CorruptShardError` from `where` to `way_on`."""
     where = f"{where}: sources.{name[:80]}"
-    fields = Fields(value, where, keys=_keys(SourceRecord))
+    fields = Fields(value, where, keys=_keys(SourceRecord), way_on=way_on)
     if not is_source_name(name):
         raise fields.wrong("the name may hold only letters, digits, _ and -")
     kind = fields.text("kind")
     if kind not in KINDS:
         raise fields.wrong(f"kind must be one of {', '.join(KINDS)}")
-    train, validation = (_split(name, split, parent=fields, where=where) for split in SPLITS)
+    train, validation = (
+        _split(name, split, parent=fields, where=where, way_on=way_on) for split in SPLITS
+    )
+    dropped_list = fields.table("dropped_list")
     return SourceRecord(
         stage=fields.text("stage"),
         domain=fields.text("domain"),
@@ -284,18 +289,19 @@ def parse_source(name: str, value: object, *, where: str) -> SourceRecord:
         train=train,
         validation=validation,
         dropped=fields.counts("dropped"),
-        dropped_list=_index(fields.table("dropped_list"), where, path=dropped_path(name)),
+        dropped_list=_index(dropped_list, where, path=dropped_path(name), way_on=way_on),
     )
 
 
-def _split(source: str, split: str, *, parent: Fields, where: str) -> SplitRecord:
+def _split(source: str, split: str, *, parent: Fields, where: str, way_on: str) -> SplitRecord:
     where = f"{where}.{split}"
-    fields = Fields(parent.table(split), where, keys=_keys(SplitRecord))
+    fields = Fields(parent.table(split), where, keys=_keys(SplitRecord), way_on=way_on)
     files = tuple(
         parse_shard(
             item,
             f"{where}.files[{number}]",
             path=shard_path(source, split, number=number),
+            way_on=way_on,
         )
         for number, item in enumerate(fields.items("files"))
     )
@@ -305,25 +311,26 @@ def _split(source: str, split: str, *, parent: Fields, where: str) -> SplitRecor
     signatures = None
     if fields.has("signatures"):
         path = signatures_path(source, split)
-        signatures = _index(fields.table("signatures"), where, path=path)
+        signatures = _index(fields.table("signatures"), where, path=path, way_on=way_on)
+    index = fields.table("index")
     return SplitRecord(
         tokens=tokens,
         documents=fields.count("documents"),
         bytes=fields.count("bytes"),
         files=files,
-        index=_index(fields.table("index"), where, path=index_path(source, split)),
+        index=_index(index, where, path=index_path(source, split), way_on=way_on),
         signatures=signatures,
     )
 
 
-def _index(value: object, where: str, *, path: str) -> IndexFile:
-    fields = Fields(value, f"{where}: {path}", keys=_keys(IndexFile))
+def _index(value: object, where: str, *, path: str, way_on: str) -> IndexFile:
+    fields = Fields(value, f"{where}: {path}", keys=_keys(IndexFile), way_on=way_on)
     return IndexFile(_expected_path(fields, path), fields.sha256("sha256"), fields.count("bytes"))
 
 
-def parse_shard(value: object, where: str, *, path: str) -> ShardFile:
-    """Return one shard from its JSON, which must be at `path`; raise `CorruptShardError`."""
-    fields = Fields(value, where, keys=_keys(ShardFile))
+def parse_shard(value: object, where: str, *, path: str, way_on: str = PREPARE_AGAIN) -> ShardFile:
+    """Return one shard from its JSON, which must be at `path`; raise as `parse_source`."""
+    fields = Fields(value, where, keys=_keys(ShardFile), way_on=way_on)
     size, tokens = fields.count("bytes"), fields.count("tokens")
     if size != TOKEN_BYTES * tokens:
         raise fields.wrong("bytes is not twice tokens")

@@ -19,22 +19,28 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LARGEST_COUNT = 2**63 - 1
 
 
-def parse_json(content: bytes, where: str) -> object:
-    """Return the value in `content`; `where` names the file in the error."""
+def parse_json(content: bytes, where: str, *, way_on: str = PREPARE_AGAIN) -> object:
+    """Return the value in `content`; the error names the file, `where`, and the `way_on`."""
     try:
         value: object = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise CorruptShardError(
-            f"{where} is not valid JSON ({str(error)[:80]}); {PREPARE_AGAIN}."
+            f"{where} is not valid JSON ({str(error)[:80]}); {way_on}."
         ) from error
     return value
 
 
 class Fields:
-    """A JSON object with exactly the keys `keys`; each method returns one value of its kind."""
+    """A JSON object with exactly the keys `keys`; each method returns one value of its kind.
 
-    def __init__(self, value: object, where: str, *, keys: Iterable[str]) -> None:
+    `way_on` is what an error tells the user to do.
+    """
+
+    def __init__(
+        self, value: object, where: str, *, keys: Iterable[str], way_on: str = PREPARE_AGAIN
+    ) -> None:
         self._where = where
+        self._way_on = way_on
         if not isinstance(value, dict):
             raise self.wrong("an object is expected here")
         wanted = set(keys)
@@ -46,7 +52,7 @@ class Fields:
 
     def wrong(self, problem: str) -> CorruptShardError:
         """Return the error that says `problem` about this object."""
-        return CorruptShardError(f"{self._where}: {problem}; {PREPARE_AGAIN}.")
+        return CorruptShardError(f"{self._where}: {problem}; {self._way_on}.")
 
     def has(self, key: str) -> bool:
         """Return whether a value is there, not null."""
@@ -94,7 +100,7 @@ class Fields:
     def texts(self, key: str) -> dict[str, str]:
         """Return an object of strings."""
         table = self.table(key)
-        inner = Fields(table, f"{self._where}: {key}", keys=table)
+        inner = Fields(table, f"{self._where}: {key}", keys=table, way_on=self._way_on)
         return {name: inner.text(name) for name in table}
 
     def number(self, key: str) -> float | None:
@@ -118,5 +124,5 @@ class Fields:
     def counts(self, key: str) -> dict[str, int]:
         """Return an object of whole numbers."""
         table = self.table(key)
-        inner = Fields(table, f"{self._where}: {key}", keys=table)
+        inner = Fields(table, f"{self._where}: {key}", keys=table, way_on=self._way_on)
         return {name: inner.count(name) for name in table}

@@ -82,6 +82,7 @@ def load_unfinished(folder: Path) -> Unfinished | None:
     Raises CorruptShardError for a file that `save_unfinished` did not write.
     """
     place = folder / UNFINISHED_NAME
+    way_on = f"delete {folder} to read the source anew"
     try:
         with place.open("rb") as handle:
             content = handle.read(_LARGEST_BYTES)
@@ -89,19 +90,19 @@ def load_unfinished(folder: Path) -> Unfinished | None:
         return None
     except OSError as error:
         raise CorruptShardError(
-            f"{place} cannot be read: {error.strerror or error}; delete {folder} to read the "
-            "source anew."
+            f"{place} cannot be read: {error.strerror or error}; {way_on}."
         ) from error
-    return _unfinished(folder.name, parse_json(content, str(place)), where=str(place))
+    value = parse_json(content, str(place), way_on=way_on)
+    return _unfinished(folder.name, value, where=str(place), way_on=way_on)
 
 
-def _unfinished(name: str, value: object, *, where: str) -> Unfinished:
-    fields = Fields(value, where, keys=_keys(Unfinished))
+def _unfinished(name: str, value: object, *, where: str, way_on: str) -> Unfinished:
+    fields = Fields(value, where, keys=_keys(Unfinished), way_on=way_on)
     if not fields.has("finished") and fields.table("sides").keys() != set(SPLITS):
         raise fields.wrong(f"sides must be {' and '.join(SPLITS)}")
     finished = None
     if fields.has("finished"):
-        finished = parse_source(name, fields.table("finished"), where=where)
+        finished = parse_source(name, fields.table("finished"), where=where, way_on=way_on)
     return Unfinished(
         settings=fields.sha256("settings"),
         version=fields.text("version"),
@@ -111,16 +112,16 @@ def _unfinished(name: str, value: object, *, where: str) -> Unfinished:
         dropped=fields.counts("dropped"),
         dropped_bytes=fields.count("dropped_bytes"),
         sides={
-            split: _side(side, where, place=(name, split))
+            split: _side(side, where, place=(name, split), way_on=way_on)
             for split, side in fields.table("sides").items()
         },
     )
 
 
-def _side(value: object, where: str, *, place: tuple[str, str]) -> SideState:
-    fields = Fields(value, where, keys=_keys(SideState))
+def _side(value: object, where: str, *, place: tuple[str, str], way_on: str) -> SideState:
+    fields = Fields(value, where, keys=_keys(SideState), way_on=way_on)
     shards = tuple(
-        parse_shard(shard, where, path=shard_path(*place, number=number))
+        parse_shard(shard, where, path=shard_path(*place, number=number), way_on=way_on)
         for number, shard in enumerate(fields.items("shards"))
     )
     return SideState(

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Literal, Protocol, cast, overload
 from urllib.parse import urlsplit
 
 from yxanul.errors import InfrastructureError, MissingExtraError, UsageError
@@ -41,7 +41,11 @@ class _Storage(Protocol):
 
     def find(self, path: str) -> list[str]: ...
 
-    def ls(self, path: str, detail: bool) -> list[Mapping[str, Any]]: ...
+    @overload
+    def ls(self, path: str, detail: Literal[True]) -> list[Mapping[str, Any]]: ...
+
+    @overload
+    def ls(self, path: str, detail: Literal[False]) -> list[str]: ...
 
     def rm(self, path: str, recursive: bool) -> None: ...
 
@@ -88,10 +92,10 @@ class Place:
     def top_names(self) -> list[str]:
         """Return the names of what lies in it directly, files and folders."""
         try:
-            listed = self._storage.ls(self._root, detail=True)
+            listed = self._storage.ls(self._root, detail=False)
         except FileNotFoundError:
             return []
-        return [about["name"].rstrip("/").rpartition("/")[2] for about in listed]
+        return [name.rstrip("/").rpartition("/")[2] for name in listed]
 
     def put(self, local: Path, path: str) -> None:
         """Copy a file there; one of that name is replaced.

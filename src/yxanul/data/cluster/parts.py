@@ -24,7 +24,9 @@ from pydantic import ValidationError
 from yxanul.config.treatment import TreatmentConfig
 from yxanul.data.document import Document
 from yxanul.data.drop import Drop
+from yxanul.data.manifest import SourceRecord
 from yxanul.data.near.minhash import SIGNATURE_BYTES
+from yxanul.data.sources.found import PART_FILE
 from yxanul.data.strict import Fields, parse_json
 from yxanul.data.treatment import Recipe, Treated, Treatment
 from yxanul.errors import CorruptDataError, UsageError
@@ -34,8 +36,9 @@ _FILES = ("texts.jsonl", "ids.bin", "signatures.bin")
 _DONE = "done.json"
 _DONE_KEYS = ("world_size", "made_with", "provenance", "sha256", "documents", "left_out")
 _KEYS = ("id", "url", "split_key", "digest", "bytes", "tokens", "drop", "is_signed", "text")
-# What a task leaves that no folder of texts has: its .texts.jsonl looks like one.
-_BEGUN = re.compile(r"\d{5,}\.(ids\.bin|signatures\.bin|done\.json)")
+_VERSION = re.compile(r"\d+ parts, ")
+_AGAIN = "run that task again"
+_ALL_AGAIN = "run all of its tasks again with this version"
 _TEXT_CHARACTERS = 300
 _BATCH = 1024
 
@@ -174,15 +177,15 @@ class Parts:
             except damage as error:
                 raise CorruptDataError(
                     f"The files of task {rank} in {self.place} cannot be read "
-                    f"({error.strerror or error}); run that task again."
+                    f"({error.strerror or error}); {_AGAIN}."
                 ) from error
 
     def _compare(self, rank: int, digests: dict[str, Any]) -> None:
         for name, digest in digests.items():
             if digest.hexdigest() != self.sha256[rank][name]:
                 raise CorruptDataError(
-                    f"{self.place}/{_name(rank, name)} is not as its task left it (sha256); run "
-                    "that task again."
+                    f"{self.place}/{_name(rank, name)} is not as its task left it (sha256); "
+                    f"{_AGAIN}."
                 )
 
 
@@ -197,6 +200,11 @@ def open_parts(place: str) -> Parts | None:
         return _open_parts(place)
 
 
+def is_of_parts(record: SourceRecord) -> bool:
+    """Tell whether a prepared source was joined from the parts of a cluster."""
+    return record.kind == "folder" and _VERSION.match(record.version) is not None
+
+
 def _reaching(place: str) -> AbstractContextManager[None]:
     return reaching(place) if is_address(place) else nullcontext()
 
@@ -204,7 +212,7 @@ def _reaching(place: str) -> AbstractContextManager[None]:
 def _open_parts(place: str) -> Parts | None:
     storage = Place(place)
     if not storage.exists(_name(0, _DONE)):
-        begun = sorted(filter(_BEGUN.fullmatch, storage.top_names()))
+        begun = sorted(filter(PART_FILE.fullmatch, storage.top_names()))
         if begun:
             raise UsageError(
                 f"{place} holds what the tasks of a cluster write ({begun[0]}), but task 0 is not "
@@ -235,10 +243,15 @@ def _open_parts(place: str) -> Parts | None:
     hashes = tuple(one.texts("sha256") for one in done)
     name = hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
     documents = sum(one.count("documents") for one in done)
-    said = Fields(first.table("provenance"), "provenance", keys=("licence", "attribution"))
+    said = Fields(
+        first.table("provenance"),
+        f"{place}: provenance",
+        keys=("licence", "attribution"),
+        way_on=_ALL_AGAIN,
+    )
     return Parts(
         place,
-        _recipe(first),
+        _recipe(first, place),
         f"{len(done)} parts, {documents} documents, sha256 {name[:16]}",
         hashes,
         Provenance(said.optional_text("licence"), said.optional_text("attribution")),
@@ -247,11 +260,12 @@ def _open_parts(place: str) -> Parts | None:
     )
 
 
-def _recipe(done: Fields) -> Recipe:
+def _recipe(done: Fields, place: str) -> Recipe:
     value = Fields(
         done.table("made_with"),
-        "made_with",
+        f"{place}: made_with",
         keys=("config", "min_tokens", "tools", "decontaminated"),
+        way_on=_ALL_AGAIN,
     )
     least = value.number("min_tokens")
     try:
@@ -265,16 +279,18 @@ def _recipe(done: Fields) -> Recipe:
 def _read_done(place: str, rank: int) -> Fields:
     where = f"{place}/{_name(rank, _DONE)}"
     with fsspec.open(where, "rb").open() as file:
-        return Fields(parse_json(file.read(), where), where, keys=_DONE_KEYS)
+        value = parse_json(file.read(), where, way_on=_AGAIN)
+    return Fields(value, where, keys=_DONE_KEYS, way_on=_AGAIN)
 
 
 def _parse(
     line: bytes, where: str, *, opened: dict[str, BinaryIO], digests: dict[str, Any]
 ) -> tuple[Document, Treated]:
-    fields = Fields(parse_json(line, where), where, keys=_KEYS)
+    fields = Fields(parse_json(line, where, way_on=_AGAIN), where, keys=_KEYS, way_on=_AGAIN)
     drop = None
     if fields.has("drop"):
-        found = Fields(fields.table("drop"), where, keys=("rule", "value", "limit", "detail"))
+        keys = ("rule", "value", "limit", "detail")
+        found = Fields(fields.table("drop"), where, keys=keys, way_on=_AGAIN)
         drop = Drop(
             found.text("rule"),
             found.number("value"),

@@ -20,6 +20,7 @@ from datatrove.utils.logging import logger
 
 from yxanul.config.load import load_config
 from yxanul.config.schema import SourceConfig
+from yxanul.config.yamltext import quoted
 from yxanul.data.benchmarks.find import find_benchmark
 from yxanul.data.benchmarks.items import Benchmark
 from yxanul.data.cluster.parts import PartWriter, Provenance
@@ -104,7 +105,7 @@ def treat_step(
     Raises UsageError for an unknown source or one with max_documents, and what `load_config` and
     `read_benchmark` do.
     """
-    overrides = [] if bench_dir is None else [f"evaluation.bench={bench_dir}"]
+    overrides = [] if bench_dir is None else [f"evaluation.bench={quoted(bench_dir)}"]
     config = load_config(config_dir, stages=[stage], overrides=overrides).stages[0]
     sources = {one.name: one for one in (*config.data.hub_sources, *config.data.embedded_sources)}
     if source not in sources:
