@@ -145,6 +145,12 @@ def test_parts_below_a_folder_of_texts_are_no_texts(tmp_path: Path, done: int) -
         joined(lines, tmp_path / "out")
 
 
+def test_parts_may_be_joined_below_their_own_folder(tmp_path: Path) -> None:
+    treat(tmp_path / "parts", 3)
+    manifest = joined(tmp_path / "parts", tmp_path / "parts" / "joined")
+    assert joined(tmp_path / "parts", tmp_path / "parts" / "joined") == manifest
+
+
 def test_parts_of_two_runs_with_other_numbers_of_tasks_are_refused(tmp_path: Path) -> None:
     treat(tmp_path / "parts", 3)
     treat(tmp_path / "more", 5)

@@ -7,7 +7,8 @@ for settings that it was not made for. Making the folder is in `yxanul.data.buil
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -21,9 +22,16 @@ from yxanul.data.benchmarks.read import HUB
 from yxanul.data.build import prepare_sources
 from yxanul.data.card import write_cards
 from yxanul.data.cluster.joined import JoinedSource
-from yxanul.data.cluster.parts import Parts, open_parts
+from yxanul.data.cluster.parts import is_of_parts, open_parts
 from yxanul.data.contamination.items import wanted_items
-from yxanul.data.files import refuse_checkpoint, regular_file
+from yxanul.data.files import regular_file
+from yxanul.data.folders import (
+    check_folders,
+    refuse_out_inside,
+    shared_address,
+    stage_folder,
+    stage_parts,
+)
 from yxanul.data.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -44,11 +52,12 @@ from yxanul.data.settings import (
 )
 from yxanul.data.sources.catalog import Opening, open_folder, open_source
 from yxanul.data.sources.folder import is_unchanged
+from yxanul.data.sources.walk import unreadable
 from yxanul.data.treatment import Recipe, Treatment
 from yxanul.data.unfinished import load_unfinished
 from yxanul.data.verify import check_files
 from yxanul.data.watching import Watcher
-from yxanul.errors import CorruptShardError, UsageError
+from yxanul.errors import CorruptDataError, CorruptShardError, UsageError
 from yxanul.runfolder.storage import is_address
 
 FindBenchmark = Callable[[str, str], Benchmark]
@@ -81,27 +90,37 @@ def prepare(
         require_stages(held, [stage.name for stage in stages])
     if shared is not None and held is not None and _has_all(held, stages):
         refuse_other_settings(held, stages, place=out)
+        with _told_of(is_in_use, progress):
+            refuse_other_items(held, stages, place=out, say=progress)
         held = _whole(held, out, address=shared, say=progress)
         write_cards(held, out, progress=progress)
         return held
     done = held.stages if held else {}
     check_folders(stages, held=done)
-    _refuse_out_inside([stage for stage in stages if stage.name not in done], out)
-    opening = _Opening(out, progress, cache(partial(_find, progress=progress)))
+    refuse_out_inside([stage for stage in stages if stage.name not in done], out)
+    opening = _Opening(out, progress, cache(partial(_find, progress=progress)), done)
     if held is not None:
         check_revisions(stages, held, place=out)
-        for refuse in (_refuse_changed_texts, _refuse_other_items):
-            try:
-                refuse(stages, held, opening=opening)
-            except UsageError as error:
-                if not is_in_use:
-                    raise
-                progress(f"{error} What is prepared is in use, and stays as it is.")
+        with _told_of(is_in_use, progress):
+            _refuse_changed_texts(stages, held, opening=opening)
+        with _told_of(is_in_use, progress):
+            refuse_other_items(held, stages, place=out, say=progress)
     plans = [plan for stage in stages for plan in _plans(stage, opening)]
     settings = {stage.name: settings_sha256(stage) for stage in stages}
     manifest = prepare_sources(plans, out, settings=settings, progress=progress, watcher=watcher)
     write_cards(manifest, out, progress=progress)
     return manifest
+
+
+@contextmanager
+def _told_of(is_in_use: bool, progress: Callable[[str], None]) -> Iterator[None]:
+    """Tell `progress` what is refused, or cannot be compared, where the data is in use already."""
+    try:
+        yield
+    except (UsageError, CorruptDataError) as error:
+        if not is_in_use:
+            raise
+        progress(f"{error} What is prepared is in use, and stays as it is.")
 
 
 def _whole(held: Manifest, out: Path, *, address: str, say: Callable[[str], None]) -> Manifest:
@@ -124,28 +143,17 @@ def _has_all(held: Manifest | None, stages: Sequence[StageConfig]) -> bool:
     return held is not None and all(stage.name in held.stages for stage in stages)
 
 
-def shared_address(stages: Sequence[StageConfig]) -> str | None:
-    """Return the address that all stages read, None if they read nothing from an address.
-
-    Raises `UsageError` if only some do.
-    """
-    chosen = {stage.data.source for stage in stages}
-    addresses = sorted(filter(is_address, chosen))
-    if addresses and len(chosen) > 1:
-        raise UsageError(
-            f"data.source is {addresses[0]} for some stages only; an address holds the data of all "
-            "stages: give it with --data"
-        )
-    return addresses[0] if addresses else None
-
-
 @dataclass(frozen=True)
 class _Opening:
-    """What the plans of all stages share; `find` reads each benchmark once."""
+    """What the plans of all stages share; `find` reads each benchmark once.
+
+    `out` holds the stages `done` already.
+    """
 
     out: Path
     progress: Callable[[str], None]
     find: FindBenchmark
+    done: Container[str]
 
 
 def _plans(stage: StageConfig, opening: _Opening) -> list[PlannedSource]:
@@ -215,7 +223,9 @@ def _begun(folder: Path, stage: StageConfig) -> str | None:
 
 
 def _folder_plan(stage: StageConfig, opening: _Opening) -> PlannedSource:
-    folder, parts = stage_folder(stage), stage_parts(stage)
+    folder = stage_folder(stage)
+    # What is done is not read again, and its parts may be gone, or be run again.
+    parts = None if stage.name in opening.done else stage_parts(stage)
     domain = folder_domain(stage)
     treatment = stage.data.folder_treatment if parts is None else parts.recipe.treatment.config
     return PlannedSource(
@@ -233,83 +243,6 @@ def _folder_plan(stage: StageConfig, opening: _Opening) -> PlannedSource:
     )
 
 
-def stage_parts(stage: StageConfig) -> Parts | None:
-    """Return the texts that the tasks of a cluster treated for a stage; None = plain ones.
-
-    Plain texts at an address are a `UsageError`, and so are parts that are not all there.
-    """
-    if not is_address(stage.data.source):
-        return open_parts(str(stage_folder(stage)))
-    address = stage.data.source.rstrip("/")
-    parts = open_parts(f"{address}/{stage.name}") or open_parts(address)
-    if parts is None:
-        raise UsageError(
-            f"{stage.data.source} holds neither a prepared folder nor texts that the tasks of a "
-            f"cluster treated for {stage.name}; other texts are read from a folder of this machine"
-        )
-    return parts
-
-
-def stage_folder(stage: StageConfig) -> Path:
-    """Return the folder of texts that a stage reads: the subfolder of its name, if there is one."""
-    folder = Path(stage.data.source)
-    own = folder / stage.name
-    return own if own.is_dir() else folder
-
-
-def check_folders(stages: Sequence[StageConfig], *, held: Container[str]) -> None:
-    """Refuse a folder that is not there, is prepared, is a checkpoint or is read by two stages.
-
-    A stage of `held` is prepared, and needs its folder no more.
-    """
-    reader: dict[Path, str] = {}
-    for stage in stages:
-        chosen = Path(stage.data.source)
-        if stage.data.source in ("hub", "embedded") or is_address(stage.data.source):
-            continue
-        if not chosen.exists():
-            if stage.name in held:
-                continue
-            several = ", with a subfolder per stage, named like it" if len(stages) > 1 else ""
-            raise UsageError(
-                f"The data folder {chosen} does not exist: give --data an existing folder{several}."
-            )
-        if not chosen.is_dir():
-            raise UsageError(f"--data {chosen} is a file; name the folder that it lies in")
-        refuse_checkpoint(chosen)
-        if (chosen / MANIFEST_NAME).is_file():
-            raise UsageError(
-                f"{chosen} is prepared already (it has a {MANIFEST_NAME}), so it is no folder of "
-                "texts; use it as it is or name the folder of texts."
-            )
-        sharing = [s for s in stages if Path(s.data.source) == chosen]
-        _refuse_missing_subfolders(chosen, sharing, held=held)
-        folder = stage_folder(stage).absolute()
-        if stage.name in held and folder == chosen.absolute():
-            continue  # its subfolder is gone
-        if folder in reader:
-            raise UsageError(
-                f"The stages {reader[folder]} and {stage.name} would both read {folder}; give each "
-                "a folder of its own."
-            )
-        reader[folder] = stage.name
-
-
-def _refuse_out_inside(stages: Sequence[StageConfig], out: Path) -> None:
-    """Refuse to write below a folder of texts, where what is written would be read."""
-    for stage in stages:
-        if stage.data.source in ("hub", "embedded") or is_address(stage.data.source):
-            continue
-        folder, target = stage_folder(stage).resolve(), out.resolve()
-        if not target.is_relative_to(folder):
-            continue
-        if not any(part.startswith(".") for part in target.relative_to(folder).parts):
-            raise UsageError(
-                f"{out}, where the data is to be written, lies in {folder}, whose files are read "
-                f"for {stage.name}: choose a place outside it with --out."
-            )
-
-
 def _refuse_changed_texts(
     stages: Sequence[StageConfig], held: Manifest, *, opening: _Opening
 ) -> None:
@@ -321,7 +254,7 @@ def _refuse_changed_texts(
             continue
         folder = stage_folder(stage)
         is_gone = len(stages) > 1 and folder == Path(stage.data.source)
-        if is_gone or not folder.is_dir() or not any(folder.iterdir()):
+        if is_gone or _is_empty(folder):
             continue
         if not _is_unchanged(folder, record, opening=opening):
             raise UsageError(
@@ -331,35 +264,47 @@ def _refuse_changed_texts(
             )
 
 
-def _refuse_other_items(
-    stages: Sequence[StageConfig], held: Manifest, *, opening: _Opening
+def refuse_other_items(
+    held: Manifest, stages: Sequence[StageConfig], *, place: Path, say: Callable[[str], None]
 ) -> None:
     """Refuse where other items of benchmarks were looked for than lie in the folder of now.
 
     Those of the hub are not compared: they would be streamed at every start of a run. Nor are those
-    that the tasks of a cluster looked for, which had a folder of their own.
+    that the tasks of a cluster looked for, which had a folder of their own. `place` holds what is
+    prepared. Raises `UsageError`, and `CorruptDataError` for a benchmark's file that is damaged.
     """
+    find = cache(partial(_find, progress=say))
     for stage in stages:
         bench = stage.evaluation.bench
-        if bench == HUB or is_address(stage.data.source):
+        if bench == HUB:
             continue
-        if stage.data.source not in ("hub", "embedded") and stage_parts(stage) is not None:
-            continue
-        records = [record for record in held.sources.values() if record.stage == stage.name]
+        records = [
+            record
+            for record in held.sources.values()
+            if record.stage == stage.name and not is_of_parts(record)
+        ]
         for task, sha256 in {
             t: s for one in records for t, s in one.decontaminated.items()
         }.items():
             try:
-                found = opening.find(task, bench)
+                found = find(task, bench)
             except UsageError as error:
-                opening.progress(f"what {stage.name} was cleared of is not compared: {error}")
+                say(f"what {stage.name} was cleared of is not compared: {error}")
                 continue
             if found.sha256 != sha256:
                 raise UsageError(
-                    f"{opening.out} holds {stage.name}, cleared of other items of {task} "
+                    f"{place} holds {stage.name}, cleared of other items of {task} "
                     f"({sha256[:12]}...) than {bench} has ({found.sha256[:12]}...): give "
                     "--bench_dir the items of then, or choose another folder for the data."
                 )
+
+
+def _is_empty(folder: Path) -> bool:
+    """Tell whether nothing lies in a folder, which may be gone itself."""
+    try:
+        return not folder.is_dir() or not any(folder.iterdir())
+    except OSError as error:
+        raise unreadable(folder, error) from error
 
 
 def _is_unchanged(folder: Path, record: SourceRecord, *, opening: _Opening) -> bool:
@@ -369,16 +314,3 @@ def _is_unchanged(folder: Path, record: SourceRecord, *, opening: _Opening) -> b
     written = regular_file(opening.out, record.dropped_list.path)
     since = written.stat().st_mtime
     return is_unchanged(folder, record.version, since=since, progress=opening.progress)
-
-
-def _refuse_missing_subfolders(
-    chosen: Path, stages: Sequence[StageConfig], *, held: Container[str]
-) -> None:
-    """Stages that are given one folder have a subfolder each, but for those that are prepared."""
-    needed = [stage.name for stage in stages if stage.name not in held]
-    absent = [name for name in needed if not (chosen / name).is_dir()]
-    if len(stages) > 1 and absent:
-        raise UsageError(
-            f"--data {chosen} has no subfolder for {', '.join(absent)}; a run of several stages "
-            "reads one each, named like the stage"
-        )

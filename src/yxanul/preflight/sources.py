@@ -20,9 +20,9 @@ from yxanul.data.benchmarks.find import find_benchmark
 from yxanul.data.benchmarks.read import HUB, try_hub_set
 from yxanul.data.benchmarks.sets import SETS
 from yxanul.data.cluster.parts import open_parts
+from yxanul.data.folders import check_folders, shared_address, stage_folder, stage_parts
 from yxanul.data.manifest import MANIFEST_NAME, load_manifest, require_stages
 from yxanul.data.place import prepared_folder
-from yxanul.data.prepare import check_folders, shared_address, stage_folder, stage_parts
 from yxanul.data.remote import remote_manifest
 from yxanul.data.settings import own_sources, refuse_other_settings
 from yxanul.data.sources.catalog import Opening, open_source
@@ -165,9 +165,8 @@ def _look_at_address(config: RunConfig, address: str) -> Finding:
         refuse_other_settings(manifest, config.stages, place=address)
         why = f"{address} answers and holds a prepared folder with all stages"
         return Finding("data", "pass", None, why)
-    with reaching(address):
-        for stage in config.stages:
-            stage_parts(stage)
+    for stage in config.stages:
+        stage_parts(stage)
     why = f"{address} answers and holds texts that the tasks of a cluster treated, for all stages"
     return Finding("data", "pass", None, why)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from yxanul.data.benchmarks.fields import Fields
 from yxanul.data.lines import parse_line
+from yxanul.data.sources.walk import unreadable
 from yxanul.errors import CorruptDataError
 
 _OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open}
@@ -19,7 +20,8 @@ _OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open}
 def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
     """Yield each line as (place, bytes without the line's end), blank ones too.
 
-    A place is "FILE, line N", from 1. Raises CorruptDataError for a damaged archive.
+    A place is "FILE, line N", from 1. Raises CorruptDataError for a damaged archive,
+    and for a file that may not be read.
     """
     number = 0
     try:
@@ -27,8 +29,9 @@ def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
             for number, line in enumerate(file, start=1):
                 yield f"{path}, line {number}", line.rstrip(b"\r\n")
     except (EOFError, OSError, zlib.error) as error:
-        if getattr(error, "errno", None) is not None:
-            raise  # the file cannot be opened: the system's own words say so
+        # Those of a damaged archive have no number of the system's.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise unreadable(path, error) from error
         raise CorruptDataError(
             f"{path} cannot be unpacked after line {number} ({error}): bring the original back."
         ) from error

@@ -18,6 +18,7 @@ from yxanul.data.sources.hub.part import HubPart
 from yxanul.data.sources.hub.patience import Line, Patience
 from yxanul.data.sources.hub.rows import RowStream
 from yxanul.data.sources.hub.source import resolve_revision
+from yxanul.data.sources.walk import unreadable
 from yxanul.errors import CorruptDataError, UsageError
 from yxanul.runfolder.durable import sha256_of
 
@@ -69,7 +70,11 @@ def _from_folder(task: str, where: PublicSet, *, folder: Path, with_shots: bool)
 
 def _existing(folder: Path, name: str) -> Path:
     path = folder / name
-    if not path.is_file():
+    try:
+        is_there = path.is_file()
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if not is_there:
         what = "is missing" if folder.is_dir() else "is missing, for there is no such folder"
         names = ", ".join(one for s in SETS.values() for one in (s.file, s.file_shots) if one)
         raise UsageError(

@@ -1,0 +1,122 @@
+"""Where the texts of a run's stages lie: a folder, its subfolder per stage, or an address.
+
+The one idea: what cannot be read as it is asked for is refused before anything is opened, with what
+to do instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from pathlib import Path
+
+from yxanul.config.schema import StageConfig
+from yxanul.data.cluster.parts import Parts, open_parts
+from yxanul.data.files import refuse_checkpoint
+from yxanul.data.manifest import MANIFEST_NAME
+from yxanul.errors import UsageError
+from yxanul.runfolder.storage import is_address
+
+
+def shared_address(stages: Sequence[StageConfig]) -> str | None:
+    """Return the address that all stages read, None if they read nothing from an address.
+
+    Raises `UsageError` if only some do.
+    """
+    chosen = {stage.data.source for stage in stages}
+    addresses = sorted(filter(is_address, chosen))
+    if addresses and len(chosen) > 1:
+        raise UsageError(
+            f"data.source is {addresses[0]} for some stages only; an address holds the data of all "
+            "stages: give it with --data"
+        )
+    return addresses[0] if addresses else None
+
+
+def stage_parts(stage: StageConfig) -> Parts | None:
+    """Return the texts that the tasks of a cluster treated for a stage; None = plain ones.
+
+    Plain texts at an address are a `UsageError`, and so are parts that are not all there.
+    """
+    if not is_address(stage.data.source):
+        return open_parts(str(stage_folder(stage)))
+    address = stage.data.source.rstrip("/")
+    parts = open_parts(f"{address}/{stage.name}") or open_parts(address)
+    if parts is None:
+        raise UsageError(
+            f"{stage.data.source} holds neither a prepared folder nor texts that the tasks of a "
+            f"cluster treated for {stage.name}; other texts are read from a folder of this machine"
+        )
+    return parts
+
+
+def stage_folder(stage: StageConfig) -> Path:
+    """Return the folder of texts that a stage reads: the subfolder of its name, if there is one."""
+    folder = Path(stage.data.source)
+    own = folder / stage.name
+    return own if own.is_dir() else folder
+
+
+def check_folders(stages: Sequence[StageConfig], *, held: Container[str]) -> None:
+    """Refuse a folder that is not there, is prepared, is a checkpoint or is read by two stages.
+
+    A stage of `held` is prepared, and needs its folder no more.
+    """
+    reader: dict[Path, str] = {}
+    for stage in stages:
+        chosen = Path(stage.data.source)
+        if stage.data.source in ("hub", "embedded") or is_address(stage.data.source):
+            continue
+        if not chosen.exists():
+            if stage.name in held:
+                continue
+            several = ", with a subfolder per stage, named like it" if len(stages) > 1 else ""
+            raise UsageError(
+                f"The data folder {chosen} does not exist: give --data an existing folder{several}."
+            )
+        if not chosen.is_dir():
+            raise UsageError(f"--data {chosen} is a file; name the folder that it lies in")
+        refuse_checkpoint(chosen)
+        if (chosen / MANIFEST_NAME).is_file():
+            raise UsageError(
+                f"{chosen} is prepared already (it has a {MANIFEST_NAME}), so it is no folder of "
+                "texts; use it as it is or name the folder of texts."
+            )
+        sharing = [s for s in stages if Path(s.data.source) == chosen]
+        _refuse_missing_subfolders(chosen, sharing, held=held)
+        folder = stage_folder(stage).absolute()
+        if stage.name in held and folder == chosen.absolute():
+            continue  # its subfolder is gone
+        if folder in reader:
+            raise UsageError(
+                f"The stages {reader[folder]} and {stage.name} would both read {folder}; give each "
+                "a folder of its own."
+            )
+        reader[folder] = stage.name
+
+
+def refuse_out_inside(stages: Sequence[StageConfig], out: Path) -> None:
+    """Refuse to write below a folder of texts, where what is written would be read."""
+    for stage in stages:
+        if stage.data.source in ("hub", "embedded") or is_address(stage.data.source):
+            continue
+        folder, target = stage_folder(stage).resolve(), out.resolve()
+        if not target.is_relative_to(folder) or stage_parts(stage) is not None:
+            continue  # of parts nothing below their folder is read
+        if not any(part.startswith(".") for part in target.relative_to(folder).parts):
+            raise UsageError(
+                f"{out}, where the data is to be written, lies in {folder}, whose files are read "
+                f"for {stage.name}: choose a place outside it with --out."
+            )
+
+
+def _refuse_missing_subfolders(
+    chosen: Path, stages: Sequence[StageConfig], *, held: Container[str]
+) -> None:
+    """Stages that are given one folder have a subfolder each, but for those that are prepared."""
+    needed = [stage.name for stage in stages if stage.name not in held]
+    absent = [name for name in needed if not (chosen / name).is_dir()]
+    if len(stages) > 1 and absent:
+        raise UsageError(
+            f"--data {chosen} has no subfolder for {', '.join(absent)}; a run of several stages "
+            "reads one each, named like the stage"
+        )

@@ -1,0 +1,149 @@
+"""What changed around prepared data: a run that reads it is told, anybody else is refused."""
+
+import io
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from tests.data.bench_rows import write_bench_folder
+from tests.data.memory import sentences, stage
+from yxanul.config.schema import StageConfig
+from yxanul.config.treatment import TreatmentConfig
+from yxanul.data.cluster.parts import PartWriter
+from yxanul.data.document import Document
+from yxanul.data.manifest import Manifest
+from yxanul.data.prepare import prepare
+from yxanul.data.treatment import Recipe, Treater, Treatment
+from yxanul.errors import CorruptDataError, UsageError
+
+
+def write_texts(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    for number, text in enumerate(sentences(120)):
+        (folder / f"{number:03d}.txt").write_text(text)
+    return folder
+
+
+def write_parts(folder: Path, *, cleared_of: dict[str, str]) -> Path:
+    """Write what two tasks of a cluster leave."""
+    made = Treatment(TreatmentConfig(), min_tokens=None)
+    for rank, rows in enumerate((sentences(60), sentences(60, about="tree"))):
+        with PartWriter(str(folder), rank) as writer:
+            for number, text in enumerate(Treater(made).treat(rows)):
+                writer.append(Document(rows[number], "s", f"s/{rank}-{number}"), text)
+            writer.finish(Recipe(made, cleared_of, made.tools), world_size=2)
+    return folder
+
+
+def reading(source: Path | str, *, bench: Path | None = None) -> StageConfig:
+    tasks = [] if bench is None else ["gsm8k", "humaneval"]
+    config = stage("s", source=str(source), folder_treatment={"decontaminate": tasks})
+    if bench is None:
+        return config
+    evaluation = config.evaluation.model_copy(update={"bench": str(bench)})
+    return config.model_copy(update={"evaluation": evaluation})
+
+
+def goes_on(config: StageConfig, out: Path, *, held: Manifest) -> str:
+    """Prepare for a run that has begun, which keeps what it has; return what it is told first."""
+    said: list[str] = []
+    assert prepare([config], out, progress=said.append, is_in_use=True) == held
+    return said[0]
+
+
+def hush(_: str) -> None:
+    """Say nothing."""
+
+
+def test_a_damaged_file_of_a_benchmark_is_told_to_a_run_that_has_begun(tmp_path: Path) -> None:
+    bench, out = write_bench_folder(tmp_path / "bench"), tmp_path / "out"
+    config = reading(write_texts(tmp_path / "texts"), bench=bench)
+    held = prepare([config], out, progress=hush)
+    with (bench / "gsm8k" / "test.jsonl").open("a") as lines:
+        lines.write('{"question": "How')
+    with pytest.raises(CorruptDataError, match=r"test\.jsonl, line 13 is not valid JSON"):
+        prepare([config], out, progress=hush)
+    told = goes_on(config, out, held=held)
+    assert "line 13 is not valid JSON" in told
+    assert told.endswith("What is prepared is in use, and stays as it is.")
+
+
+@pytest.mark.parametrize("call", ["open", "stat"])
+def test_a_file_of_a_benchmark_that_may_not_be_read_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    bench, out = write_bench_folder(tmp_path / "bench"), tmp_path / "out"
+    config = reading(write_texts(tmp_path / "texts"), bench=bench)
+    held = prepare([config], out, progress=hush)
+    whole = {"open": io.open, "stat": os.stat}[call]
+
+    def refused(place: Any, *more: Any, **options: Any) -> Any:  # root reads whatever there is
+        if str(place).endswith("test.jsonl"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return whole(place, *more, **options)
+
+    monkeypatch.setattr("builtins.open" if call == "open" else "os.stat", refused)
+    with pytest.raises(CorruptDataError, match=r"test\.jsonl cannot be read \(Permission denied\)"):
+        prepare([config], out, progress=hush)
+    assert "test.jsonl cannot be read" in goes_on(config, out, held=held)
+
+
+@pytest.mark.parametrize("name", ["below", "texts"])
+def test_a_folder_that_may_not_be_read_now_is_told_to_a_run_that_has_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    texts, out = write_texts(tmp_path / "texts"), tmp_path / "out"
+    (texts / "below").mkdir()
+    config = reading(texts)
+    held = prepare([config], out, progress=hush)
+    scandir, listdir = os.scandir, os.listdir
+
+    def refuse(place: Any) -> None:  # the tests may run as root, whom no right stops
+        if os.fspath(place).endswith(name):
+            raise PermissionError(13, "Permission denied", place)
+
+    monkeypatch.setattr(os, "scandir", lambda place: refuse(place) or scandir(place))
+    monkeypatch.setattr(os, "listdir", lambda place: refuse(place) or listdir(place))
+    with pytest.raises(CorruptDataError, match=rf"{name} cannot be read \(Permission denied\)"):
+        prepare([config], out, progress=hush)
+    assert f"{name} cannot be read" in goes_on(config, out, held=held)
+
+
+def test_parts_that_are_run_again_do_not_stop_a_run_that_has_begun(tmp_path: Path) -> None:
+    parts, out = write_parts(tmp_path / "parts", cleared_of={}), tmp_path / "out"
+    held = prepare([reading(parts)], out, progress=hush)
+    (parts / "00001.done.json").unlink()
+    with pytest.raises(UsageError, match="task 1 is not done"):
+        prepare([reading(parts)], out, progress=hush)
+    assert "task 1 is not done" in goes_on(reading(parts), out, held=held)
+
+
+def test_what_the_tasks_of_a_cluster_looked_for_is_not_compared_when_their_parts_are_gone(
+    tmp_path: Path,
+) -> None:
+    parts = write_parts(tmp_path / "parts", cleared_of={"gsm8k": "0" * 64})
+    config = reading(parts, bench=write_bench_folder(tmp_path / "bench"))
+    # The settings of what a cluster treated are those of the tasks.
+    config = config.model_copy(update={"data": reading(parts).data})
+    held = prepare([config], tmp_path / "out", progress=hush)
+    shutil.rmtree(parts)
+    assert prepare([config], tmp_path / "out", progress=hush) == held
+
+
+def test_other_items_than_an_address_was_cleared_of_are_not_passed_over(tmp_path: Path) -> None:
+    bench, out = write_bench_folder(tmp_path / "bench"), tmp_path / "out"
+    config = reading(write_texts(tmp_path / "texts"), bench=bench)
+    prepare([config], out, progress=hush)
+    fsspec.filesystem("memory").put(str(out), "/cleared", recursive=True)
+    far, near = reading("memory://cleared", bench=bench), tmp_path / "near"
+    held = prepare([far], near, progress=hush)
+    with (bench / "gsm8k" / "test.jsonl").open("a") as lines:
+        lines.write(json.dumps({"question": "How many?", "answer": "7\n#### 7"}) + "\n")
+    with pytest.raises(UsageError, match="cleared of other items of gsm8k"):
+        prepare([far], near, progress=hush)
+    assert "cleared of other items of gsm8k" in goes_on(far, near, held=held)
