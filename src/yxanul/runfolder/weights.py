@@ -80,7 +80,8 @@ def _newest(run: RunFolder) -> tuple[Weights | None, Refused]:
         parent = attempt_parent(run.lineage)
         if weights is None and not refused and attempt > 0 and parent is not None:
             return load_weights(run.checkpoints / parent), {}
-        # A run deletes its older checkpoints while it writes new ones.
-        if all(path.exists() for path in refused):
+        # A run deletes its older checkpoints while it writes new ones; a list that is made
+        # meanwhile may have neither.
+        if (weights or refused) and all(path.exists() for path in refused):
             break
     return weights, {path: error for path, error in refused.items() if path.exists()}

@@ -5,6 +5,7 @@ wrote it, and so is what the program told its supervisor when it refused to begi
 """
 
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -65,9 +66,9 @@ def read_ending(
         checkpoints=checkpoints,
         scores=_scores(folder, at=checkpoints),
         may_hide_a_kill=is_launcher or folder is not None,
-        run_folder=folder.root if folder is not None and folder.root.is_dir() else None,
+        run_folder=folder.root if folder is not None and _there(folder.root.is_dir) else None,
         lived_s=lived_s,
-        is_preparing=not _is_prepared(folder),
+        is_preparing=folder is None or not _there(folder.config.is_file),
     )
     record = None if folder is None else read_exit(folder)
     if record is not None and record.ended_at >= started_at:
@@ -80,9 +81,9 @@ def read_ending(
     return end
 
 
-def _is_prepared(folder: RunFolder | None) -> bool:
+def _there(is_there: Callable[[], bool]) -> bool:
     try:
-        return folder is not None and folder.config.is_file()
+        return is_there()
     except (OSError, ValueError):  # the process told of a folder that is none
         return False
 
