@@ -149,6 +149,10 @@ def test_parts_may_be_joined_below_their_own_folder(tmp_path: Path) -> None:
     treat(tmp_path / "parts", 3)
     manifest = joined(tmp_path / "parts", tmp_path / "parts" / "joined")
     assert joined(tmp_path / "parts", tmp_path / "parts" / "joined") == manifest
+    # What lies there would be taken for the texts at the next start.
+    for place in (tmp_path / "parts", tmp_path / "parts" / "stage1_tests"):
+        with pytest.raises(UsageError, match="choose a place outside it"):
+            joined(tmp_path / "parts", place)
 
 
 def test_parts_of_two_runs_with_other_numbers_of_tasks_are_refused(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from yxanul.config.load import load_config
 from yxanul.data.prepare import prepare
 
 
-def test_prepared_data_that_was_cleared_of_other_items_begins_no_run(tmp_path):
+def test_a_run_tells_that_the_data_it_is_given_was_cleared_of_other_items(tmp_path):
+    """The hub's items of a set and a folder's differ for good, so it is not refused."""
     world, bench = World.create(tmp_path), write_bench_folder(tmp_path / "bench")
     overrides = [
         f"data.source={world.texts}",
@@ -18,10 +19,9 @@ def test_prepared_data_that_was_cleared_of_other_items_begins_no_run(tmp_path):
     stages = load_config(tmp_path / "configs", overrides=overrides).stages
     prepare(stages, tmp_path / "prepared", progress=lambda line: None)
     given, words = World(tmp_path, tmp_path / "prepared"), ("--bench_dir", str(bench))
-    given.finish("run", "run", "--max_steps", "2", *words)
+    assert "cleared of other" not in given.finish("run", "run", "--max_steps", "1", *words).stderr
     with (bench / "gsm8k" / "test.jsonl").open("a") as lines:
         lines.write(json.dumps({"question": "How many?", "answer": "7\n#### 7"}) + "\n")
-    refused = given.finish("run", "other", *words, code=30)
-    assert "cleared of other items of gsm8k" in refused.stderr
-    begun = given.finish("run", "run", "--max_steps", "3", *words)
-    assert "The run goes on with what it was begun with." in begun.stderr
+    for run, steps in (("other", "1"), ("run", "2")):
+        told = given.finish("run", run, "--max_steps", steps, *words).stderr
+        assert "cleared of other items of gsm8k" in told

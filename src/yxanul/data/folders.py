@@ -100,8 +100,12 @@ def refuse_out_inside(stages: Sequence[StageConfig], out: Path) -> None:
         if stage.data.source in ("hub", "embedded") or is_address(stage.data.source):
             continue
         folder, target = stage_folder(stage).resolve(), out.resolve()
-        if not target.is_relative_to(folder) or stage_parts(stage) is not None:
-            continue  # of parts nothing below their folder is read
+        if not target.is_relative_to(folder):
+            continue
+        # Of parts nothing below their folder is read, but what is called like the stage.
+        beside = target != folder and not target.is_relative_to(folder / stage.name)
+        if beside and stage_parts(stage) is not None:
+            continue
         if not any(part.startswith(".") for part in target.relative_to(folder).parts):
             raise UsageError(
                 f"{out}, where the data is to be written, lies in {folder}, whose files are read "

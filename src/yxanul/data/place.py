@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yxanul.data.files import is_checkpoint
-from yxanul.data.manifest import MANIFEST_NAME, has_manifest
+from yxanul.data.manifest import MANIFEST_NAME
 from yxanul.errors import CorruptDataError, UsageError
 from yxanul.runfolder.checkpoints import list_checkpoints, verify_checkpoint
 from yxanul.runfolder.layout import RunFolder
@@ -76,7 +76,7 @@ def prepared_folder(source: str) -> Path | None:
     `hub` and `embedded` are no folders, whatever lies in one of that name.
     """
     folder = Path(source)
-    is_folder = source not in ("hub", "embedded") and has_manifest(folder)
+    is_folder = source not in ("hub", "embedded") and (folder / MANIFEST_NAME).is_file()
     return folder if is_folder else None
 
 

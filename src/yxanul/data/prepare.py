@@ -90,8 +90,7 @@ def prepare(
         require_stages(held, [stage.name for stage in stages])
     if shared is not None and held is not None and _has_all(held, stages):
         refuse_other_settings(held, stages, place=out)
-        with _told_of(is_in_use, progress):
-            refuse_other_items(held, stages, place=out, say=progress)
+        tell_other_items(held, stages, place=out, say=progress)
         held = _whole(held, out, address=shared, say=progress)
         write_cards(held, out, progress=progress)
         return held
@@ -104,7 +103,7 @@ def prepare(
         with _told_of(is_in_use, progress):
             _refuse_changed_texts(stages, held, opening=opening)
         with _told_of(is_in_use, progress):
-            refuse_other_items(held, stages, place=out, say=progress)
+            _refuse_other_items(held, stages, place=out, say=progress)
     plans = [plan for stage in stages for plan in _plans(stage, opening)]
     settings = {stage.name: settings_sha256(stage) for stage in stages}
     manifest = prepare_sources(plans, out, settings=settings, progress=progress, watcher=watcher)
@@ -264,7 +263,18 @@ def _refuse_changed_texts(
             )
 
 
-def refuse_other_items(
+def tell_other_items(
+    held: Manifest, stages: Sequence[StageConfig], *, place: Path, say: Callable[[str], None]
+) -> None:
+    """Say where data that somebody else may have prepared was cleared of other items.
+
+    It is not refused: the hub's items of a set and those of a folder may differ for good.
+    """
+    with _told_of(True, say):
+        _refuse_other_items(held, stages, place=place, say=say)
+
+
+def _refuse_other_items(
     held: Manifest, stages: Sequence[StageConfig], *, place: Path, say: Callable[[str], None]
 ) -> None:
     """Refuse where other items of benchmarks were looked for than lie in the folder of now.

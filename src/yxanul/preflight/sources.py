@@ -185,7 +185,7 @@ def _has_parts(stage: StageConfig) -> bool:
     """Tell whether tasks of a cluster treated the stage's texts, by a recipe of their own."""
     try:
         return stage_parts(stage) is not None
-    except YxanulError:  # parts that are not whole, which the check of the data tells
+    except (YxanulError, OSError):  # which the check of the data tells
         return True
 
 

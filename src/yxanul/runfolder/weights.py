@@ -74,14 +74,15 @@ def _is_checkpoint(place: Path) -> bool:
 
 
 def _newest(run: RunFolder) -> tuple[Weights | None, Refused]:
-    for _ in range(_TRIES):
+    for trial in range(_TRIES):
         attempt = current_attempt(run.lineage)
         weights, refused = newest_readable(run.checkpoints, attempt=attempt, read=load_weights)
         parent = attempt_parent(run.lineage)
-        if weights is None and not refused and attempt > 0 and parent is not None:
+        has_none = weights is None and not refused
+        if has_none and trial > 0 and attempt > 0 and parent is not None:
             return load_weights(run.checkpoints / parent), {}
         # A run deletes its older checkpoints while it writes new ones; a list that is made
         # meanwhile may have neither.
-        if (weights or refused) and all(path.exists() for path in refused):
+        if not has_none and all(path.exists() for path in refused):
             break
     return weights, {path: error for path, error in refused.items() if path.exists()}

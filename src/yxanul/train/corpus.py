@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from yxanul.config.schema import RunConfig, StageConfig, evaluation_seq_len
@@ -10,12 +9,12 @@ from yxanul.curriculum.stages import StagePlan
 from yxanul.data.manifest import Manifest, load_manifest, require_stages
 from yxanul.data.packing.chunks import ChunkTable
 from yxanul.data.place import prepared_folder
-from yxanul.data.prepare import prepare, refuse_other_items
+from yxanul.data.prepare import prepare, tell_other_items
 from yxanul.data.settings import refuse_other_settings
 from yxanul.data.shards import TokenStream, open_stream
 from yxanul.data.validation import domain_documents
 from yxanul.data.verify import verify
-from yxanul.errors import CorruptDataError, UsageError
+from yxanul.errors import UsageError
 from yxanul.runfolder.durable import write_json
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.rows import read_rows
@@ -56,25 +55,22 @@ def prepare_corpus(config: RunConfig, folder: RunFolder, *, machine: Machine) ->
     """Prepare the run's data, or find it ready in RUN/data or in the folder of --data.
 
     Every byte of every shard is verified. Raises `UsageError` for a folder of --data that was
-    prepared from other sources, with other settings of them, or cleared of other items, than the
-    configuration's, if the run has not begun to read it.
+    prepared from other sources, or with other settings of them, than the configuration's, if the
+    run has not begun to read it.
     """
     shared = prepared_folder(config.stages[0].data.source)
     refuse_several_sources(config.stages)
     is_begun = bool(read_rows(folder.lineage))
     if shared is not None:
         root, manifest, say = shared, load_manifest(shared), machine.progress.say
-        for refuse in (
-            partial(refuse_other_settings, manifest, config.stages, place=shared),
-            partial(refuse_other_items, manifest, config.stages, place=shared, say=say),
-        ):
-            try:
-                refuse()
-            except (UsageError, CorruptDataError) as error:
-                if not is_begun:
-                    raise
-                # Its tokens are compared with those that the run has read.
-                say(f"{error} The run goes on with what it was begun with.")
+        try:
+            refuse_other_settings(manifest, config.stages, place=shared)
+        except UsageError as error:
+            if not is_begun:
+                raise
+            # Its tokens are compared with those that the run has read.
+            say(f"{error} The run goes on with what it was begun with.")
+        tell_other_items(manifest, config.stages, place=shared, say=say)
         if machine.processes.is_main:
             write_json(folder.data_pointer, {"prepared": str(shared.resolve())})
     else:

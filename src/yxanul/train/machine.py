@@ -133,7 +133,10 @@ def refuse_missing_card(folder: RunFolder) -> None:
     That is: as many processes, on cards. Else too many were started, as `pick_device` says. All of
     the machine's processes raise it: the main one alone is heard.
     """
-    cards, here = torch.cuda.device_count(), max(processes_here(), local_rank() + 1)
+    cards, here = torch.cuda.device_count(), local_rank() + 1
+    shown = os.environ.get(_HIDING, "").split(",")
+    if shown == [""] or len(shown) > cards:  # else each process may see its own card alone
+        here = max(here, processes_here())
     if not 0 < cards < here:
         return
     before = _last_environment(folder)

@@ -11,7 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,23 +140,30 @@ class Watchdog:
         )
         code = InfrastructureError.exit_code
         try:
-            with suppress(RuntimeError):  # no thread can be started: it leaves all the same, below
-                # It leaves with 1, and needs no lock of Python, which a thread that hangs may hold.
-                faulthandler.dump_traceback_later(2 * _LAST_WORDS_S, exit=True)
-                # The run's disk may be what hangs: the process goes without its last words, too.
-                ending = threading.Thread(
-                    target=leave_after, args=(_LAST_WORDS_S, code), daemon=True
-                )
-                ending.start()
+            is_guarded = self._is_ended_later(code)
             tell_supervisor(code=code, reason=reason)
-            self._say(reason)
-            with self._stacks.open("w", encoding="utf-8") as file:
-                file.write(f"{reason}\n\n")
-                file.flush()
-                faulthandler.dump_traceback(file, all_threads=True)
-            self._end(reason)
+            if is_guarded:  # else nothing may be tried that can hang as well
+                with self._stacks.open("w", encoding="utf-8") as file:
+                    file.write(f"{reason}\n\n")
+                    file.flush()
+                    faulthandler.dump_traceback(file, all_threads=True)
+                self._end(reason)
+                self._say(reason)
         except Exception:  # noqa: BLE001  (a full disk, say: it is seen whole)
             traceback.print_exc()
         finally:
             # No exit handlers: they would wait for the thread that hangs.
             os._exit(code)
+
+    def _is_ended_later(self, code: int) -> bool:
+        """See that the process goes without its last words, too: the run's disk may hang.
+
+        False where no further thread can be started.
+        """
+        try:
+            # It leaves with 1, and needs no lock of Python, which a thread that hangs may hold.
+            faulthandler.dump_traceback_later(2 * _LAST_WORDS_S, exit=True)
+            threading.Thread(target=leave_after, args=(_LAST_WORDS_S, code), daemon=True).start()
+        except RuntimeError:
+            return False
+        return True
