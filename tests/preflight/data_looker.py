@@ -12,14 +12,20 @@ from yxanul.config.load import load_config
 from yxanul.data.sources.hub.patience import Patience
 from yxanul.preflight import sources
 from yxanul.preflight.finding import made_in_turn
-from yxanul.preflight.sources import benchmark_checks, data_checks, prepared_root
+from yxanul.preflight.sources import (
+    benchmark_checks,
+    data_checks,
+    needed_benchmarks,
+    prepared_root,
+)
 from yxanul.runfolder.layout import RunFolder
 
 if __name__ == "__main__":
     sources._PATIENCE = Patience(**QUICK)
     config, folder = load_config(Path(sys.argv[1])), RunFolder(Path(sys.argv[2]))
     for _ in sys.stdin:
-        data = data_checks(config, root=prepared_root(config, folder))
-        checks = [*data, *benchmark_checks(config, kept=(), is_prepared=False)]
+        data = data_checks(config, root=prepared_root(config, folder), out=folder.data)
+        needed = needed_benchmarks(config, is_prepared=False)
+        checks = [*data, *benchmark_checks(needed, kept=())]
         found = made_in_turn(checks, limit_s=300.0)
         print(json.dumps([{**one.as_json(), "code": one.code} for one in found]), flush=True)

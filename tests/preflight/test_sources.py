@@ -29,6 +29,7 @@ from yxanul.preflight.sources import (
     data_checks,
     kept_benchmarks,
     look_at_mirror,
+    needed_benchmarks,
     prepared_root,
 )
 from yxanul.runfolder.layout import RunFolder
@@ -57,7 +58,7 @@ def _storage():
 
 
 def checks_of(config: RunConfig, folder: RunFolder) -> list[Check]:
-    return data_checks(config, root=prepared_root(config, folder))
+    return data_checks(config, root=prepared_root(config, folder), out=folder.data)
 
 
 @contextmanager
@@ -192,6 +193,16 @@ def test_stages_that_cannot_be_read_together_are_refused(tmp_path, monkeypatch, 
         checks_of(config, RunFolder(tmp_path / "run"))
 
 
+def test_a_run_folder_inside_the_texts_is_refused_as_the_run_refuses_it(tmp_path):
+    World.create(tmp_path)
+    texts = tmp_path / "texts" / STAGES[0]
+    config = load_config(
+        tmp_path / "configs", stages=STAGES[:1], overrides=[f"data.source={texts}"]
+    )
+    with pytest.raises(UsageError, match="choose a place outside it"):
+        checks_of(config, RunFolder(texts / "run"))
+
+
 SKILLS = "evaluation.skills=[{task: hellaswag}, {task: triviaqa, shots: 2}, {task: cloze}]"
 
 
@@ -207,7 +218,7 @@ def benchmarks_of(
     mirror = config.optimization.checkpoint.mirror
     kept = kept_benchmarks(RunFolder(tmp_path / "run"), mirror=mirror, is_reachable=True)
     assert kept is not None
-    checks = benchmark_checks(config, kept=kept, is_prepared=is_prepared)
+    checks = benchmark_checks(needed_benchmarks(config, is_prepared=is_prepared), kept=kept)
     found = [check.made() for check in checks]
     assert len({one.name for one in found}) == len(found)
     return {one.name.removeprefix("benchmark: "): (one.state, one.code) for one in found}
@@ -266,7 +277,8 @@ def test_a_benchmark_by_which_texts_are_left_out_is_read_where_data_is_prepared(
 def test_embedded_sources_are_installed():
     config = load_config(ROOT / "configs" / "embedded")
     nowhere = RunFolder(Path("nowhere"))
-    checks = [*checks_of(config, nowhere), *benchmark_checks(config, kept=(), is_prepared=False)]
+    needed = needed_benchmarks(config, is_prepared=False)
+    checks = [*checks_of(config, nowhere), *benchmark_checks(needed, kept=())]
     found = [check.made() for check in checks]
     assert {one.state for one in found} == {"pass"}
     assert {"data: wikipedia_leads", "benchmark: humaneval"} <= {one.name for one in found}

@@ -23,7 +23,7 @@ from yxanul.curriculum.recompute import (
     judge_verdict,
     open_run,
     stored_judgement,
-    with_overrides,
+    with_override,
 )
 from yxanul.errors import CorruptDataError, UsageError
 from yxanul.report.words import FORMATS, MINUS
@@ -86,7 +86,7 @@ def gate(
     if override is None:
         judgements = judge_again(run, stage=stage)
     else:
-        judgements = _override(run, stage, decided=override, reason=reason or "")
+        judgements = [_override(run, stage, decided=override, reason=reason or "")]
     if json:
         told = [_as_json(judgement) for judgement in judgements]
         print_json({**told[-1], "run_folder": str(run), "gates": told})
@@ -106,7 +106,7 @@ def gate(
         raise typer.Exit(CorruptDataError.exit_code)
 
 
-def _override(run: Path, stage: str | None, *, decided: str, reason: str) -> list[Judgement]:
+def _override(run: Path, stage: str | None, *, decided: str, reason: str) -> Judgement:
     """Record what a person decides, and return the judgement that it is about.
 
     The gate is computed again before: damage leaves no decision behind. Scores that are gone, maybe
@@ -123,7 +123,7 @@ def _override(run: Path, stage: str | None, *, decided: str, reason: str) -> lis
         say(f"the verdict was not computed again: {lost}")
     was = override_verdict(folder, stage, decided=decided, by=_who(), reason=reason)
     say(f"{stage}: {was['verdict']} -> {decided}; start the run again to go on")
-    return with_overrides(folder, [judgement])
+    return with_override(folder, judgement)
 
 
 def _who() -> str:

@@ -80,13 +80,10 @@ def open_run(root: Path) -> RunFolder:
     return folder
 
 
-def with_overrides(folder: RunFolder, judged: Sequence[Judgement]) -> list[Judgement]:
-    """Return judgements with what a person has decided since they were made."""
-    places = [{"stage": one.stage, "attempt": one.attempt, "step": one.step} for one in judged]
-    return [
-        one if one.is_plateau else replace(one, override=find_override(folder, place))
-        for one, place in zip(judged, places, strict=True)
-    ]
+def with_override(folder: RunFolder, judged: Judgement) -> Judgement:
+    """Return a verdict's judgement with what a person has decided since it was made."""
+    place = {"stage": judged.stage, "attempt": judged.attempt, "step": judged.step}
+    return replace(judged, override=find_override(folder, place))
 
 
 def judge_verdict(folder: RunFolder, verdict: Row) -> Judgement:
@@ -131,9 +128,7 @@ def _judge(
     if not is_plateau:
         _refuse_lost_scores(folder, plan, asked=asked, row=row)
     return Judgement(
-        stage=row["stage"],
-        attempt=row["attempt"],
-        step=row["step"],
+        **_place_of(row),
         stored_verdict=row["verdict"],
         decision=decide(plan.config.gate, evidence),
         is_plateau=is_plateau,

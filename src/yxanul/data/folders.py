@@ -13,6 +13,7 @@ from yxanul.config.schema import StageConfig
 from yxanul.data.cluster.parts import Parts, open_parts
 from yxanul.data.files import refuse_checkpoint
 from yxanul.data.manifest import MANIFEST_NAME
+from yxanul.data.settings import LISTS
 from yxanul.errors import UsageError
 from yxanul.runfolder.storage import is_address
 
@@ -64,7 +65,7 @@ def check_folders(stages: Sequence[StageConfig], *, held: Container[str]) -> Non
     reader: dict[Path, str] = {}
     for stage in stages:
         chosen = Path(stage.data.source)
-        if stage.data.source in ("hub", "embedded") or is_address(stage.data.source):
+        if stage.data.source in LISTS or is_address(stage.data.source):
             continue
         if not chosen.exists():
             if stage.name in held:
@@ -97,7 +98,7 @@ def check_folders(stages: Sequence[StageConfig], *, held: Container[str]) -> Non
 def refuse_out_inside(stages: Sequence[StageConfig], out: Path) -> None:
     """Refuse to write below a folder of texts, where what is written would be read."""
     for stage in stages:
-        if stage.data.source in ("hub", "embedded") or is_address(stage.data.source):
+        if stage.data.source in LISTS or is_address(stage.data.source):
             continue
         folder, target = stage_folder(stage).resolve(), out.resolve()
         if not target.is_relative_to(folder):

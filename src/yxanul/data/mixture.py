@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence, Sized
 from yxanul.config.schema import SourceConfig, StageConfig
 from yxanul.data.manifest import Manifest, require_stages
 from yxanul.data.order import OrderSource
-from yxanul.data.settings import list_of
+from yxanul.data.settings import LISTS, list_of
 from yxanul.errors import UsageError
 
 
@@ -26,10 +26,9 @@ def source_weights(manifest: Manifest, stages: Sequence[StageConfig]) -> dict[st
     for stage in stages:
         held = {n: record for n, record in manifest.sources.items() if record.stage == stage.name}
         # Documentation may stand in both lists, with another weight in each.
-        keys = {"hub": "hub_sources", "embedded": "embedded_sources"}
         of_documentation = list_of(stage, held)
         for name, record in held.items():
-            key = keys.get(record.kind, of_documentation)
+            key = LISTS.get(record.kind, of_documentation)
             listed: tuple[SourceConfig, ...] = getattr(stage.data, key) if key else ()
             named = {source.name: source.weight for source in listed}
             if key and name not in named:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from yxanul.data.files import is_checkpoint
 from yxanul.data.manifest import MANIFEST_NAME
+from yxanul.data.settings import LISTS
 from yxanul.errors import CorruptDataError, UsageError
 from yxanul.runfolder.checkpoints import list_checkpoints, verify_checkpoint
 from yxanul.runfolder.layout import RunFolder
@@ -76,7 +77,7 @@ def prepared_folder(source: str) -> Path | None:
     `hub` and `embedded` are no folders, whatever lies in one of that name.
     """
     folder = Path(source)
-    is_folder = source not in ("hub", "embedded") and (folder / MANIFEST_NAME).is_file()
+    is_folder = source not in LISTS and (folder / MANIFEST_NAME).is_file()
     return folder if is_folder else None
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from yxanul.config.schema import SourceConfig, StageConfig
 from yxanul.config.treatment import TreatmentConfig
@@ -42,6 +42,7 @@ from yxanul.data.manifest import (
 from yxanul.data.pipeline import PlannedSource
 from yxanul.data.remote import download, holds_prepared
 from yxanul.data.settings import (
+    LISTS,
     asked_commit,
     check_revisions,
     folder_domain,
@@ -97,13 +98,13 @@ def prepare(
     done = held.stages if held else {}
     check_folders(stages, held=done)
     refuse_out_inside([stage for stage in stages if stage.name not in done], out)
-    opening = _Opening(out, progress, cache(partial(_find, progress=progress)), done)
+    opening = _Opening.of(out, progress, done=done)
     if held is not None:
         check_revisions(stages, held, place=out)
         with _told_of(is_in_use, progress):
             _refuse_changed_texts(stages, held, opening=opening)
         with _told_of(is_in_use, progress):
-            _refuse_other_items(held, stages, place=out, say=progress)
+            _refuse_other_items(held, stages, opening=opening)
     plans = [plan for stage in stages for plan in _plans(stage, opening)]
     settings = {stage.name: settings_sha256(stage) for stage in stages}
     manifest = prepare_sources(plans, out, settings=settings, progress=progress, watcher=watcher)
@@ -154,9 +155,14 @@ class _Opening:
     find: FindBenchmark
     done: Container[str]
 
+    @classmethod
+    def of(cls, out: Path, progress: Callable[[str], None], *, done: Container[str] = ()) -> Self:
+        """Return what reads benchmarks with the news of `progress`."""
+        return cls(out, progress, cache(partial(_find, progress=progress)), done)
+
 
 def _plans(stage: StageConfig, opening: _Opening) -> list[PlannedSource]:
-    if stage.data.source not in ("hub", "embedded"):
+    if stage.data.source not in LISTS:
         return [_folder_plan(stage, opening)]
     kind: Literal["hub", "embedded"] = "hub" if stage.data.source == "hub" else "embedded"
     sources = own_sources(stage)
@@ -271,39 +277,37 @@ def tell_other_items(
     It is not refused: the hub's items of a set and those of a folder may differ for good.
     """
     with _told_of(True, say):
-        _refuse_other_items(held, stages, place=place, say=say)
+        _refuse_other_items(held, stages, opening=_Opening.of(place, say))
 
 
 def _refuse_other_items(
-    held: Manifest, stages: Sequence[StageConfig], *, place: Path, say: Callable[[str], None]
+    held: Manifest, stages: Sequence[StageConfig], *, opening: _Opening
 ) -> None:
     """Refuse where other items of benchmarks were looked for than lie in the folder of now.
 
     Those of the hub are not compared: they would be streamed at every start of a run. Nor are those
-    that the tasks of a cluster looked for, which had a folder of their own. `place` holds what is
-    prepared. Raises `UsageError`, and `CorruptDataError` for a benchmark's file that is damaged.
+    that the tasks of a cluster looked for, which had a folder of their own. Raises `UsageError`,
+    and `CorruptDataError` for a benchmark's file that is damaged.
     """
-    find = cache(partial(_find, progress=say))
     for stage in stages:
         bench = stage.evaluation.bench
         if bench == HUB:
             continue
-        records = [
-            record
+        looked_for = {
+            cleared
             for record in held.sources.values()
             if record.stage == stage.name and not is_of_parts(record)
-        ]
-        for task, sha256 in {
-            t: s for one in records for t, s in one.decontaminated.items()
-        }.items():
+            for cleared in record.decontaminated.items()
+        }
+        for task, sha256 in sorted(looked_for):
             try:
-                found = find(task, bench)
+                found = opening.find(task, bench)
             except UsageError as error:
-                say(f"what {stage.name} was cleared of is not compared: {error}")
+                opening.progress(f"what {stage.name} was cleared of is not compared: {error}")
                 continue
             if found.sha256 != sha256:
                 raise UsageError(
-                    f"{place} holds {stage.name}, cleared of other items of {task} "
+                    f"{opening.out} holds {stage.name}, cleared of other items of {task} "
                     f"({sha256[:12]}...) than {bench} has ({found.sha256[:12]}...): give "
                     "--bench_dir the items of then, or choose another folder for the data."
                 )

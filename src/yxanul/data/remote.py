@@ -47,11 +47,8 @@ def remote_manifest(address: str) -> Manifest | None:
     Raises what storage refuses, and `CorruptShardError` for a damaged manifest.
     """
     with reaching(address):
-        place = Place(address)
-        if not place.exists(MANIFEST_NAME):
-            return None
-        content = _read_manifest(place, address)
-    return parse_manifest(content, f"{address}/{MANIFEST_NAME}")
+        found = _manifest_at(Place(address), address)
+    return None if found is None else found[1]
 
 
 def upload(root: Path, address: str, *, say: Say) -> None:
@@ -65,8 +62,9 @@ def upload(root: Path, address: str, *, say: Say) -> None:
     content = (root / MANIFEST_NAME).read_bytes()
     with reaching(address):
         place = Place(address)
-        if place.exists(MANIFEST_NAME):
-            theirs = parse_manifest(_read_manifest(place, address), address)
+        there = _manifest_at(place, address)
+        if there is not None:
+            _, theirs = there
             _refuse_other(manifest, theirs, address=address)
             # Their manifest is replaced, and what ours does not name would be out of reach.
             _refuse_loss(theirs, manifest, places=(address, str(root)))
@@ -93,10 +91,10 @@ def download(address: str, out: Path, *, say: Say) -> Manifest:
     """
     with reaching(address):
         place = Place(address)
-        if not place.exists(MANIFEST_NAME):
+        there = _manifest_at(place, address)
+        if there is None:
             raise UsageError(f"{address} holds no {MANIFEST_NAME}, so no prepared folder")
-        content = _read_manifest(place, address)
-        manifest = parse_manifest(content, f"{address}/{MANIFEST_NAME}")
+        content, manifest = there
         held = load_manifest(out) if (out / MANIFEST_NAME).is_file() else None
         if held is not None:
             _refuse_other(held, manifest, address=address)
@@ -109,6 +107,14 @@ def download(address: str, out: Path, *, say: Say) -> Manifest:
                 say(f"{address}: {number} of {len(missing)} files, {file.path}")
             write_atomic(out / MANIFEST_NAME, content.decode())
     return load_manifest(out)
+
+
+def _manifest_at(place: Place, address: str) -> tuple[bytes, Manifest] | None:
+    """Return the manifest that lies at an address, as it is written and read; None: none does."""
+    if not place.exists(MANIFEST_NAME):
+        return None
+    content = _read_manifest(place, address)
+    return content, parse_manifest(content, f"{address}/{MANIFEST_NAME}")
 
 
 def _read_manifest(place: Place, address: str) -> bytes:

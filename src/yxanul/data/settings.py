@@ -23,7 +23,8 @@ from yxanul.errors import UsageError
 # in the papers, and how it is reached.
 _SHAPES_NO_TOKEN = {"weight", "licence", "attribution", "private"}
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_LISTS = {"hub": "hub_sources", "embedded": "embedded_sources"}
+LISTS = {"hub": "hub_sources", "embedded": "embedded_sources"}
+"""The kinds of sources, and where a stage lists them; any other data.source is a place."""
 # Raise it when cleaning, dedup or split give other tokens for the same documents.
 _PROCESS_VERSION = 2
 
@@ -34,7 +35,7 @@ def settings_sha256(stage: StageConfig) -> str:
     Where a folder of texts lies is no part of it, nor what `data.seed` is there: its files are read
     in the order of their names, and the manifest has a hash of them.
     """
-    is_folder = stage.data.source not in _LISTS
+    is_folder = stage.data.source not in LISTS
     settings: dict[str, object] = {
         "process": [_PROCESS_VERSION, FORMAT_VERSION, SHARD_TOKENS, VOCABULARY_SHA256],
         "name": stage.name,
@@ -129,10 +130,10 @@ def list_of(stage: StageConfig, held: Mapping[str, SourceRecord]) -> str | None:
     if not kinds or "folder" in kinds:
         return None
     # Documentation may stand in either list: then the one that is read, or names what is there.
-    known = [key for kind, key in _LISTS.items() if kind in kinds]
+    known = [key for kind, key in LISTS.items() if kind in kinds]
     if not known:
-        read = _LISTS.get(stage.data.source)
-        known = [read] if read else list(_LISTS.values())
+        read = LISTS.get(stage.data.source)
+        known = [read] if read else list(LISTS.values())
     named = {key: {source.name for source in getattr(stage.data, key)} for key in known}
     return min(known, key=lambda key: len(named[key] ^ held.keys()))
 

@@ -122,7 +122,7 @@ def freeze_compute(
     """
     settled = settle_compute(compute, device, longest_seq_len=longest_seq_len)
     _refuse_impossible(settled, device)
-    micro_batch = compute.micro_batch_tokens or micro_batch_by_rule(
+    micro_batch = compute.micro_batch_tokens or _micro_batch_tokens(
         device, model, parameters=parameters
     )
     return settled.model_copy(update={"micro_batch_tokens": micro_batch})
@@ -285,18 +285,6 @@ def compile_by_rule(device: torch.device) -> str:
     return "block" if device.type == "cuda" and compile_obstacle(device) is None else "off"
 
 
-def micro_batch_by_rule(device: torch.device, model: ModelConfig, *, parameters: int) -> int:
-    """Return 2,048 tokens on a CPU; on a card a power of two, at most 65,536.
-
-    It fits 80 % of the card beside the weights.
-    """
-    if device.type == "cpu":
-        return CPU_MICRO_BATCH_TOKENS
-    per_token = _ACTIVATION_BYTES * model.num_hidden_layers * model.hidden_size
-    tokens = max(1024, int((0.8 * memory_bytes(device) - 18 * parameters) / per_token))
-    return min(65536, 1 << (tokens.bit_length() - 1))
-
-
 def _refuse_impossible(compute: ComputeConfig, device: torch.device) -> None:
     obstacle = attention_obstacle(compute, device)
     if obstacle is not None:
@@ -311,3 +299,15 @@ def _refuse_impossible(compute: ComputeConfig, device: torch.device) -> None:
         raise UsageError(
             f"compute.compile={compute.compile} {obstacle}, or set compute.compile=off"
         )
+
+
+def _micro_batch_tokens(device: torch.device, model: ModelConfig, *, parameters: int) -> int:
+    """Return 2,048 tokens on a CPU; on a card a power of two, at most 65,536.
+
+    It fits 80 % of the card beside the weights.
+    """
+    if device.type == "cpu":
+        return CPU_MICRO_BATCH_TOKENS
+    per_token = _ACTIVATION_BYTES * model.num_hidden_layers * model.hidden_size
+    tokens = max(1024, int((0.8 * memory_bytes(device) - 18 * parameters) / per_token))
+    return min(65536, 1 << (tokens.bit_length() - 1))

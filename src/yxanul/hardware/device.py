@@ -107,10 +107,10 @@ def cores_per_process() -> int:
 
     At least one.
     """
-    return max(1, usable_cores() // processes_here())
+    return max(1, usable_cores() // launched_here())
 
 
-def processes_here() -> int:
+def launched_here() -> int:
     """Return how many processes a launcher has started on this machine; at least 1.
 
     torchrun and DeepSpeed's launcher tell it, each by its own variable.

@@ -40,6 +40,7 @@ from yxanul.preflight.sources import (
     data_checks,
     kept_benchmarks,
     look_at_mirror,
+    needed_benchmarks,
     prepared_root,
 )
 from yxanul.preflight.space import look_at_disk, look_at_memory
@@ -123,7 +124,7 @@ def preflight(wishes: Wishes, *, say: Say) -> Preflight:
         Check("disk", partial(look_at_disk, config, folder, has_data=has_data), _LIMIT_S),
         Check("memory", partial(look_at_memory, config, processes=processes), _LIMIT_S),
     ]
-    sources = [] if isinstance(root, Finding) else data_checks(config, root=root)
+    sources = [] if isinstance(root, Finding) else data_checks(config, root=root, out=folder.data)
     say("preflight: features, disk, memory")
     findings = [check.made() for check in here]
     say(f"preflight: data, {DATA_LIMIT_S:.0f} s at most")
@@ -136,8 +137,7 @@ def preflight(wishes: Wishes, *, say: Say) -> Preflight:
     reachable = answer.state == "pass"
     say(f"preflight: benchmarks, {BENCHMARKS_LIMIT_S:.0f} s at most")
     look = partial(kept_benchmarks, folder, mirror=mirror, is_reachable=reachable)
-    kept = attempted("benchmark", look, limit_s=_LIMIT_S)
-    findings += [*_benchmarks(config, kept, is_prepared=root is not None), answer]
+    findings += [*_benchmarks(config, is_prepared=root is not None, kept=look), answer]
     limit_s = _measuring_s(config)
     say(f"preflight: step and links, {processes} x, {limit_s:.0f} s at most")
     progress = partial(read_progress, config, folder, mirror=mirror if reachable else None)
@@ -147,19 +147,22 @@ def preflight(wishes: Wishes, *, say: Say) -> Preflight:
 
 
 def _benchmarks(
-    config: RunConfig, kept: frozenset[str] | Finding | None, *, is_prepared: bool
+    config: RunConfig, *, is_prepared: bool, kept: Callable[[], frozenset[str] | None]
 ) -> list[Finding]:
     """Return what is found of the benchmarks, or why it is not known which are needed."""
-    checks = benchmark_checks(config, kept=(), is_prepared=is_prepared)
-    if not checks:
+    look = partial(needed_benchmarks, config, is_prepared=is_prepared)
+    needed = attempted("benchmark", look, limit_s=_LIMIT_S)
+    if isinstance(needed, Finding):
+        return [needed]
+    if not needed:
         return []
-    if kept is None:
+    tasks = attempted("benchmark", kept, limit_s=_LIMIT_S)
+    if isinstance(tasks, Finding):
+        return [tasks]
+    if tasks is None:
         why = "not looked for: the mirror may keep those of the run, and could not be asked"
         return [Finding("benchmark", "warn", None, why)]
-    if isinstance(kept, Finding):
-        return [kept]
-    checks = benchmark_checks(config, kept=kept or (), is_prepared=is_prepared)
-    return made_in_turn(checks, limit_s=BENCHMARKS_LIMIT_S)
+    return made_in_turn(benchmark_checks(needed, kept=tasks), limit_s=BENCHMARKS_LIMIT_S)
 
 
 def _measuring_s(config: RunConfig) -> float:

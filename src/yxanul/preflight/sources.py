@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,15 +21,22 @@ from yxanul.data.benchmarks.find import find_benchmark
 from yxanul.data.benchmarks.read import HUB, try_hub_set
 from yxanul.data.benchmarks.sets import SETS
 from yxanul.data.cluster.parts import open_parts
-from yxanul.data.folders import check_folders, shared_address, stage_folder, stage_parts
+from yxanul.data.folders import (
+    check_folders,
+    refuse_out_inside,
+    shared_address,
+    stage_folder,
+    stage_parts,
+)
 from yxanul.data.manifest import MANIFEST_NAME, load_manifest, require_stages
 from yxanul.data.place import prepared_folder
 from yxanul.data.remote import remote_manifest
-from yxanul.data.settings import own_sources, refuse_other_settings
+from yxanul.data.settings import LISTS, own_sources, refuse_other_settings
 from yxanul.data.sources.catalog import Opening, open_source
 from yxanul.data.sources.folder import FolderReader
 from yxanul.data.sources.hub.patience import Patience
 from yxanul.data.verify import check_files
+from yxanul.data.watching import unheard
 from yxanul.errors import UsageError, YxanulError
 from yxanul.preflight.finding import Check, Finding
 from yxanul.runfolder.layout import RunFolder
@@ -55,10 +63,13 @@ def prepared_root(config: RunConfig, folder: RunFolder) -> Path | None:
     return folder.data if all(stage.name in held for stage in config.stages) else None
 
 
-def data_checks(config: RunConfig, *, root: Path | None) -> list[Check]:
+def data_checks(config: RunConfig, *, root: Path | None, out: Path) -> list[Check]:
     """Return a check for each source, or one for data prepared in `root` or at an address.
 
-    A folder that is not there, and stages that cannot be read together, are a `UsageError` at once.
+    `out` is where the run prepares what is not.
+
+    A folder that is not there or holds `out`, and stages that cannot be read together, are a
+    `UsageError` at once.
     """
     refuse_several_sources(config.stages)
     address = shared_address(config.stages)
@@ -68,6 +79,7 @@ def data_checks(config: RunConfig, *, root: Path | None) -> list[Check]:
         return [Check("data", partial(_look_at_address, config, address), DATA_LIMIT_S)]
     # Before any source is opened, as a run does it.
     check_folders(config.stages, held=())
+    refuse_out_inside(config.stages, out)
     return [Check(name, look, DATA_LIMIT_S) for name, look in _looks(config)]
 
 
@@ -90,12 +102,19 @@ def kept_benchmarks(
     return frozenset(name.removesuffix(".json") for name in names)
 
 
-def benchmark_checks(config: RunConfig, *, kept: Collection[str], is_prepared: bool) -> list[Check]:
-    """Return a check for each task that the run needs, and for each place of its items.
+@dataclass(frozen=True)
+class NeededBenchmark:
+    """A task that a run needs the items of, and the place where they are read."""
 
-    It is scored on some, whose items are `kept` once it has begun. By others texts are left out as
-    data is prepared, if that is still to be done on this machine.
-    """
+    task: TaskName
+    bench: str
+    with_shots: bool
+    is_left_out: bool
+    """Whether texts are left out by it as data is prepared, which reads it anew."""
+
+
+def needed_benchmarks(config: RunConfig, *, is_prepared: bool) -> list[NeededBenchmark]:
+    """Return what a run is scored on, and what texts are left out by where it prepares data."""
     shots: dict[tuple[TaskName, str], bool] = {}
     for stage in config.stages:
         for skill in stage.evaluation.skills:
@@ -106,15 +125,23 @@ def benchmark_checks(config: RunConfig, *, kept: Collection[str], is_prepared: b
     for place in read:
         shots.setdefault(place, False)
     return [
-        Check(
-            f"benchmark: {task}",
-            partial(_tell_kept, task)
-            if task in kept and (task, bench) not in read
-            else partial(_look_at_benchmark, task, bench, with_shots=some),
-            BENCHMARKS_LIMIT_S,
-        )
+        NeededBenchmark(task, bench, some, (task, bench) in read)
         for (task, bench), some in shots.items()
         if task != CLOZE
+    ]
+
+
+def benchmark_checks(needed: Sequence[NeededBenchmark], *, kept: Collection[str]) -> list[Check]:
+    """Return a check for each; the items of tasks that are `kept` the run has once it has begun."""
+    return [
+        Check(
+            f"benchmark: {one.task}",
+            partial(_tell_kept, one.task)
+            if one.task in kept and not one.is_left_out
+            else partial(_look_at_benchmark, one),
+            BENCHMARKS_LIMIT_S,
+        )
+        for one in needed
     ]
 
 
@@ -174,8 +201,9 @@ def _look_at_address(config: RunConfig, address: str) -> Finding:
 def _left_out_by(stage: StageConfig) -> Iterator[tuple[TaskName, str]]:
     """Yield each task, and the place of its items, by which texts of the stage are left out."""
     treatments = [source.treatment for source in own_sources(stage)]
-    if stage.data.source not in ("hub", "embedded"):
-        treatments = [] if _has_parts(stage) else [stage.data.folder_treatment]
+    if stage.data.source not in LISTS:
+        own = stage.data.folder_treatment
+        treatments = [own] if own.decontaminate and not _has_parts(stage) else []
     for treatment in treatments:
         for task in treatment.decontaminate:
             yield task, stage.evaluation.bench
@@ -194,14 +222,13 @@ def _tell_kept(task: str) -> Finding:
     return Finding(f"benchmark: {task}", "pass", None, why)
 
 
-def _look_at_benchmark(task: str, bench: str, *, with_shots: bool) -> Finding:
+def _look_at_benchmark(needed: NeededBenchmark) -> Finding:
+    task, bench, with_shots = needed.task, needed.bench, needed.with_shots
     name = f"benchmark: {task}"
     if bench == HUB and task in SETS:
         origin = try_hub_set(task, with_shots=with_shots, patience=_PATIENCE)
         return Finding(name, "pass", {"origin": origin}, f"{origin} gives its first item")
-    found = find_benchmark(
-        task, bench=bench, prepared=None, with_shots=with_shots, news=lambda _: None
-    )
+    found = find_benchmark(task, bench=bench, prepared=None, with_shots=with_shots, news=unheard)
     why = f"{len(found.items):,} items from {found.origin}"
     return Finding(name, "pass", {"origin": found.origin}, why)
 

@@ -101,7 +101,7 @@ def later_stages(run: Run) -> set[str]:
     return {name for name, place in places.items() if place > here}
 
 
-def own_course(run: Run) -> tuple[StagePlan, ...]:
+def planned_stages(run: Run) -> tuple[StagePlan, ...]:
     """Return the stages from the one on that the run began with; none where no settings tell."""
     begun = run.attempts[0].number("step") if run.attempts else None
     return stages_after(run.course, 0.0 if begun is None else begun.number)

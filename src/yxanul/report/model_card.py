@@ -19,7 +19,7 @@ from yxanul.plan.parameters import parameter_count
 from yxanul.report import details
 from yxanul.report.contamination import contamination
 from yxanul.report.cost import cost
-from yxanul.report.course import later_stages, own_course
+from yxanul.report.course import later_stages, planned_stages
 from yxanul.report.gather import Run, gather, run_until
 from yxanul.report.skills import Skill, skills
 from yxanul.report.summary import SEEN, Reached, Tile, summary
@@ -95,7 +95,7 @@ def _seen(run: Run, checkpoint: CheckpointInfo) -> Tile:
     """Return the tokens and steps of the run itself: its clock counts the stages before it, too."""
     where = f"checkpoints/{checkpoint.name}/{MANIFEST_NAME}#/"
     tokens, steps, more = checkpoint.tokens_seen, checkpoint.step, ""
-    first = next(iter(own_course(run)), None)
+    first = next(iter(planned_stages(run)), None)
     if first is not None:
         tokens, steps = tokens - first.first_token, steps - first.first_step
     elif run.attempts and run.attempts[0].find("step"):

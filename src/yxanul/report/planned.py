@@ -15,7 +15,7 @@ from yxanul.plan.cost import Bill, bill
 from yxanul.plan.hardware import Assumption, machine
 from yxanul.plan.memory import memory
 from yxanul.report.cost import cost
-from yxanul.report.course import is_over, own_course, trained_seconds
+from yxanul.report.course import is_over, planned_stages, trained_seconds
 from yxanul.report.gather import Run
 from yxanul.report.incidents import machines
 from yxanul.report.records import Record
@@ -44,7 +44,7 @@ def planned_lines(run: Run) -> tuple[Line, ...]:
 
     None where this version cannot read the settings, or they plan nothing after where it began.
     """
-    if not own_course(run):
+    if not planned_stages(run):
         return ()
     of_one = () if _has_moved(run) else (*_planner(run), *_mfu(run))
     return (*_steps(run), *_wall_clock(run), *_memory(run), *of_one)
@@ -52,7 +52,7 @@ def planned_lines(run: Run) -> tuple[Line, ...]:
 
 def left_out(run: Run) -> Story:
     """Say what of the plan cannot be held against the run, and why; nothing where all can."""
-    if not own_course(run):
+    if not planned_stages(run):
         return ()
     if _has_moved(run):
         told: list[str | Traced] = ["This run was on several machines ("]
@@ -76,7 +76,7 @@ def _has_moved(run: Run) -> bool:
 
 
 def _steps(run: Run) -> list[Line]:
-    return [_stage_steps(run, plan) for plan in own_course(run)]
+    return [_stage_steps(run, plan) for plan in planned_stages(run)]
 
 
 def _stage_steps(run: Run, plan: StagePlan) -> Line:
@@ -117,7 +117,7 @@ def _forecast(run: Run) -> Traced | None:
     None where the run has not come so far, or had gone back before.
     """
     assert run.settings is not None
-    wanted = _FORECAST_AFTER * sum(plan.tokens for plan in own_course(run))
+    wanted = _FORECAST_AFTER * sum(plan.tokens for plan in planned_stages(run))
     pace = Pace(run.settings.model)
     for row in run.spending:
         payment = parse_payment(row.values, place=f"{row.path}, line {row.line}")
@@ -129,7 +129,7 @@ def _forecast(run: Run) -> Traced | None:
 
 def _forecast_at(run: Run, row: Record, *, tokens: int, pace: Pace) -> Traced | None:
     went_back = any(0 < attempt.need_count("tokens_spent") <= tokens for attempt in run.attempts)
-    course = own_course(run)
+    course = planned_stages(run)
     seen = course[0].first_token + tokens
     plan = next((plan for plan in course if seen <= plan.first_token + plan.tokens), None)
     if went_back or plan is None or run.config is None:
@@ -202,7 +202,7 @@ def _bill(run: Run) -> Bill | None:
     if spent is not None and spent.price is not None:
         each = spent.price.number / count
         rent = Assumption(each, each, each, "the run's own price")
-    stages = tuple(plan.config for plan in own_course(run))
+    stages = tuple(plan.config for plan in planned_stages(run))
     return bill(run.settings.model, stages, machine=replace(found, usd_per_gpu_hour=rent))
 
 

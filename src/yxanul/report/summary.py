@@ -11,6 +11,7 @@ from yxanul.report.course import (
     last_row,
     override_of,
     own_scores,
+    planned_stages,
     stage_indices,
     stage_names,
     stage_verdict,
@@ -157,7 +158,13 @@ def _domains(run: Run) -> list[Traced]:
 
 
 def _own_gates(run: Run, gates: tuple[GateMark, ...]) -> tuple[GateMark, ...]:
-    """Return the gates of the stages that are the run's to train: from its first row's on."""
+    """Return the gates of the stages that are the run's to train.
+
+    Without settings that tell them they are those from its first row's on.
+    """
+    own = {plan.name for plan in planned_stages(run)}
+    if own:
+        return tuple(gate for gate in gates if gate.stage.value in own)
     return gates[stage_indices(run)[run.metrics[0].need_text("stage")] :]
 
 

@@ -16,8 +16,8 @@ from typing import Any
 from yxanul.errors import BrokenDiskError, DiskError
 
 BLOCK_BYTES = 1 << 20
-# A disk of a network that is away for a moment, or one that the kernel holds for broken.
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+# A disk of a network that is away for a moment, or one that the kernel holds for broken.
 _FAILING = (errno.EIO, errno.ESTALE, errno.ENODEV, errno.EROFS)
 _REFUSING = (errno.EACCES, errno.EPERM)
 # No file is written for so long; of another machine's processes nothing else is known.

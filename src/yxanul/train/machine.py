@@ -16,7 +16,7 @@ import yxanul
 from yxanul.config.schema import ComputeConfig, RunConfig
 from yxanul.errors import InfrastructureError, StoppedOnRequest, UsageError
 from yxanul.hardware.choices import DTYPES
-from yxanul.hardware.device import cpu_flags, device_name, processes_here
+from yxanul.hardware.device import cpu_flags, device_name, launched_here
 from yxanul.hardware.doctor import list_features, measure_rates
 from yxanul.hardware.feature import Case, Feature
 from yxanul.parallel.processes import Processes, local_rank
@@ -136,7 +136,7 @@ def refuse_missing_card(folder: RunFolder) -> None:
     cards, here = torch.cuda.device_count(), local_rank() + 1
     shown = os.environ.get(_HIDING, "").split(",")
     if shown == [""] or len(shown) > cards:  # else each process may see its own card alone
-        here = max(here, processes_here())
+        here = max(here, launched_here())
     if not 0 < cards < here:
         return
     before = _last_environment(folder)
