@@ -18,7 +18,7 @@ from yxanul.cli.output import plain_console, print_json, say
 from yxanul.config.load import load_config
 from yxanul.hardware.choices import DTYPES, settle_compute, usable_device
 from yxanul.hardware.device import device_name
-from yxanul.train.ending import LOOK_AT_CARD, naming_failed_hardware
+from yxanul.hardware.failures import naming_failed_hardware
 from yxanul.train.setup import prepare_process
 
 app = typer.Typer(
@@ -36,7 +36,7 @@ _CONFIGS = Path("configs")
 
 
 @app.command("step")
-@naming_failed_hardware(LOOK_AT_CARD)
+@naming_failed_hardware()
 def step(
     model: Model = "nano",
     seq_len: Annotated[int, typer.Option("--seq_len", min=2, help="Tokens of a row.")] = 256,
@@ -148,7 +148,7 @@ def tokenizer(
 
 
 @app.command("optimizer")
-@naming_failed_hardware(LOOK_AT_CARD)
+@naming_failed_hardware()
 def optimizer(
     model: Model = "nano",
     steps: Steps = 10,

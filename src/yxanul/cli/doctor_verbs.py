@@ -14,7 +14,7 @@ from yxanul.config.schema import OptimizationConfig, StageConfig
 from yxanul.errors import UsageError
 from yxanul.hardware.choices import pick_device, processes_here
 from yxanul.hardware.doctor import Diagnosis, examine, refuse_inactive
-from yxanul.train.ending import LOOK_AT_CARD, naming_failed_hardware
+from yxanul.hardware.failures import naming_failed_hardware
 
 _TITLES = {
     "active": "active: a run here uses it",
@@ -40,7 +40,7 @@ def doctor(
     """
     optimization, stages = _settings(config_dir, overrides or [])
     processes = processes_here()
-    with naming_failed_hardware(LOOK_AT_CARD):
+    with naming_failed_hardware():
         diagnosis = examine(optimization, stages, device=pick_device(), processes=processes)
     if strict and json:
         refuse_inactive(diagnosis.features)

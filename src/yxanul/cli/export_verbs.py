@@ -21,11 +21,11 @@ from yxanul.export.exporting import KINDS, export_folder, export_gguf, refuse_ex
 from yxanul.export.reading import is_own_file
 from yxanul.export.upload import check_repository, upload
 from yxanul.hardware.device import use_own_cores
+from yxanul.hardware.failures import naming_failed_hardware
 from yxanul.report.model_card import plain_card, write_card
 from yxanul.runfolder.checkpoints import CheckpointInfo
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.rows import read_rows
-from yxanul.train.ending import LOOK_AT_CARD, naming_failed_hardware
 
 _HELD_OUT_TOKENS = 4096
 
@@ -106,7 +106,7 @@ def export(
         print_json({"model": str(Path(model)), "to": to, **size, "checks": checks, "url": url})
 
 
-@naming_failed_hardware(LOOK_AT_CARD)
+@naming_failed_hardware()
 def _open(name: str, *, averaged: str | None) -> _Origin:
     use_own_cores()
     place = Path(name)

@@ -20,9 +20,9 @@ from yxanul.evaluate.answers.completion import Completion, complete
 from yxanul.evaluate.answers.completions import complete_all
 from yxanul.evaluate.models.loaded import WritingModel
 from yxanul.evaluate.models.ours import as_language_model
+from yxanul.hardware.failures import naming_failed_hardware
 from yxanul.model.decoding import Decoder
 from yxanul.model.generation import GenerationOptions, decoding_copy
-from yxanul.train.ending import LOOK_AT_CARD, naming_failed_hardware
 
 Prompt = Annotated[
     str | None,
@@ -169,7 +169,7 @@ class _Writer:
         return {**found, "seed": self.options.seed, **origin}
 
 
-@naming_failed_hardware(LOOK_AT_CARD)
+@naming_failed_hardware()
 def generate(
     model: options.TrainedModel,
     prompt: Prompt = None,

@@ -7,10 +7,10 @@ from yxanul.data.tokenizer import load_tokenizer
 from yxanul.evaluate.models.loaded import WritingModel, load_model
 from yxanul.hardware.choices import precision_by_rule, usable_device
 from yxanul.hardware.device import use_own_cores
-from yxanul.train.ending import LOOK_AT_CARD, naming_failed_hardware
+from yxanul.hardware.failures import naming_failed_hardware
 
 
-@naming_failed_hardware(LOOK_AT_CARD)
+@naming_failed_hardware()
 def open_writing_model(name: str) -> WritingModel:
     """Load a run's newest checkpoint, a named one, or what `yxanul export` wrote, also on the hub.
 

@@ -20,11 +20,11 @@ from yxanul.errors import InfrastructureError, UsageError, YxanulError
 from yxanul.hardware.choices import compile_by_rule, pick_device
 from yxanul.hardware.compiler import compile_obstacle
 from yxanul.hardware.doctor import examine
+from yxanul.hardware.failures import naming_failed_hardware
 from yxanul.plan.memory import FP32_BYTES
 from yxanul.plan.parameters import parameter_count
 from yxanul.preflight.finding import Finding, State
 from yxanul.preflight.measuring import Measured, Rate
-from yxanul.train.ending import LOOK_AT_CARD, naming_failed_hardware
 from yxanul.train.links import all_reduce_s
 
 _SLOW_BUS = 0.25
@@ -34,7 +34,7 @@ _DEVICES = Path("/dev")
 """Where the driver shows cards, `nvidia0` and so on, whatever torch makes of them."""
 
 
-@naming_failed_hardware(LOOK_AT_CARD)
+@naming_failed_hardware()
 def look_at_features(config: RunConfig, *, processes: int) -> Finding:
     """Return what of the configuration is active here, as `yxanul doctor` tells it."""
     device = pick_device()
@@ -62,7 +62,7 @@ def look_at_features(config: RunConfig, *, processes: int) -> Finding:
     return Finding("features", "pass", value, why)
 
 
-@naming_failed_hardware(LOOK_AT_CARD)
+@naming_failed_hardware()
 def look_at_compiling() -> Finding:
     """Judge `compute.compile=auto`: a card that lacks what compiling needs trains far slower.
 

@@ -25,11 +25,12 @@ from yxanul.config.schema import OptimizationConfig, RunConfig
 from yxanul.errors import InfrastructureError, YxanulError
 from yxanul.hardware.choices import settle_compute, usable_device
 from yxanul.hardware.device import device_name, memory_bytes
+from yxanul.hardware.failures import naming_failed_hardware
 from yxanul.hardware.memory import is_out_of_memory
 from yxanul.parallel.processes import Processes, joined_processes, leave, local_rank
 from yxanul.plan.memory import CARD_SHARE, Update, update_memory
 from yxanul.runfolder.durable import write_json
-from yxanul.train.ending import LOOK_AT_CARD, naming_exhaustion, naming_failed_hardware
+from yxanul.train.ending import naming_exhaustion
 from yxanul.train.links import measure_links, slow_ranks
 from yxanul.train.setup import prepare_process
 
@@ -186,7 +187,7 @@ def main(arguments: Sequence[str]) -> int:
     config = parse_config(request.read_text(encoding="utf-8"))
     prepare_process(config)
     try:
-        with naming_failed_hardware(LOOK_AT_CARD):
+        with naming_failed_hardware():
             device = usable_device(local_rank())
             with joined_processes(device) as processes, naming_exhaustion(_ADVICE):
                 found = measure(config, processes, device=device)

@@ -46,6 +46,10 @@ def refuse_lost_checkpoints(folder: RunFolder) -> None:
         )
 
 
+ANEW = "begin anew with another --out (and another checkpoint.mirror, if there is one)"
+"""What may be done where a run's checkpoints cannot be had again."""
+
+
 def settle_losses(
     folder: RunFolder, event: str, *, lineage: Path | None = None, here: str | None = None
 ) -> None:

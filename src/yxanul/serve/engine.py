@@ -16,17 +16,14 @@ from contextlib import suppress
 import torch
 
 from yxanul.data.tokenizer import Tokenizer
+from yxanul.hardware.failures import LOOK_AT_CARD, naming_failed_hardware
 from yxanul.hardware.memory import is_out_of_memory
 from yxanul.model.decoding import Decoder
 from yxanul.serve.choices import Choice
 from yxanul.serve.refusals import RequestError, queue_full, stopping
 from yxanul.serve.rows import Reading, Rows
-from yxanul.train.ending import naming_failed_hardware
 
-_CARD_ADVICE = (
-    "start the server again. dmesg and nvidia-smi -q tell more; where it comes again: another "
-    "machine"
-)
+_CARD_ADVICE = f"start the server again. {LOOK_AT_CARD}"
 
 
 class Engine:

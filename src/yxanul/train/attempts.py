@@ -37,6 +37,7 @@ from yxanul.runfolder.lineage import (
     current_attempt,
     tokens_spent_before,
 )
+from yxanul.runfolder.lost import ANEW
 from yxanul.runfolder.mirror import bring_checkpoint
 from yxanul.runfolder.rows import Row
 from yxanul.runfolder.verdicts import closed_stages
@@ -99,8 +100,7 @@ def enter_attempt(session: Session) -> Position:
         if not path.is_dir():
             raise CorruptCheckpointError(
                 f"attempt {attempt} begins from {path}, which is gone; was it deleted, or is a "
-                "disk not mounted? Bring it back, or begin anew with another --out "
-                "(and checkpoint.mirror)"
+                f"disk not mounted? Bring it back, or {ANEW}"
             )
         position = load_position(session, load_checkpoint(path))
     position.attempt = attempt
@@ -255,7 +255,7 @@ def _refuse_bad_parent(folder: RunFolder, parent: str | None) -> None:
     except CorruptCheckpointError as error:
         raise CorruptCheckpointError(
             f"the gate asks to go back to {path}, which cannot be used: {error}. Bring a good copy "
-            "back and start again, or begin anew with another --out"
+            f"back and start again, or {ANEW}"
         ) from error
 
 

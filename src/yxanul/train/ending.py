@@ -7,10 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
-import torch
-import torch.distributed as dist
-
-from yxanul.errors import CorruptDataError, InfrastructureError, UsageError, YxanulError
+from yxanul.errors import CorruptDataError, UsageError, YxanulError
+from yxanul.hardware.failures import LOOK_AT_CARD
 from yxanul.hardware.memory import exhaustion, is_out_of_memory
 from yxanul.parallel.processes import Processes
 from yxanul.runfolder.checkpoints import newest_name
@@ -142,43 +140,8 @@ def naming_exhaustion(advice: str = _ADVICE) -> Iterator[None]:
         raise exhaustion(error, advice) from error
 
 
-LOOK_AT_CARD = "dmesg and nvidia-smi -q tell more; where it comes again: another machine"
-"""What helps where a card fails."""
-_CARD_ADVICE = f"the last checkpoint is whole. {LOOK_AT_CARD}"
-# torch's words, without a class, for cards that it counts and cannot begin to use.
-_NO_ANSWER = (
-    "CUDA driver initialization failed",
-    "CUDA unknown error",
-    "No CUDA GPUs are available",
-    "Unexpected error from cudaGetDeviceCount",
-)
-
-
-@contextmanager
-def naming_failed_hardware(advice: str = _CARD_ADVICE) -> Iterator[None]:
-    """Turn what a card or the exchange between cards fails with into an `InfrastructureError`."""
-    try:
-        yield
-    except (RuntimeError, torch.cuda.DeferredCudaCallError) as error:
-        if not _is_of_hardware(error):
-            raise
-        raise InfrastructureError(
-            f"a card failed, or the exchange between cards ({_first_line(error)}); {advice}"
-        ) from error
-
-
-def _is_of_hardware(error: Exception) -> bool:
-    known = (
-        torch.AcceleratorError,
-        dist.DistBackendError,
-        # Of a card's first use, when torch looks at all of them.
-        torch.cuda.DeferredCudaCallError,
-    )
-    return isinstance(error, known) or any(words in str(error) for words in _NO_ANSWER)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).split("\n", maxsplit=1)[0][:200]
+CARD_ADVICE = f"the last checkpoint is whole. {LOOK_AT_CARD}"
+"""What helps where a card fails under a run."""
 
 
 def _last_checkpoint(folder: RunFolder) -> str | None:

@@ -51,7 +51,12 @@ class Links:
 
 def all_reduce_s(size: int, *, ranks: int, bus_bytes_per_s: float) -> float:
     """Return the seconds in which so many ranks add up `size` bytes of each, by a bus' rate."""
-    return 2 * (ranks - 1) / ranks * size / bus_bytes_per_s
+    return _bus_share(ranks) * size / bus_bytes_per_s
+
+
+def _bus_share(ranks: int) -> float:
+    """Return how often each rank's bytes cross its bus in an all-reduce."""
+    return 2 * (ranks - 1) / ranks
 
 
 def measure_links(processes: Processes, device: torch.device) -> Links | None:
@@ -61,7 +66,6 @@ def measure_links(processes: Processes, device: torch.device) -> Links | None:
     kind = device.type
     payload = torch.ones(_BYTES[kind] // 4, device=device)
     seconds = _median_s(lambda: dist.all_reduce(payload), device)
-    share = 2 * (processes.world_size - 1) / processes.world_size
     side = torch.randn(_SIDE[kind], _SIDE[kind], device=device, dtype=_DTYPE[kind])
     rate = 2 * _SIDE[kind] ** 3 / _median_s(lambda: side @ side, device)
     rates: list[tuple[str, float]] = [("", 0.0)] * processes.world_size
@@ -69,7 +73,7 @@ def measure_links(processes: Processes, device: torch.device) -> Links | None:
     # One figure for all ranks: the slowest clock's.
     slowest = torch.tensor(seconds, dtype=torch.float64, device=device)
     dist.all_reduce(slowest, op=dist.ReduceOp.MAX)
-    return Links(share * _BYTES[kind] / float(slowest), tuple(rates))
+    return Links(_bus_share(processes.world_size) * _BYTES[kind] / float(slowest), tuple(rates))
 
 
 def slow_ranks(rates: Sequence[tuple[str, float]]) -> list[str]:

@@ -139,9 +139,8 @@ def refuse_missing_card(folder: RunFolder) -> None:
         here = max(here, launched_here())
     if not 0 < cards < here:
         return
-    before = _last_environment(folder)
-    had_as_many = str(before.get("world_size")) == os.environ.get("WORLD_SIZE", "1")
-    if before.get("device_type") == "cuda" and had_as_many:
+    had_as_many = last_world_size(folder) == int(os.environ.get("WORLD_SIZE", "1"))
+    if _last_environment(folder).get("device_type") == "cuda" and had_as_many:
         raise InfrastructureError(
             f"torch finds {cards} CUDA card(s) for {here} processes of this machine, and the run's "
             "last start had as many processes on cards: did a card fail (nvidia-smi and dmesg tell "

@@ -25,6 +25,7 @@ from yxanul.runfolder.lineage import (
     record_event,
 )
 from yxanul.runfolder.lost import (
+    ANEW,
     BEGUN_AGAIN,
     has_lost_checkpoints,
     refuse_lost_checkpoints,
@@ -126,7 +127,7 @@ def _newest(
         reasons = "; ".join(str(error) for error in bad.values())
         raise CorruptCheckpointError(
             f"no checkpoint in {folder.checkpoints} can be used: {reasons}. Nothing was started "
-            "over; bring a good copy back, or begin anew with another --out"
+            f"over; bring a good copy back, or {ANEW}"
         )
     if checkpoint is None and not bad and request.resume != "never":
         refuse_lost_checkpoints(folder)

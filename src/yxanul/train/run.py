@@ -17,6 +17,7 @@ from yxanul.curriculum.stages import longest_seq_len, plan_stages
 from yxanul.errors import GateStopError, InfrastructureError, UsageError, YxanulError
 from yxanul.hardware.choices import settle_compute, usable_device
 from yxanul.hardware.doctor import summarise
+from yxanul.hardware.failures import naming_failed_hardware
 from yxanul.parallel.compiling import naming_recompiles
 from yxanul.parallel.processes import (
     joined_processes,
@@ -44,7 +45,7 @@ from yxanul.runfolder.verdicts import closed_stages, read_checks
 from yxanul.train.agreement import common_settings, refuse_disagreement, refusing_together
 from yxanul.train.beginning import refuse_absent_weights, with_weights_here
 from yxanul.train.corpus import Corpus, prepare_corpus
-from yxanul.train.ending import forget_ending, naming_exhaustion, naming_failed_hardware, owned
+from yxanul.train.ending import CARD_ADVICE, forget_ending, naming_exhaustion, owned
 from yxanul.train.foretelling import unprovable
 from yxanul.train.frozen import edited_config, freeze_config, replan_epochs
 from yxanul.train.links import measure_links
@@ -62,6 +63,7 @@ from yxanul.train.signals import stop_on_signals
 from yxanul.train.trackers import open_trackers, refuse_missing_trackers
 
 
+@naming_failed_hardware(CARD_ADVICE)  # also before there is a record, as where the ranks first meet
 def start_run(request: RunRequest) -> RunOutcome:
     """Do what the request says, from where its run folder stands.
 
@@ -71,15 +73,11 @@ def start_run(request: RunRequest) -> RunOutcome:
     config = read_config(request)
     folder = RunFolder(request.out or default_out(request, config))
     refuse_missing_card(folder)
-    with naming_failed_hardware():
-        device = usable_device(local_rank())
-        _refuse_engine(config, device)
+    device = usable_device(local_rank())
+    _refuse_engine(config, device)
     refuse_missing_trackers(config.optimization.logging.trackers)
     by_deepspeed = config.optimization.compute.engine == "deepspeed"
-    with (
-        naming_failed_hardware(),  # also where the ranks first meet, before there is a record
-        joined_processes(device, even_alone=by_deepspeed) as processes,
-    ):
+    with joined_processes(device, even_alone=by_deepspeed) as processes:
         if processes.is_main:
             _check_folder(config, folder, request=request)
         tell_run_folder(folder.root.resolve())
@@ -95,7 +93,7 @@ def start_run(request: RunRequest) -> RunOutcome:
                     stop_on_signals() as stop,
                     owned(folder, processes, stop=stop, say=progress.say) as record,
                     # Before it is recorded how the run ended.
-                    naming_failed_hardware(),
+                    naming_failed_hardware(CARD_ADVICE),
                     naming_lost_ranks(processes),
                     naming_exhaustion(),
                     naming_recompiles(),

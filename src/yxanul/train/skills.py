@@ -5,15 +5,16 @@ import traceback
 from collections.abc import Callable, Mapping
 
 from yxanul.config.evaluation import SkillConfig
-from yxanul.data.benchmarks.items import Benchmark
+from yxanul.data.benchmarks.items import Benchmark, cluster_of
 from yxanul.errors import DiskError, InfrastructureError, StoppedOnRequest
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.evaluate.tasks.score import score_task
+from yxanul.hardware.failures import naming_failed_hardware
 from yxanul.runfolder.items import skill_path, skills_at, write_task_score
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_branch
 from yxanul.train.answering import Answering
-from yxanul.train.ending import naming_exhaustion, naming_failed_hardware
+from yxanul.train.ending import CARD_ADVICE, naming_exhaustion
 from yxanul.train.state import Position
 
 
@@ -42,7 +43,7 @@ class SkillScorer:
         benchmark = self._benchmarks.get(skill.task)
         if benchmark is None:
             return None
-        return len({item.cluster or item.id for item in benchmark.items[: skill.items]})
+        return len({cluster_of(item) for item in benchmark.items[: skill.items]})
 
     def score(
         self, answering: Answering, skill: SkillConfig, *, position: Position, is_end: bool
@@ -83,7 +84,7 @@ class SkillScorer:
         full disk, memory that is not there and a wish to stop say nothing of the weights.
         """
         try:
-            with naming_failed_hardware(), naming_exhaustion():
+            with naming_failed_hardware(CARD_ADVICE), naming_exhaustion():
                 self.score(answering, skill, position=position, is_end=True)
         except (InfrastructureError, DiskError, StoppedOnRequest):
             raise

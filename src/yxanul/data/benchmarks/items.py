@@ -54,6 +54,11 @@ class ProgramItem:
 Item = ChoiceItem | AnswerItem | ProgramItem
 
 
+def cluster_of(item: Item) -> str:
+    """Return what an item shares with others that stand and fall together; its id where nothing."""
+    return item.cluster or item.id
+
+
 @dataclass(frozen=True)
 class Benchmark:
     """The items of one task in their order, and those from which worked examples are drawn."""

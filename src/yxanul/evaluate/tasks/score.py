@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from yxanul.config.evaluation import TASKS
-from yxanul.data.benchmarks.items import AnswerItem, Benchmark, ChoiceItem, ProgramItem
+from yxanul.data.benchmarks.items import (
+    AnswerItem,
+    Benchmark,
+    ChoiceItem,
+    ProgramItem,
+    cluster_of,
+)
 from yxanul.errors import UsageError
 from yxanul.evaluate.answers.answering import Answers, OneModel
 from yxanul.evaluate.models.language_model import LanguageModel
@@ -50,7 +56,7 @@ def score_task(
     asked = ask(benchmark, options)
     interview = Interview(model, options, watcher or Unwatched(), answers or OneModel(model))
     taken = _take(interview, asked)
-    clusters = [item.cluster or item.id for item in asked.items]
+    clusters = [cluster_of(item) for item in asked.items]
     return TaskScore(
         task=asked.task,
         version=DEFINITIONS[asked.task].version,

@@ -1,0 +1,43 @@
+"""What a card, or the exchange between cards, fails with."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+
+from yxanul.errors import InfrastructureError
+
+LOOK_AT_CARD = "dmesg and nvidia-smi -q tell more; where it comes again: another machine"
+"""What helps where a card fails."""
+# torch's words, without a class, for cards that it counts and cannot begin to use.
+_NO_ANSWER = (
+    "CUDA driver initialization failed",
+    "CUDA unknown error",
+    "No CUDA GPUs are available",
+    "Unexpected error from cudaGetDeviceCount",
+)
+
+
+@contextmanager
+def naming_failed_hardware(advice: str = LOOK_AT_CARD) -> Iterator[None]:
+    """Turn what a card or the exchange between cards fails with into an `InfrastructureError`."""
+    try:
+        yield
+    except (RuntimeError, torch.cuda.DeferredCudaCallError) as error:
+        if not _is_of_hardware(error):
+            raise
+        first_line = str(error).split("\n", maxsplit=1)[0][:200]
+        raise InfrastructureError(
+            f"a card failed, or the exchange between cards ({first_line}); {advice}"
+        ) from error
+
+
+def _is_of_hardware(error: Exception) -> bool:
+    known = (
+        torch.AcceleratorError,
+        dist.DistBackendError,
+        # Of a card's first use, when torch looks at all of them.
+        torch.cuda.DeferredCudaCallError,
+    )
+    return isinstance(error, known) or any(words in str(error) for words in _NO_ANSWER)
