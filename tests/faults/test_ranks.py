@@ -79,7 +79,8 @@ def test_who_waits_for_a_rank_that_hangs_tells_where_and_leaves_with_11(world):
     assert record["code"] == 11, told
     assert "did not end within" in record["reason"]
     stacks = (world.root / "run" / "stacks-rank0.txt").read_text()
-    assert "all_reduce" in stacks
+    waits = ("all_reduce", "_engine_run_backward")  # where DDP waits is in no frame of Python's
+    assert any(place in stacks for place in waits), stacks
     assert "watchdog" in stacks
     world.finish("run", "run")
 
