@@ -9,9 +9,15 @@ import pytest
 from tests.data.memory import MemorySource, plan, prepare_plans, prepare_texts, sentences
 from yxanul.data.documents import read_documents
 from yxanul.data.manifest import Manifest
+from yxanul.data.pipeline import PlannedSource
 from yxanul.data.split import is_validation
 from yxanul.data.tokenizer import EOT, load_tokenizer
-from yxanul.data.validation import PARTS, validation_documents
+from yxanul.data.validation import (
+    PARTS,
+    domain_documents,
+    stage_documents,
+    validation_documents,
+)
 from yxanul.errors import CorruptShardError, UsageError
 
 
@@ -116,3 +122,20 @@ def test_an_index_that_does_not_fit_the_tokens_is_refused(tmp_path: Path) -> Non
     path.write_text("\n".join([lines[1], lines[0], *lines[2:]]))
     with pytest.raises(CorruptShardError, match="no validation document begins at token"):
         validation_documents(manifest, tmp_path, source="s", max_tokens=10**9)
+
+
+def test_each_stage_has_its_own_documents_and_a_domain_of_two_is_refused(tmp_path: Path) -> None:
+    def planned(name: str, stage: str, domain: str) -> PlannedSource:
+        return plan(MemorySource(name, sentences(80, about=name), domain=domain), stage=stage)
+
+    plans = [planned("a", "one", "x"), planned("b", "two", "y"), planned("c", "three", "x")]
+    manifest = prepare_plans(tmp_path, plans=plans)
+    found = stage_documents(manifest, tmp_path, tokens_per_domain={"one": 400, "two": 200})
+    assert list(found) == ["one", "two"]
+    for stage, tokens in (("one", 400), ("two", 200)):
+        wanted = domain_documents(manifest, tmp_path, stage=stage, tokens_per_domain=tokens)
+        for domain, documents in wanted.items():
+            pairs = zip(found[stage][domain], documents, strict=True)
+            assert all(np.array_equal(*pair) for pair in pairs)
+    with pytest.raises(UsageError, match="domain x in two stages, one and three"):
+        stage_documents(manifest, tmp_path, tokens_per_domain={"one": 400, "three": 400})

@@ -7,6 +7,7 @@ over the whole set. Scoring them is the room evaluate's work.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -77,3 +78,29 @@ def domain_documents(
             for document in validation_documents(manifest, root, source=name, max_tokens=budget)
         ]
     return found
+
+
+def stage_documents(
+    manifest: Manifest, root: Path, *, tokens_per_domain: Mapping[str, int]
+) -> dict[str, dict[str, list[npt.NDArray[np.uint16]]]]:
+    """Return {stage: {domain: held-out documents}} of stages, each with its own budget of tokens.
+
+    A domain of two of them is a `UsageError`: a configuration cannot have one, but stages of
+    several may lie in one folder, and the documents of one would stand for the other's. Documents
+    and errors else as in `validation_documents`.
+    """
+    owner: dict[str, str] = {}
+    for source in manifest.sources.values():
+        if source.stage not in tokens_per_domain:
+            continue
+        first = owner.setdefault(source.domain, source.stage)
+        if first != source.stage:
+            raise UsageError(
+                f"{root} has held-out text of the domain {source.domain} in two stages, {first} "
+                f"and {source.stage}, and a domain's score is of one: give one of them another "
+                "domain, and prepare its data again."
+            )
+    return {
+        stage: domain_documents(manifest, root, stage=stage, tokens_per_domain=tokens)
+        for stage, tokens in tokens_per_domain.items()
+    }

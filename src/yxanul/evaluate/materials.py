@@ -21,7 +21,7 @@ from yxanul.data.benchmarks.read import HUB
 from yxanul.data.benchmarks.sets import SETS
 from yxanul.data.manifest import load_manifest
 from yxanul.data.sources.mathematics import GSM_NAME
-from yxanul.data.validation import domain_documents
+from yxanul.data.validation import stage_documents
 from yxanul.data.verify import check_files
 from yxanul.errors import InfrastructureError, UsageError
 
@@ -189,14 +189,18 @@ def _domains(
 ) -> dict[str, HeldOutDomain]:
     """Return every domain, of all stages that were prepared, by its run's own settings."""
     manifest = _prepared(prepared).manifest
-    stages = {stage.name: stage for stage in config.stages} if config is not None else {}
+    own = {stage.name: stage for stage in config.stages} if config is not None else {}
+    budgets = {
+        name: own[name].evaluation.tokens_per_domain if name in own else _TOKENS_PER_DOMAIN
+        for name in manifest.stages
+    }
     domains: dict[str, HeldOutDomain] = {}
-    sha256 = manifest.sha256
-    for name in manifest.stages:
-        tokens, seq_len = _TOKENS_PER_DOMAIN, min(_SEQ_LEN, max_length)
-        if config is not None and name in stages:
-            tokens = stages[name].evaluation.tokens_per_domain
-            seq_len = evaluation_seq_len(config, stages[name])
-        documents = domain_documents(manifest, prepared, stage=name, tokens_per_domain=tokens)
-        domains |= {domain: HeldOutDomain(of, seq_len, sha256) for domain, of in documents.items()}
+    found = stage_documents(manifest, prepared, tokens_per_domain=budgets)
+    for name, documents in found.items():
+        seq_len = min(_SEQ_LEN, max_length)
+        if config is not None and name in own:
+            seq_len = evaluation_seq_len(config, own[name])
+        domains |= {
+            domain: HeldOutDomain(of, seq_len, manifest.sha256) for domain, of in documents.items()
+        }
     return domains

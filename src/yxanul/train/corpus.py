@@ -12,7 +12,7 @@ from yxanul.data.place import prepared_folder
 from yxanul.data.prepare import prepare, tell_other_items
 from yxanul.data.settings import refuse_other_settings
 from yxanul.data.shards import TokenStream, open_stream
-from yxanul.data.validation import domain_documents
+from yxanul.data.validation import stage_documents
 from yxanul.data.verify import verify
 from yxanul.errors import UsageError
 from yxanul.runfolder.durable import write_json
@@ -102,14 +102,10 @@ def held_out_documents(
     config: RunConfig, corpus: Corpus, *, stages: Sequence[StagePlan]
 ) -> dict[str, HeldOut]:
     """Read each domain's held-out documents, its sources in equal parts."""
-    held_out: dict[str, HeldOut] = {}
-    for plan in stages:
-        seq_len = evaluation_seq_len(config, plan.config)
-        documents = domain_documents(
-            corpus.manifest,
-            corpus.root,
-            stage=plan.name,
-            tokens_per_domain=plan.config.evaluation.tokens_per_domain,
-        )
-        held_out |= {domain: HeldOut(found, seq_len) for domain, found in documents.items()}
-    return held_out
+    budgets = {plan.name: plan.config.evaluation.tokens_per_domain for plan in stages}
+    found = stage_documents(corpus.manifest, corpus.root, tokens_per_domain=budgets)
+    return {
+        domain: HeldOut(documents, evaluation_seq_len(config, plan.config))
+        for plan in stages
+        for domain, documents in found[plan.name].items()
+    }
