@@ -12,6 +12,7 @@ from tests.model.tiny import model_with_norms, shape
 from yxanul.data.tokenizer import EOT, VOCAB_SIZE, load_tokenizer
 from yxanul.errors import NumericsError, UsageError
 from yxanul.evaluate.bits_per_byte import bits_per_byte, score_documents
+from yxanul.evaluate.models import language_model
 from yxanul.evaluate.models.ours import as_language_model
 from yxanul.evaluate.perplexity import score_domain
 from yxanul.evaluate.summary import domain_figures, pooled
@@ -33,6 +34,14 @@ def test_a_model_that_knows_nothing_pays_the_same_for_each_byte(documents) -> No
     assert [one.bytes for one in found.documents] == [len(text.encode()) for text in TEXTS]
     assert [one.tokens for one in found.documents] == [len(text.encode()) for text in TEXTS]
     assert found.bpb_stderr == pytest.approx(0, abs=1e-9)
+
+
+def test_no_more_logits_are_asked_for_at_once_than_the_memory_is_to_hold(documents, monkeypatch):
+    free, bound = UniformBytes(), UniformBytes()
+    wanted = score_domain(free, documents, domain="d", seq_len=16)
+    monkeypatch.setattr(language_model, "_LOGITS_BYTES", 4 * free.vocabulary * 40)
+    assert score_domain(bound, documents, domain="d", seq_len=16) == wanted
+    assert bound.most_picks <= 40 < free.most_picks
 
 
 def test_a_document_that_was_cut_in_a_character_loses_only_that(documents) -> None:

@@ -25,7 +25,7 @@ from yxanul.evaluate.bits_per_byte import (
     document_nats,
     score_documents,
 )
-from yxanul.evaluate.models.language_model import LanguageModel
+from yxanul.evaluate.models.language_model import LanguageModel, in_parts, most_scored
 from yxanul.evaluate.ratio import ratio_stderr
 from yxanul.model.transformer import Transformer
 
@@ -107,7 +107,8 @@ def _score_texts(
     def read(inputs: Tensor, targets: Tensor) -> Tensor:
         return _nats(model, inputs, targets=targets)
 
-    nats = document_nats(ids, read=read, seq_len=seq_len, batch_tokens=batch_tokens)
+    fitting = min(batch_tokens, most_scored(model))
+    nats = document_nats(ids, read=read, seq_len=seq_len, batch_tokens=fitting)
     return [
         DocumentScore(float(cost), len(text.encode()), len(tokens) - 1)
         for cost, text, tokens in zip(nats, texts, ids, strict=True)
@@ -137,7 +138,7 @@ def _nats(model: LanguageModel, inputs: Tensor, *, targets: Tensor) -> Tensor:
     picks = (flat != IGNORED).nonzero().squeeze(1)
     nats = torch.zeros(flat.numel(), dtype=torch.float64)
     done = 0
-    for logits in model.logits(inputs, picks):
+    for logits in in_parts(model.logits(inputs, picks)):
         rows = picks[done : done + len(logits)]
         wanted = flat[rows].to(logits.device)
         cost = torch.nn.functional.cross_entropy(logits.float(), wanted, reduction="none")

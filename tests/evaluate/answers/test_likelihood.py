@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from tests.evaluate.pretrained import KINDS, POSITIONS, byte_tokenizer, phrase, random_model
+from tests.evaluate.uniform import UniformBytes
 from tests.model.tiny import model_with_norms, shape
 from yxanul.data.tokenizer import load_tokenizer
 from yxanul.errors import NumericsError, UsageError
 from yxanul.evaluate.answers.likelihood import likelihoods
 from yxanul.evaluate.answers.pairs import encode_pairs
 from yxanul.evaluate.answers.requests import Continuations
+from yxanul.evaluate.models import language_model as language_models
 from yxanul.evaluate.models.huggingface import wrap_pretrained
 from yxanul.evaluate.models.ours import as_language_model
 
@@ -172,3 +174,17 @@ def test_logits_that_are_no_numbers_are_never_a_score(value):
     assert lm.encode(["The"]) == [[464]]
     with pytest.raises(NumericsError, match="broken"):
         likelihoods(lm, [Continuations("The", (" cat",))])
+
+
+def test_no_more_logits_are_asked_for_at_once_than_the_memory_is_to_hold(monkeypatch):
+    asked = [Continuations(f"k{n:02d}", ("a" * 10, "b" * 10)[: 1 + n % 2]) for n in range(40)]
+    free = UniformBytes()
+    wanted = likelihoods(free, asked)
+    monkeypatch.setattr(language_models, "_LOGITS_BYTES", 4 * free.vocabulary * 45)
+    bound = UniformBytes()
+    assert likelihoods(bound, asked) == wanted
+    assert free.most_picks > 100
+    assert 10 < bound.most_picks <= 45
+    # What does not fit by itself is scored all the same.
+    (long,) = likelihoods(bound, [Continuations("k", ("c" * 60,))])
+    assert (long[0].tokens, bound.most_picks) == (60, 60)

@@ -14,15 +14,13 @@ from torch import Tensor
 from yxanul.errors import NumericsError
 from yxanul.evaluate.answers.pairs import Ids, Pair, encode_pairs, in_windows, share_contexts
 from yxanul.evaluate.answers.requests import Continuations, Likelihood
-from yxanul.evaluate.models.language_model import LanguageModel
+from yxanul.evaluate.models.language_model import LanguageModel, in_parts, most_scored
 from yxanul.model.cache import KeyValueCache
 
 # A row this much shorter than its batch's longest opens a batch of its own, once the batch has some
 # tokens: HellaSwag's endings are then padded by 8 to 20 %, else by 23 to 80 %.
 _ALIKE = 0.85
 _ENOUGH_TOKENS = 256
-# Rows of logits that are normalised at once: 26 MB in fp32 at 50,257 ids, which a CPU keeps near.
-_BLOCK = 128
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,11 @@ class _Row:
     """Of a row that goes on from a cached context: the context's row in its batch."""
     cached: int = 0
     """And its tokens."""
+
+    @property
+    def picks(self) -> int:
+        """Columns whose logits are needed."""
+        return max(len(targets) for _, targets in self.scored)
 
 
 def likelihoods(
@@ -136,25 +139,28 @@ class _Scorer:
     def _batches(self, rows: Sequence[_Row]) -> Iterator[list[_Row]]:
         """Group rows of like length, the longest first, in an order fixed by the rows.
 
-        A batch keeps within its tokens, twice as many columns of cache and the model's positions.
+        A batch keeps within its tokens, twice as many columns of cache, the model's positions, and
+        the logits that the memory is to hold.
         """
         limit, positions = self._batch_tokens, self._model.max_length
+        most_picks = most_scored(self._model)
         batch: list[_Row] = []
-        width = cached = 0
+        width = cached = picks = 0
         for row in sorted(rows, key=lambda row: (-len(row.inputs), -row.cached)):
             longest, count = max(cached, row.cached), len(batch) + 1
             is_full = (
                 count * width > limit
                 or count * (longest + width) > 2 * limit
                 or longest + width > positions
+                or picks + row.picks > most_picks
                 or (len(row.inputs) < _ALIKE * width and len(batch) * width >= _ENOUGH_TOKENS)
             )
             if batch and is_full:
                 yield batch
                 batch = []
             if not batch:
-                width, longest = len(row.inputs), row.cached
-            cached = longest
+                width, longest, picks = len(row.inputs), row.cached, 0
+            cached, picks = longest, picks + row.picks
             batch.append(row)
         if batch:
             yield batch
@@ -168,7 +174,7 @@ def _token_costs(blocks: Iterator[Tensor], at: Tensor, *, ids: Tensor) -> tuple[
     nats = torch.zeros(len(ids))
     is_greedy = torch.zeros(len(ids), dtype=torch.bool)
     begin = 0
-    for part in (part for block in blocks for part in torch.split(block, _BLOCK)):
+    for part in in_parts(blocks):
         inside = ((at >= begin) & (at < begin + len(part))).nonzero().squeeze(1)
         rows, wanted = (at[inside] - begin).to(part.device), ids[inside].to(part.device)
         is_greedy[inside] = _are_likeliest(part, rows, wanted=wanted).cpu()

@@ -8,11 +8,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from yxanul.evaluate.models.huggingface import open_pretrained
 from yxanul.evaluate.models.ours import open_run
 from yxanul.model.cache import KeyValueCache
+
+# A model of transformers makes all logits of a batch at once: at 256,000 ids, 1 MB for each token.
+_LOGITS_BYTES = 2 << 30
+# Rows of logits that are normalised at once: 26 MB in fp32 at 50,257 ids, which a CPU keeps near.
+_PART = 128
 
 
 class LanguageModel(Protocol):
@@ -74,10 +80,11 @@ def open_model(
 ) -> LanguageModel:
     """Open a run folder, a checkpoint in it, a Hugging Face folder, or owner/name on the hub.
 
-    `opening` None is the model's own: `<|endoftext|>` for ours, which was trained so, and what its
-    tokenizer adds by itself for another's. `precision` (fp32, bf16) None is what the model was
-    saved or trained in. Raises `UsageError` for what is no model, `HubUnreachableError`,
-    `MissingExtraError` without transformers, `CorruptDataError` for damaged files.
+    `opening` None is the model's own: `<|endoftext|>` for ours, which was trained so, and its
+    export, and what its tokenizer adds by itself for another's. `precision` (fp32, bf16) None is
+    what the model was saved or trained in. Raises `UsageError` for what is no model,
+    `HubUnreachableError`, `MissingExtraError` without transformers, `CorruptDataError` for damaged
+    files.
     """
     if is_ours(Path(name)):
         return open_run(Path(name), opening=opening, precision=precision)
@@ -87,6 +94,16 @@ def open_model(
 def is_ours(place: Path) -> bool:
     """Tell whether a path is to be read as a run folder or checkpoint, not by transformers."""
     return place.is_dir() and not (place / "config.json").is_file()
+
+
+def most_scored(model: LanguageModel) -> int:
+    """Return the tokens of which a batch may hold the logits: 2 GiB of them in fp32."""
+    return max(1, _LOGITS_BYTES // (4 * model.vocabulary))
+
+
+def in_parts(blocks: Iterator[Tensor]) -> Iterator[Tensor]:
+    """Yield blocks of logits, (rows, vocab), in parts that are widened to fp32 one at a time."""
+    return (part for block in blocks for part in torch.split(block, _PART))
 
 
 def with_opening(model: LanguageModel, ids: Sequence[int]) -> list[int]:
