@@ -16,16 +16,19 @@ from tests.evaluate.pretrained import (
     phrase,
     random_model,
 )
+from tests.export.subjects import subject
 from tests.model.test_parity import theirs_like
 from tests.model.tiny import model_with_norms, shape
 from yxanul.data.tokenizer import load_tokenizer
 from yxanul.errors import MissingExtraError, UsageError
-from yxanul.evaluate.answers.likelihood import likelihoods
+from yxanul.evaluate.answers.likelihood import likelihoods, score_pairs
+from yxanul.evaluate.answers.pairs import Pair
 from yxanul.evaluate.answers.requests import Continuations, WritingRequest
 from yxanul.evaluate.answers.writing import write
 from yxanul.evaluate.harness import harness_model, writing_request
 from yxanul.evaluate.models.huggingface import wrap_pretrained
 from yxanul.evaluate.models.ours import as_language_model
+from yxanul.export.huggingface import write_folder
 
 pytest.importorskip("lm_eval", reason='needs the extra: pip install "yxanul[eval]"')
 pytest.importorskip("accelerate", reason="lm-evaluation-harness' own class needs accelerate")
@@ -85,6 +88,20 @@ def test_whole_texts_cost_what_they_cost_there(words):
         requests
     )
     assert found == pytest.approx(theirs, rel=1e-5, abs=1e-4)
+
+
+@pytest.mark.parametrize("words", [0, 3])
+def test_what_a_tokenizer_adds_before_a_whole_text_is_scored_there_and_not_here(words):
+    model, tokenizer = random_model("Llama"), byte_tokenizer(begins=True)
+    ours = wrap_pretrained(model, tokenizer, name="x")
+    text = phrase(words, seed=1) if words else ""
+    ids = tuple(ours.encode([text])[0])
+    theirs = their_class(model, tokenizer).loglikelihood_rolling([asked(text)], disable_tqdm=True)
+    pairs = [Pair(0, (0,), (0, *ids)), *([Pair(1, (0,), ids)] if ids else [])]
+    with_added, alone = score_pairs(ours, pairs, owners=2)
+    assert theirs == pytest.approx([-with_added.nats], rel=1e-5)
+    found = harness_model(ours).loglikelihood_rolling([asked(text)])
+    assert found == pytest.approx([-alone.nats], rel=1e-5)
 
 
 @pytest.mark.parametrize(("kind", "begins"), WRITERS)
@@ -194,6 +211,19 @@ def test_our_transformer_and_its_export_score_alike():
         assert [x.nats for x in one] == pytest.approx([x.nats for x in other], abs=1e-4)
         assert [x.tokens for x in one] == [x.tokens for x in other]
     assert write(ours, prompts()) == write(wrapped, prompts())
+
+
+def test_their_class_reads_an_export_as_the_run_is_read_when_told_to_begin_it(tmp_path):
+    one = subject()
+    write_folder(one, tmp_path, kind="f32", card="# A card\n")
+    ours = harness_model(as_language_model(one.model, one.tokenizer, name="run"))
+    theirs = their_class(str(tmp_path), None, device="cpu", dtype="float32", add_bos_token=True)
+    pairs = [asked("The city of", " London"), asked("", "London is"), asked("x ", "y")]
+    found = [nats for nats, _ in ours.loglikelihood(pairs)]
+    wanted = [nats for nats, _ in theirs.loglikelihood(pairs, disable_tqdm=True)]
+    assert found == pytest.approx(wanted, abs=1e-4)
+    texts = [asked("The city of", {"until": ["\n"], "max_gen_toks": 8})]
+    assert ours.generate_until(texts) == theirs.generate_until(texts, disable_tqdm=True)
 
 
 def test_until_may_be_one_text_and_the_rest_has_their_defaults():

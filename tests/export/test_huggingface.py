@@ -18,6 +18,10 @@ from tests.train.world import STAGES, World
 from yxanul.config.tokens import END_OF_TEXT
 from yxanul.curriculum.course import read_frozen_config
 from yxanul.errors import CorruptDataError, DiskError, ExportCheckError, UsageError
+from yxanul.evaluate.answers.likelihood import likelihoods
+from yxanul.evaluate.answers.requests import Continuations
+from yxanul.evaluate.models.language_model import open_model
+from yxanul.evaluate.models.ours import as_language_model
 from yxanul.export.average import average, wanted_checkpoints
 from yxanul.export.exporting import export_folder
 from yxanul.export.huggingface import TransformersReader
@@ -62,6 +66,20 @@ def test_ids_of_special_tokens_are_gpt2s_and_nothing_pads(exported):
     names = json.loads((folder / "tokenizer_config.json").read_text())["model_input_names"]
     assert names == ["input_ids", "attention_mask"]
     assert tokenizer.decode(tokenizer("  a  , b !")["input_ids"]) == "  a  , b !"
+
+
+def test_an_export_is_scored_like_the_run_that_it_came_from(exported):
+    one, folder, _, _ = exported
+    asked = [Continuations("The city of", (" London", " x y")), Continuations("", ("The city",))]
+    ours = as_language_model(one.model, one.tokenizer, name="run")
+    theirs = open_model(str(folder))
+    assert theirs.opening == ours.opening == (END_OF_TEXT,)
+    assert any("texts begin with <|endoftext|>" in note for note in theirs.notes)
+    pairs = zip(likelihoods(ours, asked), likelihoods(theirs, asked), strict=True)
+    for mine, other in pairs:
+        assert [x.nats for x in mine] == pytest.approx([x.nats for x in other], abs=1e-3)
+    bare = open_model(str(folder), opening=())
+    assert (bare.opening, bare.notes) == ((), ())
 
 
 def test_the_example_of_the_card_runs(exported, capsys):

@@ -60,6 +60,7 @@ def test_a_run_folder_and_its_checkpoint_are_the_same_model(tmp_path):
 
 def test_a_folder_of_transformers_is_the_model_that_was_saved(saved):
     model = open_model(str(saved))
+    assert model.notes == ()
     kept = wrap_pretrained(random_model("Llama"), byte_tokenizer(begins=True), name="kept")
     assert write(model, REQUEST) == write(kept, REQUEST)
     assert (model.opening, model.prefix_token, model.end_tokens) == ((0,), 0, (1,))
@@ -141,6 +142,14 @@ def test_weights_that_do_not_fit_are_named(copied, changes, key):
     change_config(copied, **changes)
     with pytest.raises(UsageError, match=f"no fitting weights for {key}"):
         open_model(str(copied))
+
+
+def test_what_greedy_writing_leaves_out_of_a_generation_configuration_is_told(copied):
+    path = copied / "generation_config.json"
+    asked = json.loads(path.read_text()) | {"num_beams": 1, "repetition_penalty": 1.3}
+    path.write_text(json.dumps(asked | {"no_repeat_ngram_size": 2, "temperature": 0.7}))
+    (note,) = open_model(str(copied)).notes
+    assert "asks for repetition_penalty 1.3, no_repeat_ngram_size 2, which is not applied" in note
 
 
 def test_a_folder_without_a_tokenizer_is_told(copied):

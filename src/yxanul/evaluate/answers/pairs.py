@@ -53,7 +53,8 @@ def rolling_pairs(model: LanguageModel, texts: Sequence[str]) -> list[Pair]:
     """Return the windows in which lm-evaluation-harness scores whole texts, in order of the texts.
 
     They do not overlap, and each but the last goes on from one token only. A text without a token
-    has none.
+    has none. The harness scores what a tokenizer adds before a text (`<s>` after the prefix token,
+    which is `<s>`) as well; here a text costs its own tokens, as an export of ours does there.
     """
     length = model.max_length
     pairs = []

@@ -6,6 +6,7 @@ model does after its head (a soft cap, a scale) is done as it does it.
 """
 
 import inspect
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from yxanul.config.tokens import END_OF_TEXT
 from yxanul.errors import UsageError
 from yxanul.evaluate.models.hub import brought, failure, is_hub_id, newest_config, transformers
 from yxanul.hardware.choices import DTYPES, usable_device
@@ -28,6 +30,22 @@ _DEFAULT_LENGTH = 2048
 # Tokenizers without a limit say 10**30.
 _NO_LIMIT = 10**9
 _ANY_TEXT = "a"
+# What a generation configuration may ask of greedy writing, with the value that asks for nothing.
+_OF_WRITING = {
+    "repetition_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "num_beams": 1,
+    "min_length": 0,
+    "min_new_tokens": 0,
+    "bad_words_ids": [],
+    "suppress_tokens": [],
+    "begin_suppress_tokens": [],
+    "sequence_bias": {},
+}
+_EXPORT = (
+    "it is what `yxanul export` makes of a run: texts begin with <|endoftext|>, as they did in "
+    "training, though its tokenizer does not add it"
+)
 
 
 @dataclass(frozen=True)
@@ -172,7 +190,6 @@ def open_pretrained(
             "called owner"
         )
     library = transformers()
-    notes: tuple[str, ...] = ()
     options: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
     if is_far:
         folder, is_reached = newest_config(name)
@@ -192,10 +209,29 @@ def open_pretrained(
     lost = sorted([*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])])
     if lost:
         raise UsageError(f"{name} has no fitting weights for {lost[0]}: it is not a whole model")
-    if is_far:
-        notes = (brought(name, folder, is_reached=is_reached),)
+    notes = [brought(name, folder, is_reached=is_reached)] if is_far else []
+    if opening is None and _is_our_export(model.config):
+        opening = (END_OF_TEXT,)
+        notes.append(_EXPORT)
     found = wrap_pretrained(model.to(usable_device()), tokenizer, name=name, opening=opening)
-    return replace(found, notes=notes)
+    return replace(found, notes=(*notes, *_not_applied(model.generation_config)))
+
+
+def _is_our_export(config: Any) -> bool:
+    """Tell whether a configuration is one of ours: Gemma's own begins and ends with other ids."""
+    ends = (getattr(config, name, None) for name in ("bos_token_id", "eos_token_id"))
+    return config.model_type == "gemma" and set(ends) == {END_OF_TEXT}
+
+
+def _not_applied(generation: Any) -> Iterator[str]:
+    """Yield a sentence for what a model's own `generate` would do to greedy answers, if it does."""
+    asked = {name: getattr(generation, name, None) for name in _OF_WRITING}
+    found = [f"{k} {v}" for k, v in asked.items() if v not in (None, _OF_WRITING[k])]
+    if found:
+        yield (
+            f"its generation configuration asks for {textwrap.shorten(', '.join(found), 120)}, "
+            "which is not applied to written answers here, and is by lm-evaluation-harness"
+        )
 
 
 def _own_opening(tokenizer: Any) -> tuple[int, ...]:
