@@ -30,6 +30,8 @@ class TaskFacts:
     """The measure that stands for the task in a table."""
     shots: int
     """Worked examples before each item, as lm-evaluation-harness has them by default."""
+    max_new_tokens: int = 256
+    """Of a written answer; 256 is lm-evaluation-harness' default."""
 
     @property
     def is_rate(self) -> bool:
@@ -41,7 +43,7 @@ TASKS = {
     "hellaswag": TaskFacts("acc_norm", 0.01, "acc_norm", 0),
     "triviaqa": TaskFacts("exact_match", 0.005, "exact_match", 0),
     "gsm8k": TaskFacts(GOLD, 0.02, "exact_match", 5),
-    "humaneval": TaskFacts(GOLD, 0.02, "pass_at_1", 0),
+    "humaneval": TaskFacts(GOLD, 0.02, "pass_at_1", 0, max_new_tokens=1024),
     "cloze": TaskFacts("acc", 0.02, "acc", 0),
     "gsm_symbolic": TaskFacts(GOLD, 0.02, "exact_match", 0),
 }

@@ -45,6 +45,8 @@ class TaskScore:
     """Prompts that were longer than the model has positions for, and lost their beginning."""
     sandbox: str | None = None
     """Level of the sandbox in which written programs ran."""
+    lacked_module: int = 0
+    """Programs that failed since they import a module beside the standard library."""
     not_run: dict[str, str] = field(default_factory=dict)
     """{measure: why it was not taken}."""
     kin: list[str] | None = None

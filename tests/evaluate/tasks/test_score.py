@@ -14,6 +14,7 @@ import pytest
 
 from tests.data.bench_rows import humaneval_rows, write_bench_folder
 from tests.evaluate.uniform import UniformBytes
+from yxanul.curriculum.conditions import conditions
 from yxanul.data.benchmarks.items import AnswerItem, Benchmark, ChoiceItem
 from yxanul.data.benchmarks.read import read_benchmark
 from yxanul.errors import NumericsError, UsageError
@@ -154,13 +155,19 @@ def test_the_standard_error_is_the_harness_own(folder) -> None:
 
 
 def test_programs_pass_in_the_sandbox_or_not(tmp_path) -> None:
-    # The model writes nothing but byte 0, so that only a program that is whole already passes.
+    # The model writes four #, so that only a program that is whole already passes.
     rows = humaneval_rows(3)
-    rows[1]["prompt"] += rows[1]["canonical_solution"] + "#"
+    for row in rows[1:]:
+        row["prompt"] += row["canonical_solution"]
+    rows[2]["prompt"] = f"import numpy\n{rows[2]['prompt']}"
     folder = write_bench_folder(tmp_path / "sets", programs=rows)
-    score = score_task(UniformBytes(), read(folder, "humaneval"), options=SHORT)
-    assert score.measures["pass_at_1"] == [0.0, 0.0, 0.0]
+    score = score_task(UniformBytes(likeliest="#"), read(folder, "humaneval"), options=SHORT)
+    assert score.texts == ["####"] * 3
+    assert score.measures["pass_at_1"] == [0.0, 1.0, 0.0]
     assert score.sandbox in ("L2", "L3")
+    assert score.lacked_module == 1
+    (told,) = [clause for clause in conditions(score) if "module" in clause]
+    assert told.startswith("1 of 3 programs failed for want of a module")
 
 
 def test_a_sandbox_that_cannot_be_set_up_costs_the_passes_and_not_the_score(folder, monkeypatch):

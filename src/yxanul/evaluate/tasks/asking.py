@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from yxanul.config.evaluation import TASKS
 from yxanul.data.benchmarks.items import ChoiceItem, Item
 from yxanul.errors import NumericsError
 from yxanul.evaluate.answers.answering import Answers
@@ -88,7 +89,7 @@ class Interview:
         """
         if self.options.max_new_tokens is not None:
             return self.options.max_new_tokens
-        return max(1, min(DEFINITIONS[task].max_new_tokens, self.model.max_length // 2))
+        return max(1, min(TASKS[task].max_new_tokens, self.model.max_length // 2))
 
     def cut_prompts(self, asked: Asked, *, room: int) -> int:
         """Return how many prompts do not fit in the model's positions with what follows them.

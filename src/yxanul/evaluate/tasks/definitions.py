@@ -23,8 +23,6 @@ class Definition:
     """Whether the answer follows one space whatever the prompt ends in."""
     stop_texts: tuple[str, ...] = ()
     """A written answer ends before the first of these, and at the end of the document."""
-    max_new_tokens: int = 256
-    """Of a written answer; 256 is the harness' default."""
 
 
 DEFINITIONS = {
@@ -35,7 +33,6 @@ DEFINITIONS = {
         "1.0",
         always_a_space=False,
         stop_texts=("\nclass", "\ndef", "\n#", "\nif", "\nprint"),
-        max_new_tokens=1024,
     ),
     "cloze": Definition("1.0", always_a_space=False),
     "gsm_symbolic": Definition("1.0", always_a_space=False, stop_texts=("Question:",)),

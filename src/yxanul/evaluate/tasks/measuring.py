@@ -19,6 +19,7 @@ from yxanul.evaluate.watching import Watcher
 
 PASS = "pass_at_1"
 _PASSED = "passed"
+_NO_MODULE = "ModuleNotFoundError:"
 _NOT_ASKED = "written answers were not asked for"
 # Programs that are run between two signs of progress: each takes six seconds at most.
 _PROGRAMS_PER_CORE = 4
@@ -33,6 +34,7 @@ class Taken:
     texts: list[str] | None = None
     max_new_tokens: int | None = None
     sandbox: str | None = None
+    lacked_module: int = 0
     not_run: dict[str, str] = field(default_factory=dict)
 
 
@@ -85,7 +87,9 @@ def run_answers(interview: Interview, asked: Asked, *, items: Sequence[ProgramIt
     except (InfrastructureError, OSError) as error:
         return replace(written, not_run={PASS: str(error)})
     passed = _as_numbers(outcome.result == _PASSED for outcome in outcomes)
-    return replace(written, measures={PASS: passed, **gold}, sandbox=level.name)
+    lacked = sum(outcome.detail.startswith(_NO_MODULE) for outcome in outcomes)
+    measures = {PASS: passed, **gold}
+    return replace(written, measures=measures, sandbox=level.name, lacked_module=lacked)
 
 
 def _run_watched(programs: Sequence[str], *, task: str, watcher: Watcher) -> list[ProgramOutcome]:

@@ -71,6 +71,7 @@ def score_task(
         max_new_tokens=taken.max_new_tokens,
         cut_prompts=interview.cut_prompts(asked, room=taken.max_new_tokens or 0),
         sandbox=taken.sandbox,
+        lacked_module=taken.lacked_module,
         not_run=taken.not_run,
     )
 
