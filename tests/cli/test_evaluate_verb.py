@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.data.bench_rows import write_bench_folder
+from tests.data.memory import MemorySource, plan, prepare_plans, sentences
 from tests.evaluate.pretrained import random_model
 from tests.evaluate.runs import add_checkpoint, flip_bit, new_model, write_run, write_run_with_data
 from yxanul.cli.main import main
@@ -130,9 +131,7 @@ def test_a_table_shows_each_measure_with_its_interval(call, run, bench) -> None:
     assert code == 0
     for part in ("tests", "bpb", "humaneval", "pass_at_1", "gold_bpb", "0.000 to 0.658"):
         assert part in out
-    assert (
-        "answers ended after 32 tokens, half of the model's positions, not the task's 1,024" in err
-    )
+    assert "humaneval: answers ended after 32 tokens, not the task's 1,024" in err
     assert "ran in the sandbox at level L" in err
     assert "records: records" in err
     assert sorted(path.name for path in Path("records").iterdir()) == [
@@ -150,6 +149,8 @@ def test_a_table_fits_80_columns_and_says_how_much_was_scored(call, run, bench, 
     assert "exact_match_flexible" in out
     assert "v3.0, 0-shot" in out
     assert "gsm8k: the first 2 of " in err
+    told_of = [line for line in err.splitlines() if "other texts than the hub's" in line]
+    assert [line.partition(":")[0] for line in told_of] == ["hellaswag", "triviaqa"]
 
 
 def test_a_checkpoint_is_named_once_in_the_title(call, run) -> None:
@@ -208,6 +209,20 @@ def test_held_out_text_that_is_gone_is_not_said_to_be_another_models(call, tmp_p
     assert "not a run of ours" not in err
 
 
+def test_a_domain_of_two_prepared_stages_is_refused_and_not_scored_by_one_of_them(call, tmp_path):
+    folder = write_run(tmp_path / "run")
+    add_checkpoint(folder, 3)
+    plans = [
+        plan(MemorySource("tales", sentences(60)), stage="stage1_tales"),
+        plan(MemorySource("others", sentences(60, about="sum")), stage="of_another_config"),
+    ]
+    prepare_plans(folder.data, plans=plans)
+    code, _, err = call(folder.root, "--tasks", "perplexity")
+    assert code == 30
+    said = "the domain tests in two stages, stage1_tales and of_another_config, and a domain's"
+    assert said in err
+
+
 def test_templates_that_a_run_trained_on_are_not_taken_for_unknown_ones(call, tmp_path, run):
     folder = lost(tmp_path, trained=("tales", "gsm_symbolic"))
     named = ("--tasks", "gsm_symbolic", "--limit", 2)
@@ -246,7 +261,7 @@ def test_memory_that_is_not_there_is_one_sentence(call, run, bench, monkeypatch)
     code, _, err = call(run.root, "--tasks", "triviaqa", "--bench_dir", bench, "--limit", 1)
     assert code == 11
     assert "out of memory (CUDA out of memory. Tried to allocate 4 GiB); what was scored" in err
-    assert "a smaller --batch" in err
+    assert "where answers were being written, a smaller --batch" in err
     assert "Traceback" not in err
 
 

@@ -21,7 +21,7 @@ from yxanul.data.benchmarks import gsm8k, hellaswag, human_eval, triviaqa
 from yxanul.data.benchmarks.fields import Fields
 from yxanul.data.benchmarks.items import Benchmark
 from yxanul.data.benchmarks.read import read_benchmark
-from yxanul.data.benchmarks.sets import SETS
+from yxanul.data.benchmarks.sets import OTHER_TEXTS, SETS
 from yxanul.errors import CorruptDataError, UsageError
 
 TASKS = tuple(SETS)
@@ -82,6 +82,8 @@ def test_a_folder_gives_every_item_and_says_from_which_file(folder: Path, task: 
     name = Path(SETS[task].file).name
     assert found.origin.startswith(f"{name}, sha256 ")
     assert str(folder) not in found.origin
+    # Of these two other texts are published as single files than the hub has.
+    assert found.origin.endswith(OTHER_TEXTS) == (task in ("hellaswag", "triviaqa"))
 
 
 def test_worked_examples_come_from_the_training_file_or_the_items_themselves(folder: Path) -> None:

@@ -12,6 +12,8 @@ from yxanul.cli import options
 from yxanul.cli.output import plain_console, print_json, say
 from yxanul.cli.watching import StderrWatcher
 from yxanul.config.evaluation import KIN
+from yxanul.curriculum.conditions import conditions
+from yxanul.data.benchmarks.sets import OTHER_TEXTS
 from yxanul.evaluate.materials import (
     PERPLEXITY,
     SCORABLE,
@@ -23,7 +25,6 @@ from yxanul.evaluate.materials import (
 from yxanul.evaluate.models.opened import OpenedModel, open_for_scoring
 from yxanul.evaluate.suite import Evaluation, check_folder, evaluate_all
 from yxanul.evaluate.summary import Figure, domain_figures, figures, headline, pooled
-from yxanul.evaluate.tasks.definitions import DEFINITIONS
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.hardware.device import use_own_cores
 from yxanul.hardware.failures import LOOK_AT_CARD, naming_failed_hardware
@@ -32,8 +33,8 @@ from yxanul.train.ending import naming_exhaustion
 
 PERPLEXITY_VERSION = "1.0"
 _ADVICE = (
-    "what was scored before lies in its records. Where it comes again: a smaller --batch, or fewer "
-    "other programs on this machine"
+    "what was scored before lies in its records. Where it comes again: fewer other programs on "
+    "this machine, or one with more memory; where answers were being written, a smaller --batch"
 )
 _CARD_ADVICE = f"what was scored before lies in its records. {LOOK_AT_CARD}"
 
@@ -66,7 +67,7 @@ Limit = Annotated[
     typer.Option(
         "--limit",
         min=1,
-        help="Score the first so many items of each task; held-out text is always read whole.",
+        help="Score the first so many items of each task; held-out text is not shortened by it.",
     ),
 ]
 Shots = Annotated[
@@ -257,6 +258,8 @@ def _notes(score: TaskScore, *, of: int) -> Iterator[str]:
     """Yield what the numbers of a score do not tell; `of` are the items that the task has."""
     if len(score.ids) < of:
         yield f"the first {len(score.ids):,} of {of:,} items"
+    if OTHER_TEXTS in score.origin:
+        yield f"its items are {OTHER_TEXTS}"
     for name, why in score.not_run.items():
         yield f"{name} was not run: {why}"
     if score.sandbox is not None:
@@ -271,14 +274,4 @@ def _notes(score: TaskScore, *, of: int) -> Iterator[str]:
             "nothing tells whether the model was trained on text made from the same problems, "
             "which would make them easier"
         )
-    own = DEFINITIONS[score.task].max_new_tokens
-    if score.max_new_tokens is not None and score.max_new_tokens < own:
-        yield (
-            f"answers ended after {score.max_new_tokens} tokens, half of the model's positions, "
-            f"not the task's {own:,}"
-        )
-    if score.cut_prompts:
-        yield (
-            f"{score.cut_prompts:,} of {len(score.ids):,} prompts lost their beginning: the model "
-            "has no more positions"
-        )
+    yield from conditions(score)

@@ -1,7 +1,8 @@
 """Where the public benchmarks lie: on the hub, and in a folder with a file per set.
 
-Splits and worked examples are those of lm-evaluation-harness 0.4.13. A folder has what others have
-published as single files; where it has no training split, examples come from the scored one.
+Splits and worked examples of the hub's are those of lm-evaluation-harness 0.4.13. A folder has what
+others have published as single files, of which some hold other texts; where it has no training
+split, examples come from the scored one.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from yxanul.data.benchmarks import gsm8k, hellaswag, human_eval, triviaqa
 from yxanul.data.benchmarks.fields import Fields
 from yxanul.data.benchmarks.files import read_rows
 from yxanul.data.benchmarks.items import Item
+
+OTHER_TEXTS = "other texts than the hub's: not comparable with published scores"
+"""What a score's origin says of items of a file that is not the hub's set."""
 
 RowReader = Callable[[Fields, int], Item]
 FileReader = Callable[[Path], Iterable[Item]]
@@ -34,6 +38,8 @@ class PublicSet:
     """File of the worked examples; None = the scored one."""
     from_hub: RowReader
     from_file: FileReader
+    has_other_texts: bool = False
+    """Whether the file's items, or their prompts, are not those of the hub's set."""
 
 
 def _rows(read: RowReader) -> FileReader:
@@ -50,6 +56,7 @@ SETS = {
         file_shots=None,
         from_hub=hellaswag.from_hub,
         from_file=hellaswag.from_file,
+        has_other_texts=True,
     ),
     "triviaqa": PublicSet(
         hub_id="mandarjoshi/trivia_qa",
@@ -60,6 +67,7 @@ SETS = {
         file_shots=None,
         from_hub=triviaqa.from_hub,
         from_file=_rows(triviaqa.from_row),
+        has_other_texts=True,
     ),
     "gsm8k": PublicSet(
         hub_id="openai/gsm8k",
