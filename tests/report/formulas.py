@@ -146,7 +146,7 @@ def seconds_of_steps(root: Path) -> float:
 OF_ADDRESSES = {
     "attempt": lambda source: int(re.search(r"/step-\d+-a(\d+)-", source)[1]),
     "key": last_key,
-    "named": lambda source: int(re.search(r"/step-(\d+)-a\d+-", source)[1]),
+    "named": lambda source: int(re.search(r"/step-(\d+)-a\d+[-/]", source)[1]),
 }
 OF_VALUES = {
     "": lambda value: value,

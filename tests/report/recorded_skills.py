@@ -7,8 +7,10 @@ lets the run go on. HumanEval's programs never ran: the sandbox was too weak.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from tests.report.recorded import ROOT, Recorder
+from yxanul.config.evaluation import TASKS as FACTS
 from yxanul.config.load import load_config
 from yxanul.curriculum.intervals import Z_95, wilson
 from yxanul.curriculum.stages import StagePlan
@@ -20,6 +22,7 @@ from yxanul.runfolder.contamination import (
     write_contamination,
 )
 from yxanul.runfolder.items import BYTES, NATS, TaskScore, skill_path, write_task_score
+from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.rows import append_row
 
 TASKS = ("hellaswag", "gsm8k", "humaneval", "cloze", "triviaqa")
@@ -208,3 +211,27 @@ def _score(task: str, measures: dict[str, list[float]], **more: object) -> TaskS
         measures=measures,
         **more,
     )
+
+
+def evaluated(task: str, items: int, *, right: int, shots: int = 0, **more: object) -> TaskScore:
+    """What `yxanul evaluate` may find of a checkpoint."""
+    return TaskScore(
+        task=task,
+        version="1.0",
+        shots=shots,
+        origin="a made-up set",
+        prompts_sha256="d" * 64,
+        items_sha256="e" * 64,
+        ids=[str(i) for i in range(items)],
+        measures={FACTS[task].headline: [1.0] * right + [0.0] * (items - right)},
+        **more,
+    )
+
+
+def write_evaluation(root: Path, checkpoint: str, score: TaskScore, *, of: str = "") -> Path:
+    """Write a score where `yxanul evaluate` does; `of` is a part of the name."""
+    folder = RunFolder(root).evaluation / checkpoint
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{score.task}-{score.shots}shot{of}.json"
+    write_task_score(path, score)
+    return path

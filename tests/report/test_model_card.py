@@ -7,11 +7,16 @@ from pathlib import Path
 import pytest
 
 from tests.report.recorded import BPB, DOMAINS, ROOT, begin_late
+from tests.report.recorded_skills import ITEMS, evaluated, write_evaluation
 from yxanul.config.load import load_config
 from yxanul.curriculum.stages import StagePlan, plan_stages
 from yxanul.data.manifest import load_manifest, write_manifest
+from yxanul.errors import CorruptDataError
 from yxanul.report.model_card import write_card
 from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name
+from yxanul.runfolder.durable import write_json
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.scores import read_score, score_path
 from yxanul.units import format_count
 
 ONE, TWO, THREE, FOUR = plan_stages(load_config(ROOT / "configs" / "embedded"))
@@ -40,6 +45,11 @@ def cells(text: str, first: str) -> list[str]:
     """The cells of the first row of a table that begins with a word."""
     row = next(line for line in text.splitlines() if line.startswith(f"| {first} |"))
     return [cell.strip() for cell in row.strip("|").split("|")]
+
+
+def line_of(text: str, beginning: str) -> str:
+    """The first line that begins so."""
+    return next(line for line in text.splitlines() if line.startswith(beginning))
 
 
 def test_every_checkpoint_has_the_scores_that_were_taken_of_it(skilled):
@@ -79,12 +89,57 @@ def test_weights_without_a_score_have_no_figures(skilled):
     assert "the average itself was not scored" in card(skilled, *mean)
 
 
+def test_what_evaluate_scored_of_these_very_weights_stands_there(skilled, tmp_path):
+    root = shutil.copytree(skilled, tmp_path / "copy")
+    between = checkpoint(FOUR, attempt=1, before_end=3)
+    write_evaluation(root, between.name, evaluated("hellaswag", 300, right=90, cut_prompts=7))
+    begun = read_score(score_path(root / "scores", step=0, attempt=0, domain="wikipedia"))
+    documents = [{"nats": 1.0, "bytes": size, "tokens": 3} for size in begun.bytes]
+    texts = {"wikipedia": (1.625, documents), "math": (2.5, documents[:2])}
+    held_out = {name: {"bpb": bpb, "documents": of} for name, (bpb, of) in texts.items()}
+    write_json(RunFolder(root).evaluation / between.name / "perplexity.json", held_out)
+    text = card(root, between)
+    how = "version 1.0, worked examples 0, items from a made-up set"
+    row = [cell.strip() for cell in line_of(text, "| hellaswag |").strip("|").split("|")]
+    assert (row[1:3], row[4], row[6]) == (["acc_norm", "30.0 %"], "300", how)
+    assert "hellaswag: 7 of 300 prompts lost their beginning" in text
+    assert cells(text, "wikipedia")[1:] == [f"{BPB[0, 0][0]:.3f}", "1.625", f"{len(documents)}"]
+    # Of other documents than those that the run was scored by at first.
+    assert cells(text, "math")[1:] == ["not scored", "2.500", "2"]
+    assert "not scored in any task" not in text
+    for other in (checkpoint(ONE, attempt=0), checkpoint(FOUR, attempt=1)):
+        assert card(root, other) == card(skilled, other).replace(skilled.name, root.name)
+
+
+def test_of_several_scores_of_the_same_weights_the_most_complete_one_stands_there(
+    skilled, tmp_path
+):
+    root = shutil.copytree(skilled, tmp_path / "copy")
+    last = checkpoint(FOUR, attempt=1)
+
+    def items() -> str:
+        return line_of(card(root, last), "| hellaswag |").split("|")[5].strip()
+
+    write_evaluation(root, last.name, evaluated("hellaswag", 50, right=1), of="-first50")
+    assert items() == f"{ITEMS['hellaswag']}"  # the gate's
+    write_evaluation(root, last.name, evaluated("hellaswag", 400, right=1, shots=10))
+    assert items() == "400"
+    assert "worked examples 10" in card(root, last)
+    write_evaluation(root, last.name, evaluated("hellaswag", 400, right=1))
+    assert "worked examples 10" not in card(root, last)
+    # Damage is told, as of every record.
+    damaged = RunFolder(root).evaluation / last.name / "hellaswag-0shot.json"
+    damaged.write_text("{}")
+    with pytest.raises(CorruptDataError, match=r"hellaswag-0shot\.json is not what was written"):
+        card(root, last)
+
+
 def test_only_a_share_of_items_can_be_guessed(skilled):
     rows = card(skilled, checkpoint(FOUR, attempt=1)).splitlines()
-    assert any("| acc |" in row and row.endswith("| 25.0 % |") for row in rows)
+    assert any("| acc |" in row and "| 25.0 % |" in row for row in rows)
     golds = [row for row in rows if "| gold_bpb |" in row]
     assert golds
-    assert all(row.endswith("|  |") for row in golds)
+    assert not any("25.0 %" in row for row in golds)
 
 
 def test_text_made_from_the_problems_of_a_task_is_declared_where_it_was_trained_on(skilled):

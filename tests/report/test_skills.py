@@ -10,7 +10,15 @@ import pytest
 from tests.report.formulas import OF_LISTS, wilson_ends
 from tests.report.reading import Page, resolve
 from tests.report.recorded import Recorder
-from tests.report.recorded_skills import CLOZE, ITEMS, OVERRIDE, REASON
+from tests.report.recorded_skills import (
+    CLOZE,
+    ITEMS,
+    OVERRIDE,
+    REASON,
+    evaluated,
+    write_evaluation,
+)
+from tests.report.test_traces import wrong_values
 from yxanul.curriculum.checks.kinds import kinds
 from yxanul.curriculum.intervals import wilson
 from yxanul.errors import CorruptDataError
@@ -296,6 +304,22 @@ def test_promises_stand_beside_what_was_published_and_only_what_was_run(skilled_
     assert rows["HellaSwag"][3].startswith("32.0 %, 25.9 % to 38.8 % after stage4_code; 200 items")
     assert rows["TriviaQA"][3] == "not run"
     assert rows["HumanEval"][3] == f"not run {REASON}"
+
+
+def test_what_evaluate_scored_of_a_checkpoint_stands_beside_the_promise(copied):
+    newest = max((copied / "scores" / "skills").glob("*-hellaswag.json"))
+    last = newest.name.removesuffix("-hellaswag.json")
+    write_evaluation(copied, last, evaluated("hellaswag", 400, right=300))
+    write_evaluation(copied, "step-00000010-a0", evaluated("triviaqa", 80, right=20))
+    page = read(copied)
+    told = {name: row[3] for name, row in rows_of(page).items()}
+    assert told["HellaSwag"].startswith("75.0 %, ")
+    assert "400 items, 0 worked examples; items from a made-up set" in told["HellaSwag"]
+    assert told["TriviaQA"].startswith("25.0 %, ")
+    assert "at step 10; 80 items" in told["TriviaQA"]
+    assert (wrong_values(copied, page), page.untraced) == ([], [])
+    # The course of a skill is the gates' alone, whose scores are all of the same items.
+    assert "75.0 %" not in section(page, "skills")
 
 
 def test_perplexity_stands_per_domain_with_its_bits_per_byte(skilled_page):

@@ -11,7 +11,14 @@ from yxanul.report.course import own_scores
 from yxanul.report.curves import score_domains
 from yxanul.report.gather import Run
 from yxanul.report.records import Record
-from yxanul.report.skills import Figure, headline, kin, moment_title, scores_by_task
+from yxanul.report.skills import (
+    Figure,
+    headline,
+    kin,
+    moment_title,
+    scores_by_task,
+    with_evaluations,
+)
 from yxanul.report.traced import Cited, Story, Traced
 
 PROMISE = "the predecessor's public README of 21 August 2025"
@@ -28,11 +35,13 @@ class Perplexity:
 
 @dataclass(frozen=True)
 class Reached:
-    """What this run reached in a task, and with how many items and examples."""
+    """What this run reached in a task, and on which items with how many examples."""
 
     figure: Figure
     items: Traced
     shots: Traced | None
+    origin: Traced | None
+    """Where the items came from."""
     title: Story
     kin: tuple[Traced, ...]
     """Training sources that are made from the task's own problems."""
@@ -56,8 +65,12 @@ class Row:
 
 
 def expected_rows(run: Run) -> tuple[Row, ...]:
-    """Return the five benchmarks; what this run did not score says so."""
-    return tuple(_row(run, one) for one in EXPECTATIONS)
+    """Return the five benchmarks; what this run did not score says so.
+
+    Also what `yxanul evaluate` scored: of the newest checkpoint that has what stands for the task.
+    """
+    scored = with_evaluations(run)
+    return tuple(_row(scored, one) for one in EXPECTATIONS)
 
 
 def _row(run: Run, one: Expectation) -> Row:
@@ -95,8 +108,14 @@ def _reached(run: Run, task: str) -> Reached | None:
     if found is None:
         return None
     score, figure = found
-    shots = score.record.number("shots")
-    return Reached(figure, score.items(), shots, moment_title(run, score), kin(run, task))
+    return Reached(
+        figure,
+        score.items(),
+        shots=score.record.number("shots"),
+        origin=score.record.text("origin"),
+        title=moment_title(run, score),
+        kin=kin(run, task),
+    )
 
 
 def _why_not(run: Run, task: str) -> Traced | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from yxanul.config.load import parse_config
 from yxanul.config.problems import check
@@ -17,13 +18,21 @@ from yxanul.config.yamltext import Document, read_document
 from yxanul.curriculum.stages import StagePlan, plan_stages
 from yxanul.data.manifest import MANIFEST_NAME, has_manifest, load_manifest
 from yxanul.errors import ConfigError, CorruptDataError, UsageError
-from yxanul.report.measures import SkillScore, read_skills
+from yxanul.report.measures import (
+    SkillScore,
+    TextScore,
+    read_evaluated_texts,
+    read_evaluations,
+    read_skills,
+)
 from yxanul.report.records import Record, read_record, read_records, read_scores
 from yxanul.runfolder.contamination import read_contamination
 from yxanul.runfolder.exits import read_exit
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_branch, is_on
 from yxanul.watch.snapshot import is_in_preparation
+
+Placed = TypeVar("Placed", SkillScore, TextScore)
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,9 @@ class Run:
     spending: tuple[Record, ...] = ()
     scores: tuple[Record, ...] = ()
     skills: tuple[SkillScore, ...] = ()
+    evaluations: tuple[SkillScore, ...] = ()
+    """Skills that were scored by `yxanul evaluate`, and no gate has seen."""
+    evaluated_texts: tuple[TextScore, ...] = ()
     contamination: Record | None = None
     config: Record | None = None
     config_text: str = ""
@@ -107,6 +119,8 @@ def gather(root: Path) -> Run:
         spending=spending,
         scores=tuple(read_scores(folder.scores)),
         skills=tuple(read_skills(folder.scores)),
+        evaluations=tuple(read_evaluations(folder.evaluation)),
+        evaluated_texts=tuple(read_evaluated_texts(folder.evaluation)),
         contamination=_read_contamination(folder.contamination),
         config=config,
         config_text=text,
@@ -128,11 +142,15 @@ def run_until(run: Run, *, step: int, attempt: int, branch: dict[int, float]) ->
     where rows came after.
     """
 
+    def is_until(at: int, of: int) -> bool:
+        return of < attempt or (of == attempt and at <= step)
+
     def until(records: tuple[Record, ...]) -> tuple[Record, ...]:
-        places = ((row, row.need_count("attempt"), row.need_count("step")) for row in records)
-        return tuple(
-            row for row, of, at in places if of < attempt or (of == attempt and at <= step)
-        )
+        places = ((row, row.need_count("step"), row.need_count("attempt")) for row in records)
+        return tuple(row for row, at, of in places if is_until(at, of))
+
+    def taken(scores: tuple[Placed, ...]) -> tuple[Placed, ...]:
+        return tuple(one for one in scores if is_until(one.step, one.attempt))
 
     metrics = until(run.metrics)
     return replace(
@@ -146,11 +164,9 @@ def run_until(run: Run, *, step: int, attempt: int, branch: dict[int, float]) ->
         samples=until(run.samples),
         spending=run.spending if len(metrics) == len(run.metrics) else (),
         scores=until(run.scores),
-        skills=tuple(
-            one
-            for one in run.skills
-            if one.attempt < attempt or (one.attempt == attempt and one.step <= step)
-        ),
+        skills=taken(run.skills),
+        evaluations=taken(run.evaluations),
+        evaluated_texts=taken(run.evaluated_texts),
         branch=branch,
     )
 

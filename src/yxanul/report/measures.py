@@ -17,6 +17,7 @@ from yxanul.curriculum.bootstrap import MDE_FACTOR
 from yxanul.curriculum.intervals import Z_95, wilson
 from yxanul.report.records import Record, read_record
 from yxanul.report.traced import Traced
+from yxanul.runfolder.checkpoints import CHECKPOINT_NAME
 from yxanul.runfolder.items import BYTES, NATS, TaskScore, read_task_score
 
 _NAME = re.compile(r"step-(\d{8,})-a(\d+)-.+\.json")
@@ -24,12 +25,14 @@ _NAME = re.compile(r"step-(\d{8,})-a(\d+)-.+\.json")
 
 @dataclass(frozen=True)
 class SkillScore:
-    """What a model reached in one task at one step: a file of RUN/scores/skills."""
+    """What a model reached in one task at one step: a file of RUN/scores/skills or RUN/evaluation.
+
+    The step and the attempt stand in the file's name, or in its folder's.
+    """
 
     record: Record
     score: TaskScore
     step: int
-    """The step and the attempt stand in the file's name."""
     attempt: int
 
     @property
@@ -94,7 +97,7 @@ class SkillScore:
         return Traced(groups, (self.record.source("clusters"),), "distinct")
 
     def at_step(self) -> Traced:
-        """Return the step, which the file's name tells."""
+        """Return the step, which a name tells."""
         return Traced(self.step, (self.record.source(),), "named")
 
     def _gold_bpb(self) -> Traced | None:
@@ -108,6 +111,15 @@ class SkillScore:
         return self.record.source("measures", measure)
 
 
+@dataclass(frozen=True)
+class TextScore:
+    """What held-out text cost a checkpoint, by domain: a perplexity.json of RUN/evaluation."""
+
+    record: Record
+    step: int
+    attempt: int
+
+
 def read_skills(folder: Path) -> Iterator[SkillScore]:
     """Yield the task scores below RUN/scores in the order of step, attempt and task."""
     for path in sorted((folder / "skills").glob("step-*.json")):
@@ -118,6 +130,26 @@ def read_skills(folder: Path) -> Iterator[SkillScore]:
         if named is None:
             raise record.wrong("a score whose file is named step-<step>-a<attempt>-<task>.json")
         yield SkillScore(record, read_task_score(path), int(named[1]), int(named[2]))
+
+
+def read_evaluations(folder: Path) -> Iterator[SkillScore]:
+    """Yield the task scores below RUN/evaluation, which `yxanul evaluate` took of checkpoints."""
+    for record, step, attempt in _of_checkpoints(folder, "[!.]*shot*.json"):
+        yield SkillScore(record, read_task_score(record.path), step, attempt)
+
+
+def read_evaluated_texts(folder: Path) -> Iterator[TextScore]:
+    """Yield what `yxanul evaluate` found of the run's own held-out text, a checkpoint each."""
+    for record, step, attempt in _of_checkpoints(folder, "perplexity.json"):
+        yield TextScore(record, step, attempt)
+
+
+def _of_checkpoints(folder: Path, pattern: str) -> Iterator[tuple[Record, int, int]]:
+    for path in sorted(folder.glob(f"step-*/{pattern}")):
+        if named := CHECKPOINT_NAME.fullmatch(path.parent.name):
+            record = read_record(path, f"{folder.name}/{path.parent.name}/{path.name}")
+            if record is not None:
+                yield record, int(named[1]), int(named[2])
 
 
 def is_rate(items: Sequence[float]) -> bool:

@@ -8,7 +8,7 @@ did not record or measure is said to be so. (Model cards: arXiv 1810.03993.)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -19,10 +19,11 @@ from yxanul.plan.parameters import parameter_count
 from yxanul.report import details
 from yxanul.report.contamination import contamination
 from yxanul.report.cost import cost
-from yxanul.report.course import later_stages, planned_stages
+from yxanul.report.course import later_stages, own_scores, planned_stages
 from yxanul.report.gather import Run, gather, run_until
-from yxanul.report.skills import Skill, skills
-from yxanul.report.summary import SEEN, Reached, Tile, summary
+from yxanul.report.records import Record
+from yxanul.report.skills import Skill, skills, with_evaluations
+from yxanul.report.summary import SEEN, Tile, summary
 from yxanul.report.templates import template_environment
 from yxanul.report.traced import Story, Traced
 from yxanul.report.words import show
@@ -37,6 +38,17 @@ _ENGLISH = (
     "open-r1/Mixture-of-Thoughts",
     "openai/gsm8k",
 )
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What the weights reached on the held-out documents of one domain."""
+
+    name: Traced
+    first: Traced | None
+    """Bits per byte of the same documents when the run began; None: they were not scored then."""
+    now: Traced
+    documents: Traced | None
 
 
 def write_card(root: Path, *, checkpoints: Sequence[CheckpointInfo]) -> str | None:
@@ -121,14 +133,41 @@ def _begun_from(run: Run) -> str | None:
     return place.name
 
 
-def _reached(run: Run, step: int) -> list[Reached]:
-    """Return what became of the domains that were scored at a step."""
+def _reached(run: Run, step: int) -> list[Domain]:
+    """Return the domains that were scored at a step: as gates had them, else as `evaluate` did."""
     scored = {s.find("domain") for s in run.scores if s.find("step") == step and run.belongs(s)}
-    return [one for one in summary(run).reached if one.domain.value in scored]
+    found = {
+        str(one.domain.value): Domain(one.domain, one.start, one.now, one.documents)
+        for one in summary(run).reached
+        if one.domain.value in scored
+    }
+    for text in run.evaluated_texts:
+        if text.step == step and run.has(step, attempt=text.attempt):
+            found = {**_evaluated(run, text.record), **found}
+    return list(found.values())
+
+
+def _evaluated(run: Run, record: Record) -> dict[str, Domain]:
+    """Return {domain: what `evaluate` found}; at first is told of the same documents alone."""
+    found = {}
+    for name in record.values:
+        now, documents = record.number(name, "bpb"), record.items(name, "documents")
+        if now is None:
+            raise record.wrong("a number", name, "bpb")
+        sizes = [record.plain_number(name, "documents", n, "bytes") for n in range(len(documents))]
+        first = next(iter(own_scores(run, name)), None)
+        found[name] = Domain(
+            Traced(name, (record.source(name),), "key"),
+            first.number("bpb") if first is not None and first.items("bytes") == sizes else None,
+            now,
+            Traced(len(documents), (record.source(name, "documents"),), "length"),
+        )
+    return found
 
 
 def _skills(run: Run, step: int) -> tuple[Skill, ...]:
-    return skills(replace(run, skills=tuple(one for one in run.skills if one.step == step)))
+    scored = with_evaluations(run)
+    return skills(replace(scored, skills=tuple(one for one in scored.skills if one.step == step)))
 
 
 def _sources(run: Run) -> list[details.Source]:

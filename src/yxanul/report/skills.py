@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from yxanul.config.evaluation import GOLD, KIN, TASKS
 from yxanul.curriculum.checks.kinds import gates, kinds
+from yxanul.curriculum.conditions import conditions
 from yxanul.report.course import later_stages
 from yxanul.report.gather import Run
 from yxanul.report.measures import SkillScore
@@ -105,6 +106,8 @@ class Skill:
     clusters: Traced | None
     kin: tuple[Traced, ...]
     """Training sources of this run that are made from the task's own problems."""
+    conditions: tuple[str, ...]
+    """What kept the model, at the newest score, from what the task has by its definition."""
 
 
 def skills(run: Run) -> tuple[Skill, ...]:
@@ -140,7 +143,8 @@ def moment_title(run: Run, one: SkillScore) -> Story:
 def scores_by_task(run: Run) -> dict[str, list[SkillScore]]:
     """Return {task: its scores on the branch, by step}.
 
-    Of two at one step, which are of the same weights, the one with more measures, else the later.
+    Of several at one step, which are of the same weights, the one of the most items, then with the
+    most measures, then with the task's own number of worked examples, then the last.
     """
     found: dict[str, dict[int, SkillScore]] = {}
     for one in run.skills:
@@ -148,9 +152,21 @@ def scores_by_task(run: Run) -> dict[str, list[SkillScore]]:
             continue
         steps = found.setdefault(one.task, {})
         known = steps.get(one.step)
-        if known is None or len(one.measures) >= len(known.measures):
+        if known is None or _whole(one) >= _whole(known):
             steps[one.step] = one
     return {task: [steps[step] for step in sorted(steps)] for task, steps in found.items()}
+
+
+def with_evaluations(run: Run) -> Run:
+    """Return a run whose skills are also those that `yxanul evaluate` scored."""
+    return replace(run, skills=(*run.skills, *run.evaluations))
+
+
+def _whole(one: SkillScore) -> tuple[int, int, bool]:
+    """Return how much of its task a score is."""
+    usual = TASKS.get(one.task)
+    is_usual = usual is not None and one.score.shots == usual.shots
+    return len(one.score.ids), len(one.measures), is_usual
 
 
 def _skill(run: Run, scores: list[SkillScore]) -> Skill:
@@ -175,6 +191,7 @@ def _skill(run: Run, scores: list[SkillScore]) -> Skill:
         ),
         clusters=last.clusters(),
         kin=kin(run, last.task),
+        conditions=tuple(conditions(last.score)),
     )
 
 

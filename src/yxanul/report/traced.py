@@ -72,7 +72,7 @@ FORMULAS = {
     "mean gain": "the mean, over pairs, of one minus the first divided by the second",
     "median": "the median of the column",
     "memory": "weights, gradients, optimizer state, activations: counted from shape and settings",
-    "named": "the step in the file's name",
+    "named": "the step in the name of the file or its folder",
     "off forecast": "the seconds of all processes, divided by the forecast, minus one",
     "paired change": "the first list's sum divided by the second's, minus one",
     "paired high": "one-sided 95 % bound above that change, by drawing documents (10,000 times)",
