@@ -8,6 +8,9 @@ import torch
 
 from tests.serve.conftest import wait_for
 from tests.serve.test_engine import Listener, model, running
+from yxanul.config.tokens import END_OF_TEXT, GPT2_TOKENS
+from yxanul.data.tokenizer import load_tokenizer
+from yxanul.serve.answers import Answer
 from yxanul.serve.refusals import RequestError
 
 POSITIONS = 1024
@@ -81,6 +84,24 @@ def test_choices_that_are_told_the_same_are_scored_once_as_the_definition_has_it
         assert torch.allclose(torch.tensor([one.logprob for one in found]).double(), own, atol=1e-4)
     assert [len(one.likeliest) for one in first] == [2] * 400
     assert sorted(one.offset for one in first) == [one.offset for one in first]
+
+
+def test_the_end_token_is_scored_as_any_other_that_is_written(net):
+    """lm-evaluation-harness lets one token be written, and takes the last score for its."""
+    prompt = range(7, 12)
+    one = listener(prompt, max_tokens=1, temperature=0, echo=True, logprobs=1)
+    ends = torch.nn.functional.one_hot(torch.tensor(END_OF_TEXT), GPT2_TOKENS).float()
+    with running(net) as (engine, _):
+        engine._model.logits = lambda hidden: ends.expand(len(hidden), -1)
+        engine.submit([one.choice])
+        assert one.ended.wait(20)
+    answer = Answer("cmpl-1", "tiny", 0, one.choice._asked, load_tokenizer())
+    (choice,) = answer.whole((0, event) for event in one.events)["choices"]
+    told = choice["logprobs"]
+    assert (choice["finish_reason"], choice["text"]) == ("stop", one.choice.prompt.text)
+    assert len(told["token_logprobs"]) == len(told["top_logprobs"]) == len(prompt) + 1
+    assert (told["tokens"][-1], told["text_offset"][-1]) == ("<|endoftext|>", len(choice["text"]))
+    assert told["top_logprobs"][-1] == {"<|endoftext|>": told["token_logprobs"][-1]}
 
 
 def test_scores_that_nobody_waits_for_any_more_are_not_taken(net):

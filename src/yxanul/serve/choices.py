@@ -102,9 +102,6 @@ class Choice:
         Logits that are not finite are a `NumericsError`.
         """
         token = sample(logits, options=self._asked.sampling, random=self._generator(logits.device))
-        if token == END_OF_TEXT:
-            self._send(self._stream.finish(), ended="stop")
-            return True
         if self._asked.logprobs is not None:
             self._scored += score(
                 logits[None],
@@ -112,6 +109,9 @@ class Choice:
                 offsets=[self._offset + self._stream.decoded],
                 likeliest=self.likeliest,
             )
+        if token == END_OF_TEXT:
+            self._send(self._stream.finish(), ended="stop")
+            return True
         self.tokens.append(token)
         text = self._stream.push(token)
         if self._stream.is_stopped:

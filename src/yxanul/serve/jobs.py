@@ -25,13 +25,11 @@ class Job:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
-        seed = asked.sampling.seed if asked.is_seeded else secrets.randbelow(_SEEDS)
-        # Text i of a prompt is what `yxanul generate` writes with the seed + i.
         self._choices = [
             Choice(
                 prompt,
                 asked,
-                seed=(seed + number) % _SEEDS,
+                seed=_seed(asked, number),
                 positions=positions,
                 tokenizer=tokenizer,
                 deliver=self._sender(at * asked.n + number),
@@ -40,11 +38,6 @@ class Job:
             for number in range(asked.n)
         ]
         engine.submit(self._choices)
-
-    @property
-    def texts(self) -> int:
-        """How many texts there will be."""
-        return len(self._choices)
 
     async def pieces(self) -> AsyncIterator[tuple[int, Piece]]:
         """Yield (number of the text, piece) until all have ended; raises a text's error."""
@@ -67,3 +60,11 @@ class Job:
             self._loop.call_soon_threadsafe(self._events.put_nowait, (number, event))
 
         return send
+
+
+def _seed(asked: CompletionRequest, number: int) -> int:
+    """Return the seed of text `number` of a prompt; without one each text has another."""
+    if not asked.is_seeded:
+        return secrets.randbelow(_SEEDS)
+    # So that it is what `yxanul generate` writes with the seed + number.
+    return (asked.sampling.seed + number) % _SEEDS
