@@ -1,5 +1,7 @@
 """The cache holds rows of uneven length: what stands beside a row changes none of its logits."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -8,6 +10,14 @@ from yxanul.model.cache import KeyValueCache
 from yxanul.model.decoding import Decoder
 
 LENGTHS = [9, 4, 7, 1]
+
+
+@pytest.fixture(autouse=True)
+def memory_full_of_nan() -> Iterator[None]:
+    """What nobody has written is NaN, so that whoever looks at it shows it."""
+    torch.use_deterministic_algorithms(True)  # torch then fills what it gives without a value
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 def empty(model, *, batch: int, columns: int) -> KeyValueCache:
@@ -101,15 +111,17 @@ def test_a_row_longer_than_the_columns_in_use_is_not_adopted_beside_them():
         cache.adopt(read, [(0, 12)], first=2)
 
 
-def test_rows_are_shifted_so_that_a_longer_one_is_adopted_beside_them():
+# 30: beyond all columns in use, so that some between hold nothing yet.
+@pytest.mark.parametrize("length", [12, 30])
+def test_rows_are_shifted_so_that_a_longer_one_is_adopted_beside_them(length):
     model = decoder()
     cache = joined(model)
-    longer = rows(1, 12, seed=4)[0]
-    read = empty(model, batch=1, columns=12)
+    longer = rows(1, length, seed=4)[0]
+    read = empty(model, batch=1, columns=length)
     model.next_logits(longer, read)
-    cache.reach(12, rows=2)
-    cache.adopt(read, [(0, 12)], first=2)
-    assert (cache.used, cache.starts[:3]) == (12, [3, 8, 0])
+    cache.reach(length, rows=2)
+    cache.adopt(read, [(0, length)], first=2)
+    assert (cache.used, cache.starts[:3]) == (length, [length - 9, length - 4, 0])
     found = model.next_logits(torch.tensor([[8], [9], [10]]), cache)
     for row, seen in enumerate([prompts()[0, :9], prompts()[1, :4], longer[0]]):
         wanted = alone(model, [*seen.tolist(), 8 + row])[-1]

@@ -3,8 +3,10 @@
 import math
 import os
 import re
+import resource
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -28,6 +30,8 @@ from yxanul.plan.memory import CARD_SHARE
 from yxanul.runfolder.layout import RunFolder
 from yxanul.serve.room import settle_batch
 from yxanul.serve.rows import Rows, reading_bytes, row_bytes
+
+STATM = Path("/proc/self/statm")
 
 
 @pytest.fixture
@@ -58,8 +62,8 @@ def test_a_batch_that_memory_has_no_room_for_is_one_sentence_with_one_that_fits(
     assert "Traceback" not in err
 
 
-def decoder(**options) -> Decoder:
-    config = shape(vocab_size=GPT2_TOKENS, num_key_value_heads=2, max_position_embeddings=64)
+def decoder(positions: int = 64, **options) -> Decoder:
+    config = shape(vocab_size=GPT2_TOKENS, num_key_value_heads=2, max_position_embeddings=positions)
     return Decoder(model_with_norms(config, attention="plain", **options))
 
 
@@ -72,6 +76,23 @@ def test_a_row_takes_what_is_said_of_it(dtype):
     rows.join(reading)
     tensors = [tensor for layer in rows._cache.layers for tensor in (layer.keys, layer.values)]
     assert sum(tensor.nbytes for tensor in tensors) == 3 * row_bytes(net)
+
+
+def held() -> int:
+    """Bytes of memory that this process has in use."""
+    return int(STATM.read_text().split()[1]) * resource.getpagesize()
+
+
+@pytest.mark.skipif(not STATM.exists(), reason="only Linux tells it so")
+def test_of_the_memory_of_many_long_rows_a_cpu_gives_what_is_used():
+    net, one = decoder(8192), Listener()
+    rows = Rows(net, load_tokenizer(), batch=64)
+    reading = rows.read([one.choice])
+    assert reading.go_on()
+    before = held()
+    rows.join(reading)
+    rows.step()
+    assert held() - before < 8 * row_bytes(net)
 
 
 def test_of_the_usual_number_there_are_fewer_in_a_small_container(monkeypatch, tmp_path):

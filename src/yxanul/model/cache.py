@@ -3,15 +3,20 @@
 Rows may be of different lengths: all end in the same column and each begins in its own, so that a
 step writes one column of every row and moves nothing. Key and value heads are kept as they are, not
 repeated for the groups of query heads that share them (arXiv 2305.13245). Any model's layers may
-write here; memory is taken when the first keys come.
+write here; memory is taken when the first keys come, and on a CPU only as columns are written.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+SPARE_COLUMNS = 128
+"""Beyond the longest text: when they are used up, all is shifted to the left."""
+Text = TypeVar("Text")
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ class LayerCache:
     def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write (rows, kv_heads, new, head_dim) twice; return views of all that these rows hold."""
         if self.keys.numel() == 0:
-            self.keys, self.values = self._like(keys), self._like(values)
+            self._allocate(keys, values)
         rows, place = keys.size(0), self.place
         self.keys[:rows, :, place.begin : place.end] = keys
         self.values[:rows, :, place.begin : place.end] = values
@@ -89,7 +94,8 @@ class LayerCache:
         if other.keys.numel() == 0:
             return
         if self.keys.numel() == 0:
-            self.keys, self.values = self._like(other.keys), self._like(other.values)
+            self._allocate(other.keys, other.values)
+        self.clear((slice(place, place + 1), slice(span.start)))
         length = span.stop - span.start
         self.keys[place, :, span] = other.keys[row, :, :length]
         self.values[place, :, span] = other.values[row, :, :length]
@@ -100,9 +106,21 @@ class LayerCache:
             if tensor.numel():
                 tensor[target[0], :, target[1]] = tensor[source[0], :, source[1]].clone()
 
-    def _like(self, given: Tensor) -> Tensor:
-        # Zeros: a column that is not a row's has weight 0, and 0 times what lay there may be nan.
-        return given.new_zeros((self.rows, given.size(1), self.columns, given.size(3)))
+    def clear(self, block: tuple[slice, slice]) -> None:
+        """Zero a block of (rows, columns) that rows beside it look at.
+
+        They give it weight 0, and 0 times what lay there before may be nan.
+        """
+        for tensor in (self.keys, self.values):
+            if tensor.numel():
+                tensor[block[0], :, block[1]] = 0
+
+    def _allocate(self, keys: Tensor, values: Tensor) -> None:
+        # Nothing is written yet: a CPU gives memory as it is, and this may be for many long rows.
+        self.keys, self.values = (
+            given.new_empty((self.rows, given.size(1), self.columns, given.size(3)))
+            for given in (keys, values)
+        )
 
 
 class KeyValueCache:
@@ -132,13 +150,14 @@ class KeyValueCache:
     ) -> None:
         """Give rows from `first` on what rows of another cache, which begin at 0, have read.
 
-        `picks` are those rows and how many of their tokens to take. All rows end in one column, so
-        with rows in use before `first`, more tokens than there are columns used is a ValueError.
+        `picks` are those rows and how many of their tokens to take. Those before `first` go on, and
+        all rows end in one column: more tokens than they have columns is a ValueError then.
         """
         longest = max(length for _, length in picks)
-        if first and longest > self.used:
+        if not first:
+            self.used = longest
+        elif longest > self.used:
             raise ValueError(f"{longest} tokens do not fit beside rows of {self.used} columns")
-        self.used = max(self.used, longest)
         for place, (row, length) in enumerate(picks, first):
             self.starts[place] = self.used - length
             span = slice(self.used - length, self.used)
@@ -158,6 +177,7 @@ class KeyValueCache:
         first, kept = min(self.starts[:rows]), slice(0, rows)
         for layer in self.layers:
             layer.copy((kept, slice(first, self.used)), (kept, slice(first + further, column)))
+            layer.clear((kept, slice(self.used, first + further)))
         self.starts[:rows] = [start + further for start in self.starts[:rows]]
         self.used = column
 
@@ -167,6 +187,20 @@ class KeyValueCache:
         for layer in self.layers:
             layer.copy((slice(source, source + 1), span), (slice(target, target + 1), span))
         self.starts[target] = self.starts[source]
+
+    def leave(self, ended: Iterable[Text], texts: list[Text]) -> None:
+        """Give up the rows of texts that have ended; `texts`, those of the first rows, loses them.
+
+        The last row takes the place of one that ends.
+        """
+        for text in ended:
+            last = texts[-1]
+            if last is not text:
+                place = texts.index(text)
+                # Which may find no memory: no text is off the list before.
+                self.move(len(texts) - 1, place)
+                texts[place] = last
+            texts.pop()
 
     def _forget(self, rows: int) -> None:
         """Shift all to the left, over the columns in which none of the first rows has anything."""

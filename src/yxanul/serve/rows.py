@@ -15,7 +15,7 @@ from torch import Tensor
 from yxanul.data.tokenizer import Tokenizer
 from yxanul.errors import NumericsError
 from yxanul.evaluate.answers.batching import PASS_TOKENS
-from yxanul.model.cache import KeyValueCache
+from yxanul.model.cache import SPARE_COLUMNS, KeyValueCache
 from yxanul.model.decoding import Decoder
 from yxanul.serve.choices import Choice, ScoredToken, prompt_offsets, score
 from yxanul.serve.refusals import RequestError
@@ -25,8 +25,6 @@ from yxanul.serve.requests import Prompt
 _READING_TOKENS = 4096
 # Of these, what is read between two steps of the rows: it holds them up.
 _PIECE_TOKENS = 512
-# Columns beyond the longest text: when they are used up, all is shifted to the left.
-_SPARE_COLUMNS = 128
 # Tokens of prompts that are scored between two steps: their logits of the whole vocabulary are in
 # memory at once, in fp64.
 _SCORED_AT_ONCE = 128
@@ -40,7 +38,7 @@ class Rows:
         self.batch = batch
         self._model = model
         self._tokenizer = tokenizer
-        self._cache = self._new_cache(batch, model.config.max_position_embeddings + _SPARE_COLUMNS)
+        self._cache = self._new_cache(batch, model.config.max_position_embeddings + SPARE_COLUMNS)
 
     @property
     def free(self) -> int:
@@ -77,30 +75,18 @@ class Rows:
         picks = [(row, len(choice.prompt.ids)) for choice, row in going_on]
         if self.choices:
             self._cache.reach(max(length for _, length in picks), rows=len(self.choices))
-        else:
-            self._cache.used = 0
         self._cache.adopt(reading.cache, picks, first=len(self.choices))
         self.choices += [choice for choice, _ in going_on]
 
     def step(self) -> None:
         """Write one token of each text, and give up the rows of those that have ended."""
-        self._leave([choice for choice in self.choices if choice.is_dropped])
+        self._cache.leave([one for one in self.choices if one.is_dropped], self.choices)
         if not self.choices:
             return
         tokens = torch.tensor([choice.tokens[-1:] for choice in self.choices])
         logits = self._model.next_logits(tokens.to(self._device), self._cache)
         rows = zip(self.choices, logits, strict=True)
-        self._leave([choice for choice, row in rows if _ends(choice, row)])
-
-    def _leave(self, ended: Sequence[Choice]) -> None:
-        for choice in ended:
-            last = self.choices[-1]
-            if last is not choice:
-                place = self.choices.index(choice)
-                # Which may find no memory: no choice is out of the list before.
-                self._cache.move(len(self.choices) - 1, place)
-                self.choices[place] = last
-            self.choices.pop()
+        self._cache.leave([choice for choice, row in rows if _ends(choice, row)], self.choices)
 
     @property
     def _device(self) -> torch.device:
@@ -112,7 +98,7 @@ class Rows:
 
 def row_bytes(model: Decoder) -> int:
     """Return what a row takes: keys and values of as many columns as a text can have."""
-    return _column_bytes(model) * (model.config.max_position_embeddings + _SPARE_COLUMNS)
+    return _column_bytes(model) * (model.config.max_position_embeddings + SPARE_COLUMNS)
 
 
 def reading_bytes(model: Decoder) -> int:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from yxanul.errors import NumericsError
 from yxanul.evaluate.models.language_model import LanguageModel
+from yxanul.model.cache import SPARE_COLUMNS
 
 # Tokens of prompts, padding counted, that are read at once.
 _PREFILL_TOKENS = 4096
@@ -20,8 +21,6 @@ PASS_TOKENS = 64
 """What reading once more costs on a CPU, in tokens: padding may cost as much, and no more."""
 # Tokens of the cache, spare columns not counted: 5.6 GB of the 302.9M flagship in fp32.
 _CACHED_TOKENS = 32_768
-# Columns of the cache beyond the longest text: when they are used up, all is shifted to the left.
-_SPARE_COLUMNS = 128
 
 
 class Text(Protocol):
@@ -62,7 +61,7 @@ class _Writer:
         self._rows: list[Text] = []
         longest = max(len(text.prompt) + text.max_new_tokens for text in texts)
         self._batch = max(1, min(batch, len(texts), _CACHED_TOKENS // longest))
-        self._cache = model.new_cache(self._batch, longest + _SPARE_COLUMNS)
+        self._cache = model.new_cache(self._batch, longest + SPARE_COLUMNS)
 
     def run(self) -> Iterator[Text]:
         """Write all texts to their ends."""
@@ -88,8 +87,6 @@ class _Writer:
         last = [row * width + len(text.prompt) - 1 for row, text in enumerate(texts)]
         read = self._model.new_cache(len(texts), width)
         blocks = self._model.logits(tokens, torch.tensor(last), cache=read)
-        if not self._rows:
-            self._cache.used = 0
         picks = [(row, len(text.prompt)) for row, text in enumerate(texts)]
         written = self._chosen(texts, blocks)
         self._cache.adopt(read, picks, first=len(self._rows))
@@ -133,11 +130,5 @@ class _Writer:
     def _take(self, texts: Sequence[Text], written: Sequence[int]) -> list[Text]:
         """Give each text its token; give up the rows of those that have ended, and return them."""
         ended = [text for text, token in zip(texts, written, strict=True) if text.take(token)]
-        for text in ended:
-            # Rows in use are the first ones: the last of them takes the place.
-            last = self._rows.pop()
-            if last is not text:
-                place = self._rows.index(text)
-                self._cache.move(len(self._rows), place)
-                self._rows[place] = last
+        self._cache.leave(ended, self._rows)
         return ended
