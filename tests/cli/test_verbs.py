@@ -555,12 +555,19 @@ def test_nothing_is_timed_on_a_card_that_torch_was_not_built_for(call, monkeypat
     assert_one_sentence(err, "is an sm_70")
 
 
-def test_doctor_names_a_card_that_does_not_answer(call, monkeypatch):
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ("uncorrectable ECC error encountered", ("a card failed", "ECC")),
+        ("out of memory", ("yxanul: out of memory (CUDA error: out of memory)", "other programs")),
+    ],
+)
+def test_doctor_names_a_card_that_does_not_answer_or_is_full(call, monkeypatch, words, parts):
     def refuse(**_):
-        raise torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered\nmore")
+        raise torch.AcceleratorError(f"CUDA error: {words}\nmore")
 
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", refuse)
     monkeypatch.setattr(doctor_verbs, "pick_device", lambda: torch.device("cuda", 0))
     code, _, err = call("doctor")
     assert code == 11
-    assert_one_sentence(err, "a card failed", "ECC")
+    assert_one_sentence(err, *parts)

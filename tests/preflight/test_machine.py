@@ -224,11 +224,15 @@ def test_nothing_is_measured_on_a_card_that_torch_was_not_built_for(tmp_path, mo
             11,
             "out of memory",
         ),
+        (torch.AcceleratorError("CUDA error: out of memory\nmore"), 11, "smaller compute.micro"),
         (ZeroDivisionError("division by zero"), 1, "ZeroDivisionError: division by zero"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )
-def test_why_a_process_measured_nothing_is_written_down(tmp_path, monkeypatch, error, code, said):
+@pytest.mark.parametrize("where", ["usable_device", "measure"])
+def test_why_a_process_measured_nothing_is_written_down(
+    tmp_path, monkeypatch, error, code, said, where
+):
     """Of several processes torchrun tells no more than their codes."""
 
     def fail(*_, **__):
@@ -237,7 +241,7 @@ def test_why_a_process_measured_nothing_is_written_down(tmp_path, monkeypatch, e
     request = tmp_path / "config.yaml"
     request.write_text(dump_config(tiny(tmp_path, "compute.keep_freed_memory=false")))
     monkeypatch.setattr(signal, "alarm", lambda _seconds: 0)
-    monkeypatch.setattr(measuring, "measure", fail)
+    monkeypatch.setattr(measuring, where, fail)
     assert main([str(request), str(tmp_path / "answer.json"), "600"]) == code
     told = json.loads((tmp_path / "refusal-0.json").read_text())
     assert said in told["error"]
@@ -308,6 +312,13 @@ def test_a_card_that_is_counted_and_does_not_answer_is_a_failure(tmp_path, monke
     assert (found.state, found.code) == ("fail", InfrastructureError.exit_code)
     assert str(error).split("\n")[0] in found.why
     assert "another machine" in found.why
+
+
+def test_a_card_that_others_fill_is_told_as_that(tmp_path, monkeypatch):
+    error = torch.AcceleratorError("CUDA error: out of memory\nmore")
+    found = features_where(monkeypatch, tmp_path, error=error)
+    assert (found.state, found.code) == ("fail", InfrastructureError.exit_code)
+    assert found.why.startswith("out of memory (CUDA error: out of memory); stop other programs")
 
 
 def test_a_card_that_torch_was_not_built_for_is_a_failure(tmp_path, monkeypatch):

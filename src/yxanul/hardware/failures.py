@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 
 from yxanul.errors import InfrastructureError
+from yxanul.hardware.memory import is_out_of_memory
 
 LOOK_AT_CARD = "dmesg and nvidia-smi -q tell more; where it comes again: another machine"
 """What helps where a card fails."""
@@ -25,7 +26,7 @@ def naming_failed_hardware(advice: str = LOOK_AT_CARD) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, torch.cuda.DeferredCudaCallError) as error:
-        if not _is_of_hardware(error):
+        if not is_of_hardware(error):
             raise
         first_line = str(error).split("\n", maxsplit=1)[0][:200]
         raise InfrastructureError(
@@ -33,11 +34,13 @@ def naming_failed_hardware(advice: str = LOOK_AT_CARD) -> Iterator[None]:
         ) from error
 
 
-def _is_of_hardware(error: Exception) -> bool:
+def is_of_hardware(error: Exception) -> bool:
+    """Tell whether a card failed, or the exchange between cards; a full card is no failed one."""
     known = (
         torch.AcceleratorError,
         dist.DistBackendError,
         # Of a card's first use, when torch looks at all of them.
         torch.cuda.DeferredCudaCallError,
     )
-    return isinstance(error, known) or any(words in str(error) for words in _NO_ANSWER)
+    is_known = isinstance(error, known) or any(words in str(error) for words in _NO_ANSWER)
+    return is_known and not is_out_of_memory(error)

@@ -62,6 +62,10 @@ def attempted(name: str, look: Callable[[], Found], *, limit_s: float) -> Found 
         return _within(limit_s, look)
     except (YxanulError, OSError) as error:
         return failure(name, error)
+    except (MemoryError, RuntimeError) as error:  # of a card that others fill, too
+        if not is_out_of_memory(error):
+            raise
+        return failure(name, exhaustion(error, _NO_MEMORY))
 
 
 def failure(name: str, error: YxanulError | OSError) -> Finding:

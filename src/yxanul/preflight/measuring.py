@@ -187,9 +187,9 @@ def main(arguments: Sequence[str]) -> int:
     config = parse_config(request.read_text(encoding="utf-8"))
     prepare_process(config)
     try:
-        with naming_failed_hardware():
+        with naming_failed_hardware(), naming_exhaustion(_ADVICE):
             device = usable_device(local_rank())
-            with joined_processes(device) as processes, naming_exhaustion(_ADVICE):
+            with joined_processes(device) as processes:
                 found = measure(config, processes, device=device)
                 if processes.is_main:
                     write_json(answer, asdict(found))

@@ -16,8 +16,7 @@ from contextlib import suppress
 import torch
 
 from yxanul.data.tokenizer import Tokenizer
-from yxanul.hardware.failures import LOOK_AT_CARD, naming_failed_hardware
-from yxanul.hardware.memory import is_out_of_memory
+from yxanul.hardware.failures import LOOK_AT_CARD, is_of_hardware, naming_failed_hardware
 from yxanul.model.decoding import Decoder
 from yxanul.serve.choices import Choice
 from yxanul.serve.refusals import RequestError, queue_full, stopping
@@ -130,7 +129,7 @@ class Engine:
         except Exception as error:
             self._fail_all(f"the model failed: {type(error).__name__}")
             # A card that has failed fails in every turn; memory may be there for other texts.
-            if isinstance(error, torch.AcceleratorError) and not is_out_of_memory(error):
+            if is_of_hardware(error):
                 raise
             # What a full disk behind stderr does not take is lost, and the server goes on.
             with suppress(OSError):
