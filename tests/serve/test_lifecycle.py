@@ -1,24 +1,32 @@
 """From the first word to the last: how a server starts, whom it lets in, and how it ends."""
 
+import contextlib
+import json
 import signal
+import socket
+import sys
 import threading
+import time
+from dataclasses import replace
 
 import openai
 import pytest
 
-from tests.serve.conftest import serving, wait_for
+from tests.serve.conftest import serving, start, wait_for
 from tests.serve.test_batching import health
 from tests.serve.test_playground import ENDED, click, fill, show, text
-from tests.serve.test_refusals import error
+from tests.serve.test_refusals import ask, error
+from yxanul.serve.server import Endpoint, _hosts, _listen
 
 TOKEN = "a-secret"
+OPEN = "0.0.0.0"
 
 
 @pytest.fixture(scope="module")
 def guarded(run):
-    """A server with a token that writes one text at a time; the last of its tests ends it."""
-    with serving(run, "--batch", 1, token=TOKEN) as found:
-        yield found
+    """An open server, which writes one text at a time; the last of its tests ends it."""
+    with serving(run, "--batch", 1, "--host", OPEN, token=TOKEN) as found:
+        yield replace(found, url=found.url.replace(OPEN, "127.0.0.1"))
 
 
 def client(server, key: str = TOKEN) -> openai.OpenAI:
@@ -35,6 +43,16 @@ def test_a_token_is_asked_for(guarded):
     with client(guarded) as right:
         assert right.models.list().data[0].id == "tales"
     assert health(guarded)["token_required"] is True
+
+
+def test_an_open_server_has_any_name_with_the_token_and_no_other_page_may_use_it(guarded):
+    body, name = {"prompt": "a", "max_tokens": 1}, {"Host": "some.machine:8000"}
+    right = {**name, "Authorization": f"Bearer {TOKEN}"}
+    assert ask(guarded, body, **right)[0] == 200
+    assert ask(guarded, body, Origin="https://some.machine:8000", **right)[0] == 200
+    assert error(guarded, body, **name)[0] == 401
+    for origin in ("https://evil.example", "https://some.machine"):
+        assert error(guarded, body, Origin=origin, **right)[0] == 403
 
 
 def test_when_the_queue_is_full_the_next_one_is_told_to_come_back(guarded):
@@ -88,10 +106,50 @@ def test_texts_end_with_the_server_which_leaves_cleanly(guarded):
     _, err = guarded.process.communicate(timeout=20)
     assert guarded.process.returncode == 0, err
     said = [line for line in err.splitlines() if "this device lacks" not in line]
-    assert said[0].endswith(
-        f"is served as tales at {guarded.url}/v1; a page to try it: {guarded.url}"
-    )
+    url = guarded.url.replace("127.0.0.1", OPEN)
+    assert said[0].endswith(f"is served as tales at {url}/v1; a page to try it: {url}")
     assert said[1:] == ["stopped"]
+
+
+def test_clients_that_stall_are_cut_off_where_the_server_ends(run):
+    long = {"prompt": "=" * 200_000, "n": 64, "echo": True, "max_tokens": 0, "stream": True}
+    content = json.dumps(long).encode()
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+    with contextlib.ExitStack() as held, serving(run) as found:
+        host, port = found.url.removeprefix("http://").split(":")
+        unread, half = (
+            held.enter_context(socket.create_connection((host, int(port)))) for _ in "ab"
+        )
+        unread.sendall(head % len(content) + content)
+        half.sendall(head % 99 + b'{"prompt": ')
+        assert unread.recv(4) == b"HTTP"
+        wait_for(lambda: health(found)["running"] == 0)
+
+
+def test_signals_that_come_together_are_one_wish_and_a_later_one_ends_the_server_at_once(run):
+    server = start(run, "--batch", 1)
+    try:
+        with client(server) as here:
+            stream = here.completions.create(
+                model="tales", prompt="a", max_tokens=8000, temperature=0, stream=True
+            )
+            next(stream)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                server.process.send_signal(number)
+            time.sleep(1.2)
+            assert server.process.poll() is None  # the text goes on for three seconds
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(20) == 143
+    finally:
+        server.process.kill()
+        server.process.communicate()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others have one address on the loopback")
+def test_the_address_that_a_name_leads_to_is_one_of_the_servers_names():
+    endpoint = Endpoint("127.1.1", 0)
+    with _listen(endpoint) as listener:
+        assert _hosts(listener, endpoint) >= {"127.1.1", "127.1.0.1", "localhost"}
 
 
 def test_a_port_in_use_is_one_sentence(call, run, server):

@@ -5,9 +5,9 @@ of these two lives on without the other. The optional extra `serve` is imported 
 is started.
 """
 
+import asyncio
 import ipaddress
-import os
-import signal
+import logging
 import socket
 import threading
 import time
@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from yxanul.data.tokenizer import Tokenizer
@@ -26,10 +25,13 @@ from yxanul.model.generation import decoding_copy
 from yxanul.serve.engine import Engine
 from yxanul.serve.requests import Bounds
 from yxanul.serve.room import settle_batch
+from yxanul.train.signals import stop_on_signals
 
 TOKEN_VARIABLE = "YXANUL_SERVE_TOKEN"
 WAITING = 256
 """Texts that may wait, and that one request may ask for."""
+# How soon a signal is heeded.
+_LOOK_S = 0.1
 # How long texts are still written after a signal, and answers sent after that.
 _GRACE_S = 3.0
 _SENDING_S = 3
@@ -37,7 +39,6 @@ _SENDING_S = 3
 # that the others learn why they are refused.
 _CONNECTIONS = 600
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def serve(
     tell: Callable[[str], None],
     ready: Callable[[Ready], None],
 ) -> None:
-    """Serve a model until SIGINT or SIGTERM; then return.
+    """Serve a model until SIGINT or SIGTERM, then return; a later one ends the process at once.
 
     It is opened once the endpoint listens. `batch` texts are written at once, None: the usual
     number. `tell` gets sentences for the user, `ready` is called when requests are taken. Raises
@@ -83,34 +84,35 @@ def serve(
     _refuse_token(endpoint.token)
     with _listen(endpoint) as listener:
         decoder, tokenizer, ready_now = _open(open_model, url=_url(listener), tell=tell)
-        stop = _Stop()
+        ended = threading.Event()
         engine = Engine(
             decoder,
             tokenizer,
             batch=settle_batch(decoder, batch, tell=tell),
             waiting=WAITING,
             tell=tell,
-            ended=stop.asked,
+            ended=ended,
         )
         bounds = Bounds(ready_now.model, decoder.config.max_position_embeddings, WAITING)
-        is_open = not _is_loopback(listener)
-        server = _http_server(engine, tokenizer, bounds=bounds, is_open=is_open, endpoint=endpoint)
-        with stop:
+        hosts = _hosts(listener, endpoint)
+        server = _http_server(engine, tokenizer, bounds=bounds, hosts=hosts, token=endpoint.token)
+        with stop_on_signals() as stop:
             engine.start()
             thread = threading.Thread(
-                target=_run, args=(server, listener), kwargs={"ended": stop.asked}, name="http"
+                target=_run, args=(server, listener), kwargs={"ended": ended}, name="http"
             )
             thread.start()
             try:
                 ready(ready_now)
-                stop.asked.wait()
+                while not (stop.asked or ended.wait(_LOOK_S)):
+                    pass
             finally:
                 engine.close(grace_s=_GRACE_S)
                 server.should_exit = True
                 thread.join()
     if engine.failure is not None:
         raise engine.failure
-    if not stop.is_signalled:
+    if not stop.asked:
         raise RuntimeError("the HTTP server has ended by itself")
 
 
@@ -134,7 +136,12 @@ def _run(server: Any, listener: socket.socket, *, ended: threading.Event) -> Non
 
 
 def _http_server(
-    engine: Engine, tokenizer: Tokenizer, *, bounds: Bounds, is_open: bool, endpoint: Endpoint
+    engine: Engine,
+    tokenizer: Tokenizer,
+    *,
+    bounds: Bounds,
+    hosts: frozenset[str] | None,
+    token: str | None,
 ) -> Any:
     import uvicorn  # an optional extra, as fastapi, which the next one imports
 
@@ -144,8 +151,8 @@ def _http_server(
         engine=engine,
         tokenizer=tokenizer,
         bounds=bounds,
-        hosts=None if is_open else frozenset({*_LOOPBACK, endpoint.host.lower()}),
-        token=endpoint.token,
+        hosts=hosts,
+        token=token,
         created=int(time.time()),
     )
     config = uvicorn.Config(
@@ -161,29 +168,13 @@ def _http_server(
         limit_concurrency=_CONNECTIONS,
         timeout_graceful_shutdown=_SENDING_S,
     )
+    logging.getLogger("uvicorn.error").addFilter(_is_failure)
     return uvicorn.Server(config)
 
 
-class _Stop:
-    """When to stop: at a signal, whose second one ends the process at once, or a failure."""
-
-    def __init__(self) -> None:
-        self.asked = threading.Event()
-        self.is_signalled = False
-
-    def __enter__(self) -> "_Stop":
-        self._before = {one: signal.signal(one, self._take) for one in _SIGNALS}
-        return self
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        for one, handler in self._before.items():
-            signal.signal(one, handler)
-
-    def _take(self, number: int, _frame: FrameType | None) -> None:
-        if self.is_signalled:
-            os._exit(128 + number)
-        self.is_signalled = True
-        self.asked.set()
+def _is_failure(record: logging.LogRecord) -> bool:
+    """Tell whether what is logged failed: a client that stalls is cut off where the server ends."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
 def _listen(endpoint: Endpoint) -> socket.socket:
@@ -206,6 +197,13 @@ def _listen(endpoint: Endpoint) -> socket.socket:
             "token that requests must bring"
         )
     return listener
+
+
+def _hosts(listener: socket.socket, endpoint: Endpoint) -> frozenset[str] | None:
+    """Return the names of a server on the loopback: a name as typed may lead to any address."""
+    if not _is_loopback(listener):
+        return None
+    return frozenset({*_LOOPBACK, endpoint.host.lower(), listener.getsockname()[0]})
 
 
 def _is_loopback(listener: socket.socket) -> bool:
