@@ -12,6 +12,7 @@ import pytest
 from tests.evaluate.runs import add_checkpoint, flip_bit, write_run
 from yxanul.cli.chatting import TraceView
 from yxanul.cli.main import main
+from yxanul.cli.prompts import read_prompts
 from yxanul.data.tokenizer import load_tokenizer
 from yxanul.evaluate.answers.chat import WORDS
 
@@ -165,6 +166,12 @@ def test_a_file_of_prompts_that_is_none_is_one_sentence(call, run, tmp_path, con
     assert_one_sentence(err, part)
 
 
+def test_a_carriage_return_within_a_prompt_is_part_of_it(tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_bytes(b"a\rb\r\nc\n")
+    assert read_prompts(path) == ["a\rb", "c"]
+
+
 @pytest.fixture
 def traced(tmp_path):
     """A run whose checkpoint says that it read the embedded traces."""
@@ -221,6 +228,18 @@ def test_a_person_on_a_terminal_is_asked_until_the_input_ends(call, traced, monk
     assert first == second
     assert err.replace("<|endoftext|>", "").count("> ") == 5
     assert "64 positions" in err
+
+
+def test_a_persons_questions_are_objects_as_one_of_the_command_line_is(call, traced, monkeypatch):
+    stdin = io.TextIOWrapper(io.BytesIO(b"How many?\r\nAnd now?\n"))
+    stdin.isatty = lambda: True
+    monkeypatch.setattr(sys, "stdin", stdin)
+    words = (traced.root, "--chat", "--max_new_tokens", "5")
+    code, out, err = call(*words, "--json")
+    assert code == 0, err
+    for line, question in zip(out.splitlines(), ("How many?", "And now?"), strict=True):
+        alone = told(call, *words, question)
+        assert {**json.loads(line), "tokens_per_s": 0} == {**alone, "tokens_per_s": 0}
 
 
 @pytest.mark.slow

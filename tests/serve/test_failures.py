@@ -1,5 +1,6 @@
 """A model that fails: its texts end with a word, and so does a server that cannot go on."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,9 +43,10 @@ def test_a_server_that_cannot_go_on_ends_its_texts_and_leaves(run, fault, error,
         stream = ask(client, 7000, stream=True)
         with pytest.raises(openai.APIError, match=f"the model failed: {error}"):
             list(stream)
-        _, err = server.process.communicate(timeout=30)
+        out, err = server.process.communicate(timeout=30)
     assert server.process.returncode == code, err
     assert told in err
+    assert json.loads(out)["exit_code"] == code
     assert ("Traceback" in err) == (code == 1)  # a bug of ours is seen whole
 
 

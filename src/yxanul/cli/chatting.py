@@ -43,4 +43,4 @@ def ask_questions() -> Iterator[str]:
             print(file=sys.stderr)
             return
         if line.strip():
-            yield line
+            yield line.rstrip("\r\n")

@@ -74,6 +74,13 @@ Stop = Annotated[
     list[str] | None,
     typer.Option("--stop", help="End before this text. May be given many times."),
 ]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print a JSON object per text on stdout, one per line, in the order of --prompts.",
+    ),
+]
 _DEFAULTS = GenerationOptions()
 
 
@@ -182,15 +189,13 @@ def generate(
     repetition_penalty: RepetitionPenalty = _DEFAULTS.repetition_penalty,
     seed: Seed = _DEFAULTS.seed,
     stop: Stop = None,
-    json: options.Json = False,
+    json: Json = False,
 ) -> None:
     """Let a trained model write on from a prompt, the same text for the same seed.
 
     Example: yxanul generate runs/first "The city of" --temperature 0.7 --seed 3
 
     Example: yxanul generate runs/first --chat "Count the legs of 4 cows." --temperature 0
-
-    With --prompts, --json prints one object per line, in the order of the file.
     """
     chosen = GenerationOptions(
         max_new_tokens=max_new_tokens,

@@ -1,4 +1,4 @@
-"""How a verb speaks: results on stdout, everything else on stderr, one JSON object with --json.
+"""How a verb speaks: results on stdout, everything else on stderr, JSON with --json.
 
 Of the processes that share a run the main one prints results (`is_main_process`).
 """
@@ -24,7 +24,7 @@ def plain_console(*, stderr: bool = False) -> Console:
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """Print the one JSON object of a verb on stdout."""
+    """Print a JSON object on stdout, on a line of its own."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")

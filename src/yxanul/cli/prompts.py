@@ -24,7 +24,8 @@ def read_prompts(path: Path) -> list[str]:
             "prompt per line)"
         )
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        # Not read_text: it takes a carriage return within a prompt for the end of a line.
+        text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise UsageError(f"--prompts {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -38,6 +38,13 @@ Batch = Annotated[
         "has no room for them.",
     ),
 ]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print a JSON object on stdout when requests are taken, and another one if it fails.",
+    ),
+]
 _HERE = Endpoint()
 
 
@@ -47,7 +54,7 @@ def serve(
     port: Port = _HERE.port,
     token: Token = None,
     batch: Batch = None,
-    json: options.Json = False,
+    json: Json = False,
 ) -> None:
     """Serve a trained model as OpenAI's completions API, with a page to try it in a browser.
 
