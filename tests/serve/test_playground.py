@@ -48,6 +48,7 @@ def test_it_writes_what_generate_writes_and_tells_how_fast(browser, server, alon
     assert text(browser, "text") == "The miller" + wanted
     assert (text(browser, "tokens"), text(browser, "ended")) == ("30", "at its limit")
     assert float(text(browser, "speed").replace(",", "")) > 0
+    fill(browser, prompt="Something else")
     click(browser, "onward")
     assert browser.evaluate("document.getElementById('prompt').value") == "The miller" + wanted
     assert [event for event in browser.events if event["method"] in NOISE] == []
