@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+from yxanul.data.clean import has_half_characters
 from yxanul.errors import UsageError
 
 
@@ -48,7 +49,7 @@ def read_prompts(path: Path) -> list[str]:
 def refuse_half_characters(*texts: str) -> None:
     """Refuse bytes that are not UTF-8: Python reads them as lone surrogates."""
     for text in texts:
-        if any("\ud800" <= character <= "\udfff" for character in text):
+        if has_half_characters(text):
             raise UsageError("a prompt or --stop is not UTF-8 text; write it in UTF-8")
 
 

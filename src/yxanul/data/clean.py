@@ -42,6 +42,15 @@ def _holds_rare(text: str) -> bool:
     return _RARE.search(text) is not None
 
 
+def has_half_characters(text: str) -> bool:
+    """Tell whether a text has lone surrogates, which are no text: UTF-8 has no bytes for them."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
 def reason_to_drop(text: str) -> str | None:
     """Return why a cleaned text is unusable: `empty` or `undecodable`; None = keep it."""
     if not text:

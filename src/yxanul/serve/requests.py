@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from yxanul.data.clean import has_half_characters
 from yxanul.data.tokenizer import Tokenizer
 from yxanul.model.generation import GenerationOptions
 from yxanul.serve.refusals import RequestError
@@ -112,7 +113,7 @@ def _refuse_what_is_not_here(fields: Mapping[str, Any], model: str) -> None:
         if name not in _FIELDS:
             raise RequestError(
                 f"{_short(name)} is no field of this server; it knows {', '.join(_FIELDS)}",
-                field=name if len(name) <= 60 and _is_whole_text(name) else None,
+                field=name if len(name) <= 60 and not has_half_characters(name) else None,
             )
     wanted = fields.get("model", model)
     if wanted != model:
@@ -270,12 +271,8 @@ def _flag(fields: Mapping[str, Any], name: str) -> bool:
 
 
 def _refuse_half_characters(name: str, text: str) -> None:
-    if not _is_whole_text(text):
+    if has_half_characters(text):
         raise RequestError(f"{name} holds half a character (a lone surrogate)", field=name)
-
-
-def _is_whole_text(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _wrong(fields: Mapping[str, Any], name: str, *, wanted: str) -> RequestError:

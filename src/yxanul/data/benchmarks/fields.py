@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from yxanul.data.clean import has_half_characters
 from yxanul.errors import CorruptDataError
 
 
@@ -55,8 +56,6 @@ class Fields:
     def _checked(self, value: object, key: str) -> str:
         if not isinstance(value, str):
             raise self.wrong(f"has no text in {key}")
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise self.wrong(f"has half a character in {key}") from error
+        if has_half_characters(value):
+            raise self.wrong(f"has half a character in {key}")
         return value
