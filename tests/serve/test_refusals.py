@@ -217,8 +217,10 @@ def test_a_body_that_is_too_large_or_chunked_is_heard_out(server):
     blocks = [b'{"prompt": "', b"a" * 3, b'", "max_tokens": 1}']
     assert ask(server, iter(blocks))[0] == 200
     assert error(server, iter([b"a" * 100_000] * 30))[0] == 413
-    with pytest.raises((OSError, http.client.HTTPException, AssertionError)):
-        assert error(server, iter([b"a" * 1_000_000] * 40))[0] == 200
+    # Of far too much the connection may be cut before the answer is read.
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        assert error(server, iter([b"a" * 1_000_000] * 40))[0] == 413
+    assert ask(server, iter(blocks))[0] == 200
 
 
 def test_what_is_no_http_is_answered_and_forgotten(server):
