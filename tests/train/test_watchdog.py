@@ -1,7 +1,8 @@
 """What takes long and what hangs are told apart by the pieces that end."""
 
-import faulthandler
 import os
+import re
+import signal
 import subprocess
 import sys
 import threading
@@ -56,7 +57,7 @@ class Watched:
         self._clock.go_on(seconds, is_over=lambda: bool(self.reasons))
 
     def _end(self, reason: str) -> None:
-        faulthandler.cancel_dump_traceback_later()
+        signal.setitimer(signal.ITIMER_REAL, 0)
         self.reasons.append(reason)
         threading.Event().wait()
 
@@ -111,21 +112,51 @@ def test_a_hang_may_take_longer_than_a_thread_can_wait(tmp_path):
 HANGS = """
 import sys, time
 from pathlib import Path
-from yxanul.runfolder.supervised import VARIABLE, read_note
+from yxanul.errors import DiskError
 from yxanul.train import watchdog
 
-watchdog._LAST_WORDS_S = 2.0
-if sys.argv[2:]:
+def refuse(self):
+    raise RuntimeError("can't start new thread")
 
-    def refuse(self):
-        raise RuntimeError("can't start new thread")
+def say(line):
+    if "deaf" in kinds:
+        time.sleep(60)
+    print(line + "\\n", end="", flush=True)  # whole, beside other threads
 
-    start, names = watchdog.threading.Thread.start, {"watchdog"}
-    watchdog.threading.Thread.start = lambda t: (start if t.name in names else refuse)(t)
-with watchdog.Watchdog(0.1, stacks=Path(sys.argv[1]), say=print, end=print) as dog:
+def end(reason):
+    say(f"written down: {reason}")
+    raise DiskError("no room for the record")
+
+stacks, *kinds = sys.argv[1:]
+watchdog._LAST_WORDS_S = 0.2 if "deaf" in kinds else 2.0
+start = watchdog.threading.Thread.start
+if "without threads" in kinds:
+    watchdog.threading.Thread.start = lambda t: (start if t.name == "watchdog" else refuse)(t)
+with watchdog.Watchdog(0.1, stacks=Path(stacks), say=say, end=end) as dog:
     with dog.watching("a checkpoint"):
         time.sleep(60)
 """
+HANG = "a checkpoint did not end within some s, so this process was ended"
+
+
+def told_of_a_hang(folder: Path, *kinds: str, code: int = 11) -> tuple[str, str]:
+    """Return what a process that hangs prints, on stdout and stderr; its supervisor hears why."""
+    note = folder / "note"
+    done = subprocess.run(
+        [sys.executable, "-c", HANGS, str(folder / "stacks"), *kinds],
+        env={**os.environ, "PYTHONPATH": "src", VARIABLE: str(note)},
+        capture_output=True,
+        text=True,
+        timeout=50,  # sooner than what hangs ends
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    heard = read_note(note)
+    told, reason = (
+        re.sub(r"within \d+ s", "within some s", text) for text in (done.stdout, heard["reason"])
+    )
+    assert (heard["code"], reason) == (11, HANG)
+    return told, done.stderr
 
 
 def test_a_row_that_the_runs_disk_does_not_take_is_watched(tmp_path, monkeypatch):
@@ -144,31 +175,38 @@ def test_a_row_that_the_runs_disk_does_not_take_is_watched(tmp_path, monkeypatch
     assert watched[watched.index("metrics.jsonl") - 1] == "a row"
 
 
+def test_a_hang_is_said_and_written_down_with_the_place_of_its_stacks(tmp_path):
+    place = f"{tmp_path / 'stacks'} tells where every thread of it stood"
+    told, refused = told_of_a_hang(tmp_path)
+    # The reason has a thread of its own.
+    assert sorted(told.splitlines()) == sorted([HANG, f"written down: {HANG}; {place}", place])
+    assert "no room for the record" in refused
+    assert "Thread" in (tmp_path / "stacks").read_text()
+
+
+def test_a_hang_whose_stacks_cannot_be_written_is_said_and_written_down(tmp_path):
+    (tmp_path / "stacks").mkdir()
+    told, _ = told_of_a_hang(tmp_path)
+    assert HANG in told.splitlines()
+    assert f"written down: {HANG}; {tmp_path / 'stacks'} could not be written" in told
+    assert "tells where" not in told
+
+
 @pytest.mark.fault(25)
 def test_a_run_whose_own_disk_hangs_leaves_with_11_and_its_supervisor_hears_why(tmp_path):
     """A pipe that nobody reads stands for the disk: who opens it to write waits without end."""
-    stacks, note = tmp_path / "stacks", tmp_path / "note"
-    os.mkfifo(stacks)
-    done = subprocess.run(
-        [sys.executable, "-c", HANGS, str(stacks)],
-        env={**os.environ, "PYTHONPATH": "src", VARIABLE: str(note)},
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 11
-    told = read_note(note)
-    assert told["code"] == 11
-    assert "a checkpoint did not end within" in told["reason"]
+    os.mkfifo(tmp_path / "stacks")
+    assert told_of_a_hang(tmp_path) == (f"{HANG}\n", "")
 
 
 def test_a_process_that_hangs_leaves_also_where_no_thread_can_be_started(tmp_path):
-    stacks, note = tmp_path / "stacks", tmp_path / "note"
-    os.mkfifo(stacks)  # a disk that hangs: nothing would end who waits for it
-    done = subprocess.run(
-        [sys.executable, "-c", HANGS, str(stacks), "without threads"],
-        env={**os.environ, "PYTHONPATH": "src", VARIABLE: str(note)},
-        timeout=50,  # sooner than what hangs ends
-        check=False,
-    )
-    assert done.returncode == 11
-    assert "a checkpoint did not end within" in read_note(note)["reason"]
+    os.mkfifo(tmp_path / "stacks")  # a disk that hangs: nothing would end who waits for it
+    assert told_of_a_hang(tmp_path, "without threads") == (f"{HANG}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "code"), [((), 11), (("without threads",), -signal.SIGALRM)], ids=["threads", "none"]
+)
+def test_a_process_that_hangs_leaves_also_where_what_it_says_hangs(tmp_path, kinds, code):
+    assert told_of_a_hang(tmp_path, "deaf", *kinds, code=code) == ("", "")
+    assert (tmp_path / "stacks").exists() == (code == 11)

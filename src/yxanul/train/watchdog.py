@@ -7,6 +7,7 @@ itself stood still (a suspended machine, SIGSTOP) is no hang: the time is told a
 
 import faulthandler
 import os
+import signal
 import threading
 import time
 import traceback
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yxanul.errors import InfrastructureError
+from yxanul.runfolder.durable import disk_error
 from yxanul.runfolder.supervised import tell_supervisor
 from yxanul.train.signals import leave_after
 
@@ -136,34 +138,57 @@ class Watchdog:
     def _leave(self, watched: _Watched, now: float) -> None:
         reason = (
             f"{watched.what} did not end within {now - watched.since:.0f} s, so this process was "
-            f"ended; {self._stacks} tells where every thread of it stood"
+            "ended"
         )
         code = InfrastructureError.exit_code
+        # Ends it where all below hangs: it needs no thread, and no lock of Python, which a thread
+        # that hangs may hold.
+        signal.setitimer(signal.ITIMER_REAL, 2 * _LAST_WORDS_S)
         try:
-            is_guarded = self._is_ended_later(code)
-            tell_supervisor(code=code, reason=reason)
-            if is_guarded:  # else nothing may be tried that can hang as well
-                with self._stacks.open("w", encoding="utf-8") as file:
-                    file.write(f"{reason}\n\n")
-                    file.flush()
-                    faulthandler.dump_traceback(file, all_threads=True)
-                self._end(reason)
+            with _seen_whole():
+                tell_supervisor(code=code, reason=reason)
+            # The run's disk may be what hangs: the process goes without its last words, too.
+            ending = _begun(leave_after, _LAST_WORDS_S, code)
+            # The reason is said whatever that disk does, and what takes it may hang as well.
+            saying = _begun(self._say, reason) if ending else None
+            if saying is not None:
+                self._write_down(reason)
+                saying.join()
+            else:  # nothing that needs the disk may be tried
                 self._say(reason)
-        except Exception:  # noqa: BLE001  (a full disk, say: it is seen whole)
-            traceback.print_exc()
         finally:
             # No exit handlers: they would wait for the thread that hangs.
             os._exit(code)
 
-    def _is_ended_later(self, code: int) -> bool:
-        """See that the process goes without its last words, too: the run's disk may hang.
-
-        False where no further thread can be started.
-        """
+    def _write_down(self, reason: str) -> None:
+        """Write the stacks, and `end` the run, each whatever becomes of the other; say of both."""
         try:
-            # It leaves with 1, and needs no lock of Python, which a thread that hangs may hold.
-            faulthandler.dump_traceback_later(2 * _LAST_WORDS_S, exit=True)
-            threading.Thread(target=leave_after, args=(_LAST_WORDS_S, code), daemon=True).start()
-        except RuntimeError:
-            return False
-        return True
+            with self._stacks.open("w", encoding="utf-8") as file:
+                file.write(f"{reason}\n\n")
+                file.flush()
+                faulthandler.dump_traceback(file, all_threads=True)
+            told = f"{self._stacks} tells where every thread of it stood"
+        except OSError as error:
+            told = str(disk_error(error, self._stacks))
+        with _seen_whole():
+            self._end(f"{reason}; {told}")
+        self._say(told)
+
+
+@contextmanager
+def _seen_whole() -> Iterator[None]:
+    """Print what goes wrong in the block (a full disk, say), and go on behind it."""
+    try:
+        yield
+    except Exception:  # noqa: BLE001  (whatever it is, the process is left with its reason said)
+        traceback.print_exc()
+
+
+def _begun(work: Callable[..., None], *words: object) -> threading.Thread | None:
+    """Begin work that the process does not wait for; None: no further thread can be started."""
+    thread = threading.Thread(target=work, args=words, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        return None
+    return thread
