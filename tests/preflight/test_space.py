@@ -230,3 +230,19 @@ def test_on_a_cpu_an_update_needs_main_memory_too(monkeypatch, short):
     assert found.value["needed_bytes"] == needed
     assert found.state == ("fail" if short else "pass")
     assert f"need {format_bytes(needed)} to train and save" in found.why
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["attention=cudnn", "flash_attention_3=true", "fp8=ffn", "compile=block"],
+)
+def test_a_setting_that_a_cpu_cannot_do_hides_no_lack_of_memory(monkeypatch, asked):
+    """`features` tells it."""
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setattr(space, "pick_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(space, "memory_bytes", lambda _: 1)
+    config = load_config(ROOT / "configs", overrides=[f"compute.{asked}"])
+    found = look_at_memory(config, processes=1)
+    assert (found.state, found.value["usable_bytes"]) == ("fail", 1)
+    assert found.value["needed_bytes"] > ram_bytes(config, processes=1)
+    assert "rent a machine with more memory" in found.why

@@ -116,16 +116,29 @@ def freeze_compute(
     device: torch.device,
     longest_seq_len: int,
 ) -> ComputeConfig:
+    """Return what `choose_compute` does; what this device cannot do is a `UsageError`."""
+    chosen = choose_compute(
+        compute, model, parameters=parameters, device=device, longest_seq_len=longest_seq_len
+    )
+    _refuse_impossible(chosen, device)
+    return chosen
+
+
+def choose_compute(
+    compute: ComputeConfig,
+    model: ModelConfig,
+    *,
+    parameters: int,
+    device: torch.device,
+    longest_seq_len: int,
+) -> ComputeConfig:
     """Return `compute` with every `auto` and null replaced by a choice for a model of that size.
 
-    What this device cannot do is a `UsageError`.
+    Nothing is refused.
     """
     settled = settle_compute(compute, device, longest_seq_len=longest_seq_len)
-    _refuse_impossible(settled, device)
-    micro_batch = compute.micro_batch_tokens or _micro_batch_tokens(
-        device, model, parameters=parameters
-    )
-    return settled.model_copy(update={"micro_batch_tokens": micro_batch})
+    tokens = compute.micro_batch_tokens or _micro_batch_tokens(device, model, parameters=parameters)
+    return settled.model_copy(update={"micro_batch_tokens": tokens})
 
 
 def settle_compute(

@@ -15,7 +15,7 @@ from yxanul.curriculum.course import read_course
 from yxanul.curriculum.stages import longest_seq_len
 from yxanul.errors import CorruptCheckpointError, DiskError, UsageError
 from yxanul.failpoints import failpoint
-from yxanul.hardware.choices import freeze_compute, pick_device
+from yxanul.hardware.choices import choose_compute, pick_device
 from yxanul.hardware.device import memory_bytes
 from yxanul.plan.memory import memory
 from yxanul.plan.parameters import parameter_count
@@ -115,7 +115,7 @@ def look_at_memory(config: RunConfig, *, processes: int) -> Finding:
 def _update_bytes(config: RunConfig, *, processes: int) -> int:
     """Return the bytes of one process' update on a CPU, by the choices that a run makes there."""
     cpu, model, compute = torch.device("cpu"), config.model, config.optimization.compute
-    chosen = freeze_compute(
+    chosen = choose_compute(
         compute,
         model,
         parameters=parameter_count(model).total,
