@@ -68,8 +68,9 @@ def asked_commit(source: SourceConfig) -> str | None:
 
 def own_sources(stage: StageConfig) -> tuple[SourceConfig, ...]:
     """Return the sources that `data.source` hub or embedded means; none for a folder."""
-    data = stage.data
-    return {"hub": data.hub_sources, "embedded": data.embedded_sources}.get(data.source, ())
+    key = LISTS.get(stage.data.source)
+    found: tuple[SourceConfig, ...] = () if key is None else getattr(stage.data, key)
+    return found
 
 
 def folder_domain(stage: StageConfig) -> str:
