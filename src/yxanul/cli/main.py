@@ -14,7 +14,7 @@ import yxanul
 from yxanul.cli.output import print_json, say
 from yxanul.errors import DiskError, UsageError, YxanulError
 from yxanul.hardware.memory import exhaustion, is_out_of_memory
-from yxanul.runfolder.durable import full_disk
+from yxanul.runfolder.durable import refused_path
 from yxanul.runfolder.supervised import is_main_process, tell_supervisor
 from yxanul.terminal import ReaderLeftError, StdoutError, heeding_readers
 
@@ -135,11 +135,8 @@ def _unforeseen(words: list[str], error: Exception) -> int:
     if isinstance(error, StdoutError):
         say(f"yxanul: standard output cannot be written: {error.strerror}")
         return _leave_stdout(DiskError.exit_code)
-    if isinstance(error, OSError) and (full := full_disk(error)) is not None:
-        return _refuse(words, str(full), full.exit_code)
-    if isinstance(error, OSError) and error.filename is not None:
-        reason = f"{error.filename} cannot be used: {error.strerror}; name another path"
-        return _refuse(words, reason, UsageError.exit_code)
+    if isinstance(error, OSError) and (refused := refused_path(error)) is not None:
+        return _refuse(words, str(refused), refused.exit_code)
     return _bug(words, error)
 
 

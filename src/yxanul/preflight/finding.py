@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from yxanul.errors import BrokenDiskError, InfrastructureError, UsageError, YxanulError
+from yxanul.errors import BrokenDiskError, InfrastructureError, YxanulError
 from yxanul.hardware.memory import exhaustion, is_out_of_memory
-from yxanul.runfolder.durable import disk_error, full_disk
+from yxanul.runfolder.durable import disk_error, refused_path
 
 State = Literal["pass", "warn", "fail"]
 Found = TypeVar("Found")
@@ -100,9 +100,9 @@ def _refusal(error: OSError) -> YxanulError:
     # A failed write names no file: a check writes temporary ones, where there is a folder for them.
     place = Path(os.fsdecode(error.filename or tempfile.tempdir or "TMPDIR"))
     told = disk_error(error, place)
-    if full_disk(error) or error.filename is None or isinstance(told, BrokenDiskError):
+    if error.filename is None or isinstance(told, BrokenDiskError):
         return told
-    return UsageError(f"{place} cannot be used: {error.strerror}; name another path")
+    return refused_path(error) or told
 
 
 def _within(limit_s: float, look: Callable[[], Found]) -> Found:

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from yxanul.errors import BrokenDiskError, DiskError
+from yxanul.errors import BrokenDiskError, DiskError, UsageError, YxanulError
 
 BLOCK_BYTES = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -111,19 +111,21 @@ def error_in(words: str) -> OSError:
     return OSError(int(number[1]), words) if number else OSError(words)
 
 
-def full_disk(error: OSError) -> DiskError | None:
-    """Return what a full disk is told as; None: it is another error.
+def refused_path(error: OSError) -> YxanulError | None:
+    """Return what the system's refusal is told as: a full disk, or a path that cannot be used.
 
-    An error of a file that is open does not name it.
+    An error of a file that is open does not name it: None, unless the disk is full.
     """
-    if error.errno not in _FULL:
-        return None
+    if error.filename is not None and error.errno in _FULL:
+        return disk_error(error, Path(os.fsdecode(error.filename)))
     if error.filename is not None:
-        return DiskError(str(disk_error(error, Path(os.fsdecode(error.filename)))))
-    return DiskError(
-        "the disk is full: a file could not be written; free some space where this command writes "
-        "and where temporary files lie (TMPDIR)"
-    )
+        return UsageError(f"{error.filename} cannot be used: {error.strerror}; name another path")
+    if error.errno in _FULL:
+        return DiskError(
+            "the disk is full: a file could not be written; free some space where this command "
+            "writes and where temporary files lie (TMPDIR)"
+        )
+    return None
 
 
 def disk_error(

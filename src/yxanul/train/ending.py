@@ -12,7 +12,7 @@ from yxanul.hardware.failures import LOOK_AT_CARD
 from yxanul.hardware.memory import exhaustion, is_out_of_memory
 from yxanul.parallel.processes import Processes
 from yxanul.runfolder.checkpoints import newest_name
-from yxanul.runfolder.durable import full_disk, write_atomic, write_json, writing
+from yxanul.runfolder.durable import refused_path, write_atomic, write_json, writing
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt
 from yxanul.runfolder.sums import Change, find_changes, forget_sums, write_sums
@@ -26,13 +26,19 @@ class _Before:
     ending: str | None
     """RUN/exit.json."""
     has_sums: bool
+    rows_bytes: int
+    """Of metrics.jsonl."""
 
     @classmethod
     def of(cls, folder: RunFolder) -> Self:
         record = folder.exit_record
         is_there = record.is_file()
         ending = record.read_text(encoding="utf-8", errors="replace") if is_there else None
-        return cls(ending, folder.sums.is_file())
+        return cls(ending, folder.sums.is_file(), _rows_bytes(folder))
+
+
+def _rows_bytes(folder: RunFolder) -> int:
+    return folder.metrics.stat().st_size if folder.metrics.is_file() else 0
 
 
 @contextmanager
@@ -82,8 +88,8 @@ def _forget_sums(folder: RunFolder, *, say: Callable[[str], None]) -> list[Chang
 
 
 def _ending_by(error: BaseException) -> dict[str, Any]:
-    full = full_disk(error) if isinstance(error, OSError) else None
-    known = full or error
+    refused = refused_path(error) if isinstance(error, OSError) else None
+    known = refused or error
     if isinstance(known, YxanulError):
         return {"code": known.exit_code, "reason": str(known)}
     return {"code": 1, "reason": f"{type(error).__name__}: {error}"}
@@ -98,10 +104,13 @@ def _write_down(
 ) -> None:
     """Write how the command ended, with sums of all but what is `damaged`.
 
-    One that was refused leaves how the run had ended `before` it, if that was written down. The
-    sums are taken anew: its settings and its machine may have been written down by then.
+    One that was refused, and so has trained nothing, leaves how the run had ended `before` it, if
+    that was written down. The sums are taken anew: its settings and its machine may have been
+    written down by then.
     """
-    is_refused = record["code"] == UsageError.exit_code and before.ending is not None
+    is_code = record["code"] == UsageError.exit_code
+    has_trained = _rows_bytes(folder) != before.rows_bytes
+    is_refused = is_code and not has_trained and before.ending is not None
     if before.ending is None or not is_refused:
         write_ending(folder, record)
     elif not folder.exit_record.exists():
