@@ -10,13 +10,15 @@ from typing import Any
 import fsspec
 import pytest
 
-from tests.data.bench_rows import write_bench_folder
+from tests.data.bench_rows import gsm8k_rows, humaneval_rows, write_bench_folder, write_lines
+from tests.data.closing import close
 from tests.data.memory import sentences, stage
 from yxanul.config.schema import StageConfig
 from yxanul.config.treatment import TreatmentConfig
 from yxanul.data.cluster.parts import PartWriter
 from yxanul.data.document import Document
 from yxanul.data.manifest import Manifest
+from yxanul.data.place import prepared_folder
 from yxanul.data.prepare import prepare
 from yxanul.data.treatment import Recipe, Treater, Treatment
 from yxanul.errors import CorruptDataError, UsageError
@@ -69,8 +71,41 @@ def test_a_damaged_file_of_a_benchmark_is_told_to_a_run_that_has_begun(tmp_path:
     with pytest.raises(CorruptDataError, match=r"test\.jsonl, line 13 is not valid JSON"):
         prepare([config], out, progress=hush)
     told = goes_on(config, out, held=held)
+    assert told.startswith("what s was cleared of is not compared: ")
     assert "line 13 is not valid JSON" in told
-    assert told.endswith("What is prepared is in use, and stays as it is.")
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_every_difference_of_items_is_told_and_what_to_do_about_none(
+    tmp_path: Path, is_damaged: bool
+) -> None:
+    """Nothing is refused, so there is no advice, and a damaged file hides no difference."""
+    bench, out = write_bench_folder(tmp_path / "bench"), tmp_path / "out"
+    config = reading(write_texts(tmp_path / "texts"), bench=bench)
+    held = prepare([config], out, progress=hush)
+    write_lines(bench / "gsm8k/test.jsonl", [{}] if is_damaged else gsm8k_rows(5))
+    write_lines(bench / "human-eval/HumanEval.jsonl.gz", humaneval_rows(5))
+    said: list[str] = []
+    assert prepare([config], out, progress=said.append, is_in_use=True) == held
+    first, second = said[:2]
+    assert "not compared" in first if is_damaged else "other items of gsm8k" in first
+    assert "other items of humaneval" in second
+    assert second.endswith("); the data is used as it is")
+    assert "choose another folder" not in " ".join(said)
+
+
+def test_a_folder_that_is_closed_is_told_to_a_run_that_has_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts, out = write_texts(tmp_path / "texts"), tmp_path / "out"
+    config = reading(texts)
+    held = prepare([config], out, progress=hush)
+    close(texts, monkeypatch)
+    assert prepared_folder(str(texts)) is None
+    for place in (out, tmp_path / "other"):
+        with pytest.raises(CorruptDataError, match=r"texts cannot be read \(Permission denied\)"):
+            prepare([config], place, progress=hush)
+    assert "texts cannot be read" in goes_on(config, out, held=held)
 
 
 @pytest.mark.parametrize("call", ["open", "stat"])

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import yxanul
+from tests.data.closing import close
 from tests.train.world import (
     BATCH_TOKENS,
     STAGES,
@@ -209,6 +210,17 @@ def test_texts_that_changed_under_a_run_are_told_and_it_goes_on_with_what_is_pre
     assert "is not as it was" in told
     assert "What is prepared is in use, and stays as it is." in " ".join(told.split())
     assert last_step(world.root / "run" / "metrics.jsonl") == 3
+
+
+def test_texts_that_may_not_be_read_any_more_end_no_run_that_has_begun(world, monkeypatch):
+    world.finish("run", "run", "--max_steps", "1")
+    close(world.texts, monkeypatch)
+    told = world.finish("run", "run", "--max_steps", "2").stderr
+    assert "texts cannot be read (Permission denied)" in told
+    assert world.exit_record("run")["code"] == 0
+    assert last_step(world.root / "run" / "metrics.jsonl") == 2
+    assert "cannot be read" in world.finish("run", "other", code=31).stderr
+    assert world.exit_record("other")["code"] == 31
 
 
 def test_a_run_goes_on_where_what_it_chose_by_itself_cannot_be(world):
@@ -528,6 +540,7 @@ def test_one_card_too_few_for_as_many_ranks_as_before_is_a_failed_card(world, mo
     environment = world.root / "run" / "environment.json"
     told = json.loads(environment.read_text())
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 7)
     monkeypatch.setenv("WORLD_SIZE", "8")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")

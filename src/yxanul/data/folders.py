@@ -14,7 +14,8 @@ from yxanul.data.cluster.parts import Parts, open_parts
 from yxanul.data.files import refuse_checkpoint
 from yxanul.data.manifest import MANIFEST_NAME
 from yxanul.data.settings import LISTS
-from yxanul.errors import UsageError
+from yxanul.data.sources.walk import unreadable
+from yxanul.errors import UsageError, YxanulError
 from yxanul.runfolder.storage import is_address
 
 
@@ -51,48 +52,82 @@ def stage_parts(stage: StageConfig) -> Parts | None:
 
 
 def stage_folder(stage: StageConfig) -> Path:
-    """Return the folder of texts that a stage reads: the subfolder of its name, if there is one."""
+    """Return the folder of texts that a stage reads: the subfolder of its name, if there is one.
+
+    Raises `CorruptDataError` where nobody may look for that.
+    """
     folder = Path(stage.data.source)
     own = folder / stage.name
-    return own if own.is_dir() else folder
+    try:
+        return own if own.is_dir() else folder
+    except OSError as error:
+        raise unreadable(folder, error) from error
+
+
+def has_parts(stage: StageConfig) -> bool:
+    """Tell whether tasks of a cluster treated the stage's texts, by a recipe of their own.
+
+    So do parts that cannot be opened: whoever reads them says why.
+    """
+    try:
+        return stage_parts(stage) is not None
+    except (YxanulError, OSError):
+        return True
 
 
 def check_folders(stages: Sequence[StageConfig], *, held: Container[str]) -> None:
     """Refuse a folder that is not there, is prepared, is a checkpoint or is read by two stages.
 
-    A stage of `held` is prepared, and needs its folder no more.
+    A stage of `held` is prepared, and needs its folder no more. Raises `UsageError`, and
+    `CorruptDataError` for a folder that may not be read.
     """
     reader: dict[Path, str] = {}
     for stage in stages:
-        chosen = Path(stage.data.source)
         if stage.data.source in LISTS or is_address(stage.data.source):
             continue
-        if not chosen.exists():
+        try:
+            folder = _checked_folder(stage, stages, held=held)
+        except OSError as error:
             if stage.name in held:
-                continue
-            several = ", with a subfolder per stage, named like it" if len(stages) > 1 else ""
-            raise UsageError(
-                f"The data folder {chosen} does not exist: give --data an existing folder{several}."
-            )
-        if not chosen.is_dir():
-            raise UsageError(f"--data {chosen} is a file; name the folder that it lies in")
-        refuse_checkpoint(chosen)
-        if (chosen / MANIFEST_NAME).is_file():
-            raise UsageError(
-                f"{chosen} is prepared already (it has a {MANIFEST_NAME}), so it is no folder of "
-                "texts; use it as it is or name the folder of texts."
-            )
-        sharing = [s for s in stages if Path(s.data.source) == chosen]
-        _refuse_missing_subfolders(chosen, sharing, held=held)
-        folder = stage_folder(stage).absolute()
-        if stage.name in held and folder == chosen.absolute():
-            continue  # its subfolder is gone
+                continue  # whoever compares its texts with what is prepared tells it
+            if isinstance(error, PermissionError):
+                raise unreadable(Path(stage.data.source), error) from error
+            raise
+        if folder is None:
+            continue
         if folder in reader:
             raise UsageError(
                 f"The stages {reader[folder]} and {stage.name} would both read {folder}; give each "
                 "a folder of its own."
             )
         reader[folder] = stage.name
+
+
+def _checked_folder(
+    stage: StageConfig, stages: Sequence[StageConfig], *, held: Container[str]
+) -> Path | None:
+    """Return the folder that a stage reads; None: it is prepared, and that is gone."""
+    chosen = Path(stage.data.source)
+    if not chosen.exists():
+        if stage.name in held:
+            return None
+        several = ", with a subfolder per stage, named like it" if len(stages) > 1 else ""
+        raise UsageError(
+            f"The data folder {chosen} does not exist: give --data an existing folder{several}."
+        )
+    if not chosen.is_dir():
+        raise UsageError(f"--data {chosen} is a file; name the folder that it lies in")
+    refuse_checkpoint(chosen)
+    if (chosen / MANIFEST_NAME).is_file():
+        raise UsageError(
+            f"{chosen} is prepared already (it has a {MANIFEST_NAME}), so it is no folder of "
+            "texts; use it as it is or name the folder of texts."
+        )
+    sharing = [s for s in stages if Path(s.data.source) == chosen]
+    _refuse_missing_subfolders(chosen, sharing, held=held)
+    folder = stage_folder(stage).absolute()
+    is_gone = stage.name in held and folder == chosen.absolute()
+    return None if is_gone else folder
 
 
 def refuse_out_inside(stages: Sequence[StageConfig], out: Path) -> None:
@@ -105,7 +140,7 @@ def refuse_out_inside(stages: Sequence[StageConfig], out: Path) -> None:
             continue
         # Of parts nothing below their folder is read, but what is called like the stage.
         beside = target != folder and not target.is_relative_to(folder / stage.name)
-        if beside and stage_parts(stage) is not None:
+        if beside and has_parts(stage):
             continue
         if not any(part.startswith(".") for part in target.relative_to(folder).parts):
             raise UsageError(

@@ -74,10 +74,14 @@ def find_place(folder: Path, *, verify: bool, asked: Sequence[str]) -> Place:
 def prepared_folder(source: str) -> Path | None:
     """Return the prepared folder that a stage's data.source names; None = it names none.
 
-    `hub` and `embedded` are no folders, whatever lies in one of that name.
+    `hub` and `embedded` are no folders, whatever lies in one of that name. Nor is one that may not
+    be read: whoever reads its texts tells that.
     """
     folder = Path(source)
-    is_folder = source not in LISTS and (folder / MANIFEST_NAME).is_file()
+    try:
+        is_folder = source not in LISTS and (folder / MANIFEST_NAME).is_file()
+    except OSError:
+        return None
     return folder if is_folder else None
 
 

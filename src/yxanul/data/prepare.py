@@ -58,7 +58,7 @@ from yxanul.data.treatment import Recipe, Treatment
 from yxanul.data.unfinished import load_unfinished
 from yxanul.data.verify import check_files
 from yxanul.data.watching import Watcher
-from yxanul.errors import CorruptDataError, CorruptShardError, UsageError
+from yxanul.errors import CorruptDataError, CorruptShardError, UsageError, YxanulError
 from yxanul.runfolder.storage import is_address
 
 FindBenchmark = Callable[[str, str], Benchmark]
@@ -103,7 +103,9 @@ def prepare(
         check_revisions(stages, held, place=out)
         with _told_of(is_in_use, progress):
             _refuse_changed_texts(stages, held, opening=opening)
-        with _told_of(is_in_use, progress):
+        if is_in_use:
+            tell_other_items(held, stages, place=out, say=progress)
+        else:
             _refuse_other_items(held, stages, opening=opening)
     plans = [plan for stage in stages for plan in _plans(stage, opening)]
     settings = {stage.name: settings_sha256(stage) for stage in stages}
@@ -228,8 +230,7 @@ def _begun(folder: Path, stage: StageConfig) -> str | None:
 
 
 def _folder_plan(stage: StageConfig, opening: _Opening) -> PlannedSource:
-    folder = stage_folder(stage)
-    # What is done is not read again, and its parts may be gone, or be run again.
+    # What is done is not read again: its folder may be closed, its parts gone, or run again.
     parts = None if stage.name in opening.done else stage_parts(stage)
     domain = folder_domain(stage)
     treatment = stage.data.folder_treatment if parts is None else parts.recipe.treatment.config
@@ -238,9 +239,13 @@ def _folder_plan(stage: StageConfig, opening: _Opening) -> PlannedSource:
         stage=stage.name,
         kind="folder",
         validation_fraction=stage.data.validation_fraction,
-        open=partial(open_folder, folder, name=stage.name, domain=domain, progress=opening.progress)
-        if parts is None
-        else partial(JoinedSource, parts, domain),
+        open=lambda: (
+            open_folder(
+                stage_folder(stage), name=stage.name, domain=domain, progress=opening.progress
+            )
+            if parts is None
+            else JoinedSource(parts, domain)
+        ),
         recipe=partial(_recipe, stage, treatment, find=opening.find)
         if parts is None
         else lambda: parts.recipe,
@@ -272,22 +277,39 @@ def _refuse_changed_texts(
 def tell_other_items(
     held: Manifest, stages: Sequence[StageConfig], *, place: Path, say: Callable[[str], None]
 ) -> None:
-    """Say where data that somebody else may have prepared was cleared of other items.
+    """Say where data that is used all the same was cleared of other items than lie there now.
 
-    It is not refused: the hub's items of a set and those of a folder may differ for good.
+    Of somebody else's it is not refused: the hub's items of a set and those of a folder may differ
+    for good.
     """
-    with _told_of(True, say):
-        _refuse_other_items(held, stages, opening=_Opening.of(place, say))
+    opening, told = _Opening.of(place, say), (UsageError, CorruptDataError)
+    for difference in _other_items(held, stages, opening=opening, bears=told):
+        say(f"{difference}; the data is used as it is")
 
 
 def _refuse_other_items(
     held: Manifest, stages: Sequence[StageConfig], *, opening: _Opening
 ) -> None:
-    """Refuse where other items of benchmarks were looked for than lie in the folder of now.
+    """Raise `UsageError` for the first difference; a damaged file is a `CorruptDataError`."""
+    for difference in _other_items(held, stages, opening=opening):
+        raise UsageError(
+            f"{difference}: give --bench_dir the items of then, or choose another folder for the "
+            "data."
+        )
+
+
+def _other_items(
+    held: Manifest,
+    stages: Sequence[StageConfig],
+    *,
+    opening: _Opening,
+    bears: tuple[type[YxanulError], ...] = (UsageError,),
+) -> Iterator[str]:
+    """Yield where other items of benchmarks were looked for than lie in the folder of now.
 
     Those of the hub are not compared: they would be streamed at every start of a run. Nor are those
-    that the tasks of a cluster looked for, which had a folder of their own. Raises `UsageError`,
-    and `CorruptDataError` for a benchmark's file that is damaged.
+    that the tasks of a cluster looked for, which had a folder of their own. What `bears` names is
+    told where items cannot be read; `CorruptDataError` is a damaged file.
     """
     for stage in stages:
         bench = stage.evaluation.bench
@@ -302,14 +324,13 @@ def _refuse_other_items(
         for task, sha256 in sorted(looked_for):
             try:
                 found = opening.find(task, bench)
-            except UsageError as error:
+            except bears as error:
                 opening.progress(f"what {stage.name} was cleared of is not compared: {error}")
                 continue
             if found.sha256 != sha256:
-                raise UsageError(
+                yield (
                     f"{opening.out} holds {stage.name}, cleared of other items of {task} "
-                    f"({sha256[:12]}...) than {bench} has ({found.sha256[:12]}...): give "
-                    "--bench_dir the items of then, or choose another folder for the data."
+                    f"({sha256[:12]}...) than {bench} has ({found.sha256[:12]}...)"
                 )
 
 

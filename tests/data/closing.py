@@ -1,0 +1,28 @@
+"""A folder that may not be looked into, also for root, whom no right stops."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def close(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the system refuse what lies in a folder, and its list of names, as after chmod 000."""
+
+    def closed(name: str, *, itself: bool) -> None:
+        whole = getattr(os, name)
+
+        def refuse(place: Any, *more: Any, **options: Any) -> Any:
+            path = (
+                Path(os.fsdecode(place)) if isinstance(place, (str, bytes, os.PathLike)) else None
+            )
+            if path is not None and (folder in path.parents or (itself and path == folder)):
+                raise PermissionError(13, "Permission denied", str(path))
+            return whole(place, *more, **options)
+
+        monkeypatch.setattr(os, name, refuse)
+
+    closed("stat", itself=False)
+    closed("scandir", itself=True)
+    closed("listdir", itself=True)
