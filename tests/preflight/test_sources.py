@@ -12,6 +12,7 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from tests.data.bench_rows import write_bench_folder
+from tests.data.closing import close
 from tests.data.hub_sets import promised_sets, public_sets
 from tests.data.hub_standin import Fault, StandIn, running
 from tests.train.world import STAGES, World
@@ -22,7 +23,7 @@ from yxanul.data.cluster.parts import PartWriter
 from yxanul.data.place import prepared_folder
 from yxanul.data.prepare import prepare
 from yxanul.data.treatment import Recipe, Treatment
-from yxanul.errors import CorruptShardError, InfrastructureError, UsageError
+from yxanul.errors import CorruptDataError, CorruptShardError, InfrastructureError, UsageError
 from yxanul.preflight.finding import Check
 from yxanul.preflight.sources import (
     benchmark_checks,
@@ -201,6 +202,33 @@ def test_a_run_folder_inside_the_texts_is_refused_as_the_run_refuses_it(tmp_path
     )
     with pytest.raises(UsageError, match="choose a place outside it"):
         checks_of(config, RunFolder(texts / "run"))
+
+
+def test_parts_that_cannot_be_joined_are_a_finding_where_the_run_lies_beside_them(tmp_path):
+    """To tell whether the run folder would be read they are opened before any check."""
+    World.create(tmp_path)
+    parts, folder = tmp_path / "parts", RunFolder(tmp_path / "parts" / "run")
+    config = load_config(
+        tmp_path / "configs", stages=STAGES[:1], overrides=[f"data.source={parts}"]
+    )
+    write_parts(parts)
+    done = parts / "00000.done.json"
+    whole, found = done.read_text(), []
+    for left in (whole, whole.replace('"world_size": 1', '"world_size": 2'), "{"):
+        done.write_text(left)
+        (check,) = checks_of(config, folder)
+        found.append(check.made().code)
+    assert found == [0, UsageError.exit_code, CorruptDataError.exit_code]
+
+
+def test_a_closed_folder_of_texts_is_a_finding(tmp_path, monkeypatch):
+    World.create(tmp_path)
+    texts = tmp_path / "texts"
+    config = load_config(tmp_path / "configs", overrides=[f"data.source={texts}"])
+    close(texts, monkeypatch)
+    found = [check.made() for check in checks_of(config, RunFolder(tmp_path / "run"))]
+    assert {(one.state, one.code) for one in found} == {("fail", CorruptDataError.exit_code)}
+    assert {f"{texts} cannot be read (Permission denied)" in one.why for one in found} == {True}
 
 
 SKILLS = "evaluation.skills=[{task: hellaswag}, {task: triviaqa, shots: 2}, {task: cloze}]"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from yxanul.data.benchmarks.sets import SETS
 from yxanul.data.cluster.parts import open_parts
 from yxanul.data.folders import (
     check_folders,
+    has_parts,
     refuse_out_inside,
     shared_address,
     stage_folder,
@@ -37,7 +39,7 @@ from yxanul.data.sources.folder import FolderReader
 from yxanul.data.sources.hub.patience import Patience
 from yxanul.data.verify import check_files
 from yxanul.data.watching import unheard
-from yxanul.errors import UsageError, YxanulError
+from yxanul.errors import CorruptDataError, UsageError
 from yxanul.preflight.finding import Check, Finding
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.rows import read_rows
@@ -66,10 +68,8 @@ def prepared_root(config: RunConfig, folder: RunFolder) -> Path | None:
 def data_checks(config: RunConfig, *, root: Path | None, out: Path) -> list[Check]:
     """Return a check for each source, or one for data prepared in `root` or at an address.
 
-    `out` is where the run prepares what is not.
-
-    A folder that is not there or holds `out`, and stages that cannot be read together, are a
-    `UsageError` at once.
+    `out` is where the run prepares data that lies nowhere yet. A folder that is not there or holds
+    `out`, and stages that cannot be read together, are a `UsageError` at once.
     """
     refuse_several_sources(config.stages)
     address = shared_address(config.stages)
@@ -77,9 +77,10 @@ def data_checks(config: RunConfig, *, root: Path | None, out: Path) -> list[Chec
         return [Check("data", partial(_look_at_prepared, config, root), DATA_LIMIT_S)]
     if address is not None:
         return [Check("data", partial(_look_at_address, config, address), DATA_LIMIT_S)]
-    # Before any source is opened, as a run does it.
-    check_folders(config.stages, held=())
-    refuse_out_inside(config.stages, out)
+    # Before any source is opened, as a run does it; what cannot be read its own check tells.
+    with suppress(CorruptDataError, OSError):
+        check_folders(config.stages, held=())
+        refuse_out_inside(config.stages, out)
     return [Check(name, look, DATA_LIMIT_S) for name, look in _looks(config)]
 
 
@@ -167,10 +168,9 @@ def look_at_mirror(address: str | None) -> Finding:
 def _looks(config: RunConfig) -> Iterator[tuple[str, partial[Finding]]]:
     for stage in config.stages:
         kind = stage.data.source
-        sources = {"hub": stage.data.hub_sources, "embedded": stage.data.embedded_sources}
-        if kind not in sources:
+        if kind not in LISTS:
             yield f"data: {stage.name}", partial(_look_at_folder, stage)
-        for source in sources.get(kind, ()):
+        for source in own_sources(stage):
             look = _look_at_hub if kind == "hub" else _look_at_embedded
             yield f"data: {source.name}", partial(look, stage, source)
 
@@ -203,18 +203,10 @@ def _left_out_by(stage: StageConfig) -> Iterator[tuple[TaskName, str]]:
     treatments = [source.treatment for source in own_sources(stage)]
     if stage.data.source not in LISTS:
         own = stage.data.folder_treatment
-        treatments = [own] if own.decontaminate and not _has_parts(stage) else []
+        treatments = [own] if own.decontaminate and not has_parts(stage) else []
     for treatment in treatments:
         for task in treatment.decontaminate:
             yield task, stage.evaluation.bench
-
-
-def _has_parts(stage: StageConfig) -> bool:
-    """Tell whether tasks of a cluster treated the stage's texts, by a recipe of their own."""
-    try:
-        return stage_parts(stage) is not None
-    except (YxanulError, OSError):  # which the check of the data tells
-        return True
 
 
 def _tell_kept(task: str) -> Finding:
