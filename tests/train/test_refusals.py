@@ -1,5 +1,6 @@
 """Devices that a run is refused on before its data is prepared, and one that fails then."""
 
+import json
 import types
 
 import pytest
@@ -11,7 +12,9 @@ from yxanul.config.schema import ComputeConfig, OptimizationConfig, OptimizerCon
 from yxanul.errors import InfrastructureError, UsageError
 from yxanul.hardware import device as device_room
 from yxanul.hardware.device import DeviceKind, device_kind
+from yxanul.runfolder.layout import RunFolder
 from yxanul.train.agreement import refuse_unlike_devices
+from yxanul.train.machine import refuse_missing_card
 from yxanul.train.request import RunRequest
 from yxanul.train.run import start_run
 
@@ -101,3 +104,32 @@ def test_a_cpus_kind_is_made_of_the_flags_that_kernels_are_chosen_by(monkeypatch
         monkeypatch.setattr(device_room, "cpu_flags", lambda flags=flags: flags)
         orders.append(device_kind(CPU).order)
     assert (orders[0] == orders[1]) == is_alike
+
+
+@pytest.mark.parametrize(
+    ("shown", "cards", "refused"),
+    [
+        ("0,1,2,3,4,5,6,7", 8, []),
+        ("0,1,2,3,4,5,6,7", 7, [0, 3, 7]),
+        ("0,1,2,3,4,5,6", 7, [0, 3, 7]),  # as somebody names them who saw one fail
+        ("5", 1, [3, 7]),  # which may be the process's own
+    ],
+)
+def test_all_ranks_tell_that_a_card_is_missing_unless_each_may_see_its_own_alone(
+    tmp_path, monkeypatch, shown, cards, refused
+):
+    """The main one alone is heard, and would wait for the last, which has no card."""
+    last = {"device_type": "cuda", "world_size": 8}
+    (tmp_path / "environment.json").write_text(json.dumps(last))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    found = []
+    for rank in (0, 3, 7):
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+        try:
+            refuse_missing_card(RunFolder(tmp_path))
+        except InfrastructureError:
+            found.append(rank)
+    assert found == refused

@@ -131,11 +131,12 @@ def refuse_missing_card(folder: RunFolder) -> None:
     """Raise an `InfrastructureError` where processes lack cards that the last start's had.
 
     That is: as many processes, on cards. Else too many were started, as `pick_device` says. All of
-    the machine's processes raise it: the main one alone is heard.
+    the machine's processes raise it, for the main one alone is heard; of those that are shown one
+    card, which may be their own, the ones without it.
     """
     cards, here = torch.cuda.device_count(), local_rank() + 1
     shown = os.environ.get(_HIDING, "").split(",")
-    if shown == [""] or len(shown) > cards:  # else each process may see its own card alone
+    if shown == [""] or len(shown) > 1:
         here = max(here, launched_here())
     if not 0 < cards < here:
         return
