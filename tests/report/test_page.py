@@ -406,6 +406,16 @@ def test_a_run_begun_at_a_later_stage_is_complete_without_those_before(copied):
     assert page.untraced == []
 
 
+def test_a_run_whose_first_stage_has_no_row_was_begun_with_it(copied):
+    """Rows may be rarer than its steps: the first one lies in the stage after it."""
+    rows = [json.loads(line) for line in (copied / "metrics.jsonl").read_text().splitlines()]
+    later = [row for row in rows if row["stage"] != "stage1_wikipedia"]
+    (copied / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in later))
+    assert "complete Every stage has passed its gate." in read(copied).text
+    say_at_the_gate(copied, "stage1_wikipedia", "extend")
+    assert "The command ended before every stage had passed its gate." in read(copied).text
+
+
 def test_the_process_that_trains_may_write_the_report_itself(run, copied):
     (copied / "exit.json").unlink()
     with RunFolder(copied).locked():
