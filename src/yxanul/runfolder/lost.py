@@ -19,6 +19,8 @@ from yxanul.runfolder.verdicts import all_verdicts
 
 BROUGHT, BEGUN_AGAIN = "brought from the mirror", "begun again"
 """Events of lineage.jsonl after which earlier rows tell of no loss."""
+ANEW = "begin anew with another --out (and another checkpoint.mirror, if there is one)"
+"""What may be done where a run's checkpoints cannot be had again."""
 
 
 def has_lost_checkpoints(folder: RunFolder) -> bool:
@@ -40,14 +42,9 @@ def refuse_lost_checkpoints(folder: RunFolder) -> None:
         raise CorruptCheckpointError(
             f"attempt {current_attempt(folder.lineage)} of {folder.root} has saved checkpoints, "
             f"and none is left in {folder.checkpoints}; were they deleted, or is a disk not "
-            "mounted? Nothing was started over; bring them back, begin that attempt again with "
-            "--resume never, or begin anew with another --out (either with another "
-            "checkpoint.mirror, if there is one)"
+            f"mounted? Nothing was started over; bring them back, {ANEW}, or begin that attempt "
+            "again with --resume never (and another mirror, too)"
         )
-
-
-ANEW = "begin anew with another --out (and another checkpoint.mirror, if there is one)"
-"""What may be done where a run's checkpoints cannot be had again."""
 
 
 def settle_losses(
