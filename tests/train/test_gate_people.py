@@ -1,6 +1,7 @@
 """What a person may do at a gate: give it a budget, and decide otherwise with a reason."""
 
 import json
+import shutil
 
 import pytest
 
@@ -92,3 +93,30 @@ def test_a_person_lets_a_stopped_run_go_on_and_the_scores_stay(tmp_path):
     assert gate(world, "run") == 0  # every verdict follows from what is stored, as it was given
     # what was trained after it cannot be decided again
     assert gate(world, "run", *words, "--reason", "once more") == 30
+
+
+def test_what_a_person_decided_of_a_copy_is_acted_on_where_the_machine_is_gone(tmp_path, capsys):
+    """As docs/cloud.md has it: a spot machine takes the run up from its mirror, stop and all."""
+    world, mirror = World.create(tmp_path), tmp_path / "mirror"
+    stuck = sets({**STUCK, "checkpoint.mirror": str(mirror)})
+    words = ("--stage", STAGES[0], "--override", "pass", "--reason", "the margin was a mistake")
+    assert f"and a copy at {mirror}" in world.finish("run", "run", *stuck, code=20).stderr
+    shutil.rmtree(world.root / "run")
+    shutil.copytree(mirror / "run", world.root / "copy")
+    before = (mirror / "run" / "gates.jsonl").read_text()
+    assert gate(world, "copy", *words) == 0
+    assert f"mirror: {mirror} has it as well" in capsys.readouterr().err
+    assert (mirror / "run" / "gates.jsonl").read_text().startswith(before)
+    outcome = json.loads(world.finish("run", "run", *stuck, "--json").stdout)
+    assert [stage["verdict"] for stage in outcome["stages"]] == ["pass", "pass"]
+    # The copy is older than the mirror by now.
+    there = (mirror / "run" / "gates.jsonl").read_text()
+    assert gate(world, "copy", *words) == 0
+    assert f"what was decided is in {world.root / 'copy' / 'gates.jsonl'} alone" in (
+        told := capsys.readouterr().err
+    )
+    assert "another machine has gone on with it" in told
+    assert (mirror / "run" / "gates.jsonl").read_text() == there
+    shutil.rmtree(mirror / "checkpoints")
+    assert gate(world, "run", *("--stage", STAGES[1]), *words[2:]) == 0
+    assert "has no copy of this attempt" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from yxanul.cli import options
 from yxanul.cli.output import plain_console, print_json, say
 from yxanul.curriculum.checks.check import Check
 from yxanul.curriculum.checks.kinds import NAMES, kinds
+from yxanul.curriculum.course import read_frozen_config
 from yxanul.curriculum.forecasts import forecast_levels, levels_yaml
 from yxanul.curriculum.recompute import (
     Judgement,
@@ -25,9 +26,10 @@ from yxanul.curriculum.recompute import (
     stored_judgement,
     with_override,
 )
-from yxanul.errors import CorruptDataError, UsageError
+from yxanul.errors import CorruptDataError, InfrastructureError, UsageError
 from yxanul.report.words import FORMATS, MINUS
 from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.mirror import Mirror
 from yxanul.runfolder.overrides import find_decidable, override_verdict
 from yxanul.runfolder.rows import finite
 
@@ -123,7 +125,25 @@ def _override(run: Path, stage: str | None, *, decided: str, reason: str) -> Jud
         say(f"the verdict was not computed again: {lost}")
     was = override_verdict(folder, stage, decided=decided, by=_who(), reason=reason)
     say(f"{stage}: {was['verdict']} -> {decided}; start the run again to go on")
+    _send_to_mirror(folder)
     return with_override(folder, judgement)
+
+
+def _send_to_mirror(folder: RunFolder) -> None:
+    """Put what was decided where another machine takes the run up, and say what came of it."""
+    address = read_frozen_config(folder).optimization.checkpoint.mirror
+    if address is None:
+        return
+    alone = f"what was decided is in {folder.gates} alone"
+    try:
+        is_there = Mirror(address, folder, say=say).publish_verdicts()
+    except (InfrastructureError, UsageError) as error:  # a start in the folder heeds it anyway
+        say(f"mirror: {error}; {alone}")
+        return
+    if is_there:
+        say(f"mirror: {address} has it as well, for a machine that takes the run up from there")
+    else:
+        say(f"mirror: {address} has no copy of this attempt; {alone}")
 
 
 def _who() -> str:

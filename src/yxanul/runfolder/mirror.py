@@ -15,12 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from yxanul.errors import (
-    CorruptCheckpointError,
-    CorruptDataError,
-    InfrastructureError,
-    UsageError,
-)
+from yxanul.errors import CorruptCheckpointError, CorruptDataError, InfrastructureError, UsageError
 from yxanul.failpoints import failpoint
 from yxanul.runfolder.checkpoints import (
     CHECKPOINT_NAME,
@@ -88,6 +83,15 @@ class Mirror:
             for path in (self._folder.report, self._folder.exit_record):
                 if path.is_file():
                     place.put(path, f"run/{path.name}")
+
+    def publish_verdicts(self) -> bool:
+        """Copy what gates and people have decided; tell whether a run that heeds it is there."""
+        with reaching(self._address):
+            place = self._own_place()
+            is_there = holds_attempt(place, current_attempt(self._folder.lineage))
+            if is_there:
+                place.put(self._folder.gates, f"run/{self._folder.gates.name}")
+            return is_there
 
     def _own_place(self) -> Place:
         """Find the place; what lies there and is no copy of this run is a `UsageError`."""

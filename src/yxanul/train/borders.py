@@ -57,9 +57,10 @@ def close_stage(session: Session, plan: StagePlan, *, position: Position) -> Row
         verdict = read_verdicts(session.folder)[plan.name]
     session.progress.say(f"gate of {plan.name}: {verdict['verdict']} ({verdict['why']})")
     if verdict["verdict"] == "stop":
-        root = session.folder.root
+        root, mirror = session.folder.root, session.config.optimization.checkpoint.mirror
+        kept = root if mirror is None else f"{root}, and a copy at {mirror}"
         raise GateStopError(
-            f"the gate of {plan.name} says stop: {verdict['why']}. Everything is kept in {root}; "
+            f"the gate of {plan.name} says stop: {verdict['why']}. Everything is kept in {kept}; "
             "change the recipe and use another --out, or decide otherwise with yxanul gate "
             f'{root} --stage {plan.name} --override pass --reason "..." and start again'
         )
