@@ -525,7 +525,7 @@ def test_a_path_may_hold_any_characters(configs):
     assert {stage.data.source for stage in config.stages} == {path}
     assert {stage.evaluation.bench for stage in config.stages} == {path}
     engine = run_verbs._engine(Path(path), (), launched=False)
-    words = ("data.source=texts", "optimizer.name=adamw", *engine)
+    words = ("data.source=texts", "optimizer={name: adamw}", *engine)
     assert load_config(configs, overrides=words).optimization.compute.deepspeed_config == path
 
 

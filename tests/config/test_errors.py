@@ -163,6 +163,12 @@ def test_the_names_to_choose_from_are_listed_once(word):
         (["compute.fp8_recipe=rowwise"], "has no effect while fp8 is off"),
         (["compute.checkpointed_share=0.5"], "no effect while gradient_checkpointing is false"),
         (
+            ["optimizer.name=adamw", "optimizer.muon_momentum=0.95"],
+            "adamw; change that, or take null",
+        ),
+        (["optimizer.name=adamw", "optimizer.muon_beta2="], "adamw; change that, or take 0.95"),
+        (["training.decay_fraction=0.2"], "while training.schedule is linear_to_zero"),
+        (
             ["compute.fp8=ffn", "model.intermediate_size=500"],
             "is ffn, whose matrices need sides that are multiples of 16, and the model's "
             "intermediate_size is 500; change",

@@ -123,7 +123,7 @@ def test_the_faster_type_is_named_when_it_was_not_chosen(configs):
         ("compute.gradient_checkpointing=true", "gradient checkpointing", "active"),
         ("compute.gradient_checkpointing=false", "gradient checkpointing", "available"),
         ("optimizer.name=muon", "Muon", "active"),
-        ("optimizer.name=adamw", "Muon", "available"),
+        ("optimizer={name: adamw}", "Muon", "available"),
         ("optimizer.fused=true", "fused AdamW", "active"),
         ("optimizer.fused=false", "fused AdamW", "available"),
         ("training.schedule=linear_to_zero", "linear decay to zero", "active"),
@@ -205,7 +205,7 @@ def test_the_optimizers_state_is_shared_among_several_that_ask_for_it(configs):
 
 
 def test_deepspeed_is_active_when_asked_for_and_named_when_absent(configs, monkeypatch):
-    asked = ("compute.engine=deepspeed", "optimizer.name=adamw")
+    asked = ("compute.engine=deepspeed", "optimizer={name: adamw}")
     monkeypatch.setattr("yxanul.hardware.rows.optional.find_spec", lambda name: None)
     absent = judge(configs, *asked)["DeepSpeed"]
     assert (absent.state, absent.asked) == ("unavailable", True)

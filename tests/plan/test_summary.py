@@ -99,7 +99,7 @@ def test_a_price_and_an_mfu_of_ones_own_leave_no_range():
 def test_a_checkpoint_is_as_large_as_one_that_was_written(tmp_path):
     import numpy as np
 
-    config = load_config(CONFIGS / "embedded", overrides=["optimizer.name=adamw"])
+    config = load_config(CONFIGS / "embedded", overrides=["optimizer={name: adamw}"])
     count = parameter_count(config.model).total
     info = CheckpointInfo(
         path=tmp_path / checkpoint_name(1, 0),

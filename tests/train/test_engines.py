@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tests.train.world import STAGES, World, deterministic_rows
+from tests.train.world import ADAMW, STAGES, World, deterministic_rows
 from yxanul.config.load import parse_config
 from yxanul.plan.flops import flops_per_token
 
 SHARED = ("--set", "compute.zero1=true")
-ADAMW = ("--set", "optimizer.name=adamw")
 STAGE = ("--stage", STAGES[0], *ADAMW)
 DEEPSPEED = pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed")
 

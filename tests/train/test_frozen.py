@@ -101,6 +101,18 @@ def test_threads_stay_where_their_number_is_asked_for_or_the_processes_are_as_ma
     assert open_.start(tiny(tmp_path), processes=2) == 4
 
 
+def test_what_nothing_read_may_be_left_out_of_a_run_that_was_begun_with_it(tmp_path, monkeypatch):
+    """Its files are refused where they have it; an earlier version had taken them."""
+    starts, config = Starts(tmp_path / "run", monkeypatch), tiny(tmp_path)
+    first, *others = config.stages
+    training = first.training.model_copy(update={"decay_fraction": 0.2})
+    begun = (first.model_copy(update={"training": training}), *others)
+    starts.start(config.model_copy(update={"stages": begun}), processes=1)
+    starts.start(config, processes=1)
+    key = f"{first.name}.training.decay_fraction"
+    assert starts.said == [f"a setting that may change differs from the run's: {key}: 0.2 -> 0.3"]
+
+
 def test_a_card_is_tried_with_the_threads_that_will_train(tmp_path, monkeypatch):
     """Those of backward passes keep the number that they begin with."""
     seen = []

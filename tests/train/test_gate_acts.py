@@ -216,7 +216,8 @@ def test_a_stage_is_rolled_back_only_so_often(tmp_path):
 @pytest.mark.parametrize("schedule", ["linear_to_zero", "wsd"])
 def test_a_stage_that_still_learns_is_lengthened_in_the_way_of_its_schedule(tmp_path, schedule):
     world = World.create(tmp_path / "world")
-    more = sets({**UNREACHABLE, "training.schedule": schedule, "training.decay_fraction": 0.5})
+    decay = {"training.decay_fraction": 0.5} if schedule == "wsd" else {}
+    more = sets({**UNREACHABLE, "training.schedule": schedule, **decay})
     world.finish("run", "run", *more, code=20)
     run = world.root / "run"
     assert verdicts(run) == [(STAGES[0], n, v) for n, v in enumerate(("extend", "extend", "stop"))]

@@ -12,6 +12,7 @@ import torch
 import yxanul
 from tests.data.closing import close
 from tests.train.world import (
+    ADAMW,
     BATCH_TOKENS,
     STAGES,
     STEPS,
@@ -378,8 +379,7 @@ def test_fresh_refuses_a_folder_that_is_not_empty(world):
 def test_the_deepspeed_door_names_its_extra(world, monkeypatch):
     monkeypatch.setattr("yxanul.parallel.wrapping.find_spec", lambda name: None)
     more = ("--stage", STAGES[0], "--deepspeed", "configs/deepspeed_config.json")
-    more += ("--set", "optimizer.name=adamw")
-    assert "yxanul[deepspeed]" in world.finish("train", "run", *more, code=30).stderr
+    assert "yxanul[deepspeed]" in world.finish("train", "run", *more, *ADAMW, code=30).stderr
 
 
 @pytest.mark.fault(19)
@@ -430,8 +430,8 @@ def test_a_file_as_run_folder_is_refused(world):
 
 
 def test_weights_that_explode_are_an_error_of_numerics_and_not_kept(world):
-    more = ("--set", "training.learning_rate=1e30", "--set", "optimizer.name=adamw")
-    finished = world.finish("run", "run", *more, code=33)
+    more = ("--set", "training.learning_rate=1e30")
+    finished = world.finish("run", "run", *more, *ADAMW, code=33)
     assert "not finite" in finished.stderr
     assert "--init_from" in finished.stderr
     assert world.exit_record("run")["code"] == 33

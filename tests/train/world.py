@@ -28,6 +28,8 @@ from yxanul.cli.main import main
 
 STAGES = ("stage1_tales", "stage2_sums")
 STEPS = 8
+ADAMW = ("--set", "optimizer.name=adamw", "--set", "optimizer.muon_beta2=")
+"""Flags in place of the world's own Muon."""
 BATCH_TOKENS = 128
 
 _WHO = ("The miller", "A young sailor", "Her brother", "The old clock maker", "Nobody in town")

@@ -9,14 +9,15 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from yxanul.config.base import Section
 from yxanul.config.optimization import FP8_MULTIPLE
 from yxanul.config.overrides import OPTIMIZATION
 from yxanul.config.problems import nearest, raise_problems
 from yxanul.config.schema import (
     ComputeConfig,
     ModelConfig,
+    OptimizerConfig,
     RunConfig,
-    SourceConfig,
     StageConfig,
     chunk_tokens,
     evaluation_seq_len,
@@ -36,6 +37,13 @@ class Contradiction:
     path: KeyPath
     text: str
 
+    @property
+    def key(self) -> str:
+        """The key as `--set` writes it."""
+        if self.stage is None or self.stage == OPTIMIZATION:
+            return dotted(self.path)
+        return dotted((self.stage, *self.path))
+
 
 def find_contradictions(config: RunConfig) -> list[Contradiction]:
     """Return every contradiction between the parts of a run, in a fixed order."""
@@ -50,9 +58,10 @@ def find_unused(config: RunConfig) -> list[Contradiction]:
 
     A run's own configuration is not asked: where `auto` was settled, what belonged to it stays.
     """
-    found = [*_unused_compute(config.optimization.compute)]
+    optimization = config.optimization
+    found = [*_unused_by_optimizer(optimization.optimizer), *_unused_compute(optimization.compute)]
     for stage in config.stages:
-        found += [*_unused_of_sources(stage), *_unused_forecasts(stage)]
+        found += [*_unused_decay(stage), *_unused_of_sources(stage), *_unused_forecasts(stage)]
     return found
 
 
@@ -144,6 +153,21 @@ def _sources(stage: StageConfig) -> Iterator[Contradiction]:
             yield Contradiction(stage.name, ("data", "source"), text)
 
 
+def _unused_by_optimizer(optimizer: OptimizerConfig) -> Iterator[Contradiction]:
+    if optimizer.name == "adamw":
+        for name in _changed(optimizer, "muon_momentum", "muon_beta2"):
+            why = _idle(optimizer, name, why="optimizer.name is adamw")
+            yield Contradiction(OPTIMIZATION, ("optimizer", name), why)
+
+
+def _unused_decay(stage: StageConfig) -> Iterator[Contradiction]:
+    training = stage.training
+    if training.schedule == "linear_to_zero":
+        for name in _changed(training, "decay_fraction"):
+            why = _idle(training, name, why="training.schedule is linear_to_zero")
+            yield Contradiction(stage.name, ("training", name), why)
+
+
 def _unused_compute(compute: ComputeConfig) -> Iterator[Contradiction]:
     if compute.fp8 == "off":
         for name in _changed(compute, "fp8_recipe", "fp8_emulate"):
@@ -180,10 +204,16 @@ def _unused_forecasts(stage: StageConfig) -> Iterator[Contradiction]:
             yield Contradiction(stage.name, ("gate", "level", "forecast", domain), text)
 
 
-def _changed(section: ComputeConfig | SourceConfig, *names: str) -> list[str]:
+def _changed(section: Section, *names: str) -> list[str]:
     """Return the fields that are not at their defaults."""
     fields = type(section).model_fields
     return [name for name in names if getattr(section, name) != fields[name].default]
+
+
+def _idle(section: Section, name: str, *, why: str) -> str:
+    """Say that nothing reads a field: a `--set` cannot leave out what stands in a file."""
+    default = json.dumps(type(section).model_fields[name].default)
+    return f"has no effect while {why}; change that, or take {default}, which is the default"
 
 
 def _names(config: RunConfig) -> Iterator[Contradiction]:

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import torch
 
-from yxanul.config.contradictions import check_config
+from yxanul.config.contradictions import check_config, find_unused
 from yxanul.config.load import diff_configs, dump_config
 from yxanul.config.schema import RunConfig, StageConfig
 from yxanul.curriculum.course import read_frozen_config
@@ -262,7 +262,7 @@ def _continue_config(
 
     Others are refused. What the run had chosen by itself and had to choose `anew` may be another:
     a machine that takes another's place is of another kind. The rates of `closed` stages, which
-    have been trained, stay.
+    have been trained, stay. What nothing read may be left out, but for a gate's, which is fixed.
     """
     known = {stage.name for stage in now.stages}
     later = tuple(stage for stage in before.stages if stage.name not in known)
@@ -271,12 +271,13 @@ def _continue_config(
     changed = list(diff_configs(*common))
     differences = {path: f"{path}: {old} -> {new}" for path, old, new in changed}
     chosen = {f"compute.{name}" for name in anew}
+    unread = {one.key for one in find_unused(before) if one.path[0] != "gate"}
     allowed = [
         path
         for path, _, new in changed
         if path.startswith(_MAY_CHANGE)
         or path.endswith(_MAY_MOVE)
-        or path in chosen
+        or path in chosen | unread
         or (path, new) == _MAY_BEGIN
         or (path.endswith(_RATES) and path.partition(".")[0] not in closed)
     ]
