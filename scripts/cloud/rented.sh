@@ -19,7 +19,7 @@
 #                            and never where it is not set. Take a command that keeps the disk.
 #
 # It leaves with the exit code of the set-up, of the preflight or of the run (README.md), and with 30
-# where another one is at work in this checkout.
+# where another one is at work in this checkout, or flock or the program of SHUTDOWN is not there.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 root=$PWD
@@ -34,6 +34,15 @@ if ! command -v flock >/dev/null; then
     say "flock is not on PATH (util-linux has it); nothing was started"
     exit 30
 fi
+# Found out at the end, it would have the rent run on. Words like KEY=value come before the program.
+read -ra words <<<"${SHUTDOWN:-}"
+for word in "${words[@]+"${words[@]}"}"; do
+    case "$word" in *=*) continue ;; esac
+    program=${word%%[;&|]*}
+    command -v "$program" >/dev/null && break
+    say "SHUTDOWN begins with '$program', which is not on PATH; nothing was started"
+    exit 30
+done
 exec 9>.rented.lock
 if ! flock -n 9; then
     say "another one is at work in $root; nothing was started, and nothing is shut down"

@@ -182,6 +182,15 @@ def test_a_machine_without_flock_is_told_so_and_nothing_is_started(checkout):
     assert calls(checkout) == []
 
 
+@pytest.mark.parametrize("key", ["", "KEY=1 OTHER=2 "], ids=["plain", "after a key"])
+def test_a_shut_down_whose_program_is_not_there_is_told_before_anything_is_paid_for(checkout, key):
+    done = rented(checkout, SHUTDOWN=f"{key}no-such-program stop instance 1234")
+    assert done.returncode == 30
+    assert "SHUTDOWN begins with 'no-such-program'" in done.stderr
+    assert calls(checkout) == []
+    assert rented(checkout, SHUTDOWN=f"{key}echo off").returncode == 0
+
+
 @pytest.mark.parametrize(
     ("words", "package"),
     [
