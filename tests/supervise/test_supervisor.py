@@ -116,7 +116,7 @@ def test_who_stops_the_supervisor_while_it_waits_is_seen_in_its_code(tmp_path, n
     """The last start's own code would say that nobody is there, and shut a machine down."""
     words = [sys.executable, "-c", FAILS_TWICE, str(tmp_path)]
     process = subprocess.Popen(
-        [*SUPERVISE[:-2], "60", "--", *words],
+        [*SUPERVISE[:-2], "60", "--json", "--", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -126,9 +126,10 @@ def test_who_stops_the_supervisor_while_it_waits_is_seen_in_its_code(tmp_path, n
         if "started again in 60 s" in line:
             break
     process.send_signal(number)
-    told = process.communicate(timeout=60)[1]
+    result, told = process.communicate(timeout=60)
     assert process.returncode == code, told
     assert "asked to stop; nothing was started again" in told
+    assert json.loads(result)["exit_code"] == code, "one object"
 
 
 def test_what_a_script_has_started_is_asked_to_stop_as_well_and_waited_for(tmp_path):

@@ -45,4 +45,5 @@ def supervise(
         if json:
             told = {"reason": done.reason, "starts": done.starts, "why": done.why}
             print_json({"exit_code": done.code, **told})
-    raise typer.Exit(done.code)
+    # Not by typer.Exit, whose 130 means a Ctrl-C that no verb has taken (main.py).
+    sys.exit(done.code)
