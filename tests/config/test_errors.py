@@ -269,7 +269,9 @@ def test_a_model_that_does_not_exist_lists_the_models(tmp_path):
     text = message(CONFIGS, model="nanoo")
     assert "did you mean nano?" in text
     assert "28x768-6080" in text
-    assert "the file is missing" in message(CONFIGS, model=str(tmp_path / "my.yaml"))
+    for wrong in ("nano.yaml", str(tmp_path / "nano.yml")):
+        text = message(CONFIGS, model=wrong)
+        assert text.startswith(f"--model {wrong}: no such file or model; did you mean nano? (")
 
 
 def test_a_stage_whose_name_is_not_its_files_is_an_error(folder):

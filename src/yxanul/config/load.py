@@ -202,8 +202,8 @@ def _stage_files(folder: Path, stages: Sequence[str] | None) -> dict[str, Path]:
 def _model_file(folder: Path, model: str | None) -> Path:
     if model is None:
         return _existing(folder / "model_config.yaml")
-    if model.endswith((".yaml", ".yml")) or Path(model).is_file():
-        return _existing(Path(model))
+    if Path(model).is_file():
+        return Path(model)
     above = [folder, *folder.resolve().parents[:2]]  # configs/embedded and configs/recipes/X too
     shelves = [place / "models" for place in above if (place / "models").is_dir()]
     found = next((s / f"{model}.yaml" for s in shelves if (s / f"{model}.yaml").is_file()), None)
@@ -211,6 +211,6 @@ def _model_file(folder: Path, model: str | None) -> Path:
         names = sorted({path.stem for shelf in shelves for path in shelf.glob("*.yaml")})
         listed = "there is no models folder"
         if names:
-            listed = nearest_of_all(model, names, kind="models")
-        raise ConfigError(f"--model {model}: no such model; {listed}")
+            listed = nearest_of_all(Path(model).stem, names, kind="models")
+        raise ConfigError(f"--model {model}: no such file or model; {listed}")
     return found
