@@ -2,7 +2,7 @@ r"""Make a text fit for training without judging it.
 
 The one idea: only what no reader would miss goes: carriage returns, control characters, halves of
 surrogate pairs, white space around the text. Wording, case, indentation and Unicode form stay.
-Judgement (too short, wrong language, lists) belongs to a source, not here (decisions.md 6).
+Judgement (too short, wrong language, lists) belongs to a source, not here.
 """
 
 from __future__ import annotations

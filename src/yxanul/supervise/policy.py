@@ -1,7 +1,7 @@
 """When another start may help: a stop that was saved, a failure from outside, a process killed.
 
 A gate's verdict, a wrong setting, damaged data, a full disk and numbers that explode end the same
-way however often they are tried (docs/decisions.md, 22).
+way however often they are tried.
 """
 
 import signal

@@ -1,7 +1,7 @@
 """What a run tries on a card before its first start: kernels, micro-batch, checkpointing, FP8.
 
 Rules say what should be fast and what should fit; a card is asked, once, because wheels and memory
-differ. What was found is frozen into RUN/config.yaml (docs/decisions.md, 13). On a CPU rules decide
+differ. What was found is frozen into RUN/config.yaml (docs/decisions.md). On a CPU rules decide
 alone, so that the same machine always chooses the same.
 """
 
