@@ -15,6 +15,7 @@ from tests.data.memory import (
     stage,
 )
 from tests.train.world import World
+from yxanul.data import watching
 from yxanul.data.manifest import load_manifest
 from yxanul.data.prepare import prepare
 from yxanul.data.remote import download, upload
@@ -24,6 +25,7 @@ from yxanul.errors import (
     DiskError,
     InfrastructureError,
     MissingExtraError,
+    StoppedOnRequest,
     UsageError,
 )
 
@@ -258,6 +260,78 @@ def test_what_a_storage_refuses_is_one_sentence(
         prepare(some, out, progress=hush)
     with pytest.raises(UsageError, match="neither a prepared folder nor texts that the tasks"):
         prepare([stage("one", source="memory://empty")], out, progress=hush)
+
+
+def test_what_fails_on_this_machine_is_not_told_of_the_address(
+    storage: fsspec.AbstractFileSystem,
+    prepared: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    upload(prepared, ADDRESS, say=hush)
+    here = tmp_path / "here"
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", refuse)
+        with pytest.raises(DiskError, match=r"train-00000\.bin could not be written"):
+            download(ADDRESS, here, say=hush)
+    download(ADDRESS, here, say=hush)
+    (here / "manifest.json").unlink()
+    whole = Path.open
+
+    def unread(path: Path, *more: object, **options: object) -> object:
+        refused = path.name == "train-00000.bin"
+        return refuse() if refused else whole(path, *more, **options)  # type: ignore[call-overload]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", unread)
+        with pytest.raises(CorruptShardError, match=r"train-00000\.bin cannot be read"):
+            download(ADDRESS, here, say=hush)
+
+
+def test_news_that_cannot_be_told_is_no_fault_of_the_address(
+    storage: fsspec.AbstractFileSystem,
+    prepared: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(line: str) -> None:
+        if ADDRESS in line:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        upload(prepared, ADDRESS, say=full)
+    monkeypatch.setattr(watching, "_PROGRESS_S", 0)
+    with pytest.raises(OSError, match="No space left"):  # while the first file is compared
+        upload(prepared, ADDRESS, say=full)
+    upload(prepared, ADDRESS, say=hush)
+    with pytest.raises(OSError, match="No space left"):
+        download(ADDRESS, tmp_path / "here", say=full)
+
+
+def test_comparing_what_is_there_tells_how_far_it_is_and_can_be_stopped(
+    storage: fsspec.AbstractFileSystem,
+    prepared: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = tmp_path / "here"
+    upload(prepared, ADDRESS, say=hush)
+    download(ADDRESS, here, say=hush)
+    (here / "manifest.json").unlink()
+    monkeypatch.setattr(watching, "_PROGRESS_S", 0)
+
+    def stop(line: str) -> None:
+        if "comparing what is there already" in line:
+            raise StoppedOnRequest(line)
+
+    with pytest.raises(StoppedOnRequest, match=f"{ADDRESS}: .* B of .* KiB"):
+        upload(prepared, ADDRESS, say=stop)
+    with pytest.raises(StoppedOnRequest, match=f"{here}: .* B of .* KiB"):
+        download(ADDRESS, here, say=stop)
 
 
 def _raise(error: Exception) -> None:

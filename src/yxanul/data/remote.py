@@ -7,11 +7,13 @@ where it was interrupted, by whole files.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
-from yxanul.data.files import TEMPORARY, publish
+from yxanul.data.files import TEMPORARY, publish, read_blocks
 from yxanul.data.manifest import (
     LARGEST_MANIFEST_BYTES,
     MANIFEST_NAME,
@@ -22,17 +24,19 @@ from yxanul.data.manifest import (
     parse_manifest,
 )
 from yxanul.data.verify import verify
+from yxanul.data.watching import BytesRead
 from yxanul.data.workspace import holding
 from yxanul.errors import (
     CorruptShardError,
     DiskError,
     UsageError,
 )
-from yxanul.runfolder.durable import sha256_of, write_atomic, writing
+from yxanul.runfolder.durable import write_atomic, writing
 from yxanul.runfolder.storage import Place, reaching
 from yxanul.units import format_bytes
 
 Say = Callable[[str], None]
+PreparedFile = ShardFile | IndexFile
 
 
 def holds_prepared(address: str) -> bool:
@@ -54,8 +58,10 @@ def remote_manifest(address: str) -> Manifest | None:
 def upload(root: Path, address: str, *, say: Say) -> None:
     """Copy the prepared folder `root` to an address, after every byte of it was verified.
 
-    Files that lie there byte for byte are left; the manifest is written last. Raises `UsageError`
-    if other or more data lies there or the storage refuses, `InfrastructureError` if it fails.
+    Files that lie there byte for byte are left; the manifest is written last. `say` gets a line for
+    every file, and about every two seconds while files are compared; it may raise to stop the work.
+    Raises `UsageError` if other or more data lies there or the storage refuses,
+    `InfrastructureError` if it fails.
     """
     manifest = load_manifest(root)
     verify(manifest, root, progress=say)
@@ -63,18 +69,25 @@ def upload(root: Path, address: str, *, say: Say) -> None:
     with reaching(address):
         place = Place(address)
         there = _manifest_at(place, address)
-        if there is not None:
-            _, theirs = there
-            _refuse_other(manifest, theirs, address=address)
-            # Their manifest is replaced, and what ours does not name would be out of reach.
-            _refuse_loss(theirs, manifest, places=(address, str(root)))
-        files = list(manifest.files())
-        for number, file in enumerate(files, start=1):
-            # Of an upload that was interrupted, or of other data: only its bytes can tell.
-            if not place.holds(file.path, size=file.bytes, sha256=file.sha256):
+    if there is not None:
+        _, theirs = there
+        _refuse_other(manifest, theirs, address=address)
+        # Their manifest is replaced, and what ours does not name would be out of reach.
+        _refuse_loss(theirs, manifest, places=(address, str(root)))
+    files = list(manifest.files())
+    with reaching(address):
+        found = [file for file in files if place.size(file.path) == file.bytes]
+    # Of an upload that was interrupted, or of other data: only its bytes can tell.
+    blocks = partial(_blocks_there, place, address=address)
+    alike = _alike(found, blocks, where=address, say=say)
+    for number, file in enumerate(files, start=1):
+        if file not in alike:
+            with reaching(address):
                 place.put(root / file.path, file.path)
-                say(f"{address}: {number} of {len(files)} files, {file.path}")
-        for card in sorted((root / "cards").glob("*.*")):
+            say(f"{address}: {number} of {len(files)} files, {file.path}")
+    cards = sorted((root / "cards").glob("*.*"))
+    with reaching(address):
+        for card in cards:
             place.put(card, f"cards/{card.name}")
         place.put(root / MANIFEST_NAME, MANIFEST_NAME)
         if _read_manifest(place, address) != content:
@@ -85,36 +98,38 @@ def upload(root: Path, address: str, *, say: Say) -> None:
 def download(address: str, out: Path, *, say: Say) -> Manifest:
     """Copy the prepared folder at an address to `out`, and compare every byte with its manifest.
 
-    Files that are in `out` already, as the manifest says, are left. Raises `UsageError` if there is
-    none, `out` holds other or more data, or another process is at work there, `CorruptShardError`
-    for a file that is not as recorded, and `DiskError`.
+    Files that are in `out` already, as the manifest says, are left. `say` is that of `upload`.
+    Raises `UsageError` if there is none, `out` holds other or more data, or another process is at
+    work there, `CorruptShardError` for a file that is not as recorded, and `DiskError`.
     """
     with reaching(address):
         place = Place(address)
         there = _manifest_at(place, address)
-        if there is None:
-            raise UsageError(f"{address} holds no {MANIFEST_NAME}, so no prepared folder")
-        content, manifest = there
-        held = load_manifest(out) if (out / MANIFEST_NAME).is_file() else None
-        if held is not None:
-            _refuse_other(held, manifest, address=address)
-            _refuse_loss(held, manifest, places=(str(out), address))
-        with holding(out, held=held):
-            missing = [file for file in manifest.files() if not _is_here(file, out)]
-            _check_room(missing, out)
-            for number, file in enumerate(missing, start=1):
-                _get(place, out, file=file)
-                say(f"{address}: {number} of {len(missing)} files, {file.path}")
-            write_atomic(out / MANIFEST_NAME, content.decode())
+    if there is None:
+        raise UsageError(f"{address} holds no {MANIFEST_NAME}, so no prepared folder")
+    text, manifest = there
+    held = load_manifest(out) if (out / MANIFEST_NAME).is_file() else None
+    if held is not None:
+        _refuse_other(held, manifest, address=address)
+        _refuse_loss(held, manifest, places=(str(out), address))
+    with holding(out, held=held):
+        found = [file for file in manifest.files() if _may_be_here(file, out)]
+        alike = _alike(found, lambda file: read_blocks(out / file.path), where=str(out), say=say)
+        missing = [file for file in manifest.files() if file not in alike]
+        _check_room(missing, out)
+        for number, file in enumerate(missing, start=1):
+            _get(place, file, address=address, out=out)
+            say(f"{address}: {number} of {len(missing)} files, {file.path}")
+        write_atomic(out / MANIFEST_NAME, text)
     return load_manifest(out)
 
 
-def _manifest_at(place: Place, address: str) -> tuple[bytes, Manifest] | None:
+def _manifest_at(place: Place, address: str) -> tuple[str, Manifest] | None:
     """Return the manifest that lies at an address, as it is written and read; None: none does."""
     if not place.exists(MANIFEST_NAME):
         return None
     content = _read_manifest(place, address)
-    return content, parse_manifest(content, f"{address}/{MANIFEST_NAME}")
+    return content.decode(), parse_manifest(content, f"{address}/{MANIFEST_NAME}")
 
 
 def _read_manifest(place: Place, address: str) -> bytes:
@@ -148,14 +163,39 @@ def _refuse_loss(held: Manifest, new: Manifest, *, places: tuple[str, str]) -> N
         )
 
 
-def _is_here(file: ShardFile | IndexFile, out: Path) -> bool:
+def _may_be_here(file: PreparedFile, out: Path) -> bool:
     place = out / file.path
-    if not place.is_file() or place.is_symlink() or place.stat().st_size != file.bytes:
-        return False
-    return sha256_of(place) == file.sha256
+    return place.is_file() and not place.is_symlink() and place.stat().st_size == file.bytes
 
 
-def _check_room(missing: list[ShardFile | IndexFile], out: Path) -> None:
+def _blocks_there(place: Place, file: PreparedFile, *, address: str) -> Iterator[bytes]:
+    """Yield a file's bytes; an error of whoever takes them is none of the address."""
+    with reaching(address):
+        yield from place.blocks(file.path)
+
+
+def _alike(
+    files: Sequence[PreparedFile],
+    blocks: Callable[[PreparedFile], Iterator[bytes]],
+    *,
+    where: str,
+    say: Say,
+) -> set[PreparedFile]:
+    """Return those of `files` whose bytes, as `blocks` gives them, are those of the manifest."""
+    total = sum(file.bytes for file in files)
+    read = BytesRead(say, f"{where}: comparing what is there already", total=total)
+    alike = set()
+    for file in files:
+        digest = hashlib.sha256()
+        for block in blocks(file):
+            digest.update(block)
+            read.add(len(block))
+        if digest.hexdigest() == file.sha256:
+            alike.add(file)
+    return alike
+
+
+def _check_room(missing: Sequence[PreparedFile], out: Path) -> None:
     needed = sum(file.bytes for file in missing)
     with writing(out):
         free = shutil.disk_usage(out).free
@@ -166,15 +206,17 @@ def _check_room(missing: list[ShardFile | IndexFile], out: Path) -> None:
         )
 
 
-def _get(place: Place, out: Path, *, file: ShardFile | IndexFile) -> None:
+def _get(place: Place, file: PreparedFile, *, address: str, out: Path) -> None:
     """Copy one file, and publish it once its bytes are those of the manifest."""
     target = out / file.path
     temporary = target.with_name(target.name + TEMPORARY)
-    size, sha256 = place.get(file.path, temporary, largest=file.bytes)
-    if size != file.bytes or sha256 != file.sha256:
-        temporary.unlink()
-        raise CorruptShardError(
-            f"{file.path} is not what its manifest says ({file.bytes:,} bytes, sha256 "
-            f"{file.sha256[:12]}...; {size:,} came); try again, or upload the data anew"
-        )
-    publish(temporary, target)
+    with reaching(address):
+        size, sha256 = place.get(file.path, temporary, largest=file.bytes)
+    with writing(target):
+        if size != file.bytes or sha256 != file.sha256:
+            temporary.unlink()
+            raise CorruptShardError(
+                f"{file.path} is not what its manifest says ({file.bytes:,} bytes, sha256 "
+                f"{file.sha256[:12]}...; {size:,} came); try again, or upload the data anew"
+            )
+        publish(temporary, target)

@@ -116,15 +116,25 @@ class Place:
         with self._storage.open(f"{self._root}/{path}", "rb") as file:
             return file.read(largest + 1)
 
-    def holds(self, path: str, *, size: int, sha256: str) -> bool:
-        """Tell whether a file is there byte for byte; all of it is read."""
-        about = self._about(path)
-        if about is None or about["size"] != size:
-            return False
-        digest = hashlib.sha256()
+    def size(self, path: str) -> int | None:
+        """Return the bytes of a file; None = there is none of that name."""
+        about = self._about(path) or {"size": None}
+        size: int | None = about["size"]
+        return size
+
+    def blocks(self, path: str) -> Iterator[bytes]:
+        """Yield the content of a file in blocks."""
         with self._storage.open(f"{self._root}/{path}", "rb") as source:
             while block := source.read(BLOCK_BYTES):
-                digest.update(block)
+                yield block
+
+    def holds(self, path: str, *, size: int, sha256: str) -> bool:
+        """Tell whether a file is there byte for byte; all of it is read."""
+        if self.size(path) != size:
+            return False
+        digest = hashlib.sha256()
+        for block in self.blocks(path):
+            digest.update(block)
         return digest.hexdigest() == sha256
 
     def get(self, path: str, local: Path, *, largest: int) -> tuple[int, str]:
