@@ -18,7 +18,7 @@ from tests.data.bench_rows import write_bench_folder
 from tests.data.memory import stage
 from yxanul.config.schema import SourceConfig
 from yxanul.config.treatment import TreatmentConfig
-from yxanul.data.cluster.parts import PartWriter, open_parts
+from yxanul.data.cluster.parts import PartWriter, Provenance, open_parts
 from yxanul.data.document import Document
 from yxanul.data.documents import read_documents
 from yxanul.data.manifest import Manifest
@@ -36,6 +36,7 @@ from yxanul.errors import (
 pytest.importorskip("datatrove", reason="needs the extra yxanul[data]")
 
 MINE = SourceConfig(name="mine", domain="d", weight=1.0)
+OF_MINE = Provenance("stage1_tests", "mine")
 
 
 def recipe(**config: object) -> Recipe:
@@ -60,12 +61,12 @@ def write_lines(folder: Path, count: int) -> Path:
     return folder
 
 
-def treat(parts: Path, ranks: int, *, of: Recipe | None = None) -> None:
+def treat(parts: Path, ranks: int, *, by: Recipe | None = None, of: Provenance = OF_MINE) -> None:
     """Treat the texts in so many tasks, without datatrove."""
-    made, rows = of or recipe(near_duplicates=0.7), texts()
+    made, rows = by or recipe(near_duplicates=0.7), texts()
     size = -(-len(rows) // ranks)
     for rank in reversed(range(ranks)):
-        with PartWriter(str(parts), rank) as writer:
+        with PartWriter(str(parts), rank, provenance=of) as writer:
             own = rows[rank * size : rank * size + size]
             for n, text in enumerate(Treater(made.treatment).treat(own)):
                 writer.append(Document(own[n], "s", f"s/{rank * size + n}", f"x:{n}"), text)
@@ -114,7 +115,7 @@ def test_a_task_that_is_not_done_or_differs_is_refused(tmp_path: Path) -> None:
     (tmp_path / "parts" / "00001.done.json").unlink()
     with pytest.raises(UsageError, match="task 1 is not done"):
         joined(tmp_path / "parts", tmp_path / "out")
-    treat(tmp_path / "other", 3, of=recipe(near_duplicates=0.9))
+    treat(tmp_path / "other", 3, by=recipe(near_duplicates=0.9))
     for file in (tmp_path / "other").glob("00001.*"):
         file.replace(tmp_path / "parts" / file.name)
     with pytest.raises(UsageError, match="treated their texts differently"):
@@ -202,7 +203,7 @@ def test_a_part_that_is_gone_or_of_another_version_is_one_sentence(tmp_path: Pat
 
 def test_parts_may_lie_wherever_fsspec_reaches(tmp_path: Path) -> None:
     place = "memory://cluster/parts"
-    with PartWriter(place, 0) as writer:
+    with PartWriter(place, 0, provenance=OF_MINE) as writer:
         writer.append(Document("a text", "s", "s/0"), Treater(Treatment()).treat(["a text"])[0])
         writer.finish(recipe(), world_size=1)
     parts = open_parts(place)
@@ -287,7 +288,9 @@ def test_the_executors_of_datatrove_write_the_parts(
     from yxanul.data.cluster.steps import TreatStep
 
     lines = write_lines(tmp_path / "lines", 60)
-    step = TreatStep(str(tmp_path / "parts"), recipe(near_duplicates=0.7), source=MINE)
+    step = TreatStep(
+        str(tmp_path / "parts"), recipe(near_duplicates=0.7), stage="stage1_tests", source=MINE
+    )
     run([JsonlReader(str(lines)), step], tmp_path)
     manifest = joined(tmp_path / "parts", tmp_path / "out")
     verify(manifest, tmp_path / "out")
@@ -309,7 +312,7 @@ def test_parts_are_joined_from_an_address(tmp_path: Path) -> None:
     assert shards(far) == shards(joined(tmp_path / "parts", tmp_path / "near"))
 
 
-@pytest.mark.parametrize("silent", ["info", "open"])
+@pytest.mark.parametrize("silent", ["ls", "open"])
 def test_an_address_that_does_not_answer_is_an_outage_and_no_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: str
 ) -> None:
@@ -378,7 +381,7 @@ def test_a_step_fills_the_template_and_hands_the_licence_on(tmp_path: Path) -> N
         TroveDocument(t, str(n), metadata={"title": f"T{n}"}) for n, t in enumerate(texts()[:60])
     ]
     rows.append(TroveDocument("without a title", "60", metadata={"title": None}))
-    step = TreatStep(str(tmp_path / "parts"), recipe(), source=source)
+    step = TreatStep(str(tmp_path / "parts"), recipe(), stage="stage1_tests", source=source)
     step.run(rows)
     parts = open_parts(str(tmp_path / "parts"))
     assert parts is not None
@@ -390,4 +393,4 @@ def test_a_step_fills_the_template_and_hands_the_licence_on(tmp_path: Path) -> N
     with pytest.raises(ConfigError, match="it has no column title, only text, id"):
         step.run([TroveDocument("text", "0")])
     with pytest.raises(UsageError, match="mine has max_documents 9, which tasks cannot hold"):
-        TreatStep("parts", recipe(), source=MINE.model_copy(update={"max_documents": 9}))
+        TreatStep("parts", recipe(), stage="s", source=MINE.model_copy(update={"max_documents": 9}))

@@ -15,7 +15,7 @@ from tests.data.closing import close
 from tests.data.memory import sentences, stage
 from yxanul.config.schema import StageConfig
 from yxanul.config.treatment import TreatmentConfig
-from yxanul.data.cluster.parts import PartWriter
+from yxanul.data.cluster.parts import PartWriter, Provenance
 from yxanul.data.document import Document
 from yxanul.data.manifest import Manifest
 from yxanul.data.place import prepared_folder
@@ -35,7 +35,7 @@ def write_parts(folder: Path, *, cleared_of: dict[str, str]) -> Path:
     """Write what two tasks of a cluster leave."""
     made = Treatment(TreatmentConfig(), min_tokens=None)
     for rank, rows in enumerate((sentences(60), sentences(60, about="tree"))):
-        with PartWriter(str(folder), rank) as writer:
+        with PartWriter(str(folder), rank, provenance=Provenance("s", "mine")) as writer:
             for number, text in enumerate(Treater(made).treat(rows)):
                 writer.append(Document(rows[number], "s", f"s/{rank}-{number}"), text)
             writer.finish(Recipe(made, cleared_of, made.tools), world_size=2)

@@ -19,7 +19,7 @@ from tests.train.world import STAGES, World
 from yxanul.config.load import load_config
 from yxanul.config.schema import RunConfig
 from yxanul.config.treatment import TreatmentConfig
-from yxanul.data.cluster.parts import PartWriter
+from yxanul.data.cluster.parts import PartWriter, Provenance
 from yxanul.data.place import prepared_folder
 from yxanul.data.prepare import prepare
 from yxanul.data.treatment import Recipe, Treatment
@@ -168,7 +168,7 @@ def write_parts(place: Path) -> None:
     """Leave what the only task of a cluster leaves of no texts."""
     treatment = Treatment(TreatmentConfig(), min_tokens=None)
     recipe = Recipe(treatment, decontaminated={}, tools=treatment.tools)
-    with PartWriter(str(place), 0) as writer:
+    with PartWriter(str(place), 0, provenance=Provenance(place.name, "mine")) as writer:
         writer.finish(recipe, world_size=1)
 
 

@@ -6,7 +6,7 @@ to do instead.
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 
 from yxanul.config.schema import StageConfig
@@ -37,18 +37,37 @@ def shared_address(stages: Sequence[StageConfig]) -> str | None:
 def stage_parts(stage: StageConfig) -> Parts | None:
     """Return the texts that the tasks of a cluster treated for a stage; None = plain ones.
 
-    Plain texts at an address are a `UsageError`, and so are parts that are not all there.
+    Plain texts at an address are a `UsageError`, and so are parts of another stage, or that are not
+    all there.
     """
-    if not is_address(stage.data.source):
-        return open_parts(str(stage_folder(stage)))
-    address = stage.data.source.rstrip("/")
-    parts = open_parts(f"{address}/{stage.name}") or open_parts(address)
-    if parts is None:
+    if is_address(stage.data.source):
+        address = stage.data.source.rstrip("/")
+        parts = open_parts(f"{address}/{stage.name}") or open_parts(address)
+        if parts is None:
+            raise UsageError(
+                f"{stage.data.source} holds neither a prepared folder nor texts that the tasks of "
+                f"a cluster treated for {stage.name}; other texts are read from a folder of this "
+                "machine"
+            )
+    else:
+        parts = open_parts(str(stage_folder(stage)))
+    if parts is not None and parts.provenance.stage != stage.name:
         raise UsageError(
-            f"{stage.data.source} holds neither a prepared folder nor texts that the tasks of a "
-            f"cluster treated for {stage.name}; other texts are read from a folder of this machine"
+            f"{parts.place} holds texts that were treated for {parts.provenance.stage}, and none "
+            f"for {stage.name}; a run of several stages reads a subfolder each, named like the "
+            "stage"
         )
     return parts
+
+
+def tell_unjoined(stage: StageConfig, parts: Parts, *, say: Callable[[str], None]) -> None:
+    """Say which sources of a stage are not among the parts that it is made of."""
+    joined = parts.provenance.source
+    for key in LISTS.values():
+        names = [source.name for source in getattr(stage.data, key)]
+        if joined in names and len(names) > 1:
+            others = ", ".join(name for name in names if name != joined)
+            say(f"{stage.name} is made of {joined} alone: {parts.place} has no texts of {others}")
 
 
 def stage_folder(stage: StageConfig) -> Path:

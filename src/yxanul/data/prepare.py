@@ -31,6 +31,7 @@ from yxanul.data.folders import (
     shared_address,
     stage_folder,
     stage_parts,
+    tell_unjoined,
 )
 from yxanul.data.manifest import (
     MANIFEST_NAME,
@@ -232,6 +233,8 @@ def _begun(folder: Path, stage: StageConfig) -> str | None:
 def _folder_plan(stage: StageConfig, opening: _Opening) -> PlannedSource:
     # What is done is not read again: its folder may be closed, its parts gone, or run again.
     parts = None if stage.name in opening.done else stage_parts(stage)
+    if parts is not None:
+        tell_unjoined(stage, parts, say=opening.progress)
     domain = folder_domain(stage)
     treatment = stage.data.folder_treatment if parts is None else parts.recipe.treatment.config
     return PlannedSource(

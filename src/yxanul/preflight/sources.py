@@ -21,7 +21,6 @@ from yxanul.data.benchmarks.cloze import TASK as CLOZE
 from yxanul.data.benchmarks.find import find_benchmark
 from yxanul.data.benchmarks.read import HUB, try_hub_set
 from yxanul.data.benchmarks.sets import SETS
-from yxanul.data.cluster.parts import open_parts
 from yxanul.data.folders import (
     check_folders,
     has_parts,
@@ -244,7 +243,7 @@ def _look_at_embedded(stage: StageConfig, config: SourceConfig) -> Finding:
 
 def _look_at_folder(stage: StageConfig) -> Finding:
     folder = stage_folder(stage)
-    if open_parts(str(folder)) is not None:
+    if stage_parts(stage) is not None:
         why = f"{folder} holds texts that the tasks of a cluster treated"
         return Finding(f"data: {stage.name}", "pass", None, why)
     reader = FolderReader(folder, name=stage.name, column="text", dropped=Counter())

@@ -1,9 +1,10 @@
 """Texts that were treated elsewhere, in files: what many machines write and one joins.
 
 The one idea: a task (a rank of `world_size`) writes its texts in the order it read them, and its
-`done` file last, with the sha256 of the others. Read back in the order of the ranks they are one
-source, and nothing of a task that was killed is ever taken for whole. Files are reached through
-fsspec, so they may lie on object storage.
+`done` file last, with the sha256 of the others and the name of the source. Read back in the order
+of the ranks they are that source, and nothing of a task that was killed is ever taken for whole,
+nor another source's texts for its own. Files are reached through fsspec, so they may lie on object
+storage.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
@@ -29,7 +30,7 @@ from yxanul.data.near.minhash import SIGNATURE_BYTES
 from yxanul.data.sources.found import PART_FILE
 from yxanul.data.strict import Fields, parse_json
 from yxanul.data.treatment import Recipe, Treated, Treatment
-from yxanul.errors import CorruptDataError, UsageError
+from yxanul.errors import CorruptDataError, CorruptShardError, UsageError
 from yxanul.runfolder.storage import Place, is_address, reaching
 
 _FILES = ("texts.jsonl", "ids.bin", "signatures.bin")
@@ -45,18 +46,25 @@ _BATCH = 1024
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Licence of a source's texts and whom to name; None = not stated."""
+    """The source that texts are of, its stage, licence and whom to name; None = not stated."""
 
+    stage: str
+    source: str
     licence: str | None = None
     attribution: str | None = None
 
 
 class PartWriter:
-    """Writes one task's texts below `place`; use it in a `with` block, and call `finish`."""
+    """Writes one task's texts below `place`; use it in a `with` block, and call `finish`.
 
-    def __init__(self, place: str, rank: int) -> None:
+    What the task left there before is written anew; entering the block raises UsageError where it
+    is of another source.
+    """
+
+    def __init__(self, place: str, rank: int, *, provenance: Provenance) -> None:
         self._place = place.rstrip("/")
         self._rank = rank
+        self._provenance = provenance
         self._files: dict[str, BinaryIO] = {}
         self._digests = {name: hashlib.sha256() for name in _FILES}
         self._documents = 0
@@ -68,6 +76,7 @@ class PartWriter:
         filesystem.makedirs(path, exist_ok=True)
         done = f"{path}/{_name(self._rank, _DONE)}"
         if filesystem.exists(done):
+            self._refuse_other_source()
             filesystem.rm(done)  # what it says is about to be untrue
         self._files = {
             name: fsspec.open(f"{self._place}/{_name(self._rank, name)}", "wb").open()
@@ -98,16 +107,14 @@ class PartWriter:
             self._write("signatures.bin", text.signature.astype("<u2").tobytes())
         self._documents += 1
 
-    def finish(
-        self, recipe: Recipe, *, world_size: int, provenance: Provenance | None = None
-    ) -> None:
+    def finish(self, recipe: Recipe, *, world_size: int) -> None:
         """Close the files and say that they are whole, and of what source."""
         for file in self._files.values():
             file.close()
         done = {
             "world_size": world_size,
             "made_with": recipe.as_json(),
-            "provenance": asdict(provenance or Provenance()),
+            "provenance": asdict(self._provenance),
             "sha256": {name: digest.hexdigest() for name, digest in self._digests.items()},
             "documents": self._documents,
             "left_out": dict(self.left_out),
@@ -118,6 +125,13 @@ class PartWriter:
     def _write(self, name: str, content: bytes) -> None:
         self._files[name].write(content)
         self._digests[name].update(content)
+
+    def _refuse_other_source(self) -> None:
+        try:
+            before = _provenance(_read_done(self._place, self._rank), self._place)
+        except CorruptShardError:
+            return  # nobody can join it as it is
+        _refuse_other_source(before, self._provenance, place=self._place)
 
 
 @dataclass(frozen=True)
@@ -210,54 +224,83 @@ def _reaching(place: str) -> AbstractContextManager[None]:
 
 
 def _open_parts(place: str) -> Parts | None:
-    storage = Place(place)
-    if not storage.exists(_name(0, _DONE)):
-        begun = sorted(filter(PART_FILE.fullmatch, storage.top_names()))
-        if begun:
-            raise UsageError(
-                f"{place} holds what the tasks of a cluster write ({begun[0]}), but task 0 is not "
-                "done; run the tasks that are missing, with the same executor."
-            )
+    names = Place(place).top_names()
+    begun = sorted(filter(PART_FILE.fullmatch, names))
+    ranks = sorted(int(name.partition(".")[0]) for name in begun if name.endswith(_DONE))
+    if not begun:
         return None
-    first = _read_done(place, 0)
-    done, tasks = [first], first.count("world_size")
-    for rank in range(1, tasks):
-        if not storage.exists(_name(rank, _DONE)):
-            raise UsageError(
-                f"{place} holds the first of {tasks:,} tasks, but task {rank} "
-                "is not done; run the tasks that are missing, with the same executor."
-            )
-        done.append(_read_done(place, rank))
-        if done[-1].count("world_size") != tasks:
+    if 0 not in ranks:
+        raise UsageError(
+            f"{place} holds what the tasks of a cluster write ({begun[0]}), but task 0 is not "
+            "done; run the tasks that are missing, with the same executor."
+        )
+    done = [_read_done(place, rank) for rank in ranks]
+    _check_together(done, ranks, place=place)
+    first = done[0]
+    hashes = tuple(one.texts("sha256") for one in done)
+    name = hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
+    documents = sum(one.count("documents") for one in done)
+    return Parts(
+        place,
+        _recipe(first, place),
+        f"{len(done)} parts, {documents} documents, sha256 {name[:16]}",
+        hashes,
+        _provenance(first, place),
+        dict(sum((Counter(one.counts("left_out")) for one in done), Counter())),
+        documents,
+    )
+
+
+def _check_together(done: Sequence[Fields], ranks: Sequence[int], *, place: str) -> None:
+    """Refuse what is not the whole work of one run of one source; task 0 is there."""
+    first = done[0]
+    of, tasks = _provenance(first, place), first.count("world_size")
+    for one in done:
+        _refuse_other_source(of, _provenance(one, place), place=place)
+    for rank, one in zip(ranks, done, strict=True):
+        if rank >= tasks or one.count("world_size") != tasks:
             raise UsageError(
                 f"{place} mixes the work of {tasks:,} tasks with that of "
-                f"{done[-1].count('world_size'):,} (task {rank}), so texts would be there twice or "
+                f"{one.count('world_size'):,} (task {rank}), so texts would be there twice or "
                 "not at all; empty it and run all tasks again."
             )
+    missing = next((n for n, rank in enumerate(ranks) if rank != n), len(ranks))
+    if missing < tasks:
+        raise UsageError(
+            f"{place} holds the first of {tasks:,} tasks, but task {missing} "
+            "is not done; run the tasks that are missing, with the same executor."
+        )
     for key in ("made_with", "provenance"):
         if any(one.table(key) != first.table(key) for one in done):
             raise UsageError(
                 f"The tasks in {place} treated their texts differently ({key}); run all of them "
                 "with the same settings and libraries."
             )
-    hashes = tuple(one.texts("sha256") for one in done)
-    name = hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
-    documents = sum(one.count("documents") for one in done)
-    said = Fields(
-        first.table("provenance"),
-        f"{place}: provenance",
-        keys=("licence", "attribution"),
-        way_on=_ALL_AGAIN,
+
+
+def _provenance(done: Fields, place: str) -> Provenance:
+    told = done.table("provenance")
+    if "source" not in told:
+        raise UsageError(
+            f"{place} holds what tasks of an earlier version wrote, which does not tell their "
+            f"source: empty it, and {_ALL_AGAIN}."
+        )
+    keys = ("stage", "source", "licence", "attribution")
+    fields = Fields(told, f"{place}: provenance", keys=keys, way_on=_ALL_AGAIN)
+    return Provenance(
+        fields.text("stage"),
+        fields.text("source"),
+        fields.optional_text("licence"),
+        fields.optional_text("attribution"),
     )
-    return Parts(
-        place,
-        _recipe(first, place),
-        f"{len(done)} parts, {documents} documents, sha256 {name[:16]}",
-        hashes,
-        Provenance(said.optional_text("licence"), said.optional_text("attribution")),
-        dict(sum((Counter(one.counts("left_out")) for one in done), Counter())),
-        documents,
-    )
+
+
+def _refuse_other_source(one: Provenance, other: Provenance, *, place: str) -> None:
+    if (one.stage, one.source) != (other.stage, other.source):
+        raise UsageError(
+            f"{place} cannot hold texts of {one.source} ({one.stage}) and of {other.source} "
+            f"({other.stage}): give each source a place of its own."
+        )
 
 
 def _recipe(done: Fields, place: str) -> Recipe:

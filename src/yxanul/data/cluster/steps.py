@@ -43,12 +43,13 @@ class TreatStep(PipelineStep):  # type: ignore[misc]  # datatrove has no types
     name = "yxanul treatment"
     type = "TREATMENT"
 
-    def __init__(self, parts: str, recipe: Recipe, *, source: SourceConfig) -> None:
-        """`parts` is a folder or an address that fsspec knows.
+    def __init__(self, parts: str, recipe: Recipe, *, stage: str, source: SourceConfig) -> None:
+        """`parts` is a folder or an address that fsspec knows, of this source alone.
 
         The text of a document is the source's text_template over the reader's metadata, with its
         `text` and `id`; a source without one takes the text. Raises UsageError if the source has
-        max_documents: no task knows how many the others have.
+        max_documents: no task knows how many the others have. A task raises it where it finds its
+        part of another source.
         """
         super().__init__()
         if source.max_documents is not None:
@@ -58,23 +59,25 @@ class TreatStep(PipelineStep):  # type: ignore[misc]  # datatrove has no types
             )
         self._parts = parts
         self._recipe = recipe
+        self._stage = stage
         self._source = source
         self._template = None if source.text_template is None else Template(source)
 
     def run(self, data: Iterable[TroveDocument] | None, rank: int = 0, world_size: int = 1) -> None:
         """Treat this task's documents, as datatrove calls it."""
         treater = Treater(self._recipe.treatment)
-        with PartWriter(self._parts, rank) as writer:
+        with PartWriter(self._parts, rank, provenance=self._provenance()) as writer:
             for batch in _batches(self._documents(data or (), left_out=writer.left_out)):
                 texts = treater.treat([document.text for document in batch])
                 for document, text in zip(batch, texts, strict=True):
                     writer.append(document, text)
                     self.stat_update("dropped" if text.drop else "kept")
-            writer.finish(self._recipe, world_size=world_size, provenance=self._provenance())
+            writer.finish(self._recipe, world_size=world_size)
 
     def _provenance(self) -> Provenance:
-        on_hub = HUB_LICENCE if self._source.hub_id is not None else None
-        return Provenance(self._source.licence or on_hub, self._source.attribution)
+        source = self._source
+        on_hub = HUB_LICENCE if source.hub_id is not None else None
+        return Provenance(self._stage, source.name, source.licence or on_hub, source.attribution)
 
     def _documents(
         self, data: Iterable[TroveDocument], *, left_out: Counter[str]
@@ -114,7 +117,7 @@ def treat_step(
             "them."
         )
     recipe = source_recipe(config, sources[source], find=_find)
-    return TreatStep(parts, recipe, source=sources[source])
+    return TreatStep(parts, recipe, stage=stage, source=sources[source])
 
 
 def _find(task: str, bench: str) -> Benchmark:

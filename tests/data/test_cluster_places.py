@@ -1,0 +1,96 @@
+"""A place holds the parts of one source, and a stage joins those that were treated for it."""
+
+import json
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from tests.data.memory import source, stage
+from tests.data.test_cluster import joined, treat
+from yxanul.data.cluster.parts import Provenance
+from yxanul.data.prepare import prepare
+from yxanul.errors import UsageError
+
+OF_STAGE_2 = Provenance("stage2_tests", "mine")
+
+
+def test_parts_that_more_tasks_left_are_refused_and_not_passed_over(tmp_path: Path) -> None:
+    treat(tmp_path / "parts", 5)
+    treat(tmp_path / "parts", 3)
+    with pytest.raises(UsageError, match=r"the work of 3 tasks with that of 5 \(task 3\)"):
+        joined(tmp_path / "parts", tmp_path / "out")
+
+
+@pytest.mark.parametrize("other", [Provenance("stage1_tests", "theirs"), OF_STAGE_2])
+def test_a_place_that_holds_one_source_takes_no_other(tmp_path: Path, other: Provenance) -> None:
+    parts = tmp_path / "parts"
+    treat(parts, 3)
+    before = {file.name: file.read_bytes() for file in parts.iterdir()}
+    refused = r"mine \(stage1_tests\) and of .* a place of its own"
+    with pytest.raises(UsageError, match=refused):
+        treat(parts, 2, of=other)
+    assert {file.name: file.read_bytes() for file in parts.iterdir()} == before
+    # Where no task of the one met a part of the other.
+    treat(tmp_path / "other", 3, of=other)
+    for file in (tmp_path / "other").glob("00001.*"):
+        file.replace(parts / file.name)
+    with pytest.raises(UsageError, match=refused):
+        joined(parts, tmp_path / "out")
+
+
+def test_a_part_whose_end_is_damaged_may_be_written_again(tmp_path: Path) -> None:
+    treat(tmp_path / "parts", 2)
+    (tmp_path / "parts" / "00001.done.json").write_bytes(b"{")
+    treat(tmp_path / "parts", 2)
+    joined(tmp_path / "parts", tmp_path / "out")
+
+
+def test_parts_of_an_earlier_version_are_one_sentence(tmp_path: Path) -> None:
+    treat(tmp_path / "parts", 2)
+    for file in (tmp_path / "parts").glob("*.done.json"):
+        done = json.loads(file.read_text())
+        done["provenance"] = {"licence": None, "attribution": None}
+        file.write_text(json.dumps(done))
+    says = "an earlier version wrote, .* empty it, and run all"
+    with pytest.raises(UsageError, match=says):
+        joined(tmp_path / "parts", tmp_path / "out")
+    with pytest.raises(UsageError, match=says):
+        treat(tmp_path / "parts", 2)
+
+
+def test_parts_of_another_stage_are_not_joined(tmp_path: Path) -> None:
+    treat(tmp_path / "parts", 2, of=OF_STAGE_2)
+    with pytest.raises(UsageError, match="treated for stage2_tests, and none for stage1_tests;"):
+        joined(tmp_path / "parts", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_parts_at_the_root_of_an_address_are_those_of_their_stage_alone(tmp_path: Path) -> None:
+    treat(tmp_path / "parts", 2, of=OF_STAGE_2)
+    fsspec.filesystem("memory").put(str(tmp_path / "parts"), "/rooted", recursive=True)
+    stages = [stage(f"stage{n}_tests", source="memory://rooted") for n in (1, 2)]
+    said: list[str] = []
+    with pytest.raises(UsageError, match=r"none for stage1_tests; .* a subfolder each"):
+        prepare(stages, tmp_path / "out", progress=said.append)
+    assert said == []
+    (tmp_path / "texts").mkdir()
+    for n in range(60):
+        (tmp_path / "texts" / f"{n}.txt").write_text(f"Another text, number {n}.")
+    first = stage("stage1_tests", source=str(tmp_path / "texts"))
+    prepare([first], tmp_path / "out", progress=said.append)
+    both = prepare(stages, tmp_path / "out", progress=said.append)
+    assert list(both.stages) == ["stage1_tests", "stage2_tests"]
+
+
+def test_sources_of_a_stage_that_are_not_joined_are_told(tmp_path: Path) -> None:
+    treat(tmp_path / "parts", 2)
+    config = stage(
+        "stage1_tests",
+        source=str(tmp_path / "parts"),
+        embedded_sources=[source(name) for name in ("mine", "theirs", "ours")],
+    )
+    said: list[str] = []
+    prepare([config], tmp_path / "out", progress=said.append)
+    assert said[0].startswith("stage1_tests is made of mine alone: ")
+    assert said[0].endswith("/parts has no texts of theirs, ours")
