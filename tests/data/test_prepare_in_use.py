@@ -12,7 +12,7 @@ import pytest
 
 from tests.data.bench_rows import gsm8k_rows, humaneval_rows, write_bench_folder, write_lines
 from tests.data.closing import close
-from tests.data.memory import sentences, stage
+from tests.data.memory import sentences, source, stage
 from yxanul.config.schema import StageConfig
 from yxanul.config.treatment import TreatmentConfig
 from yxanul.data.cluster.parts import PartWriter, Provenance
@@ -22,6 +22,8 @@ from yxanul.data.place import prepared_folder
 from yxanul.data.prepare import prepare
 from yxanul.data.treatment import Recipe, Treater, Treatment
 from yxanul.errors import CorruptDataError, UsageError
+
+JINJA = "package:jinja2"
 
 
 def write_texts(folder: Path) -> Path:
@@ -183,3 +185,27 @@ def test_other_items_than_an_address_was_cleared_of_are_not_passed_over(tmp_path
     told: list[str] = []
     assert prepare([far], near, progress=told.append) == held
     assert "cleared of other items of gsm8k" in "".join(told)
+
+
+def test_documentation_that_changed_after_it_was_prepared_is_not_ignored(tmp_path: Path) -> None:
+    docs, out = tmp_path / "docs", tmp_path / "out"
+    head, page = docs / ".git" / "HEAD", docs / "7.md"
+    head.parent.mkdir(parents=True)
+    head.write_text("0" * 40)
+    for number in range(60):
+        text = f"# Stones\n\nCount heap {number}:\n\n```python\ncount = {number}\n```\n"
+        (docs / f"{number}.md").write_text(text)
+    sources = [source("docs", documentation=str(docs)), source("jinja", documentation=JINJA)]
+    config = stage("s", source="embedded", embedded_sources=sources)
+    held = prepare([config], out, progress=hush)
+    before = page.read_text()
+    for file, content in ((head, "1" * 40), (page, before.replace("7", "8")), (page, None)):
+        kept = file.read_text()
+        file.unlink() if content is None else file.write_text(content)
+        with pytest.raises(UsageError, match=r"docs is not as it was .*@0000"):
+            prepare([config], out, progress=hush)
+        assert "docs is not as it was" in goes_on(config, out, held=held)
+        file.write_text(kept)
+        assert prepare([config], out, progress=hush) == held
+    shutil.rmtree(docs)
+    assert prepare([config], out, progress=hush) == held

@@ -6,14 +6,15 @@ to do instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 
 from yxanul.config.schema import StageConfig
 from yxanul.data.cluster.parts import Parts, open_parts
 from yxanul.data.files import refuse_checkpoint
-from yxanul.data.manifest import MANIFEST_NAME
-from yxanul.data.settings import LISTS
+from yxanul.data.manifest import MANIFEST_NAME, Manifest, SourceRecord
+from yxanul.data.settings import LISTS, own_sources
+from yxanul.data.sources.snippets.origin import PACKAGE
 from yxanul.data.sources.walk import unreadable
 from yxanul.errors import UsageError, YxanulError
 from yxanul.runfolder.storage import is_address
@@ -92,6 +93,25 @@ def has_parts(stage: StageConfig) -> bool:
         return stage_parts(stage) is not None
     except (YxanulError, OSError):
         return True
+
+
+def folders_behind(
+    stages: Sequence[StageConfig], held: Manifest
+) -> Iterator[tuple[Path, SourceRecord]]:
+    """Yield the folders of texts and documentation that `held` was made of, as stages name them."""
+    for stage in stages:
+        own = {n: record for n, record in held.sources.items() if record.stage == stage.name}
+        texts = own.get(stage.name)
+        if texts is not None and texts.kind == "folder" and not is_address(stage.data.source):
+            folder = stage_folder(stage)
+            if len(stages) == 1 or folder != Path(stage.data.source):  # else its own is gone
+                yield folder, texts
+        for source in own_sources(stage):
+            place = source.documentation
+            if place is None or place.startswith(PACKAGE) or source.name not in own:
+                continue
+            if own[source.name].settings.get("documentation") == place:
+                yield Path(place), own[source.name]
 
 
 def check_folders(stages: Sequence[StageConfig], *, held: Container[str]) -> None:

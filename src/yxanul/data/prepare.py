@@ -27,6 +27,7 @@ from yxanul.data.contamination.items import wanted_items
 from yxanul.data.files import regular_file
 from yxanul.data.folders import (
     check_folders,
+    folders_behind,
     refuse_out_inside,
     shared_address,
     stage_folder,
@@ -54,13 +55,13 @@ from yxanul.data.settings import (
 )
 from yxanul.data.sources.catalog import Opening, open_folder, open_source
 from yxanul.data.sources.folder import is_unchanged
+from yxanul.data.sources.snippets.origin import holds_version
 from yxanul.data.sources.walk import unreadable
 from yxanul.data.treatment import Recipe, Treatment
 from yxanul.data.unfinished import load_unfinished
 from yxanul.data.verify import check_files
 from yxanul.data.watching import Watcher
 from yxanul.errors import CorruptDataError, CorruptShardError, UsageError, YxanulError
-from yxanul.runfolder.storage import is_address
 
 FindBenchmark = Callable[[str, str], Benchmark]
 """Returns the items of a task, from the hub or a folder as its second argument says."""
@@ -261,15 +262,8 @@ def _refuse_changed_texts(
 ) -> None:
     """Refuse a folder that is not as it was when `out` was made of it; one that is gone is not."""
     out = opening.out
-    for stage in stages:
-        record = held.sources.get(stage.name) if stage.name in held.stages else None
-        if record is None or record.kind != "folder" or is_address(stage.data.source):
-            continue
-        folder = stage_folder(stage)
-        is_gone = len(stages) > 1 and folder == Path(stage.data.source)
-        if is_gone or _is_empty(folder):
-            continue
-        if not _is_unchanged(folder, record, opening=opening):
+    for folder, record in folders_behind(stages, held):
+        if not _is_empty(folder) and not _is_unchanged(folder, record, opening=opening):
             raise UsageError(
                 f"{folder} is not as it was when {out} was prepared from it ({record.version}): to "
                 "read it as it is now choose another folder for the data, to use what is prepared "
@@ -346,9 +340,10 @@ def _is_empty(folder: Path) -> bool:
 
 
 def _is_unchanged(folder: Path, record: SourceRecord, *, opening: _Opening) -> bool:
+    since = regular_file(opening.out, record.dropped_list.path).stat().st_mtime
+    if record.kind == "documentation":
+        return holds_version(folder, record.version, since=since)
     parts = open_parts(str(folder))
     if parts is not None:
         return parts.version == record.version
-    written = regular_file(opening.out, record.dropped_list.path)
-    since = written.stat().st_mtime
     return is_unchanged(folder, record.version, since=since, progress=opening.progress)

@@ -21,7 +21,7 @@ from yxanul.data.bookmark import Mark
 from yxanul.data.document import Document
 from yxanul.data.lines import parse_line
 from yxanul.data.sources.found import GZIP, ending_of, find_files, readable_name
-from yxanul.data.sources.walk import unreadable
+from yxanul.data.sources.walk import is_touched, unreadable
 from yxanul.data.strict import Fields
 from yxanul.data.watching import BytesRead, unheard
 from yxanul.errors import CorruptDataError, MissingExtraError, UsageError
@@ -80,9 +80,9 @@ def is_unchanged(
     states = [file.stat() for file in find_files(path).files]
     if not version.startswith(f"{len(states)} files, {sum(s.st_size for s in states)} bytes, "):
         return False
-    # The second time is that of a file that was moved here, or is a copy with its old time.
-    touched = max(max(state.st_mtime, state.st_ctime) for state in states)
-    return touched <= since or folder_version(path, progress=progress) == version
+    if not is_touched(states, since=since):
+        return True
+    return folder_version(path, progress=progress) == version
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -60,6 +60,12 @@ def is_file(path: Path) -> bool:
         if error.errno == errno.ELOOP:
             return False
         raise unreadable(path, error) from error
+
+
+def is_touched(states: Iterable[os.stat_result], *, since: float) -> bool:
+    """Tell whether a file was changed, or brought here, after `since` (seconds since 1970)."""
+    # The second time is that of a file that was moved here, or is a copy with its old time.
+    return any(max(state.st_mtime, state.st_ctime) > since for state in states)
 
 
 def unreadable(path: Path, error: OSError) -> CorruptDataError:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from yxanul.data.sources.found import readable_name
 from yxanul.data.sources.snippets.pages import LLMS_NAMES, READERS
-from yxanul.data.sources.walk import is_file, unreadable, walk_files
+from yxanul.data.sources.walk import is_file, is_touched, unreadable, walk_files
 from yxanul.errors import UsageError
 
 PACKAGE = "package:"
@@ -49,6 +49,20 @@ def open_origin(place: str) -> Origin:
     return found
 
 
+def holds_version(folder: Path, version: str, *, since: float) -> bool:
+    """Tell whether the documentation in a folder is that of `version`, its commit included.
+
+    The files are read only if one was touched after `since` (seconds since 1970), when that was
+    true. Raises CorruptDataError for a file or folder that may not be read.
+    """
+    files = _files_in(folder)
+    if not version.startswith(f"{_before_hash(_checkout(folder))}{len(files)} files, "):
+        return False
+    if not is_touched((path.stat() for _, path in files), since=since):
+        return True
+    return _folder(folder).version == version
+
+
 def _package(place: str) -> Origin:
     name = place.removeprefix(PACKAGE)
     if not name.strip():
@@ -74,21 +88,36 @@ def _package(place: str) -> Origin:
 def _folder(folder: Path) -> Origin:
     if not folder.is_dir():
         raise UsageError(f"The folder of documentation {folder} does not exist.")
+    files, checkout = _files_in(folder), _checkout(folder)
+    return Origin(
+        files,
+        # What lies there may differ from the commit.
+        version=f"{_before_hash(checkout)}{_hash_of(files)}",
+        prefix=_web(checkout) or f"{checkout or _name_of(folder)}: ",
+        licence=None,
+    )
+
+
+def _files_in(folder: Path) -> tuple[tuple[str, Path], ...]:
     named = (
         (readable_name(path.relative_to(folder)), path)
         for path in walk_files(folder, skips=_is_outside)
     )
-    files = tuple(sorted((n, p) for n, p in named if _is_documentation(n, p)))
+    return tuple(sorted((n, p) for n, p in named if _is_documentation(n, p)))
+
+
+def _checkout(folder: Path) -> str:
+    """Return where a git checkout is from and its commit, with an @ between; "" = no checkout."""
     commit = _commit(folder)
-    if commit is None:
-        return Origin(
-            files, _hash_of(files), f"{readable_name(Path(folder.resolve().name))}: ", None
-        )
-    remote = _remote(folder)
-    checkout = f"{remote or readable_name(Path(folder.resolve().name))}@{commit}"
-    # What lies there may differ from the commit.
-    version = f"{checkout}, {_hash_of(files)}"
-    return Origin(files, version, _web(remote, commit) or f"{checkout}: ", None)
+    return "" if commit is None else f"{_remote(folder) or _name_of(folder)}@{commit}"
+
+
+def _before_hash(checkout: str) -> str:
+    return f"{checkout}, " if checkout else ""
+
+
+def _name_of(folder: Path) -> str:
+    return readable_name(Path(folder.resolve().name))
 
 
 def _is_documentation(name: str, path: Path) -> bool:
@@ -146,8 +175,9 @@ def _remote(folder: Path) -> str | None:
     return None if url is None else _CREDENTIALS.sub(r"\1", url)
 
 
-def _web(remote: str | None, commit: str) -> str | None:
+def _web(checkout: str) -> str | None:
     """Return the address of a checkout's files, for hosts that show them at /blob/."""
-    if remote is None or not remote.startswith("https://"):
+    remote, _, commit = checkout.rpartition("@")
+    if not remote.startswith("https://"):
         return None
     return f"{remote.removesuffix('.git').rstrip('/')}/blob/{commit}/"
