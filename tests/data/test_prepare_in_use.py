@@ -209,3 +209,19 @@ def test_documentation_that_changed_after_it_was_prepared_is_not_ignored(tmp_pat
         assert prepare([config], out, progress=hush) == held
     shutil.rmtree(docs)
     assert prepare([config], out, progress=hush) == held
+
+
+def test_a_licence_that_was_corrected_after_the_data_was_prepared_is_told(tmp_path: Path) -> None:
+    def asked(**papers: str) -> StageConfig:
+        jinja = source("jinja", documentation=JINJA, **papers)
+        return stage("s", source="embedded", embedded_sources=[jinja])
+
+    prepare([asked(licence="MIT")], tmp_path, progress=hush)
+    for same in ({}, {"licence": "MIT"}):
+        said: list[str] = []
+        prepare([asked(**same)], tmp_path, progress=said.append)
+        assert "its stage says" not in "".join(said)
+    said = []
+    prepare([asked(licence="CC0-1.0", attribution="us")], tmp_path, progress=said.append)
+    assert "holds jinja with the licence 'MIT', and its stage says 'CC0-1.0'" in said[0]
+    assert "its stage says 'us': that holds once the data is prepared anew" in said[1]

@@ -52,6 +52,7 @@ from yxanul.data.settings import (
     refuse_other_settings,
     settings_sha256,
     source_settings,
+    tell_other_licences,
 )
 from yxanul.data.sources.catalog import Opening, open_folder, open_source
 from yxanul.data.sources.folder import is_unchanged
@@ -91,6 +92,8 @@ def prepare(
     if shared is not None and not _has_all(held, stages) and holds_prepared(shared):
         held = download(shared, out, say=progress)
         require_stages(held, [stage.name for stage in stages])
+    if held is not None:
+        tell_other_licences(held, stages, place=out, say=progress)
     if shared is not None and held is not None and _has_all(held, stages):
         refuse_other_settings(held, stages, place=out)
         tell_other_items(held, stages, place=out, say=progress)

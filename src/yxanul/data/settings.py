@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from yxanul.config.schema import SourceConfig, StageConfig
@@ -120,6 +120,33 @@ def refuse_other_settings(
                     f"{place} was prepared with other settings of {source.name} ({stage.name}): "
                     f"{'; '.join(told)}; use those, or prepare the data with these."
                 )
+
+
+def tell_other_licences(
+    manifest: Manifest,
+    stages: Sequence[StageConfig],
+    *,
+    place: Path,
+    say: Callable[[str], None],
+) -> None:
+    """Say where the data in `place` names another licence or attribution than a source asks for.
+
+    What is written of data and of runs has those of the data. One that a source leaves open is not
+    compared: the text's own origin states it.
+    """
+    for stage in stages:
+        held = {n: record for n, record in manifest.sources.items() if record.stage == stage.name}
+        key = list_of(stage, held)
+        asked: tuple[SourceConfig, ...] = () if key is None else getattr(stage.data, key)
+        for source in asked:
+            for name in ("licence", "attribution"):
+                now = getattr(source, name)
+                made = getattr(held[source.name], name) if source.name in held else now
+                if now not in (None, made):
+                    say(
+                        f"{place} holds {source.name} with the {name} {made!r}, and its stage says "
+                        f"{now!r}: that holds once the data is prepared anew, in another folder"
+                    )
 
 
 def list_of(stage: StageConfig, held: Mapping[str, SourceRecord]) -> str | None:

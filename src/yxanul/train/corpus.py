@@ -10,7 +10,7 @@ from yxanul.data.manifest import Manifest, load_manifest, require_stages
 from yxanul.data.packing.chunks import ChunkTable
 from yxanul.data.place import prepared_folder
 from yxanul.data.prepare import prepare, tell_other_items
-from yxanul.data.settings import refuse_other_settings
+from yxanul.data.settings import refuse_other_settings, tell_other_licences
 from yxanul.data.shards import TokenStream, open_stream
 from yxanul.data.validation import stage_documents
 from yxanul.data.verify import verify
@@ -71,6 +71,7 @@ def prepare_corpus(config: RunConfig, folder: RunFolder, *, machine: Machine) ->
             # Its tokens are compared with those that the run has read.
             say(f"{error} The run goes on with what it was begun with.")
         tell_other_items(manifest, config.stages, place=shared, say=say)
+        tell_other_licences(manifest, config.stages, place=shared, say=say)
         if machine.processes.is_main:
             write_json(folder.data_pointer, {"prepared": str(shared.resolve())})
     else:
