@@ -138,6 +138,24 @@ def test_a_place_beside_the_subfolders_stays_one_when_they_are_gone(tmp_path: Pa
     assert prepare(stages, out, progress=silent) == manifest
 
 
+def test_a_stage_of_another_kind_is_named_by_its_own_key(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "texts/a.jsonl", sentences(80))
+    jinja = source("jinja", documentation="package:jinja2")
+    read, hub, later = (
+        stage("stage1_a", source=str(tmp_path / "texts"), hub_sources=[FAR]),
+        stage("stage1_a", source="hub", hub_sources=[FAR]),
+        stage("stage2_b", source="embedded", embedded_sources=[jinja]),
+    )
+    prepare([read], tmp_path / "out", progress=silent)
+    says = r"prepared from a folder, .* from the hub: .* --set stage1_a\.data\.source=FOLDER"
+    with pytest.raises(UsageError, match=says):
+        prepare([hub, later], tmp_path / "out", progress=silent)
+    gone = read.model_copy(update={"data": read.data.model_copy(update={"source": "gone"})})
+    manifest = prepare([gone, later], tmp_path / "out", progress=silent)
+    assert list(manifest.stages) == ["stage1_a", "stage2_b"]
+    refuse_other_settings(manifest, [hub, later], place=tmp_path / "out")
+
+
 def test_a_stage_without_sources_of_its_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"data\.source embedded but no embedded_sources"):
         prepare([stage("s", source="embedded")], tmp_path / "out", progress=silent)

@@ -49,6 +49,8 @@ from yxanul.data.watching import Watcher
 from yxanul.data.workspace import sweep, workspace
 from yxanul.errors import UsageError
 
+_KINDS = {"hub": "the hub", "embedded": "embedded sources", "folder": "a folder"}
+
 
 def prepare_sources(
     plans: Sequence[PlannedSource],
@@ -66,7 +68,7 @@ def prepare_sources(
     """
     if not plans:
         raise UsageError("There is nothing to prepare; name at least one stage.")
-    held = _held(out, settings)
+    held = _held(out, settings, plans=plans)
     missing = [plan for plan in plans if held is None or plan.stage not in held.stages]
     _check_plans(missing, held)
     if held is not None and not missing:
@@ -160,7 +162,9 @@ def _manifest(
     )
 
 
-def _held(out: Path, settings: Mapping[str, str]) -> Manifest | None:
+def _held(
+    out: Path, settings: Mapping[str, str], *, plans: Sequence[PlannedSource]
+) -> Manifest | None:
     """Return the manifest of what is there already; None = nothing is finished yet."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; choose a folder to prepare the data in.")
@@ -169,6 +173,7 @@ def _held(out: Path, settings: Mapping[str, str]) -> Manifest | None:
     manifest = load_manifest(out)
     for stage, sha256 in settings.items():
         if stage in manifest.stages and manifest.stages[stage].settings_sha256 != sha256:
+            _refuse_other_kind(manifest, plans, stage=stage, out=out)
             raise UsageError(
                 f"{out} holds the stage {stage}, prepared with other settings (sources, seed or "
                 f"split); use those again, choose another folder, or delete {out} to prepare all "
@@ -176,6 +181,24 @@ def _held(out: Path, settings: Mapping[str, str]) -> Manifest | None:
             )
     check_files(manifest, out)
     return manifest
+
+
+def _refuse_other_kind(
+    manifest: Manifest, plans: Sequence[PlannedSource], *, stage: str, out: Path
+) -> None:
+    """Refuse a stage that was read from the hub, say, and is to be read from a folder."""
+    # Documentation may stand beside any kind of source.
+    made = {s.kind for s in manifest.sources.values() if s.stage == stage} - {"documentation"}
+    asked = {plan.kind for plan in plans if plan.stage == stage} - {"documentation"}
+    if made and asked and made != asked:
+        kind = made.pop()
+        named = "FOLDER (which may be gone)" if kind == "folder" else kind
+        raise UsageError(
+            f"{out} holds the stage {stage}, prepared from {_KINDS[kind]}, and it is now to be "
+            f"read from {_KINDS[asked.pop()]}: where stages differ in that, name it with --set and "
+            f"not with --data, here --set {stage}.data.source={named}, or choose another folder "
+            "for the data."
+        )
 
 
 def _check_plans(missing: Sequence[PlannedSource], held: Manifest | None) -> None:
