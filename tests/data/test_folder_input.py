@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,14 +139,21 @@ def test_a_truncated_parquet_file_is_refused(tmp_path: Path) -> None:
             texts_in(tmp_path)
 
 
-def test_a_line_of_200_mb_is_counted_and_never_held(tmp_path: Path) -> None:
-    with (tmp_path / "a.jsonl").open("wb") as lines:
-        lines.write(b'{"text": "before"}\n{"text": "')
-        for _ in range(200):
-            lines.write(b"x" * 1_000_000)
-        lines.write(b'"}\n{"text": "after"}\n')
-    os.truncate(tmp_path / "a.jsonl", (tmp_path / "a.jsonl").stat().st_size)
-    assert texts_in(tmp_path) == (["before", "after"], {"too_large": 1})
+def test_a_line_over_the_limit_is_counted_and_never_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    megabyte = 1 << 20
+    monkeypatch.setattr(folder_source, "LARGEST_BYTES", megabyte)
+    line = b'{"text": "' + b"x" * 32 * megabyte + b'"}\n'
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "before"}\n' + line + b'{"text": "after"}\n')
+    del line
+    tracemalloc.start()
+    try:
+        assert texts_in(tmp_path) == (["before", "after"], {"too_large": 1})
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * megabyte
 
 
 def test_a_text_over_the_limit_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,6 +162,27 @@ def test_a_text_over_the_limit_is_counted(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "b.txt").write_text("x" * 100)
     (tmp_path / "c.jsonl").write_text(json.dumps({"text": "y" * 200}) + '\n{"text": "z"}')
     assert texts_in(tmp_path) == (["x" * 100, "z"], {"too_large": 2})
+
+
+def test_the_limit_counts_the_bytes_of_a_text_in_parquet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    monkeypatch.setattr(folder_source, "LARGEST_BYTES", 100)
+    texts = pa.array(["é" * 51, "é" * 50, None, "x" * 101])
+    for kind in (pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())):
+        pq.write_table(pa.table({"text": texts.cast(kind)}), tmp_path / "a.parquet")
+        assert texts_in(tmp_path) == (["é" * 50], {"too_large": 2, "empty": 1})
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_byte_order_mark_is_no_part_of_a_line(tmp_path: Path, place: int) -> None:
+    lines = ['{"text": "one"}\n', '{"text": "two"}\n']
+    lines[place] = "\ufeff" + lines[place]
+    (tmp_path / "a.jsonl").write_text("".join(lines), encoding="utf-8")
+    assert texts_in(tmp_path) == (["one", "two"], {})
 
 
 def test_hashing_a_folder_tells_how_far_it_is_and_can_be_stopped(

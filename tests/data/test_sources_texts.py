@@ -229,12 +229,6 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path: Path) -> None:
     assert open_folder(tmp_path, name="mine", domain="own").version != before
 
 
-def test_another_column_can_be_named(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text('{"body": "x"}\n')
-    source = open_folder(tmp_path, name="mine", domain="own", column="body")
-    assert [document.text for document in source.documents()] == ["x"]
-
-
 @pytest.mark.parametrize(
     ("content", "error", "message"),
     [

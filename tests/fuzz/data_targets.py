@@ -196,7 +196,7 @@ def read_folder_texts(content: bytes) -> None:
     for ending in (".jsonl", ".txt", ".parquet", ".jsonl.gz", ".txt.gz"):
         folder = scratch("texts" + ending)
         (folder / f"a{ending}").write_bytes(content)
-        reader = FolderReader(folder, name="own", column="text", dropped=Counter())
+        reader = FolderReader(folder, name="own", dropped=Counter())
         refused(reader.documents)
 
 
@@ -228,7 +228,7 @@ def _taken_up(folder: Path) -> None:
     (texts / "a.txt").write_text("one")
     state = load_unfinished(folder)
     assert state is not None
-    reader = FolderReader(texts, name=SOURCE, column="text", dropped=Counter())
+    reader = FolderReader(texts, name=SOURCE, dropped=Counter())
     list(reader.resume(state.mark))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 
 from yxanul.errors import CorruptDataError
@@ -10,7 +11,8 @@ from yxanul.errors import CorruptDataError
 def parse_line(line: bytes, place: str) -> object:
     """Return the value in one line; `place` (file and line) begins the CorruptDataError."""
     try:
-        value: object = json.loads(line.decode("utf-8"))
+        # Windows writes a mark before the first line; of joined files it may stand before others.
+        value: object = json.loads(line.removeprefix(codecs.BOM_UTF8).decode("utf-8"))
     except UnicodeDecodeError as error:
         reason = f"is not UTF-8 (byte {error.start} of the line)"
         raise _unusable(place, reason) from error

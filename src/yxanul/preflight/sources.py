@@ -246,7 +246,7 @@ def _look_at_folder(stage: StageConfig) -> Finding:
     if stage_parts(stage) is not None:
         why = f"{folder} holds texts that the tasks of a cluster treated"
         return Finding(f"data: {stage.name}", "pass", None, why)
-    reader = FolderReader(folder, name=stage.name, column="text", dropped=Counter())
+    reader = FolderReader(folder, name=stage.name, dropped=Counter())
     document = next(iter(reader.documents()), None)
     if document is None:
         raise UsageError(f"{folder} holds no text that is not empty")

@@ -138,16 +138,15 @@ def open_folder(
     *,
     name: str,
     domain: str,
-    column: str = "text",
     progress: Callable[[str], None] = unheard,
 ) -> Source:
-    """Return the files below `path` as a source; `column` holds the text of JSONL and Parquet.
+    """Return the files below `path` as a source.
 
     `progress` gets a line now and then while the files are hashed, and may raise. Raises
     UsageError when there is nothing to read. The licence is the user's to know.
     """
     dropped = Counter[str]()
-    reader = folder.FolderReader(path, name=name, column=column, dropped=dropped)
+    reader = folder.FolderReader(path, name=name, dropped=dropped)
     return Source(
         name=name,
         domain=domain,

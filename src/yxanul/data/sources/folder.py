@@ -29,6 +29,7 @@ from yxanul.errors import CorruptDataError, MissingExtraError, UsageError
 LARGEST_BYTES = 64 << 20
 """A line or a text file of more is no document; it takes about ten times as much memory."""
 _MARK = ("file", "row", "dropped")
+_COLUMN = "text"
 
 
 def folder_version(path: Path, *, progress: Callable[[str], None] = unheard) -> str:
@@ -96,14 +97,13 @@ class _Place:
 class FolderReader:
     """Reads the documents below a folder, from the beginning or from a mark."""
 
-    def __init__(self, path: Path, *, name: str, column: str, dropped: Counter[str]) -> None:
-        """Take the text of JSON lines and Parquet from `column`; what is left out is counted.
+    def __init__(self, path: Path, *, name: str, dropped: Counter[str]) -> None:
+        """Count in `dropped` what is left out.
 
         Ids are the file's name and the line (JSON lines) or row (Parquet), both counted from 1.
         """
         self._path = path
         self._name = name
-        self._column = column
         self._dropped = dropped
         self._place = _Place()
 
@@ -154,13 +154,13 @@ class FolderReader:
 
     def _rows(self, file: Path) -> Iterator[tuple[int, str | None]]:
         """Yield (line or row, its text) of a file; None = too large. A text has the number 0."""
-        readers: dict[str, Callable[[Path, str], Iterator[tuple[int, str | None]]]] = {
+        readers: dict[str, Callable[[Path], Iterator[tuple[int, str | None]]]] = {
             ".jsonl": _read_json_lines,
             ".parquet": _read_parquet,
         }
         try:
             ending = ending_of(file).removesuffix(GZIP)
-            yield from readers.get(ending, _read_text)(file, self._column)
+            yield from readers.get(ending, _read_text)(file)
         except (gzip.BadGzipFile, zlib.error, EOFError) as error:
             raise CorruptDataError(
                 f"{file} cannot be unpacked as gzip ({error}): replace or remove the file."
@@ -173,7 +173,7 @@ class FolderReader:
         return f"{self._name}/{readable_name(relative)}"
 
 
-def _read_json_lines(path: Path, column: str) -> Iterator[tuple[int, str | None]]:
+def _read_json_lines(path: Path) -> Iterator[tuple[int, str | None]]:
     with _open(path) as file:
         number = 0
         while line := file.readline(LARGEST_BYTES + 1):
@@ -186,16 +186,16 @@ def _read_json_lines(path: Path, column: str) -> Iterator[tuple[int, str | None]
             if not line.strip():
                 continue
             row = parse_line(line, f"{path}, line {number}")
-            if not isinstance(row, dict) or not isinstance(row.get(column, 0), str | None):
+            if not isinstance(row, dict) or not isinstance(row.get(_COLUMN, 0), str | None):
                 raise UsageError(
-                    f"{path}, line {number} has no text in column {column!r}"
+                    f"{path}, line {number} has no text in column {_COLUMN!r}"
                     f"{_columns(row)}: every line must be an object with the text, or null, there; "
-                    f"rename the column that holds the text to {column!r}."
+                    f"rename the column that holds the text to {_COLUMN!r}."
                 )
-            yield number, row[column] or ""
+            yield number, row[_COLUMN] or ""
 
 
-def _read_parquet(path: Path, column: str) -> Iterator[tuple[int, str | None]]:
+def _read_parquet(path: Path) -> Iterator[tuple[int, str | None]]:
     try:
         import pyarrow as pa  # an optional extra, needed for this kind of file only
         import pyarrow.parquet as pq
@@ -207,15 +207,21 @@ def _read_parquet(path: Path, column: str) -> Iterator[tuple[int, str | None]]:
     try:
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names
-            if column not in names:
+            if _COLUMN not in names:
                 raise UsageError(
-                    f"{path} has no column {column!r}, only {', '.join(names)}: rename the column "
-                    f"that holds the text to {column!r}."
+                    f"{path} has no column {_COLUMN!r}, only {', '.join(names)}: rename the column "
+                    f"that holds the text to {_COLUMN!r}."
                 )
-            batches = file.iter_batches(batch_size=64, columns=[column])
-            values = (value for batch in batches for value in batch.column(0).to_pylist())
-            for number, value in enumerate(values, start=1):
-                yield number, _cell(value, f"{path}, row {number}")
+            batches = file.iter_batches(batch_size=64, columns=[_COLUMN])
+            cells = (cell for batch in batches for cell in batch.column(0))
+            for number, cell in enumerate(cells, start=1):
+                value = cell.value if isinstance(cell, pa.DictionaryScalar) else cell
+                is_text = isinstance(value, pa.StringScalar) and value.is_valid
+                # Before Python has a copy of it.
+                if is_text and value.as_buffer().size > LARGEST_BYTES:
+                    yield number, None
+                else:
+                    yield number, _cell(value.as_py(), f"{path}, row {number}")
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names not in UTF-8
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise CorruptDataError(
@@ -223,12 +229,12 @@ def _read_parquet(path: Path, column: str) -> Iterator[tuple[int, str | None]]:
         ) from error
 
 
-def _cell(value: object, place: str) -> str | None:
+def _cell(value: object, place: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
         raise UsageError(f"{place}: the column does not hold text but {type(value).__name__}.")
-    return value if len(value) <= LARGEST_BYTES else None
+    return value
 
 
 def _open(path: Path) -> BinaryIO:
@@ -237,7 +243,7 @@ def _open(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
-def _read_text(path: Path, column: str) -> Iterator[tuple[int, str | None]]:
+def _read_text(path: Path) -> Iterator[tuple[int, str | None]]:
     with _open(path) as file:
         raw = file.read(LARGEST_BYTES + 1)
     if len(raw) > LARGEST_BYTES:
