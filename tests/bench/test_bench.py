@@ -1,5 +1,6 @@
 """Every part of `yxanul bench` measures what it says, on real parts."""
 
+import gc
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,9 +10,12 @@ import torch
 
 from tests.model.tiny import shape
 from tests.train.world import STAGES, World
+from yxanul.bench.optimizers import measure_optimizers
 from yxanul.bench.step import load_by_rule
 from yxanul.bench.workload import StepRun, Workload, time_steps
 from yxanul.config.load import load_config
+from yxanul.config.schema import OptimizerConfig
+from yxanul.optim.optimizers import Optimizers
 
 STEP_FIELDS = {
     "tokens_per_s",
@@ -164,6 +168,34 @@ def test_every_optimizer_is_timed_with_its_state(call, world):
     assert found["adamw"]["state_bytes"] == found["adamw, not fused"]["state_bytes"]
     assert found["muon"]["state_bytes"] < found["adamw"]["state_bytes"]
     assert all(one["ms"] > 0 for one in found.values())
+
+
+def test_optimizers_are_timed_in_the_settings_of_the_configuration(call, world):
+    model = world.root / "configs" / "model_config.yaml"
+    words = ("--config_dir", world.root / "configs", "--model", model, *HERE, "--steps", 1)
+
+    def sizes(*more: str) -> dict[str, int]:
+        told = measured(call, "optimizer", *words, *more)["optimizers"]
+        return {one["optimizer"]: one["state_bytes"] for one in told}
+
+    even, plain = sizes(), sizes("--set", "optimizer.muon_beta2=null")
+    assert even.pop("muon") > plain.pop("muon")  # how far each neuron moves is remembered
+    assert even == plain
+
+
+def test_no_optimizer_is_held_while_the_next_one_is_timed():
+    held = []
+
+    def count(_sentence: str) -> None:
+        gc.collect()
+        held.append(sum(type(one) is Optimizers for one in gc.get_objects()))
+
+    cpu, dtype = torch.device("cpu"), torch.float32
+    ways = measure_optimizers(
+        shape(), OptimizerConfig(), steps=1, device=cpu, dtype=dtype, say=count
+    )
+    assert len(list(ways)) == 3
+    assert held == 3 * held[:1]
 
 
 @pytest.mark.parametrize(

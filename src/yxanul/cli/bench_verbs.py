@@ -166,7 +166,9 @@ def optimizer(
     compute = settle_compute(config.optimization.compute, device, longest_seq_len=256)
     torch.set_num_threads(compute.threads or 1)
     dtype = DTYPES[compute.precision]
-    found = list(measure_optimizers(config.model, steps=steps, device=device, dtype=dtype, say=say))
+    wish = config.optimization.optimizer
+    timed = measure_optimizers(config.model, wish, steps=steps, device=device, dtype=dtype, say=say)
+    found = list(timed)
     if json:
         shape = {"model": config.model.name, "device": device_name(device)}
         print_json({**shape, "optimizers": [one.as_json() for one in found]})
