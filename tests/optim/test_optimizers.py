@@ -1,5 +1,7 @@
 """Groups, decay, clipping, and moments that survive a checkpoint bit for bit."""
 
+from importlib import import_module
+
 import pytest
 import torch
 
@@ -123,6 +125,23 @@ def test_k_steps_and_the_rest_after_a_restore_equal_all_at_once_bitwise(name, fu
         update(again, restored, step)
     assert_same(model.state_dict(), again.state_dict())
     assert_same(optimizers.state_tensors(), restored.state_tensors())
+
+
+def test_without_its_fused_kernel_adamw_moves_all_tensors_at_once_where_torch_can(monkeypatch):
+    # torch.optim has no attribute for its module optimizer.
+    optimizer, adam = (import_module(f"torch.optim.{name}") for name in ("optimizer", "adam"))
+    monkeypatch.setattr(optimizer, "_get_foreach_kernels_supported_devices", lambda: ["cpu"])
+    calls, at_once = [], adam._multi_tensor_adam
+
+    def counted(params, *rest, **options):
+        calls.append(len(params))
+        at_once(params, *rest, **options)
+
+    monkeypatch.setattr(adam, "_multi_tensor_adam", counted)
+    model, optimizers = pair(fused=False)
+    update(model, optimizers, 0)
+    assert sum(calls) == len(list(model.parameters()))
+    assert len(calls) == len(GROUPS)
 
 
 def test_a_restore_copies_and_forgets_what_was_there():

@@ -29,5 +29,6 @@ def adamw(
         lr=0.0,
         betas=(config.beta1, config.beta2),
         eps=config.eps,
-        fused=config.fused,
+        # Not false: it would keep torch from the next best, all tensors at once on a card.
+        fused=config.fused or None,
     )
