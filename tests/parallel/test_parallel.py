@@ -16,9 +16,15 @@ from tests.model.tiny import model_with_norms, shape
 from tests.parallel.ranks import CPU, answers, gradients_apart, one_update, scored, shared
 from tests.train.world import World, free_port
 from yxanul.config.schema import ComputeConfig
-from yxanul.errors import MissingExtraError
+from yxanul.errors import InfrastructureError, MissingExtraError
 from yxanul.parallel import processes
-from yxanul.parallel.processes import ALONE, Processes, joined_processes, local_rank
+from yxanul.parallel.processes import (
+    ALONE,
+    Processes,
+    joined_processes,
+    local_rank,
+    naming_lost_ranks,
+)
 from yxanul.parallel.wrapping import refuse_missing_engine, wrap_model
 from yxanul.runfolder.supervised import VARIABLE, read_note
 
@@ -220,6 +226,39 @@ def test_a_main_rank_that_stops_as_soon_as_it_has_come_was_there(monkeypatch):
     store = Store()
     monkeypatch.setattr(processes, "_store", lambda: store)
     Processes(rank=1, world_size=2).await_main("it is said")
+
+
+KEEPER = """
+import sys
+import torch.distributed as dist
+
+store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+print(store.port, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_who_waits_for_the_main_rank_says_so_when_the_store_of_words_dies(monkeypatch):
+    """It lies with the main rank, or with the first machine's torchrun."""
+    keeper = subprocess.Popen(
+        [sys.executable, "-c", KEEPER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with keeper:
+        port = int(keeper.stdout.readline())
+        store = torch.distributed.TCPStore("127.0.0.1", port, wait_for_workers=False)
+
+        def die(_seconds: float) -> None:
+            keeper.kill()
+            keeper.wait()
+
+        monkeypatch.setattr(processes, "_store", lambda: store)
+        monkeypatch.setattr(processes.time, "sleep", die)
+        me = Processes(rank=1, world_size=2)
+        with (
+            pytest.raises(InfrastructureError, match="process 2 of 2 lost another one"),
+            naming_lost_ranks(me),
+        ):
+            me.await_main("it is never said")
 
 
 def test_an_engine_that_is_not_there_is_named_with_its_extra(monkeypatch):

@@ -27,6 +27,7 @@ _LOOK_S = 0.2
 _PATIENCE = timedelta(seconds=30)
 _STOPS, _LEAVES = "yxanul/main rank stops", "yxanul/main rank leaves"
 _GONE = (
+    "Connection was likely closed",
     "Connection closed by peer",
     "Connection reset by peer",
     "remote process exited",
@@ -238,5 +239,8 @@ def naming_lost_ranks(me: Processes) -> Iterator[None]:
 
 
 def _is_lost_connection(error: RuntimeError) -> bool:
-    """Tell whether another rank is gone: by gloo's and NCCL's words, which have no class for it."""
+    """Tell whether another rank is gone: by the words of gloo, NCCL and the store of words.
+
+    They have no class for it.
+    """
     return any(words in str(error) for words in _GONE)
