@@ -10,13 +10,16 @@ Left out, unless its section is named, is what another row tells or earlier resu
 all blocks compiled as one; the Trainer compiled; FP8 scaled by rows, in the feed-forward layers
 alone, and bf16 beside it at the usual width; 24 GB with nothing compiled; joined documents through
 other kernels than flash. What is the lengths' row at 2,048 once more is left out too: ours before
-the peers, a block's first compilation, micro-batches of 32,768, AdamW.
+the peers, a block's first compilation, micro-batches of 32,768.
+
+Of the peers nanochat trains with Muon and is to be compared with ours under Muon, the others with
+AdamW. Trainer with Liger's kernels needs `pip install liger-kernel==0.8.5`, which is in no extra.
 
 Of several cards the first that is visible is measured, and no other is seen: transformers' Trainer
 would share its rows among all.
 
-Without a card there is one line and exit code 30; where a row compiled anything after its first
-update there is one more, and the code is 1.
+A wrong word, or no card, is one line and exit code 30. Where a row compiled anything after its
+first update, or none was measured, there is one more line, and the code is 1.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ import shlex
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn, TextIO
 
 from yxanul.hardware.memory import allocator_settings, settle_allocator
 
@@ -44,6 +48,7 @@ from benchmarks.card import rates, updates
 from benchmarks.card.section import Conditions, History, Report, Section
 from benchmarks.keeping import Kept
 from yxanul.bench.workload import shape as named_shape
+from yxanul.errors import UsageError
 from yxanul.hardware.compiler import compile_obstacle
 
 RESULTS = Path(__file__).parent / "results"
@@ -52,20 +57,20 @@ RESULTS = Path(__file__).parent / "results"
 def main() -> None:
     """Measure the asked sections in their order of worth."""
     asked = _arguments()
-    if not torch.cuda.is_available():
-        print("not measured: this machine has no CUDA card", file=sys.stderr)
-        sys.exit(30)
-    obstacle = compile_obstacle(torch.device("cuda", 0))
-    if asked.compile != "off" and obstacle is not None:
-        print(f"--compile {asked.compile}: {obstacle}; or take --compile off", file=sys.stderr)
-        sys.exit(30)
-    torch.set_float32_matmul_precision("high")
-    sections = card_sections(asked.shape, asked.compile, every=asked.sections is not None)
+    try:
+        sections = card_sections(asked.shape, asked.compile, every=asked.sections is not None)
+    except UsageError as error:
+        _refuse(str(error).replace("--model", "--shape"))
     known = {section.name: section for section in sections}
     unknown = [name for name in asked.sections or () if name not in known]
     if unknown:
-        print(f"--sections {unknown[0]}: choose from {', '.join(known)}", file=sys.stderr)
-        sys.exit(30)
+        _refuse(f"--sections {unknown[0]}: choose from {', '.join(known)}")
+    if not torch.cuda.is_available():
+        _refuse("not measured: this machine has no CUDA card")
+    obstacle = compile_obstacle(torch.device("cuda", 0))
+    if asked.compile != "off" and obstacle is not None:
+        _refuse(f"--compile {asked.compile}: {obstacle}; or take --compile off")
+    torch.set_float32_matmul_precision("high")
     history = History(RESULTS, Conditions(asked.shape, asked.compile))
     report = Report(time.monotonic() + asked.seconds, history)
     card = re.sub(r"[^a-z0-9]+", "-", torch.cuda.get_device_name().lower()).strip("-")
@@ -77,13 +82,14 @@ def main() -> None:
             report.measure(known[name])
             if kept is not None:  # after every section: whoever ends it early has those before
                 kept.write(text.getvalue(), report.sections)
-    if again := report.recompiled():
-        print(
-            f"torch.compile made graphs after the first update in {', '.join(again)}, though all "
-            "shapes were the same",
-            file=sys.stderr,
-        )
+    if faults := report.faults():
+        print(*faults, sep="\n", file=sys.stderr)
         sys.exit(1)
+
+
+def _refuse(reason: str) -> NoReturn:
+    print(reason, file=sys.stderr)
+    sys.exit(UsageError.exit_code)
 
 
 def _arguments() -> argparse.Namespace:
@@ -110,7 +116,7 @@ def card_sections(name: str = "flagship", how: str = "block", *, every: bool) ->
         (
             "compile",
             "What does torch.compile bring, and what does it cost at the start?",
-            lambda: updates.compilations(shape, device, every=every),
+            lambda: updates.compilations(shape, device, how, every=every),
         ),
         (
             "attention",
@@ -124,7 +130,8 @@ def card_sections(name: str = "flagship", how: str = "block", *, every: bool) ->
         ),
         (
             "peers",
-            "How fast do others train this shape on this card?",
+            "How fast do others train this shape on this card: nanochat with Muon, the rest with "
+            "AdamW?",
             lambda: updates.peers(shape, device, how, every=every),
         ),
         (
@@ -149,22 +156,18 @@ def card_sections(name: str = "flagship", how: str = "block", *, every: bool) ->
             "How many tokens in a forward pass, and is their memory as predicted?",
             lambda: updates.micro_batches(shape, device, how, every=every),
         ),
-        (
-            "optimizers",
-            "What does an update cost with each optimizer?",
-            lambda: updates.optimizers(shape, device, how, every=every),
-        ),
     ]
     return [Section(*each) for each in asked]
 
 
 def _head(shape: str) -> str:
     properties = torch.cuda.get_device_properties(0)
+    cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
     command = shlex.join(["python", "-m", "benchmarks.gpu", *sys.argv[1:]])
     return (
         f"# {properties.name}, {datetime.date.today().isoformat()}\n\n"
         f"{properties.total_memory / 2**30:.0f} GiB, torch {torch.__version__}, CUDA "
-        f"{torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}, "
+        f"{torch.version.cuda}, cuDNN {cudnn}, "
         f"{'='.join(allocator_settings() or ())}; shape {shape}. "
         f"`{command}`; updates of {updates.STEP_TOKENS:,} random tokens; medians."
     )
@@ -173,7 +176,7 @@ def _head(shape: str) -> str:
 class _Both(io.TextIOBase):
     """Writes to the screen and keeps a copy."""
 
-    def __init__(self, screen: io.TextIOBase, copy: io.StringIO) -> None:
+    def __init__(self, screen: TextIO, copy: io.StringIO) -> None:
         self._screen, self._copy = screen, copy
 
     def write(self, text: str) -> int:

@@ -4,7 +4,8 @@
 
 All ways train in what a run would take on this CPU: bf16 where its products are fast there, else
 fp32. nanochat is compiled, as its own program does it everywhere; nanoGPT is not, as it advises for
-a CPU. A way whose package is missing is left out, and that is said. Every way is timed once a
+a CPU. nanochat trains with Muon, so it is compared with ours under Muon, and the others with ours
+under AdamW. A way whose package is missing is left out, and that is said. Every way is timed once a
 round, in turn, all in one process with freed memory kept; the rate of matrix products in that
 precision is taken between them, so that a busy machine shows. Prints Markdown, medians of the
 rounds; --out keeps it as results of that day.
@@ -19,9 +20,10 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from yxanul.cli.entry import settle_openmp
 
@@ -44,6 +46,8 @@ from yxanul.plan.flops import flops_per_token  # noqa: E402
 
 Way = Callable[[Workload], StepRun]
 CPU = torch.device("cpu")
+LIKE = {"nanochat": "ours, Muon"}
+"""What a peer is compared with, for its optimizer; the others are compared with ours in AdamW."""
 
 
 @dataclass
@@ -54,7 +58,7 @@ class Tally:
     share: list[float] = field(default_factory=list)
     """FLOP/s of its own work, PaLM convention, over the rate of products of the round."""
     to_ours: list[float] = field(default_factory=list)
-    """Our tokens/s over its own, in the same round."""
+    """Our tokens/s over its own, in the same round and with an optimizer like its own."""
 
 
 def main() -> None:
@@ -108,7 +112,7 @@ def all_ways(dtype: torch.dtype) -> dict[str, Way]:
     does so beside it.
     """
 
-    def our_way(optimizer: str = "adamw", **compute: Any) -> Way:
+    def our_way(optimizer: Literal["adamw", "muon"] = "adamw", **compute: Any) -> Way:
         wish = OptimizationConfig(
             compute=ComputeConfig(**compute), optimizer=OptimizerConfig(name=optimizer)
         )
@@ -134,10 +138,12 @@ def _trainers(*, compiles: bool) -> dict[str, Way]:
     if missing:
         print(f"not measured: Trainer, {' and '.join(missing)} not installed", file=sys.stderr)
         return {}
-    from benchmarks.steps.trainer import trainer, trainer_compiled
+    from benchmarks.steps.trainer import trainer
 
-    found = {"Hugging Face Trainer": trainer}
-    return found | {"Hugging Face Trainer, compiled": trainer_compiled} if compiles else found
+    found: dict[str, Way] = {"Hugging Face Trainer": trainer}
+    if compiles:
+        found["Hugging Face Trainer, compiled"] = partial(trainer, compiled=True)
+    return found
 
 
 def measure(
@@ -145,7 +151,7 @@ def measure(
 ) -> tuple[dict[str, Tally], list[float]]:
     """Time every way in turn, `rounds` times; return what each reached, and products' FLOP/s.
 
-    `contestants` hold one named ours.
+    `contestants` hold one named ours, and what is `LIKE` any other of them.
     """
     tallies = {name: Tally() for name in contestants}
     rates: list[float] = []
@@ -161,7 +167,7 @@ def measure(
             speed, tally = run.tokens_per_s(load), tallies[name]
             tally.tokens_per_s.append(speed)
             tally.share.append(speed * run.flops_per_token / rate)
-            tally.to_ours.append(runs["ours"].tokens_per_s(load) / speed)
+            tally.to_ours.append(runs[LIKE.get(name, "ours")].tokens_per_s(load) / speed)
     return tallies, rates
 
 
@@ -171,11 +177,13 @@ def _table(
     causal = flops_per_token(load.model, load.seq_len, convention="causal")
     palm = flops_per_token(load.model, load.seq_len)
     told = ", ".join(f"{rate / 1e9:,.0f}" for rate in rates)
+    like = "".join(f" ({peer}: {ours})" for peer, ours in LIKE.items())
     return [
         f"\n## {title}\n",
         f"Products: {told} GFLOP/s. The causal count of our work is {causal / palm:.0%} of "
         "the PaLM one.\n",
-        "| way | tokens/s | share of the products' rate, PaLM | ours is so many times as fast |",
+        "| way | tokens/s | share of the products' rate, PaLM | "
+        f"ours is so many times as fast{like} |",
         "|---|---|---|---|",
         *(
             f"| {name} | {statistics.median(tally.tokens_per_s):,.0f} | "

@@ -108,13 +108,22 @@ class Report:
                 print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
             print(f"| {' | '.join(_written(row[name]) for name in columns)} |", flush=True)
 
-    def recompiled(self) -> list[str]:
-        """Return the sections in which a row compiled again what it had compiled."""
-        return [
+    def faults(self) -> list[str]:
+        """Return a sentence for each thing that must not be: nothing measured, graphs made anew."""
+        found = []
+        if not any(_was_measured(row) for section in self.sections for row in section["rows"]):
+            found.append("nothing was measured; every row says why")
+        again = [
             section["name"]
             for section in self.sections
             if any(row.get(RECOMPILED) for row in section["rows"])
         ]
+        if again:
+            found.append(
+                f"torch.compile made graphs after the first update in {', '.join(again)}, though "
+                "all shapes were the same"
+            )
+        return found
 
     def _try(self, work: Work, expected_s: float) -> Row:
         left = self.deadline - time.monotonic()

@@ -5,9 +5,11 @@ Sections yield `every` row, or those only that tell what no other row of the who
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from importlib.util import find_spec
+from typing import Any, Literal
 
 import torch
 
@@ -25,6 +27,7 @@ from yxanul.config.schema import (
     OptimizerConfig,
 )
 from yxanul.hardware.choices import flash3_obstacle
+from yxanul.hardware.compiler import compile_obstacle
 from yxanul.parallel.compiling import graphs_made
 from yxanul.plan.flops import flops_per_token
 from yxanul.plan.memory import Update, update_memory
@@ -54,7 +57,7 @@ def workload(
     )
 
 
-def settings(optimizer: str = "adamw", **compute: Any) -> OptimizationConfig:
+def settings(optimizer: Literal["adamw", "muon"] = "adamw", **compute: Any) -> OptimizationConfig:
     """Return settings that differ from the defaults in `compute` and the optimizer's name."""
     return OptimizationConfig(
         compute=ComputeConfig(**compute), optimizer=OptimizerConfig(name=optimizer)
@@ -62,21 +65,23 @@ def settings(optimizer: str = "adamw", **compute: Any) -> OptimizationConfig:
 
 
 def compilations(
-    shape: ModelConfig, device: torch.device, *, every: bool
+    shape: ModelConfig, device: torch.device, how: str, *, every: bool
 ) -> Iterator[tuple[Row, Work]]:
     """Yield updates at 2,048 tokens without torch.compile, per block and whole."""
     load = workload(shape, 2048, device)
-    for how in ("off", "block", "model") if every else ("off",):
-        yield {"compile": how}, lambda how=how: measured(load, settings(compile=how))
-    # Graphs are dropped and made again; what was compiled lies in the cache on disk.
-    yield {"compile": "block, warm cache"}, lambda: measured(load, settings(compile="block"))
+    few = ("off",) if how == "block" else ("off", "block")
+    for way in ("off", "block", "model") if every else few:
+        yield {"compile": way}, partial(measured, load, settings(compile=way))
+    # Graphs are dropped and made again; what was compiled, here or in the table of lengths, lies in
+    # the cache on disk.
+    yield {"compile": "block, warm cache"}, partial(measured, load, settings(compile="block"))
 
 
 def lengths(shape: ModelConfig, device: torch.device, how: str) -> Iterator[tuple[Row, Work]]:
     """Yield updates at every sequence length of the promised curriculum."""
     for seq_len in (512, 1024, 2048, 4096):
         load = workload(shape, seq_len, device)
-        yield {"seq_len": seq_len}, lambda load=load: measured(load, settings(compile=how))
+        yield {"seq_len": seq_len}, partial(measured, load, settings(compile=how))
 
 
 def documents(
@@ -93,7 +98,7 @@ def documents(
         wish = settings(compile=how, attention=kernel, document_masking=apart)
         yield (
             {"attention": kernel, "documents": "apart" if apart else "joined"},
-            lambda wish=wish: measured(load, wish),
+            partial(measured, load, wish),
         )
 
 
@@ -107,7 +112,7 @@ def micro_batches(
         load = workload(shape, 2048, device, micro_tokens=tokens, steps=6)
         yield (
             {"micro_batch_tokens": tokens},
-            lambda load=load: measured(load, settings(compile=how)),
+            partial(measured, load, settings(compile=how)),
         )
 
 
@@ -131,18 +136,6 @@ def small_card(
         yield {"compile": how, "checkpointing": checkpointing}, work
 
 
-def optimizers(
-    shape: ModelConfig, device: torch.device, how: str, *, every: bool
-) -> Iterator[tuple[Row, Work]]:
-    """Yield updates with each optimizer."""
-    for name in ("adamw", "muon") if every else ("muon",):
-        load = workload(shape, 2048, device, steps=8)
-        yield (
-            {"optimizer": name},
-            lambda name=name, load=load: measured(load, settings(name, compile=how)),
-        )
-
-
 def eight_bit(
     shape: ModelConfig, device: torch.device, *, every: bool
 ) -> Iterator[tuple[Row, Work]]:
@@ -156,47 +149,58 @@ def eight_bit(
             wish = settings(compile="block", fp8=part, fp8_recipe=recipe)
             yield (
                 {"width": model.hidden_size, "fp8": part, "recipe": recipe},
-                lambda load=load, wish=wish: measured(load, wish),
+                partial(measured, load, wish),
             )
 
 
 def peers(
     shape: ModelConfig, device: torch.device, how: str, *, every: bool
 ) -> Iterator[tuple[Row, Work]]:
-    """Yield other ways of training the same shape and batch, with ours first and last."""
+    """Yield other ways of training the same shape and batch, with ours first and last.
+
+    Ours with Muon stands beside nanochat, whose update has its own Muon in it.
+    """
     load = workload(shape, 2048, device)
     if every:
-        yield {"way": "ours"}, lambda: measured(load, settings(compile=how))
-    # Liger's kernels last: they stay in transformers' classes, and torch.compile stumbles on them.
-    ways = (nanogpt, nanochat, _trainer_compiled, _trainer)
-    for peer in ways if every else (nanogpt, nanochat, _trainer):
-        yield {"way": peer.__name__.strip("_")}, lambda peer=peer: _named(peer(load), load)
-    yield {"way": "ours again"}, lambda: measured(load, settings(compile=how))
+        yield {"way": "ours"}, partial(measured, load, settings(compile=how))
+    yield {"way": "nanogpt"}, partial(_peer, nanogpt, load)
+    yield {"way": "nanochat"}, partial(_peer, nanochat, load)
+    yield {"way": "ours, Muon"}, partial(measured, load, settings("muon", compile=how))
+    if every:
+        yield {"way": "trainer_compiled"}, partial(_peer, partial(_trainer, compiled=True), load)
+    # Last of Trainer's: Liger's kernels stay in transformers' classes, and torch.compile stumbles
+    # on them.
+    if find_spec("liger_kernel") is None:
+        missing = "liger-kernel is not installed: pip install liger-kernel==0.8.5"
+        yield {"way": "trainer + Liger"}, lambda: {"not measured": missing}
+        yield {"way": "trainer"}, partial(_peer, _trainer, load)
+    else:
+        yield {"way": "trainer + Liger"}, partial(_peer, partial(_trainer, liger=True), load)
+    yield {"way": "ours again"}, partial(measured, load, settings(compile=how))
 
 
-def _trainer(load: Workload) -> StepRun:
-    # Imported late, here and below: the rest of the table needs no transformers.
+def _trainer(load: Workload, *, liger: bool = False, compiled: bool = False) -> StepRun:
+    # Imported late: the rest of the table needs no transformers.
     from benchmarks.steps.trainer import trainer
 
-    return trainer(load)
+    return trainer(load, liger=liger, compiled=compiled)
 
 
-def _trainer_compiled(load: Workload) -> StepRun:
-    from benchmarks.steps.trainer import trainer_compiled
-
-    return trainer_compiled(load)
-
-
-def _named(run: StepRun, load: Workload) -> Row:
-    """Return a peer's row with what it was: Trainer with Liger's kernels, or without."""
+def _peer(way: Callable[[Workload], StepRun], load: Workload) -> Row:
+    """Return a peer's row with what it was: compiled, or not."""
+    run = way(load)
     return {"as": run.name} | told(run, load)
 
 
 def measured(load: Workload, wish: OptimizationConfig) -> Row:
     """Time our updates; say what memory was predicted, and how many graphs were compiled.
 
-    What was compiled after the first update is a fault: all shapes are the same.
+    What was compiled after the first update is a fault: all shapes are the same. Where nothing can
+    be compiled, what asks for it says so.
     """
+    obstacle = compile_obstacle(load.device)
+    if wish.compute.compile != "off" and obstacle is not None:
+        return {"not measured": f"torch.compile {obstacle}"}
     forget()
     made = graphs_made()
     chosen = settled(wish, load)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator
-from importlib.util import find_spec
 from itertools import islice
 from typing import Any
 
@@ -23,23 +22,11 @@ from yxanul.plan.flops import flops_per_token
 from yxanul.plan.parameters import parameter_count
 
 
-def trainer(workload: Workload) -> StepRun:
-    """Time updates; on a card with Liger's kernels where liger-kernel is installed."""
-    return timed_trainer(workload, liger=workload.device.type == "cuda" and has_liger())
+def trainer(workload: Workload, *, liger: bool = False, compiled: bool = False) -> StepRun:
+    """Time updates by Trainer, with Liger's kernels on a card or torch.compile as asked.
 
-
-def trainer_compiled(workload: Workload) -> StepRun:
-    """Time updates with torch.compile, and without Liger, whose kernels it would not see into."""
-    return timed_trainer(workload, compiled=True)
-
-
-def has_liger() -> bool:
-    """Tell whether Liger's kernels can be asked for."""
-    return find_spec("liger_kernel") is not None
-
-
-def timed_trainer(workload: Workload, *, liger: bool = False, compiled: bool = False) -> StepRun:
-    """Time updates by Trainer, with Liger's kernels and torch.compile as asked."""
+    Not with both: torch.compile would not see into those kernels.
+    """
     model = as_gemma(Transformer.initialised(workload.model, seed=workload.seed))
     model.set_attn_implementation("sdpa")
     watch = _Watch(workload)
@@ -92,7 +79,7 @@ def _arguments(
     )
 
 
-class _Rows(IterableDataset):
+class _Rows(IterableDataset[dict[str, torch.Tensor]]):
     """The workload's rows one by one, in its order."""
 
     def __init__(self, workload: Workload) -> None:
@@ -136,7 +123,7 @@ class _Watch(TrainerCallback):
         self.seconds.append(now - self._begin)
         self._begin = now
 
-    def on_log(self, *_: Any, logs: dict[str, Any], **__: Any) -> None:
+    def on_log(self, *_: Any, **told: Any) -> None:
         """Keep the loss; the last entry is a summary."""
-        if "loss" in logs:
-            self.losses.append(float(logs["loss"]))
+        if "loss" in told["logs"]:
+            self.losses.append(float(told["logs"]["loss"]))

@@ -4,12 +4,14 @@ import json
 import shutil
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from benchmarks.card import updates
 from benchmarks.card.section import RECOMPILED, Conditions, History, Report, Section
-from benchmarks.gpu import RESULTS, card_sections
+from benchmarks.gpu import RESULTS, card_sections, main
 from benchmarks.keeping import Kept
 
 
@@ -39,9 +41,10 @@ def results(tmp_path):
 def test_a_row_that_compiled_again_is_found_by_its_section(tmp_path):
     found = report(tmp_path)
     found.measure(Section("well", "?", rows({RECOMPILED: 0}, {"ms": 1.0})))
-    assert found.recompiled() == []
+    assert found.faults() == []
     found.measure(Section("ill", "?", rows({RECOMPILED: 0}, {RECOMPILED: 2})))
-    assert found.recompiled() == ["ill"]
+    (told,) = found.faults()
+    assert "graphs after the first update in ill," in told
 
 
 def test_a_row_is_expected_to_take_what_it_took_last_on_the_slower_card(results):
@@ -79,17 +82,89 @@ def test_a_row_that_fails_without_a_word_says_how_and_the_next_is_measured(tmp_p
     assert second["ms"] == 1.0
 
 
-def test_the_peers_need_no_transformers_but_for_the_trainer(monkeypatch, tmp_path):
+def test_a_table_without_a_measured_row_is_a_fault(tmp_path):
+    found = report(tmp_path)
+    assert found.faults()
+    found.measure(Section("any", "?", rows({"failed": "no memory"}, {"not measured": "no card"})))
+    (told,) = found.faults()
+    assert "nothing was measured" in told
+    found.measure(Section("other", "?", rows({"failed": "no memory"}, {"ms": 1.0})))
+    assert found.faults() == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--shape", "nanno"), "--shape nanno: no such model; did you mean nano"),
+        (("--sections", "peer"), "--sections peer: choose from lengths, compile, "),
+        (("--shape", "nano"), "this machine has no CUDA card"),
+    ],
+)
+def test_a_wrong_word_is_one_line_and_30(monkeypatch, capsys, words, said):
+    monkeypatch.setattr(sys, "argv", ["gpu", *words])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit) as left:
+        main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert left.value.code == 30
+    assert said in line
+
+
+def section(name: str, *, how: str = "block", every: bool = False) -> Section:
+    return next(each for each in card_sections("nano", how, every=every) if each.name == name)
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    """Every way as if it were timed, but Trainer, whose package is not there."""
     for name in ("transformers", "benchmarks.steps.trainer"):
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.setattr(updates, "nanogpt", lambda load: {})
-    monkeypatch.setattr(updates, "nanochat", lambda load: {})
-    monkeypatch.setattr(updates, "_named", lambda run, load: {"ms": 1.0})
+    monkeypatch.setattr(updates, "nanogpt", lambda load: SimpleNamespace(name="nanoGPT"))
+    monkeypatch.setattr(updates, "nanochat", lambda load: SimpleNamespace(name="nanochat"))
+    monkeypatch.setattr(updates, "told", lambda run, load: {"ms": 1.0})
     monkeypatch.setattr(updates, "measured", lambda load, wish: {"ms": 1.0})
+
+
+@pytest.mark.usefixtures("timed")
+def test_the_peers_need_no_transformers_but_for_the_trainer(tmp_path):
     found = report(tmp_path)
-    found.measure(next(each for each in card_sections(every=False) if each.name == "peers"))
-    assert ["ms" in row for row in found.sections[0]["rows"]] == [True, True, False, True]
-    assert "benchmarks.steps.trainer" in found.sections[0]["rows"][2]["failed"]
+    found.measure(section("peers"))
+    ways = {row["way"]: row for row in found.sections[0]["rows"]}
+    assert [way for way, row in ways.items() if "ms" in row] == [
+        "nanogpt",
+        "nanochat",
+        "ours, Muon",
+        "ours again",
+    ]
+    (failed,) = (row["failed"] for row in ways.values() if "failed" in row)
+    assert "benchmarks.steps.trainer" in failed
+
+
+@pytest.mark.usefixtures("timed")
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_trainer_without_ligers_kernels_has_a_name_of_its_own(monkeypatch, tmp_path, is_there):
+    monkeypatch.setattr(updates, "find_spec", lambda name: object() if is_there else None)
+    found = report(tmp_path)
+    found.measure(section("peers"))
+    ways = {row["way"]: row for row in found.sections[0]["rows"]}
+    assert ("trainer" in ways) != is_there
+    with_liger = ways["trainer + Liger"]
+    assert is_there or "pip install liger-kernel" in with_liger["not measured"]
+    assert ("failed" in with_liger) == is_there  # asked for: the package it needs is not there
+
+
+@pytest.mark.parametrize("how", ["off", "block", "model"])
+def test_blocks_are_compiled_before_the_row_of_a_warm_cache(how):
+    before = [named["compile"] for named, _ in section("compile", how=how).rows()]
+    assert before.pop() == "block, warm cache"
+    assert ("block" in before) != (how == "block")  # which the table of lengths has compiled
+
+
+def test_what_cannot_be_compiled_says_so(monkeypatch):
+    monkeypatch.setattr(updates, "compile_obstacle", lambda device: "needs a compiler")
+    rows = [row for name in ("compile", "fp8") for row in section(name, how="off").rows()]
+    compiled = [work() for named, work in rows if named.get("compile") != "off"]
+    assert compiled == 5 * [{"not measured": "torch.compile needs a compiler"}]
 
 
 def test_a_second_run_of_a_day_does_not_write_over_the_first(tmp_path):
@@ -109,8 +184,13 @@ def test_no_row_is_begun_that_would_end_too_late(results):
 @pytest.mark.parametrize("flash3", [True, False])
 def test_all_default_rows_end_within_nine_minutes_by_earlier_results(monkeypatch, tmp_path, flash3):
     monkeypatch.setattr(updates, "flash3_obstacle", lambda _: None if flash3 else "is not there")
-    for path in RESULTS.glob("2026-11-2*-nvidia-*.json"):  # an H100 and an H200, whatever follows
+    monkeypatch.setattr(updates, "find_spec", lambda _: object())  # Liger's kernels are there
+    for path in RESULTS.glob("*.json"):
         shutil.copy(path, tmp_path)
+    # Rows that the results of that day have under other names.
+    renamed = [{"way": "ours, Muon", "took_s": 14.0}, {"way": "trainer + Liger", "took_s": 28.2}]
+    content = json.dumps([{"name": "peers", "rows": renamed}])
+    (tmp_path / "2026-11-27-renamed.json").write_text(content)
     history = History(tmp_path, Conditions())
 
     def seconds(*, every: bool) -> float:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from benchmarks.steps.nanogpt import nanogpt
 from tests.model.tiny import shape
 from yxanul.bench.updates import settled, time_updates
 from yxanul.bench.workload import Workload
-from yxanul.config.schema import OptimizationConfig
+from yxanul.config.schema import OptimizationConfig, OptimizerConfig
 from yxanul.hardware.compiler import compile_obstacle
 from yxanul.optim.muon import orthogonalise
 from yxanul.plan.flops import flops_per_token
@@ -54,8 +55,9 @@ def trainer(workload):
     return trainer(workload)
 
 
-def our_way(workload):
-    return time_updates("ours", workload, optimization=settled(OptimizationConfig(), workload))
+def our_way(workload, optimization=None):
+    wish = optimization or OptimizationConfig()
+    return time_updates("ours", workload, optimization=settled(wish, workload))
 
 
 @pytest.mark.filterwarnings("ignore")  # what transformers and accelerate have to say
@@ -159,12 +161,22 @@ def test_nanogpt_is_of_our_size_and_each_counts_its_own_work():
     assert chat.flops_per_token == 6 * (matrices + head) + attention
 
 
-def test_every_way_is_compared_with_ours_in_its_own_round():
-    tallies, rates = measure(work(steps=3), {"ours": our_way, "nanogpt": nanogpt}, rounds=2)
+def test_every_way_is_compared_with_ours_of_a_like_optimizer_in_its_own_round():
+    muon = OptimizationConfig(optimizer=OptimizerConfig(name="muon"))
+    ways = {
+        "ours": our_way,
+        "ours, Muon": partial(our_way, optimization=muon),
+        "nanogpt": nanogpt,
+        "nanochat": nanochat,
+    }
+    tallies, rates = measure(work(steps=3), ways, rounds=2)
     assert len(rates) == 2
-    ours_, peer = tallies["ours"], tallies["nanogpt"]
-    assert ours_.to_ours == [1.0, 1.0]
-    for mine, other, ratio in zip(ours_.tokens_per_s, peer.tokens_per_s, peer.to_ours, strict=True):
-        assert ratio == pytest.approx(mine / other)
+    assert tallies["ours"].to_ours == [1.0, 1.0]
+    # nanochat trains with Muon, too.
+    like = {"ours, Muon": "ours", "nanogpt": "ours", "nanochat": "ours, Muon"}
+    for name, own in like.items():
+        peer, ours = tallies[name], tallies[own]
+        wanted = [o / p for o, p in zip(ours.tokens_per_s, peer.tokens_per_s, strict=True)]
+        assert peer.to_ours == pytest.approx(wanted)
     # Not below 1 for sure: the products are measured in another moment of a busy machine.
-    assert all(share > 0 for share in (*ours_.share, *peer.share))
+    assert all(share > 0 for tally in tallies.values() for share in tally.share)
