@@ -3,17 +3,16 @@
     python -m benchmarks.speedrun --data RUN/data [--seconds 150 300] [--ways ours nanochat nanoGPT]
         [--set data.packing=best_fit --set compute.document_masking=true]
 
-Trains on the embedded Wikipedia text of a prepared folder and scores held-out documents on the way.
-The clock stands while it scores, and what a way compiles is in the compiler's cache when it starts,
-as at every start of a run but the first. Prints bits per byte (lower is better) as Markdown; --out
-keeps every point.
+Trains on the embedded Wikipedia text of a prepared folder and scores held-out documents on the way,
+by which no setting was chosen. The clock stands while it scores, and what a way compiles is in the
+compiler's cache when it starts, as at every start of a run but the first. Prints bits per byte
+(lower is better) as Markdown; --out keeps every point of every race that has ended.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +24,9 @@ settle_openmp()  # before torch is loaded, as the program does
 
 import torch  # noqa: E402
 
+from benchmarks.keeping import Kept  # noqa: E402
 from benchmarks.speed.racer import (  # noqa: E402
+    JUDGES,
     LONGEST_ROW,
     UPDATE_TOKENS,
     Racer,
@@ -47,6 +48,8 @@ from yxanul.hardware.memory import keep_freed_memory  # noqa: E402
 from yxanul.plan.parameters import parameter_count  # noqa: E402
 
 SOURCE = "wikipedia_leads"
+HELD_OUT_TOKENS = 20_000
+"""Of documents by which settings were chosen (docs/log.md), and of as many that come after them."""
 Point = dict[str, float]
 
 
@@ -57,34 +60,46 @@ def main() -> None:
     config = _config(asked.config_dir, asked.overrides)
     torch.set_num_threads(config.optimization.compute.threads or 1)
     packing = config.stages[0].data.packing
-    text = open_text(asked.data, SOURCE, held_out_tokens=asked.held_out_tokens, packing=packing)
-    print(f"# {device_name(CPU)}, {datetime.date.today().isoformat()}\n")
-    print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads; {len(text.stream):,} "
-        f"tokens to learn from, packed as {packing}, {len(text.documents)} held-out documents; "
-        f"{config.model.name}, "
-        f"{parameter_count(config.model).total:,} parameters, seed {asked.seed}.\n"
+    text = open_text(
+        asked.data, SOURCE, held_out_tokens=HELD_OUT_TOKENS, judge=asked.judge, packing=packing
     )
-    print("| seconds | way | bits per byte | on the way | updates | tokens/s |")
-    print("|---|---|---|---|---|---|", flush=True)
-    results: list[dict[str, Any]] = []
+    lines = [
+        f"# {device_name(CPU)}, {datetime.date.today().isoformat()}\n\n"
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads; {len(text.stream):,} "
+        f"tokens to learn from, packed as {packing}, {len(text.documents)} held-out documents "
+        f"({asked.judge}); {config.model.name}, seed {asked.seed}.\n",
+        "| seconds | way | parameters | bits per byte | on the way | updates | tokens/s |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    print(*lines, sep="\n", flush=True)
+    kept = None if asked.out is None else Kept(asked.out, "cpu-race")
+    rows: list[dict[str, Any]] = []
     for way in asked.ways:
         warm_up(RACERS[way](config, asked.seed), text, seed=asked.seed)
     for seconds in asked.seconds:
         for way in asked.ways:
             torch.compiler.reset()  # or graphs of other ways count against its limit
-            course = race(RACERS[way](config, asked.seed), text, seconds=seconds, seed=asked.seed)
-            results.append({"way": way, "seconds": seconds, "course": course})
-            *passed, end = course
-            told = ", ".join(f"{point['bpb']:.3f}" for point in passed)
-            rate = end["updates"] * UPDATE_TOKENS / end["seconds"]
-            print(
-                f"| {seconds:.0f} | {way} | {end['bpb']:.4f} | {told} | {end['updates']:,.0f} | "
-                f"{rate:,.0f} |",
-                flush=True,
-            )
-    if asked.out is not None:
-        asked.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            found = _raced(RACERS[way](config, asked.seed), text, seconds=seconds, seed=asked.seed)
+            rows.append({"way": way} | found)
+            lines.append(_line(rows[-1]))
+            print(lines[-1], flush=True)
+            if kept is not None:  # after every race: whoever ends it early has those before
+                kept.write("\n".join(lines) + "\n", [{"name": "race", "rows": rows}])
+
+
+def _raced(racer: Racer, text: Text, *, seconds: float, seed: int) -> dict[str, Any]:
+    course = race(racer, text, seconds=seconds, seed=seed)
+    return {"seconds": seconds, "parameters": racer.parameters, "course": course}
+
+
+def _line(row: dict[str, Any]) -> str:
+    *passed, end = row["course"]
+    told = ", ".join(f"{point['bpb']:.3f}" for point in passed)
+    rate = end["updates"] * UPDATE_TOKENS / end["seconds"]
+    return (
+        f"| {row['seconds']:.0f} | {row['way']} | {row['parameters']:,} | {end['bpb']:.4f} | "
+        f"{told} | {end['updates']:,.0f} | {rate:,.0f} |"
+    )
 
 
 def warm_up(racer: Racer, text: Text, *, seed: int) -> None:
@@ -152,9 +167,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--set", dest="overrides", action="append", default=[])
     parser.add_argument("--seconds", type=float, nargs="+", default=[150.0, 300.0])
     parser.add_argument("--ways", nargs="+", choices=list(RACERS), default=list(RACERS))
-    parser.add_argument("--held_out_tokens", type=int, default=20_000)
+    parser.add_argument(
+        "--judge",
+        choices=JUDGES,
+        default="unseen",
+        help="held-out documents by which no setting was chosen, or those to choose by",
+    )
     parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--out", type=Path, help="file for every point, as JSON")
+    parser.add_argument("--out", type=Path, help="folder for results")
     return parser.parse_args()
 
 

@@ -20,11 +20,15 @@ from yxanul.data.order import OrderKey, OrderSource, stage_order
 from yxanul.data.packing.chunks import ChunkTable
 from yxanul.data.shards import TokenStream, open_stream
 from yxanul.data.validation import validation_documents
+from yxanul.errors import UsageError
 
 UPDATE_TOKENS = 2048
 """Tokens of an update; a way of training cuts them into rows as it likes."""
 LONGEST_ROW = 256
 _MOST_UPDATES = 20_000  # more than any machine does in minutes
+
+JUDGES = ("unseen", "searched")
+"""Held-out documents: those by which no setting was chosen, and those by which settings are."""
 
 Rows = Callable[[int], StepRows]
 """The rows of an update at a sequence length that divides `LONGEST_ROW`."""
@@ -32,6 +36,9 @@ Rows = Callable[[int], StepRows]
 
 class Racer(Protocol):
     """A model with its way of training; progress runs from 0 to 1 with the time that was given."""
+
+    parameters: int
+    """How many weights it trains."""
 
     def learn(self, rows: Rows, progress: float) -> None:
         """Do one update."""
@@ -65,13 +72,28 @@ class Text:
             yield partial(loader.step_rows, step)
 
 
-def open_text(root: Path, source: str, *, held_out_tokens: int, packing: str = "stream") -> Text:
-    """Return a source of a prepared folder; `packing` is a value of data.packing."""
+def open_text(
+    root: Path, source: str, *, held_out_tokens: int, judge: str = "unseen", packing: str = "stream"
+) -> Text:
+    """Return a source of a prepared folder; `packing` is a value of data.packing.
+
+    `judge`, of `JUDGES`: documents of as many held-out tokens by which no setting was chosen, or
+    those before them. A source that has too few is a `UsageError`.
+    """
     manifest = load_manifest(root)
+    held_out = partial(validation_documents, manifest, root, source=source)
+    documents = held_out(max_tokens=held_out_tokens)
+    if judge == "unseen":
+        documents = held_out(max_tokens=2 * held_out_tokens)[len(documents) :]
+    if not documents:
+        raise UsageError(
+            f"{root / source}: settings are chosen by all of its held-out documents; prepare more, "
+            "or take --judge searched"
+        )
     chunk_tokens = UPDATE_TOKENS if packing == "stream" else LONGEST_ROW
     return Text(
         open_stream(manifest, root, source=source, split="train"),
-        validation_documents(manifest, root, source=source, max_tokens=held_out_tokens),
+        documents,
         source,
         ChunkTable(manifest, root, packing=packing, chunk_tokens=chunk_tokens),
         chunk_tokens,

@@ -10,11 +10,12 @@ ours is.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.speed.racer import LONGEST_ROW, UPDATE_TOKENS, Rows, nats_of
+from benchmarks.speed.racer import LONGEST_ROW, UPDATE_TOKENS, Racer, Rows, nats_of
 from benchmarks.steps.nanochat import Chat
 from benchmarks.steps.nanochat_optimizers import WARM_UP, ChatSchedule, chat_optimizers
 from benchmarks.steps.nanogpt import GPT, adamw
@@ -22,7 +23,7 @@ from benchmarks.steps.peer import accumulate
 from yxanul.bench.workload import Batch, Workload
 from yxanul.config.schema import RunConfig
 from yxanul.curriculum.stages import seq_len_at
-from yxanul.hardware.choices import DTYPES, precision_by_rule
+from yxanul.hardware.choices import DTYPES
 from yxanul.optim.optimizers import LearningRates
 from yxanul.optim.schedule import learning_rate_factor
 from yxanul.parallel.processes import ALONE
@@ -42,6 +43,7 @@ class Ours:
         self._model, self._engine = build_engine(
             config.model, optimization, processes=ALONE, device=CPU
         )
+        self.parameters = _count(self._model)
 
     def learn(self, rows: Rows, progress: float) -> None:
         """Do one update at the rates and the length of this progress."""
@@ -64,13 +66,14 @@ class Ours:
 
 
 class NanoChat:
-    """nanochat's model and optimizers, in bf16 where this CPU is fast at it, as ours is."""
+    """nanochat's model and optimizers, in the precision in which ours trains."""
 
     def __init__(self, config: RunConfig, seed: int) -> None:
         torch.manual_seed(seed)
-        dtype = DTYPES[precision_by_rule(CPU)]
+        dtype = DTYPES[config.optimization.compute.precision]
         self._load = _workload(config, dtype)
         self._model = Chat(config.model, LONGEST_ROW, dtype=dtype)
+        self.parameters = _count(self._model)
         compiled = config.optimization.compute.compile != "off"
         self._forward = torch.compile(self._model, dynamic=False) if compiled else self._model
         self._optimizers = chat_optimizers(self._model, self._load, compiled=compiled)
@@ -97,6 +100,7 @@ class NanoGPT:
         torch.manual_seed(seed)
         self._load = _workload(config, torch.float32)
         self._model = GPT(config.model, LONGEST_ROW)
+        self.parameters = _count(self._model)
         self._optimizer = adamw(self._model, CPU)
         for group in self._optimizer.param_groups:
             group["betas"] = (0.9, 0.99)
@@ -117,7 +121,15 @@ class NanoGPT:
         return nats_of(self._model.logits(inputs), targets)
 
 
-RACERS = {"ours": Ours, "nanochat": NanoChat, "nanoGPT": NanoGPT}
+RACERS: dict[str, Callable[[RunConfig, int], Racer]] = {
+    "ours": Ours,
+    "nanochat": NanoChat,
+    "nanoGPT": NanoGPT,
+}
+
+
+def _count(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _workload(config: RunConfig, dtype: torch.dtype) -> Workload:

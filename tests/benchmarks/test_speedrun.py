@@ -1,20 +1,29 @@
 """Every way that races learns the text that it is given, and is judged alike."""
 
 import itertools
+import json
 import math
+import sys
+import time
 from itertools import islice
 
 import numpy as np
 import pytest
 import torch
 
+from benchmarks import speedrun
 from benchmarks.speed.racer import LONGEST_ROW, UPDATE_TOKENS, Text, open_text
-from benchmarks.speed.racers import RACERS
-from benchmarks.speedrun import race, score
+from benchmarks.speed.racers import RACERS, NanoChat
+from benchmarks.speedrun import main, race, score
 from tests.train.world import World
 from yxanul.config.load import load_config
 from yxanul.config.tokens import END_OF_TEXT
-from yxanul.hardware.choices import freeze_compute
+from yxanul.data.manifest import load_manifest
+from yxanul.data.validation import validation_documents
+from yxanul.errors import UsageError
+from yxanul.hardware.choices import DTYPES, freeze_compute
+
+SOURCE = "stage1_tales"
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +52,9 @@ def course(world):
     return config, opened(world)
 
 
-def opened(world: World, *, packing: str = "stream") -> Text:
+def opened(world: World, *, held_out_tokens: int = 600, **options: str) -> Text:
     data = world.root / "run" / "data"
-    return open_text(data, "stage1_tales", held_out_tokens=800, packing=packing)
+    return open_text(data, SOURCE, held_out_tokens=held_out_tokens, **options)
 
 
 # Peers cost as much as ours and are less to prove.
@@ -95,3 +104,60 @@ def test_packed_rows_begin_with_documents_and_those_of_the_stream_where_they_fal
     updates = islice(opened(world, packing=packing).updates(1), 3)
     begins = [rows(LONGEST_ROW).inputs[:, 0] == END_OF_TEXT for rows in updates]
     assert least <= np.mean(begins) <= most
+
+
+def test_a_race_is_judged_by_documents_after_those_that_settings_are_chosen_by(world):
+    data = world.root / "run" / "data"
+    held_out = validation_documents(load_manifest(data), data, source=SOURCE, max_tokens=10**6)
+    chosen, judging = (opened(world, judge=judge).documents for judge in ("searched", "unseen"))
+    assert len(chosen) > 3
+    assert len(judging) > 3
+    both = [document.tobytes() for document in (*chosen, *judging)]
+    assert both == [document.tobytes() for document in held_out[: len(both)]]
+    assert opened(world).documents[0].tobytes() == judging[0].tobytes()
+    with pytest.raises(UsageError, match="--judge searched"):
+        opened(world, held_out_tokens=10**6)
+
+
+@pytest.mark.parametrize("precision", DTYPES)
+def test_nanochat_trains_in_the_precision_of_the_run(course, precision):
+    config, _ = course
+    compute = config.optimization.compute.model_copy(update={"precision": precision})
+    optimization = config.optimization.model_copy(update={"compute": compute})
+    racer = NanoChat(config.model_copy(update={"optimization": optimization}), 1)
+    assert racer._model.tokens.weight.dtype == DTYPES[precision]
+
+
+class Guessing:
+    """A way that learns nothing, and is stopped by hand in its second race."""
+
+    parameters = 12_345
+    begun = itertools.count()
+
+    def __init__(self, config, seed) -> None:
+        self.number = next(self.begun)
+
+    def learn(self, rows, progress) -> None:
+        if self.number == 2:  # the first one warms up
+            raise KeyboardInterrupt
+        time.sleep(0.002)
+
+    def read(self, inputs, targets):
+        return torch.full(targets.shape, 10.0)
+
+
+def test_races_that_have_ended_are_kept_whatever_follows(world, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(speedrun, "SOURCE", SOURCE)
+    monkeypatch.setattr(speedrun, "HELD_OUT_TOKENS", 600)
+    monkeypatch.setitem(RACERS, "guessing", Guessing)
+    words = ("--data", world.root / "run" / "data", "--ways", "guessing", "--out", tmp_path)
+    more = ("--seconds", 0.02, 0.03, "--set", "compute.threads=1")
+    monkeypatch.setattr(sys, "argv", ["speedrun", *map(str, (*words, *more))])
+    with pytest.raises(KeyboardInterrupt):
+        main()
+    (table,), (points,) = (list(tmp_path.glob(f"*-cpu-race.{end}")) for end in ("md", "json"))
+    assert table.read_text() == capsys.readouterr().out
+    (raced,) = json.loads(points.read_text())[0]["rows"]
+    assert (raced["way"], raced["seconds"], raced["parameters"]) == ("guessing", 0.02, 12_345)
+    assert len(raced["course"]) == 5
+    assert "| 0 | guessing | 12,345 | " in table.read_text()
