@@ -1,4 +1,4 @@
-"""Rows of G3: a family of four older domains, judged by the margins of two configurations."""
+"""Rows of G3: a family of older domains, judged by the margins of two configurations."""
 
 from __future__ import annotations
 
@@ -15,31 +15,34 @@ from yxanul.curriculum.checks.retention import retention_checks
 from yxanul.model.transformer import Transformer
 
 PLANTED, WRONG = "wikipedia", "code"
-DOCUMENTS = {"wikipedia": 124, "factbook": 47, "reasoning": 44, "math": 54}
-"""Older domains of the embedded run's last stage, and how many documents its gate has."""
-GATES = (GateConfig(), GateConfig(retention_margin=0.24, retention_limit=0.29))
-"""The default margins, and those of that stage."""
 
 
-def calibrate_retention(table: Table, text: HeldOutText, *, models: Sequence[Transformer]) -> None:
-    """Print the rows; the planted domain is one of four, the hardest to find."""
-    pools = {d: (text.nats(models[0], d), text.nats(models[1], d)) for d in DOCUMENTS}
+def calibrate_retention(
+    table: Table, text: HeldOutText, *, models: Sequence[Transformer], gates: Sequence[GateConfig]
+) -> None:
+    """Print the rows; the planted domain is one of the older ones, the hardest to find."""
+    sizes = text.judged
+    pools = {d: (text.nats(models[0], d), text.nats(models[1], d)) for d in sizes}
     before = pools[PLANTED][0]
-    for gate in GATES:
+    for gate in gates:
         margin, limit = gate.retention_margin, gate.retention_limit
         label = f"G3 {margin:.0%}, {limit:.0%}: "
-        table.row(f"{label}identical", _unchanged(pools, gate=gate, factor=1.0))
-        table.row(f"{label}all at the margin", _unchanged(pools, gate=gate, factor=1 + margin))
-        table.row(f"{label}all at the limit", _unchanged(pools, gate=gate, factor=1 + limit))
+        for how, factor in (
+            ("identical", 1.0),
+            ("all at the margin", 1 + margin),
+            ("all at the limit", 1 + limit),
+        ):
+            table.row(f"{label}{how}", _unchanged(pools, sizes, gate=gate, factor=factor))
         # Twice the margin is no more than the limit of the default gate: twice that as well.
         for rise in (2 * margin, 2 * limit) if 2 * margin <= limit else (2 * margin,):
             for how, after in _worse(text, models[0], before=before, rise=rise):
-                change = relative_change(before, after)
+                change = relative_change(before.tolist(), after.tolist())
                 gap = change.value - limit
-                sizes = sizes_that_find(change, gap=gap, family=4, own=DOCUMENTS[PLANTED])
-                for n in sizes:
+                family, own = len(sizes), sizes[PLANTED]
+                for n in sizes_that_find(change, gap=gap, family=family, own=own):
                     told = f"{label}{PLANTED} {change.value:+.2%} by {how}, {n:,} documents"
-                    trial = _planted(pools, (before, after), gate=gate, documents=n)
+                    pair = (before, after)
+                    trial = _planted(pools, sizes, gate=gate, planted=pair, documents=n)
                     table.row(told, trial, items=n)
 
 
@@ -58,21 +61,28 @@ def _worse(
         yield WRONG, text.nats(pupil, PLANTED)
 
 
-def _unchanged(pools: Mapping[str, Pair], *, gate: GateConfig, factor: float) -> Trial:
+def _unchanged(
+    pools: Mapping[str, Pair], sizes: Mapping[str, int], *, gate: GateConfig, factor: float
+) -> Trial:
     def trial(generator: Generator) -> list[Check]:
-        pairs = tossed(pools, DOCUMENTS, generator=generator)
+        pairs = tossed(pools, sizes, generator=generator)
         return _judged({d: (old, new * factor) for d, (old, new) in pairs.items()}, gate=gate)
 
     return trial
 
 
 def _planted(
-    pools: Mapping[str, Pair], planted: Pair, *, gate: GateConfig, documents: int
+    pools: Mapping[str, Pair],
+    sizes: Mapping[str, int],
+    *,
+    gate: GateConfig,
+    planted: Pair,
+    documents: int,
 ) -> Trial:
     others = {domain: pool for domain, pool in pools.items() if domain != PLANTED}
 
     def trial(generator: Generator) -> list[Check]:
-        pairs = tossed(others, DOCUMENTS, generator=generator)
+        pairs = tossed(others, sizes, generator=generator)
         pairs |= drawn({PLANTED: planted}, {PLANTED: documents}, generator=generator)
         return _judged(pairs, gate=gate)
 
@@ -80,5 +90,5 @@ def _planted(
 
 
 def _judged(pairs: Mapping[str, Pair], *, gate: GateConfig) -> list[Check]:
-    changes = {domain: relative_change(*pair) for domain, pair in pairs.items()}
+    changes = {d: relative_change(old.tolist(), new.tolist()) for d, (old, new) in pairs.items()}
     return retention_checks(changes, gate=gate, noise={})

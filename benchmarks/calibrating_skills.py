@@ -66,7 +66,7 @@ def calibrate_skills(table: Table, text: HeldOutText, *, models: Sequence[Transf
     for task in MARGINS:
         for how, after in _worse(text, models[0], skills=skills, task=task, before=base[task]):
             judge = rate_change if task == CLOZE else relative_change
-            change = judge(base[task], after)
+            change = judge(base[task].tolist(), after.tolist())
             gap = abs(change.value) - MARGINS[task]
             for n in sizes_that_find(change, gap=gap, family=2, own=own[task]):
                 told = f"G4 {task} {change.value:+.2%} by {how}, {n:,} of them"

@@ -22,10 +22,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks.calibrating_domains import DOCUMENTS, WRONG, calibrate_retention
+from benchmarks.calibrating_domains import calibrate_retention
 from benchmarks.calibrating_skills import calibrate_skills
 from benchmarks.planting import held_out_text, open_checkpoint
 from benchmarks.trials import Table
+from yxanul.config.load import parse_config
+from yxanul.config.schema import GateConfig
 
 
 def main() -> None:
@@ -35,16 +37,18 @@ def main() -> None:
     parser.add_argument("--other", type=Path, required=True)
     parser.add_argument("--step", type=int, default=430, help="of both checkpoints")
     parser.add_argument("--trials", type=int, default=1000)
-    parser.add_argument("--tokens", type=int, default=16_000, help="held-out ones, per source")
+    parser.add_argument("--tokens", type=int, default=16_000, help="held-out ones, per domain")
     parser.add_argument("--checks", default="G3,G4")
     asked = parser.parse_args()
-    text = held_out_text(asked.model, (*DOCUMENTS, WRONG), seq_len=256, most=asked.tokens)
+    config = parse_config((asked.model / "config.yaml").read_text(encoding="utf-8"))
+    text = held_out_text(asked.model, config, seq_len=256, most=asked.tokens)
     name = f"step-{asked.step:08d}-a0"
     models = [open_checkpoint(run / "checkpoints" / name) for run in (asked.model, asked.other)]
     table = Table(asked.trials)
     table.head()
     if "G3" in asked.checks:
-        calibrate_retention(table, text, models=models)
+        gates = (GateConfig(), config.stages[-1].gate)  # the default margins, and the run's
+        calibrate_retention(table, text, models=models, gates=gates)
     if "G4" in asked.checks:
         calibrate_skills(table, text, models=models)
 

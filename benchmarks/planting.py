@@ -7,22 +7,24 @@ scaled until a measure has moved by the share that is asked for, over all held-o
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from yxanul.config.schema import RunConfig
 from yxanul.data.manifest import Manifest, load_manifest
 from yxanul.data.shards import open_stream
 from yxanul.data.tokenizer import load_tokenizer
-from yxanul.data.validation import validation_documents
+from yxanul.data.validation import PARTS, domain_documents
 from yxanul.evaluate.bits_per_byte import score_documents
 from yxanul.evaluate.models.loaded import load_model
 from yxanul.model.transformer import Transformer
 
-_LONGEST = 1500  # tokens of a document, as the embedded gates cut them
 _SEARCH = 10  # halvings: to a thousandth of where the search begins
 _RATE, _BATCH, _MOST_STEPS = 3e-4, 8, 256
 
@@ -32,9 +34,11 @@ Weights = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class HeldOutText:
-    """The held-out documents of a run, by domain."""
+    """The held-out documents of a run's older domains, all but those of its last stage."""
 
     documents: dict[str, list[np.ndarray]]
+    judged: dict[str, int]
+    """How many of them the run's own gates have, by domain."""
     seq_len: int
     manifest: Manifest
     root: Path
@@ -58,16 +62,25 @@ class HeldOutText:
         return torch.from_numpy(np.stack(rows).astype(np.int64))
 
 
-def held_out_text(run: Path, domains: tuple[str, ...], *, seq_len: int, most: int) -> HeldOutText:
-    """Read at most `most` tokens per source of a run's held-out documents."""
+def held_out_text(run: Path, config: RunConfig, *, seq_len: int, most: int) -> HeldOutText:
+    """Read `most` tokens per domain of a run's held-out documents, or what its gates read if more.
+
+    They are cut as the gates of this configuration cut them.
+    """
     root = run / "data"
     manifest = load_manifest(root)
-    found: dict[str, list[np.ndarray]] = {domain: [] for domain in domains}
-    for source, record in manifest.sources.items():
-        if record.domain in found:
-            read = validation_documents(manifest, root, source=source, max_tokens=most)
-            found[record.domain] += [document[:_LONGEST] for document in read]
-    return HeldOutText(found, seq_len, manifest, root)
+    sources = Counter((source.stage, source.domain) for source in manifest.sources.values())
+    found: dict[str, list[np.ndarray]] = {}
+    judged: dict[str, int] = {}
+    for stage in config.stages[:-1]:
+        tokens = stage.evaluation.tokens_per_domain
+        read = partial(domain_documents, manifest, root, stage=stage.name)
+        for domain, documents in read(tokens_per_domain=tokens).items():
+            judged[domain] = len(documents)
+        for domain, documents in read(tokens_per_domain=max(most, tokens)).items():
+            longest = max(2, tokens // sources[stage.name, domain] // PARTS)
+            found[domain] = [document[:longest] for document in documents]
+    return HeldOutText(found, judged, seq_len, manifest, root)
 
 
 def open_checkpoint(path: Path) -> Transformer:
