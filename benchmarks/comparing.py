@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def compare(
     score = score_task(model, benchmark, options=options)
     theirs = run_task(folder, benchmark.task, lm, shots=score.shots, limit=options.limit)
     pairs = list(zip(asked.prompts, theirs, strict=True))
-    written = score.texts or [item.written for item in theirs]
+    written: Sequence[str | None] = score.texts or [item.written for item in theirs]
     return Comparison(
         score=score,
         theirs=theirs,

@@ -59,7 +59,7 @@ def main() -> None:
     """Time every contest, and print a line for each."""
     asked = _arguments()
     warnings.simplefilter("ignore")
-    transformers.logging.set_verbosity_error()
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     torch.set_num_threads(asked.threads)
     print(f"{asked.threads} threads, {asked.clock} clock, {asked.repeats} repeats", end="\n\n")
     print("| contest | shape | type | ours, tokens/s | transformers, tokens/s | | same texts |")

@@ -17,6 +17,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +26,7 @@ import torch
 
 from benchmarks.gemma import as_gemma, gpt2_tokenizer
 from yxanul.config.load import load_config
+from yxanul.data.benchmarks.items import ChoiceItem
 from yxanul.data.benchmarks.read import read_benchmark
 from yxanul.data.tokenizer import load_tokenizer
 from yxanul.evaluate.answers.likelihood import likelihoods
@@ -130,7 +132,7 @@ class Arena:
 
         return {
             "harness": lambda: [a for a, _ in self.harness.loglikelihood(flat, disable_tqdm=True)],
-            **{name: lambda lm=lm: score(lm) for name, lm in self.ours.items()},
+            **{name: partial(score, lm) for name, lm in self.ours.items()},
         }
 
     def writing(self, requests: list[WritingRequest]) -> Contest:
@@ -144,7 +146,7 @@ class Arena:
         return {
             "harness": lambda: self.harness.generate_until(flat, disable_tqdm=True),
             **{
-                name: lambda lm=lm: write(lm, requests, batch=self.batch)
+                name: partial(write, lm, requests, batch=self.batch)
                 for name, lm in self.ours.items()
             },
         }
@@ -157,7 +159,8 @@ def _items(task: str, asked: argparse.Namespace, *, shots: int) -> Asked:
 
 def _endings(arena: Arena, asked: argparse.Namespace) -> Contest:
     items = _items("hellaswag", asked, shots=0)
-    return arena.scoring([items.after(n, *one.choices) for n, one in enumerate(items.items)])
+    choices = [one.choices for one in items.items if isinstance(one, ChoiceItem)]  # all are
+    return arena.scoring([items.after(n, *one) for n, one in enumerate(choices)])
 
 
 def _answers(arena: Arena, asked: argparse.Namespace) -> Contest:

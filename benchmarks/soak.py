@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from yxanul.runfolder.checkpoints import list_checkpoints, verify_checkpoint
 from yxanul.runfolder.durable import sha256_of
@@ -110,7 +111,7 @@ def _last_step(run: Path) -> int:
     return int(rows[-1]["step"]) if rows else 0
 
 
-def _rows(run: Path) -> list[dict[str, object]]:
+def _rows(run: Path) -> list[dict[str, Any]]:
     path = run / "metrics.jsonl"
     lines = path.read_text().split("\n")[:-1] if path.exists() else []
     rows = [json.loads(line) for line in lines]

@@ -55,11 +55,11 @@ class _Block(nn.Module):
             part(around).unflatten(-1, (self.heads, -1)) for part in (self.q, self.k, self.v)
         )
         q, k = (_SHARPER * _norm(_turned(part, cos, sin)) for part in (q, k))
-        attended = F.scaled_dot_product_attention(
-            *(part.transpose(1, 2) for part in (q, k, v)), is_causal=True
-        )
+        q, k, v = (part.transpose(1, 2) for part in (q, k, v))
+        attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.mixed(attended.transpose(1, 2).flatten(-2))
-        return x + self.down(F.relu(self.up(_norm(x))).square())
+        wider: Tensor = self.down(F.relu(self.up(_norm(x))).square())
+        return x + wider
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from benchmarks.steps.nanochat import Chat
 
 _MUON = {"lr": 0.02, "momentum": 0.95, "beta2": 0.9, "weight_decay": 0.28}
-_HEAD = {"lr": 0.008, "betas": (0.8, 0.96), "weight_decay": 0.01}
-_EMBEDDING = {"lr": 0.3, "betas": (0.8, 0.995), "weight_decay": 0.001}
-_RESIDUAL = {"lr": 0.005, "betas": (0.8, 0.95), "weight_decay": 0.05}
-_EMBEDDED = {"lr": 0.5, "betas": (0.96, 0.95), "weight_decay": 0.0}
+_HEAD: dict[str, Any] = {"lr": 0.008, "betas": (0.8, 0.96), "weight_decay": 0.01}
+_EMBEDDING: dict[str, Any] = {"lr": 0.3, "betas": (0.8, 0.995), "weight_decay": 0.001}
+_RESIDUAL: dict[str, Any] = {"lr": 0.005, "betas": (0.8, 0.95), "weight_decay": 0.05}
+_EMBEDDED: dict[str, Any] = {"lr": 0.5, "betas": (0.96, 0.95), "weight_decay": 0.0}
 # These are for a batch of 524,288 tokens, a hidden_size of 768, and the matrices of 12 layers of
 # that size with a head of 32,768 rows.
 _BATCH, _HIDDEN = 524_288, 768
@@ -96,7 +96,8 @@ def _updated(
     after = (square * scale.square()).sum(dim=(-2, -1), keepdim=True).sqrt()
     way = way * scale * (before / after.clamp_min(1e-10))
     decay = settings["weight_decay"] * weights * (way * weights >= 0)
-    return weights - settings["lr"] * (way + decay)
+    new: Tensor = weights - settings["lr"] * (way + decay)
+    return new
 
 
 def polar_express(stack: Tensor) -> Tensor:

@@ -49,7 +49,8 @@ class _Block(nn.Module):
         q, k, v = heads.permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.mixed(attended.transpose(1, 2).flatten(-2))
-        return x + self.down(F.gelu(self.up(self.before_mlp(x))))
+        wider: Tensor = self.down(F.gelu(self.up(self.before_mlp(x))))
+        return x + wider
 
 
 class GPT(nn.Module):

@@ -33,7 +33,7 @@ def accumulate(loss_of: LossOf, batch: Batch, workload: Workload) -> Tensor:
     total = torch.zeros((), device=workload.device)
     for tokens, targets in _micro_batches(batch, workload):
         loss = loss_of(tokens, targets) * (tokens.size(0) / workload.rows)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     return total
 
