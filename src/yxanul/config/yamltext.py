@@ -199,10 +199,11 @@ def _build(loader: _Loader, node: yaml.Node, *, path: KeyPath, lines: dict[KeyPa
         if not isinstance(key_node, yaml.ScalarNode) or not key_node.value:
             raise yaml.MarkedYAMLError(problem="a key must be a word", problem_mark=mark)
         key = key_node.value
+        place = (*path, key)
         if key in block:
-            first = lines[(*path, key)]
-            problem = f"key {dotted((*path, key))} is written twice (first in line {first})"
+            first = lines[place]
+            problem = f"key {dotted(place)} is written twice (first in line {first})"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
-        block[key] = _build(loader, value_node, path=(*path, key), lines=lines)
-        lines[(*path, key)] = mark.line + 1
+        block[key] = _build(loader, value_node, path=place, lines=lines)
+        lines[place] = mark.line + 1
     return block

@@ -155,5 +155,7 @@ def _disk_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        number = errno.ENOSPC if error.sqlite_errorcode == sqlite3.SQLITE_FULL else errno.EIO
+        # SQLite's words: its codes are told from Python 3.11 on.
+        is_full = str(error) == "database or disk is full"
+        number = errno.ENOSPC if is_full else errno.EIO
         raise disk_error(OSError(number, str(error)), folder) from error

@@ -166,10 +166,12 @@ def splitmix64(key: int, n: int) -> _UINT64:
     All different, since the step is odd and the output function is a bijection.
     """
     # uint64 arithmetic on arrays wraps around without a warning, as the algorithm wants.
-    z = np.arange(1, n + 1, dtype=np.uint64) * np.uint64(_GOLDEN) + np.uint64(key & _MASK)
+    z: _UINT64 = np.arange(1, n + 1, dtype=np.uint64)
+    z = z * np.uint64(_GOLDEN) + np.uint64(key & _MASK)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    z ^= z >> np.uint64(31)
+    return z
 
 
 def permutation(n: int, key: int) -> npt.NDArray[np.int64]:
@@ -195,7 +197,9 @@ def _shares(sources: Sequence[OrderSource]) -> list[Fraction]:
 
 def _places(count: int, key: int) -> npt.NDArray[np.float64]:
     """Return where a source's chunks stand in the stage, in [0, 1], ascending."""
-    jitter = (splitmix64(key, count) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    bits = splitmix64(key, count)
+    bits >>= np.uint64(11)
+    jitter = bits.astype(np.float64) * 2.0**-53
     return (np.arange(count, dtype=np.float64) + jitter) / max(count, 1)
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
 from yxanul.config.schema import SourceConfig, StageConfig
 from yxanul.config.treatment import TreatmentConfig
@@ -163,7 +163,9 @@ class _Opening:
     done: Container[str]
 
     @classmethod
-    def of(cls, out: Path, progress: Callable[[str], None], *, done: Container[str] = ()) -> Self:
+    def of(
+        cls, out: Path, progress: Callable[[str], None], *, done: Container[str] = ()
+    ) -> _Opening:
         """Return what reads benchmarks with the news of `progress`."""
         return cls(out, progress, cache(partial(_find, progress=progress)), done)
 

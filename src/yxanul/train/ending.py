@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from yxanul.errors import CorruptDataError, UsageError, YxanulError
 from yxanul.hardware.failures import LOOK_AT_CARD
@@ -30,7 +30,7 @@ class _Before:
     """Of metrics.jsonl."""
 
     @classmethod
-    def of(cls, folder: RunFolder) -> Self:
+    def of(cls, folder: RunFolder) -> "_Before":
         record = folder.exit_record
         is_there = record.is_file()
         ending = record.read_text(encoding="utf-8", errors="replace") if is_there else None

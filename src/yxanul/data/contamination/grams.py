@@ -112,4 +112,5 @@ def _run_hashes(words: Ids) -> Hashes:
 def _spread(values: Hashes) -> Hashes:
     """Mix all bits upwards and down, so that the upper ones depend on each word."""
     values = values * _MULTIPLIER
-    return values ^ (values >> np.uint64(32))
+    values ^= values >> np.uint64(32)
+    return values

@@ -52,7 +52,8 @@ class MinHash:
             mixed = (runs[begin : begin + _BLOCK] ^ _KEYS) * _MIX
             mixed ^= mixed >> np.uint64(32)
             np.minimum(least, (mixed * _MULTIPLIER).min(axis=1), out=least)
-        return (least >> np.uint64(16)).astype(np.uint16)
+        least >>= np.uint64(16)
+        return least.astype(np.uint16)
 
     def _runs(self, words: list[str]) -> _Hashes:
         """Return a hash of the run that begins at each word, (words - 4,), or of all in one."""
