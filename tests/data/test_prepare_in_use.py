@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from yxanul.config.schema import StageConfig
 from yxanul.config.treatment import TreatmentConfig
 from yxanul.data.cluster.parts import PartWriter, Provenance
 from yxanul.data.document import Document
-from yxanul.data.manifest import Manifest
+from yxanul.data.manifest import Manifest, load_manifest, write_manifest
 from yxanul.data.place import prepared_folder
 from yxanul.data.prepare import prepare
 from yxanul.data.treatment import Recipe, Treater, Treatment
@@ -225,3 +226,15 @@ def test_a_licence_that_was_corrected_after_the_data_was_prepared_is_told(tmp_pa
     prepare([asked(licence="CC0-1.0", attribution="us")], tmp_path, progress=said.append)
     assert "holds jinja with the licence 'MIT', and its stage says 'CC0-1.0'" in said[0]
     assert "its stage says 'us': that holds once the data is prepared anew" in said[1]
+
+
+def test_a_benchmark_that_this_version_does_not_know_is_told(tmp_path: Path) -> None:
+    bench, out = write_bench_folder(tmp_path / "bench"), tmp_path / "out"
+    config = reading(write_texts(tmp_path / "texts"), bench=bench)
+    record = prepare([config], out, progress=hush).sources["s"]
+    record = replace(record, decontaminated={**record.decontaminated, "later": "0" * 64})
+    held = replace(load_manifest(out), sources={"s": record})
+    write_manifest(held, out)
+    told: list[str] = []
+    assert prepare([config], out, progress=told.append) == held
+    assert told[0].startswith("what s was cleared of is not compared: later is no benchmark of")

@@ -203,6 +203,15 @@ def test_a_manifest_that_is_none_is_named(folder: Path, content: bytes) -> None:
         load_manifest(folder)
 
 
+def rename_stage(name: str) -> Callable[[Table], object]:
+    def rename(table: Table) -> None:
+        table["stages"][name] = table["stages"].pop("stage1_tests")
+        for source in table["sources"].values():
+            source["stage"] = name
+
+    return rename
+
+
 MANIFEST_DAMAGE: dict[str, tuple[Callable[[Table], object], str]] = {
     "version": (lambda t: t.update(format_version=1), "format_version 1, this program reads 2"),
     "missing key": (lambda t: t.pop("stages"), "the key stages is missing"),
@@ -226,7 +235,17 @@ MANIFEST_DAMAGE: dict[str, tuple[Callable[[Table], object], str]] = {
     "absolute": (lambda t: shard_entry(t).update(path="/x.bin"), f"path must be {SHARD}"),
     "source name": (
         lambda t: t["sources"].update({"../x": t["sources"].pop("stones")}),
-        "the name may hold only letters",
+        "the name '../x' may hold only letters",
+    ),
+    "stage name": (rename_stage("../x"), "the name '../x' may hold only letters"),
+    "absolute stage": (rename_stage("/home/me/x"), "the name '/home/me/x' may hold only"),
+    "domain": (
+        lambda t: t["sources"]["stones"].update(domain="../x"),
+        "the name '../x' may hold only letters",
+    ),
+    "task": (
+        lambda t: t["sources"]["stones"]["decontaminated"].update({"\x1b[2J": "0"}),
+        "the name '\\x1b[2J' may hold only letters",
     ),
     "hash": (lambda t: shard_entry(t).update(sha256="0"), "sha256 must be 64 hexadecimal"),
     "sum": (

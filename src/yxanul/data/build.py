@@ -28,7 +28,7 @@ from yxanul.data.manifest import (
     Manifest,
     SourceRecord,
     StageRecord,
-    is_source_name,
+    is_plain_name,
     load_manifest,
     write_manifest,
 )
@@ -204,7 +204,7 @@ def _refuse_other_kind(
 def _check_plans(missing: Sequence[PlannedSource], held: Manifest | None) -> None:
     stages = {name: source.stage for name, source in held.sources.items()} if held else {}
     for plan in missing:
-        if not is_source_name(plan.name):
+        if not is_plain_name(plan.name):
             raise UsageError(
                 f"The source name {plan.name!r} of {plan.stage} cannot be a folder; use letters, "
                 "digits, _ and -."

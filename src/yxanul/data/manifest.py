@@ -32,7 +32,7 @@ TOKEN_BYTES = 2
 SPLITS = ("train", "validation")
 KINDS = ("hub", "embedded", "documentation", "folder")
 LARGEST_MANIFEST_BYTES = 64 << 20
-_SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +171,9 @@ def dropped_path(source: str) -> str:
     return f"{source}/dropped.jsonl"
 
 
-def is_source_name(name: str) -> bool:
-    """Return whether a name can be a folder: letters, digits, `_` and `-`."""
-    return _SOURCE_NAME.fullmatch(name) is not None
+def is_plain_name(name: str) -> bool:
+    """Return whether a name can be a folder or begin a file's: letters, digits, `_` and `-`."""
+    return _PLAIN_NAME.fullmatch(name) is not None
 
 
 def write_manifest(manifest: Manifest, out: Path) -> None:
@@ -267,8 +267,12 @@ def parse_source(
     """Return one source from its JSON; raise `CorruptShardError` from `where` to `way_on`."""
     where = f"{where}: sources.{name[:80]}"
     fields = Fields(value, where, keys=_keys(SourceRecord), way_on=way_on)
-    if not is_source_name(name):
-        raise fields.wrong("the name may hold only letters, digits, _ and -")
+    stage, domain = fields.text("stage"), fields.text("domain")
+    decontaminated = fields.texts("decontaminated")
+    # Cards are files of a stage, scores of a domain, and tasks are told on a terminal.
+    for one in (name, stage, domain, *decontaminated):
+        if not is_plain_name(one):
+            raise fields.wrong(f"the name {one[:80]!r} may hold only letters, digits, _ and -")
     kind = fields.text("kind")
     if kind not in KINDS:
         raise fields.wrong(f"kind must be one of {', '.join(KINDS)}")
@@ -277,15 +281,15 @@ def parse_source(
     )
     dropped_list = fields.table("dropped_list")
     return SourceRecord(
-        stage=fields.text("stage"),
-        domain=fields.text("domain"),
+        stage=stage,
+        domain=domain,
         licence=fields.optional_text("licence"),
         attribution=fields.optional_text("attribution"),
         version=fields.text("version"),
         kind=kind,
         settings=fields.table("settings"),
         tools=fields.texts("tools"),
-        decontaminated=fields.texts("decontaminated"),
+        decontaminated=decontaminated,
         train=train,
         validation=validation,
         dropped=fields.counts("dropped"),

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from yxanul.data.manifest import MANIFEST_NAME, Manifest, is_source_name, load_manifest
+from yxanul.data.manifest import MANIFEST_NAME, Manifest, is_plain_name, load_manifest
 from yxanul.data.unfinished import UNFINISHED_NAME
 from yxanul.errors import CorruptShardError, UsageError, YxanulError
 from yxanul.runfolder.durable import sync_folder, writing
@@ -188,7 +188,7 @@ def _names(content: bytes) -> list[str]:
     except (ValueError, RecursionError):
         return []
     found = names if isinstance(names, list) else []
-    return [name for name in found if isinstance(name, str) and is_source_name(name)]
+    return [name for name in found if isinstance(name, str) and is_plain_name(name)]
 
 
 def _record(handle: IO[bytes], marker: Path, *, names: Sequence[str]) -> None:
