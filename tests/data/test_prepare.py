@@ -204,6 +204,12 @@ def test_a_folder_with_other_peoples_files_is_left_alone(tmp_path: Path) -> None
     assert (tmp_path / "s/train-00000.bin").read_bytes() == b"precious"
 
 
+def test_a_disk_that_is_mounted_there_is_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "lost+found").mkdir(mode=0)
+    prepare_texts(tmp_path, s=sentences(60))
+    assert (tmp_path / "lost+found").is_dir()
+
+
 def test_a_foreign_file_among_the_leftovers_is_never_removed(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         prepare_plans(tmp_path, plans=[plan(DyingSource("s", sentences(60)))])

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from yxanul.data.manifest import MANIFEST_NAME, Manifest, is_plain_name, load_manifest
+from yxanul.data.sources.walk import LOST_AND_FOUND
 from yxanul.data.unfinished import UNFINISHED_NAME
 from yxanul.errors import CorruptShardError, UsageError, YxanulError
 from yxanul.runfolder.durable import sync_folder, writing
@@ -221,7 +222,7 @@ def _refuse_foreign(
     foreign = sorted(
         entry.name
         for entry in out.iterdir()
-        if entry.name != MARKER_NAME
+        if entry.name not in (MARKER_NAME, LOST_AND_FOUND)
         and entry.name not in kept
         and not entry.name.startswith(".")
         and (held is None or entry.name in names)

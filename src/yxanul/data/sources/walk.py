@@ -16,7 +16,7 @@ from typing import NoReturn
 from yxanul.errors import CorruptDataError, UsageError
 
 # The system's own on a disk that is mounted there; nobody but root may look into it.
-_LOST = "lost+found"
+LOST_AND_FOUND = "lost+found"
 
 
 def walk_files(root: Path, *, skips: Callable[[str], bool]) -> Iterator[Path]:
@@ -32,7 +32,7 @@ def walk_files(root: Path, *, skips: Callable[[str], bool]) -> Iterator[Path]:
         for start in waiting:
             for place, folders, files in os.walk(start, onerror=_refuse):
                 real, here = os.path.realpath(place), Path(place)
-                folders[:] = sorted(n for n in folders if n != _LOST and not skips(n))
+                folders[:] = sorted(n for n in folders if n != LOST_AND_FOUND and not skips(n))
                 if real in seen:
                     folders.clear()
                     continue
