@@ -3,14 +3,15 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.data.memory import sentences, source, stage
+from tests.data.memory import MemorySource, plan, prepare_plans, sentences, source, stage
 from yxanul.config.schema import StageConfig
 from yxanul.data.prepare import prepare
-from yxanul.data.settings import refuse_other_settings, settings_sha256
+from yxanul.data.settings import refuse_other_settings, settings_sha256, source_settings
 from yxanul.data.verify import verify
 from yxanul.errors import ConfigError, UsageError
 
@@ -260,3 +261,23 @@ def test_data_of_a_folder_or_of_documentation_is_held_against_what_made_it(tmp_p
     refuse_other_settings(made, [one], place=tmp_path)
     with pytest.raises(UsageError, match=r"lacks x, which data\.hub_sources"):
         refuse_other_settings(made, [stage("s", hub_sources=[docs, FAR])], place=tmp_path)
+
+
+def test_the_commit_that_was_read_may_be_written_in_place_of_its_branch(tmp_path: Path) -> None:
+    commit, branch = "a" * 40, stage("s", hub_sources=[{**FAR, "hub_revision": "main"}])
+    made = replace(
+        plan(MemorySource("x", sentences(80), version=f"a/b@{commit}"), stage="s"),
+        kind="hub",
+        settings=source_settings(branch.data.hub_sources[0]),
+    )
+    manifest = prepare_plans(tmp_path, plans=[made], settings=settings_sha256(branch))
+
+    def asking(**settings: object) -> list[StageConfig]:
+        return [stage("s", hub_sources=[{**FAR, **settings}])]
+
+    assert prepare(asking(hub_revision=commit), tmp_path, progress=silent) == manifest
+    refuse_other_settings(manifest, asking(hub_revision=commit), place=tmp_path)
+    with pytest.raises(UsageError, match=f"holds x of a/b@{commit}, and hub_revision asks for bbb"):
+        prepare(asking(hub_revision="b" * 40), tmp_path, progress=silent)
+    with pytest.raises(UsageError, match="prepared with other settings"):
+        prepare(asking(hub_revision=commit, min_tokens=9), tmp_path, progress=silent)

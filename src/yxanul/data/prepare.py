@@ -113,7 +113,8 @@ def prepare(
         else:
             _refuse_other_items(held, stages, opening=opening)
     plans = [plan for stage in stages for plan in _plans(stage, opening)]
-    settings = {stage.name: settings_sha256(stage) for stage in stages}
+    sources = held.sources if held else None
+    settings = {stage.name: settings_sha256(stage, sources) for stage in stages}
     manifest = prepare_sources(plans, out, settings=settings, progress=progress, watcher=watcher)
     write_cards(manifest, out, progress=progress)
     return manifest

@@ -29,11 +29,12 @@ LISTS = {"hub": "hub_sources", "embedded": "embedded_sources"}
 _PROCESS_VERSION = 2
 
 
-def settings_sha256(stage: StageConfig) -> str:
+def settings_sha256(stage: StageConfig, held: Mapping[str, SourceRecord] | None = None) -> str:
     """Return the hash of everything in a stage's configuration that shapes its tokens.
 
-    Where a folder of texts lies is no part of it, nor what `data.seed` is there: its files are read
-    in the order of their names, and the manifest has a hash of them.
+    `held` are sources that are prepared already, by name (see `source_settings`). Where a folder of
+    texts lies is no part of it, nor what `data.seed` is there: its files are read in the order of
+    their names, and the manifest has a hash of them.
     """
     is_folder = stage.data.source not in LISTS
     settings: dict[str, object] = {
@@ -42,7 +43,10 @@ def settings_sha256(stage: StageConfig) -> str:
         "source": "folder" if is_folder else stage.data.source,
         "seed": None if is_folder else stage.data.seed,
         "validation_fraction": stage.data.validation_fraction,
-        "sources": [source_settings(item) for item in own_sources(stage)],
+        "sources": [
+            source_settings(item, held.get(item.name) if held else None)
+            for item in own_sources(stage)
+        ],
     }
     if is_folder:
         settings["domain"] = folder_domain(stage)
@@ -50,14 +54,17 @@ def settings_sha256(stage: StageConfig) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
-def source_settings(source: SourceConfig) -> dict[str, object]:
+def source_settings(source: SourceConfig, held: SourceRecord | None = None) -> dict[str, object]:
     """Return the settings of a source that shape its tokens.
 
-    A commit is left out: the manifest has the one that was read, and `check_revisions` compares.
-    So one may write the resolved commit into the recipe later, and the data stays usable.
+    A commit stands there as what `held` was asked for, a branch, a tag or the newest: the manifest
+    has the commit that was read, and `check_revisions` compares. So one may write the resolved
+    commit into the recipe later, and the data stays usable.
     """
     shape = source.model_dump(mode="json", exclude=_SHAPES_NO_TOKEN)
-    return {**shape, "hub_revision": None} if asked_commit(source) else shape
+    if asked_commit(source):
+        shape["hub_revision"] = held.settings.get("hub_revision") if held else None
+    return shape
 
 
 def asked_commit(source: SourceConfig) -> str | None:
@@ -111,9 +118,7 @@ def refuse_other_settings(
             _check_revision(source, held[source.name], place=place)
             made = held[source.name].settings
             default = SourceConfig(name=source.name, domain=source.domain, weight=1.0)
-            asked_of = source_settings(source)
-            if asked_commit(source):
-                del asked_of["hub_revision"]  # compared already: the data may have been asked so
+            asked_of = source_settings(source, held[source.name])
             told = list(_differences(asked_of, made, default=source_settings(default)))
             if told:
                 raise UsageError(
