@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from yxanul.config.treatment import TreatmentConfig
@@ -67,13 +67,24 @@ def test_words_are_those_of_datatrove_on_real_text(real_texts: list[str]) -> Non
     assert ours.word_tokenize(long) == theirs.word_tokenize(long)
 
 
+CHARACTERS = "aBz .,!?'\"()-\n\t$5éß…。 "
+
+
 @settings(max_examples=200)
-@given(text=st.text(st.sampled_from("aBz .,!?'\"()-\n\t$5éß…。 "), max_size=60))
+@given(
+    # With the string that breaks spaCy where it is a token.
+    text=st.lists(st.sampled_from([*CHARACTERS, "IS_ALPHA", " IS_ALPHA "]), max_size=60).map(
+        "".join
+    )
+)
+@example(text="The macro NOT_IS_ALPHA_2 is set here. So is that.")
+@example(text="The macro NOT_IS_ALPHA_2 is set here, 'IS_ALPHA'. So is that.")
 def test_words_and_sentences_are_those_of_datatrove_on_any_text(text: str) -> None:
     theirs, ours = _both()
     assert ours.word_tokenize(text) == theirs.word_tokenize(text)
     line = text.strip()
     assert len(ours.span_tokenize(line)) == len(theirs.span_tokenize(line))
+    assert ours.sent_tokenize(line) == theirs.sent_tokenize(line)
 
 
 _TOKENIZERS: list[Any] = []
@@ -82,6 +93,8 @@ _TOKENIZERS: list[Any] = []
 def _both() -> list[Any]:
     if not _TOKENIZERS:
         _TOKENIZERS.extend((load_word_tokenizer("en"), SharedWords()))
+        # At its first one datatrove's own still reads it.
+        _TOKENIZERS[0].word_tokenize("IS_ALPHA")
     return _TOKENIZERS
 
 
