@@ -19,6 +19,7 @@ from yxanul.cli import data_verbs, doctor_verbs, run_verbs
 from yxanul.cli.output import print_json
 from yxanul.cli.writing import open_writing_model
 from yxanul.config.load import load_config
+from yxanul.data import watching
 from yxanul.errors import UsageError
 from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name
 from yxanul.runfolder.saving import save_checkpoint
@@ -175,7 +176,7 @@ def test_prepare_then_run_from_the_prepared_folder(call, tmp_path):
     assert json.loads(out)["checkpoints"][0]["name"] == world.checkpoints("run")[0].name
 
 
-def test_inspect_verifies_and_finds_the_flipped_bit(call, tmp_path):
+def test_inspect_verifies_and_finds_the_flipped_bit(call, tmp_path, monkeypatch):
     prepared = tmp_path / "prepared"
     World.create(tmp_path)
     words = ["--config_dir", tmp_path / "configs", "--stage", STAGES[0], "--out", prepared]
@@ -183,6 +184,9 @@ def test_inspect_verifies_and_finds_the_flipped_bit(call, tmp_path):
     code, out, _ = call("inspect", prepared, "--verify", "--token", "7")
     assert code == 0
     assert STAGES[0] in out
+    with monkeypatch.context() as patch:
+        patch.setattr(watching, "_PROGRESS_S", 0)
+        assert "training tokens looked through" in call("inspect", prepared, "--overlap")[2]
     shard = prepared / STAGES[0] / "train-00000.bin"
     content = bytearray(shard.read_bytes())
     content[100] ^= 1

@@ -11,15 +11,15 @@ import pytest
 
 from tests.data.memory import MemorySource, plan, prepare_plans, prepare_texts, sentences
 from yxanul.data import explain as explain_module
+from yxanul.data import watching
 from yxanul.data.card import write_cards
 from yxanul.data.document import Document
 from yxanul.data.documents import DocumentRecord, read_documents
-from yxanul.data.inspect import inspect_folder, render
+from yxanul.data.inspect import Questions, inspect_folder, render
 from yxanul.data.manifest import load_manifest
 from yxanul.data.shards import open_stream
 from yxanul.data.tokenizer import EOT
 from yxanul.data.verify import verify
-from yxanul.data.watching import unheard
 from yxanul.errors import CorruptShardError, UsageError
 
 
@@ -48,17 +48,17 @@ def test_every_token_leads_to_its_document(root: Path) -> None:
     stream = open_stream(load_manifest(root), root, source="stones", split="train")
     starts = [place for place, token in enumerate(stream.read(0, 300).tolist()) if token == EOT]
     for number, offset in ((1, 0), (2, 1), (3, 3)):
-        place = inspect_folder(root, token=starts[number] + offset).token[0]
+        place = inspect_folder(root, Questions(token=starts[number] + offset)).token[0]
         assert (place.source, place.offset) == ("stones", offset)
         assert place.token == int(stream.read(starts[number] + offset, 1)[0])
         assert place.document_id.startswith("stones-")
         assert place.url == place.document_id.replace("stones-", "memory:")
-        assert place.document_id in render(inspect_folder(root, token=place.position))
+        assert place.document_id in render(inspect_folder(root, Questions(token=place.position)))
 
 
 def test_a_token_after_the_end_is_a_usage_error(root: Path) -> None:
     with pytest.raises(UsageError, match="has a token 99,999"):
-        inspect_folder(root, token=99_999)
+        inspect_folder(root, Questions(token=99_999))
 
 
 def test_control_characters_of_a_sample_do_not_reach_the_terminal(root: Path) -> None:
@@ -78,7 +78,7 @@ def test_the_words_of_strangers_do_not_reach_the_terminal_as_they_are(tmp_path: 
     texts = [*sentences(80), "short"]
     source = Strange("s", texts, licence=licence, attribution="\x1b[1mme\r\n", version="1\x1b[0m")
     prepare_plans(tmp_path, plans=[plan(source, min_tokens=6)])
-    found = inspect_folder(tmp_path, token=5, why_dropped=True, overlap=True)
+    found = inspect_folder(tmp_path, Questions(token=5, dropped=True, overlap=True))
     assert found.sources[0].licence == licence, "it is whole for --json"
     text = render(found)
     assert all(char.isprintable() or char == "\n" for char in text)
@@ -88,20 +88,20 @@ def test_the_words_of_strangers_do_not_reach_the_terminal_as_they_are(tmp_path: 
 
 
 def test_verify_reads_every_byte(root: Path) -> None:
-    assert "every byte verified" in render(inspect_folder(root, comparing=unheard))
+    assert "every byte verified" in render(inspect_folder(root, Questions(verify=True)))
     shard = root / "trees/train-00000.bin"
     content = shard.read_bytes()
     shard.write_bytes(content[:2] + bytes([content[2] ^ 1]) + content[3:])
     try:
-        inspect_folder(root, token=0)
+        inspect_folder(root, Questions(token=0))
         with pytest.raises(CorruptShardError, match=r"trees/train-00000\.bin is damaged"):
-            inspect_folder(root, comparing=unheard)
+            inspect_folder(root, Questions(verify=True))
     finally:
         shard.write_bytes(content)
 
 
 def test_packing_is_told_for_every_source_and_length(root: Path) -> None:
-    found = inspect_folder(root, packing=64)
+    found = inspect_folder(root, Questions(packing=64))
     assert {one.source for one in found.packing} == {"stones", "trees"}
     assert {one.seq_len for one in found.packing} == {64, 32, 16, 8}
     lines = render(found).splitlines()
@@ -109,9 +109,28 @@ def test_packing_is_told_for_every_source_and_length(root: Path) -> None:
 
 
 def test_overlap_is_told_for_every_source(root: Path) -> None:
-    text = render(inspect_folder(root, overlap=True))
+    text = render(inspect_folder(root, Questions(overlap=True)))
     assert "of the runs of" in text
     assert text.count("documents are found to 80% or more") == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (Questions(token=7), "documents of stones looked through"),
+        (Questions(dropped=True), "dropped documents looked through"),
+        (Questions(packing=64), "documents of trees looked through"),
+        (Questions(packing=64), "chunks of trees in rows of 32 looked through"),
+        (Questions(overlap=True), "trees: 0 of "),
+    ],
+)
+def test_a_long_answer_tells_how_far_it_is(
+    root: Path, monkeypatch: pytest.MonkeyPatch, asked: Questions, told: str
+) -> None:
+    monkeypatch.setattr(watching, "_PROGRESS_S", 0)
+    said: list[str] = []
+    inspect_folder(root, asked, progress=said.append)
+    assert any(told in line for line in said)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +147,7 @@ def dropped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_rule_tells_its_number_and_shows_samples(dropped: Path) -> None:
-    (found,) = inspect_folder(dropped, why_dropped=True).dropped
+    (found,) = inspect_folder(dropped, Questions(dropped=True)).dropped
     assert found.kept == 60
     rules = {rule.rule: rule for rule in found.rules}
     assert {name: rule.documents for name, rule in rules.items()} == {
@@ -144,7 +163,7 @@ def test_every_rule_tells_its_number_and_shows_samples(dropped: Path) -> None:
     (short,) = rules["too_short"].samples
     assert short.why == "9, the limit is 20; bytes"
     assert len(found.kept_samples) == 3
-    text = render(inspect_folder(dropped, why_dropped=True))
+    text = render(inspect_folder(dropped, Questions(dropped=True)))
     assert "s: 60 documents kept, 4 dropped" in text
     assert all(char.isprintable() or char == "\n" for char in text)
 
@@ -208,7 +227,7 @@ def test_a_damaged_list_of_dropped_documents_names_file_and_line(dropped: Path) 
     whole = place.read_bytes()
     place.write_bytes(whole.replace(b'"rule":"duplicate"', b'"rule":3          ', 1))
     with pytest.raises(CorruptShardError, match=r"dropped\.jsonl line 1: rule must be a string"):
-        inspect_folder(dropped, why_dropped=True)
+        inspect_folder(dropped, Questions(dropped=True))
     with pytest.raises(CorruptShardError, match="is damaged"):
-        inspect_folder(dropped, comparing=unheard)
+        inspect_folder(dropped, Questions(verify=True))
     place.write_bytes(whole)

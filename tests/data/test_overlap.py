@@ -77,3 +77,17 @@ def test_runs_do_not_cross_documents_and_hashes_differ() -> None:
     swapped = tokens.copy()
     swapped[[3, 4]] = swapped[[4, 3]]
     assert overlap._hashes(swapped)[0][0] != hashes[0]
+
+
+def test_a_document_that_goes_beyond_what_is_looked_at_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overlap, "HELD_OUT_TOKENS", 100)
+    draw = random.Random(3)
+    stones = [fresh(draw) for _ in range(100)]
+    trees = [f"{number} said: {text} and left" for number, text in enumerate(stones)]
+    manifest, shares = found(tmp_path, stones=stones, trees=trees)
+    _, first = next(read_documents(manifest, tmp_path, source="stones", split="validation"))
+    assert first.tokens > 100
+    assert shares["stones"].documents == 1
+    assert shares["stones"].runs > 0.9

@@ -18,13 +18,12 @@ from tests.data.memory import MemorySource, plan, prepare_plans, sentences
 from yxanul.data import build, watching
 from yxanul.data.build import prepare_sources
 from yxanul.data.document import Document
-from yxanul.data.inspect import inspect_folder
+from yxanul.data.inspect import Questions, inspect_folder
 from yxanul.data.manifest import load_manifest, write_manifest
 from yxanul.data.pipeline import Effort, PlannedSource
 from yxanul.data.sources.catalog import open_folder
 from yxanul.data.unfinished import load_unfinished
 from yxanul.data.verify import verify
-from yxanul.data.watching import unheard
 from yxanul.data.workspace import workspace
 from yxanul.errors import CorruptShardError, DiskError, StoppedOnRequest, UsageError
 
@@ -145,7 +144,7 @@ def test_a_kill_while_adding_leaves_the_old_stages_in_use(tmp_path: Path) -> Non
     # The old stage is as it was, and is used with the leftovers beside it.
     assert load_manifest(out) == old
     verify(old, out)
-    assert inspect_folder(out, comparing=unheard).verified
+    assert inspect_folder(out, Questions(verify=True)).verified
     assert prepare_plans(out, plans=first_stage()) == old
     assert before.items() <= all_bytes(out).items()
     # A stray token file is still found, also beside leftovers and within the stages in use.

@@ -20,7 +20,7 @@ from yxanul.config.treatment import TreatmentConfig
 from yxanul.data import processes
 from yxanul.data.clean import clean
 from yxanul.data.encoders import ProvenEncoder, Tokie
-from yxanul.data.inspect import inspect_folder
+from yxanul.data.inspect import Questions, inspect_folder
 from yxanul.data.manifest import load_manifest
 from yxanul.data.prepare import prepare
 from yxanul.data.processes import Batch, treat_in_order
@@ -279,7 +279,7 @@ def test_items_of_benchmarks_are_dropped_whatever_their_numbers(tmp_path: Path) 
     record = manifest.sources["stage1_tests"]
     assert record.dropped == {"contaminated_gsm8k": 2}
     assert set(record.decontaminated) == {"gsm8k", "hellaswag", "triviaqa", "humaneval"}
-    told = inspect_folder(tmp_path / "out", why_dropped=True).dropped[0].rules[0]
+    told = inspect_folder(tmp_path / "out", Questions(dropped=True)).dropped[0].rules[0]
     assert [sample.id for sample in told.samples] == [
         "stage1_tests/120.txt",
         "stage1_tests/121.txt",

@@ -8,7 +8,7 @@ import typer
 from yxanul.cli import options
 from yxanul.cli.output import print_json, say
 from yxanul.cli.watching import StderrWatcher
-from yxanul.data.inspect import inspect_folder, render
+from yxanul.data.inspect import Questions, inspect_folder, render
 from yxanul.data.place import describe_checkpoints, find_place, verify_rows
 from yxanul.data.prepare import prepare
 from yxanul.data.remote import upload
@@ -106,11 +106,8 @@ def inspect(
         verify_rows(folder)
     inspection = place.prepared and inspect_folder(
         place.prepared,
-        comparing=say if verify else None,
-        token=token,
-        why_dropped=dropped,
-        packing=packing,
-        overlap=overlap,
+        Questions(verify=verify, token=token, dropped=dropped, packing=packing, overlap=overlap),
+        progress=say,
     )
     if json:
         told = inspection.to_json() if inspection else {}

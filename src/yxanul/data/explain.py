@@ -8,23 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 from yxanul.data.documents import DocumentRecord, read_documents
 from yxanul.data.dropped import DroppedDocument, read_dropped
 from yxanul.data.manifest import SPLITS, Manifest
 from yxanul.data.shards import open_stream
 from yxanul.data.tokenizer import load_tokenizer
-from yxanul.data.watching import Pace, unheard
+from yxanul.data.watching import Pace, paced, unheard
 
 _SAMPLES = 3
 _SAMPLE_TOKENS = 60
 _NEAR = "near_duplicate"
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +73,7 @@ def explain(
     pace = Pace(progress)
     dropped = {
         name: _first_of_rules(
-            _paced(read_dropped(manifest, root, source=name), "dropped documents", pace=pace),
+            paced(read_dropped(manifest, root, source=name), "dropped documents", pace=pace),
             samples=samples,
         )
         for name in sources
@@ -89,7 +85,7 @@ def explain(
         for split in SPLITS
         for _, document in read_documents(manifest, root, source=name, split=split)
     )
-    names = _names_of_near(near, _paced(written, "documents", pace=pace))
+    names = _names_of_near(near, paced(written, "documents", pace=pace))
     return [
         Explanation(
             source=name,
@@ -104,12 +100,6 @@ def explain(
         )
         for name, found in dropped.items()
     ]
-
-
-def _paced(found: Iterable[_T], what: str, *, pace: Pace) -> Iterator[_T]:
-    for number, one in enumerate(found, start=1):
-        pace.tell(partial(f"{{:,}} {what} looked through".format, number))
-        yield one
 
 
 def _first_of_rules(

@@ -26,6 +26,7 @@ from yxanul.data.packing.shares import PackingShare, packing_shares
 from yxanul.data.shards import open_stream
 from yxanul.data.tokenizer import Tokenizer, load_tokenizer
 from yxanul.data.verify import check_files, verify
+from yxanul.data.watching import Pace, paced, unheard
 from yxanul.errors import UsageError
 
 _SAMPLE_TOKENS = 60
@@ -95,50 +96,64 @@ class Inspection:
         return dataclasses.asdict(self)
 
 
-def inspect_folder(
-    root: Path,
-    *,
-    comparing: Callable[[str], None] | None = None,
-    token: int | None = None,
-    why_dropped: bool = False,
-    packing: int | None = None,
-    overlap: bool = False,
-) -> Inspection:
-    """Describe the prepared folder `root`.
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """What is asked of a prepared folder, beside what lies in it."""
 
-    `token` asks which document holds that position (from 0) of each source's training stream,
-    `why_dropped` for samples of what every rule left out, `packing` for what best-fit packing into
-    chunks of so many tokens does to each source, `overlap` how much held-out text is trained on.
-    `comparing` hears how far it is while every byte is compared with the manifest; None = names
-    and sizes only are. Raises `UsageError` if `root` is not prepared or no stream is that long,
+    verify: bool = False
+    """Whether every byte is as the manifest says; else names and sizes are compared."""
+    token: int | None = None
+    """Which document holds this position, from 0, of each source's training stream."""
+    dropped: bool = False
+    """What every rule left out, with samples."""
+    packing: int | None = None
+    """What best-fit packing into chunks of so many tokens does to each source."""
+    overlap: bool = False
+    """How much held-out text is trained on."""
+
+
+_NOTHING_MORE = Questions()
+
+
+def inspect_folder(
+    root: Path, asked: Questions = _NOTHING_MORE, *, progress: Callable[[str], None] = unheard
+) -> Inspection:
+    """Describe the prepared folder `root`, and answer what is asked.
+
+    `progress` gets a line about every two seconds, and may raise to stop the work. Raises
+    `UsageError` if `root` is not prepared or no stream is as long as a token is asked for,
     `CorruptShardError` if a file is not as the manifest says.
     """
     manifest = load_manifest(root)
-    if comparing is not None:
-        verify(manifest, root, progress=comparing)
+    if asked.verify:
+        verify(manifest, root, progress=progress)
     else:
         check_files(manifest, root)
-    tokenizer = load_tokenizer()
+    tokenizer, pace = load_tokenizer(), Pace(progress)
     places: tuple[TokenPlace, ...] = ()
-    if token is not None:
-        places = tuple(locate_token(manifest, root, position=token, tokenizer=tokenizer))
+    if asked.token is not None:
+        places = tuple(
+            locate_token(manifest, root, position=asked.token, tokenizer=tokenizer, pace=pace)
+        )
     return Inspection(
         folder=str(root),
-        verified=comparing is not None,
+        verified=asked.verify,
         stages=dict(manifest.stages),
         sources=tuple(
             _source_view(manifest, root, name=name, tokenizer=tokenizer)
             for name in manifest.sources
         ),
         token=places,
-        dropped=tuple(explain(manifest, root)) if why_dropped else (),
-        packing=tuple(_packing(manifest, root, chunk_tokens=packing)) if packing else (),
-        overlap=tuple(held_out_overlap(manifest, root)) if overlap else (),
+        dropped=tuple(explain(manifest, root, progress=progress)) if asked.dropped else (),
+        packing=tuple(_packing(manifest, root, chunk_tokens=asked.packing, pace=pace))
+        if asked.packing
+        else (),
+        overlap=tuple(held_out_overlap(manifest, root, progress=progress)) if asked.overlap else (),
     )
 
 
 def locate_token(
-    manifest: Manifest, root: Path, *, position: int, tokenizer: Tokenizer
+    manifest: Manifest, root: Path, *, position: int, tokenizer: Tokenizer, pace: Pace
 ) -> list[TokenPlace]:
     """Return, for each source whose training stream has that position, the document there."""
     longest = max(source.train.tokens for source in manifest.sources.values())
@@ -148,17 +163,24 @@ def locate_token(
             f"{longest - 1:,}."
         )
     return [
-        _locate(manifest, root, name=name, position=position, tokenizer=tokenizer)
+        _locate(manifest, root, name=name, position=position, tokenizer=tokenizer, pace=pace)
         for name, source in manifest.sources.items()
         if position < source.train.tokens
     ]
 
 
 def _locate(
-    manifest: Manifest, root: Path, *, name: str, position: int, tokenizer: Tokenizer
+    manifest: Manifest,
+    root: Path,
+    *,
+    name: str,
+    position: int,
+    tokenizer: Tokenizer,
+    pace: Pace,
 ) -> TokenPlace:
     stream = open_stream(manifest, root, source=name, split="train")
-    documents = read_documents(manifest, root, source=name, split="train")
+    written = read_documents(manifest, root, source=name, split="train")
+    documents = paced(written, f"documents of {name}", pace=pace)
     start, document = next(
         (start, item) for start, item in documents if position < start + item.tokens
     )
@@ -175,10 +197,12 @@ def _locate(
     )
 
 
-def _packing(manifest: Manifest, root: Path, *, chunk_tokens: int) -> Iterator[PackingShare]:
+def _packing(
+    manifest: Manifest, root: Path, *, chunk_tokens: int, pace: Pace
+) -> Iterator[PackingShare]:
     for name in manifest.sources:
-        lengths = document_lengths(manifest, root, source=name)
-        yield from packing_shares(name, lengths, chunk_tokens=chunk_tokens)
+        lengths = document_lengths(manifest, root, source=name, pace=pace)
+        yield from packing_shares(name, lengths, chunk_tokens=chunk_tokens, pace=pace)
 
 
 def _source_view(manifest: Manifest, root: Path, *, name: str, tokenizer: Tokenizer) -> SourceView:

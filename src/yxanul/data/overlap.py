@@ -9,8 +9,9 @@ hash of 64 bits, so one in 2**64 / (runs looked for) is found by chance.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,15 @@ from yxanul.data.documents import DocumentRecord, read_documents
 from yxanul.data.manifest import Manifest
 from yxanul.data.shards import TokenStream, open_stream
 from yxanul.data.tokenizer import EOT
+from yxanul.data.watching import Pace, paced, unheard
 
 RUN_TOKENS = 13
 NEARLY_WHOLE = 0.8
 HELD_OUT_TOKENS = 2_000_000
-"""Of each source, from its beginning: the runs of all of them are held in memory."""
+"""Of each source, from its beginning: the runs of all of them are held in memory.
+
+The document that goes beyond is cut.
+"""
 _BLOCK_TOKENS = 1 << 20
 _FILTER_BITS = 24
 _EXAMPLES = 3
@@ -59,16 +64,20 @@ class Overlap:
     """The documents with the largest shares."""
 
 
-def held_out_overlap(manifest: Manifest, root: Path) -> Iterator[Overlap]:
+def held_out_overlap(
+    manifest: Manifest, root: Path, *, progress: Callable[[str], None] = unheard
+) -> Iterator[Overlap]:
     """Yield the overlap of every source; reads all training tokens once.
 
-    Raises `CorruptShardError` for files that are not as written.
+    `progress` gets a line about every two seconds, and may raise to stop the work. Raises
+    `CorruptShardError` for files that are not as written.
     """
     held = {name: _held_out(manifest, root, source=name) for name in manifest.sources}
     keys = np.unique(np.concatenate([runs.keys for runs in held.values()]))
-    seen = _look_for(keys, manifest=manifest, root=root)
+    pace = Pace(progress)
+    seen = _look_for(keys, manifest=manifest, root=root, pace=pace)
     for name, runs in held.items():
-        yield _overlap(name, runs, keys=keys, seen=seen, folder=(manifest, root))
+        yield _overlap(name, runs, keys=keys, seen=seen, folder=(manifest, root), pace=pace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +102,10 @@ def _held_out(manifest: Manifest, root: Path, *, source: str) -> _Runs:
     records: list[DocumentRecord] = []
     keys, document = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
     for start, record in read_documents(manifest, root, source=source, split="validation"):
-        if start + record.tokens > HELD_OUT_TOKENS:
+        left = HELD_OUT_TOKENS - start
+        if left < 1:
             break
-        found, _ = _hashes(stream.read(start, record.tokens))
+        found, _ = _hashes(stream.read(start, min(record.tokens, left)))
         if len(found):
             keys.append(found)
             document.append(np.full(len(found), len(records)))
@@ -119,14 +129,16 @@ def _hashes(tokens: npt.NDArray[np.uint16]) -> tuple[_UINT64, _INT64]:
     return hashes[whole], whole
 
 
-def _look_for(keys: _UINT64, *, manifest: Manifest, root: Path) -> _Seen:
+def _look_for(keys: _UINT64, *, manifest: Manifest, root: Path, pace: Pace) -> _Seen:
     seen = _Seen(np.full(len(keys), -1, np.int16), np.zeros(len(keys), np.int64))
     mask = np.uint64(2**_FILTER_BITS - 1)
     maybe = np.zeros(2**_FILTER_BITS, np.bool_)
     maybe[keys & mask] = True
     for number, name in enumerate(manifest.sources):
         stream = open_stream(manifest, root, source=name, split="train")
+        told = partial("{}: {:,} of {:,} training tokens looked through".format, name)
         for start, hashes, places in _stream_hashes(stream):
+            pace.tell(partial(told, start, len(stream)))
             likely = np.flatnonzero(maybe[hashes & mask])
             at = np.searchsorted(keys, hashes[likely])
             at[at == len(keys)] = 0
@@ -145,7 +157,13 @@ def _stream_hashes(stream: TokenStream) -> Iterator[tuple[int, _UINT64, _INT64]]
 
 
 def _overlap(
-    name: str, runs: _Runs, *, keys: _UINT64, seen: _Seen, folder: tuple[Manifest, Path]
+    name: str,
+    runs: _Runs,
+    *,
+    keys: _UINT64,
+    seen: _Seen,
+    folder: tuple[Manifest, Path],
+    pace: Pace,
 ) -> Overlap:
     at = np.searchsorted(keys, runs.keys)
     found = seen.source[at] >= 0
@@ -161,16 +179,17 @@ def _overlap(
             Shared(
                 runs.records[n].id,
                 float(shares[n]),
-                *_whose(int(at[found & (runs.document == n)][0]), seen, folder=folder),
+                *_whose(int(at[found & (runs.document == n)][0]), seen, folder=folder, pace=pace),
             )
             for n in most
         ),
     )
 
 
-def _whose(key: int, seen: _Seen, *, folder: tuple[Manifest, Path]) -> tuple[str, str]:
+def _whose(key: int, seen: _Seen, *, folder: tuple[Manifest, Path], pace: Pace) -> tuple[str, str]:
     """Return the source and the id of the training document that has a key."""
     manifest, root = folder
     source, position = list(manifest.sources)[seen.source[key]], int(seen.position[key])
-    documents = read_documents(manifest, root, source=source, split="train")
+    written = read_documents(manifest, root, source=source, split="train")
+    documents = paced(written, f"documents of {source}", pace=pace)
     return source, next(d.id for start, d in documents if position < start + d.tokens)

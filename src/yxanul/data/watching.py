@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Protocol, TypeVar
 
 from yxanul.units import format_bytes
 
 _PROGRESS_S = 2.0
+# A look at the clock for each document would be a tenth of the time that its line takes.
+_LOOK_EVERY = 1000
+
+_T = TypeVar("_T")
 
 
 class Watcher(Protocol):
@@ -35,6 +40,14 @@ class Pace:
             self._due = time.monotonic() + _PROGRESS_S
 
 
+def paced(found: Iterable[_T], what: str, *, pace: Pace) -> Iterator[_T]:
+    """Yield what is `found`, and tell now and then how much of it, `what` in words, was there."""
+    for number, one in enumerate(found, start=1):
+        if number % _LOOK_EVERY == 1:
+            pace.tell(partial(f"{{:,}} {what} looked through".format, number))
+        yield one
+
+
 class BytesRead:
     """Tells how much of a long reading is done, about every two seconds."""
 
@@ -56,3 +69,7 @@ class BytesRead:
 
 def unheard(_: str) -> None:
     """Take news that nobody asked for."""
+
+
+SILENT = Pace(unheard)
+"""The pace of what nobody hears of."""

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from yxanul.data.documents import read_documents
 from yxanul.data.manifest import Manifest
 from yxanul.data.packing.best_fit import best_fit
+from yxanul.data.watching import SILENT, Pace, paced
 
 _INT64 = npt.NDArray[np.int64]
 
@@ -180,7 +181,11 @@ class ChunkTable(Mapping[str, Chunks]):
         return PackedChunks(lengths, self._chunk_tokens)
 
 
-def document_lengths(manifest: Manifest, root: Path, *, source: str) -> _INT64:
-    """Return the tokens of each training document, in stream order, (documents,)."""
-    documents = read_documents(manifest, root, source=source, split="train")
+def document_lengths(manifest: Manifest, root: Path, *, source: str, pace: Pace = SILENT) -> _INT64:
+    """Return the tokens of each training document, in stream order, (documents,).
+
+    Raises `CorruptShardError` for a list of documents that is not as written.
+    """
+    written = read_documents(manifest, root, source=source, split="train")
+    documents = paced(written, f"documents of {source}", pace=pace)
     return np.fromiter((document.tokens for _, document in documents), dtype=np.int64)
