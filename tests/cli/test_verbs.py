@@ -176,6 +176,14 @@ def test_prepare_then_run_from_the_prepared_folder(call, tmp_path):
     assert json.loads(out)["checkpoints"][0]["name"] == world.checkpoints("run")[0].name
 
 
+def test_prepare_of_a_later_stage_names_those_before_it(call, tmp_path):
+    World.create(tmp_path)
+    words = ["--config_dir", tmp_path / "configs", "--data", tmp_path / "texts"]
+    code, _, err = call("prepare", *words, "--stage", STAGES[1], "--out", tmp_path / "prepared")
+    assert code == 0
+    assert err.splitlines()[0].startswith(f"stages to prepare: {STAGES[0]}, {STAGES[1]} (")
+
+
 def test_inspect_verifies_and_finds_the_flipped_bit(call, tmp_path, monkeypatch):
     prepared = tmp_path / "prepared"
     World.create(tmp_path)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -12,13 +13,15 @@ from tests.data.memory import (
     prepare_plans,
     prepare_texts,
     sentences,
+    source,
     stage,
 )
 from tests.train.world import World
+from yxanul.config.schema import StageConfig
 from yxanul.data import watching
 from yxanul.data.manifest import load_manifest
 from yxanul.data.prepare import prepare
-from yxanul.data.remote import download, upload
+from yxanul.data.remote import download, try_upload, upload
 from yxanul.data.verify import verify
 from yxanul.errors import (
     CorruptShardError,
@@ -350,3 +353,44 @@ def test_a_run_reads_an_address_once(storage: fsspec.AbstractFileSystem, tmp_pat
     assert near == far > 0
     storage.store.clear()
     world.finish("run", "far", "--data", ADDRESS, "--max_steps", "3")
+
+
+@pytest.mark.parametrize("address", ["s3:/bucket/data", "s3//bucket/data", "bucket"])
+def test_what_is_no_address_is_refused_before_anything_is_prepared(
+    tmp_path: Path, address: str
+) -> None:
+    world = World.create(tmp_path)
+    done = world.finish("prepare", "prepared", "--stage", "all", "--upload", address, code=30)
+    assert f"--upload {address} is neither an address, such as" in done.stderr
+    assert not (tmp_path / "prepared").exists()
+
+
+def test_an_address_is_tried_out_before_anything_is_prepared(
+    storage: fsspec.AbstractFileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in (ADDRESS, str(tmp_path)):
+        try_upload(place, [], out=tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+    assert not storage.find("/")
+    world = World.create(tmp_path)
+    monkeypatch.setattr(storage.__class__, "put_file", lambda *a, **k: _raise(PermissionError()))
+    done = world.finish("prepare", "prepared", "--stage", "all", "--upload", ADDRESS, code=30)
+    assert f"{ADDRESS} cannot be reached or used (PermissionError" in done.stderr
+    assert not (tmp_path / "prepared").exists()
+
+
+def test_other_and_more_data_at_an_address_is_refused_before_ours_is_prepared(
+    storage: fsspec.AbstractFileSystem, tmp_path: Path
+) -> None:
+    def reading(name: str, **settings: Any) -> list[StageConfig]:
+        sums = source("arithmetic", max_documents=90, **settings)
+        return [stage(name, source="embedded", embedded_sources=[sums])]
+
+    prepare(reading("s"), tmp_path / "s", progress=hush)
+    upload(tmp_path / "s", ADDRESS, say=hush)
+    try_upload(ADDRESS, reading("s"), out=tmp_path / "new")
+    try_upload(ADDRESS, reading("t"), out=tmp_path / "s")
+    with pytest.raises(UsageError, match=f"{ADDRESS} was prepared with other settings of arith"):
+        try_upload(ADDRESS, reading("s", min_tokens=30), out=tmp_path / "new")
+    with pytest.raises(UsageError, match=f"{ADDRESS} holds s, which .*new does not"):
+        try_upload(ADDRESS, reading("t"), out=tmp_path / "new")

@@ -11,7 +11,7 @@ from yxanul.cli.watching import StderrWatcher
 from yxanul.data.inspect import Questions, inspect_folder, render
 from yxanul.data.place import describe_checkpoints, find_place, verify_rows
 from yxanul.data.prepare import prepare
-from yxanul.data.remote import upload
+from yxanul.data.remote import try_upload, upload
 from yxanul.train.request import RunRequest
 from yxanul.train.settings import read_config
 
@@ -19,7 +19,12 @@ from yxanul.train.settings import read_config
 def prepare_data(
     config_dir: options.ConfigDir,
     stage: Annotated[
-        str, typer.Option("--stage", help="Name of the stage, e.g. stage1_wikipedia, or all.")
+        str,
+        typer.Option(
+            "--stage",
+            help="all, or the name of a stage, e.g. stage2_reasoning: it and those before it, "
+            "which it is compared with and may replay.",
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the shards and their manifest.")],
     data: options.Data = None,
@@ -48,6 +53,14 @@ def prepare_data(
             overrides=tuple(overrides or ()),
         )
     )
+    if one is not None and len(config.stages) > 1:
+        names = ", ".join(stage.name for stage in config.stages)
+        say(
+            f"stages to prepare: {names} ({one} is compared with the earlier ones and may replay "
+            "them)"
+        )
+    if upload_to is not None:
+        try_upload(upload_to, config.stages, out=out)
     watcher = StderrWatcher()
     try:
         # Where no bar is seen, lines tell how far it is.

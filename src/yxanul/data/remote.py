@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from yxanul.config.schema import StageConfig
 from yxanul.data.files import TEMPORARY, publish, read_blocks
 from yxanul.data.manifest import (
     LARGEST_MANIFEST_BYTES,
@@ -23,6 +24,7 @@ from yxanul.data.manifest import (
     load_manifest,
     parse_manifest,
 )
+from yxanul.data.settings import refuse_other_settings
 from yxanul.data.verify import verify
 from yxanul.data.watching import BytesRead
 from yxanul.data.workspace import holding
@@ -32,7 +34,7 @@ from yxanul.errors import (
     UsageError,
 )
 from yxanul.runfolder.durable import write_atomic, writing
-from yxanul.runfolder.storage import Place, reaching
+from yxanul.runfolder.storage import Place, is_address, reaching
 from yxanul.units import format_bytes
 
 Say = Callable[[str], None]
@@ -55,6 +57,33 @@ def remote_manifest(address: str) -> Manifest | None:
     return None if found is None else found[1]
 
 
+def try_upload(address: str, stages: Sequence[StageConfig], *, out: Path) -> None:
+    """Refuse an address that would not take what `out` is to hold: `stages`, and what it holds now.
+
+    A small object goes there, comes back and is deleted. Raises `UsageError` for what is neither an
+    address nor a folder that is there, where the storage refuses, or where other or more data lies,
+    as far as that shows before ours is prepared; `InfrastructureError` if the storage fails.
+    """
+    if not is_address(address) and not Path(address).is_dir():
+        raise UsageError(
+            f"--upload {address} is neither an address, such as s3://bucket/folder, nor a "
+            "folder that is there"
+        )
+    with reaching(address):
+        place = Place(address)
+        place.try_out()
+        there = _manifest_at(place, address)
+    if there is None:
+        return
+    _, theirs = there
+    refuse_other_settings(theirs, stages, place=address)
+    # What comes from an address brings all that lies there, whatever stage is asked for.
+    if not any(is_address(stage.data.source) for stage in stages):
+        held = load_manifest(out).stages if (out / MANIFEST_NAME).is_file() else {}
+        to_be_held = {*held, *(stage.name for stage in stages)}
+        _refuse_loss(theirs.stages, to_be_held, places=(address, str(out)))
+
+
 def upload(root: Path, address: str, *, say: Say) -> None:
     """Copy the prepared folder `root` to an address, after every byte of it was verified.
 
@@ -73,7 +102,7 @@ def upload(root: Path, address: str, *, say: Say) -> None:
         _, theirs = there
         _refuse_other(manifest, theirs, address=address)
         # Their manifest is replaced, and what ours does not name would be out of reach.
-        _refuse_loss(theirs, manifest, places=(address, str(root)))
+        _refuse_loss(_names(theirs), _names(manifest), places=(address, str(root)))
     files = list(manifest.files())
     with reaching(address):
         found = [file for file in files if place.size(file.path) == file.bytes]
@@ -111,7 +140,7 @@ def download(address: str, out: Path, *, say: Say) -> Manifest:
     held = load_manifest(out) if (out / MANIFEST_NAME).is_file() else None
     if held is not None:
         _refuse_other(held, manifest, address=address)
-        _refuse_loss(held, manifest, places=(str(out), address))
+        _refuse_loss(_names(held), _names(manifest), places=(str(out), address))
     with holding(out, held=held):
         found = [file for file in manifest.files() if _may_be_here(file, out)]
         alike = _alike(found, lambda file: read_blocks(out / file.path), where=str(out), say=say)
@@ -149,14 +178,17 @@ def _refuse_other(ours: Manifest, theirs: Manifest, *, address: str) -> None:
             )
 
 
-def _refuse_loss(held: Manifest, new: Manifest, *, places: tuple[str, str]) -> None:
-    """Refuse to put `new` where `held` lies, unless it has all its stages and sources.
+def _names(manifest: Manifest) -> dict[str, None]:
+    """Return the names of its stages and sources, each once."""
+    return dict.fromkeys((*manifest.stages, *manifest.sources))
+
+
+def _refuse_loss(held: Iterable[str], new: Container[str], *, places: tuple[str, str]) -> None:
+    """Refuse to put stages and sources `new` where `held` lie, unless all of those are among them.
 
     `places` are where the two lie.
     """
-    lost = [name for name in held.stages if name not in new.stages]
-    lost += [name for name in held.sources if name not in new.sources and name not in lost]
-    if lost:
+    if lost := [name for name in held if name not in new]:
         raise UsageError(
             f"{places[0]} holds {', '.join(lost)}, which {places[1]} does not, and a copy would "
             "make that unreachable; choose another address or folder, or prepare all stages in one"
