@@ -271,7 +271,8 @@ class DataConfig(Section):
         default=0.01,
         gt=0,
         lt=0.5,
-        description="Share of documents held out, chosen by a hash of their text.",
+        description="Share of documents held out, chosen by a hash of their text; where "
+        "documents come in families (e.g. by gsm_symbolic's templates) whole ones, at least 5 %.",
     )
     folder_treatment: TreatmentConfig = Field(
         default=TreatmentConfig(),

@@ -36,7 +36,7 @@ class DroppedDocument:
 
 
 class DroppedList:
-    """Counts and lists what is dropped of one source; `file` is `dropped_file` of it."""
+    """Counts and lists what is dropped of one source, line by line in `file`."""
 
     def __init__(self, file: AppendedFile, *, counts: Mapping[str, int]) -> None:
         self._file = file

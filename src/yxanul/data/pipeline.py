@@ -1,10 +1,10 @@
 """One source on its way: documents -> treatment -> duplicates -> side -> shards.
 
-The one idea: what depends on a text alone is done in batches on all cores
+The one idea: what depends on a text alone is done in batches on up to 32 cores
 (`yxanul.data.treatment`); what depends on the texts before it is done here, in the order of the
 source, so the result is the same however many cores there are. Memory does not grow with the
-source. Which sources there are, and the folder as a whole, are
-the business of `yxanul.data.prepare`.
+source. Which sources there are is the business of `yxanul.data.prepare`, the folder as a whole that
+of `yxanul.data.build`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Batches of texts treated on all cores, handed back in the order in which they came.
+"""Batches of texts treated on up to 32 cores, handed back in the order in which they came.
 
 The one idea: the first 24 MB are treated here, since starting processes costs more than that; from
 then on a few batches are under way at once, never more, so memory does not grow with the input. The

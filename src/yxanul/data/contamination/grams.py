@@ -16,7 +16,7 @@ import numpy.typing as npt
 from yxanul.data.contamination.words import NUMBER, Ids
 
 GRAM = 8
-# A table of counts is no evidence: half of a run must be words.
+# A table of counts is no evidence: at least half of a run must be words.
 _MOST_NUMBERS = GRAM // 2
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _FEWEST_BITS = 16
@@ -37,7 +37,7 @@ class Matches:
 
 
 class GramIndex:
-    """The runs of many items; a run that is half numbers and more is no evidence, and left out.
+    """The runs of many items; a run of which more than half are numbers is left out.
 
     An item is the ids of its words, `masks` is `Vocabulary.masks`. With `masked` all numbers are
     equal, in the items and in the texts.
@@ -88,7 +88,7 @@ class GramIndex:
         return ids if self._masks is None else self._masks[ids]
 
     def _proper_runs(self, is_number: npt.NDArray[np.bool_]) -> Places:
-        """Return where runs begin that lie within one item and are mostly words."""
+        """Return where runs begin that lie within one item and are no table of numbers."""
         count = max(0, len(self._words) - GRAM + 1)
         numbers = np.concatenate([[0], np.cumsum(is_number)])
         within = self._item_of[:count] == self._item_of[GRAM - 1 :]
