@@ -164,11 +164,11 @@ def test_an_address_must_hold_what_a_run_would_read_there(tmp_path):
     assert f"no stage {STAGES[1]}" in found.why
 
 
-def write_parts(place: Path) -> None:
+def write_parts(place: Path, *, stage: str) -> None:
     """Leave what the only task of a cluster leaves of no texts."""
     treatment = Treatment(TreatmentConfig(), min_tokens=None)
     recipe = Recipe(treatment, decontaminated={}, tools=treatment.tools)
-    with PartWriter(str(place), 0, provenance=Provenance(place.name, "mine")) as writer:
+    with PartWriter(str(place), 0, provenance=Provenance(stage, "mine")) as writer:
         writer.finish(recipe, world_size=1)
 
 
@@ -176,7 +176,7 @@ def test_texts_that_a_cluster_treated_must_be_there_for_every_stage(tmp_path):
     World.create(tmp_path)
     states = []
     for stage in STAGES:
-        write_parts(tmp_path / "shared" / stage)
+        write_parts(tmp_path / "shared" / stage, stage=stage)
         states.append(found_at(at_address(tmp_path), tmp_path).state)
     assert states == ["fail", "pass"]
 
@@ -211,7 +211,7 @@ def test_parts_that_cannot_be_joined_are_a_finding_where_the_run_lies_beside_the
     config = load_config(
         tmp_path / "configs", stages=STAGES[:1], overrides=[f"data.source={parts}"]
     )
-    write_parts(parts)
+    write_parts(parts, stage=STAGES[0])
     done = parts / "00000.done.json"
     whole, found = done.read_text(), []
     for left in (whole, whole.replace('"world_size": 1', '"world_size": 2'), "{"):
@@ -297,7 +297,7 @@ def test_a_benchmark_by_which_texts_are_left_out_is_read_where_data_is_prepared(
     assert benchmarks_of(shared, tmp_path, is_prepared=False) == {"triviaqa": ("pass", 0)}
     # So is what tasks of a cluster treated, by a recipe of its own.
     for stage in STAGES:
-        write_parts(tmp_path / "parts" / stage)
+        write_parts(tmp_path / "parts" / stage, stage=stage)
     parts = scored(tmp_path, "nowhere", left_out, skills, f"data.source={tmp_path / 'parts'}")
     assert benchmarks_of(parts, tmp_path, is_prepared=False) == {"triviaqa": ("pass", 0)}
 
