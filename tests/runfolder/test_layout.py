@@ -1,9 +1,11 @@
 """One process holds a run folder, and its death frees it."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -103,6 +105,16 @@ def test_a_process_knows_its_own_lock_by_any_path(folder, tmp_path):
         with pytest.raises(UsageError), folder.locked():
             pass
         assert not RunFolder(tmp_path / "link").is_held_elsewhere()
+
+
+def test_a_reader_that_looks_at_the_lock_refuses_no_start(folder):
+    with (folder.root / ".lock").open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        looked = threading.Timer(0.1, fcntl.flock, (file, fcntl.LOCK_UN))
+        looked.start()
+        with folder.locked():
+            pass
+        looked.join()
 
 
 def test_the_lock_is_free_after_an_error_inside(folder):

@@ -9,6 +9,7 @@ import errno
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from yxanul.runfolder.durable import disk_error, writing
 
 # Large and with sums of their own, made from the rest, or for a tracker, which may add to it later.
 _BESIDE = {"checkpoints", "data", "report.html", "sums.json", "tensorboard", "wandb"}
+_LOOKED_AT_S = 1.0
+"""A reader that looks whether a run is held has its lock for much less."""
 _held: set[tuple[int, int]] = set()
 """The locks that this process holds, by device and inode.
 
@@ -187,24 +190,21 @@ class RunFolder:
         if not path.exists():
             return False
         with path.open(encoding="utf-8") as file:
-            try:
-                # Shared and given back at once: two readers do not see each other.
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return _identity(file) not in _held
-        return False
+            # Shared and given back at once: two readers do not see each other.
+            return not _try_lock(file, fcntl.LOCK_SH) and _identity(file) not in _held
 
     def _take_lock(self, file: TextIO, path: Path) -> None:
+        given_up_at = time.monotonic() + _LOOKED_AT_S
         with writing(path):
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                holder = file.read().strip() or "unknown"
-                raise UsageError(
-                    f"another process (pid {holder}) is training in {self.root}; "
-                    "wait for it, stop it, or choose another --out"
-                ) from None
+            while not _try_lock(file, fcntl.LOCK_EX):
+                if time.monotonic() >= given_up_at:
+                    file.seek(0)
+                    holder = file.read().strip() or "unknown"
+                    raise UsageError(
+                        f"another process (pid {holder}) is training in {self.root}; "
+                        "wait for it, stop it, or choose another --out"
+                    )
+                time.sleep(_LOOKED_AT_S / 50)
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
@@ -224,6 +224,15 @@ def is_run_file(inside: Sequence[str]) -> bool:
     A name with a leading dot is half a file or another program's (.DS_Store, .nfs0001).
     """
     return inside[0] not in _BESIDE and not any(part.startswith(".") for part in inside)
+
+
+def _try_lock(file: TextIO, how: int) -> bool:
+    """Take a lock of the file, shared or alone, and do not wait; tell whether it was to be had."""
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _identity(file: TextIO) -> tuple[int, int]:
