@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,9 @@ from tests.train.world import STEPS, last_step
 from yxanul.errors import BrokenDiskError, DiskError
 from yxanul.parallel.processes import ALONE
 from yxanul.runfolder.checkpoints import verify_checkpoint
-from yxanul.runfolder.durable import disk_error
+from yxanul.runfolder.durable import disk_error, reading, writing
 from yxanul.runfolder.layout import RunFolder
-from yxanul.train import ending
+from yxanul.train import ending, session
 from yxanul.train.ending import owned
 from yxanul.train.signals import StopRequest
 
@@ -76,6 +77,48 @@ def test_a_disk_that_keeps_failing_ends_the_run_with_11(world, unbroken, fault, 
     assert world.exit_record("run")["code"] == 11
     world.finish("run", "run")
     assert_ends_like(world, unbroken)
+
+
+def failing(number: int, *, after: int) -> Callable[..., None]:
+    """Return what stands for a read of the run's disk, which fails when `after` have gone well."""
+    reads = iter(range(after))
+
+    def read(folder: Path, **_: object) -> None:
+        if next(reads, None) is None:
+            raise OSError(number, os.strerror(number), str(folder))
+
+    return read
+
+
+@pytest.mark.fault(13)
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOTCONN])
+def test_a_disk_that_fails_where_the_run_reads_it_ends_the_run_with_11(world, monkeypatch, number):
+    monkeypatch.setattr(session, "newest_name", failing(number, after=1))
+    told = world.finish("run", "run", "--max_steps", "3", code=11).stderr
+    assert f"the disk failed at {world.root / 'run' / 'checkpoints'}" in told
+    assert world.exit_record("run")["code"] == 11
+
+
+@pytest.mark.fault(13)
+def test_what_fails_while_a_run_ends_takes_the_place_of_no_reason(world, monkeypatch):
+    monkeypatch.setattr(session, "newest_name", failing(errno.EACCES, after=1))
+    told = run_with(world, "rows.metrics=broken@2", "--max_steps", "3", code=11).stderr
+    assert "and while the run ended: [Errno 13] Permission denied" in told
+    reason = world.exit_record("run")["reason"]
+    assert reason.startswith(f"the disk failed at {world.root / 'run' / 'metrics.jsonl'}")
+
+
+@pytest.mark.fault(13)
+@pytest.mark.parametrize("number", [errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN])
+def test_a_disk_of_a_network_that_is_away_may_come_back(tmp_path, number):
+    with pytest.raises(BrokenDiskError), writing(tmp_path):
+        raise OSError(number, os.strerror(number))
+    with pytest.raises(BrokenDiskError, match="the disk failed at a file"), reading():
+        raise OSError(number, os.strerror(number), "a file")
+    with pytest.raises(BrokenDiskError, match=r"the disk failed \("), reading():
+        raise OSError(number, os.strerror(number))  # of a file that was open
+    with pytest.raises(FileNotFoundError), reading():
+        raise FileNotFoundError(errno.ENOENT, "No such file", "a file")
 
 
 @pytest.fixture

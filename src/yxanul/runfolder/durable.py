@@ -18,7 +18,15 @@ from yxanul.errors import BrokenDiskError, DiskError, UsageError, YxanulError
 BLOCK_BYTES = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 # A disk of a network that is away for a moment, or one that the kernel holds for broken.
-_FAILING = (errno.EIO, errno.ESTALE, errno.ENODEV, errno.EROFS)
+_AWAY = (
+    errno.EIO,
+    errno.ESTALE,
+    errno.ENODEV,
+    errno.ENOTCONN,
+    errno.ETIMEDOUT,
+    errno.EHOSTDOWN,
+)
+_FAILING = (*_AWAY, errno.EROFS)
 _REFUSING = (errno.EACCES, errno.EPERM)
 # No file is written for so long; of another machine's processes nothing else is known.
 _ABANDONED_S = 86_400.0
@@ -31,6 +39,20 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise disk_error(error, path) from error
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Turn an `OSError` of a failing disk inside the block into a `BrokenDiskError`.
+
+    Others pass: that a file is not there, or not for this user, is no failure of the disk.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _AWAY:
+            raise
+        raise _broken(error.errno, error.filename) from error
 
 
 def write_atomic(path: Path, text: str, *, is_shared: bool = False) -> None:
@@ -141,9 +163,14 @@ def disk_error(
             "its rights back"
         )
     if error.errno in _FAILING:
-        told = os.strerror(error.errno)
-        return BrokenDiskError(f"the disk failed at {path} ({told}); is it still there?")
+        return _broken(error.errno, path)
     if error.errno in _FULL:
         return DiskError(f"the disk is full: {path} could not be written; free some space")
     reason = os.strerror(error.errno) if error.errno else str(error)
     return DiskError(f"{path} could not be written ({reason}); check the folder and its rights")
+
+
+def _broken(number: int, place: str | Path | None) -> BrokenDiskError:
+    """Say that the disk failed, and where if that is known: an open file is not named."""
+    at = "" if place is None else f" at {place}"
+    return BrokenDiskError(f"the disk failed{at} ({os.strerror(number)}); is it still there?")

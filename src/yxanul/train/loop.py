@@ -53,7 +53,7 @@ class TrainingLoop:
         session = self.session
         outcome = RunOutcome(session.folder.root)
         done = 0
-        try:
+        with self._closing():
             while done < len(session.active):
                 plan = session.active[done]
                 ended = self._visit_stage(plan)
@@ -71,20 +71,35 @@ class TrainingLoop:
                     StageOutcome.from_row(ended, checks=read_checks(session.folder, ended))
                 )
                 done += 1
-        finally:
-            session.engine.processes.tell_stopping()
-            session.progress.close()
-            if session.engine.processes.is_main:
-                session.saver.close()
-                # What was scored or saved since the last row of metrics was paid for as well.
-                with session.watchdog.watching("a row"), self._rows_may_be_missing():
-                    session.record_spending(self.position)
         outcome.steps, outcome.tokens_seen = self.position.step, self.position.tokens_seen
         outcome.training_s = self.clock.seconds
         outcome.evaluation_s = session.scoring_s
         outcome.tokens_per_s = self.clock.tokens_per_s
         outcome.mfu = self.clock.mfu(session.peak_of_all)
         return outcome
+
+    @contextmanager
+    def _closing(self) -> Iterator[None]:
+        """Do the last things after the block; what ends it stays the reason if they fail too."""
+        try:
+            yield
+        except BaseException:
+            try:
+                self._close()
+            except Exception as second:  # noqa: BLE001  (whatever it is, it is said)
+                self.session.progress.say(f"and while the run ended: {second}")
+            raise
+        self._close()
+
+    def _close(self) -> None:
+        session = self.session
+        session.engine.processes.tell_stopping()
+        session.progress.close()
+        if session.engine.processes.is_main:
+            session.saver.close()
+            # What was scored or saved since the last row of metrics was paid for as well.
+            with session.watchdog.watching("a row"), self._rows_may_be_missing():
+                session.record_spending(self.position)
 
     def _begin_again(self, plan: StagePlan, ended: Row) -> Position:
         """Begin the attempt that a gate or a divergence asks for; return where it stands."""

@@ -28,6 +28,7 @@ from yxanul.parallel.wrapping import refuse_missing_engine
 from yxanul.plan.memory import FP32_BYTES
 from yxanul.report.write import write_report
 from yxanul.runfolder.checkpoints import list_checkpoints
+from yxanul.runfolder.durable import reading
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt
 from yxanul.runfolder.lost import has_lost_checkpoints, refuse_lost_checkpoints
@@ -64,6 +65,7 @@ from yxanul.train.trackers import open_trackers, refuse_missing_trackers
 
 
 @naming_failed_hardware(CARD_ADVICE)  # also before there is a record, as where the ranks first meet
+@reading()  # also before there is a record
 def start_run(request: RunRequest) -> RunOutcome:
     """Do what the request says, from where its run folder stands.
 
@@ -94,6 +96,7 @@ def start_run(request: RunRequest) -> RunOutcome:
                     owned(folder, processes, stop=stop, say=progress.say) as record,
                     # Before it is recorded how the run ended.
                     naming_failed_hardware(CARD_ADVICE),
+                    reading(),
                     naming_lost_ranks(processes),
                     naming_exhaustion(),
                     naming_recompiles(),
