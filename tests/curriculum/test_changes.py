@@ -10,6 +10,8 @@ from yxanul.curriculum.changes import (
     StageChanges,
     extended,
     extension_steps,
+    parts_read,
+    read_before,
     rolled_back,
 )
 
@@ -56,6 +58,18 @@ def test_an_extension_keeps_the_order_of_what_was_read(tiny_stage):
     again = extended(before_decay, first=80, end=120, attempt=2)
     assert again.segments == (Segment(0, 100, 0), Segment(70, 110, 1), Segment(80, 120, 2))
     assert again.extensions == 2
+
+
+def test_what_was_read_is_told_where_an_attempt_goes_back_into_a_segment_before():
+    base, longer = Segment(0, 100, 0), Segment(100, 110, 1)
+    assert parts_read((base,)) == [(0, 100)]
+    assert parts_read((base, longer)) == [(0, 100), (100, 110)]
+    # A divergence early in the extension goes back to before it.
+    back = Segment(90, 110, 2, left_out=200)
+    assert parts_read((base, longer, back)) == [(0, 90), (100, 100), (90, 110)]
+    assert read_before((base, longer, back), 95) == (base, longer, back)
+    assert read_before((base, longer, back), 90) == (base,)
+    assert read_before((base, longer, back), 0) == ()
 
 
 def test_an_extension_is_a_tenth_and_at_least_one_step(tiny_stage):

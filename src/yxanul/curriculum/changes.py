@@ -5,7 +5,7 @@ them, written into lineage.jsonl before the attempt that it describes begins. Ev
 resumed run must know follows from the settings and this value.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ class Segment:
     attempt: int
     """The attempt whose number keys the order."""
     left_out: int = 0
-    """Steps of the segment before, from `first` on, whose text is not read here."""
+    """Steps from `first` on whose text, as the segments before had it, is not read here."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class StageChanges:
     rollbacks: int = 0
     extensions: int = 0
     segments: tuple[Segment, ...] = ()
-    """In order; a segment is read up to where the next begins. Empty = one, the whole stage."""
+    """In the order of their attempts; one is read up to where a later one begins. Empty = one, the
+    whole stage."""
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any] | None) -> "StageChanges":
@@ -97,9 +98,27 @@ def extended(changes: StageChanges, *, first: int, end: int, attempt: int) -> St
 
     changes.segments must not be empty: the steps before `first` keep the order they were read in.
     """
-    kept = tuple(segment for segment in changes.segments if segment.first < first)
+    kept = read_before(changes.segments, first)
     lengthened = changes.with_segments((*kept, Segment(first, end, attempt)))
     return replace(lengthened, extensions=changes.extensions + 1)
+
+
+def read_before(segments: Sequence[Segment], step: int) -> tuple[Segment, ...]:
+    """Return the segments that say what the steps before `step` have read.
+
+    One that itself read none of them stays where a later one leaves out its text.
+    """
+    own = [number for number, one in enumerate(segments, start=1) if one.first < step]
+    return tuple(segments[: max(own, default=0)])
+
+
+def parts_read(segments: Sequence[Segment]) -> list[tuple[int, int]]:
+    """Return from which step and up to which each segment is read; of some that is nothing."""
+    parts, end = [], segments[-1].end
+    for segment in reversed(segments):
+        parts.append((segment.first, max(segment.first, end)))
+        end = min(end, segment.first)
+    return parts[::-1]
 
 
 def extension_steps(gate: GateConfig, base_steps: int) -> int:

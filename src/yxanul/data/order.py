@@ -77,6 +77,14 @@ class StageOrder:
         span = slice(begin, end)
         return StageOrder(self.sources, self.source_index[span], self.chunk_index[span])
 
+    def followed_by(self, other: StageOrder) -> StageOrder:
+        """Return these samples, and after them those of another order of the same sources."""
+        return StageOrder(
+            self.sources,
+            np.concatenate((self.source_index, other.source_index)),
+            np.concatenate((self.chunk_index, other.chunk_index)),
+        )
+
     def without(self, other: StageOrder, *, chunks: Mapping[str, int]) -> StageOrder:
         """Return this order with other text where it would read what `other` reads.
 

@@ -13,6 +13,7 @@ from yxanul.curriculum.changes import (
     StageChanges,
     extended,
     extension_steps,
+    read_before,
     rolled_back,
 )
 from yxanul.curriculum.stages import StagePlan
@@ -227,9 +228,8 @@ def _cut_at(session: Session, info: CheckpointInfo, *, attempt: int) -> StageCha
         if plan.first_step < info.step < plan.last_step:
             stage_step = info.step - plan.first_step
             read = stage_segments(session, plan, attempt=info.attempt)
-            kept = tuple(part for part in read if part.first < stage_step)
             new = Segment(stage_step, plan.total_steps, attempt)
-            return plan.changes.with_segments((*kept, new))
+            return plan.changes.with_segments((*read_before(read, stage_step), new))
     return None
 
 

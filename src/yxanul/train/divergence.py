@@ -83,12 +83,12 @@ def _attempt(
     back_to = _place_to_go_back_to(session, plan, first_bad=first_bad)
     step = plan.first_step if back_to is None else back_to.step
     lineage = session.folder.lineage
-    attempt, first = position.attempt + 1, step - plan.first_step
-    # The segment that is left stays, even where nothing of it was kept: it says what is left out.
-    kept = tuple(part for part in stage_segments(session, plan) if part.first <= first)
+    attempt = position.attempt + 1
     # From where it begins again until past the trouble.
     left_out = max(rules.skip_steps, position.step - step)
-    new = Segment(first, plan.total_steps, attempt, left_out=left_out)
+    new = Segment(step - plan.first_step, plan.total_steps, attempt, left_out=left_out)
+    # Those that are left stay, even where nothing of one was kept: they say what is left out.
+    kept = stage_segments(session, plan)
     return AttemptStart(
         attempt=attempt,
         step=step,

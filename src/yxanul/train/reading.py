@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from yxanul.config.schema import chunk_tokens
-from yxanul.curriculum.changes import Segment
+from yxanul.curriculum.changes import Segment, parts_read
 from yxanul.curriculum.stages import StagePlan, seq_len_at
 from yxanul.data.loader import StageLoader, StepRows
 from yxanul.data.mixture import source_weights, stage_mixture
@@ -84,11 +84,10 @@ def stage_ledger(session: Session, plan: StagePlan) -> dict[str, int]:
     chunk = chunk_tokens(session.config, plan.config)
     chunks_per_step = plan.config.training.batch_tokens // chunk
     segments = stage_segments(session, plan)
-    ends = [*(segment.first for segment in segments[1:]), plan.total_steps]
     tokens: dict[str, int] = {}
-    for number, (segment, end) in enumerate(zip(segments, ends, strict=True), start=1):
+    for number, (first, end) in enumerate(parts_read(segments), start=1):
         order = _order(session, plan, segments=segments[:number])
-        read = order.source_index[: (end - segment.first) * chunks_per_step]
+        read = order.source_index[: (end - first) * chunks_per_step]
         counts = np.bincount(read, minlength=len(order.sources))
         for source, count in zip(order.sources, counts.tolist(), strict=True):
             tokens[source] = tokens.get(source, 0) + count * chunk
@@ -140,7 +139,11 @@ def _order(session: Session, plan: StagePlan, *, segments: Sequence[Segment]) ->
     )
     if not segment.left_out:
         return order
-    place = segment.first - before[-1].first
-    read = _order(session, plan, segments=before)
-    trouble = read.part(place * per_step, (place + segment.left_out) * per_step)
+    trouble = order.part(0, 0)
+    for number, (first, end) in enumerate(parts_read(before), start=1):
+        begin, end = max(first, segment.first), min(end, segment.first + segment.left_out)
+        if begin < end:
+            read = _order(session, plan, segments=before[:number])
+            part = read.part((begin - first) * per_step, (end - first) * per_step)
+            trouble = trouble.followed_by(part)
     return order.without(trouble, chunks={source.name: source.chunks for source in (*own, *replay)})
