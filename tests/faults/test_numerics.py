@@ -12,7 +12,9 @@ from tests.faults.harness import assert_ends_like, run_with
 from tests.train.world import World, last_step, wait_until
 from yxanul.config.schema import NumericsConfig
 from yxanul.failpoints import VARIABLE
+from yxanul.runfolder.checkpoints import read_manifest
 from yxanul.runfolder.layout import RunFolder
+from yxanul.train import reading
 from yxanul.train.vigil import Vigil
 from yxanul.watch.snapshot import Watch
 
@@ -81,6 +83,51 @@ def test_three_in_a_row_go_back_and_leave_that_text_out(world):
     # From step 11 until past step 15, by which the trouble had been read.
     assert begun["changes"]["segments"][-1] == {"first": 3, "end": 8, "attempt": 1, "left_out": 4}
     assert rows(world)[-1]["step"] == 16
+
+
+@pytest.mark.fault(28)
+def test_going_back_out_of_an_extension_leaves_out_what_was_read_there(world, monkeypatch):
+    found = {}
+
+    def order(session, plan, *, segments):
+        found[segments[-1].attempt] = read = before(session, plan, segments=segments)
+        return read
+
+    before = reading._order
+    monkeypatch.setattr(reading, "_order", order)
+    longer = ("--set", "gate.min_improvement=0.9", "--set", "gate.extension.fraction=0.25")
+    alarm = ("--set", "numerics.skipped_in_a_row=1", *NEAR)
+    # The first step of the extension.
+    run_with(world, "step.scale=nan@9-10", *longer, *alarm, code=20)
+    begun = [row for row in rows(world, "lineage.jsonl") if row["event"] == "attempt"]
+    # Those that were left stay, and with them the ends of the cycles.
+    assert begun[2]["changes"]["segments"] == [
+        {"first": 0, "end": 8, "attempt": 0, "left_out": 0},
+        {"first": 8, "end": 10, "attempt": 1, "left_out": 0},
+        {"first": 6, "end": 10, "attempt": 2, "left_out": 3},
+    ]
+    per_step = len(found[0]) // 8
+    left_out = [found[0].part(6 * per_step, 8 * per_step), found[1].part(0, per_step)]
+    for part in left_out:
+        assert not np.isin(part.chunk_index, found[2].chunk_index).any()
+    verdict = next(row for row in rows(world, "gates.jsonl") if row.get("attempt") == 2)
+    assert (verdict["id"], verdict["result"]) == ("G0", "pass")  # its tokens are those of a ledger
+
+
+@pytest.mark.fault(28)
+def test_steps_that_were_skipped_before_do_not_end_a_run_that_has_gone_back(world, monkeypatch):
+    """Two of a thousand may be skipped: the first two are, the seventh, and once more after it."""
+    is_bad = iter((1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1))  # a skipped one is computed twice
+    monkeypatch.setattr(
+        "yxanul.train.step.planted", lambda _, it: it * (math.nan if next(is_bad, 0) else 1.0)
+    )
+    share = ("--set", "numerics.skipped_share=0.002", "--max_steps", "7")
+    told = world.finish("run", "run", *share, *NEAR).stderr
+    assert "3 of the last 1,000 steps were skipped: attempt 1 goes on from step 3" in told
+    assert told.count("no weight was moved") == 4
+    # As after a kill, it is not written after step 6 of the attempt that was left.
+    first = read_manifest(world.root / "run" / "checkpoints" / "step-00000006-a1")[0]
+    assert first.parent == "step-00000003-a0"
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from tests.train.world import (
 from yxanul.curriculum.course import read_frozen_config
 from yxanul.curriculum.stages import plan_stages
 from yxanul.failpoints import VARIABLE
+from yxanul.runfolder.checkpoints import read_manifest
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
 from yxanul.runfolder.spending import read_payments
@@ -73,11 +74,16 @@ def forgetful(tmp_path_factory) -> World:
     return world
 
 
+def parents(world: World, out: str) -> dict[str, str | None]:
+    return {path.name: read_manifest(path)[0].parent for path in world.checkpoints(out)}
+
+
 def assert_same_end(world: World, out: str, whole: World) -> None:
     left, right = world.root / out, whole.root / "run"
     assert world.checkpoints(out)[-1].name == whole.checkpoints("run")[-1].name
     assert fingerprint(world.checkpoints(out)[-1]) == fingerprint(whole.checkpoints("run")[-1])
     assert deterministic_rows(left) == deterministic_rows(right)
+    assert parents(world, out) == parents(whole, "run")
     for name in ("gates.jsonl", "samples.jsonl"):
         assert (left / name).read_text() == (right / name).read_text()
     # One may have been started with another setting that changes nothing, as a mirror is.

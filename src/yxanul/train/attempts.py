@@ -106,6 +106,7 @@ def enter_attempt(session: Session) -> Position:
         position = load_position(session, load_checkpoint(path))
     position.attempt = attempt
     position.tokens_spent = tokens_spent_before(lineage)
+    session.vigil.forget_skipped()
     return position
 
 
@@ -139,7 +140,7 @@ def load_position(session: Session, checkpoint: Checkpoint) -> Position:
         session.vigil.restore(checkpoint.state.get("vigil"))
     except CorruptCheckpointError as error:
         raise CorruptCheckpointError(f"{checkpoint.info.path}: {error}") from error
-    session.parent = checkpoint.info.name
+    session.stand_on(checkpoint.info.name)
     session.progress.say(f"going on from {checkpoint.info.path}")
     return position
 
@@ -172,6 +173,7 @@ def begin_by_name(session: Session, path: Path, *, attempt: int) -> Position:
     session.engine.processes.barrier()
     session.replan(attempt + 1)
     position.attempt, position.tokens_spent = attempt + 1, spent
+    session.vigil.forget_skipped()
     return position
 
 

@@ -73,6 +73,11 @@ class Session:
     """Of RUN/config.yaml as this start wrote it; the main rank's."""
     _saved_at: float = field(default_factory=time.monotonic)
 
+    def stand_on(self, parent: str | None) -> None:
+        """Take a checkpoint for the one that the next is written after; None: new weights."""
+        self.saver.take_newest()  # that of an attempt that is left
+        self.parent = parent
+
     def replan(self, attempt: int) -> None:
         """Take the course as an attempt trains it: what the gates changed is in the lineage."""
         names = {plan.name for plan in self.active}

@@ -40,6 +40,10 @@ class Vigil:
         if phase != self.phase:
             self.phase, self.losses = phase, []
 
+    def forget_skipped(self) -> None:
+        """Begin an attempt: steps that the one before it skipped are no reason to go back again."""
+        self.skipped = []
+
     def suspicion(self, loss: float, grad_norm: float) -> str | None:
         """Return why a step must not move the weights; None = it may."""
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
