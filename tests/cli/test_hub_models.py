@@ -15,10 +15,11 @@ from tests.train.world import STAGES, World
 from yxanul.cli.writing import open_writing_model
 from yxanul.data.tokenizer import load_tokenizer
 from yxanul.errors import CorruptDataError, HubUnreachableError, UsageError
-from yxanul.evaluate.models.hub import Snapshot, snapshot
+from yxanul.evaluate.models.hub import Snapshot, of_cache, snapshot
 from yxanul.export.checks import Subject
 from yxanul.export.exporting import export_folder
 from yxanul.export.reading import read_folder, read_shape
+from yxanul.train.beginning import brought_again
 
 NAME, COMMIT = "me/first", "5" * 40
 
@@ -191,6 +192,23 @@ def hub(exported, cache, monkeypatch):
 
 def bring() -> Snapshot:
     return snapshot(NAME, accept=read_shape)
+
+
+def test_weights_that_a_run_began_with_are_brought_again_at_their_commit(hub, cache):
+    begun = bring().folder
+    shutil.rmtree(cache)  # as on another machine
+    said: list[str] = []
+    assert brought_again(begun, say=said.append) == begun
+    assert said == [f"--init_from: {NAME} at commit {hub.sets[NAME].sha}"]
+    assert read_folder(begun).tensors
+    assert brought_again(begun, say=said.append) == begun
+    shutil.rmtree(cache)
+    hub.break_with(Fault("/api/models/", 502))
+    with pytest.raises(HubUnreachableError):
+        brought_again(begun, say=said.append)
+    assert len(said) == 1
+    for place in (Path("run/checkpoints/step-00000008-a0"), Path("a/b"), Path()):
+        assert of_cache(place) is None
 
 
 @pytest.mark.parametrize("status", [401, 403])

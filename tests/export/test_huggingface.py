@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tests.evaluate.runs import add_checkpoint
 from tests.export.subjects import card_and_example, run_with_checkpoints, subject
 from tests.model.tiny import difference, gradients, rows
-from tests.train.world import STAGES, World
+from tests.train.world import BATCH_TOKENS, STAGES, World
 from yxanul.config.tokens import END_OF_TEXT
 from yxanul.curriculum.course import read_frozen_config
 from yxanul.errors import CorruptDataError, DiskError, ExportCheckError, UsageError
@@ -137,6 +137,24 @@ def test_the_program_begins_a_run_with_a_folder_and_goes_on_without_it(tmp_path,
     refused = world.finish("train", "other", *stage, *other, code=30)
     assert "--init_from" in refused.stderr
     assert "hidden_size is 16, and this run's is 32" in refused.stderr
+
+
+def test_a_run_from_a_folder_is_rolled_back_to_it(tmp_path, call):
+    world = World.create(tmp_path / "world")
+    run, folder = run_with_checkpoints(tmp_path / "run"), tmp_path / "hf"
+    assert call("export", run.root, "--to", "hf", "--out", folder)[0] == 0
+    stage = ("--stage", STAGES[0], "--set", f"training.total_tokens={BATCH_TOKENS}")
+    world.finish("train", "new", *stage, "--init_from", str(folder))
+    words = (*stage[:2], "--override", "rollback", "--reason", "a test")
+    assert call("gate", world.root / "new", *words)[0] == 0
+    kept = folder.rename(tmp_path / "elsewhere")
+    told = world.finish("train", "new", *stage, code=31).stderr
+    assert f"the gate asks to go back to {folder}, which cannot be used" in told
+    kept.rename(folder)
+    world.finish("train", "new", *stage)
+    lineage = (world.root / "new" / "lineage.jsonl").read_text().splitlines()
+    begun = [row for row in map(json.loads, lineage) if row["event"] == "attempt"]
+    assert [row["parent"] for row in begun] == [str(folder.resolve())] * 2
 
 
 @pytest.mark.parametrize("kind", ["bf16", "f16"])

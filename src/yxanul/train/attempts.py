@@ -27,7 +27,6 @@ from yxanul.runfolder.checkpoints import (
     read_json,
     verify_checkpoint,
 )
-from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import (
     BY_NAME,
     AttemptStart,
@@ -43,7 +42,7 @@ from yxanul.runfolder.mirror import bring_checkpoint
 from yxanul.runfolder.rows import Row
 from yxanul.runfolder.verdicts import closed_stages
 from yxanul.train.agreement import refusing_together
-from yxanul.train.beginning import take_weights
+from yxanul.train.beginning import brought_again, read_weights, take_weights
 from yxanul.train.reading import stage_segments
 from yxanul.train.session import Session
 from yxanul.train.state import (
@@ -72,7 +71,7 @@ def _record(session: Session, position: Position, *, plan: StagePlan, verdict: R
     step, changes = make(session, plan, attempt=attempt)
     parent = checkpoint_at(session.folder.lineage, step)
     _bring_parent(session, parent)
-    _refuse_bad_parent(session.folder, parent)
+    _refuse_bad_parent(session, parent)
     start = AttemptStart(
         attempt=attempt,
         step=step,
@@ -120,9 +119,11 @@ def begin_from_weights(session: Session, parent: str | None, *, step: int) -> Po
     initialise(session.model, session.config.model, seed=seed)
     session.engine.optimizers.forget()
     session.vigil.restore(None)
-    session.parent = None
+    session.stand_on(None)
     if parent is not None:
-        take_weights(Path(parent), session.model)
+        with refusing_together(session.engine.processes, device=session.engine.device):
+            place = brought_again(Path(parent), say=session.progress.say)
+            take_weights(place, session.model)
     plan = next((plan for plan in session.stages if plan.first_step == step), None)
     if plan is None:
         raise CorruptDataError(
@@ -247,14 +248,19 @@ def _bring_parent(session: Session, parent: str | None) -> None:
         bring_checkpoint(address, folder, name=parent, say=session.progress.say)
 
 
-def _refuse_bad_parent(folder: RunFolder, parent: str | None) -> None:
+def _refuse_bad_parent(session: Session, parent: str | None) -> None:
     """Raise before an attempt is recorded that could not begin."""
     if parent is None:
         return
-    path = folder.checkpoints / parent if Path(parent).name == parent else Path(parent)
+    path = Path(parent)
     try:
-        verify_checkpoint(path)
-    except CorruptCheckpointError as error:
+        if path.name == parent:
+            path = session.folder.checkpoints / parent
+            verify_checkpoint(path)
+        else:
+            path = brought_again(path, say=session.progress.say)
+            read_weights(path, session.config.model)
+    except (CorruptDataError, UsageError) as error:
         raise CorruptCheckpointError(
             f"the gate asks to go back to {path}, which cannot be used: {error}. Bring a good copy "
             f"back and start again, or {ANEW}"

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from torch import Tensor
+
 from yxanul.config.schema import ModelConfig
 from yxanul.errors import CorruptCheckpointError, UsageError
-from yxanul.evaluate.models.hub import is_hub_id, snapshot
+from yxanul.evaluate.models.hub import is_hub_id, of_cache, snapshot, snapshot_at
 from yxanul.evaluate.models.loaded import as_tensors, fitting
 from yxanul.export.reading import is_hugging_face_folder, read_folder, read_shape
 from yxanul.model.transformer import Transformer
@@ -43,29 +45,48 @@ def refuse_absent_weights(request: RunRequest, folder: RunFolder) -> None:
     raise UsageError(f"--init_from {name}: there is no such folder")
 
 
+def brought_again(place: Path, *, say: Callable[[str], None]) -> Path:
+    """Return where the weights lie that a run was begun with: at `place`, unless it is gone.
+
+    What lay in the hub's cache is brought at the commit that it was. Raises what `snapshot` does.
+    """
+    known = None if place.is_dir() else of_cache(place)
+    if known is None:
+        return place
+    found = snapshot_at(*known)
+    say(f"--init_from: {found.note}")
+    return found.folder
+
+
 def take_weights(place: Path, model: Transformer) -> Path:
     """Give the model the weights of a checkpoint, a run folder or a Hugging Face folder.
 
-    Returns where they lie. Another shape is a `UsageError`, damage a `CorruptDataError`; a run
-    whose newest checkpoint is damaged is not replaced by an older one unasked.
+    Returns where they lie. Raises what `read_weights` does.
     """
-    if is_hugging_face_folder(place):
-        read = read_folder(place)
-        _refuse_another(read.config, model.config)
-        tensors, origin = read.tensors, place
-    else:
-        found = find_weights(place)
-        if found.refused:
-            raise CorruptCheckpointError(
-                f"{next(iter(found.refused.values()))}; name another of its checkpoints"
-            )
-        origin = found.weights.info.path
-        tensors = as_tensors(found.weights.model)
+    tensors, origin = read_weights(place, model.config)
     try:
         model.load_state_dict(fitting(tensors, model, origin=origin))
     except CorruptCheckpointError as error:  # they are whole, and another model's
         raise UsageError(str(error)) from error
     return origin.resolve()
+
+
+def read_weights(place: Path, shape: ModelConfig) -> tuple[dict[str, Tensor], Path]:
+    """Return a checkpoint's, a run folder's or a Hugging Face folder's weights, and where they lie.
+
+    Another shape is a `UsageError`, damage a `CorruptDataError`; a run whose newest checkpoint is
+    damaged is not replaced by an older one unasked.
+    """
+    if is_hugging_face_folder(place):
+        read = read_folder(place)
+        _refuse_another(read.config, shape)
+        return read.tensors, place
+    found = find_weights(place)
+    if found.refused:
+        raise CorruptCheckpointError(
+            f"{next(iter(found.refused.values()))}; name another of its checkpoints"
+        )
+    return as_tensors(found.weights.model), found.weights.info.path
 
 
 def _refuse_another(given: ModelConfig, ours: ModelConfig) -> None:

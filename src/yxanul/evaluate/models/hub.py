@@ -68,6 +68,23 @@ def snapshot(name: str, *, accept: Callable[[Path], object]) -> Snapshot:
     return Snapshot(folder, note if is_reached else f"{note}, of commit {folder.name}")
 
 
+def of_cache(folder: Path) -> tuple[str, str] | None:
+    """Return owner/name and commit of a folder of the hub's cache, which need not be there now.
+
+    None: it is no place of the cache.
+    """
+    kind, *name = folder.parents[1].name.split("--") if len(folder.parts) > 2 else ("",)
+    is_snapshot = folder.parent.name == "snapshots" and kind == "models" and len(name) == 2
+    return ("/".join(name), folder.name) if is_snapshot else None
+
+
+def snapshot_at(name: str, commit: str) -> Snapshot:
+    """Bring what an export holds of a commit of owner/name, or find it here, as `snapshot` does."""
+    is_reached = newest_commit(name) is not None
+    folder = _download(name, commit, files=_FILES, is_reached=is_reached)
+    return Snapshot(folder, f"{name} at commit {commit}")
+
+
 def newest_config(name: str) -> tuple[Path, bool]:
     """Bring config.json of the newest commit; return its folder, called like the commit.
 
