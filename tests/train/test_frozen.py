@@ -8,16 +8,17 @@ import pytest
 import torch
 
 from tests.train.world import write_configs
-from yxanul.config.load import load_config
-from yxanul.config.schema import RunConfig
+from yxanul.config.load import dump_config, load_config
+from yxanul.config.schema import RunConfig, StageConfig
 from yxanul.curriculum.course import read_frozen_config
+from yxanul.errors import ConfigError
 from yxanul.hardware import device as device_room
 from yxanul.parallel.processes import ALONE, Processes
-from yxanul.runfolder.durable import write_json
+from yxanul.runfolder.durable import write_atomic, write_json
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
 from yxanul.train import frozen
-from yxanul.train.frozen import freeze_config
+from yxanul.train.frozen import freeze_config, refuse_other_stages
 from yxanul.train.machine import Machine
 
 
@@ -129,6 +130,32 @@ def test_a_card_is_tried_with_the_threads_that_will_train(tmp_path, monkeypatch)
     folder.create()
     freeze_config(tiny(tmp_path, threads="3"), folder, machine=cast("Machine", machine))
     assert seen == [3]
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_the_runs_stages_stay_and_new_ones_may_follow(tmp_path, is_whole):
+    config, folder = tiny(tmp_path), RunFolder(tmp_path / "run")
+    one, two = config.stages
+    three = two.model_copy(update={"name": "stage3_more"})
+
+    def refuse(*stages: StageConfig) -> None:
+        now = config.model_copy(update={"stages": stages})
+        refuse_other_stages(now, folder, is_whole=is_whole)
+
+    refuse(two)  # nothing has begun
+    folder.create()
+    write_atomic(folder.config, dump_config(config))
+    begin_attempt(folder.lineage, AttemptStart(0, 0, None, "a test"))
+    refuse(one, two)
+    refuse(one, two, three)
+    for stages in ((two,), (two, one), (one, three, two), (three, two)):
+        with pytest.raises(ConfigError, match=f"begun with the stages {one.name}, {two.name}, and"):
+            refuse(*stages)
+    if is_whole:
+        with pytest.raises(ConfigError, match="trains one alone"):
+            refuse(one)
+    else:
+        refuse(one)
 
 
 def test_a_run_that_chose_bf16_goes_on_without_on_a_card_that_has_none(tmp_path, monkeypatch):

@@ -2,21 +2,35 @@
 
 import json
 import types
+from typing import cast
 
 import pytest
 import torch
 
 from tests.hardware.cards import dying, foreign
-from tests.train.world import World
+from tests.train.world import (
+    BATCH_TOKENS,
+    STAGES,
+    STEPS,
+    World,
+    finished_world,
+    write_configs,
+)
+from yxanul.config.load import load_config
 from yxanul.config.schema import ComputeConfig, OptimizationConfig, OptimizerConfig
-from yxanul.errors import InfrastructureError, UsageError
+from yxanul.curriculum.stages import plan_stages
+from yxanul.errors import CorruptDataError, InfrastructureError, UsageError
 from yxanul.hardware import device as device_room
 from yxanul.hardware.device import DeviceKind, device_kind
 from yxanul.runfolder.layout import RunFolder
 from yxanul.train.agreement import refuse_unlike_devices
+from yxanul.train.loop import TrainingLoop
 from yxanul.train.machine import refuse_missing_card
 from yxanul.train.request import RunRequest
 from yxanul.train.run import start_run
+from yxanul.train.session import Session
+from yxanul.train.state import Position
+from yxanul.train.trackers import Trackers
 
 CPU, CARD = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -37,6 +51,27 @@ def test_a_run_names_a_card_that_does_not_start_or_is_not_for_this_torch(
     with pytest.raises(error, match=said):
         start_run(RunRequest(world.root / "configs", data=data, out=out))
     assert not out.exists()
+
+
+def test_a_run_whose_later_stage_is_gone_trains_others_alone(tmp_path_factory):
+    world = finished_world(tmp_path_factory, "stages")
+    (world.root / "configs" / f"{STAGES[1]}.yaml").unlink()
+    told = world.finish("run", "run", code=30).stderr
+    assert f"was begun with the stages {', '.join(STAGES)}, and now they are {STAGES[0]};" in told
+    assert "nothing is trained again" in world.finish("train", "run", "--stage", STAGES[0]).stderr
+
+
+def test_no_stage_trains_the_steps_of_another(tmp_path):
+    configs = write_configs(tmp_path / "configs")
+    *_, later = plan_stages(load_config(configs, overrides=["data.source=texts"]))
+    # What only a settings file that a person has edited in the run folder leads to.
+    stands = Position("stage1b_gone", 4, STEPS + 4, (STEPS + 4) * BATCH_TOKENS, 0, 0)
+    other_rank = types.SimpleNamespace(is_main=False, world_size=1)
+    engine = types.SimpleNamespace(processes=other_rank, device=CPU)
+    session = types.SimpleNamespace(engine=engine)
+    loop = TrainingLoop(cast("Session", session), stands, Trackers(print))
+    with pytest.raises(CorruptDataError, match=f"{later.name} begins at step {STEPS} after"):
+        loop._visit_stage(later)
 
 
 def optimization(name: str, **compute) -> OptimizationConfig:

@@ -126,6 +126,25 @@ def freeze_config(config: RunConfig, folder: RunFolder, *, machine: Machine) -> 
     return frozen
 
 
+def refuse_other_stages(config: RunConfig, folder: RunFolder, *, is_whole: bool) -> None:
+    """Raise a `ConfigError` unless the run's stages stand in the configuration as they were.
+
+    Later ones may be new. A configuration that is not `is_whole` ends with the stage that is
+    trained alone, before later ones of the run.
+    """
+    before = _begun_with(folder)
+    if before is None:
+        return
+    had, has = ([stage.name for stage in one.stages] for one in (before, config))
+    shared = min(len(had), len(has))
+    if had[:shared] != has[:shared] or (is_whole and shared < len(had)):
+        raise ConfigError(
+            f"{folder.root} was begun with the stages {', '.join(had)}, and now they are "
+            f"{', '.join(has)}; give it its own again, in their order (new ones may follow them, "
+            "and yxanul train --stage trains one alone), or choose another --out"
+        )
+
+
 def edited_config(folder: RunFolder) -> str | None:
     """Say so if RUN/config.yaml is nothing that this run wrote; None = it is, or nothing tells.
 

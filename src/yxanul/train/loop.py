@@ -111,7 +111,8 @@ class TrainingLoop:
         """Train a stage to its end and ask its gate; None when --max_steps ended it before."""
         position = self.position
         fix_thresholds(self.session, plan, attempt=position.attempt)
-        if position.step <= plan.first_step and position.stage != plan.name:
+        # Of the stage before, or, where stages have changed, one that refuses to be left.
+        if position.step < plan.last_step and position.stage != plan.name:
             position.enter(plan)
         if position.step < plan.last_step:
             cut = self._train_stage(plan)

@@ -16,7 +16,7 @@ from yxanul.train.agreement import (
     refuse_unlike_devices,
     refusing_together,
 )
-from yxanul.train.frozen import ruled_config
+from yxanul.train.frozen import refuse_other_stages, ruled_config
 from yxanul.train.machine import Machine, refuse_lost_card, refuse_other_environment
 from yxanul.train.request import RunRequest
 
@@ -49,6 +49,7 @@ def _refuse(
     malloc: str,
     kinds: Sequence[DeviceKind],
 ) -> None:
+    refuse_other_stages(config, folder, is_whole=request.stage is None)
     stages = _still_trained(config, folder, request=request)
     if not stages:
         return
