@@ -231,6 +231,17 @@ def test_an_attempt_that_its_mirror_lacks_too_begins_again_from_what_lies_there(
     assert [path.name[-2:] for path in world.checkpoints("run")][-1] == "a1"
 
 
+def test_a_run_that_was_begun_by_name_goes_on_by_the_same_command_elsewhere(world, tmp_path):
+    more = ("--max_steps", "6", *to(str(tmp_path / "mirror")))
+    world.finish("run", "run", *more)
+    named = ("--resume", world.checkpoints("run")[0].name)
+    world.finish("run", "run", *named, *more)
+    shutil.rmtree(world.root / "run")
+    told = world.finish("run", "run", *named, *more).stderr
+    assert "the run has gone on from there already" in told
+    assert [path.name for path in world.checkpoints("run")] == ["step-00000006-a1"]
+
+
 def test_names_at_an_address_lead_nowhere_else(world: World, tmp_path):
     address = "memory://bucket/run"
     storage = fsspec.filesystem("memory")

@@ -26,7 +26,7 @@ from yxanul.report.figure_tables import Column, curves_of_rows, table_of
 from yxanul.report.gather import gather
 from yxanul.report.write import write_comparison, write_report
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.lineage import record_event, register_gate
+from yxanul.runfolder.lineage import BY_NAME, record_event, register_gate
 from yxanul.runfolder.rows import append_row
 
 MOST_BYTES = 8_000_000
@@ -189,6 +189,7 @@ def test_every_event_of_the_lineage_is_an_incident(copied):
                  why="its manifest names another sha256")  # fmt: skip
     record_event(lineage, "diverged", step=310, attempt=1, why="three steps were skipped")
     register_gate(lineage, "stage4_code", attempt=1, sha256="ab" * 32)
+    record_event(lineage, BY_NAME, checkpoint="step-00000300-a0")
     record_event(lineage, "moved house", to="another room", boxes=12, fragile=True, why=None)
     page = read(copied)
     told = section(page, "incidents")
@@ -199,6 +200,7 @@ def test_every_event_of_the_lineage_is_an_incident(copied):
     assert "Attempt 1 diverged at step 310: three steps were skipped." in told
     fixed = "The gate of stage4_code was fixed before its first step in attempt 1."
     assert fixed in told
+    assert "went on from its newest checkpoint, which was named: step-00000300-a0." in told
     assert "moved house; to another room; boxes 12; fragile true." in told
     assert "Step 20: no weight was moved" in told
     assert wrong_values(copied, page) == []

@@ -18,7 +18,10 @@ from tests.train.world import (
     last_step,
     wait_until,
 )
+from yxanul.curriculum.changes import Segment, StageChanges
+from yxanul.runfolder.lineage import AttemptStart, begin_attempt
 from yxanul.runfolder.rows import read_rows
+from yxanul.runfolder.supervised import BEGUN_VARIABLE
 
 
 @pytest.fixture(scope="module")
@@ -252,6 +255,49 @@ def test_a_named_checkpoint_begins_an_attempt_that_survives_a_kill(unbroken):
     assert unbroken.checkpoints("branch")[-1].name == f"step-{2 * STEPS:08d}-a1"
     rows = [row for row in deterministic_rows(unbroken.root / "branch") if row["attempt"] == 1]
     assert [row["step"] for row in rows] == list(range(STEPS + 1, 2 * STEPS + 1))
+
+
+def attempts(world: World, out: str) -> list[tuple]:
+    begun = [r for r in read_rows(world.root / out / "lineage.jsonl") if r["event"] == "attempt"]
+    return [(row["attempt"], row["parent"]) for row in begun]
+
+
+def test_the_same_name_again_goes_on_with_what_gates_have_made_of_it(unbroken, monkeypatch):
+    run = shutil.copytree(unbroken.root / "run", unbroken.root / "gates-since")
+    middle, entry = (f"step-{step:08d}-a0" for step in (2 * STEPS - 2, STEPS))
+    goes_back = ("run", "gates-since", "--resume", middle, "--max_steps", str(STEPS + 7))
+    unbroken.finish(*goes_back)
+    assert attempts(unbroken, "gates-since") == [(0, None), (1, middle)]
+    # A gate goes back to before what the person named.
+    changes = StageChanges(rollbacks=1, segments=(Segment(0, STEPS, 2),)).as_row()
+    rollback = AttemptStart(2, STEPS, entry, "a rollback", stage=STAGES[1], changes=changes)
+    begin_attempt(run / "lineage.jsonl", rollback)
+    told = unbroken.finish(*goes_back).stderr
+    assert f"--resume {middle}: the run has gone on from there already" in told
+    assert attempts(unbroken, "gates-since")[2:] == [(2, entry)]
+    assert (run / "checkpoints" / f"step-{2 * STEPS - 1:08d}-a2").exists()
+    unbroken.finish(*goes_back, "--fresh")
+    assert attempts(unbroken, "gates-since")[3:] == [(3, middle)]
+    # What a supervisor starts again goes on with what its first start began.
+    monkeypatch.setenv(BEGUN_VARIABLE, str(run.resolve()))
+    unbroken.finish(*goes_back, "--fresh")
+    assert len(attempts(unbroken, "gates-since")) == 4
+    other = unbroken.root / "another" / middle
+    unbroken.finish("run", "gates-since", "--resume", str(other), code=30)
+
+
+def test_the_newest_checkpoint_named_again_when_it_is_older_or_gone_is_gone_on_from(tmp_path):
+    world = World.create(tmp_path)
+    world.finish("run", "run", "--max_steps", "3")
+    named = world.checkpoints("run")[-1].name
+    for steps in (5, 7, 8):
+        world.finish("run", "run", "--resume", named, "--max_steps", str(steps))
+        assert (world.checkpoints("run")[0].name == named) == (steps == 5)
+    assert attempts(world, "run") == [(0, None)]
+    rows = read_rows(world.root / "run" / "metrics.jsonl")
+    assert [row["step"] for row in rows] == list(range(1, 9))
+    told = world.finish("run", "run", "--resume", named, "--fresh", code=30).stderr
+    assert f"--resume {named}: there is no such checkpoint" in told
 
 
 @pytest.mark.slow

@@ -55,8 +55,21 @@ Overrides = Annotated[
         "--set", help="Change one key, e.g. training.batch_tokens=4096. May be given many times."
     ),
 ]
-Resume = Annotated[str, typer.Option("--resume", help="auto, never, or the name of a checkpoint.")]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Refuse a run folder that is not empty.")]
+Resume = Annotated[
+    str,
+    typer.Option(
+        "--resume",
+        help="auto, never, or the name of a checkpoint to go on from; given again, the run goes on "
+        "with what began there.",
+    ),
+]
+Fresh = Annotated[
+    bool,
+    typer.Option(
+        "--fresh",
+        help="Refuse a run folder that is not empty; with --resume NAME: begin from it once more.",
+    ),
+]
 Strict = Annotated[
     bool,
     typer.Option("--strict", help="Leave with 30 if an optimisation asked for is not active."),

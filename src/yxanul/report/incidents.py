@@ -131,6 +131,11 @@ def _settings(row: Record) -> Event:
     return Event(("The run went on with other settings: ", what, "."), "warn")
 
 
+def _named(row: Record) -> Event:
+    name = row.text("checkpoint") or ""
+    return Event(("The run went on from its newest checkpoint, which was named: ", name, "."))
+
+
 def _brought(_row: Record) -> Event:
     return Event(("The run was brought to another machine from its mirror.",))
 
@@ -157,6 +162,7 @@ _KINDS: dict[str, Callable[[Record], Event]] = {
     "brought from the mirror": _brought,
     "diverged": _diverged,
     "gate registered": _gate,
+    "resumed by name": _named,
     "set aside": _set_aside,
     "settings": _settings,
 }

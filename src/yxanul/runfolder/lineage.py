@@ -15,6 +15,7 @@ from yxanul.runfolder.checkpoints import CHECKPOINT_NAME, checkpoint_name
 from yxanul.runfolder.rows import Row, append_row, read_rows
 
 BY_NAME = "resumed by name"
+"""Why an attempt begins from a checkpoint that a person named; an event where none had to begin."""
 
 
 def current_attempt(path: Path) -> int:
@@ -62,9 +63,11 @@ def attempt_step(path: Path) -> int:
     return step if isinstance(step, int) else 0
 
 
-def is_resumed_by_name(path: Path) -> bool:
-    """Tell whether a person, and no gate, began the last attempt."""
-    return _last_attempt(path).get("reason") == BY_NAME
+def named_last(path: Path) -> str | None:
+    """Return the checkpoint from which a person last wished to go on; None: from none by name."""
+    named = [row for row in read_rows(path) if BY_NAME in (row.get("event"), row.get("reason"))]
+    found = named[-1].get("checkpoint", named[-1].get("parent")) if named else None
+    return found if isinstance(found, str) else None
 
 
 def tokens_spent_before(path: Path) -> int:

@@ -34,6 +34,16 @@ class RunRequest:
     command: str = ""
     """The command line, for RUN/environment.json."""
 
+    @property
+    def names_checkpoint(self) -> bool:
+        """Whether --resume names a checkpoint."""
+        return self.resume not in ("auto", "never")
+
+    @property
+    def asks_for_empty_folder(self) -> bool:
+        """Whether --fresh is about the run folder, and not about a checkpoint in it."""
+        return self.fresh and not self.names_checkpoint
+
 
 @dataclass(frozen=True)
 class StageOutcome:

@@ -3,6 +3,7 @@
 The newest checkpoint that verifies, the one that was named, other weights, or the beginning.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,12 +17,13 @@ from yxanul.runfolder.checkpoints import (
 )
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import (
+    BY_NAME,
     AttemptStart,
     attempt_parent,
     begin_attempt,
     current_attempt,
     first_parent,
-    is_resumed_by_name,
+    named_last,
     record_event,
 )
 from yxanul.runfolder.lost import (
@@ -34,6 +36,7 @@ from yxanul.runfolder.lost import (
 from yxanul.runfolder.rows import Row, cut_rows, read_rows
 from yxanul.runfolder.saving import remove_leftovers, set_aside
 from yxanul.runfolder.scores import forget_after
+from yxanul.runfolder.supervised import is_started_again
 from yxanul.train.attempts import (
     begin_by_name,
     enter_attempt,
@@ -41,6 +44,7 @@ from yxanul.train.attempts import (
     refuse_other_stage,
 )
 from yxanul.train.beginning import take_weights
+from yxanul.train.machine import Machine
 from yxanul.train.request import RunRequest
 from yxanul.train.session import Session
 from yxanul.train.state import Position, first_position
@@ -60,10 +64,11 @@ def find_position(session: Session, request: RunRequest) -> Position:
     if session.engine.processes.is_main:
         remove_leftovers(folder.checkpoints)
     attempt, has_begun = current_attempt(folder.lineage), bool(read_rows(folder.lineage))
-    named, begins_again = _named(folder, request, attempt=attempt), False
-    bad: Bad = {}
+    named = named_checkpoint(folder, request.resume) if request.names_checkpoint else None
+    is_newest = named in list_checkpoints(folder.checkpoints, attempt=attempt)[-1:]
+    begins_again, bad = False, Bad()
     session.engine.processes.barrier()  # all ranks have read it before one may begin another
-    if named is not None:
+    if named is not None and not is_newest:
         position = begin_by_name(session, named, attempt=attempt)
     else:
         checkpoint, bad = _newest(session, request, attempt=attempt)
@@ -81,21 +86,10 @@ def find_position(session: Session, request: RunRequest) -> Position:
             # A person deleted them, or they are bad: what tells of them is no loss from now on.
             settle_losses(folder, BEGUN_AGAIN)
         _set_aside(folder, bad)
+        if named is not None and named.name != named_last(folder.lineage):
+            record_event(folder.lineage, BY_NAME, checkpoint=named.name)  # no attempt has told it
     _forget_after(session, position)
     return position
-
-
-def _named(folder: RunFolder, request: RunRequest, *, attempt: int) -> Path | None:
-    """Return the older checkpoint that --resume names, from which a new attempt begins."""
-    if request.resume in ("auto", "never"):
-        return None
-    path = named_checkpoint(folder, request.resume)
-    newest = list_checkpoints(folder.checkpoints, attempt=attempt)[-1:]
-    # The same command again goes on with the attempt that it had begun.
-    again = is_resumed_by_name(folder.lineage) and attempt_parent(folder.lineage) == path.name
-    if again and not has_lost_checkpoints(folder):
-        return None
-    return None if newest == [path] else path
 
 
 def _beginning(session: Session, request: RunRequest) -> Position:
@@ -144,16 +138,52 @@ def _set_aside(folder: RunFolder, bad: Bad) -> None:
         record_event(folder.lineage, "set aside", checkpoint=path.name, to=to, why=why)
 
 
+def is_named_again(folder: RunFolder, request: RunRequest) -> bool:
+    """Tell whether the run has gone on from the checkpoint that --resume names.
+
+    Gates may have begun attempts since, and the checkpoint may be gone. Where the last attempt's
+    are all gone, that is gone too.
+    """
+    if not request.names_checkpoint or named_last(folder.lineage) != Path(request.resume).name:
+        return False
+    return _is_inside(folder, request.resume) and not has_lost_checkpoints(folder)
+
+
+def with_name_settled(request: RunRequest, folder: RunFolder, *, machine: Machine) -> RunRequest:
+    """Return the request with `auto` for a checkpoint from which the run has gone on already.
+
+    So the same command again goes on with what it had begun. --fresh begins from it once more;
+    under a supervisor it is asked by the first start alone.
+    """
+    if not is_named_again(folder, request):
+        return request
+    is_wished = request.fresh and not is_started_again(folder.root.resolve())
+    # Each machine may have a supervisor: one of them decides.
+    if machine.processes.of_main(int(is_wished), machine.device):
+        return request
+    machine.progress.say(
+        f"--resume {request.resume}: the run has gone on from there already, and goes on where it "
+        "stands; with --fresh it begins from there once more"
+    )
+    return replace(request, resume="auto")
+
+
 def named_checkpoint(folder: RunFolder, name: str) -> Path:
     """Return the checkpoint of this run that --resume names, by its name or its path."""
     path = folder.checkpoints / Path(name).name
-    elsewhere = Path(name).name != name and Path(name).resolve() != path.resolve()
-    if elsewhere or not CHECKPOINT_NAME.fullmatch(path.name) or not path.is_dir():
+    if not _is_inside(folder, name) or not path.is_dir():
         raise UsageError(
             f"--resume {name}: there is no such checkpoint in {folder.checkpoints}; it takes auto, "
             "never, or the name of one (weights of another run: --init_from)"
         )
     return path
+
+
+def _is_inside(folder: RunFolder, name: str) -> bool:
+    """Tell whether a checkpoint's name, or its path, is of one of this run, there or not."""
+    path = folder.checkpoints / Path(name).name
+    is_here = Path(name).name == name or Path(name).resolve() == path.resolve()
+    return is_here and CHECKPOINT_NAME.fullmatch(path.name) is not None
 
 
 def _refuse_other_weights(session: Session, request: RunRequest) -> None:

@@ -57,7 +57,12 @@ from yxanul.train.reading import padding
 from yxanul.train.refusals import refuse_early
 from yxanul.train.repetition import repetitions, warnings
 from yxanul.train.request import RunOutcome, RunRequest, StageOutcome
-from yxanul.train.resume import find_position, named_checkpoint
+from yxanul.train.resume import (
+    find_position,
+    is_named_again,
+    named_checkpoint,
+    with_name_settled,
+)
 from yxanul.train.settings import read_config
 from yxanul.train.setup import build_session, prepare_process
 from yxanul.train.signals import stop_on_signals
@@ -162,9 +167,10 @@ def _train(
         if (edited := edited_config(folder)) is not None:
             machine.progress.say(edited)
         _begin_with_mirror(config, folder, request=request, machine=machine)
-        _refuse_missing_weights(config, folder, request=request)
+        _refuse_missing_start(config, folder, request=request)
     machine.processes.barrier()
     with refusing_together(machine.processes, device=machine.device):
+        request = with_name_settled(request, folder, machine=machine)
         request = with_weights_here(request, folder, say=machine.heard)
     refuse_early(config, folder, request=request, machine=machine, malloc=malloc)
     corpus = prepare_corpus(config, folder, machine=machine)
@@ -240,7 +246,7 @@ def _begin_with_mirror(
             # that lies there.
             place.try_out()
             return
-    if request.fresh or request.resume == "never":
+    if request.asks_for_empty_folder or request.resume == "never":
         raise UsageError(f"checkpoint.mirror {address} holds a run already; name another address")
     bring_back(address, folder, say=machine.heard)
 
@@ -280,14 +286,12 @@ def _check_folder(config: RunConfig, folder: RunFolder, *, request: RunRequest) 
     """Refuse what can be refused before data is prepared, which may take hours."""
     if folder.root.exists() and not folder.root.is_dir():
         raise UsageError(f"--out {folder.root} is a file; name a folder")
-    if request.resume not in ("auto", "never"):
-        named_checkpoint(folder, request.resume)
     if config.optimization.checkpoint.mirror is None:
-        _refuse_missing_weights(config, folder, request=request)
+        _refuse_missing_start(config, folder, request=request)
         refuse_absent_weights(request, folder)
     if is_started_again(folder.root.resolve()):
         return
-    if request.fresh and not folder.is_empty():
+    if request.asks_for_empty_folder and not folder.is_empty():
         raise UsageError(f"--fresh: {folder.root} is not empty; choose another --out or delete it")
     if request.resume == "never":
         attempt = current_attempt(folder.lineage)
@@ -298,11 +302,13 @@ def _check_folder(config: RunConfig, folder: RunFolder, *, request: RunRequest) 
             )
 
 
-def _refuse_missing_weights(config: RunConfig, folder: RunFolder, *, request: RunRequest) -> None:
-    """Refuse a later stage that has nothing to go on from, or no longer.
+def _refuse_missing_start(config: RunConfig, folder: RunFolder, *, request: RunRequest) -> None:
+    """Refuse a checkpoint's name that leads nowhere, and a later stage without one to go on from.
 
-    One that has passed already needs nothing.
+    A stage that has passed already needs none.
     """
+    if request.names_checkpoint and not is_named_again(folder, request):
+        named_checkpoint(folder, request.resume)
     is_later = request.stage is not None and len(config.stages) > 1
     if not is_later or request.init_from is not None or list_checkpoints(folder.checkpoints):
         return
@@ -319,8 +325,7 @@ def _finished_outcome(
     config: RunConfig, folder: RunFolder, *, request: RunRequest
 ) -> RunOutcome | None:
     """Return what the finished run reached, if all that is asked for has passed already."""
-    by_name = request.resume not in ("auto", "never")
-    if request.max_steps is not None or by_name:
+    if request.max_steps is not None or request.names_checkpoint:
         return None
     if (before := _recorded_outcome(folder)) is None:
         return None
