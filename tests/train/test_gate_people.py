@@ -120,3 +120,16 @@ def test_what_a_person_decided_of_a_copy_is_acted_on_where_the_machine_is_gone(t
     shutil.rmtree(mirror / "checkpoints")
     assert gate(world, "run", *("--stage", STAGES[1]), *words[2:]) == 0
     assert "has no copy of this attempt" in capsys.readouterr().err
+
+
+def test_a_decision_that_goes_with_a_damaged_checkpoint_is_told(tmp_path):
+    world = World.create(tmp_path)
+    short = {"training.total_tokens": 2 * BATCH_TOKENS, "checkpoint.every_steps": 1}
+    one = ("train", "run", "--stage", STAGES[0], *sets(short))
+    world.finish(*one)
+    assert gate(world, "run", *one[2:4], "--override", "extend", "--reason", "it still falls") == 0
+    (world.checkpoints("run")[-1] / "model.safetensors").write_bytes(b"")
+    told = world.finish(*one).stderr
+    assert f"decided on the gate of {STAGES[0]} is gone with the checkpoint that it was" in told
+    assert "extend (it still falls)" in told
+    assert [attempt for _, attempt, _ in verdicts(world.root / "run")] == [0]

@@ -37,6 +37,7 @@ from yxanul.runfolder.rows import Row, cut_rows, read_rows
 from yxanul.runfolder.saving import remove_leftovers, set_aside
 from yxanul.runfolder.scores import forget_after
 from yxanul.runfolder.supervised import is_started_again
+from yxanul.runfolder.verdicts import OVERRIDE
 from yxanul.train.attempts import (
     begin_by_name,
     enter_attempt,
@@ -209,6 +210,13 @@ def _forget_after(session: Session, position: Position) -> None:
             )
         return row.get("attempt") != position.attempt or step <= position.step
 
+    for row in read_rows(session.folder.gates):
+        if row.get("row") == OVERRIDE and not is_kept(row):
+            session.progress.say(
+                f"what {row.get('by')} decided on the gate of {row.get('stage')} is gone with the "
+                f"checkpoint that it was about: {row.get('verdict')} ({row.get('reason')}); it may "
+                "be decided again when that gate has been asked"
+            )
     cut_rows(session.folder.metrics, is_kept)
     cut_rows(session.folder.gates, is_kept)
     cut_rows(session.folder.samples, is_kept)
