@@ -1,7 +1,9 @@
 """A checkpoint is whole and unaltered, or it is refused with the name of the file at fault."""
 
+import errno
 import hashlib
 import json
+import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +12,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from yxanul.errors import CorruptCheckpointError, DiskError
+from yxanul.errors import BrokenDiskError, CorruptCheckpointError, DiskError
+from yxanul.runfolder import checkpoints
 from yxanul.runfolder.checkpoints import (
     CheckpointInfo,
     checkpoint_name,
@@ -270,6 +273,23 @@ def test_a_folder_or_file_that_only_has_the_name_is_no_checkpoint(tmp_path):
     (tmp_path / "step-00000002-a0").write_text("")
     for path in list_checkpoints(tmp_path):
         refused(path, path.name)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.EIO, CorruptCheckpointError), (errno.ESTALE, BrokenDiskError)]
+)
+@pytest.mark.parametrize("read", ["sha256_of", "load_file"])
+def test_a_checkpoint_on_a_disk_that_is_away_is_not_damaged(
+    tmp_path, monkeypatch, read, number, kind
+):
+    path = write(tmp_path)
+
+    def gone(where: Path) -> None:
+        raise OSError(number, os.strerror(number), str(where))
+
+    monkeypatch.setattr(checkpoints, read, gone)
+    with pytest.raises(kind, match=r"model\.safetensors"):
+        load_checkpoint(path)
 
 
 def test_a_renamed_checkpoint_is_refused(tmp_path):

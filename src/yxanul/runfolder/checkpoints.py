@@ -20,10 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from yxanul.errors import CorruptCheckpointError
-from yxanul.runfolder.durable import (
-    seal,
-    sha256_of,
-)
+from yxanul.runfolder.durable import refuse_absent_disk, seal, sha256_of
 
 FORMAT = 1
 MANIFEST_NAME = "manifest.json"
@@ -222,6 +219,8 @@ def _read_tensors(path: Path) -> dict[str, np.ndarray]:
     try:
         tensors = load_file(path)
     except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+        if isinstance(error, OSError):
+            refuse_absent_disk(error, path)
         # numpy has no bfloat16 or float8: safetensors fails on these in several ways.
         raise CorruptCheckpointError(f"{path} holds no tensors of ours: {error}") from error
     for name, tensor in tensors.items():
@@ -249,8 +248,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """A disk that cannot read a checkpoint back (EIO) has not kept it."""
+    """A disk that cannot read a checkpoint back (EIO) has not kept it; one that is away may have.
+
+    It raises a `CorruptCheckpointError`, or a `BrokenDiskError`.
+    """
     try:
         yield
     except OSError as error:
+        refuse_absent_disk(error, path)
         raise CorruptCheckpointError(f"{path} cannot be read: {error.strerror}") from error

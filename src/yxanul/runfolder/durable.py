@@ -17,16 +17,10 @@ from yxanul.errors import BrokenDiskError, DiskError, UsageError, YxanulError
 
 BLOCK_BYTES = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-# A disk of a network that is away for a moment, or one that the kernel holds for broken.
-_AWAY = (
-    errno.EIO,
-    errno.ESTALE,
-    errno.ENODEV,
-    errno.ENOTCONN,
-    errno.ETIMEDOUT,
-    errno.EHOSTDOWN,
-)
-_FAILING = (*_AWAY, errno.EROFS)
+# Of a network's disk that is away: nothing is known of what lies there.
+_AWAY = (errno.ESTALE, errno.ENODEV, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN)
+_UNREADABLE = (*_AWAY, errno.EIO)
+_FAILING = (*_UNREADABLE, errno.EROFS)
 _REFUSING = (errno.EACCES, errno.EPERM)
 # No file is written for so long; of another machine's processes nothing else is known.
 _ABANDONED_S = 86_400.0
@@ -50,9 +44,15 @@ def reading() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _AWAY:
+        if error.errno not in _UNREADABLE:
             raise
         raise _broken(error.errno, error.filename) from error
+
+
+def refuse_absent_disk(error: OSError, path: Path) -> None:
+    """Raise a `BrokenDiskError` where `path` could not be read because its disk is away."""
+    if error.errno in _AWAY:
+        raise _broken(error.errno, path) from error
 
 
 def write_atomic(path: Path, text: str, *, is_shared: bool = False) -> None:
