@@ -72,6 +72,12 @@ def test_the_precision_is_the_saved_one_or_the_wanted_one(saved, precision, dtyp
     assert open_model(str(saved), precision=precision).model.dtype == dtype
 
 
+def test_a_gemma_with_several_ends_is_not_taken_for_an_export_of_ours(copied):
+    change_config(copied, model_type="gemma", head_dim=8, eos_token_id=[1, 107])
+    model = open_model(str(copied))
+    assert (model.opening, model.notes) == ((0,), ())
+
+
 def test_a_text_that_begins_with_the_opening_is_not_opened_twice(saved):
     model = open_model(str(saved))
     for text in ("the cat", "<s>the cat"):

@@ -220,7 +220,7 @@ def open_pretrained(
 def _is_our_export(config: Any) -> bool:
     """Tell whether a configuration is one of ours: Gemma's own begins and ends with other ids."""
     ends = (getattr(config, name, None) for name in ("bos_token_id", "eos_token_id"))
-    return config.model_type == "gemma" and set(ends) == {END_OF_TEXT}
+    return config.model_type == "gemma" and all(end == END_OF_TEXT for end in ends)
 
 
 def _not_applied(generation: Any) -> Iterator[str]:
