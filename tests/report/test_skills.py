@@ -306,10 +306,14 @@ def test_promises_stand_beside_what_was_published_and_only_what_was_run(skilled_
     assert rows["HumanEval"][3] == f"not run {REASON}"
 
 
+def newest_scored(root) -> str:
+    """The name of the newest checkpoint that a gate scored."""
+    newest = max((root / "scores" / "skills").glob("*-hellaswag.json"))
+    return newest.name.removesuffix("-hellaswag.json")
+
+
 def test_what_evaluate_scored_of_a_checkpoint_stands_beside_the_promise(copied):
-    newest = max((copied / "scores" / "skills").glob("*-hellaswag.json"))
-    last = newest.name.removesuffix("-hellaswag.json")
-    write_evaluation(copied, last, evaluated("hellaswag", 400, right=300))
+    write_evaluation(copied, newest_scored(copied), evaluated("hellaswag", 400, right=300))
     write_evaluation(copied, "step-00000010-a0", evaluated("triviaqa", 80, right=20))
     page = read(copied)
     told = {name: row[3] for name, row in rows_of(page).items()}
@@ -320,6 +324,27 @@ def test_what_evaluate_scored_of_a_checkpoint_stands_beside_the_promise(copied):
     assert (wrong_values(copied, page), page.untraced) == ([], [])
     # The course of a skill is the gates' alone, whose scores are all of the same items.
     assert "75.0 %" not in section(page, "skills")
+
+
+def test_kin_that_evaluate_found_is_told_though_the_prepared_data_is_gone(copied):
+    (copied / "data" / "manifest.json").unlink()
+    scores = [evaluated("gsm8k", 400, right=9, shots=5, kin=["gsm_symbolic"])]
+    scores += [evaluated("humaneval", 400, right=9, kin=[])]
+    for score in scores:
+        write_evaluation(copied, newest_scored(copied), score)
+    page = read(copied)
+    told = {name: row[3] for name, row in rows_of(page).items()}
+    assert "the same problems or their kin: gsm_symbolic" in told["GSM8K"]
+    assert "kin" not in told["HumanEval"]
+    assert (wrong_values(copied, page), page.untraced) == ([], [])
+
+
+def test_programs_of_a_few_items_stand_where_the_gate_ran_none_of_all(copied):
+    few = evaluated("humaneval", 50, right=5)
+    write_evaluation(copied, newest_scored(copied), few, of="-first50")
+    told = rows_of(read(copied))["HumanEval"][3]
+    assert told.startswith("10.0 %, ")
+    assert "50 items" in told
 
 
 def test_perplexity_stands_per_domain_with_its_bits_per_byte(skilled_page):

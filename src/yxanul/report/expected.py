@@ -14,7 +14,7 @@ from yxanul.report.records import Record
 from yxanul.report.skills import (
     Figure,
     headline,
-    kin,
+    kin_of,
     moment_title,
     scores_by_task,
     with_evaluations,
@@ -114,7 +114,7 @@ def _reached(run: Run, task: str) -> Reached | None:
         shots=score.record.number("shots"),
         origin=score.record.text("origin"),
         title=moment_title(run, score),
-        kin=kin(run, task),
+        kin=kin_of(run, score),
     )
 
 

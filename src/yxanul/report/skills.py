@@ -143,8 +143,9 @@ def moment_title(run: Run, one: SkillScore) -> Story:
 def scores_by_task(run: Run) -> dict[str, list[SkillScore]]:
     """Return {task: its scores on the branch, by step}.
 
-    Of several at one step, which are of the same weights, the one of the most items, then with the
-    most measures, then with the task's own number of worked examples, then the last.
+    Of several at one step, which are of the same weights, one that has what stands for the task,
+    then the one of the most items, then with the most measures, then with the task's own number of
+    worked examples, then the last.
     """
     found: dict[str, dict[int, SkillScore]] = {}
     for one in run.skills:
@@ -162,11 +163,12 @@ def with_evaluations(run: Run) -> Run:
     return replace(run, skills=(*run.skills, *run.evaluations))
 
 
-def _whole(one: SkillScore) -> tuple[int, int, bool]:
+def _whole(one: SkillScore) -> tuple[bool, int, int, bool]:
     """Return how much of its task a score is."""
-    usual = TASKS.get(one.task)
-    is_usual = usual is not None and one.score.shots == usual.shots
-    return len(one.score.ids), len(one.measures), is_usual
+    facts = TASKS.get(one.task)
+    has_headline = facts is not None and one.value(facts.headline) is not None
+    is_usual = facts is not None and one.score.shots == facts.shots
+    return has_headline, len(one.score.ids), len(one.measures), is_usual
 
 
 def _skill(run: Run, scores: list[SkillScore]) -> Skill:
@@ -190,7 +192,7 @@ def _skill(run: Run, scores: list[SkillScore]) -> Skill:
             ("hash of the items", record.text("items_sha256")),
         ),
         clusters=last.clusters(),
-        kin=kin(run, last.task),
+        kin=kin_of(run, last),
         conditions=tuple(conditions(last.score)),
     )
 
@@ -236,6 +238,17 @@ def _check_of(run: Run, one: SkillScore, *, measure: str) -> Record | None:
 def is_skill_check(row: Record) -> bool:
     """Tell whether a check is G4: the only one that names a task and its measure."""
     return bool(row.find("id") == "G4")
+
+
+def kin_of(run: Run, one: SkillScore) -> tuple[Traced, ...]:
+    """Return the sources trained on that are made from a task's own problems.
+
+    As the score tells them, which needs no prepared data; a gate's does not.
+    """
+    if one.score.kin is None:
+        return kin(run, one.task)
+    names = (one.record.text("kin", n) for n in range(len(one.record.items("kin"))))
+    return tuple(name for name in names if name is not None)
 
 
 def kin(run: Run, task: str) -> tuple[Traced, ...]:
