@@ -6,6 +6,7 @@ import math
 import pytest
 
 from yxanul.errors import CorruptDataError
+from yxanul.runfolder.items import TaskScore, read_task_score, write_task_score
 from yxanul.runfolder.scores import (
     DomainScore,
     domain_course,
@@ -60,3 +61,23 @@ def test_a_damaged_score_is_named(tmp_path, change):
     path.write_text("{")
     with pytest.raises(CorruptDataError, match="bring a good copy back"):
         read_score(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"max_new_tokens": "64"},
+        {"max_new_tokens": ""},
+        {"cut_prompts": "x"},
+        {"lacked_module": 1.5},
+        {"shots": None},
+    ],
+)
+def test_a_count_of_a_task_that_is_none_is_damage(tmp_path, change):
+    path = tmp_path / "gsm8k-5shot.json"
+    score = TaskScore("gsm8k", "3.0", 5, "a test", "0", "0", ["a"], {"exact_match": [1.0]})
+    write_task_score(path, score)
+    assert read_task_score(path) == score
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(CorruptDataError, match=r"gsm8k-5shot\.json"):
+        read_task_score(path)

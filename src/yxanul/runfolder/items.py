@@ -88,7 +88,13 @@ def read_task_score(path: Path) -> TaskScore:
         columns: list[Sequence[Any]] = [score.ids, *score.measures.values()]
         columns += [column for column in (score.clusters, score.texts) if column is not None]
         numbers = [value for values in score.measures.values() for value in values]
-        is_whole = isinstance(score.task, str) and all(isinstance(one, list) for one in columns)
+        counts = (score.shots, score.cut_prompts, score.lacked_module)
+        is_whole = (
+            isinstance(score.task, str)
+            and isinstance(score.max_new_tokens, int | None)
+            and all(isinstance(one, int) for one in counts)
+            and all(isinstance(one, list) for one in columns)
+        )
         is_even = len(set(map(len, columns))) == 1
         if is_whole and is_even and math.isfinite(math.fsum(numbers)):
             return score
