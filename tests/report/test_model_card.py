@@ -96,7 +96,12 @@ def test_what_evaluate_scored_of_these_very_weights_stands_there(skilled, tmp_pa
     begun = read_score(score_path(root / "scores", step=0, attempt=0, domain="wikipedia"))
     documents = [{"nats": 1.0, "bytes": size, "tokens": 3} for size in begun.bytes]
     texts = {"wikipedia": (1.625, documents), "math": (2.5, documents[:2])}
-    held_out = {name: {"bpb": bpb, "documents": of} for name, (bpb, of) in texts.items()}
+    held_out = {
+        name: {"bpb": bpb, "manifest_sha256": "f" * 64, "documents": of}
+        for name, (bpb, of) in texts.items()
+    }
+    # As older versions wrote it, also of data that was given in place of the run's own.
+    held_out["factbook"] = {"bpb": 9.875, "documents": documents}
     write_json(RunFolder(root).evaluation / between.name / "perplexity.json", held_out)
     text = card(root, between)
     how = "version 1.0, worked examples 0, items from a made-up set"
@@ -106,6 +111,7 @@ def test_what_evaluate_scored_of_these_very_weights_stands_there(skilled, tmp_pa
     assert cells(text, "wikipedia")[1:] == [f"{BPB[0, 0][0]:.3f}", "1.625", f"{len(documents)}"]
     # Of other documents than those that the run was scored by at first.
     assert cells(text, "math")[1:] == ["not scored", "2.500", "2"]
+    assert "9.875" not in text
     assert "not scored in any task" not in text
     for other in (checkpoint(ONE, attempt=0), checkpoint(FOUR, attempt=1)):
         assert card(root, other) == card(skilled, other).replace(skilled.name, root.name)

@@ -148,12 +148,18 @@ def _reached(run: Run, step: int) -> list[Domain]:
 
 
 def _evaluated(run: Run, record: Record) -> dict[str, Domain]:
-    """Return {domain: what `evaluate` found}; at first is told of the same documents alone."""
+    """Return {domain: what `evaluate` found of the run's own text}.
+
+    What older versions wrote may be of any other text, and does not say of which data. Figures at
+    first are told of the same documents alone.
+    """
     found = {}
     for name in record.values:
         now, documents = record.number(name, "bpb"), record.items(name, "documents")
         if now is None:
             raise record.wrong("a number", name, "bpb")
+        if record.text(name, "manifest_sha256") is None:
+            continue
         sizes = [record.plain_number(name, "documents", n, "bytes") for n in range(len(documents))]
         first = next(iter(own_scores(run, name)), None)
         found[name] = Domain(
