@@ -209,17 +209,38 @@ def test_held_out_text_that_is_gone_is_not_said_to_be_another_models(call, tmp_p
     assert "not a run of ours" not in err
 
 
-def test_a_domain_of_two_prepared_stages_is_refused_and_not_scored_by_one_of_them(call, tmp_path):
+def prepared_by_two(tmp_path: Path, stages: tuple[str, str]) -> RunFolder:
+    """A run of stage1_tales; its data has two stages of one domain."""
     folder = write_run(tmp_path / "run")
     add_checkpoint(folder, 3)
-    plans = [
-        plan(MemorySource("tales", sentences(60)), stage="stage1_tales"),
-        plan(MemorySource("others", sentences(60, about="sum")), stage="of_another_config"),
-    ]
-    prepare_plans(folder.data, plans=plans)
+    sources = (MemorySource("tales", sentences(60)), MemorySource("o", sentences(60, about="sum")))
+    pairs = zip(sources, stages, strict=True)
+    prepare_plans(folder.data, plans=[plan(source, stage=stage) for source, stage in pairs])
+    return folder
+
+
+def test_a_domain_of_a_run_is_that_of_its_own_stage_and_not_another_runs(call, tmp_path) -> None:
+    alone = write_run(tmp_path / "alone")
+    add_checkpoint(alone, 3)
+    plans = [plan(MemorySource("tales", sentences(60)), stage="stage1_tales")]
+    prepare_plans(alone.data, plans=plans)
+    folder = prepared_by_two(tmp_path, ("stage1_tales", "of_another_config"))
+    words = ("--tasks", "perplexity", "--json")
+    code, out, err = call(folder.root, *words)
+    assert code == 0, err
+    assert "text of o is left out: its stage, of_another_config, is not the run's" in err
+    records = [json.loads(Path(json.loads(text)["records"], "perplexity.json").read_text())
+               for text in (out, call(alone.root, *words)[1])]  # fmt: skip
+    assert list(records[0]) == ["tests"]
+    sums = [[one["sha256"] for one in record["tests"]["documents"]] for record in records]
+    assert sums[0] == sums[1] != []
+
+
+def test_a_domain_of_two_stages_of_other_runs_is_refused_and_not_scored_by_one(call, tmp_path):
+    folder = prepared_by_two(tmp_path, ("of_one_config", "of_another_config"))
     code, _, err = call(folder.root, "--tasks", "perplexity")
     assert code == 30
-    said = "the domain tests in two stages, stage1_tales and of_another_config, and a domain's"
+    said = "the domain tests in two stages, of_one_config and of_another_config, and a domain's"
     assert said in err
 
 

@@ -6,7 +6,7 @@ there is an error; of what was not named, the reason is told.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from yxanul.data.benchmarks.frozen import load_kept
 from yxanul.data.benchmarks.items import Benchmark
 from yxanul.data.benchmarks.read import HUB
 from yxanul.data.benchmarks.sets import SETS
-from yxanul.data.manifest import load_manifest
+from yxanul.data.manifest import Manifest, load_manifest
 from yxanul.data.sources.mathematics import GSM_NAME
 from yxanul.data.validation import stage_documents
 from yxanul.data.verify import check_files
@@ -97,7 +97,7 @@ def find_materials(
         try:
             if task == PERPLEXITY:
                 text = _held_out_text(given)
-                found.domains = _domains(text, config=config, max_length=max_length)
+                found.domains = _domains(text, config=config, max_length=max_length, news=news)
             else:
                 found.benchmarks[task] = _benchmark(task, given, news=news)
         except (UsageError, InfrastructureError) as error:
@@ -185,7 +185,7 @@ def _prepared(root: Path) -> Prepared:
 
 
 def _domains(
-    prepared: Path, *, config: RunConfig | None, max_length: int
+    prepared: Path, *, config: RunConfig | None, max_length: int, news: Callable[[str], None]
 ) -> dict[str, HeldOutDomain]:
     """Return every domain, of all stages that were prepared, by its run's own settings."""
     manifest = _prepared(prepared).manifest
@@ -195,7 +195,8 @@ def _domains(
         for name in manifest.stages
     }
     domains: dict[str, HeldOutDomain] = {}
-    found = stage_documents(manifest, prepared, tokens_per_domain=budgets)
+    read = _without_others(manifest, own=own, news=news)
+    found = stage_documents(read, prepared, tokens_per_domain=budgets)
     for name, documents in found.items():
         seq_len = min(_SEQ_LEN, max_length)
         if config is not None and name in own:
@@ -204,3 +205,20 @@ def _domains(
             domain: HeldOutDomain(of, seq_len, manifest.sha256) for domain, of in documents.items()
         }
     return domains
+
+
+def _without_others(
+    manifest: Manifest, *, own: Collection[str], news: Callable[[str], None]
+) -> Manifest:
+    """Return the data without what stages that are not the run's have of its stages' domains."""
+    owner = {of.domain: of.stage for of in manifest.sources.values() if of.stage in own}
+    kept = {}
+    for name, source in manifest.sources.items():
+        if source.stage in own or source.domain not in owner:
+            kept[name] = source
+        else:
+            news(
+                f"held-out text of {name} is left out: its stage, {source.stage}, is not the run's "
+                f"and the domain {source.domain} is that of {owner[source.domain]}"
+            )
+    return replace(manifest, sources=kept)
