@@ -93,6 +93,8 @@ def test_what_evaluate_scored_of_these_very_weights_stands_there(skilled, tmp_pa
     root = shutil.copytree(skilled, tmp_path / "copy")
     between = checkpoint(FOUR, attempt=1, before_end=3)
     write_evaluation(root, between.name, evaluated("hellaswag", 300, right=90, cut_prompts=7))
+    of_a_file = replace(evaluated("triviaqa", 9, right=3), origin="triviaqa_sm_sub.jsonl, sha256 0")
+    write_evaluation(root, between.name, of_a_file)
     begun = read_score(score_path(root / "scores", step=0, attempt=0, domain="wikipedia"))
     documents = [{"nats": 1.0, "bytes": size, "tokens": 3} for size in begun.bytes]
     texts = {"wikipedia": (1.625, documents), "math": (2.5, documents[:2])}
@@ -108,6 +110,7 @@ def test_what_evaluate_scored_of_these_very_weights_stands_there(skilled, tmp_pa
     row = [cell.strip() for cell in line_of(text, "| hellaswag |").strip("|").split("|")]
     assert (row[1:3], row[4], row[6]) == (["acc_norm", "30.0 %"], "300", how)
     assert "hellaswag: 7 of 300 prompts lost their beginning" in text
+    assert "triviaqa: its items are other texts than the hub's: not comparable with" in text
     assert cells(text, "wikipedia")[1:] == [f"{BPB[0, 0][0]:.3f}", "1.625", f"{len(documents)}"]
     # Of other documents than those that the run was scored by at first.
     assert cells(text, "math")[1:] == ["not scored", "2.500", "2"]

@@ -326,6 +326,15 @@ def test_what_evaluate_scored_of_a_checkpoint_stands_beside_the_promise(copied):
     assert "75.0 %" not in section(page, "skills")
 
 
+def test_items_of_a_file_with_other_texts_than_the_hubs_are_said_not_to_compare(copied):
+    assert "not comparable" not in rows_of(read(copied))["HellaSwag"][3]
+    path = copied / "scores" / "skills" / f"{newest_scored(copied)}-hellaswag.json"
+    origin = "hellaswag_val_full.txt.bz2, sha256 0123456789abcdef"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"origin": origin}))
+    said = f"{origin} (other texts than the hub's: not comparable with published scores)"
+    assert said in rows_of(read(copied))["HellaSwag"][3]
+
+
 def test_kin_that_evaluate_found_is_told_though_the_prepared_data_is_gone(copied):
     (copied / "data" / "manifest.json").unlink()
     scores = [evaluated("gsm8k", 400, right=9, shots=5, kin=["gsm_symbolic"])]

@@ -71,9 +71,10 @@ def test_a_damaged_score_is_named(tmp_path, change):
         {"cut_prompts": "x"},
         {"lacked_module": 1.5},
         {"shots": None},
+        {"origin": 4},
     ],
 )
-def test_a_count_of_a_task_that_is_none_is_damage(tmp_path, change):
+def test_a_field_of_a_task_that_is_of_another_kind_is_damage(tmp_path, change):
     path = tmp_path / "gsm8k-5shot.json"
     score = TaskScore("gsm8k", "3.0", 5, "a test", "0", "0", ["a"], {"exact_match": [1.0]})
     write_task_score(path, score)

@@ -13,7 +13,6 @@ from yxanul.cli.output import plain_console, print_json, say
 from yxanul.cli.watching import StderrWatcher
 from yxanul.config.evaluation import KIN
 from yxanul.curriculum.conditions import conditions
-from yxanul.data.benchmarks.sets import OTHER_TEXTS
 from yxanul.evaluate.materials import (
     PERPLEXITY,
     SCORABLE,
@@ -258,8 +257,6 @@ def _notes(score: TaskScore, *, of: int) -> Iterator[str]:
     """Yield what the numbers of a score do not tell; `of` are the items that the task has."""
     if len(score.ids) < of:
         yield f"the first {len(score.ids):,} of {of:,} items"
-    if OTHER_TEXTS in score.origin:
-        yield f"its items are {OTHER_TEXTS}"
     for name, why in score.not_run.items():
         yield f"{name} was not run: {why}"
     if score.sandbox is not None:

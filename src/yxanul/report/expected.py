@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from yxanul.config.evaluation import TASKS
+from yxanul.curriculum.conditions import other_texts
 from yxanul.plan.expected import ESTIMATED, EXPECTATIONS, Expectation
 from yxanul.report.course import own_scores
 from yxanul.report.curves import score_domains
@@ -42,6 +43,8 @@ class Reached:
     shots: Traced | None
     origin: Traced | None
     """Where the items came from."""
+    other_texts: str
+    """What is to be said of items of other texts than the hub's; else empty."""
     title: Story
     kin: tuple[Traced, ...]
     """Training sources that are made from the task's own problems."""
@@ -113,6 +116,7 @@ def _reached(run: Run, task: str) -> Reached | None:
         score.items(),
         shots=score.record.number("shots"),
         origin=score.record.text("origin"),
+        other_texts=other_texts(score.score),
         title=moment_title(run, score),
         kin=kin_of(run, score),
     )

@@ -91,6 +91,7 @@ def read_task_score(path: Path) -> TaskScore:
         counts = (score.shots, score.cut_prompts, score.lacked_module)
         is_whole = (
             isinstance(score.task, str)
+            and isinstance(score.origin, str)
             and isinstance(score.max_new_tokens, int | None)
             and all(isinstance(one, int) for one in counts)
             and all(isinstance(one, list) for one in columns)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from yxanul.data.benchmarks.fields import Fields
 from yxanul.data.benchmarks.items import Benchmark, Item
-from yxanul.data.benchmarks.sets import OTHER_TEXTS, SETS, PublicSet
+from yxanul.data.benchmarks.sets import SETS, PublicSet
 from yxanul.data.sources.hub.client import patient_client
 from yxanul.data.sources.hub.part import HubPart
 from yxanul.data.sources.hub.patience import Line, Patience
@@ -68,8 +68,6 @@ def _from_folder(task: str, where: PublicSet, *, folder: Path, with_shots: bool)
         source = where.file_shots and _existing(folder, where.file_shots)
         shots = _whole(where.from_file(source), str(source)) if source else items
     origin = f"{path.name}, sha256 {sha256_of(path)[:16]}"
-    if where.has_other_texts:
-        origin += f"; {OTHER_TEXTS}"
     return Benchmark(task, items, shots, origin=origin)
 
 

@@ -16,9 +16,6 @@ from yxanul.data.benchmarks.fields import Fields
 from yxanul.data.benchmarks.files import read_rows
 from yxanul.data.benchmarks.items import Item
 
-OTHER_TEXTS = "other texts than the hub's: not comparable with published scores"
-"""What a score's origin says of items of a file that is not the hub's set."""
-
 RowReader = Callable[[Fields, int], Item]
 FileReader = Callable[[Path], Iterable[Item]]
 
@@ -38,8 +35,6 @@ class PublicSet:
     """File of the worked examples; None = the scored one."""
     from_hub: RowReader
     from_file: FileReader
-    has_other_texts: bool = False
-    """Whether the file's items, or their prompts, are not those of the hub's set."""
 
 
 def _rows(read: RowReader) -> FileReader:
@@ -56,7 +51,6 @@ SETS = {
         file_shots=None,
         from_hub=hellaswag.from_hub,
         from_file=hellaswag.from_file,
-        has_other_texts=True,
     ),
     "triviaqa": PublicSet(
         hub_id="mandarjoshi/trivia_qa",
@@ -67,7 +61,6 @@ SETS = {
         file_shots=None,
         from_hub=triviaqa.from_hub,
         from_file=_rows(triviaqa.from_row),
-        has_other_texts=True,
     ),
     "gsm8k": PublicSet(
         hub_id="openai/gsm8k",
