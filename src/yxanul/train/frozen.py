@@ -282,6 +282,7 @@ def _continue_config(
     Others are refused. What the run had chosen by itself and had to choose `anew` may be another:
     a machine that takes another's place is of another kind. The rates of `closed` stages, which
     have been trained, stay. What nothing read may be left out, but for a gate's, which is fixed.
+    That of a source shaped the hash of its data, so preparing has refused it before.
     """
     known = {stage.name for stage in now.stages}
     later = tuple(stage for stage in before.stages if stage.name not in known)
