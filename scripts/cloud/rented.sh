@@ -34,15 +34,6 @@ if ! command -v flock >/dev/null; then
     say "flock is not on PATH (util-linux has it); nothing was started"
     exit 30
 fi
-# Found out at the end, it would have the rent run on. Words like KEY=value come before the program.
-read -ra words <<<"${SHUTDOWN:-}"
-for word in "${words[@]+"${words[@]}"}"; do
-    case "$word" in *=*) continue ;; esac
-    program=${word%%[;&|]*}
-    command -v "$program" >/dev/null && break
-    say "SHUTDOWN begins with '$program', which is not on PATH; nothing was started"
-    exit 30
-done
 exec 9>.rented.lock
 if ! flock -n 9; then
     say "another one is at work in $root; nothing was started, and nothing is shut down"
@@ -109,6 +100,14 @@ add_storage() {
 
 bash -c "${SETUP:-make setup}" 9>&-
 go_on
+# Found out at the end, it would have the rent run on. The set-up may have brought the program. Plain
+# words alone are looked at: what else the shell makes of others is its own matter.
+key='[A-Za-z_][A-Za-z0-9_]*=[A-Za-z0-9_./:-]*'
+plain="^[[:space:]]*($key[[:space:]]+)*([A-Za-z0-9_./-]+)([[:space:];&|]|\$)"
+if [[ "${SHUTDOWN:-}" =~ $plain ]] && ! command -v "${BASH_REMATCH[2]}" >/dev/null; then
+    say "SHUTDOWN begins with '${BASH_REMATCH[2]}', which is not on PATH; no run was started"
+    exit 30
+fi
 python=$root/.venv/bin/python
 [ -x "$python" ] || python=python3
 export PYTHONPATH="$root/src${PYTHONPATH:+:$PYTHONPATH}"

@@ -183,12 +183,38 @@ def test_a_machine_without_flock_is_told_so_and_nothing_is_started(checkout):
 
 
 @pytest.mark.parametrize("key", ["", "KEY=1 OTHER=2 "], ids=["plain", "after a key"])
-def test_a_shut_down_whose_program_is_not_there_is_told_before_anything_is_paid_for(checkout, key):
-    done = rented(checkout, SHUTDOWN=f"{key}no-such-program stop instance 1234")
+def test_a_shut_down_whose_program_is_not_there_is_told_before_the_run(checkout, key):
+    program(checkout / "bin" / "sleep", "#!/bin/sh\n")
+    wanted = {"SHUTDOWN": f"{key}no-such-program stop instance 1234"}
+    done = rented(checkout, **wanted)
     assert done.returncode == 30
     assert "SHUTDOWN begins with 'no-such-program'" in done.stderr
-    assert calls(checkout) == []
-    assert rented(checkout, SHUTDOWN=f"{key}echo off").returncode == 0
+    assert "SHUTDOWN FAILED: the machine is on" in done.stderr
+    assert calls(checkout) == ["set-up"]
+    # The set-up may install it.
+    program(checkout / "no-such-program", '#!/bin/sh\necho "$*" > off\n')
+    assert rented(checkout, SETUP="mv no-such-program bin", **wanted).returncode == 0
+    assert (checkout / "off").read_text() == "stop instance 1234\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "~/off.sh",
+        "$HOME/off.sh now",
+        '"$HOME/off.sh"',
+        "(true; ~/off.sh)",
+        'NOTE="a b" ~/off.sh',
+        "NOTE='a b c' ~/off.sh",
+        "if true; then ~/off.sh; fi",
+        "true&& ~/off.sh",
+    ],
+)
+def test_a_shut_down_that_is_the_shells_matter_is_left_to_it(checkout, command):
+    program(checkout / "off.sh", f"#!/bin/sh\necho off > {checkout}/off\n")
+    done = rented(checkout, SHUTDOWN=command, HOME=str(checkout))
+    assert done.returncode == 0, done.stderr
+    assert (checkout / "off").exists()
 
 
 @pytest.mark.parametrize(
