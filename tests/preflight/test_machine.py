@@ -224,12 +224,12 @@ def test_nothing_is_measured_on_a_card_that_torch_was_not_built_for(tmp_path, mo
             11,
             "out of memory",
         ),
-        (torch.AcceleratorError("CUDA error: out of memory\nmore"), 11, "smaller compute.micro"),
+        (torch.AcceleratorError("CUDA error: out of memory\nmore"), 11, "out of memory"),
         (ZeroDivisionError("division by zero"), 1, "ZeroDivisionError: division by zero"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )
-@pytest.mark.parametrize("where", ["usable_device", "measure"])
+@pytest.mark.parametrize("where", ["usable_device", "joined_processes", "measure"])
 def test_why_a_process_measured_nothing_is_written_down(
     tmp_path, monkeypatch, error, code, said, where
 ):
@@ -247,6 +247,10 @@ def test_why_a_process_measured_nothing_is_written_down(
     assert said in told["error"]
     assert told["code"] == 11  # as before, whoever asked for it may try again
     assert "checkpoint is whole" not in told["error"]  # there is no run
+    # Before anything is measured, other programs hold what is missing.
+    is_memory = said == "out of memory"
+    assert ("compute.micro_batch_tokens" in told["error"]) == (is_memory and where == "measure")
+    assert ("stop other programs" in told["error"]) == (is_memory and where != "measure")
 
 
 def test_the_last_words_of_a_process_are_no_border():

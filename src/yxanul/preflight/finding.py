@@ -22,7 +22,8 @@ from yxanul.runfolder.durable import disk_error, refused_path
 
 State = Literal["pass", "warn", "fail"]
 Found = TypeVar("Found")
-_NO_MEMORY = "stop other programs on this machine, or take one with more memory"
+MAKE_ROOM = "stop other programs on this machine, or take one with more memory"
+"""What helps where memory is gone before anything of the run has taken any."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def attempted(name: str, look: Callable[[], Found], *, limit_s: float) -> Found 
     except (MemoryError, RuntimeError) as error:  # of a card that others fill, too
         if not is_out_of_memory(error):
             raise
-        return failure(name, exhaustion(error, _NO_MEMORY))
+        return failure(name, exhaustion(error, MAKE_ROOM))
 
 
 def failure(name: str, error: YxanulError | OSError) -> Finding:
@@ -96,7 +97,7 @@ def decisive(findings: Sequence[Finding]) -> Finding | None:
 def _refusal(error: OSError) -> YxanulError:
     """Return what the system refused as an error of ours."""
     if is_out_of_memory(error):
-        return exhaustion(error, _NO_MEMORY)
+        return exhaustion(error, MAKE_ROOM)
     # A failed write names no file: a check writes temporary ones, where there is a folder for them.
     place = Path(os.fsdecode(error.filename or tempfile.tempdir or "TMPDIR"))
     told = disk_error(error, place)

@@ -29,6 +29,7 @@ from yxanul.hardware.failures import naming_failed_hardware
 from yxanul.hardware.memory import is_out_of_memory
 from yxanul.parallel.processes import Processes, joined_processes, leave, local_rank
 from yxanul.plan.memory import CARD_SHARE, Update, update_memory
+from yxanul.preflight.finding import MAKE_ROOM
 from yxanul.runfolder.durable import write_json
 from yxanul.train.ending import naming_exhaustion
 from yxanul.train.links import measure_links, slow_ranks
@@ -187,9 +188,9 @@ def main(arguments: Sequence[str]) -> int:
     config = parse_config(request.read_text(encoding="utf-8"))
     prepare_process(config)
     try:
-        with naming_failed_hardware(), naming_exhaustion(_ADVICE):
+        with naming_failed_hardware(), naming_exhaustion(MAKE_ROOM):
             device = usable_device(local_rank())
-            with joined_processes(device) as processes:
+            with joined_processes(device) as processes, naming_exhaustion(_ADVICE):
                 found = measure(config, processes, device=device)
                 if processes.is_main:
                     write_json(answer, asdict(found))
