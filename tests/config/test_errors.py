@@ -18,6 +18,13 @@ from yxanul.errors import ConfigError
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
+def test_the_words_that_take_adamw_in_the_embedded_recipe_do_so():
+    text = (CONFIGS / "embedded" / "optimization.yaml").read_text()
+    words = re.findall(r"--set (\S+)", text)
+    optimizer = load_config(CONFIGS / "embedded", overrides=words).optimization.optimizer
+    assert (len(words), optimizer.name) == (3, "adamw")
+
+
 @pytest.fixture
 def folder(tmp_path):
     """A copy of the small recipe that a test may spoil."""

@@ -56,14 +56,18 @@ class OptimizerConfig(Section):
         description="Gradients are clipped to this global L2 norm, over all parameters.",
     )
     muon_momentum: float = Field(
-        default=0.95, ge=0, lt=1, description="Momentum of Muon (0 to 1); unused by adamw."
+        default=0.95,
+        ge=0,
+        lt=1,
+        description="Momentum of Muon (0 to 1); refused under adamw unless at its default.",
     )
     muon_beta2: float | None = Field(
         default=None,
         ge=0,
         lt=1,
         description="Memory (0 to 1) of how far Muon moves each neuron, which evens them out "
-        "(NorMuon, arXiv 2510.05491; 0.95 there); null = plain Muon.",
+        "(NorMuon, arXiv 2510.05491; 0.95 there); null = plain Muon. Refused under adamw unless at "
+        "its default.",
     )
     fused: bool = Field(
         default=True, description="Use torch's fused AdamW kernel where the device has one."
