@@ -1,7 +1,7 @@
 """How many texts are written at once: as many as there is memory for their keys and values.
 
-It is taken when the first text comes; that it is not there must be known before a server says that
-it serves.
+It is taken when the first text comes, on a CPU as columns are written; that it is not there must be
+known before a server says that it serves.
 """
 
 from collections.abc import Callable
