@@ -95,20 +95,27 @@ def test_a_person_lets_a_stopped_run_go_on_and_the_scores_stay(tmp_path):
     assert gate(world, "run", *words, "--reason", "once more") == 30
 
 
-def test_what_a_person_decided_of_a_copy_is_acted_on_where_the_machine_is_gone(tmp_path, capsys):
-    """As docs/cloud.md has it: a spot machine takes the run up from its mirror, stop and all."""
+@pytest.mark.parametrize("is_gone", [True, False], ids=["machine gone", "disk kept"])
+def test_what_a_person_decided_of_a_copy_is_acted_on(tmp_path, capsys, is_gone):
+    """As docs/cloud.md has it: who takes the run up heeds it, whatever its disk has."""
     world, mirror = World.create(tmp_path), tmp_path / "mirror"
     stuck = sets({**STUCK, "checkpoint.mirror": str(mirror)})
     words = ("--stage", STAGES[0], "--override", "pass", "--reason", "the margin was a mistake")
-    assert f"and a copy at {mirror}" in world.finish("run", "run", *stuck, code=20).stderr
-    shutil.rmtree(world.root / "run")
+    told = world.finish("run", "run", *stuck, code=20).stderr
+    assert f"kept in {world.root / 'run'} (its mirror is {mirror});" in told
+    if is_gone:
+        shutil.rmtree(world.root / "run")
     shutil.copytree(mirror / "run", world.root / "copy")
     before = (mirror / "run" / "gates.jsonl").read_text()
     assert gate(world, "copy", *words) == 0
     assert f"mirror: {mirror} has it as well" in capsys.readouterr().err
     assert (mirror / "run" / "gates.jsonl").read_text().startswith(before)
-    outcome = json.loads(world.finish("run", "run", *stuck, "--json").stdout)
+    decided = (mirror / "run" / "gates.jsonl").read_text()
+    finished = world.finish("run", "run", *stuck, "--json")
+    assert ("it counts here as well" in finished.stderr) == (not is_gone)
+    outcome = json.loads(finished.stdout)
     assert [stage["verdict"] for stage in outcome["stages"]] == ["pass", "pass"]
+    assert (mirror / "run" / "gates.jsonl").read_text().startswith(decided)
     # The copy is older than the mirror by now.
     there = (mirror / "run" / "gates.jsonl").read_text()
     assert gate(world, "copy", *words) == 0

@@ -26,6 +26,7 @@ from yxanul.runfolder.checkpoints import (
     read_manifest,
     verify_checkpoint,
 )
+from yxanul.runfolder.decided import decided_there
 from yxanul.runfolder.durable import sync_file, sync_folder, writing
 from yxanul.runfolder.layout import RunFolder, is_run_file, run_files
 from yxanul.runfolder.lineage import attempt_parent, current_attempt
@@ -120,6 +121,8 @@ class Mirror:
                     self._copied[inside] = seen
 
     def _put_rows(self, place: Place, path: Path, *, inside: str) -> None:
+        if path == self._folder.gates and decided_there(place, self._folder):
+            return  # the next start takes it over
         if path != self._folder.spending:
             place.put(path, f"run/{inside}")
             return
@@ -158,10 +161,8 @@ class Mirror:
         What the last attempt began from stays: it may have no checkpoint yet.
         """
         for name in list(published(place))[_KEPT:]:
-            if name == self._parent():
-                continue
             path = f"checkpoints/{name}/{MANIFEST_NAME}"
-            if not self._is_permanent(place, path):
+            if name != self._parent() and not self._is_permanent(place, path):
                 place.remove(path)
                 place.remove(f"checkpoints/{name}")
 

@@ -12,7 +12,7 @@ from typing import Any
 from yxanul.errors import CorruptDataError
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_branch, is_on
-from yxanul.runfolder.rows import Row, append_row, cut_rows, read_rows
+from yxanul.runfolder.rows import Row, append_row, cut_rows, parse_rows, read_rows
 
 CHECK, VERDICT, PLATEAU, OVERRIDE = "check", "verdict", "plateau", "override"
 # The verdicts that let the next stage begin.
@@ -85,6 +85,24 @@ def find_override(folder: RunFolder, verdict: Row) -> Row | None:
     return _last_of(_rows_of(folder, OVERRIDE), verdict)
 
 
+def decided_beyond(folder: RunFolder, copy: bytes) -> list[Row]:
+    """Return the override rows with which a copy of RUN/gates.jsonl goes on.
+
+    Empty where it is no copy of it, goes on with anything else, or with damage.
+    """
+    here = folder.gates.read_bytes() if folder.gates.is_file() else b""
+    whole = here[: here.rfind(b"\n") + 1]  # half a row may follow
+    more = copy[len(whole) :]
+    if not (copy.startswith(whole) and more.endswith(b"\n")):
+        return []
+    try:
+        rows = parse_rows(more[:-1].decode(), path=folder.gates)
+    except (CorruptDataError, UnicodeDecodeError):
+        return []
+    is_decided = all(_kind(row) == OVERRIDE and _wrong_key(row) is None for row in rows)
+    return rows if is_decided else []
+
+
 def find_plateau(folder: RunFolder, stage: str, *, attempt: int, step: int) -> Row | None:
     """Return the plateau row of a stage at one step of an attempt; None before it was asked."""
     place = {"stage": stage, "attempt": attempt, "step": step}
@@ -129,15 +147,19 @@ def _last_of(overrides: Sequence[Row], verdict: Row) -> Row | None:
 
 def _refuse_broken(folder: RunFolder, row: Row, *, line: int) -> None:
     """Raise unless a row is of a known kind and has the keys of its kind."""
-    kind = _kind(row)
-    types = _TYPES[kind] if kind in _KINDS else {}
-    wrong = [key for key, wanted in types.items() if not isinstance(row.get(key, ...), wanted)]
-    if kind not in _KINDS:
-        wrong = ["row"]
-    elif kind != CHECK and row.get("verdict") not in _WORDS:
-        wrong.append("verdict")
-    if wrong:
+    if (wrong := _wrong_key(row)) is not None:
         raise CorruptDataError(
-            f"{folder.gates}, line {line}: {wrong[0]} is missing or not what it should be; "
+            f"{folder.gates}, line {line}: {wrong} is missing or not what it should be; "
             "bring a good copy back, or delete that line and the gate is asked again"
         )
+
+
+def _wrong_key(row: Row) -> str | None:
+    """Return the first key that a row of its kind lacks or has wrong, if any."""
+    kind = _kind(row)
+    if kind not in _KINDS:
+        return "row"
+    for key, wanted in _TYPES[kind].items():
+        if not isinstance(row.get(key, ...), wanted):
+            return key
+    return "verdict" if kind != CHECK and row.get("verdict") not in _WORDS else None

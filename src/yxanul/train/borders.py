@@ -58,7 +58,7 @@ def close_stage(session: Session, plan: StagePlan, *, position: Position) -> Row
     session.progress.say(f"gate of {plan.name}: {verdict['verdict']} ({verdict['why']})")
     if verdict["verdict"] == "stop":
         root, mirror = session.folder.root, session.config.optimization.checkpoint.mirror
-        kept = root if mirror is None else f"{root}, and a copy at {mirror}"
+        kept = root if mirror is None else f"{root} (its mirror is {mirror})"
         raise GateStopError(
             f"the gate of {plan.name} says stop: {verdict['why']}. Everything is kept in {kept}; "
             "change the recipe and use another --out, or decide otherwise with yxanul gate "

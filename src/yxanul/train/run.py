@@ -28,6 +28,7 @@ from yxanul.parallel.wrapping import refuse_missing_engine
 from yxanul.plan.memory import FP32_BYTES
 from yxanul.report.write import write_report
 from yxanul.runfolder.checkpoints import list_checkpoints
+from yxanul.runfolder.decided import bring_decisions
 from yxanul.runfolder.durable import reading
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt
@@ -230,7 +231,7 @@ def _begin_with_mirror(
     with reaching(address):
         place = Place(address)  # a wrong address is told now, and not after a quarter of an hour
     if has_begun and not is_done:
-        _refuse_other_copy(address, folder, machine=machine)
+        _heed_copy(address, folder, machine=machine)
     if has_begun and not is_lost:
         return
     with reaching(address):
@@ -251,8 +252,8 @@ def _begin_with_mirror(
     bring_back(address, folder, say=machine.heard)
 
 
-def _refuse_other_copy(address: str, folder: RunFolder, *, machine: Machine) -> None:
-    """Refuse to go on where the copy that lies at the address would be written over.
+def _heed_copy(address: str, folder: RunFolder, *, machine: Machine) -> None:
+    """Take over what people decided of the copy at the address; refuse to write over another's.
 
     An address that does not answer, or lets nobody in, ends no run that has begun: that is told,
     and it is asked again before the first copy.
@@ -260,11 +261,15 @@ def _refuse_other_copy(address: str, folder: RunFolder, *, machine: Machine) -> 
     try:
         with reaching(address):
             other = other_copy(address, folder)
+        decided = bring_decisions(address, folder) if other is None else []
     except (InfrastructureError, UsageError) as error:
         machine.progress.say(f"mirror: {error}")
         return
     if other is not None:
         raise UsageError(other)
+    for row in decided:
+        told = f"{row['by']} decided {row['verdict']} of {row['stage']}"
+        machine.progress.say(f"mirror: {told} at {address}; it counts here as well")
 
 
 def _refuse_other_ranks(

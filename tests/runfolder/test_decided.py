@@ -1,0 +1,81 @@
+"""A decision at a run's mirror comes back to the run, and no older copy is put over it."""
+
+import shutil
+
+import pytest
+
+from yxanul.runfolder.decided import bring_decisions
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.mirror import Mirror
+from yxanul.runfolder.rows import append_row
+from yxanul.runfolder.storage import Place
+from yxanul.runfolder.verdicts import read_verdicts, write_decision, write_override
+
+STOP = {"stage": "s1", "step": 8, "attempt": 0, "verdict": "stop", "why": "a test"}
+STOP |= {"bpb_before": None, "bpb_after": {"a": 1.0}}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.create()
+    write_decision(folder, STOP, checks=[])
+    return folder
+
+
+@pytest.fixture
+def copy(tmp_path, folder):
+    """The run's copy at its mirror, as a folder of its own."""
+    copy = RunFolder(tmp_path / "mirror" / "run")
+    copy.root.mkdir(parents=True)
+    shutil.copy(folder.gates, copy.gates)
+    return copy
+
+
+def decide(copy: RunFolder) -> None:
+    write_override(copy, STOP, decided="pass", by="Ada", reason="the margin was too tight \u2192 0")
+
+
+def test_a_decision_comes_back_once(folder, copy):
+    address = str(copy.root.parent)
+    assert bring_decisions(address, folder) == []
+    decide(copy)
+    with folder.gates.open("a") as file:
+        file.write('{"row": "che')  # as a process that was killed leaves it
+    assert [row["by"] for row in bring_decisions(address, folder)] == ["Ada"]
+    assert folder.gates.read_bytes() == copy.gates.read_bytes()
+    assert read_verdicts(folder)["s1"]["verdict"] == "pass"
+    assert bring_decisions(address, folder) == []
+
+
+@pytest.mark.parametrize("what", ["a half", "no row", "no author", "a verdict", "another", "none"])
+def test_what_is_no_decision_on_the_runs_own_rows_does_not_come(folder, copy, what):
+    before = folder.gates.read_bytes()
+    decide(copy)
+    if what == "a half":
+        copy.gates.write_bytes(copy.gates.read_bytes()[:-1])
+    elif what == "no row":
+        copy.gates.write_bytes(copy.gates.read_bytes() + b"\xff\n")
+    elif what == "no author":
+        copy.gates.write_text(copy.gates.read_text().replace('"by": "Ada", ', ""))
+    elif what == "a verdict":
+        append_row(copy.gates, {"row": "verdict", **STOP, "stage": "s2"})
+    elif what == "another":
+        copy.gates.write_text(copy.gates.read_text().replace("a test", "another test"))
+    else:
+        copy.gates.unlink()
+    assert bring_decisions(str(copy.root.parent), folder) == []
+    assert folder.gates.read_bytes() == before
+
+
+def test_no_older_rows_are_put_over_a_decision_and_newer_ones_are(folder, copy):
+    """As where the mirror did not answer when the run was started, and does when it ends."""
+    place = Place(str(copy.root.parent))
+    mirror = Mirror(str(copy.root.parent), folder, say=print)
+    decide(copy)
+    decided = copy.gates.read_bytes()
+    mirror._put_rows(place, folder.gates, inside="gates.jsonl")
+    assert copy.gates.read_bytes() == decided
+    write_decision(folder, {**STOP, "stage": "s2", "step": 9}, checks=[])
+    mirror._put_rows(place, folder.gates, inside="gates.jsonl")
+    assert copy.gates.read_bytes() == folder.gates.read_bytes()
