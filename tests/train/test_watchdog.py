@@ -128,7 +128,7 @@ def end(reason):
     raise DiskError("no room for the record")
 
 stacks, *kinds = sys.argv[1:]
-watchdog._LAST_WORDS_S = 0.2 if "deaf" in kinds else 2.0
+watchdog._LAST_WORDS_S = 2.0
 start = watchdog.threading.Thread.start
 if "without threads" in kinds:
     watchdog.threading.Thread.start = lambda t: (start if t.name == "watchdog" else refuse)(t)
