@@ -235,6 +235,15 @@ def test_a_manifest_that_names_files_outside_is_refused(
     assert not (tmp_path / "x.bin").exists()
 
 
+def test_a_manifest_that_is_not_utf_8_is_damage_and_no_fault_of_the_address(
+    storage: fsspec.AbstractFileSystem, prepared: Path, tmp_path: Path
+) -> None:
+    upload(prepared, ADDRESS, say=hush)
+    storage.pipe_file("/bucket/prepared/manifest.json", b"\xff...")
+    with pytest.raises(CorruptShardError, match=f"{ADDRESS}/manifest.json is not valid JSON"):
+        download(ADDRESS, tmp_path / "here", say=hush)
+
+
 def test_what_a_storage_refuses_is_one_sentence(
     storage: fsspec.AbstractFileSystem,
     prepared: Path,

@@ -1,7 +1,9 @@
 """A place at an address, as another machine changes it meanwhile."""
 
+import errno
 import io
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from huggingface_hub import constants
 
-from yxanul.errors import InfrastructureError, UsageError
+from yxanul.errors import BrokenDiskError, CorruptDataError, InfrastructureError, UsageError
 from yxanul.runfolder.storage import Place, reaching
 
 
@@ -151,6 +153,32 @@ def test_a_folder_that_cannot_be_read_now_is_not_taken_for_an_empty_one(tmp_path
     address = f"failing://{tmp_path}"
     with pytest.raises(InfrastructureError, match="Input/output error"), reaching(address):
         Place(address).names()
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.EACCES, CorruptDataError),
+        (errno.EIO, BrokenDiskError),
+        (errno.ENOENT, InfrastructureError),
+    ],
+)
+def test_a_file_here_that_cannot_be_read_is_no_fault_of_the_address(
+    tmp_path, monkeypatch, address, number, told
+):
+    local, whole = tmp_path / "card.md", io.open
+    local.write_text("a card")
+
+    def refused(path, *more, **options):  # root reads whatever there is
+        if str(path) == str(local):
+            raise OSError(number, os.strerror(number), str(path))
+        return whole(path, *more, **options)
+
+    monkeypatch.setattr("builtins.open", refused)
+    monkeypatch.setattr("io.open", refused)
+    with pytest.raises(told, match=re.escape(str(local))) as found, reaching(address):
+        Place(address).put(local, "cards/card.md")
+    assert address not in str(found.value)
 
 
 class SSHException(Exception):  # noqa: N818  (the library's own)

@@ -23,6 +23,7 @@ from yxanul.data.manifest import (
     ShardFile,
     load_manifest,
     parse_manifest,
+    write_manifest,
 )
 from yxanul.data.settings import refuse_other_settings
 from yxanul.data.verify import verify
@@ -33,7 +34,7 @@ from yxanul.errors import (
     DiskError,
     UsageError,
 )
-from yxanul.runfolder.durable import write_atomic, writing
+from yxanul.runfolder.durable import writing
 from yxanul.runfolder.storage import Place, is_address, reaching
 from yxanul.units import format_bytes
 
@@ -53,8 +54,7 @@ def remote_manifest(address: str) -> Manifest | None:
     Raises what storage refuses, and `CorruptShardError` for a damaged manifest.
     """
     with reaching(address):
-        found = _manifest_at(Place(address), address)
-    return None if found is None else found[1]
+        return _manifest_at(Place(address), address)
 
 
 def try_upload(address: str, stages: Sequence[StageConfig], *, out: Path) -> None:
@@ -72,10 +72,9 @@ def try_upload(address: str, stages: Sequence[StageConfig], *, out: Path) -> Non
     with reaching(address):
         place = Place(address)
         place.try_out()
-        there = _manifest_at(place, address)
-    if there is None:
+        theirs = _manifest_at(place, address)
+    if theirs is None:
         return
-    _, theirs = there
     refuse_other_settings(theirs, stages, place=address)
     # What comes from an address brings all that lies there, whatever stage is asked for.
     if not any(is_address(stage.data.source) for stage in stages):
@@ -97,9 +96,8 @@ def upload(root: Path, address: str, *, say: Say) -> None:
     content = (root / MANIFEST_NAME).read_bytes()
     with reaching(address):
         place = Place(address)
-        there = _manifest_at(place, address)
-    if there is not None:
-        _, theirs = there
+        theirs = _manifest_at(place, address)
+    if theirs is not None:
         _refuse_other(manifest, theirs, address=address)
         # Their manifest is replaced, and what ours does not name would be out of reach.
         _refuse_loss(_names(theirs), _names(manifest), places=(address, str(root)))
@@ -133,10 +131,9 @@ def download(address: str, out: Path, *, say: Say) -> Manifest:
     """
     with reaching(address):
         place = Place(address)
-        there = _manifest_at(place, address)
-    if there is None:
+        manifest = _manifest_at(place, address)
+    if manifest is None:
         raise UsageError(f"{address} holds no {MANIFEST_NAME}, so no prepared folder")
-    text, manifest = there
     held = load_manifest(out) if (out / MANIFEST_NAME).is_file() else None
     if held is not None:
         _refuse_other(held, manifest, address=address)
@@ -149,16 +146,16 @@ def download(address: str, out: Path, *, say: Say) -> Manifest:
         for number, file in enumerate(missing, start=1):
             _get(place, file, address=address, out=out)
             say(f"{address}: {number} of {len(missing)} files, {file.path}")
-        write_atomic(out / MANIFEST_NAME, text)
+        write_manifest(manifest, out)
     return load_manifest(out)
 
 
-def _manifest_at(place: Place, address: str) -> tuple[str, Manifest] | None:
-    """Return the manifest that lies at an address, as it is written and read; None: none does."""
+def _manifest_at(place: Place, address: str) -> Manifest | None:
+    """Return the manifest that lies at an address; None: none does."""
     if not place.exists(MANIFEST_NAME):
         return None
     content = _read_manifest(place, address)
-    return content.decode(), parse_manifest(content, f"{address}/{MANIFEST_NAME}")
+    return parse_manifest(content, f"{address}/{MANIFEST_NAME}")
 
 
 def _read_manifest(place: Place, address: str) -> bytes:

@@ -36,9 +36,10 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def reading() -> Iterator[None]:
+def reading(path: Path | None = None) -> Iterator[None]:
     """Turn an `OSError` of a failing disk inside the block into a `BrokenDiskError`.
 
+    It names the file that the system names, else `path`: an error of an open file names none.
     Others pass: that a file is not there, or not for this user, is no failure of the disk.
     """
     try:
@@ -46,7 +47,7 @@ def reading() -> Iterator[None]:
     except OSError as error:
         if error.errno not in _UNREADABLE:
             raise
-        raise _broken(error.errno, error.filename) from error
+        raise _broken(error.errno, error.filename or path) from error
 
 
 def refuse_absent_disk(error: OSError, path: Path) -> None:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol, cast, overload
 from urllib.parse import urlsplit
 
-from yxanul.errors import InfrastructureError, MissingExtraError, UsageError
-from yxanul.runfolder.durable import BLOCK_BYTES, writing
+from yxanul.errors import CorruptDataError, InfrastructureError, MissingExtraError, UsageError
+from yxanul.runfolder.durable import BLOCK_BYTES, reading, writing
 
 _TRIAL_BYTES = 1024
 # Of an address or a key; only a person can mend them.
@@ -100,16 +100,16 @@ class Place:
     def put(self, local: Path, path: str) -> None:
         """Copy a file there; one of that name is replaced.
 
-        A file that is not here is an `InfrastructureError`, and no fault of the address.
+        A file that is not here, or on a disk that fails, is an `InfrastructureError`, one that may
+        not be read a `CorruptDataError`; neither is a fault of the address.
         """
         target = f"{self._root}/{path}"
         try:
             self._storage.makedirs(target.rpartition("/")[0], exist_ok=True)
             self._storage.put_file(str(local), target)
-        except FileNotFoundError as error:
-            if local.exists():
-                raise
-            raise InfrastructureError(f"{local} was gone before it could be copied") from error
+        except _refusals():
+            _refuse_unreadable(local)
+            raise
 
     def read(self, path: str, *, largest: int) -> bytes:
         """Return a file's bytes, `largest` + 1 of them if it is larger."""
@@ -200,6 +200,23 @@ class Place:
             return self._storage.info(f"{self._root}/{path}")
         except FileNotFoundError:
             return None
+
+
+def _refuse_unreadable(local: Path) -> None:
+    """Raise what keeps a file of this machine from being read, if anything does.
+
+    Its first byte is asked for: all of a checkpoint would take long beside a storage that is away.
+    """
+    try:
+        with reading(local), local.open("rb") as file:
+            file.read(1)
+    except FileNotFoundError as error:
+        raise InfrastructureError(f"{local} was gone before it could be copied") from error
+    except OSError as error:
+        raise CorruptDataError(
+            f"{local} cannot be read ({error.strerror or error}), so it is not copied: give this "
+            "user the right to read it"
+        ) from error
 
 
 def is_address(place: str) -> bool:
