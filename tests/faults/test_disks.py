@@ -157,28 +157,28 @@ def test_a_full_disk_that_no_writer_names_is_recorded_as_the_program_leaves(tmp_
     assert record["reason"].startswith(f"the disk is full: {name or 'a file'} could not be written")
 
 
-def train_and_come_to_a_closed_path(folder: RunFolder, *, rows: int) -> None:
-    with folder.metrics.open("a") as file:
-        file.write("a row\n" * rows)
+def come_to_a_closed_path(folder: RunFolder, *, has_begun: bool) -> None:
+    if has_begun:
+        ending.forget_ending(folder, ALONE)
     raise PermissionError(errno.EACCES, "Permission denied", "/somewhere/file")
 
 
-def recorded_end(folder: RunFolder, *, rows: int) -> dict:
-    """Return the record behind a start that has trained so many rows."""
+def recorded_end(folder: RunFolder, *, has_begun: bool) -> dict:
+    """Return the record behind a start that ends so, after it began to train or before."""
     with pytest.raises(PermissionError), owned(folder, ALONE, stop=StopRequest(), say=print):
-        train_and_come_to_a_closed_path(folder, rows=rows)
+        come_to_a_closed_path(folder, has_begun=has_begun)
     return json.loads(folder.exit_record.read_text())
 
 
 def test_a_path_that_cannot_be_used_is_recorded_as_the_program_leaves(tmp_path):
-    """It is a refusal, which leaves the record of an end before, unless something was trained."""
+    """It is a refusal, which leaves the record of an end before, unless it had begun to train."""
     folder = RunFolder(tmp_path)
     told = "/somewhere/file cannot be used: Permission denied; name another path"
-    first = recorded_end(folder, rows=0)
+    first = recorded_end(folder, has_begun=False)
     assert (first["code"], first["reason"]) == (30, told)
     folder.exit_record.write_text(json.dumps({"code": 0}))
-    assert recorded_end(folder, rows=0) == {"code": 0}
-    assert recorded_end(folder, rows=1)["reason"] == told
+    assert recorded_end(folder, has_begun=False) == {"code": 0}
+    assert recorded_end(folder, has_begun=True)["reason"] == told
 
 
 @pytest.mark.slow

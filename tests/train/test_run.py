@@ -1,5 +1,6 @@
 """What a whole run leaves behind, and how it answers to wrong requests."""
 
+import errno
 import json
 import re
 import shutil
@@ -324,6 +325,20 @@ def test_what_is_refused_late_leaves_the_record_of_the_run(world):
     told = world.finish(*begun, "--init_from", donor, code=30).stderr
     assert "was begun from new weights" in told
     assert world.exit_record("run") == before
+
+
+@pytest.mark.parametrize("place", ["loop.guarded_step", "borders.write_samples"])
+def test_a_run_that_ends_before_its_first_row_has_ended_so(world, monkeypatch, place):
+    """In its first step, and among the scores at a stage's end."""
+
+    def come_to_a_closed_path(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", "/somewhere/file")
+
+    monkeypatch.setattr(f"yxanul.train.{place}", come_to_a_closed_path)
+    world.finish("run", "run", code=30)
+    (world.root / "run" / "exit.json").write_text(json.dumps({"code": 10}))
+    world.finish("run", "run", code=30)
+    assert "/somewhere/file cannot be used" in world.exit_record("run")["reason"]
 
 
 def test_what_a_refused_command_leaves_behind_is_no_run(world):

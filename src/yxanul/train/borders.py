@@ -13,6 +13,7 @@ from yxanul.errors import GateStopError, NumericsError, StoppedOnRequest
 from yxanul.runfolder.lineage import current_branch
 from yxanul.runfolder.rows import Row
 from yxanul.runfolder.verdicts import read_verdicts
+from yxanul.train.ending import forget_ending
 from yxanul.train.gatekeeping import Failures, ask_gate, recorded_verdict
 from yxanul.train.samples import write_samples
 from yxanul.train.session import Session
@@ -47,6 +48,7 @@ def close_stage(session: Session, plan: StagePlan, *, position: Position) -> Row
     """
     verdict = recorded_verdict(session, plan, position=position)
     if verdict is None:
+        forget_ending(session.folder, session.engine.processes)
         failures = _score_end(session, plan, position=position)
         write_samples(session, position)
         if session.engine.processes.is_main:

@@ -4,7 +4,6 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from yxanul.errors import CorruptDataError, UsageError, YxanulError
@@ -12,33 +11,11 @@ from yxanul.hardware.failures import LOOK_AT_CARD
 from yxanul.hardware.memory import exhaustion, is_out_of_memory
 from yxanul.parallel.processes import Processes
 from yxanul.runfolder.checkpoints import newest_name
-from yxanul.runfolder.durable import refused_path, write_atomic, write_json, writing
+from yxanul.runfolder.durable import refused_path, write_json, writing
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt
 from yxanul.runfolder.sums import Change, find_changes, forget_sums, write_sums
 from yxanul.train.signals import StopRequest
-
-
-@dataclass(frozen=True)
-class _Before:
-    """What the process before left of its end."""
-
-    ending: str | None
-    """RUN/exit.json."""
-    has_sums: bool
-    rows_bytes: int
-    """Of metrics.jsonl."""
-
-    @classmethod
-    def of(cls, folder: RunFolder) -> "_Before":
-        record = folder.exit_record
-        is_there = record.is_file()
-        ending = record.read_text(encoding="utf-8", errors="replace") if is_there else None
-        return cls(ending, folder.sums.is_file(), _rows_bytes(folder))
-
-
-def _rows_bytes(folder: RunFolder) -> int:
-    return folder.metrics.stat().st_size if folder.metrics.is_file() else 0
 
 
 @contextmanager
@@ -61,7 +38,7 @@ def owned(
         write_ending(folder, {"code": code, "reason": reason})
 
     with folder.locked():
-        before, damaged = _Before.of(folder), list[Change]()
+        had_sums, damaged = folder.sums.is_file(), list[Change]()
         try:
             with stop.leaving_word(write_last_words):
                 damaged += _forget_sums(folder, say=say)
@@ -69,11 +46,11 @@ def owned(
         except BaseException as error:
             record.update(_ending_by(error))
             try:
-                _write_down(folder, record, before=before, damaged=damaged)
+                _write_down(folder, record, had_sums=had_sums, damaged=damaged)
             except (YxanulError, OSError) as failed:
                 say(f"how the run ended is not written down: {failed}")
             raise
-        _write_down(folder, record, before=before, damaged=damaged)
+        _write_down(folder, record, had_sums=had_sums, damaged=damaged)
 
 
 def _forget_sums(folder: RunFolder, *, say: Callable[[str], None]) -> list[Change]:
@@ -99,30 +76,30 @@ def _write_down(
     folder: RunFolder,
     record: dict[str, Any],
     *,
-    before: _Before,
+    had_sums: bool,
     damaged: Collection[Change],
 ) -> None:
     """Write how the command ended, with sums of all but what is `damaged`.
 
-    One that was refused, and so has trained nothing, leaves how the run had ended `before` it, if
-    that was written down. The sums are taken anew: its settings and its machine may have been
-    written down by then.
+    One that was refused before it trained or scored leaves how the run had ended before it: that
+    record is there until `forget_ending`. The sums are taken anew, if there were any: its settings
+    and its machine may have been written down by then.
     """
-    is_code = record["code"] == UsageError.exit_code
-    has_trained = _rows_bytes(folder) != before.rows_bytes
-    is_refused = is_code and not has_trained and before.ending is not None
-    if before.ending is None or not is_refused:
+    is_refused = record["code"] == UsageError.exit_code and folder.exit_record.exists()
+    if not is_refused:
         write_ending(folder, record)
-    elif not folder.exit_record.exists():
-        write_atomic(folder.exit_record, before.ending)
-    if not is_refused or before.has_sums:
+    if not is_refused or had_sums:
         write_sums(folder, damaged=damaged)
 
 
-def forget_ending(folder: RunFolder) -> None:
-    """Delete RUN/exit.json, that of the process before: this one may be killed without a word."""
-    with writing(folder.exit_record):
-        folder.exit_record.unlink(missing_ok=True)
+def forget_ending(folder: RunFolder, processes: Processes) -> None:
+    """Delete RUN/exit.json, that of the process before, as this one begins to train or to score.
+
+    It may be killed without a word, and what ends it from here on is how the run has ended.
+    """
+    if processes.is_main:
+        with writing(folder.exit_record):
+            folder.exit_record.unlink(missing_ok=True)
 
 
 def write_ending(folder: RunFolder, record: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from yxanul.train.attempts import act_on
 from yxanul.train.borders import close_stage, open_stage, score_domains, stopped
 from yxanul.train.clock import StepClock, wait_for_update
 from yxanul.train.divergence import EVENT, go_back
+from yxanul.train.ending import forget_ending
 from yxanul.train.gatekeeping import ask_plateau, domains_to_score, fix_thresholds
 from yxanul.train.guarded import UNUSUAL, GuardedStep, guarded_step
 from yxanul.train.reading import StageRows
@@ -129,6 +130,7 @@ class TrainingLoop:
         must go back, else None.
         """
         session, position = self.session, self.position
+        forget_ending(session.folder, session.engine.processes)
         limit = min(plan.last_step, session.step_limit)
         if limit == plan.last_step and position.stage_step == 0:
             self._show(plan, open_stage(session, plan, position=position))

@@ -47,7 +47,7 @@ from yxanul.runfolder.verdicts import closed_stages, read_checks
 from yxanul.train.agreement import common_settings, refuse_disagreement, refusing_together
 from yxanul.train.beginning import refuse_absent_weights, with_weights_here
 from yxanul.train.corpus import Corpus, prepare_corpus
-from yxanul.train.ending import CARD_ADVICE, forget_ending, naming_exhaustion, owned
+from yxanul.train.ending import CARD_ADVICE, naming_exhaustion, owned
 from yxanul.train.foretelling import unprovable
 from yxanul.train.frozen import edited_config, freeze_config, replan_epochs
 from yxanul.train.links import measure_links
@@ -184,8 +184,6 @@ def _train(
     if done is not None:
         machine.progress.say(f"{folder.root} is complete already; nothing is trained again")
         return done
-    if machine.processes.is_main:
-        forget_ending(folder)
     _refuse_other_ranks(config, corpus, request=request, machine=machine)
     session = build_session(config, corpus, folder=folder, request=request, machine=machine)
     links = measure_links(machine.processes, machine.device)
