@@ -10,8 +10,12 @@ import pytest
 
 from tests.data.memory import MemorySource, plan, prepare_plans, sentences, source, stage
 from yxanul.config.schema import StageConfig
+from yxanul.config.treatment import TreatmentConfig
+from yxanul.data.cluster.parts import PartWriter, Provenance
+from yxanul.data.document import Document
 from yxanul.data.prepare import prepare
 from yxanul.data.settings import refuse_other_settings, settings_sha256, source_settings
+from yxanul.data.treatment import Recipe, Treater, Treatment
 from yxanul.data.verify import verify
 from yxanul.errors import ConfigError, UsageError
 
@@ -155,6 +159,25 @@ def test_a_stage_of_another_kind_is_named_by_its_own_key(tmp_path: Path) -> None
     manifest = prepare([gone, later], tmp_path / "out", progress=silent)
     assert list(manifest.stages) == ["stage1_a", "stage2_b"]
     refuse_other_settings(manifest, [hub, later], place=tmp_path / "out")
+
+
+def test_parts_at_an_address_beside_a_stage_of_another_kind_lead_in_no_circle(
+    tmp_path: Path,
+) -> None:
+    made, out = Treatment(TreatmentConfig(), min_tokens=None), tmp_path / "out"
+    parts = PartWriter("memory://circle/stage2_b", 0, provenance=Provenance("stage2_b", "mine"))
+    with parts as writer:
+        writer.append(Document("a text", "s", "s/0"), Treater(made).treat(["a text"])[0])
+        writer.finish(Recipe(made, {}, made.tools), world_size=1)
+    numbers = [source("arithmetic", max_documents=80)]
+    prepare([stage("stage1_a", source="embedded", embedded_sources=numbers)], out, progress=silent)
+    far = [
+        stage("stage1_a", source="memory://circle", embedded_sources=numbers),
+        stage("stage2_b", source="memory://circle"),
+    ]
+    with pytest.raises(UsageError, match="an address is read for all stages, so") as told:
+        prepare(far, out, progress=silent)
+    assert "--set stage1_a" not in str(told.value)
 
 
 def test_a_stage_without_sources_of_its_kind_is_refused(tmp_path: Path) -> None:

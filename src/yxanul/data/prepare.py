@@ -63,6 +63,7 @@ from yxanul.data.unfinished import load_unfinished
 from yxanul.data.verify import check_files
 from yxanul.data.watching import Watcher
 from yxanul.errors import CorruptDataError, CorruptShardError, UsageError, YxanulError
+from yxanul.runfolder.storage import is_address
 
 FindBenchmark = Callable[[str, str], Benchmark]
 """Returns the items of a task, from the hub or a folder as its second argument says."""
@@ -260,6 +261,7 @@ def _folder_plan(stage: StageConfig, opening: _Opening) -> PlannedSource:
         if parts is None
         else lambda: parts.recipe,
         settings={"treatment": treatment.model_dump(mode="json")},
+        is_far=is_address(stage.data.source),
     )
 
 
