@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 
-def close(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the system refuse what lies in a folder, and its list of names, as after chmod 000."""
+def close(folder: Path, monkeypatch: pytest.MonkeyPatch, *, is_stale: bool = False) -> None:
+    """Let the system refuse what lies in a folder, and its list of names, as after chmod 000.
+
+    `is_stale`: nor can the folder itself be looked at, as where a server has lost it.
+    """
 
     def closed(name: str, *, itself: bool) -> None:
         whole = getattr(os, name)
@@ -23,6 +26,6 @@ def close(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
         monkeypatch.setattr(os, name, refuse)
 
-    closed("stat", itself=False)
+    closed("stat", itself=is_stale)
     closed("scandir", itself=True)
     closed("listdir", itself=True)

@@ -23,6 +23,8 @@ from yxanul.data.place import prepared_folder
 from yxanul.data.prepare import prepare
 from yxanul.data.treatment import Recipe, Treater, Treatment
 from yxanul.errors import CorruptDataError, UsageError
+from yxanul.runfolder.durable import write_json
+from yxanul.runfolder.layout import RunFolder
 
 JINJA = "package:jinja2"
 
@@ -32,6 +34,12 @@ def write_texts(folder: Path) -> Path:
     for number, text in enumerate(sentences(120)):
         (folder / f"{number:03d}.txt").write_text(text)
     return folder
+
+
+def write_pages(docs: Path) -> None:
+    for number in range(60):
+        text = f"# Stones\n\nCount heap {number}:\n\n```python\ncount = {number}\n```\n"
+        (docs / f"{number}.md").write_text(text)
 
 
 def write_parts(folder: Path, *, cleared_of: dict[str, str]) -> Path:
@@ -111,6 +119,34 @@ def test_a_folder_that_is_closed_is_told_to_a_run_that_has_begun(
     assert "texts cannot be read" in goes_on(config, out, held=held)
 
 
+def test_a_stages_own_folder_that_is_closed_or_lost_is_told_to_a_run_that_has_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    write_texts(tmp_path / "texts" / "s")
+    config = reading(tmp_path / "texts")
+    held = prepare([config], out, progress=hush)
+    for is_stale in (False, True):
+        with monkeypatch.context() as patch:
+            close(tmp_path / "texts" / "s", patch, is_stale=is_stale)
+            assert "cannot be read (Permission denied)" in goes_on(config, out, held=held)
+
+
+def test_nobody_is_told_to_remove_the_prepared_data_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared, run = tmp_path / "prepared", RunFolder(tmp_path / "run")
+    prepare([reading(write_texts(tmp_path / "texts"))], prepared, progress=hush)
+    run.root.mkdir()
+    close(prepared, monkeypatch)
+    assert prepared_folder(str(prepared), run=run) is None
+    write_json(run.data_pointer, {"prepared": str(prepared)})
+    assert prepared_folder(str(tmp_path / "texts"), run=run) is None
+    with pytest.raises(CorruptDataError, match=r"run's prepared data in .* cannot be read") as told:
+        prepared_folder(str(prepared), run=run)
+    assert str(told.value).endswith(": give this user the right to read it.")
+
+
 @pytest.mark.parametrize("call", ["open", "stat"])
 def test_a_file_of_a_benchmark_that_may_not_be_read_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
@@ -156,9 +192,49 @@ def test_parts_that_are_run_again_do_not_stop_a_run_that_has_begun(tmp_path: Pat
     parts, out = write_parts(tmp_path / "parts", cleared_of={}), tmp_path / "out"
     held = prepare([reading(parts)], out, progress=hush)
     (parts / "00001.done.json").unlink()
-    with pytest.raises(UsageError, match="task 1 is not done"):
+    with pytest.raises(UsageError, match="parts is not as it was when"):
         prepare([reading(parts)], out, progress=hush)
-    assert "task 1 is not done" in goes_on(reading(parts), out, held=held)
+    assert "parts is not as it was when" in goes_on(reading(parts), out, held=held)
+
+
+def test_parts_that_are_joined_are_compared_by_their_sums_alone(tmp_path: Path) -> None:
+    """Who wrote them, and what other tasks left beside them, mattered when they were joined."""
+    parts, out = write_parts(tmp_path / "parts", cleared_of={}), tmp_path / "out"
+    held = prepare([reading(parts)], out, progress=hush)
+    for file in sorted(parts.glob("*.done.json")):
+        done = json.loads(file.read_text())
+        del done["provenance"]["source"]  # as an earlier version left it
+        file.write_text(json.dumps(done))
+    shutil.copy(parts / "00001.done.json", parts / "00002.done.json")
+    assert prepare([reading(parts)], out, progress=hush) == held
+    first = parts / "00000.done.json"
+    done = json.loads(first.read_text())
+    done["sha256"]["ids.bin"] = "0" * 64
+    first.write_text(json.dumps(done))
+    with pytest.raises(UsageError, match="parts is not as it was when"):
+        prepare([reading(parts)], out, progress=hush)
+
+
+def test_parts_that_are_joined_and_cannot_be_read_need_not_be_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts, out = write_parts(tmp_path / "parts", cleared_of={}), tmp_path / "out"
+    held = prepare([reading(parts)], out, progress=hush)
+    whole = io.open
+
+    def refused(place: Any, *more: Any, **options: Any) -> Any:  # root reads whatever there is
+        if str(place).endswith("00001.done.json"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return whole(place, *more, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("builtins.open", refused)
+        told = [goes_on(reading(parts), out, held=held)]
+    (parts / "00001.done.json").write_text("{")
+    told.append(goes_on(reading(parts), out, held=held))
+    assert "cannot be read (Permission denied); put it back as it was, or move it away" in told[0]
+    assert "00001.done.json is not valid JSON" in told[1]
+    assert "again" not in "".join(told)
 
 
 def test_what_the_tasks_of_a_cluster_looked_for_is_not_compared_when_their_parts_are_gone(
@@ -193,9 +269,7 @@ def test_documentation_that_changed_after_it_was_prepared_is_not_ignored(tmp_pat
     head, page = docs / ".git" / "HEAD", docs / "7.md"
     head.parent.mkdir(parents=True)
     head.write_text("0" * 40)
-    for number in range(60):
-        text = f"# Stones\n\nCount heap {number}:\n\n```python\ncount = {number}\n```\n"
-        (docs / f"{number}.md").write_text(text)
+    write_pages(docs)
     sources = [source("docs", documentation=str(docs)), source("jinja", documentation=JINJA)]
     config = stage("s", source="embedded", embedded_sources=sources)
     held = prepare([config], out, progress=hush)
@@ -210,6 +284,27 @@ def test_documentation_that_changed_after_it_was_prepared_is_not_ignored(tmp_pat
         assert prepare([config], out, progress=hush) == held
     shutil.rmtree(docs)
     assert prepare([config], out, progress=hush) == held
+
+
+@pytest.mark.parametrize("name", ["HEAD", "packed-refs"])
+def test_a_checkout_whose_commit_cannot_be_told_stops_no_run_that_has_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    docs, out = tmp_path / "docs", tmp_path / "out"
+    (docs / ".git").mkdir(parents=True)
+    (docs / ".git" / "HEAD").write_text("ref: refs/heads/main")
+    (docs / ".git" / "packed-refs").write_text(f"{'0' * 40} refs/heads/main\n")
+    write_pages(docs)
+    sources = [source("docs", documentation=str(docs)), source("jinja", documentation=JINJA)]
+    config = stage("s", source="embedded", embedded_sources=sources)
+    held = prepare([config], out, progress=hush)
+    with monkeypatch.context() as patch:
+        close(docs / ".git", patch)
+        assert ".git/HEAD cannot be read" in goes_on(config, out, held=held)
+    (docs / ".git" / name).write_bytes(b"ref: \xff")
+    assert f"{name} is no text" in goes_on(config, out, held=held)
+    with pytest.raises(CorruptDataError, match="mend the checkout"):
+        prepare([config], out, progress=hush)
 
 
 def test_a_licence_that_was_corrected_after_the_data_was_prepared_is_told(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from yxanul.data.manifest import MANIFEST_NAME, Manifest, SourceRecord
 from yxanul.data.settings import LISTS, own_sources
 from yxanul.data.sources.snippets.origin import PACKAGE
 from yxanul.data.sources.walk import unreadable
-from yxanul.errors import UsageError, YxanulError
+from yxanul.errors import CorruptDataError, UsageError, YxanulError
 from yxanul.runfolder.storage import is_address
 
 
@@ -126,7 +126,7 @@ def check_folders(stages: Sequence[StageConfig], *, held: Container[str]) -> Non
             continue
         try:
             folder = _checked_folder(stage, stages, held=held)
-        except OSError as error:
+        except (OSError, CorruptDataError) as error:
             if stage.name in held:
                 continue  # whoever compares its texts with what is prepared tells it
             if isinstance(error, PermissionError):

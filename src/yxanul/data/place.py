@@ -71,17 +71,23 @@ def find_place(folder: Path, *, verify: bool, asked: Sequence[str]) -> Place:
     return Place(None, data, checkpoints)
 
 
-def prepared_folder(source: str) -> Path | None:
+def prepared_folder(source: str, *, run: RunFolder | None = None) -> Path | None:
     """Return the prepared folder that a stage's data.source names; None = it names none.
 
     `hub` and `embedded` are no folders, whatever lies in one of that name. Nor is one that may not
-    be read: whoever reads its texts tells that.
+    be read, and whoever reads its texts tells that; but where the `run` was begun with what is
+    prepared there it is a `CorruptDataError`.
     """
     folder = Path(source)
     try:
         is_folder = source not in LISTS and (folder / MANIFEST_NAME).is_file()
-    except OSError:
-        return None
+    except OSError as error:
+        if run is None or not run.data_pointer.exists() or run.prepared_data() != folder.resolve():
+            return None
+        raise CorruptDataError(
+            f"The run's prepared data in {folder} cannot be read ({error.strerror or error}): "
+            "give this user the right to read it."
+        ) from error
     return folder if is_folder else None
 
 

@@ -22,7 +22,7 @@ from yxanul.data.benchmarks.read import HUB
 from yxanul.data.build import prepare_sources
 from yxanul.data.card import write_cards
 from yxanul.data.cluster.joined import JoinedSource
-from yxanul.data.cluster.parts import is_of_parts, open_parts
+from yxanul.data.cluster.parts import holds_parts, is_of_parts
 from yxanul.data.contamination.items import wanted_items
 from yxanul.data.files import regular_file
 from yxanul.data.folders import (
@@ -351,7 +351,7 @@ def _is_unchanged(folder: Path, record: SourceRecord, *, opening: _Opening) -> b
     since = regular_file(opening.out, record.dropped_list.path).stat().st_mtime
     if record.kind == "documentation":
         return holds_version(folder, record.version, since=since)
-    parts = open_parts(str(folder))
-    if parts is not None:
-        return parts.version == record.version
+    is_joined = holds_parts(folder, record.version)
+    if is_joined is not None:
+        return is_joined
     return is_unchanged(folder, record.version, since=since, progress=opening.progress)

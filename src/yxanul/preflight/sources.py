@@ -55,7 +55,7 @@ _PATIENCE = Patience(tries=3, longest_wait_s=2.0, longest_asked_wait_s=5.0, tota
 
 def prepared_root(config: RunConfig, folder: RunFolder) -> Path | None:
     """Return where all of the run's data lies prepared on this machine; None: nowhere yet."""
-    shared = prepared_folder(config.stages[0].data.source)
+    shared = prepared_folder(config.stages[0].data.source, run=folder)
     if shared is not None:
         return shared
     if not (folder.data / MANIFEST_NAME).is_file():

@@ -58,7 +58,7 @@ def prepare_corpus(config: RunConfig, folder: RunFolder, *, machine: Machine) ->
     prepared from other sources, or with other settings of them, than the configuration's, if the
     run has not begun to read it.
     """
-    shared = prepared_folder(config.stages[0].data.source)
+    shared = prepared_folder(config.stages[0].data.source, run=folder)
     refuse_several_sources(config.stages)
     is_begun = bool(read_rows(folder.lineage))
     if shared is not None:

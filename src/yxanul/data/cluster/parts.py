@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import fsspec
@@ -40,6 +41,7 @@ _KEYS = ("id", "url", "split_key", "digest", "bytes", "tokens", "drop", "is_sign
 _VERSION = re.compile(r"\d+ parts, ")
 _AGAIN = "run that task again"
 _ALL_AGAIN = "run all of its tasks again with this version"
+_PUT_BACK = "put it back as it was, or move it away: it is joined already"
 _TEXT_CHARACTERS = 300
 _BATCH = 1024
 
@@ -214,6 +216,29 @@ def open_parts(place: str) -> Parts | None:
         return _open_parts(place)
 
 
+def holds_parts(folder: Path, version: str) -> bool | None:
+    """Tell whether the parts in a folder are those of `version`, which are joined already.
+
+    None = there are none. What the tasks left is compared by its sums alone: who wrote it, and what
+    lies there of other tasks, mattered when it was joined. Raises CorruptDataError for what cannot
+    be read.
+    """
+    try:
+        if not any(map(PART_FILE.fullmatch, Place(str(folder)).top_names())):
+            return None
+        first = _read_done(str(folder), 0, way_on=_PUT_BACK)
+        others = range(1, first.count("world_size"))
+        done = [first, *(_read_done(str(folder), rank, way_on=_PUT_BACK) for rank in others)]
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise CorruptDataError(
+            f"What the tasks of a cluster left in {folder} cannot be read "
+            f"({error.strerror or error}); {_PUT_BACK}."
+        ) from error
+    return version.endswith(_sums_name([one.texts("sha256") for one in done]))
+
+
 def is_of_parts(record: SourceRecord) -> bool:
     """Tell whether a prepared source was joined from the parts of a cluster."""
     return record.kind == "folder" and _VERSION.match(record.version) is not None
@@ -238,17 +263,21 @@ def _open_parts(place: str) -> Parts | None:
     _check_together(done, ranks, place=place)
     first = done[0]
     hashes = tuple(one.texts("sha256") for one in done)
-    name = hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
     documents = sum(one.count("documents") for one in done)
     return Parts(
         place,
         _recipe(first, place),
-        f"{len(done)} parts, {documents} documents, sha256 {name[:16]}",
+        f"{len(done)} parts, {documents} documents, {_sums_name(hashes)}",
         hashes,
         _provenance(first, place),
         dict(sum((Counter(one.counts("left_out")) for one in done), Counter())),
         documents,
     )
+
+
+def _sums_name(hashes: Sequence[dict[str, str]]) -> str:
+    """Return how a version names the sums of its files, in the order of the tasks."""
+    return f"sha256 {hashlib.sha256(json.dumps(hashes).encode()).hexdigest()[:16]}"
 
 
 def _check_together(done: Sequence[Fields], ranks: Sequence[int], *, place: str) -> None:
@@ -319,11 +348,11 @@ def _recipe(done: Fields, place: str) -> Recipe:
     return Recipe(treatment, value.texts("decontaminated"), value.texts("tools"))
 
 
-def _read_done(place: str, rank: int) -> Fields:
+def _read_done(place: str, rank: int, *, way_on: str = _AGAIN) -> Fields:
     where = f"{place}/{_name(rank, _DONE)}"
     with fsspec.open(where, "rb").open() as file:
-        value = parse_json(file.read(), where, way_on=_AGAIN)
-    return Fields(value, where, keys=_DONE_KEYS, way_on=_AGAIN)
+        value = parse_json(file.read(), where, way_on=way_on)
+    return Fields(value, where, keys=_DONE_KEYS, way_on=way_on)
 
 
 def _parse(

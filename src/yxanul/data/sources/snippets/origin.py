@@ -5,7 +5,6 @@ from __future__ import annotations
 import configparser
 import hashlib
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 from yxanul.data.sources.found import readable_name
 from yxanul.data.sources.snippets.pages import LLMS_NAMES, READERS
 from yxanul.data.sources.walk import is_file, is_touched, unreadable, walk_files
-from yxanul.errors import UsageError
+from yxanul.errors import CorruptDataError, UsageError
 
 PACKAGE = "package:"
 _CREDENTIALS = re.compile(r"^(\w+://)[^/@]*@")
@@ -145,30 +144,34 @@ def _hash_of(files: tuple[tuple[str, Path], ...]) -> str:
 
 def _commit(folder: Path) -> str | None:
     """Return the commit that is checked out, read from git's own files; None = no checkout."""
-    head = folder / ".git" / "HEAD"
-    if not head.is_file():
-        return None
-    content = head.read_text().strip()
-    if not content.startswith("ref: "):
+    content = _git_file(folder, "HEAD")
+    if content is None or not content.startswith("ref: "):
         return content
     name = content.removeprefix("ref: ")
-    loose = folder / ".git" / name
-    if loose.is_file():
-        return loose.read_text().strip()
-    return next((line.split()[0] for line in _packed(folder) if line.endswith(f" {name}")), None)
+    if (loose := _git_file(folder, name)) is not None:
+        return loose
+    packed = (_git_file(folder, "packed-refs") or "").splitlines()
+    return next((line.split()[0] for line in packed if line.endswith(f" {name}")), None)
 
 
-def _packed(folder: Path) -> Iterator[str]:
-    packed = folder / ".git" / "packed-refs"
-    if packed.is_file():
-        yield from packed.read_text().splitlines()
+def _git_file(folder: Path, name: str) -> str | None:
+    """Return what a file of git's holds; None = there is none."""
+    path = folder / ".git" / name
+    try:
+        return path.read_text(encoding="utf-8").strip() if path.is_file() else None
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except UnicodeDecodeError as error:
+        raise CorruptDataError(
+            f"{path} is no text, so what is checked out in {folder} is not known: mend the checkout"
+        ) from error
 
 
 def _remote(folder: Path) -> str | None:
     config = configparser.ConfigParser(strict=False, interpolation=None)
     try:
         config.read(folder / ".git" / "config")
-    except configparser.Error:
+    except (configparser.Error, UnicodeDecodeError):
         return None  # git's files may hold what configparser does not know; the commit is enough
     url = config.get('remote "origin"', "url", fallback=None)
     # A password or token in the address must not come into manifests and cards.
