@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import fsspec
 import pytest
@@ -13,11 +12,9 @@ from tests.data.memory import (
     prepare_plans,
     prepare_texts,
     sentences,
-    source,
     stage,
 )
 from tests.train.world import World
-from yxanul.config.schema import StageConfig
 from yxanul.data import watching
 from yxanul.data.manifest import load_manifest
 from yxanul.data.prepare import prepare
@@ -378,7 +375,7 @@ def test_an_address_is_tried_out_before_anything_is_prepared(
     storage: fsspec.AbstractFileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for place in (ADDRESS, str(tmp_path)):
-        try_upload(place, [], out=tmp_path / "out")
+        try_upload(place, [], out=tmp_path / "out", say=hush)
     assert not list(tmp_path.iterdir())
     assert not storage.find("/")
     world = World.create(tmp_path)
@@ -386,20 +383,3 @@ def test_an_address_is_tried_out_before_anything_is_prepared(
     done = world.finish("prepare", "prepared", "--stage", "all", "--upload", ADDRESS, code=30)
     assert f"{ADDRESS} cannot be reached or used (PermissionError" in done.stderr
     assert not (tmp_path / "prepared").exists()
-
-
-def test_other_and_more_data_at_an_address_is_refused_before_ours_is_prepared(
-    storage: fsspec.AbstractFileSystem, tmp_path: Path
-) -> None:
-    def reading(name: str, **settings: Any) -> list[StageConfig]:
-        sums = source("arithmetic", max_documents=90, **settings)
-        return [stage(name, source="embedded", embedded_sources=[sums])]
-
-    prepare(reading("s"), tmp_path / "s", progress=hush)
-    upload(tmp_path / "s", ADDRESS, say=hush)
-    try_upload(ADDRESS, reading("s"), out=tmp_path / "new")
-    try_upload(ADDRESS, reading("t"), out=tmp_path / "s")
-    with pytest.raises(UsageError, match=f"{ADDRESS} was prepared with other settings of arith"):
-        try_upload(ADDRESS, reading("s", min_tokens=30), out=tmp_path / "new")
-    with pytest.raises(UsageError, match=f"{ADDRESS} holds s, which .*new does not"):
-        try_upload(ADDRESS, reading("t"), out=tmp_path / "new")

@@ -60,7 +60,7 @@ def prepare_data(
             "them)"
         )
     if upload_to is not None:
-        try_upload(upload_to, config.stages, out=out)
+        try_upload(upload_to, config.stages, out=out, say=say)
     watcher = StderrWatcher()
     try:
         # Where no bar is seen, lines tell how far it is.

@@ -25,7 +25,7 @@ from yxanul.data.manifest import (
     parse_manifest,
     write_manifest,
 )
-from yxanul.data.settings import refuse_other_settings
+from yxanul.data.replacing import names_of, refuse_other_bytes
 from yxanul.data.verify import verify
 from yxanul.data.watching import BytesRead
 from yxanul.data.workspace import holding
@@ -57,12 +57,13 @@ def remote_manifest(address: str) -> Manifest | None:
         return _manifest_at(Place(address), address)
 
 
-def try_upload(address: str, stages: Sequence[StageConfig], *, out: Path) -> None:
+def try_upload(address: str, stages: Sequence[StageConfig], *, out: Path, say: Say) -> None:
     """Refuse an address that would not take what `out` is to hold: `stages`, and what it holds now.
 
-    A small object goes there, comes back and is deleted. Raises `UsageError` for what is neither an
-    address nor a folder that is there, where the storage refuses, or where other or more data lies,
-    as far as that shows before ours is prepared; `InfrastructureError` if the storage fails.
+    A small object goes there, comes back and is deleted; one that may not be deleted is told to
+    `say`. Raises `UsageError` for what is neither an address nor a folder that is there, where the
+    storage refuses, or where other or more data lies, as far as that shows before ours is prepared;
+    `InfrastructureError` if the storage fails.
     """
     if not is_address(address) and not Path(address).is_dir():
         raise UsageError(
@@ -71,16 +72,15 @@ def try_upload(address: str, stages: Sequence[StageConfig], *, out: Path) -> Non
         )
     with reaching(address):
         place = Place(address)
-        place.try_out()
+        place.try_out(left=say)
         theirs = _manifest_at(place, address)
     if theirs is None:
         return
-    refuse_other_settings(theirs, stages, place=address)
+    refuse_other_bytes(theirs, stages, address=address)
     # What comes from an address brings all that lies there, whatever stage is asked for.
     if not any(is_address(stage.data.source) for stage in stages):
-        held = load_manifest(out).stages if (out / MANIFEST_NAME).is_file() else {}
-        to_be_held = {*held, *(stage.name for stage in stages)}
-        _refuse_loss(theirs.stages, to_be_held, places=(address, str(out)))
+        held = _names(load_manifest(out)) if (out / MANIFEST_NAME).is_file() else {}
+        _refuse_loss(_names(theirs), {*held, *names_of(stages)}, places=(address, str(out)))
 
 
 def upload(root: Path, address: str, *, say: Say) -> None:

@@ -36,6 +36,23 @@ def settings_sha256(stage: StageConfig, held: Mapping[str, SourceRecord] | None 
     texts lies is no part of it, nor what `data.seed` is there: its files are read in the order of
     their names, and the manifest has a hash of them.
     """
+    sources = [
+        source_settings(one, held.get(one.name) if held else None) for one in own_sources(stage)
+    ]
+    return _sum_of(stage, sources, domain=folder_domain(stage))
+
+
+def has_same_split(stage: StageConfig, held: Mapping[str, SourceRecord], *, sha256: str) -> bool:
+    """Tell whether a stage's sources `held`, prepared under `sha256`, had its seed and split.
+
+    So it is if that hash comes out of theirs and the stage's own; a folder's treatment counts too.
+    """
+    is_folder = stage.data.source not in LISTS
+    sources = [] if is_folder else [record.settings for record in held.values()]
+    return _sum_of(stage, sources, domain=next(iter(held.values())).domain) == sha256
+
+
+def _sum_of(stage: StageConfig, sources: Sequence[Mapping[str, object]], *, domain: str) -> str:
     is_folder = stage.data.source not in LISTS
     settings: dict[str, object] = {
         "process": [_PROCESS_VERSION, FORMAT_VERSION, SHARD_TOKENS, VOCABULARY_SHA256],
@@ -43,13 +60,10 @@ def settings_sha256(stage: StageConfig, held: Mapping[str, SourceRecord] | None 
         "source": "folder" if is_folder else stage.data.source,
         "seed": None if is_folder else stage.data.seed,
         "validation_fraction": stage.data.validation_fraction,
-        "sources": [
-            source_settings(item, held.get(item.name) if held else None)
-            for item in own_sources(stage)
-        ],
+        "sources": sources,
     }
     if is_folder:
-        settings["domain"] = folder_domain(stage)
+        settings["domain"] = domain
         settings["treatment"] = stage.data.folder_treatment.model_dump(mode="json")
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
@@ -104,7 +118,7 @@ def refuse_other_settings(
     its default. Of a folder of texts nothing is compared: it may have been treated by a cluster.
     """
     for stage in stages:
-        held = {n: record for n, record in manifest.sources.items() if record.stage == stage.name}
+        held = sources_of(stage, manifest)
         key = list_of(stage, held)
         if key is None:
             continue
@@ -116,11 +130,7 @@ def refuse_other_settings(
             )
         for source in asked:
             _check_revision(source, held[source.name], place=place)
-            made = held[source.name].settings
-            default = SourceConfig(name=source.name, domain=source.domain, weight=1.0)
-            asked_of = source_settings(source, held[source.name])
-            told = list(_differences(asked_of, made, default=source_settings(default)))
-            if told:
+            if told := list(differences(source, held[source.name])):
                 raise UsageError(
                     f"{place} was prepared with other settings of {source.name} ({stage.name}): "
                     f"{'; '.join(told)}; use those, or prepare the data with these."
@@ -140,7 +150,7 @@ def tell_other_licences(
     compared: the text's own origin states it.
     """
     for stage in stages:
-        held = {n: record for n, record in manifest.sources.items() if record.stage == stage.name}
+        held = sources_of(stage, manifest)
         key = list_of(stage, held)
         asked: tuple[SourceConfig, ...] = () if key is None else getattr(stage.data, key)
         for source in asked:
@@ -152,6 +162,11 @@ def tell_other_licences(
                         f"{place} holds {source.name} with the {name} {made!r}, and its stage says "
                         f"{now!r}: that holds once the data is prepared anew, in another folder"
                     )
+
+
+def sources_of(stage: StageConfig, manifest: Manifest) -> dict[str, SourceRecord]:
+    """Return the prepared sources of a stage."""
+    return {n: record for n, record in manifest.sources.items() if record.stage == stage.name}
 
 
 def list_of(stage: StageConfig, held: Mapping[str, SourceRecord]) -> str | None:
@@ -178,6 +193,13 @@ def _check_revision(source: SourceConfig, record: SourceRecord, *, place: Path |
             f"{place} holds {source.name} of {record.version}, and hub_revision asks for "
             f"{commit}: choose another folder, or set hub_revision to what is there."
         )
+
+
+def differences(source: SourceConfig, held: SourceRecord) -> Iterator[str]:
+    """Yield which settings that shape tokens a prepared source had otherwise; commits are not."""
+    default = SourceConfig(name=source.name, domain=source.domain, weight=1.0)
+    asked = source_settings(source, held)
+    return _differences(asked, held.settings, default=source_settings(default))
 
 
 def _differences(

@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol, cast, overload
@@ -159,10 +159,11 @@ class Place:
         if self.exists(path):
             self._storage.rm(f"{self._root}/{path}", recursive=True)
 
-    def try_out(self) -> None:
+    def try_out(self, *, left: Callable[[str], None] | None = None) -> None:
         """Write a small object, read it back and delete it.
 
-        Other bytes that come back are an `InfrastructureError`.
+        Other bytes that come back are an `InfrastructureError`. `left` is told, and nothing raised,
+        where the object cannot be deleted.
         """
         name, content = f"trial-{uuid.uuid4().hex}", os.urandom(_TRIAL_BYTES)
         with tempfile.TemporaryDirectory() as scratch:
@@ -172,7 +173,15 @@ class Place:
         try:
             back = self.read(name, largest=_TRIAL_BYTES)
         finally:
-            self.remove(name)
+            try:
+                self.remove(name)
+            except _refusals() as error:
+                if left is None:
+                    raise
+                left(
+                    f"{self._address}/{name}, with which the address was tried out, cannot be "
+                    f"deleted ({type(error).__name__}) and stays there"
+                )
         if back != content:
             raise InfrastructureError(f"{self._address} gives back other bytes than it was given")
 
