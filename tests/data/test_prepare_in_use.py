@@ -53,7 +53,7 @@ def write_parts(folder: Path, *, cleared_of: dict[str, str]) -> Path:
     return folder
 
 
-def reading(source: Path | str, *, bench: Path | None = None) -> StageConfig:
+def reading(source: Path | str, *, bench: Path | str | None = None) -> StageConfig:
     tasks = [] if bench is None else ["gsm8k", "humaneval"]
     config = stage("s", source=str(source), folder_treatment={"decontaminate": tasks})
     if bench is None:
@@ -333,3 +333,18 @@ def test_a_benchmark_that_this_version_does_not_know_is_told(tmp_path: Path) -> 
     told: list[str] = []
     assert prepare([config], out, progress=told.append) == held
     assert told[0].startswith("what s was cleared of is not compared: later is no benchmark of")
+    told.clear()
+    config = reading(tmp_path / "texts", bench="embedded")
+    assert prepare([config], out, progress=told.append, is_in_use=True) == held
+    assert any("not compared: later is no benchmark of this version" in line for line in told)
+
+
+def test_texts_that_are_gone_from_a_disk_of_their_own_are_no_other_texts(tmp_path: Path) -> None:
+    texts, out = write_texts(tmp_path / "texts"), tmp_path / "out"
+    held = prepare([reading(texts)], out, progress=hush)
+    shutil.rmtree(texts)
+    (texts / "lost+found").mkdir(parents=True)
+    assert prepare([reading(texts)], out, progress=hush) == held
+    (texts / "other.txt").write_text("Another text.")
+    with pytest.raises(UsageError, match="is not as it was when"):
+        prepare([reading(texts)], out, progress=hush)

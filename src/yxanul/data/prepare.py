@@ -57,7 +57,7 @@ from yxanul.data.settings import (
 from yxanul.data.sources.catalog import Opening, open_folder, open_source
 from yxanul.data.sources.folder import is_unchanged
 from yxanul.data.sources.snippets.origin import holds_version
-from yxanul.data.sources.walk import unreadable
+from yxanul.data.sources.walk import LOST_AND_FOUND, unreadable
 from yxanul.data.treatment import Recipe, Treatment
 from yxanul.data.unfinished import load_unfinished
 from yxanul.data.verify import check_files
@@ -340,9 +340,9 @@ def _other_items(
 
 
 def _is_empty(folder: Path) -> bool:
-    """Tell whether nothing lies in a folder, which may be gone itself."""
+    """Tell whether nothing of ours lies in a folder, which may be gone itself."""
     try:
-        return not folder.is_dir() or not any(folder.iterdir())
+        return not folder.is_dir() or all(own.name == LOST_AND_FOUND for own in folder.iterdir())
     except OSError as error:
         raise unreadable(folder, error) from error
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from yxanul.config.evaluation import TASKS
 from yxanul.data.benchmarks.cloze import cloze
 from yxanul.data.benchmarks.gsm_symbolic import gsm_symbolic
 from yxanul.data.benchmarks.human_eval import human_eval
@@ -45,6 +46,8 @@ def find_benchmark(
     A task without worked examples of its own takes them from its items. Raises UsageError for what
     is not there, and what `read_benchmark` does.
     """
+    if task not in TASKS:  # a manifest may name one of another version
+        raise UsageError(f"{task} is no benchmark of this version, which has {', '.join(TASKS)}")
     if task == "cloze":
         if prepared is None:
             raise UsageError(NO_TEXT)

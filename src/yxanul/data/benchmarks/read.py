@@ -40,8 +40,6 @@ def read_benchmark(
     UsageError for what is not there or refused, HubUnreachableError for an outage,
     MissingExtraError, and CorruptDataError for what is not an item of the set, with its place.
     """
-    if task not in SETS:  # a manifest may name one of another version
-        raise UsageError(f"{task} is no benchmark of this version, which has {', '.join(SETS)}")
     where = SETS[task]
     if bench == HUB:
         line = Line(where.hub_id, news, patience or Patience())
