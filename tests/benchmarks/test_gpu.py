@@ -95,7 +95,7 @@ def test_a_table_without_a_measured_row_is_a_fault(tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--shape", "nanno"), "--shape nanno: no such model; did you mean nano"),
+        (("--shape", "nanno"), "--shape nanno: no such file or model; did you mean nano"),
         (("--sections", "peer"), "--sections peer: choose from lengths, compile, "),
         (("--shape", "nano"), "this machine has no CUDA card"),
     ],

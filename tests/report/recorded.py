@@ -51,7 +51,7 @@ LOG_EVERY = 5
 
 @dataclass
 class Recorder:
-    """Writes one run folder; `hostile` is put into a sample, an attribution and a domain's name."""
+    """Writes one run folder; `hostile` is put into a sample, an attribution and a scored domain."""
 
     root: Path
     hostile: str = ""
@@ -288,7 +288,7 @@ class Recorder:
         sources = {
             source.name: SourceRecord(
                 stage=plan.name,
-                domain=source.domain + (self.hostile if source.domain == DOMAINS[-1] else ""),
+                domain=source.domain,  # a manifest with another name is refused
                 licence="CC0-1.0",
                 attribution=f"the tests {self.hostile}",
                 version="tests 1",
