@@ -1,5 +1,6 @@
 """Skills of a run: scored before and after a stage, judged, and never a danger to its weights."""
 
+import errno
 import json
 import shutil
 import signal
@@ -248,6 +249,7 @@ class Failing:
     ("error", "code"),
     [
         (DiskError("the disk is full"), 32),
+        (OSError(errno.EIO, "Input/output error"), 11),
         (MemoryError(), 11),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), 11),
         (StoppedOnRequest("stopped"), 10),

@@ -10,6 +10,7 @@ from yxanul.errors import DiskError, InfrastructureError, StoppedOnRequest
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.evaluate.tasks.score import score_task
 from yxanul.hardware.failures import naming_failed_hardware
+from yxanul.runfolder.durable import reading
 from yxanul.runfolder.items import skill_path, skills_at, write_task_score
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_branch
@@ -81,10 +82,11 @@ class SkillScorer:
 
         Whatever goes wrong in there must not cost the trained weights: the gate stops on it. But
         what a restart may cure is raised, for a verdict is for good: a lost rank, a failed card, a
-        full disk, memory that is not there and a wish to stop say nothing of the weights.
+        disk that is full or fails, memory that is not there and a wish to stop say nothing of the
+        weights.
         """
         try:
-            with naming_failed_hardware(CARD_ADVICE), naming_exhaustion():
+            with naming_failed_hardware(CARD_ADVICE), reading(), naming_exhaustion():
                 self.score(answering, skill, position=position, is_end=True)
         except (InfrastructureError, DiskError, StoppedOnRequest):
             raise
