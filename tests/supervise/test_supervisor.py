@@ -13,7 +13,7 @@ import pytest
 
 from tests.train.world import STEPS, World, fingerprint, last_step, wait_until
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.supervised import BEGUN_VARIABLE, VARIABLE
+from yxanul.runfolder.supervised import BEGUN_VARIABLE, NAMED_VARIABLE, VARIABLE
 from yxanul.supervise.supervisor import _is_launcher, _start_once, _Stop
 
 # A program that saves for a while when it is asked to stop.
@@ -27,14 +27,15 @@ signal.signal(signal.SIGTERM, save)
 pathlib.Path(sys.argv[1], "ready").touch()
 time.sleep(60)
 """
-# Tells which run folder its supervisor names; names one itself in its first start, and fails twice.
+# Tells which run folder and checkpoint its supervisor names; names one each itself in its first
+# start, and fails twice.
 FAILS_TWICE = f"""
 import json, os, pathlib, sys
 note, starts = pathlib.Path(os.environ["{VARIABLE}"]), pathlib.Path(sys.argv[1], "starts")
-print(os.environ.get("{BEGUN_VARIABLE}"), flush=True)
+print(os.environ.get("{BEGUN_VARIABLE}"), os.environ.get("{NAMED_VARIABLE}"), flush=True)
 count = len(starts.read_text()) if starts.exists() else 0
 starts.write_text("x" * (count + 1))
-place = {{"run_folder": sys.argv[1]}} if count == 0 else {{}}
+place = {{"run_folder": sys.argv[1], "named": "a/checkpoint"}} if count == 0 else {{}}
 news = {{"code": 11, "reason": "no network", **place}}
 if count < 2:
     note.write_text(json.dumps(news) + chr(10))
@@ -278,7 +279,8 @@ def test_every_later_start_is_told_which_run_an_earlier_one_has_come_to(tmp_path
     process = supervised(sys.executable, "-c", FAILS_TWICE, str(tmp_path))
     out, told = process.communicate(timeout=60)
     assert process.returncode == 0, told
-    assert out.split() == ["None", str(tmp_path), str(tmp_path)]
+    told = f"{tmp_path} a/checkpoint"
+    assert out.splitlines() == ["None None", told, told]
 
 
 @pytest.mark.slow
@@ -296,6 +298,6 @@ def test_a_run_that_was_to_begin_anew_is_started_again_after_a_kill(world, words
 def test_how_long_a_start_has_lived_is_measured(tmp_path):
     """By its life the policy tells one that prepares data from one that fails at once."""
     ending = _start_once(
-        ["true"], tmp_path / "note", begun=None, stop=_Stop(), stdout=None, say=print
+        ["true"], tmp_path / "note", come_to={}, stop=_Stop(), stdout=None, say=print
     )
     assert ending.lived_s > 0.0

@@ -21,7 +21,7 @@ from tests.train.world import (
 from yxanul.curriculum.changes import Segment, StageChanges
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
 from yxanul.runfolder.rows import read_rows
-from yxanul.runfolder.supervised import BEGUN_VARIABLE
+from yxanul.runfolder.supervised import BEGUN_VARIABLE, NAMED_VARIABLE, VARIABLE, read_note
 
 
 @pytest.fixture(scope="module")
@@ -276,18 +276,27 @@ def test_the_same_name_again_goes_on_with_what_gates_have_made_of_it(unbroken, m
     assert f"--resume {middle}: the run has gone on from there already" in told
     assert attempts(unbroken, "gates-since")[2:] == [(2, entry)]
     assert (run / "checkpoints" / f"step-{2 * STEPS - 1:08d}-a2").exists()
+    note = unbroken.root / "note"
+    monkeypatch.setenv(VARIABLE, str(note))
+    monkeypatch.setenv(BEGUN_VARIABLE, str(run.resolve()))  # by a start that ended before it did so
     unbroken.finish(*goes_back, "--fresh")
     assert attempts(unbroken, "gates-since")[3:] == [(3, middle)]
-    # What a supervisor starts again goes on with what its first start began.
-    monkeypatch.setenv(BEGUN_VARIABLE, str(run.resolve()))
+    # What a supervisor starts again goes on with what an earlier start began.
+    monkeypatch.setenv(NAMED_VARIABLE, read_note(note)["named"])
     unbroken.finish(*goes_back, "--fresh")
     assert len(attempts(unbroken, "gates-since")) == 4
     other = unbroken.root / "another" / middle
     unbroken.finish("run", "gates-since", "--resume", str(other), code=30)
+    # Of another folder's checkpoint of that name nothing is known here.
+    monkeypatch.setenv(NAMED_VARIABLE, str(other))
+    unbroken.finish(*goes_back, "--fresh")
+    assert attempts(unbroken, "gates-since")[4:] == [(4, middle)]
 
 
-def test_the_newest_checkpoint_named_again_when_it_is_older_or_gone_is_gone_on_from(tmp_path):
-    world = World.create(tmp_path)
+def test_the_newest_checkpoint_named_again_when_it_is_older_or_gone_is_gone_on_from(
+    tmp_path, monkeypatch
+):
+    world, note = World.create(tmp_path), tmp_path / "note"
     world.finish("run", "run", "--max_steps", "3")
     named = world.checkpoints("run")[-1].name
     for steps in (5, 7, 8):
@@ -296,8 +305,17 @@ def test_the_newest_checkpoint_named_again_when_it_is_older_or_gone_is_gone_on_f
     assert attempts(world, "run") == [(0, None)]
     rows = read_rows(world.root / "run" / "metrics.jsonl")
     assert [row["step"] for row in rows] == list(range(1, 9))
+    monkeypatch.setenv(VARIABLE, str(note))
     told = world.finish("run", "run", "--resume", named, "--fresh", code=30).stderr
     assert f"--resume {named}: there is no such checkpoint" in told
+    assert "run_folder" not in read_note(note), "it is told before data is looked at"
+
+
+def test_what_is_no_checkpoints_name_is_refused_before_a_copy_is_brought(tmp_path):
+    world, to = World.create(tmp_path), f"checkpoint.mirror={tmp_path / 'mirror'}"
+    told = world.finish("run", "run", "--resume", "step-8", "--set", to, code=30).stderr
+    assert "--resume step-8: there is no such checkpoint" in told
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow

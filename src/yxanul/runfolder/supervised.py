@@ -13,10 +13,12 @@ VARIABLE = "YXANUL_RUN_NOTE"
 """The environment variable that names the file."""
 BEGUN_VARIABLE = "YXANUL_RUN_BEGUN"
 """The environment variable that names the run folder which an earlier start has come to."""
+NAMED_VARIABLE = "YXANUL_RUN_NAMED"
+"""The environment variable that names the checkpoint from which one has gone on by name."""
 
 
 def tell_supervisor(**news: Any) -> None:
-    """Add to what the supervisor is told: code and reason of an end.
+    """Add to what the supervisor is told: code and reason of an end, or how far the run came.
 
     Only the main rank speaks; without a supervisor nothing is done.
     """
@@ -42,6 +44,16 @@ def is_started_again(place: Path) -> bool:
     What lies there is that start's own work: what may not lie there has been looked for.
     """
     return os.environ.get(BEGUN_VARIABLE) == str(place)
+
+
+def tell_named(checkpoint: Path) -> None:
+    """Tell the supervisor that the run has gone on from the checkpoint that a person named."""
+    tell_supervisor(named=str(checkpoint.resolve()))
+
+
+def has_gone_on_from(checkpoint: Path) -> bool:
+    """Tell whether an earlier start under the same supervisor has gone on from it by name."""
+    return os.environ.get(NAMED_VARIABLE) == str(checkpoint.resolve())
 
 
 def is_main_process() -> bool:
@@ -76,6 +88,7 @@ def _news(line: str) -> dict[str, Any]:
         return {}
     is_ours = isinstance(news, dict) and (
         isinstance(news.get("run_folder", ""), str)
+        and isinstance(news.get("named", ""), str)
         and isinstance(news.get("pid", 0), int)
         and isinstance(news.get("code", 0), int)
         and isinstance(news.get("reason", ""), str)

@@ -35,6 +35,8 @@ class Ending:
     """Whether an unrecorded 1 may be a launcher's, which leaves so when a process was killed."""
     run_folder: Path | None = None
     """The run folder that this start has come to, if it is there."""
+    named: str | None = None
+    """The checkpoint from which this start has gone on by name."""
     lived_s: float = 0.0
     """Seconds from its start to its end."""
     is_preparing: bool = False
@@ -67,6 +69,7 @@ def read_ending(
         scores=_scores(folder, at=checkpoints),
         may_hide_a_kill=is_launcher or folder is not None,
         run_folder=folder.root if folder is not None and _there(folder.root.is_dir) else None,
+        named=told.get("named"),
         lived_s=lived_s,
         is_preparing=folder is None or not _there(folder.config.is_file),
     )

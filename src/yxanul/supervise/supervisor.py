@@ -10,14 +10,14 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 from yxanul.errors import StoppedOnRequest, UsageError
-from yxanul.runfolder.supervised import BEGUN_VARIABLE, VARIABLE
+from yxanul.runfolder.supervised import BEGUN_VARIABLE, NAMED_VARIABLE, VARIABLE
 from yxanul.supervise.ending import Ending, read_ending
 from yxanul.supervise.group import Group
 from yxanul.supervise.policy import Policy
@@ -56,12 +56,12 @@ def supervise(
     cannot be started is a `UsageError`.
     """
     policy, stop, starts = Policy(backoff_s=backoff_s), _Stop(), 0
-    begun: Path | None = None
+    come_to: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="yxanul-") as folder, stop.receiving():
         while True:
             note = Path(folder) / "run"
-            ending = _start_once(command, note, begun=begun, stop=stop, stdout=stdout, say=say)
-            begun = ending.run_folder or begun
+            ending = _start_once(command, note, come_to=come_to, stop=stop, stdout=stdout, say=say)
+            come_to |= _come_to(ending)
             starts += 1
             if stop.asked:
                 say(f"supervise: asked to stop; the run ended with {ending.code} ({ending.reason})")
@@ -82,20 +82,19 @@ def _start_once(
     command: Sequence[str],
     note: Path,
     *,
-    begun: Path | None,
+    come_to: Mapping[str, str],
     stop: "_Stop",
     stdout: int | None,
     say: Say,
 ) -> Ending:
-    """Start the command, and wait for its end; `begun` is the run folder that it came to before."""
+    """Start the command, and wait for its end; `come_to` are variables of what it did before."""
     note.unlink(missing_ok=True)
     began, started_at = time.monotonic(), time.time()
-    told = {VARIABLE: str(note)} | ({} if begun is None else {BEGUN_VARIABLE: str(begun)})
     try:
         process = subprocess.Popen(
             command,
             stdout=stdout,
-            env={**os.environ, **told},
+            env={**os.environ, **come_to, VARIABLE: str(note)},
             start_new_session=True,
         )
     except OSError as error:
@@ -111,6 +110,12 @@ def _start_once(
         lived_s=time.monotonic() - began,
         is_launcher=_is_launcher(command),
     )
+
+
+def _come_to(ending: Ending) -> dict[str, str]:
+    """Return what the next starts are told of this one, by the variables that tell it."""
+    found = {BEGUN_VARIABLE: ending.run_folder, NAMED_VARIABLE: ending.named}
+    return {variable: str(told) for variable, told in found.items() if told is not None}
 
 
 def _is_launcher(command: Sequence[str]) -> bool:

@@ -36,7 +36,7 @@ from yxanul.runfolder.lost import (
 from yxanul.runfolder.rows import Row, cut_rows, read_rows
 from yxanul.runfolder.saving import remove_leftovers, set_aside
 from yxanul.runfolder.scores import forget_after
-from yxanul.runfolder.supervised import is_started_again
+from yxanul.runfolder.supervised import has_gone_on_from, tell_named
 from yxanul.runfolder.verdicts import OVERRIDE
 from yxanul.train.attempts import (
     begin_by_name,
@@ -89,6 +89,8 @@ def find_position(session: Session, request: RunRequest) -> Position:
         _set_aside(folder, bad)
         if named is not None and named.name != named_last(folder.lineage):
             record_event(folder.lineage, BY_NAME, checkpoint=named.name)  # no attempt has told it
+        if named is not None:
+            tell_named(named)
     _forget_after(session, position)
     return position
 
@@ -139,28 +141,30 @@ def _set_aside(folder: RunFolder, bad: Bad) -> None:
         record_event(folder.lineage, "set aside", checkpoint=path.name, to=to, why=why)
 
 
-def is_named_again(folder: RunFolder, request: RunRequest) -> bool:
-    """Tell whether the run has gone on from the checkpoint that --resume names.
+def begins_by_name(folder: RunFolder, request: RunRequest) -> bool:
+    """Tell whether the run is to go on from the checkpoint that --resume names, if it names one.
 
-    Gates may have begun attempts since, and the checkpoint may be gone. Where the last attempt's
-    are all gone, that is gone too.
+    Not where it has done so already: gates may have begun attempts since, and the checkpoint may be
+    gone. Where the last attempt's are all gone, that is gone too. --fresh asks for it once more,
+    until a start under the same supervisor has done it.
     """
-    if not request.names_checkpoint or named_last(folder.lineage) != Path(request.resume).name:
+    if not request.names_checkpoint:
         return False
-    return _is_inside(folder, request.resume) and not has_lost_checkpoints(folder)
+    path = possible_checkpoint(folder, request.resume)
+    if named_last(folder.lineage) != path.name or has_lost_checkpoints(folder):
+        return True
+    return request.fresh and not has_gone_on_from(path)
 
 
 def with_name_settled(request: RunRequest, folder: RunFolder, *, machine: Machine) -> RunRequest:
     """Return the request with `auto` for a checkpoint from which the run has gone on already.
 
-    So the same command again goes on with what it had begun. --fresh begins from it once more;
-    under a supervisor it is asked by the first start alone.
+    So the same command again goes on with what it had begun.
     """
-    if not is_named_again(folder, request):
+    if not request.names_checkpoint:
         return request
-    is_wished = request.fresh and not is_started_again(folder.root.resolve())
-    # Each machine may have a supervisor: one of them decides.
-    if machine.processes.of_main(int(is_wished), machine.device):
+    # Each machine may have a supervisor, and the main rank's alone hears of it.
+    if machine.processes.of_main(int(begins_by_name(folder, request)), machine.device):
         return request
     machine.progress.say(
         f"--resume {request.resume}: the run has gone on from there already, and goes on where it "
@@ -171,20 +175,29 @@ def with_name_settled(request: RunRequest, folder: RunFolder, *, machine: Machin
 
 def named_checkpoint(folder: RunFolder, name: str) -> Path:
     """Return the checkpoint of this run that --resume names, by its name or its path."""
-    path = folder.checkpoints / Path(name).name
-    if not _is_inside(folder, name) or not path.is_dir():
-        raise UsageError(
-            f"--resume {name}: there is no such checkpoint in {folder.checkpoints}; it takes auto, "
-            "never, or the name of one (weights of another run: --init_from)"
-        )
+    path = possible_checkpoint(folder, name)
+    if not path.is_dir():
+        raise _no_checkpoint(folder, name)
     return path
 
 
-def _is_inside(folder: RunFolder, name: str) -> bool:
-    """Tell whether a checkpoint's name, or its path, is of one of this run, there or not."""
+def possible_checkpoint(folder: RunFolder, name: str) -> Path:
+    """Return where the checkpoint that --resume names lies, if it is there.
+
+    What is no checkpoint's name, or a path to another folder, is a `UsageError`.
+    """
     path = folder.checkpoints / Path(name).name
     is_here = Path(name).name == name or Path(name).resolve() == path.resolve()
-    return is_here and CHECKPOINT_NAME.fullmatch(path.name) is not None
+    if not is_here or not CHECKPOINT_NAME.fullmatch(path.name):
+        raise _no_checkpoint(folder, name)
+    return path
+
+
+def _no_checkpoint(folder: RunFolder, name: str) -> UsageError:
+    return UsageError(
+        f"--resume {name}: there is no such checkpoint in {folder.checkpoints}; it takes auto, "
+        "never, or the name of one (weights of another run: --init_from)"
+    )
 
 
 def _refuse_other_weights(session: Session, request: RunRequest) -> None:

@@ -59,9 +59,10 @@ from yxanul.train.refusals import refuse_early
 from yxanul.train.repetition import repetitions, warnings
 from yxanul.train.request import RunOutcome, RunRequest, StageOutcome
 from yxanul.train.resume import (
+    begins_by_name,
     find_position,
-    is_named_again,
     named_checkpoint,
+    possible_checkpoint,
     with_name_settled,
 )
 from yxanul.train.settings import read_config
@@ -289,6 +290,8 @@ def _check_folder(config: RunConfig, folder: RunFolder, *, request: RunRequest) 
     """Refuse what can be refused before data is prepared, which may take hours."""
     if folder.root.exists() and not folder.root.is_dir():
         raise UsageError(f"--out {folder.root} is a file; name a folder")
+    if request.names_checkpoint:
+        possible_checkpoint(folder, request.resume)  # before a mirror's copy is brought
     if config.optimization.checkpoint.mirror is None:
         _refuse_missing_start(config, folder, request=request)
         refuse_absent_weights(request, folder)
@@ -310,7 +313,7 @@ def _refuse_missing_start(config: RunConfig, folder: RunFolder, *, request: RunR
 
     A stage that has passed already needs none.
     """
-    if request.names_checkpoint and not is_named_again(folder, request):
+    if begins_by_name(folder, request):
         named_checkpoint(folder, request.resume)
     is_later = request.stage is not None and len(config.stages) > 1
     if not is_later or request.init_from is not None or list_checkpoints(folder.checkpoints):
