@@ -19,7 +19,7 @@ from tests.train.world import (
     wait_until,
 )
 from yxanul.curriculum.changes import Segment, StageChanges
-from yxanul.runfolder.lineage import AttemptStart, begin_attempt
+from yxanul.runfolder.lineage import BY_NAME, AttemptStart, begin_attempt
 from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.supervised import BEGUN_VARIABLE, NAMED_VARIABLE, VARIABLE, read_note
 
@@ -309,6 +309,18 @@ def test_the_newest_checkpoint_named_again_when_it_is_older_or_gone_is_gone_on_f
     told = world.finish("run", "run", "--resume", named, "--fresh", code=30).stderr
     assert f"--resume {named}: there is no such checkpoint" in told
     assert "run_folder" not in read_note(note), "it is told before data is looked at"
+
+
+def test_no_other_checkpoint_stands_in_for_a_damaged_one_that_was_named(unbroken):
+    run = shutil.copytree(unbroken.root / "run", unbroken.root / "named-damaged")
+    newest, lineage = unbroken.checkpoints("named-damaged")[-1], run / "lineage.jsonl"
+    (newest / "model.safetensors").write_bytes(b"")
+    before = read_rows(lineage)
+    told = unbroken.finish("run", "named-damaged", "--resume", newest.name, code=31).stderr
+    assert str(newest / "model.safetensors") in told
+    new = read_rows(lineage)[len(before) :]
+    assert not [row for row in new if row["event"] in (BY_NAME, "set aside")]
+    assert newest.is_dir()
 
 
 def test_what_is_no_checkpoints_name_is_refused_before_a_copy_is_brought(tmp_path):

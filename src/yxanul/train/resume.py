@@ -13,6 +13,7 @@ from yxanul.runfolder.checkpoints import (
     CHECKPOINT_NAME,
     Checkpoint,
     list_checkpoints,
+    load_checkpoint,
     newest_checkpoint,
 )
 from yxanul.runfolder.layout import RunFolder
@@ -59,7 +60,8 @@ def find_position(session: Session, request: RunRequest) -> Position:
 
     Checkpoints that do not verify are set aside, said, and recorded; where an attempt has none that
     does, it goes on from the checkpoint that it began from. All of them bad, or the last attempt's
-    gone, is a `CorruptCheckpointError`: a run never starts over by itself.
+    gone, is a `CorruptCheckpointError`: a run never starts over by itself. So is one that is named
+    and does not verify: no other one stands in for it unasked.
     """
     folder = session.folder
     if session.engine.processes.is_main:
@@ -71,6 +73,9 @@ def find_position(session: Session, request: RunRequest) -> Position:
     session.engine.processes.barrier()  # all ranks have read it before one may begin another
     if named is not None and not is_newest:
         position = begin_by_name(session, named, attempt=attempt)
+    elif named is not None:
+        position = load_position(session, load_checkpoint(named))
+        refuse_other_stage(session, position)
     else:
         checkpoint, bad = _newest(session, request, attempt=attempt)
         if checkpoint is not None:
