@@ -1,8 +1,10 @@
 """Whatever happens to a prepared folder is found, and named, before a model sees it."""
 
 import copy
+import errno
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,10 +20,17 @@ from tests.data.memory import prepare_texts, sentences
 from yxanul.data import watching
 from yxanul.data.card import write_cards
 from yxanul.data.documents import read_documents
+from yxanul.data.files import read_blocks
 from yxanul.data.manifest import load_manifest, require_stages
-from yxanul.data.shards import open_stream
+from yxanul.data.shards import _tokens_in, open_stream
 from yxanul.data.verify import verify
-from yxanul.errors import CorruptShardError, StoppedOnRequest, UsageError
+from yxanul.errors import (
+    BrokenDiskError,
+    CorruptShardError,
+    StoppedOnRequest,
+    UsageError,
+    YxanulError,
+)
 from yxanul.runfolder.durable import seal
 from yxanul.units import format_bytes
 
@@ -187,6 +196,34 @@ def test_opening_a_stream_sees_what_is_cheap_to_see(folder: Path, damage: str) -
     DAMAGE[damage][0](folder)
     with pytest.raises(CorruptShardError, match=r"train-00001\.bin"):
         open_stream(manifest, folder, source="stones", split="train")
+
+
+@pytest.mark.fault(13)
+@pytest.mark.parametrize(
+    ("number", "error"),
+    [
+        (errno.ESTALE, BrokenDiskError),
+        (errno.ENOTCONN, BrokenDiskError),
+        (errno.EIO, CorruptShardError),
+    ],
+)
+def test_prepared_data_on_a_disk_that_is_away_is_not_damaged(
+    folder: Path, number: int, error: type[YxanulError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(place: Path, *_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), str(place))
+
+    with monkeypatch.context() as away:
+        away.setattr(Path, "read_bytes", fail)
+        with pytest.raises(error, match=r"manifest\.json"):
+            load_manifest(folder)
+    with monkeypatch.context() as away:
+        away.setattr(Path, "open", fail)
+        with pytest.raises(error, match=SHARD):
+            list(read_blocks(folder / SHARD))
+    monkeypatch.setattr(Path, "stat", fail)
+    with pytest.raises(error, match=SHARD):
+        _tokens_in(folder / SHARD)
 
 
 def test_a_folder_without_a_manifest_is_a_usage_error(tmp_path: Path) -> None:

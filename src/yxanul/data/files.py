@@ -16,7 +16,7 @@ from typing import BinaryIO
 from yxanul.data.strict import PREPARE_AGAIN
 from yxanul.errors import CorruptShardError, UsageError
 from yxanul.runfolder.checkpoints import CHECKPOINT_NAME
-from yxanul.runfolder.durable import BLOCK_BYTES, sync_folder, writing
+from yxanul.runfolder.durable import BLOCK_BYTES, refuse_absent_disk, sync_folder, writing
 
 TEMPORARY = ".tmp"
 
@@ -66,12 +66,16 @@ def reopen(final: Path, size: int) -> tuple[BinaryIO, hashlib._Hash]:
 
 
 def read_blocks(path: Path) -> Iterator[bytes]:
-    """Yield a file in blocks of 1 MiB; raise `CorruptShardError` if it cannot be read."""
+    """Yield a file in blocks of 1 MiB; raise `CorruptShardError` if it cannot be read.
+
+    A disk that is away is a `BrokenDiskError`.
+    """
     try:
         with path.open("rb", buffering=0) as handle:
             while block := handle.read(BLOCK_BYTES):
                 yield block
     except OSError as error:
+        refuse_absent_disk(error, path)
         raise CorruptShardError(
             f"{path} cannot be read: {error.strerror or error}; {PREPARE_AGAIN}."
         ) from error

@@ -24,7 +24,7 @@ from pathlib import Path
 from yxanul.data.files import refuse_checkpoint
 from yxanul.data.strict import PREPARE_AGAIN, Fields, parse_json
 from yxanul.errors import CorruptShardError, UsageError
-from yxanul.runfolder.durable import seal, write_atomic
+from yxanul.runfolder.durable import refuse_absent_disk, seal, write_atomic
 
 FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
@@ -199,7 +199,7 @@ def load_manifest(path: Path) -> Manifest:
     """Read the manifest of a prepared folder (or the file itself).
 
     Raises `UsageError` if there is none or it is a checkpoint's, `CorruptShardError` if anything in
-    it is not as `prepare` writes it. The files it names are not looked at: that is `verify`.
+    it is not as `prepare` writes it, `BrokenDiskError` if its disk is away. The files it names are not looked at: that is `verify`.
     """
     refuse_checkpoint(path)
     place = path / MANIFEST_NAME if path.is_dir() else path
@@ -213,6 +213,7 @@ def load_manifest(path: Path) -> Manifest:
             "finished); run `yxanul prepare` first."
         ) from error
     except OSError as error:
+        refuse_absent_disk(error, place)
         raise CorruptShardError(f"{place} cannot be read: {error.strerror or error}.") from error
     return parse_manifest(content, str(place))
 

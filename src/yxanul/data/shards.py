@@ -24,7 +24,7 @@ from yxanul.data.manifest import TOKEN_BYTES, Manifest, ShardFile, shard_path
 from yxanul.data.strict import PREPARE_AGAIN
 from yxanul.data.tokenizer import VOCAB_SIZE
 from yxanul.errors import CorruptShardError
-from yxanul.runfolder.durable import writing
+from yxanul.runfolder.durable import refuse_absent_disk, writing
 
 SHARD_TOKENS = 50_000_000
 Tokens = npt.NDArray[np.uint16]
@@ -174,8 +174,8 @@ class TokenStream:
 def open_stream(manifest: Manifest, root: Path, *, source: str, split: str) -> TokenStream:
     """Open one side of a source; `split` is `train` or `validation`.
 
-    Raises `CorruptShardError` if a file is missing, a link or of another size than recorded.
-    Contents are checked by `yxanul.data.verify.verify`.
+    Raises `CorruptShardError` if a file is missing, a link or of another size than recorded,
+    `BrokenDiskError` if its disk is away. Contents are checked by `yxanul.data.verify.verify`.
     """
     files = manifest.source(source).split(split).files
     places = [regular_file(root, file.path) for file in files]
@@ -192,6 +192,7 @@ def _tokens_in(file: Path) -> int:
     try:
         size = file.stat().st_size
     except OSError as error:
+        refuse_absent_disk(error, file)
         raise CorruptShardError(
             f"{file} cannot be read: {error.strerror or error}; {PREPARE_AGAIN}."
         ) from error
