@@ -211,6 +211,16 @@ def test_weights_that_a_run_began_with_are_brought_again_at_their_commit(hub, ca
         assert of_cache(place) is None
 
 
+def test_half_of_the_weights_that_a_run_began_with_is_completed(hub):
+    begun = bring().folder
+    (begun / "model.safetensors").unlink()  # as a download leaves it that is interrupted
+    hub.break_with(Fault("/api/models/", 502))
+    with pytest.raises(HubUnreachableError):
+        brought_again(begun, say=print)
+    assert brought_again(begun, say=print) == begun
+    assert read_folder(begun).tensors
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_wrong_token_is_no_outage(hub, status):
     bring()  # an older copy does not stand in for what the token may not read

@@ -38,6 +38,14 @@ def is_hugging_face_folder(place: Path) -> bool:
     return (place / "config.json").is_file()
 
 
+def is_whole(place: Path) -> bool:
+    """Tell whether a folder has config.json and all files of its weights: half a download has not.
+
+    An index that does not name files of the folder is a `CorruptDataError`.
+    """
+    return is_hugging_face_folder(place) and all(path.is_file() for path in _files(place))
+
+
 def is_own_file(path: Path) -> bool:
     """Tell whether a path is a file of its folder: a plain one, or a link as the hub's cache has.
 
