@@ -235,7 +235,11 @@ class NumericsConfig(Section):
         default=3, ge=1, description="So many skipped steps in a row, and the run goes back."
     )
     skipped_share: float = Field(
-        default=0.01, gt=0, le=1, description="So is it for this share of the last 1,000 steps."
+        default=0.01,
+        gt=0,
+        le=1,
+        description="So is it for this share of 1,000, skipped in the last 1,000 steps of this "
+        "attempt; an extension begins one, too.",
     )
     back_steps: PositiveInt = Field(
         default=100, description="Steps before the trouble to go back to, if they are kept."

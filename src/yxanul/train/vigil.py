@@ -33,7 +33,7 @@ class Vigil:
     losses: list[float] = field(default_factory=list)
     """Finite losses of the phase's last steps, nats per token, oldest first."""
     skipped: list[int] = field(default_factory=list)
-    """Steps of the run, of the last thousand, that moved no weight."""
+    """Steps of this attempt at the run, of the last thousand, that moved no weight."""
 
     def begin_phase(self, phase: str) -> None:
         """Forget what was usual, where another text or length makes another loss usual."""
@@ -41,7 +41,10 @@ class Vigil:
             self.phase, self.losses = phase, []
 
     def forget_skipped(self) -> None:
-        """Begin an attempt: steps that the one before it skipped are no reason to go back again."""
+        """Begin an attempt: steps that the one before it skipped are no reason to go back again.
+
+        Going back, for whatever reason, and an extension each begin one.
+        """
         self.skipped = []
 
     def suspicion(self, loss: float, grad_norm: float) -> str | None:
