@@ -199,7 +199,8 @@ def load_manifest(path: Path) -> Manifest:
     """Read the manifest of a prepared folder (or the file itself).
 
     Raises `UsageError` if there is none or it is a checkpoint's, `CorruptShardError` if anything in
-    it is not as `prepare` writes it, `BrokenDiskError` if its disk is away. The files it names are not looked at: that is `verify`.
+    it is not as `prepare` writes it, `BrokenDiskError` if its disk is away. The files it names are
+    not looked at: that is `verify`.
     """
     refuse_checkpoint(path)
     place = path / MANIFEST_NAME if path.is_dir() else path
