@@ -1,5 +1,6 @@
 """A folder that may not be looked into, also for root, whom no right stops."""
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ def close(folder: Path, monkeypatch: pytest.MonkeyPatch, *, is_stale: bool = Fal
                 Path(os.fsdecode(place)) if isinstance(place, (str, bytes, os.PathLike)) else None
             )
             if path is not None and (folder in path.parents or (itself and path == folder)):
-                raise PermissionError(13, "Permission denied", str(path))
+                number = errno.ESTALE if is_stale else errno.EACCES
+                raise OSError(number, os.strerror(number), str(path))
             return whole(place, *more, **options)
 
         monkeypatch.setattr(os, name, refuse)

@@ -22,7 +22,7 @@ from yxanul.data.manifest import Manifest, load_manifest, write_manifest
 from yxanul.data.place import prepared_folder
 from yxanul.data.prepare import prepare
 from yxanul.data.treatment import Recipe, Treater, Treatment
-from yxanul.errors import CorruptDataError, UsageError
+from yxanul.errors import BrokenDiskError, CorruptDataError, UsageError
 from yxanul.runfolder.durable import write_json
 from yxanul.runfolder.layout import RunFolder
 
@@ -126,10 +126,10 @@ def test_a_stages_own_folder_that_is_closed_or_lost_is_told_to_a_run_that_has_be
     write_texts(tmp_path / "texts" / "s")
     config = reading(tmp_path / "texts")
     held = prepare([config], out, progress=hush)
-    for is_stale in (False, True):
+    for is_stale, why in ((False, "Permission denied"), (True, "Stale file handle")):
         with monkeypatch.context() as patch:
             close(tmp_path / "texts" / "s", patch, is_stale=is_stale)
-            assert "cannot be read (Permission denied)" in goes_on(config, out, held=held)
+            assert f"cannot be read ({why})" in goes_on(config, out, held=held)
 
 
 def test_nobody_is_told_to_remove_the_prepared_data_of_a_run(
@@ -145,6 +145,10 @@ def test_nobody_is_told_to_remove_the_prepared_data_of_a_run(
     with pytest.raises(CorruptDataError, match=r"run's prepared data in .* cannot be read") as told:
         prepared_folder(str(prepared), run=run)
     assert str(told.value).endswith(": give this user the right to read it.")
+    monkeypatch.undo()
+    close(prepared, monkeypatch, is_stale=True)
+    with pytest.raises(BrokenDiskError, match=r"the disk failed at .*prepared"):
+        prepared_folder(str(prepared), run=run)
 
 
 @pytest.mark.parametrize("call", ["open", "stat"])

@@ -15,6 +15,7 @@ from yxanul.data.manifest import MANIFEST_NAME
 from yxanul.data.settings import LISTS
 from yxanul.errors import CorruptDataError, UsageError
 from yxanul.runfolder.checkpoints import list_checkpoints, verify_checkpoint
+from yxanul.runfolder.durable import reading
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.sums import refuse_changes
 
@@ -76,7 +77,7 @@ def prepared_folder(source: str, *, run: RunFolder | None = None) -> Path | None
 
     `hub` and `embedded` are no folders, whatever lies in one of that name. Nor is one that may not
     be read, and whoever reads its texts tells that; but where the `run` was begun with what is
-    prepared there it is a `CorruptDataError`.
+    prepared there it is a `CorruptDataError`, or a `BrokenDiskError` where its disk fails.
     """
     folder = Path(source)
     try:
@@ -84,6 +85,9 @@ def prepared_folder(source: str, *, run: RunFolder | None = None) -> Path | None
     except OSError as error:
         if run is None or not run.data_pointer.exists() or run.prepared_data() != folder.resolve():
             return None
+        with reading(folder):  # which tells a disk that fails
+            if not isinstance(error, PermissionError):
+                raise
         raise CorruptDataError(
             f"The run's prepared data in {folder} cannot be read ({error.strerror or error}): "
             "give this user the right to read it."

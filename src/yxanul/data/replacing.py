@@ -23,9 +23,9 @@ from yxanul.data.settings import (
 from yxanul.errors import UsageError
 from yxanul.runfolder.storage import is_address
 
-# Settings of a source that may be other ones where its bytes are the same: how it is named, and a
-# branch or tag, of which the commit is not known yet.
-_BYTES_ALIKE = ("domain was", "hub_revision was")
+# Settings of a source that may be other ones where its bytes are the same: how it is named, a
+# branch or tag, of which the commit is not known yet, and where a checkout lies.
+_BYTES_ALIKE = ("domain was", "hub_revision was", "documentation was")
 
 
 def refuse_other_bytes(theirs: Manifest, stages: Sequence[StageConfig], *, address: str) -> None:
