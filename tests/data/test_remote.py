@@ -1,6 +1,5 @@
 """Prepared data goes to a storage and comes back whole, or not at all."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
@@ -30,16 +29,6 @@ from yxanul.errors import (
 )
 
 ADDRESS = "memory://bucket/prepared"
-
-
-@pytest.fixture
-def storage() -> Iterator[fsspec.AbstractFileSystem]:
-    """A storage that lives in this process, as fsspec has it, empty."""
-    found = fsspec.filesystem("memory")
-    found.store.clear()
-    found.pseudo_dirs[:] = [""]
-    yield found
-    found.store.clear()
 
 
 @pytest.fixture

@@ -1,11 +1,10 @@
 """What would be refused once all is prepared is refused before, and nothing else is."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
@@ -31,14 +30,7 @@ OTHER = source("gsm_symbolic", max_documents=90)
 FAR = source("far", hub_id="a/b", text_template="{text}", hub_revision="main")
 
 
-@pytest.fixture(autouse=True)
-def storage() -> Iterator[fsspec.AbstractFileSystem]:
-    """A storage that lives in this process, empty."""
-    found = fsspec.filesystem("memory")
-    found.store.clear()
-    found.pseudo_dirs[:] = [""]
-    yield found
-    found.store.clear()
+pytestmark = pytest.mark.usefixtures("storage")
 
 
 def hush(_: str) -> None:

@@ -13,7 +13,7 @@ from yxanul.config.schema import StageConfig
 from yxanul.data.cluster.parts import Parts, open_parts
 from yxanul.data.files import refuse_checkpoint
 from yxanul.data.manifest import MANIFEST_NAME, Manifest, SourceRecord
-from yxanul.data.settings import LISTS, own_sources
+from yxanul.data.settings import LISTS, own_sources, sources_of
 from yxanul.data.sources.snippets.origin import PACKAGE
 from yxanul.data.sources.walk import unreadable
 from yxanul.errors import CorruptDataError, UsageError, YxanulError
@@ -100,7 +100,7 @@ def folders_behind(
 ) -> Iterator[tuple[Path, SourceRecord]]:
     """Yield the folders of texts and documentation that `held` was made of, as stages name them."""
     for stage in stages:
-        own = {n: record for n, record in held.sources.items() if record.stage == stage.name}
+        own = sources_of(stage, held)
         texts = own.get(stage.name)
         if texts is not None and texts.kind == "folder" and not is_address(stage.data.source):
             folder = stage_folder(stage)
