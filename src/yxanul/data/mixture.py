@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence, Sized
 from yxanul.config.schema import SourceConfig, StageConfig
 from yxanul.data.manifest import Manifest, require_stages
 from yxanul.data.order import OrderSource
-from yxanul.data.settings import LISTS, list_of
+from yxanul.data.settings import LISTS, list_of, sources_of
 from yxanul.errors import UsageError
 
 
@@ -24,7 +24,7 @@ def source_weights(manifest: Manifest, stages: Sequence[StageConfig]) -> dict[st
     """
     weights: dict[str, float] = {}
     for stage in stages:
-        held = {n: record for n, record in manifest.sources.items() if record.stage == stage.name}
+        held = sources_of(stage, manifest)
         # Documentation may stand in both lists, with another weight in each.
         of_documentation = list_of(stage, held)
         for name, record in held.items():
