@@ -16,7 +16,7 @@ from yxanul.curriculum.checks.check import Check
 from yxanul.curriculum.checks.skills import SkillEvidence, skill_checks
 from yxanul.data.benchmarks.cloze import cloze
 from yxanul.data.benchmarks.gsm_symbolic import gsm_symbolic
-from yxanul.data.benchmarks.items import Benchmark
+from yxanul.data.items import Benchmark
 from yxanul.data.tokenizer import load_tokenizer
 from yxanul.evaluate.models.ours import as_language_model
 from yxanul.evaluate.tasks.options import TaskOptions

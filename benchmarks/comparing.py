@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import HarnessItem, likelihood, run_task
-from yxanul.data.benchmarks.items import Benchmark, ChoiceItem
+from yxanul.data.items import Benchmark, ChoiceItem
 from yxanul.evaluate.answers.answering import OneModel
 from yxanul.evaluate.models.language_model import LanguageModel
 from yxanul.evaluate.tasks.asking import Asked, Interview

@@ -18,15 +18,15 @@ from pathlib import Path
 
 from benchmarks.data.corpus import files_below
 from yxanul.config.treatment import TreatmentConfig
-from yxanul.data.benchmarks.items import AnswerItem, ChoiceItem, Item
 from yxanul.data.benchmarks.read import read_benchmark
-from yxanul.data.build import prepare_sources
 from yxanul.data.contamination.items import Wanted, wanted_items
-from yxanul.data.dropped import read_dropped
-from yxanul.data.pipeline import PlannedSource
+from yxanul.data.items import AnswerItem, ChoiceItem, Item
+from yxanul.data.prepared.dropped import read_dropped
+from yxanul.data.preparing.build import prepare_sources
+from yxanul.data.preparing.pipeline import PlannedSource
 from yxanul.data.sources.catalog import open_folder
 from yxanul.data.sources.wikipedia import read_documents
-from yxanul.data.treatment import Treatment, plain_recipe
+from yxanul.data.treating.treatment import Treatment, plain_recipe
 
 TASKS = ("hellaswag", "triviaqa", "gsm8k", "humaneval")
 _NUMBER = re.compile(r"\d+")

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from yxanul.config.schema import RunConfig
-from yxanul.data.manifest import Manifest, load_manifest
-from yxanul.data.shards import open_stream
+from yxanul.data.batches.validation import PARTS, domain_documents
+from yxanul.data.prepared.manifest import Manifest, load_manifest
+from yxanul.data.prepared.shards import open_stream
 from yxanul.data.tokenizer import load_tokenizer
-from yxanul.data.validation import PARTS, domain_documents
 from yxanul.evaluate.bits_per_byte import score_documents
 from yxanul.evaluate.models.loaded import load_model
 from yxanul.model.transformer import Transformer

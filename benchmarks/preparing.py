@@ -24,13 +24,13 @@ from benchmarks.data.corpus import write_corpus
 from benchmarks.data.watched import Watched, run_watched
 from yxanul.config.treatment import TreatmentConfig
 from yxanul.data.benchmarks.read import read_benchmark
-from yxanul.data.clean import clean
 from yxanul.data.contamination.items import wanted_items
-from yxanul.data.documents import read_documents
-from yxanul.data.manifest import SPLITS, load_manifest
-from yxanul.data.shards import open_stream
+from yxanul.data.prepared.documents import read_documents
+from yxanul.data.prepared.manifest import SPLITS, load_manifest
+from yxanul.data.prepared.shards import open_stream
 from yxanul.data.tokenizer import EOT, load_tokenizer
-from yxanul.data.treatment import Treater, Treatment
+from yxanul.data.treating.clean import clean
+from yxanul.data.treating.treatment import Treater, Treatment
 
 _TOKENS = ("ours, tiktoken", "ours, tokie", "datasets.map", "datatrove tokens")
 _WHOLE = ("ours, whole", "datatrove whole")

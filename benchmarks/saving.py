@@ -16,15 +16,15 @@ import numpy as np
 import torch
 
 from yxanul.config.load import load_config
-from yxanul.data.loader import StepRows
+from yxanul.data.batches.loader import StepRows
 from yxanul.hardware.memory import keep_freed_memory
 from yxanul.optim.optimizers import LearningRates
 from yxanul.parallel.processes import ALONE
 from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name
-from yxanul.train.engine import build_engine
-from yxanul.train.saver import Saver, Snapshot
-from yxanul.train.state import copied
-from yxanul.train.step import train_step
+from yxanul.train.outward.saver import Saver, Snapshot
+from yxanul.train.updates.engine import build_engine
+from yxanul.train.updates.state import copied
+from yxanul.train.updates.step import train_step
 
 _TOKENS = 256
 _RATES = LearningRates(1e-4, 1e-4, 1e-4)

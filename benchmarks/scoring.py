@@ -26,8 +26,8 @@ import torch
 
 from benchmarks.gemma import as_gemma, gpt2_tokenizer
 from yxanul.config.load import load_config
-from yxanul.data.benchmarks.items import ChoiceItem
 from yxanul.data.benchmarks.read import read_benchmark
+from yxanul.data.items import ChoiceItem
 from yxanul.data.tokenizer import load_tokenizer
 from yxanul.evaluate.answers.likelihood import likelihoods
 from yxanul.evaluate.answers.requests import Continuations, WritingRequest

@@ -36,6 +36,39 @@ FLOORS = {
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
 
+# The largest rooms have floors of their own, lowest first; "." are the files of the room itself:
+# at the bottom of data since every part shares them, at the top of train and report since they are
+# what the others come to. Parts on one floor never import one another.
+INNER_FLOORS = {
+    "data": """
+        .
+        sources
+        prepared
+        near quality contamination packing
+        treating
+        benchmarks batches parts inspection
+        places
+        preparing
+        cluster""",
+    "train": """
+        safety outward
+        updates processes
+        probing scores
+        starting
+        running
+        gates
+        .""",
+    "report": """
+        reading
+        charts
+        sections
+        .""",
+}
+INNER_FLOOR_OF = {
+    room: {part: i for i, floor in enumerate(floors.split("\n")) for part in floor.split()}
+    for room, floors in INNER_FLOORS.items()
+}
+
 # These load without torch: the planner and the report work where it is not installed.
 TORCH_FREE = ["errors", "units", "config", "runfolder", "data", "curriculum", "plan", "report"]
 TORCH_FREE += ["watch", "cards", "optim.schedule"]
@@ -112,7 +145,7 @@ def functions(tree: ast.AST, owner: ast.ClassDef | None = None, name: str = "") 
 
 
 def imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Every imported name with its level: (0, "yxanul.data.order"), (1, "loop")."""
+    """Every imported name with its level: (0, "yxanul.data.batches.order"), (1, "loop")."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((0, alias.name) for alias in node.names)
@@ -142,6 +175,23 @@ def floors(file: SourceFile) -> Iterator[Finding]:
             yield Finding(name, "imports a room that FLOORS does not know")
         elif room != file.room and FLOOR_OF.get(room, -1) >= own:
             yield Finding(name, f"{file.room} (floor {own}) imports a room not below it")
+
+
+def inner_floors(file: SourceFile) -> Iterator[Finding]:
+    floor_of = INNER_FLOOR_OF.get(file.room)
+    if floor_of is None:
+        return
+    inside = Path(file.path).parts[2:]
+    own = inside[0] if len(inside) > 1 else "."
+    if own not in floor_of:
+        yield Finding(own, "a part that INNER_FLOORS does not know")
+        return
+    for _, name in imports(file.tree):
+        if name.startswith(f"yxanul.{file.room}."):
+            first = name.split(".")[2]
+            other = first if first in floor_of else "."
+            if other != own and floor_of[other] >= floor_of[own]:
+                yield Finding(name, f"{file.room}/{own} imports a part not below it")
 
 
 def file_size(file: SourceFile) -> Iterator[Finding]:
@@ -267,6 +317,7 @@ def unfinished(file: SourceFile) -> Iterator[Finding]:
 
 RULES: list[Callable[[SourceFile], Iterator[Finding]]] = [
     floors,
+    inner_floors,
     file_size,
     function_size,
     arguments,
@@ -338,7 +389,7 @@ def test_rooms_of_plain_data_load_without_torch():
 BAD = [
     (floors, "yxanul/model/x.py", "import yxanul.optim.adamw"),
     (floors, "yxanul/model/x.py", "from yxanul import train"),
-    (floors, "yxanul/model/x.py", "from yxanul.data.shards import TokenStream"),
+    (floors, "yxanul/model/x.py", "from yxanul.data.prepared.shards import TokenStream"),
     (floors, "yxanul/config/x.py", "def f():\n    from yxanul.cli import app"),
     (floors, "yxanul/config/x.py", "if TYPE_CHECKING:\n    from yxanul.model import layers"),
     (floors, "yxanul/config/x.py", "importlib.import_module('yxanul.model')"),
@@ -346,6 +397,11 @@ BAD = [
     (floors, "yxanul/errors.py", "import yxanul.units"),
     (floors, "yxanul/cellar/x.py", ""),
     (floors, "yxanul/train/x.py", "import yxanul.cellar"),
+    (inner_floors, "yxanul/data/sources/x.py", "from yxanul.data.prepared import manifest"),
+    (inner_floors, "yxanul/data/near/x.py", "import yxanul.data.quality.rules"),
+    (inner_floors, "yxanul/data/x.py", "from yxanul.data.sources.walk import walk"),
+    (inner_floors, "yxanul/train/gates/x.py", "from yxanul.train import loop"),
+    (inner_floors, "yxanul/data/cellar/x.py", ""),
     (file_size, "yxanul/x.py", "\n" * 401),
     (function_size, "yxanul/x.py", "def f():\n" + "    x = 1\n" * 60),
     (function_size, "yxanul/x.py", "class C:\n  async def f(self):\n" + "    x = 1\n" * 60),
@@ -381,6 +437,10 @@ GOOD = [
     (floors, "yxanul/train/x.py", "from yxanul.model import layers\nfrom yxanul.train import step"),
     (floors, "yxanul/train/x.py", "from yxanul import __version__, config\nimport torch"),
     (floors, "trainer.py", "from yxanul.cli.app import main"),
+    (inner_floors, "yxanul/data/near/x.py", "from yxanul.data.prepared.manifest import Manifest"),
+    (inner_floors, "yxanul/data/near/x.py", "import yxanul.data.near.rows"),
+    (inner_floors, "yxanul/train/x.py", "from yxanul.train.gates import attempts"),
+    (inner_floors, "yxanul/serve/x.py", "from yxanul.serve.anything import x"),
     (arguments, "yxanul/x.py", "class C:\n def f(self, a, b, *, c, d, e, f): ..."),
     (arguments, "yxanul/x.py", "class C:\n def __exit__(self, kind, error, trace): ..."),
     (arguments, "yxanul/x.py",

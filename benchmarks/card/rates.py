@@ -11,7 +11,7 @@ from benchmarks.card.section import Row, Work
 from yxanul.config.schema import ModelConfig
 from yxanul.hardware.choices import flash3_obstacle
 from yxanul.model.loss import chunked_cross_entropy
-from yxanul.train.timing import TIMED_TOKENS, attention_ms, milliseconds
+from yxanul.train.probing.timing import TIMED_TOKENS, attention_ms, milliseconds
 
 _KERNELS = ("cudnn", "flash", "flash3", "efficient", "plain")
 

@@ -20,10 +20,10 @@ RULES: dict[str, Any] = {"fineweb": {}, "gopher_quality": {}, "gopher_repetition
 def ours(corpus: Path, out: Path, *, encoder: str, **treatment: Any) -> None:
     """Prepare a folder with this program."""
     from yxanul.config.treatment import TreatmentConfig
-    from yxanul.data.build import prepare_sources
-    from yxanul.data.pipeline import Effort, PlannedSource
+    from yxanul.data.preparing.build import prepare_sources
+    from yxanul.data.preparing.pipeline import Effort, PlannedSource
     from yxanul.data.sources.catalog import open_folder
-    from yxanul.data.treatment import Treatment, plain_recipe
+    from yxanul.data.treating.treatment import Treatment, plain_recipe
 
     config = TreatmentConfig.model_validate(treatment)
     plan = PlannedSource(

@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from yxanul.config.tokens import IGNORED
-from yxanul.data.loader import StageLoader, StepRows
-from yxanul.data.manifest import load_manifest
-from yxanul.data.order import OrderKey, OrderSource, stage_order
+from yxanul.data.batches.loader import StageLoader, StepRows
+from yxanul.data.batches.order import OrderKey, OrderSource, stage_order
+from yxanul.data.batches.validation import validation_documents
 from yxanul.data.packing.chunks import ChunkTable
-from yxanul.data.shards import TokenStream, open_stream
-from yxanul.data.validation import validation_documents
+from yxanul.data.prepared.manifest import load_manifest
+from yxanul.data.prepared.shards import TokenStream, open_stream
 from yxanul.errors import UsageError
 
 UPDATE_TOKENS = 2048

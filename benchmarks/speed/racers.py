@@ -27,8 +27,8 @@ from yxanul.hardware.choices import DTYPES
 from yxanul.optim.optimizers import LearningRates
 from yxanul.optim.schedule import learning_rate_factor
 from yxanul.parallel.processes import ALONE
-from yxanul.train.engine import build_engine
-from yxanul.train.step import train_step
+from yxanul.train.updates.engine import build_engine
+from yxanul.train.updates.step import train_step
 
 CPU = torch.device("cpu")
 _NOMINAL_STEPS = 100_000  # progress as a step of so many: our schedules are functions of steps

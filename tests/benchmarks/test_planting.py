@@ -5,8 +5,8 @@ import numpy as np
 from benchmarks.planting import held_out_text
 from tests.train.world import STAGES, finished_world
 from yxanul.config.load import parse_config
-from yxanul.data.manifest import load_manifest
-from yxanul.data.validation import PARTS, domain_documents
+from yxanul.data.batches.validation import PARTS, domain_documents
+from yxanul.data.prepared.manifest import load_manifest
 
 
 def test_documents_are_counted_and_cut_as_the_runs_own_gates_have_them(tmp_path_factory):

@@ -18,8 +18,8 @@ from benchmarks.speedrun import main, race, score
 from tests.train.world import World
 from yxanul.config.load import load_config
 from yxanul.config.tokens import END_OF_TEXT
-from yxanul.data.manifest import load_manifest
-from yxanul.data.validation import validation_documents
+from yxanul.data.batches.validation import validation_documents
+from yxanul.data.prepared.manifest import load_manifest
 from yxanul.errors import UsageError
 from yxanul.hardware.choices import DTYPES, freeze_compute
 

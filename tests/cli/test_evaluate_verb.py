@@ -14,7 +14,7 @@ from tests.evaluate.pretrained import random_model
 from tests.evaluate.runs import add_checkpoint, flip_bit, new_model, write_run, write_run_with_data
 from yxanul.cli.main import main
 from yxanul.data.benchmarks.frozen import keep_benchmark
-from yxanul.data.benchmarks.items import AnswerItem, Benchmark
+from yxanul.data.items import AnswerItem, Benchmark
 from yxanul.model.cache import KeyValueCache
 from yxanul.runfolder.items import read_task_score
 from yxanul.runfolder.layout import RunFolder

@@ -23,8 +23,8 @@ from yxanul.data import watching
 from yxanul.errors import UsageError
 from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name
 from yxanul.runfolder.saving import save_checkpoint
-from yxanul.train.request import RunRequest
-from yxanul.train.settings import read_config
+from yxanul.train.starting.request import RunRequest
+from yxanul.train.starting.settings import read_config
 
 ROOT = Path(__file__).parents[2]
 

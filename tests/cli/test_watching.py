@@ -11,7 +11,7 @@ from tests.evaluate.runs import add_checkpoint, write_run
 from tests.train.world import STAGES, World
 from yxanul.cli import watching
 from yxanul.cli.watching import StderrWatcher
-from yxanul.train.progress import RunProgress
+from yxanul.train.outward.progress import RunProgress
 
 
 class Terminal(io.StringIO):

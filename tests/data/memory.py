@@ -8,12 +8,12 @@ from typing import Any
 
 from yxanul.config.schema import StageConfig
 from yxanul.config.treatment import TreatmentConfig
-from yxanul.data.build import prepare_sources
 from yxanul.data.document import Document
-from yxanul.data.manifest import Manifest, ShardFile
-from yxanul.data.pipeline import Effort, PlannedSource
-from yxanul.data.shards import ShardWriter, Tokens
-from yxanul.data.treatment import Treatment, plain_recipe
+from yxanul.data.prepared.manifest import Manifest, ShardFile
+from yxanul.data.prepared.shards import ShardWriter, Tokens
+from yxanul.data.preparing.build import prepare_sources
+from yxanul.data.preparing.pipeline import Effort, PlannedSource
+from yxanul.data.treating.treatment import Treatment, plain_recipe
 
 
 @dataclass

@@ -20,9 +20,9 @@ from tests.data.bench_rows import (
 from tests.harness import rendered
 from yxanul.data.benchmarks import gsm8k, hellaswag, human_eval, triviaqa
 from yxanul.data.benchmarks.fields import Fields
-from yxanul.data.benchmarks.items import Benchmark
 from yxanul.data.benchmarks.read import read_benchmark
 from yxanul.data.benchmarks.sets import SETS
+from yxanul.data.items import Benchmark
 from yxanul.errors import CorruptDataError, UsageError
 
 TASKS = tuple(SETS)

@@ -11,8 +11,8 @@ from tests.data.memory import MemorySource, plan, prepare_plans, prepare_texts, 
 from yxanul.data.benchmarks.cloze import CONTEXT, ENDING, cloze, continuations
 from yxanul.data.benchmarks.gsm_symbolic import ITEMS, UNDRAWN, gsm_symbolic, last_number
 from yxanul.data.benchmarks.human_eval import human_eval
-from yxanul.data.benchmarks.items import ChoiceItem
-from yxanul.data.manifest import Manifest
+from yxanul.data.items import ChoiceItem
+from yxanul.data.prepared.manifest import Manifest
 from yxanul.data.sources import packages
 from yxanul.data.sources.mathematics import read_gsm_symbolic, wrong_equations
 from yxanul.errors import CorruptDataError, MissingExtraError, UsageError

@@ -3,7 +3,7 @@
 import pytest
 
 from yxanul.data.benchmarks.frozen import keep_benchmark
-from yxanul.data.benchmarks.items import AnswerItem, Benchmark, ChoiceItem, ProgramItem
+from yxanul.data.items import AnswerItem, Benchmark, ChoiceItem, ProgramItem
 from yxanul.errors import CorruptDataError
 
 ITEMS = (

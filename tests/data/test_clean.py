@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yxanul.data.clean import clean, reason_to_drop
-from yxanul.data.split import KEYED_FRACTION, is_validation, unit_interval
+from yxanul.data.preparing.split import KEYED_FRACTION, is_validation, unit_interval
+from yxanul.data.treating.clean import clean, reason_to_drop
 
 ANY = st.text(st.characters() | st.sampled_from(" \t\r\n\x0c\ud800\x00\ufeff"), max_size=40)
 

@@ -18,13 +18,13 @@ from tests.data.bench_rows import write_bench_folder
 from tests.data.memory import stage
 from yxanul.config.schema import SourceConfig
 from yxanul.config.treatment import TreatmentConfig
-from yxanul.data.cluster.parts import PartWriter, Provenance, open_parts
 from yxanul.data.document import Document
-from yxanul.data.documents import read_documents
-from yxanul.data.manifest import Manifest
-from yxanul.data.prepare import prepare
-from yxanul.data.treatment import Recipe, Treater, Treatment
-from yxanul.data.verify import verify
+from yxanul.data.inspection.verify import verify
+from yxanul.data.parts.files import PartWriter, Provenance, open_parts
+from yxanul.data.prepared.documents import read_documents
+from yxanul.data.prepared.manifest import Manifest
+from yxanul.data.preparing.prepare import prepare
+from yxanul.data.treating.treatment import Recipe, Treater, Treatment
 from yxanul.errors import (
     ConfigError,
     CorruptDataError,

@@ -8,8 +8,8 @@ import pytest
 
 from tests.data.memory import source, stage
 from tests.data.test_cluster import joined, treat
-from yxanul.data.cluster.parts import Provenance
-from yxanul.data.prepare import prepare
+from yxanul.data.parts.files import Provenance
+from yxanul.data.preparing.prepare import prepare
 from yxanul.errors import UsageError
 
 OF_STAGE_2 = Provenance("stage2_tests", "mine")

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.data.memory import MemorySource, plan, prepare_plans
-from yxanul.data.benchmarks.items import AnswerItem, Benchmark, ChoiceItem, Item, ProgramItem
 from yxanul.data.contamination import scan as scan_module
 from yxanul.data.contamination import stretch
 from yxanul.data.contamination.grams import GRAM, GramIndex
@@ -21,8 +20,9 @@ from yxanul.data.contamination.items import wanted_items
 from yxanul.data.contamination.judge import COVERAGE, Judge
 from yxanul.data.contamination.scan import scan, scan_once
 from yxanul.data.contamination.words import END, NUMBER, UNKNOWN, Vocabulary, split_words
-from yxanul.data.manifest import Manifest
-from yxanul.data.split import is_validation
+from yxanul.data.items import AnswerItem, Benchmark, ChoiceItem, Item, ProgramItem
+from yxanul.data.prepared.manifest import Manifest
+from yxanul.data.preparing.split import is_validation
 from yxanul.errors import CorruptDataError, StoppedOnRequest
 from yxanul.runfolder.contamination import (
     Contamination,

@@ -11,12 +11,12 @@ import pytest
 
 from tests.data.memory import sentences, stage
 from yxanul.data import watching
-from yxanul.data.manifest import load_manifest
-from yxanul.data.prepare import prepare
+from yxanul.data.inspection.verify import verify
+from yxanul.data.prepared.manifest import load_manifest
+from yxanul.data.preparing.prepare import prepare
 from yxanul.data.sources import folder as folder_source
 from yxanul.data.sources.catalog import open_folder
 from yxanul.data.sources.snippets.origin import open_origin
-from yxanul.data.verify import verify
 from yxanul.errors import CorruptDataError, StoppedOnRequest, UsageError, YxanulError
 
 

@@ -15,10 +15,10 @@ from tests.data.hub_sets import promised_sets
 from tests.data.hub_standin import Fault, StandIn, running
 from yxanul.config.load import load_config, stage_names
 from yxanul.config.schema import SourceConfig
-from yxanul.data.documents import read_documents
-from yxanul.data.manifest import Manifest, load_manifest
+from yxanul.data.batches.validation import validation_documents
+from yxanul.data.prepared.documents import read_documents
+from yxanul.data.prepared.manifest import Manifest, load_manifest
 from yxanul.data.tokenizer import EOT, load_tokenizer
-from yxanul.data.validation import validation_documents
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"

@@ -16,13 +16,13 @@ import pytest
 
 from tests.data.hub_standin import Fault, HubSet, StandIn, card, json_lines, parquet, running
 from yxanul.config.schema import SourceConfig
-from yxanul.data.manifest import load_manifest
+from yxanul.data.inspection.verify import verify
+from yxanul.data.prepared.manifest import load_manifest
+from yxanul.data.prepared.unfinished import load_unfinished
 from yxanul.data.sources.hub import source as hub_source
 from yxanul.data.sources.hub.patience import Line
 from yxanul.data.sources.hub.source import HubReader
 from yxanul.data.tokenizer import Tokenizer, load_tokenizer
-from yxanul.data.unfinished import load_unfinished
-from yxanul.data.verify import verify
 from yxanul.errors import CorruptShardError
 
 # Two sources, so that a kill also falls between them; short shards; kept after every megabyte.
@@ -31,11 +31,11 @@ import json, sys
 from functools import partial
 from pathlib import Path
 from yxanul.config.schema import SourceConfig
-from yxanul.data.build import prepare_sources
-from yxanul.data.pipeline import Effort, PlannedSource
+from yxanul.data.preparing.build import prepare_sources
+from yxanul.data.preparing.pipeline import Effort, PlannedSource
 from yxanul.data.sources.catalog import Opening, open_source
 from yxanul.data.sources.hub.patience import Patience
-from yxanul.data.treatment import Treatment, plain_recipe
+from yxanul.data.treating.treatment import Treatment, plain_recipe
 from yxanul.errors import YxanulError
 
 def say(line):

@@ -10,16 +10,16 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.data.memory import MemorySource, plan, prepare_plans, prepare_texts, sentences
-from yxanul.data import explain as explain_module
 from yxanul.data import watching
-from yxanul.data.card import write_cards
 from yxanul.data.document import Document
-from yxanul.data.documents import DocumentRecord, read_documents
-from yxanul.data.inspect import Questions, inspect_folder, render
-from yxanul.data.manifest import load_manifest
-from yxanul.data.shards import open_stream
+from yxanul.data.inspection import explain as explain_module
+from yxanul.data.inspection.card import write_cards
+from yxanul.data.inspection.inspect import Questions, inspect_folder, render
+from yxanul.data.inspection.verify import verify
+from yxanul.data.prepared.documents import DocumentRecord, read_documents
+from yxanul.data.prepared.manifest import load_manifest
+from yxanul.data.prepared.shards import open_stream
 from yxanul.data.tokenizer import EOT
-from yxanul.data.verify import verify
 from yxanul.errors import CorruptShardError, UsageError
 
 

@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yxanul.data.known import KnownTexts
 from yxanul.data.near.minhash import HASHES
+from yxanul.data.preparing.known import KnownTexts
 from yxanul.errors import BrokenDiskError, DiskError
 
 GROWTH = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from yxanul.data.known import KnownTexts
+from yxanul.data.preparing.known import KnownTexts
 from yxanul.data.near.minhash import HASHES
 
 def peak_kib():

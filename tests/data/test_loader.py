@@ -16,11 +16,11 @@ from tests.data.memory import (
     stage,
     write_shards,
 )
-from yxanul.data.loader import StageLoader
-from yxanul.data.mixture import source_weights, stage_mixture
-from yxanul.data.order import OrderKey, OrderSource, StageOrder, stage_order
+from yxanul.data.batches.loader import StageLoader
+from yxanul.data.batches.mixture import source_weights, stage_mixture
+from yxanul.data.batches.order import OrderKey, OrderSource, StageOrder, stage_order
 from yxanul.data.packing.chunks import ChunkTable, StreamChunks
-from yxanul.data.shards import TokenStream
+from yxanul.data.prepared.shards import TokenStream
 from yxanul.errors import UsageError
 
 CHUNK = 16

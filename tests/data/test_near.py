@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from tests.data.memory import MemorySource, plan, prepare_plans
-from yxanul.data.documents import read_documents
-from yxanul.data.dropped import read_dropped
-from yxanul.data.manifest import SPLITS
 from yxanul.data.near.minhash import HASHES, MinHash, band_keys, similarity
 from yxanul.data.near.rows import signature_row, written_signatures
+from yxanul.data.prepared.documents import read_documents
+from yxanul.data.prepared.dropped import read_dropped
+from yxanul.data.prepared.manifest import SPLITS
 
 WORDS = [f"word{n}" for n in range(5000)]
 # Of "a text of six words here".

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.data.memory import stage
-from yxanul.data.order import (
+from yxanul.data.batches.order import (
     OrderKey,
     OrderSource,
     StageOrder,

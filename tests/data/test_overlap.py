@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from tests.data.memory import prepare_texts
-from yxanul.data import overlap
-from yxanul.data.documents import read_documents
-from yxanul.data.manifest import Manifest
-from yxanul.data.overlap import RUN_TOKENS, Overlap, held_out_overlap
-from yxanul.data.shards import open_stream
+from yxanul.data.inspection import overlap
+from yxanul.data.inspection.overlap import RUN_TOKENS, Overlap, held_out_overlap
+from yxanul.data.prepared.documents import read_documents
+from yxanul.data.prepared.manifest import Manifest
+from yxanul.data.prepared.shards import open_stream
 from yxanul.data.tokenizer import load_tokenizer
 
 WORDS = 60

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from tests.data.memory import write_shards
 from yxanul.config.tokens import END_OF_TEXT, IGNORED
-from yxanul.data.loader import StageLoader, StepRows
-from yxanul.data.order import OrderKey, OrderSource, stage_order
+from yxanul.data.batches.loader import StageLoader, StepRows
+from yxanul.data.batches.order import OrderKey, OrderSource, stage_order
 from yxanul.data.packing.best_fit import best_fit
 from yxanul.data.packing.chunks import PackedChunks
 from yxanul.data.packing.shares import packing_shares
-from yxanul.data.shards import TokenStream
+from yxanul.data.prepared.shards import TokenStream
 
 CHUNK = 32
 documents = st.lists(st.integers(1, 3 * CHUNK), min_size=1, max_size=60)

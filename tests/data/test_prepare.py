@@ -14,15 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.data.memory import MemorySource, plan, prepare_plans, prepare_texts, sentences
-from yxanul.data import reading
-from yxanul.data.build import prepare_sources
-from yxanul.data.clean import clean, reason_to_drop
 from yxanul.data.document import Document
-from yxanul.data.documents import read_documents
-from yxanul.data.manifest import SPLITS, Manifest, load_manifest
-from yxanul.data.shards import open_stream
+from yxanul.data.inspection.verify import verify
+from yxanul.data.prepared.documents import read_documents
+from yxanul.data.prepared.manifest import SPLITS, Manifest, load_manifest
+from yxanul.data.prepared.shards import open_stream
+from yxanul.data.preparing import reading
+from yxanul.data.preparing.build import prepare_sources
 from yxanul.data.tokenizer import EOT, load_tokenizer
-from yxanul.data.verify import verify
+from yxanul.data.treating.clean import clean, reason_to_drop
 from yxanul.errors import CorruptShardError, UsageError
 
 

@@ -15,16 +15,17 @@ from pathlib import Path
 import pytest
 
 from tests.data.memory import MemorySource, plan, prepare_plans, sentences
-from yxanul.data import build, watching
-from yxanul.data.build import prepare_sources
+from yxanul.data import watching
 from yxanul.data.document import Document
-from yxanul.data.inspect import Questions, inspect_folder
-from yxanul.data.manifest import load_manifest, write_manifest
-from yxanul.data.pipeline import Effort, PlannedSource
+from yxanul.data.inspection.inspect import Questions, inspect_folder
+from yxanul.data.inspection.verify import verify
+from yxanul.data.prepared.manifest import load_manifest, write_manifest
+from yxanul.data.prepared.unfinished import load_unfinished
+from yxanul.data.prepared.workspace import workspace
+from yxanul.data.preparing import build
+from yxanul.data.preparing.build import prepare_sources
+from yxanul.data.preparing.pipeline import Effort, PlannedSource
 from yxanul.data.sources.catalog import open_folder
-from yxanul.data.unfinished import load_unfinished
-from yxanul.data.verify import verify
-from yxanul.data.workspace import workspace
 from yxanul.errors import CorruptShardError, DiskError, StoppedOnRequest, UsageError
 
 ROOT = Path(__file__).parents[2]

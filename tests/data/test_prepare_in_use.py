@@ -16,12 +16,12 @@ from tests.data.closing import close
 from tests.data.memory import sentences, source, stage
 from yxanul.config.schema import StageConfig
 from yxanul.config.treatment import TreatmentConfig
-from yxanul.data.cluster.parts import PartWriter, Provenance
 from yxanul.data.document import Document
-from yxanul.data.manifest import Manifest, load_manifest, write_manifest
-from yxanul.data.place import prepared_folder
-from yxanul.data.prepare import prepare
-from yxanul.data.treatment import Recipe, Treater, Treatment
+from yxanul.data.parts.files import PartWriter, Provenance
+from yxanul.data.places.place import prepared_folder
+from yxanul.data.prepared.manifest import Manifest, load_manifest, write_manifest
+from yxanul.data.preparing.prepare import prepare
+from yxanul.data.treating.treatment import Recipe, Treater, Treatment
 from yxanul.errors import BrokenDiskError, CorruptDataError, UsageError
 from yxanul.runfolder.durable import write_json
 from yxanul.runfolder.layout import RunFolder

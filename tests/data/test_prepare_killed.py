@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from yxanul.data.manifest import load_manifest
-from yxanul.data.verify import verify
+from yxanul.data.inspection.verify import verify
+from yxanul.data.prepared.manifest import load_manifest
 
 # A folder and documentation, near duplicates, two processes, and something kept at every batch.
 PROGRAM = """
@@ -21,10 +21,10 @@ from functools import partial
 from pathlib import Path
 from yxanul.config.schema import SourceConfig
 from yxanul.config.treatment import TreatmentConfig
-from yxanul.data.build import prepare_sources
-from yxanul.data.pipeline import Effort, PlannedSource
+from yxanul.data.preparing.build import prepare_sources
+from yxanul.data.preparing.pipeline import Effort, PlannedSource
 from yxanul.data.sources.catalog import open_folder, open_source
-from yxanul.data.treatment import Treatment, plain_recipe
+from yxanul.data.treating.treatment import Treatment, plain_recipe
 
 def plan(name, kind, opened):
     treatment = Treatment(TreatmentConfig(near_duplicates=0.7), min_tokens=20)

@@ -11,12 +11,12 @@ import pytest
 from tests.data.memory import MemorySource, plan, prepare_plans, sentences, source, stage
 from yxanul.config.schema import StageConfig
 from yxanul.config.treatment import TreatmentConfig
-from yxanul.data.cluster.parts import PartWriter, Provenance
 from yxanul.data.document import Document
-from yxanul.data.prepare import prepare
-from yxanul.data.settings import refuse_other_settings, settings_sha256, source_settings
-from yxanul.data.treatment import Recipe, Treater, Treatment
-from yxanul.data.verify import verify
+from yxanul.data.inspection.verify import verify
+from yxanul.data.parts.files import PartWriter, Provenance
+from yxanul.data.prepared.settings import refuse_other_settings, settings_sha256, source_settings
+from yxanul.data.preparing.prepare import prepare
+from yxanul.data.treating.treatment import Recipe, Treater, Treatment
 from yxanul.errors import ConfigError, UsageError
 
 

@@ -27,7 +27,7 @@ from datatrove.utils.word_tokenizers import load_word_tokenizer  # noqa: E402
 from yxanul.data.quality.measures import _MEASURES  # noqa: E402
 from yxanul.data.quality.rules import Rules  # noqa: E402
 from yxanul.data.quality.words import SharedWords  # noqa: E402
-from yxanul.data.treatment import Treater, Treatment  # noqa: E402
+from yxanul.data.treating.treatment import Treater, Treatment  # noqa: E402
 
 PROSE = (
     "The river that runs through the old town has been there for as long as anybody knows, and "

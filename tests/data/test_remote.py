@@ -15,10 +15,10 @@ from tests.data.memory import (
 )
 from tests.train.world import World
 from yxanul.data import watching
-from yxanul.data.manifest import load_manifest
-from yxanul.data.prepare import prepare
-from yxanul.data.remote import download, try_upload, upload
-from yxanul.data.verify import verify
+from yxanul.data.inspection.verify import verify
+from yxanul.data.places.remote import download, try_upload, upload
+from yxanul.data.prepared.manifest import load_manifest
+from yxanul.data.preparing.prepare import prepare
 from yxanul.errors import (
     CorruptShardError,
     DiskError,

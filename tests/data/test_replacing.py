@@ -18,9 +18,9 @@ from tests.data.memory import (
 )
 from tests.data.test_prepare_stages import write_jsonl
 from yxanul.config.schema import StageConfig
-from yxanul.data.prepare import prepare
-from yxanul.data.remote import try_upload, upload
-from yxanul.data.settings import settings_sha256, source_settings
+from yxanul.data.places.remote import try_upload, upload
+from yxanul.data.prepared.settings import settings_sha256, source_settings
+from yxanul.data.preparing.prepare import prepare
 from yxanul.errors import UsageError
 from yxanul.runfolder.storage import Place, reaching
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.data.memory import write_shards
-from yxanul.data.shards import TokenStream
+from yxanul.data.prepared.shards import TokenStream
 from yxanul.errors import CorruptShardError, DiskError
 
 ARRAYS = st.lists(st.lists(st.integers(0, 50_256), max_size=12), max_size=6)

@@ -17,15 +17,15 @@ from hypothesis import strategies as st
 from tests.data.bench_rows import write_bench_folder
 from tests.data.memory import MemorySource, plan, prepare_plans, sentences, stage
 from yxanul.config.treatment import TreatmentConfig
-from yxanul.data import processes
-from yxanul.data.clean import clean
-from yxanul.data.encoders import ProvenEncoder, Tokie
-from yxanul.data.inspect import Questions, inspect_folder
-from yxanul.data.manifest import load_manifest
-from yxanul.data.prepare import prepare
-from yxanul.data.processes import Batch, treat_in_order
+from yxanul.data.inspection.inspect import Questions, inspect_folder
+from yxanul.data.prepared.manifest import load_manifest
+from yxanul.data.preparing.prepare import prepare
 from yxanul.data.tokenizer import load_tokenizer
-from yxanul.data.treatment import Treater, Treatment
+from yxanul.data.treating import processes
+from yxanul.data.treating.clean import clean
+from yxanul.data.treating.encoders import ProvenEncoder, Tokie
+from yxanul.data.treating.processes import Batch, treat_in_order
+from yxanul.data.treating.treatment import Treater, Treatment
 from yxanul.errors import ConfigError, InfrastructureError, UsageError
 
 
@@ -207,8 +207,8 @@ def _variables(texts: list[str]) -> tuple[list[str], None]:
 
 ORPHANS = """
 import os, time
-from yxanul.data.processes import Batch, treat_in_order
-from yxanul.data.treatment import Treatment
+from yxanul.data.treating.processes import Batch, treat_in_order
+from yxanul.data.treating.treatment import Treatment
 def batches():
     for n in range(4):
         yield Batch(["a text"], n)

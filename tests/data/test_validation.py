@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 
 from tests.data.memory import MemorySource, plan, prepare_plans, prepare_texts, sentences
-from yxanul.data.documents import read_documents
-from yxanul.data.manifest import Manifest
-from yxanul.data.pipeline import PlannedSource
-from yxanul.data.split import is_validation
-from yxanul.data.tokenizer import EOT, load_tokenizer
-from yxanul.data.validation import (
+from yxanul.data.batches.validation import (
     PARTS,
     domain_documents,
     stage_documents,
     validation_documents,
 )
+from yxanul.data.prepared.documents import read_documents
+from yxanul.data.prepared.manifest import Manifest
+from yxanul.data.preparing.pipeline import PlannedSource
+from yxanul.data.preparing.split import is_validation
+from yxanul.data.tokenizer import EOT, load_tokenizer
 from yxanul.errors import CorruptShardError, UsageError
 
 

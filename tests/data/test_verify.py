@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 from tests.data.memory import prepare_texts, sentences
 from yxanul.data import watching
-from yxanul.data.card import write_cards
-from yxanul.data.documents import read_documents
 from yxanul.data.files import read_blocks
-from yxanul.data.manifest import load_manifest, require_stages
-from yxanul.data.shards import _tokens_in, open_stream
-from yxanul.data.verify import verify
+from yxanul.data.inspection.card import write_cards
+from yxanul.data.inspection.verify import verify
+from yxanul.data.prepared.documents import read_documents
+from yxanul.data.prepared.manifest import load_manifest, require_stages
+from yxanul.data.prepared.shards import _tokens_in, open_stream
 from yxanul.errors import (
     BrokenDiskError,
     CorruptShardError,

@@ -6,7 +6,7 @@ import os
 import torch
 
 from yxanul.cli.main import main
-from yxanul.train import guarded
+from yxanul.train.updates import guarded
 
 measure = guarded.measure_step
 steps = itertools.count(1)

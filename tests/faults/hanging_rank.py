@@ -9,8 +9,9 @@ import os
 import time
 
 from yxanul.cli.main import main
-from yxanul.train import answering, session
-from yxanul.train.watchdog import Watchdog
+from yxanul.train.running import session
+from yxanul.train.safety.watchdog import Watchdog
+from yxanul.train.scores import answering
 
 score = answering.score_documents
 calls = itertools.count(1)

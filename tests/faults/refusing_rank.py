@@ -4,7 +4,7 @@ import os
 
 from yxanul.cli.main import main
 from yxanul.errors import UsageError
-from yxanul.train import refusals
+from yxanul.train.starting import refusals
 
 rule = refusals.ruled_config
 

@@ -4,7 +4,7 @@ import itertools
 import time
 
 from yxanul.cli.main import main
-from yxanul.train.saver import Saver
+from yxanul.train.outward.saver import Saver
 
 finish = Saver.finish
 calls = itertools.count(1)

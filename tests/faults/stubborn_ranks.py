@@ -13,7 +13,8 @@ import torch.distributed as dist
 
 from yxanul.cli.main import main
 from yxanul.parallel import processes
-from yxanul.train import guarded, run
+from yxanul.train import run
+from yxanul.train.updates import guarded
 
 measure, write = guarded.measure_step, run.write_report
 steps = itertools.count(1)

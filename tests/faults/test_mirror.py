@@ -12,7 +12,7 @@ from tests.train.world import STAGES, World, finished_world
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
 from yxanul.runfolder.mirror import Mirror, bring_back
-from yxanul.train.mirroring import Mirroring
+from yxanul.train.outward.mirroring import Mirroring
 
 
 class Moody(LocalFileSystem):

@@ -14,8 +14,8 @@ from yxanul.config.schema import NumericsConfig
 from yxanul.failpoints import VARIABLE
 from yxanul.runfolder.checkpoints import read_manifest
 from yxanul.runfolder.layout import RunFolder
-from yxanul.train import reading
-from yxanul.train.vigil import Vigil
+from yxanul.train.running import reading
+from yxanul.train.safety.vigil import Vigil
 from yxanul.watch.snapshot import Watch
 
 NEAR = ("--set", "numerics.back_steps=1", "--set", "numerics.skip_steps=2")
@@ -119,7 +119,8 @@ def test_steps_that_were_skipped_before_do_not_end_a_run_that_has_gone_back(worl
     """Two of a thousand may be skipped: the first two are, the seventh, and once more after it."""
     is_bad = iter((1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1))  # a skipped one is computed twice
     monkeypatch.setattr(
-        "yxanul.train.step.planted", lambda _, it: it * (math.nan if next(is_bad, 0) else 1.0)
+        "yxanul.train.updates.step.planted",
+        lambda _, it: it * (math.nan if next(is_bad, 0) else 1.0),
     )
     share = ("--set", "numerics.skipped_share=0.002", "--max_steps", "7")
     told = world.finish("run", "run", *share, *NEAR).stderr

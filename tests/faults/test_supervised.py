@@ -10,7 +10,7 @@ from tests.faults.harness import run_with
 from tests.supervise.test_supervisor import supervised
 from yxanul.failpoints import VARIABLE
 from yxanul.runfolder.checkpoints import verify_checkpoint
-from yxanul.train import guarded
+from yxanul.train.updates import guarded
 
 
 @pytest.mark.fault(32)

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from yxanul.cli.main import main
-from yxanul.train import guarded
+from yxanul.train.updates import guarded
 
 measure = guarded.measure_step
 

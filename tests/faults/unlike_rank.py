@@ -4,7 +4,7 @@ import os
 
 from yxanul.cli.main import main
 from yxanul.hardware.device import DeviceKind
-from yxanul.train import agreement
+from yxanul.train.processes import agreement
 
 agreement.device_kind = lambda _device: DeviceKind("card", "cpu", os.environ["RANK"])
 main()

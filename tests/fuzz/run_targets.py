@@ -14,7 +14,7 @@ from rich.console import Console
 from tests.fuzz.target import Target, holding, refused, scratch
 from yxanul.config.load import dump_config, load_config
 from yxanul.data.benchmarks.frozen import keep_benchmark, load_kept
-from yxanul.data.benchmarks.items import AnswerItem, Benchmark, ChoiceItem, ProgramItem
+from yxanul.data.items import AnswerItem, Benchmark, ChoiceItem, ProgramItem
 from yxanul.runfolder.checkpoints import (
     CheckpointInfo,
     checkpoint_name,

@@ -15,14 +15,14 @@ import torch
 
 from tests.model.tiny import rows, shape
 from yxanul.config.schema import OptimizerConfig, SeqLenPhase, TrainingConfig
-from yxanul.data.loader import StepRows
+from yxanul.data.batches.loader import StepRows
 from yxanul.hardware.choices import cpu_flags
 from yxanul.model.transformer import Transformer
 from yxanul.optim.optimizers import LearningRates, Optimizers
 from yxanul.optim.schedule import learning_rate_factor
 from yxanul.parallel.processes import ALONE
 from yxanul.parallel.replica import TorchReplica
-from yxanul.train.step import Engine, train_step
+from yxanul.train.updates.step import Engine, train_step
 
 STEPS, ROWS, SEQ_LEN = 20, 8, 32
 TRAINING = TrainingConfig(

@@ -10,7 +10,7 @@ from torch._dynamo.utils import counters
 from tests.model.tiny import difference, rows, shape
 from yxanul.config.schema import ComputeConfig, OptimizerConfig
 from yxanul.config.tokens import IGNORED
-from yxanul.data.loader import StepRows
+from yxanul.data.batches.loader import StepRows
 from yxanul.hardware.choices import flash3_obstacle, fp8_obstacle
 from yxanul.model.attention import attention_path, plain_attention
 from yxanul.model.fp8 import use_fp8
@@ -19,7 +19,7 @@ from yxanul.model.transformer import Transformer
 from yxanul.optim.optimizers import LearningRates, Optimizers
 from yxanul.parallel.processes import ALONE
 from yxanul.parallel.replica import TorchReplica
-from yxanul.train.step import Engine, train_step
+from yxanul.train.updates.step import Engine, train_step
 
 pytestmark = [
     pytest.mark.gpu,

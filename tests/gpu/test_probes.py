@@ -10,8 +10,8 @@ from tests.model.tiny import shape
 from yxanul.config.schema import ComputeConfig, OptimizationConfig
 from yxanul.hardware.choices import flash3_obstacle, fp8_obstacle, freeze_compute
 from yxanul.parallel.processes import ALONE
-from yxanul.train.kernels import fastest_kernel
-from yxanul.train.probes import trial_bytes, update_ms
+from yxanul.train.probing.kernels import fastest_kernel
+from yxanul.train.probing.probes import trial_bytes, update_ms
 
 CARD = torch.device("cuda", 0)
 WORKSPACE = 2**27

@@ -8,7 +8,7 @@ from torch.nn.attention import varlen
 from tests.model.apart import read_apart
 from tests.model.tiny import difference, gradients, model_with_norms, shape
 from yxanul.config.tokens import END_OF_TEXT, IGNORED
-from yxanul.data.loader import StepRows
+from yxanul.data.batches.loader import StepRows
 
 PATHS = ["plain", "sdpa", "flash"]
 LENGTHS = (5, 9, 2)

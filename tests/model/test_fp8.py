@@ -9,14 +9,14 @@ import torch
 
 from tests.model.tiny import difference, gradients, model_with_norms, rows, shape
 from yxanul.config.schema import OptimizerConfig
-from yxanul.data.loader import StepRows
+from yxanul.data.batches.loader import StepRows
 from yxanul.errors import UsageError
 from yxanul.model.fp8 import use_fp8
 from yxanul.model.transformer import Transformer
 from yxanul.optim.optimizers import LearningRates, Optimizers
 from yxanul.parallel.processes import ALONE
 from yxanul.parallel.replica import TorchReplica
-from yxanul.train.step import Engine, train_step
+from yxanul.train.updates.step import Engine, train_step
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning:torchao")
 RECIPES = ["tensorwise", "rowwise"]

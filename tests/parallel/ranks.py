@@ -13,7 +13,7 @@ from torch import nn
 
 from tests.model.tiny import model_with_norms, rows, shape
 from yxanul.config.schema import ComputeConfig, NumericsConfig, OptimizerConfig
-from yxanul.data.loader import StepRows
+from yxanul.data.batches.loader import StepRows
 from yxanul.data.tokenizer import load_tokenizer
 from yxanul.errors import (
     ConfigError,
@@ -27,11 +27,11 @@ from yxanul.optim.optimizers import LearningRates, Optimizers
 from yxanul.parallel.processes import Processes, joined_processes
 from yxanul.parallel.sharing import SharedWork
 from yxanul.parallel.wrapping import wrap_model
-from yxanul.train.agreement import refuse_disagreement, refusing_together
-from yxanul.train.answering import Answering
-from yxanul.train.guarded import guarded_step
-from yxanul.train.step import Engine, train_step
-from yxanul.train.vigil import Vigil
+from yxanul.train.processes.agreement import refuse_disagreement, refusing_together
+from yxanul.train.safety.vigil import Vigil
+from yxanul.train.scores.answering import Answering
+from yxanul.train.updates.guarded import guarded_step
+from yxanul.train.updates.step import Engine, train_step
 
 ROWS, SEQ_LEN = 8, 16
 CPU = torch.device("cpu")

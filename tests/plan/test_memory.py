@@ -107,11 +107,11 @@ def held_by_torch(model, optimization, case):
     import torch
     from torch.profiler import ProfilerActivity, profile
 
-    from yxanul.data.loader import StepRows
+    from yxanul.data.batches.loader import StepRows
     from yxanul.optim.optimizers import LearningRates
     from yxanul.parallel.processes import ALONE
-    from yxanul.train.engine import build_engine
-    from yxanul.train.step import train_step
+    from yxanul.train.updates.engine import build_engine
+    from yxanul.train.updates.step import train_step
 
     rows = case.passes * case.tokens // case.seq_len
     drawn = np.random.default_rng(0).integers(0, model.vocab_size, (2, rows, case.seq_len))

@@ -26,7 +26,7 @@ from yxanul.preflight import flight, machine, measuring
 from yxanul.preflight.finding import Check, Finding
 from yxanul.preflight.machine import look_at_compiling, look_at_features, measure_apart
 from yxanul.preflight.measuring import main, measure, measured_lengths
-from yxanul.train.setup import prepare_process
+from yxanul.train.running.setup import prepare_process
 
 CPU, CARD = torch.device("cpu"), torch.device("cuda", 0)
 CONFIGS = Path(__file__).parents[2] / "configs"

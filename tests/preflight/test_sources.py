@@ -19,10 +19,10 @@ from tests.train.world import STAGES, World
 from yxanul.config.load import load_config
 from yxanul.config.schema import RunConfig
 from yxanul.config.treatment import TreatmentConfig
-from yxanul.data.cluster.parts import PartWriter, Provenance
-from yxanul.data.place import prepared_folder
-from yxanul.data.prepare import prepare
-from yxanul.data.treatment import Recipe, Treatment
+from yxanul.data.parts.files import PartWriter, Provenance
+from yxanul.data.places.place import prepared_folder
+from yxanul.data.preparing.prepare import prepare
+from yxanul.data.treating.treatment import Recipe, Treatment
 from yxanul.errors import CorruptDataError, CorruptShardError, InfrastructureError, UsageError
 from yxanul.preflight.finding import Check
 from yxanul.preflight.sources import (

@@ -34,7 +34,7 @@ from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
 from yxanul.runfolder.saving import save_checkpoint
-from yxanul.train.probes import with_compute
+from yxanul.train.probing.probes import with_compute
 from yxanul.units import MiB, format_bytes
 
 ROOT = Path(__file__).parents[2]

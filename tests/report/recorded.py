@@ -13,7 +13,7 @@ from pathlib import Path
 from yxanul.config.load import dump_config, load_config
 from yxanul.config.schema import RunConfig
 from yxanul.curriculum.stages import StagePlan, plan_stages, seq_len_at
-from yxanul.data.manifest import (
+from yxanul.data.prepared.manifest import (
     FORMAT_VERSION,
     IndexFile,
     Manifest,

@@ -11,7 +11,7 @@ from tests.report.reading import Page
 from tests.report.test_browser import EMPTY, NOISE, OUTSIDE, VIEWS
 from tests.report.test_traces import PAIRED, wrong_values
 from yxanul.report import comparison
-from yxanul.report.gather import gather
+from yxanul.report.reading.gather import gather
 from yxanul.report.write import write_comparison
 
 

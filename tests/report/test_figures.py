@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yxanul.report.figures import thin, token_axis
-from yxanul.report.forgetting import Cell
-from yxanul.report.gather import Run
-from yxanul.report.records import Record
-from yxanul.report.traced import Traced, change, source_of
-from yxanul.report.verdicts import cards
-from yxanul.report.words import address, signed_percent
+from yxanul.report.charts.figures import thin, token_axis
+from yxanul.report.reading.gather import Run
+from yxanul.report.reading.records import Record
+from yxanul.report.reading.traced import Traced, change, source_of
+from yxanul.report.reading.verdicts import cards
+from yxanul.report.reading.words import address, signed_percent
+from yxanul.report.sections.forgetting import Cell
 from yxanul.units import format_duration
 
 

@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
-from yxanul.report.forgetting import forgetting_matrix
-from yxanul.report.gather import gather
-from yxanul.report.transfer import transfer
+from yxanul.report.reading.gather import gather
+from yxanul.report.sections.forgetting import forgetting_matrix
+from yxanul.report.sections.transfer import transfer
 
 
 def test_domains_of_stages_trained_one_by_one_have_their_columns(run, tmp_path):

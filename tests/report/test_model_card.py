@@ -10,7 +10,7 @@ from tests.report.recorded import BPB, DOMAINS, ROOT, begin_late
 from tests.report.recorded_skills import ITEMS, evaluated, write_evaluation
 from yxanul.config.load import load_config
 from yxanul.curriculum.stages import StagePlan, plan_stages
-from yxanul.data.manifest import load_manifest, write_manifest
+from yxanul.data.prepared.manifest import load_manifest, write_manifest
 from yxanul.errors import CorruptDataError
 from yxanul.report.model_card import write_card
 from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name

@@ -20,10 +20,10 @@ from tests.report.recorded import Recorder, begin_late, move
 from tests.report.test_skills import section
 from tests.report.test_traces import wrong_values
 from yxanul.errors import UsageError
-from yxanul.report.curves import loss_chart
-from yxanul.report.figure_tables import MOST_POINTS as MOST_TABLE_POINTS
-from yxanul.report.figure_tables import Column, curves_of_rows, table_of
-from yxanul.report.gather import gather
+from yxanul.report.charts.curves import loss_chart
+from yxanul.report.charts.figure_tables import MOST_POINTS as MOST_TABLE_POINTS
+from yxanul.report.charts.figure_tables import Column, curves_of_rows, table_of
+from yxanul.report.reading.gather import gather
 from yxanul.report.write import write_comparison, write_report
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import BY_NAME, record_event, register_gate

@@ -23,8 +23,8 @@ from yxanul.curriculum.checks.kinds import kinds
 from yxanul.curriculum.intervals import wilson
 from yxanul.errors import CorruptDataError
 from yxanul.plan.expected import EXPECTATIONS
-from yxanul.report.gather import gather
-from yxanul.report.transfer import transfer
+from yxanul.report.reading.gather import gather
+from yxanul.report.sections.transfer import transfer
 from yxanul.report.write import write_report
 from yxanul.runfolder.rows import append_row
 

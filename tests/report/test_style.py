@@ -1,13 +1,12 @@
 """The page's colours can be read on their grounds, in light and in dark (WCAG 2 contrast)."""
 
 import re
-from pathlib import Path
 
 import pytest
 
-import yxanul.report
+from yxanul.report.rendering import TEMPLATES
 
-STYLE = (Path(yxanul.report.__file__).parent / "style.css").read_text(encoding="utf-8")
+STYLE = (TEMPLATES / "style.css").read_text(encoding="utf-8")
 TEXT, GRAPHICS = 4.5, 3.0
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.report.formulas import OF_LISTS, OF_PLAN, recompute
 from tests.report.reading import Page, plain_figures, resolve, shown_number
-from yxanul.report.traced import FORMULAS
+from yxanul.report.reading.traced import FORMULAS
 
 
 def wrong_values(root, page):

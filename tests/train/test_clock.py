@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from yxanul.parallel.processes import ALONE, Processes
-from yxanul.train.clock import StepClock, wait_for_update
+from yxanul.train.updates.clock import StepClock, wait_for_update
 
 CARD, CPU = torch.device("cuda", 0), torch.device("cpu")
 TWO = Processes(rank=0, world_size=2)

@@ -17,9 +17,9 @@ from yxanul.parallel.processes import ALONE, Processes
 from yxanul.runfolder.durable import write_atomic, write_json
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
-from yxanul.train import frozen
-from yxanul.train.frozen import freeze_config, refuse_other_stages
-from yxanul.train.machine import Machine
+from yxanul.train.probing import frozen
+from yxanul.train.probing.frozen import freeze_config, refuse_other_stages
+from yxanul.train.processes.machine import Machine
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,8 @@ from tests.model.tiny import shape
 from yxanul.config.schema import ComputeConfig
 from yxanul.hardware.choices import settle_compute
 from yxanul.parallel.processes import ALONE
-from yxanul.train import kernels, timing
-from yxanul.train.machine import Machine
+from yxanul.train.probing import kernels, timing
+from yxanul.train.processes.machine import Machine
 
 
 @pytest.mark.parametrize(

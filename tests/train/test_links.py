@@ -7,7 +7,7 @@ import torch
 
 from tests.train.world import World
 from yxanul.parallel.processes import ALONE
-from yxanul.train.links import Links, measure_links, slow_ranks
+from yxanul.train.processes.links import Links, measure_links, slow_ranks
 
 
 def test_a_process_alone_has_no_links():

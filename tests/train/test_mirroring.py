@@ -18,8 +18,8 @@ from yxanul.runfolder.lost import has_lost_checkpoints
 from yxanul.runfolder.mirror import Mirror, bring_back, bring_checkpoint
 from yxanul.runfolder.saving import save_checkpoint
 from yxanul.runfolder.spending import Payment, record_payment
-from yxanul.train import mirroring as room
-from yxanul.train.mirroring import Mirroring
+from yxanul.train.outward import mirroring as room
+from yxanul.train.outward.mirroring import Mirroring
 
 
 class Odd(LocalFileSystem):

@@ -5,7 +5,7 @@ import json
 from tests.data.bench_rows import write_bench_folder
 from tests.train.world import World
 from yxanul.config.load import load_config
-from yxanul.data.prepare import prepare
+from yxanul.data.preparing.prepare import prepare
 
 
 def test_a_run_tells_that_the_data_it_is_given_was_cleared_of_other_items(tmp_path):

@@ -19,9 +19,8 @@ from yxanul.hardware.memory import is_out_of_memory
 from yxanul.model.transformer import Transformer
 from yxanul.parallel.processes import ALONE
 from yxanul.plan.memory import CARD_SHARE, memory
-from yxanul.train import probes
-from yxanul.train.machine import Machine
-from yxanul.train.probes import (
+from yxanul.train.probing import probes
+from yxanul.train.probing.probes import (
     first_tokens,
     largest_that_fits,
     least_that_fits,
@@ -30,6 +29,7 @@ from yxanul.train.probes import (
     trial_update,
     worth_rounding,
 )
+from yxanul.train.processes.machine import Machine
 
 CPU = torch.device("cpu")
 CONFIGS = Path(__file__).parents[2] / "configs"

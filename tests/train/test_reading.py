@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from yxanul.data.loader import StepRows
+from yxanul.data.batches.loader import StepRows
 from yxanul.parallel.processes import ALONE
-from yxanul.train import reading
-from yxanul.train.reading import StageRows
+from yxanul.train.running import reading
+from yxanul.train.running.reading import StageRows
 
 STARTS = 10
 TRAINING = SimpleNamespace(

@@ -23,14 +23,14 @@ from yxanul.errors import CorruptDataError, InfrastructureError, UsageError
 from yxanul.hardware import device as device_room
 from yxanul.hardware.device import DeviceKind, device_kind
 from yxanul.runfolder.layout import RunFolder
-from yxanul.train.agreement import refuse_unlike_devices
 from yxanul.train.loop import TrainingLoop
-from yxanul.train.machine import refuse_missing_card
-from yxanul.train.request import RunRequest
+from yxanul.train.outward.trackers import Trackers
+from yxanul.train.processes.agreement import refuse_unlike_devices
+from yxanul.train.processes.machine import refuse_missing_card
 from yxanul.train.run import start_run
-from yxanul.train.session import Session
-from yxanul.train.state import Position
-from yxanul.train.trackers import Trackers
+from yxanul.train.running.session import Session
+from yxanul.train.starting.request import RunRequest
+from yxanul.train.updates.state import Position
 
 CPU, CARD = torch.device("cpu"), torch.device("cuda", 0)
 

@@ -327,7 +327,7 @@ def test_what_is_refused_late_leaves_the_record_of_the_run(world):
     assert world.exit_record("run") == before
 
 
-@pytest.mark.parametrize("place", ["loop.guarded_step", "borders.write_samples"])
+@pytest.mark.parametrize("place", ["loop.guarded_step", "gates.borders.write_samples"])
 def test_a_run_that_ends_before_its_first_row_has_ended_so(world, monkeypatch, place):
     """In its first step, and among the scores at a stage's end."""
 

@@ -6,7 +6,7 @@ import pytest
 from yxanul.config.schema import CheckpointConfig
 from yxanul.failpoints import VARIABLE
 from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name, list_checkpoints
-from yxanul.train.saver import Saver, Snapshot
+from yxanul.train.outward.saver import Saver, Snapshot
 
 
 @pytest.mark.parametrize("fault", ["full", "broken"])

@@ -8,7 +8,7 @@ import time
 
 WAITS = """
 import time
-from yxanul.train.signals import stop_on_signals
+from yxanul.train.safety.signals import stop_on_signals
 
 def write(code, reason):
     print(code, reason, flush=True)

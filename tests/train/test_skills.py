@@ -18,8 +18,8 @@ from yxanul.errors import DiskError, StoppedOnRequest, YxanulError
 from yxanul.runfolder.items import read_task_score
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
-from yxanul.train.skills import SkillScorer
-from yxanul.train.state import Position
+from yxanul.train.scores.skills import SkillScorer
+from yxanul.train.updates.state import Position
 
 SKILLS = [
     {"task": "triviaqa", "margin": 0.5},

@@ -10,12 +10,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.model.tiny import difference, model_with_norms, rows, shape
 from yxanul.config.schema import OptimizerConfig
-from yxanul.data.loader import StepRows
+from yxanul.data.batches.loader import StepRows
 from yxanul.errors import NumericsError
 from yxanul.optim.optimizers import LearningRates, Optimizers
 from yxanul.parallel.processes import ALONE
 from yxanul.parallel.replica import TorchReplica
-from yxanul.train.step import Engine, measure_step, train_step
+from yxanul.train.updates.step import Engine, measure_step, train_step
 
 ROWS, SEQ_LEN = 4, 24
 RATES = LearningRates(matrices=1e-3, embedding=1e-3, norms=1e-3)

@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.train.world import STEPS, World
 from yxanul.runfolder.layout import RunFolder
-from yxanul.train.trackers import open_trackers, scalars_of
+from yxanul.train.outward.trackers import open_trackers, scalars_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -185,7 +185,7 @@ def test_an_installed_tensorflow_is_not_imported(tmp_path):
     program = (
         "from pathlib import Path\n"
         "from yxanul.runfolder.layout import RunFolder\n"
-        "from yxanul.train.trackers import open_trackers\n"
+        "from yxanul.train.outward.trackers import open_trackers\n"
         f"folder = RunFolder(Path({str(tmp_path)!r}))\n"
         "with open_trackers(['tensorboard'], folder, step=0, say=print) as trackers:\n"
         "    trackers.log({'step': 1, 'loss': 2.0})\n"

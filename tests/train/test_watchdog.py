@@ -15,8 +15,9 @@ import pytest
 
 from tests.train.world import World
 from yxanul.runfolder.supervised import VARIABLE, read_note
-from yxanul.train import loop, watchdog
-from yxanul.train.watchdog import Watchdog
+from yxanul.train import loop
+from yxanul.train.safety import watchdog
+from yxanul.train.safety.watchdog import Watchdog
 
 HANG_S = 0.1  # and six times that for a piece
 
@@ -113,7 +114,7 @@ HANGS = """
 import sys, time
 from pathlib import Path
 from yxanul.errors import DiskError
-from yxanul.train import watchdog
+from yxanul.train.safety import watchdog
 
 def refuse(self):
     raise RuntimeError("can't start new thread")

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from yxanul.config.schema import RunConfig, StageConfig, chunk_tokens
-from yxanul.data.loader import StageLoader
-from yxanul.data.manifest import load_manifest
-from yxanul.data.mixture import source_weights, stage_mixture
-from yxanul.data.order import OrderKey, stage_order
+from yxanul.data.batches.loader import StageLoader
+from yxanul.data.batches.mixture import source_weights, stage_mixture
+from yxanul.data.batches.order import OrderKey, stage_order
 from yxanul.data.packing.chunks import ChunkTable
-from yxanul.data.shards import open_stream
+from yxanul.data.prepared.manifest import load_manifest
+from yxanul.data.prepared.shards import open_stream
 
 
 @dataclass(frozen=True)

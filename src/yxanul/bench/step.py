@@ -15,7 +15,7 @@ from yxanul.hardware.choices import DTYPES, freeze_compute
 from yxanul.hardware.device import device_name
 from yxanul.hardware.peak import gemm_flops, peak_flops
 from yxanul.plan.parameters import parameter_count
-from yxanul.train.timing import milliseconds
+from yxanul.train.probing.timing import milliseconds
 
 _MOST_TOKENS = 32_768  # of an update by rule; more brings no speed
 _CARD_PRODUCT = (32_768, 768, 3072)

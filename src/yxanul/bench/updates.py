@@ -7,15 +7,15 @@ import time
 
 from yxanul.bench.workload import Batch, StepRun, Workload, time_steps
 from yxanul.config.schema import OptimizationConfig
-from yxanul.data.loader import StepRows
+from yxanul.data.batches.loader import StepRows
 from yxanul.hardware.choices import DTYPES, freeze_compute
 from yxanul.hardware.device import synchronise
 from yxanul.optim.optimizers import LearningRates
 from yxanul.parallel.processes import ALONE
 from yxanul.plan.flops import flops_per_token
 from yxanul.plan.parameters import parameter_count
-from yxanul.train.engine import build_engine
-from yxanul.train.step import attended_tokens, measure_step, refuse_not_finite
+from yxanul.train.updates.engine import build_engine
+from yxanul.train.updates.step import attended_tokens, measure_step, refuse_not_finite
 
 _RATES = LearningRates(matrices=1e-3, embedding=1e-3, norms=1e-3)
 

@@ -19,7 +19,7 @@ from yxanul.config.load import load_config
 from yxanul.hardware.choices import DTYPES, settle_compute, usable_device
 from yxanul.hardware.device import device_name
 from yxanul.hardware.failures import naming_failed_hardware
-from yxanul.train.setup import prepare_process
+from yxanul.train.running.setup import prepare_process
 
 app = typer.Typer(
     help="Measure this machine: an update, the reading of batches, the tokenizer, the optimizers."

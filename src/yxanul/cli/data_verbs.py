@@ -8,12 +8,12 @@ import typer
 from yxanul.cli import options
 from yxanul.cli.output import print_json, say
 from yxanul.cli.watching import StderrWatcher
-from yxanul.data.inspect import Questions, inspect_folder, render
-from yxanul.data.place import describe_checkpoints, find_place, verify_rows
-from yxanul.data.prepare import prepare
-from yxanul.data.remote import try_upload, upload
-from yxanul.train.request import RunRequest
-from yxanul.train.settings import read_config
+from yxanul.data.inspection.inspect import Questions, inspect_folder, render
+from yxanul.data.places.place import describe_checkpoints, find_place, verify_rows
+from yxanul.data.places.remote import try_upload, upload
+from yxanul.data.preparing.prepare import prepare
+from yxanul.train.starting.request import RunRequest
+from yxanul.train.starting.settings import read_config
 
 
 def prepare_data(

@@ -28,7 +28,7 @@ from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.hardware.device import use_own_cores
 from yxanul.hardware.failures import LOOK_AT_CARD, naming_failed_hardware
 from yxanul.runfolder.items import TaskScore
-from yxanul.train.ending import naming_exhaustion
+from yxanul.train.safety.ending import naming_exhaustion
 
 PERPLEXITY_VERSION = "1.0"
 _ADVICE = (

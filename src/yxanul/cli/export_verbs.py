@@ -10,9 +10,9 @@ import typer
 from yxanul.cli import options
 from yxanul.cli.folders import is_folder, open_folder
 from yxanul.cli.output import print_json, say
-from yxanul.data.manifest import has_manifest, load_manifest
+from yxanul.data.batches.validation import domain_documents
+from yxanul.data.prepared.manifest import has_manifest, load_manifest
 from yxanul.data.tokenizer import load_tokenizer
-from yxanul.data.validation import domain_documents
 from yxanul.errors import UsageError
 from yxanul.evaluate.models.loaded import load_model
 from yxanul.export.average import average_of

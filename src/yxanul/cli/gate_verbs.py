@@ -27,7 +27,7 @@ from yxanul.curriculum.recompute import (
     with_override,
 )
 from yxanul.errors import CorruptDataError, InfrastructureError, UsageError
-from yxanul.report.words import FORMATS, MINUS
+from yxanul.report.reading.words import FORMATS, MINUS
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.mirror import Mirror
 from yxanul.runfolder.overrides import find_decidable, override_verdict

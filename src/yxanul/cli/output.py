@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from yxanul.train.request import RunOutcome
+from yxanul.train.starting.request import RunOutcome
 
 
 def say(text: str) -> None:

@@ -9,7 +9,7 @@ from yxanul.cli import options
 from yxanul.cli.output import plain_console, print_json, say
 from yxanul.preflight.flight import Preflight, Wishes
 from yxanul.preflight.flight import preflight as make_checks
-from yxanul.train.request import RunRequest
+from yxanul.train.starting.request import RunRequest
 
 
 def preflight(

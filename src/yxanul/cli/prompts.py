@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from yxanul.data.clean import has_half_characters
+from yxanul.data.treating.clean import has_half_characters
 from yxanul.errors import UsageError
 
 

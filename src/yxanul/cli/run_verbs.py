@@ -14,8 +14,8 @@ from yxanul.config.yamltext import quoted
 from yxanul.errors import UsageError
 from yxanul.runfolder.supervised import is_main_process
 from yxanul.terminal import outliving_terminal
-from yxanul.train.request import RunRequest
 from yxanul.train.run import start_run
+from yxanul.train.starting.request import RunRequest
 
 
 def run(

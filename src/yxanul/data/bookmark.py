@@ -1,7 +1,7 @@
 """How a source that takes long to read is laid down and taken up again.
 
 The one idea: a mark is plain JSON that says how far a reading came, and is understood only by the
-source that made it. Keeping marks on the disk is the business of `yxanul.data.unfinished`.
+source that made it. Keeping marks on the disk is the business of `yxanul.data.prepared.unfinished`.
 """
 
 from __future__ import annotations

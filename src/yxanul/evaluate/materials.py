@@ -14,15 +14,15 @@ import numpy as np
 
 from yxanul.config.evaluation import TASKS
 from yxanul.config.schema import RunConfig, evaluation_seq_len
+from yxanul.data.batches.validation import stage_documents
 from yxanul.data.benchmarks.find import EMBEDDED, NO_TEXT, Prepared, find_benchmark
 from yxanul.data.benchmarks.frozen import load_kept
-from yxanul.data.benchmarks.items import Benchmark
 from yxanul.data.benchmarks.read import HUB
 from yxanul.data.benchmarks.sets import SETS
-from yxanul.data.manifest import Manifest, load_manifest
+from yxanul.data.inspection.verify import check_files
+from yxanul.data.items import Benchmark
+from yxanul.data.prepared.manifest import Manifest, load_manifest
 from yxanul.data.sources.mathematics import GSM_NAME
-from yxanul.data.validation import stage_documents
-from yxanul.data.verify import check_files
 from yxanul.errors import InfrastructureError, UsageError
 
 PERPLEXITY = "perplexity"

@@ -30,7 +30,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 """The types behind the names of `compute.precision`."""
 
 # Bytes of activations per token, layer and channel of hidden_size, from 33,840 at 768 (bf16,
-# compiled, no checkpointing: yxanul.plan.memory). A card is then tried (yxanul.train.probes).
+# compiled, no checkpointing: yxanul.plan.memory). A card is then tried in yxanul.train.probing.
 _ACTIVATION_BYTES = 44
 _FP8_CAPABILITY = (8, 9)
 _BF16_CAPABILITY = (8, 0)

@@ -45,9 +45,9 @@ from yxanul.preflight.sources import (
 )
 from yxanul.preflight.space import look_at_disk, look_at_memory
 from yxanul.runfolder.layout import RunFolder
-from yxanul.train.request import RunRequest
 from yxanul.train.run import default_out
-from yxanul.train.settings import read_config
+from yxanul.train.starting.request import RunRequest
+from yxanul.train.starting.settings import read_config
 
 Say = Callable[[str], None]
 _LIMIT_S = 15.0

@@ -25,7 +25,7 @@ from yxanul.plan.memory import FP32_BYTES
 from yxanul.plan.parameters import parameter_count
 from yxanul.preflight.finding import Finding, State
 from yxanul.preflight.measuring import Measured, Rate
-from yxanul.train.links import all_reduce_s
+from yxanul.train.processes.links import all_reduce_s
 
 _SLOW_BUS = 0.25
 """An exchange of all gradients longer than this share of an update's arithmetic is told."""

@@ -31,9 +31,9 @@ from yxanul.parallel.processes import Processes, joined_processes, leave, local_
 from yxanul.plan.memory import CARD_SHARE, Update, update_memory
 from yxanul.preflight.finding import MAKE_ROOM
 from yxanul.runfolder.durable import write_json
-from yxanul.train.ending import naming_exhaustion
-from yxanul.train.links import measure_links, slow_ranks
-from yxanul.train.setup import prepare_process
+from yxanul.train.processes.links import measure_links, slow_ranks
+from yxanul.train.running.setup import prepare_process
+from yxanul.train.safety.ending import naming_exhaustion
 
 _STEPS = 5
 _ADVICE = (

@@ -21,7 +21,8 @@ from yxanul.data.benchmarks.cloze import TASK as CLOZE
 from yxanul.data.benchmarks.find import find_benchmark
 from yxanul.data.benchmarks.read import HUB, try_hub_set
 from yxanul.data.benchmarks.sets import SETS
-from yxanul.data.folders import (
+from yxanul.data.inspection.verify import check_files
+from yxanul.data.places.folders import (
     check_folders,
     has_parts,
     refuse_out_inside,
@@ -29,21 +30,20 @@ from yxanul.data.folders import (
     stage_folder,
     stage_parts,
 )
-from yxanul.data.manifest import MANIFEST_NAME, load_manifest, require_stages
-from yxanul.data.place import prepared_folder
-from yxanul.data.remote import remote_manifest
-from yxanul.data.settings import LISTS, own_sources, refuse_other_settings
+from yxanul.data.places.place import prepared_folder
+from yxanul.data.places.remote import remote_manifest
+from yxanul.data.prepared.manifest import MANIFEST_NAME, load_manifest, require_stages
+from yxanul.data.prepared.settings import LISTS, own_sources, refuse_other_settings
 from yxanul.data.sources.catalog import Opening, open_source
 from yxanul.data.sources.folder import FolderReader
 from yxanul.data.sources.hub.patience import Patience
-from yxanul.data.verify import check_files
 from yxanul.data.watching import unheard
 from yxanul.errors import CorruptDataError, UsageError
 from yxanul.preflight.finding import Check, Finding
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.storage import Place, reaching
-from yxanul.train.corpus import refuse_several_sources
+from yxanul.train.starting.corpus import refuse_several_sources
 
 DATA_LIMIT_S = 45.0
 """For all sources; the hub's libraries alone may take half of it to load."""

@@ -32,7 +32,7 @@ from yxanul.runfolder.checkpoints import CHECKPOINT_NAME, read_manifest
 from yxanul.runfolder.durable import writing
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt, current_branch, is_on
-from yxanul.train.probes import with_compute
+from yxanul.train.probing.probes import with_compute
 from yxanul.units import MiB, format_bytes
 
 _BLOCK_BYTES = 8 * MiB

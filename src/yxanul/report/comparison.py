@@ -14,15 +14,15 @@ from typing import Any
 
 from yxanul.config.evaluation import GOLD, TASKS
 from yxanul.curriculum.bootstrap import relative_change
-from yxanul.report.cost import cost
-from yxanul.report.course import last_row, own_scores, trained_seconds
-from yxanul.report.curves import score_domains
-from yxanul.report.gather import Run
-from yxanul.report.measures import SkillScore
-from yxanul.report.records import Key, Record
-from yxanul.report.skills import Figure, headline, kin, scores_by_task
-from yxanul.report.summary import median_speed, parameters, summary
-from yxanul.report.traced import Traced, of_run
+from yxanul.report.charts.curves import score_domains
+from yxanul.report.reading.course import last_row, own_scores, trained_seconds
+from yxanul.report.reading.gather import Run
+from yxanul.report.reading.measures import SkillScore
+from yxanul.report.reading.records import Key, Record
+from yxanul.report.reading.skills import Figure, headline, kin, scores_by_task
+from yxanul.report.reading.traced import Traced, of_run
+from yxanul.report.sections.cost import cost
+from yxanul.report.sections.summary import median_speed, parameters, summary
 
 MOST_RUNS = 7
 """As many as there are colours that colour-blind people can tell apart."""

@@ -16,17 +16,17 @@ from jinja2 import Environment
 
 from yxanul.config.schema import ModelConfig
 from yxanul.plan.parameters import parameter_count
-from yxanul.report import details
-from yxanul.report.contamination import contamination
-from yxanul.report.cost import cost
-from yxanul.report.course import later_stages, own_scores, planned_stages
-from yxanul.report.gather import Run, gather, run_until
-from yxanul.report.records import Record
-from yxanul.report.skills import Skill, skills, with_evaluations
-from yxanul.report.summary import SEEN, Tile, summary
-from yxanul.report.templates import template_environment
-from yxanul.report.traced import Story, Traced
-from yxanul.report.words import show
+from yxanul.report.reading.course import later_stages, own_scores, planned_stages
+from yxanul.report.reading.gather import Run, gather, run_until
+from yxanul.report.reading.records import Record
+from yxanul.report.reading.skills import Skill, skills, with_evaluations
+from yxanul.report.reading.traced import Story, Traced
+from yxanul.report.reading.words import show
+from yxanul.report.rendering import template_environment
+from yxanul.report.sections import details
+from yxanul.report.sections.contamination import contamination
+from yxanul.report.sections.cost import cost
+from yxanul.report.sections.summary import SEEN, Tile, summary
 from yxanul.runfolder.checkpoints import CHECKPOINT_NAME, MANIFEST_NAME, CheckpointInfo
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import branch_of

@@ -6,32 +6,32 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment
 from markupsafe import Markup, escape
 
-from yxanul.report import comparison, curves, details, incidents
-from yxanul.report.comparison_charts import domain_panels, loss_of_runs
-from yxanul.report.contamination import contamination
-from yxanul.report.cost import cost
-from yxanul.report.expected import expected_rows
-from yxanul.report.figures import Chart
-from yxanul.report.forgetting import forgetting_matrix, skill_matrix
-from yxanul.report.gather import Run
-from yxanul.report.not_run import not_run
-from yxanul.report.planned import left_out, planned_lines
-from yxanul.report.skill_charts import skill_charts
-from yxanul.report.skills import skills
-from yxanul.report.summary import summary
-from yxanul.report.templates import template_environment
-from yxanul.report.traced import Cited, Traced
-from yxanul.report.transfer import transfer
-from yxanul.report.verdicts import SKILL_CHECKS, cards
-from yxanul.report.words import origin
+from yxanul.report import comparison
+from yxanul.report.charts import curves
+from yxanul.report.charts.comparison import domain_panels, loss_of_runs
+from yxanul.report.charts.figures import Chart
+from yxanul.report.charts.skills import skill_charts
+from yxanul.report.reading.gather import Run
+from yxanul.report.reading.skills import skills
+from yxanul.report.reading.traced import Cited, Traced
+from yxanul.report.reading.verdicts import SKILL_CHECKS, cards
+from yxanul.report.reading.words import origin
+from yxanul.report.rendering import TEMPLATES, template_environment
+from yxanul.report.sections import details, incidents
+from yxanul.report.sections.contamination import contamination
+from yxanul.report.sections.cost import cost
+from yxanul.report.sections.expected import expected_rows
+from yxanul.report.sections.forgetting import forgetting_matrix, skill_matrix
+from yxanul.report.sections.not_run import not_run
+from yxanul.report.sections.planned import left_out, planned_lines
+from yxanul.report.sections.summary import summary
+from yxanul.report.sections.transfer import transfer
 
-_HERE = Path(__file__).parent
 _CONTENTS = (
     ("summary", "Summary"),
     ("loss", "Loss"),
@@ -140,7 +140,7 @@ def _environment() -> Environment:
 
 def _own(name: str) -> Markup:
     """Return a file of this room, which is ours and needs no escaping."""
-    return Markup((_HERE / name).read_text(encoding="utf-8"))
+    return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
 
 
 def _hash(script: str) -> str:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from yxanul.errors import UsageError
 from yxanul.report.comparison import MOST_RUNS
-from yxanul.report.gather import Run, gather
 from yxanul.report.page import render, render_comparison
+from yxanul.report.reading.gather import Run, gather
 from yxanul.runfolder.durable import write_atomic
 from yxanul.runfolder.layout import RunFolder
 

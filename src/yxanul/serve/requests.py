@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from yxanul.data.clean import has_half_characters
 from yxanul.data.tokenizer import Tokenizer
+from yxanul.data.treating.clean import has_half_characters
 from yxanul.model.generation import GenerationOptions
 from yxanul.serve.refusals import RequestError
 

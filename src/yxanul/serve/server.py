@@ -25,7 +25,7 @@ from yxanul.model.generation import decoding_copy
 from yxanul.serve.engine import Engine
 from yxanul.serve.requests import Bounds
 from yxanul.serve.room import settle_batch
-from yxanul.train.signals import stop_on_signals
+from yxanul.train.safety.signals import stop_on_signals
 
 TOKEN_VARIABLE = "YXANUL_SERVE_TOKEN"
 WAITING = 256

@@ -9,7 +9,7 @@ from yxanul.config.evaluation import TASKS, SkillConfig
 from yxanul.curriculum.bootstrap import CONFIDENCE, FEWEST_DOCUMENTS, rate_resolution
 from yxanul.curriculum.noise import FEWEST_SCORES
 from yxanul.curriculum.stages import noise_steps
-from yxanul.train.session import Session
+from yxanul.train.running.session import Session
 
 
 def unprovable(session: Session) -> Iterator[str]:

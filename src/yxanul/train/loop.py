@@ -11,25 +11,25 @@ from typing import Any
 
 from yxanul.curriculum.checks.stability import FIRST_STEPS
 from yxanul.curriculum.stages import StagePlan, score_steps
-from yxanul.data.loader import StepRows
+from yxanul.data.batches.loader import StepRows
 from yxanul.errors import DiskError
 from yxanul.failpoints import failpoint
 from yxanul.optim.optimizers import LearningRates
 from yxanul.optim.schedule import learning_rate_factor
 from yxanul.runfolder.rows import Row, append_row
 from yxanul.runfolder.verdicts import read_checks
-from yxanul.train.attempts import act_on
-from yxanul.train.borders import close_stage, open_stage, score_domains, stopped
-from yxanul.train.clock import StepClock, wait_for_update
-from yxanul.train.divergence import EVENT, go_back
-from yxanul.train.ending import forget_ending
-from yxanul.train.gatekeeping import ask_plateau, domains_to_score, fix_thresholds
-from yxanul.train.guarded import UNUSUAL, GuardedStep, guarded_step
-from yxanul.train.reading import StageRows
-from yxanul.train.request import RunOutcome, StageOutcome
-from yxanul.train.session import Session
-from yxanul.train.state import Position
-from yxanul.train.trackers import Trackers
+from yxanul.train.gates.attempts import act_on
+from yxanul.train.gates.borders import close_stage, open_stage, score_domains, stopped
+from yxanul.train.gates.divergence import EVENT, go_back
+from yxanul.train.gates.gatekeeping import ask_plateau, domains_to_score, fix_thresholds
+from yxanul.train.outward.trackers import Trackers
+from yxanul.train.running.reading import StageRows
+from yxanul.train.running.session import Session
+from yxanul.train.safety.ending import forget_ending
+from yxanul.train.starting.request import RunOutcome, StageOutcome
+from yxanul.train.updates.clock import StepClock, wait_for_update
+from yxanul.train.updates.guarded import UNUSUAL, GuardedStep, guarded_step
+from yxanul.train.updates.state import Position
 
 
 @dataclass

@@ -39,17 +39,17 @@ from yxanul.runfolder.saving import remove_leftovers, set_aside
 from yxanul.runfolder.scores import forget_after
 from yxanul.runfolder.supervised import has_gone_on_from, tell_named
 from yxanul.runfolder.verdicts import OVERRIDE
-from yxanul.train.attempts import (
+from yxanul.train.gates.attempts import (
     begin_by_name,
     enter_attempt,
     load_position,
     refuse_other_stage,
 )
-from yxanul.train.beginning import take_weights
-from yxanul.train.machine import Machine
-from yxanul.train.request import RunRequest
-from yxanul.train.session import Session
-from yxanul.train.state import Position, first_position
+from yxanul.train.processes.machine import Machine
+from yxanul.train.running.session import Session
+from yxanul.train.starting.beginning import take_weights
+from yxanul.train.starting.request import RunRequest
+from yxanul.train.updates.state import Position, first_position
 
 Bad = dict[Path, CorruptCheckpointError]
 """Checkpoints that do not verify, and why."""

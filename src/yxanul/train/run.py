@@ -44,20 +44,15 @@ from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.storage import Place, reaching
 from yxanul.runfolder.supervised import is_started_again, tell_run_folder
 from yxanul.runfolder.verdicts import closed_stages, read_checks
-from yxanul.train.agreement import common_settings, refuse_disagreement, refusing_together
-from yxanul.train.beginning import refuse_absent_weights, with_weights_here
-from yxanul.train.corpus import Corpus, prepare_corpus
-from yxanul.train.ending import CARD_ADVICE, naming_exhaustion, owned
 from yxanul.train.foretelling import unprovable
-from yxanul.train.frozen import edited_config, freeze_config, replan_epochs
-from yxanul.train.links import measure_links
 from yxanul.train.loop import TrainingLoop
-from yxanul.train.machine import Machine, Start, record_environment, refuse_missing_card
-from yxanul.train.progress import RunProgress
-from yxanul.train.reading import padding
-from yxanul.train.refusals import refuse_early
+from yxanul.train.outward.progress import RunProgress
+from yxanul.train.outward.trackers import open_trackers, refuse_missing_trackers
+from yxanul.train.probing.frozen import edited_config, freeze_config, replan_epochs
+from yxanul.train.processes.agreement import common_settings, refuse_disagreement, refusing_together
+from yxanul.train.processes.links import measure_links
+from yxanul.train.processes.machine import Machine, Start, record_environment, refuse_missing_card
 from yxanul.train.repetition import repetitions, warnings
-from yxanul.train.request import RunOutcome, RunRequest, StageOutcome
 from yxanul.train.resume import (
     begins_by_name,
     find_position,
@@ -65,10 +60,15 @@ from yxanul.train.resume import (
     possible_checkpoint,
     with_name_settled,
 )
-from yxanul.train.settings import read_config
-from yxanul.train.setup import build_session, prepare_process
-from yxanul.train.signals import stop_on_signals
-from yxanul.train.trackers import open_trackers, refuse_missing_trackers
+from yxanul.train.running.reading import padding
+from yxanul.train.running.setup import build_session, prepare_process
+from yxanul.train.safety.ending import CARD_ADVICE, naming_exhaustion, owned
+from yxanul.train.safety.signals import stop_on_signals
+from yxanul.train.starting.beginning import refuse_absent_weights, with_weights_here
+from yxanul.train.starting.corpus import Corpus, prepare_corpus
+from yxanul.train.starting.refusals import refuse_early
+from yxanul.train.starting.request import RunOutcome, RunRequest, StageOutcome
+from yxanul.train.starting.settings import read_config
 
 
 @naming_failed_hardware(CARD_ADVICE)  # also before there is a record, as where the ranks first meet

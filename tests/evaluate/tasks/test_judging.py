@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.harness import harness_task
-from yxanul.data.benchmarks.items import AnswerItem
+from yxanul.data.items import AnswerItem
 from yxanul.evaluate.tasks.judging import (
     is_alias,
     is_flexible_number,

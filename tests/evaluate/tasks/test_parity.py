@@ -14,7 +14,7 @@ from tests.data.bench_rows import gsm8k_rows, hellaswag_rows, humaneval_rows, tr
 from tests.model.tiny import model_with_norms, shape
 from yxanul.data.benchmarks import gsm8k, hellaswag, human_eval, triviaqa
 from yxanul.data.benchmarks.fields import Fields
-from yxanul.data.benchmarks.items import Benchmark, Item
+from yxanul.data.items import Benchmark, Item
 from yxanul.data.tokenizer import VOCAB_SIZE, load_tokenizer
 from yxanul.evaluate.models.ours import as_language_model
 from yxanul.evaluate.tasks.options import TaskOptions

@@ -15,8 +15,8 @@ import pytest
 from tests.data.bench_rows import humaneval_rows, write_bench_folder
 from tests.evaluate.uniform import UniformBytes
 from yxanul.curriculum.conditions import conditions
-from yxanul.data.benchmarks.items import AnswerItem, Benchmark, ChoiceItem
 from yxanul.data.benchmarks.read import read_benchmark
+from yxanul.data.items import AnswerItem, Benchmark, ChoiceItem
 from yxanul.errors import NumericsError, UsageError
 from yxanul.evaluate.sandbox import level
 from yxanul.evaluate.sandbox.level import sandbox_level

@@ -1,6 +1,6 @@
 """In which unit the figures of a check are: what a table of checks says, on a page or a terminal.
 
-How a kind of number is written is `yxanul.report.words`.
+How a kind of number is written is `yxanul.report.reading.words`.
 """
 
 from __future__ import annotations

@@ -20,14 +20,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from yxanul.data.benchmarks.items import Benchmark, ChoiceItem
 from yxanul.data.contamination.items import Wanted
 from yxanul.data.contamination.judge import Judge
 from yxanul.data.contamination.stretch import Stretch, scan_stretch
 from yxanul.data.contamination.words import split_words
-from yxanul.data.documents import read_documents
-from yxanul.data.manifest import Manifest
-from yxanul.data.shards import TokenStream, open_stream
+from yxanul.data.items import Benchmark, ChoiceItem
+from yxanul.data.prepared.documents import read_documents
+from yxanul.data.prepared.manifest import Manifest
+from yxanul.data.prepared.shards import TokenStream, open_stream
 from yxanul.data.tokenizer import VOCAB_SIZE, Tokenizer, load_tokenizer
 from yxanul.errors import UsageError
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from yxanul.data.clean import has_half_characters
+from yxanul.data.treating.clean import has_half_characters
 from yxanul.errors import CorruptDataError
 
 

@@ -10,9 +10,9 @@ from yxanul.config.evaluation import TASKS
 from yxanul.data.benchmarks.cloze import cloze
 from yxanul.data.benchmarks.gsm_symbolic import gsm_symbolic
 from yxanul.data.benchmarks.human_eval import human_eval
-from yxanul.data.benchmarks.items import Benchmark
 from yxanul.data.benchmarks.read import read_benchmark
-from yxanul.data.manifest import Manifest
+from yxanul.data.items import Benchmark
+from yxanul.data.prepared.manifest import Manifest
 from yxanul.errors import UsageError
 
 EMBEDDED = "embedded"

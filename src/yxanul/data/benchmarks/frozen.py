@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from yxanul.data.benchmarks.items import AnswerItem, Benchmark, ChoiceItem, Item, ProgramItem
+from yxanul.data.items import AnswerItem, Benchmark, ChoiceItem, Item, ProgramItem
 from yxanul.errors import CorruptDataError
 from yxanul.runfolder.durable import write_json
 

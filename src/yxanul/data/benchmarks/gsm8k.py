@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from yxanul.data.benchmarks.fields import Fields
-from yxanul.data.benchmarks.items import AnswerItem
+from yxanul.data.items import AnswerItem
 
 _RESULT = re.compile(r"#### -?[0-9.,]+\s*$")
 

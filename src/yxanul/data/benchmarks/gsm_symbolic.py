@@ -15,9 +15,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from yxanul.data.benchmarks.items import AnswerItem, Benchmark
-from yxanul.data.documents import read_documents
-from yxanul.data.manifest import Manifest
+from yxanul.data.items import AnswerItem, Benchmark
+from yxanul.data.prepared.documents import read_documents
+from yxanul.data.prepared.manifest import Manifest
 from yxanul.data.sources.mathematics import (
     GSM_NAME,
     LICENCE,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from yxanul.data.benchmarks.fields import Fields
 from yxanul.data.benchmarks.files import read_lines
-from yxanul.data.benchmarks.items import ChoiceItem
+from yxanul.data.items import ChoiceItem
 from yxanul.errors import CorruptDataError
 
 ENDINGS = 4

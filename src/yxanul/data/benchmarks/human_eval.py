@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from yxanul.data.benchmarks.fields import Fields
 from yxanul.data.benchmarks.files import read_rows
-from yxanul.data.benchmarks.items import Benchmark, ProgramItem
+from yxanul.data.items import Benchmark, ProgramItem
 from yxanul.data.sources.packages import check_sha256, package_path, package_version
 
 TASK = "humaneval"

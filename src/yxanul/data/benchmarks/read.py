@@ -11,8 +11,8 @@ from itertools import islice
 from pathlib import Path
 
 from yxanul.data.benchmarks.fields import Fields
-from yxanul.data.benchmarks.items import Benchmark, Item
 from yxanul.data.benchmarks.sets import SETS, PublicSet
+from yxanul.data.items import Benchmark, Item
 from yxanul.data.sources.hub.client import patient_client
 from yxanul.data.sources.hub.part import HubPart
 from yxanul.data.sources.hub.patience import Line, Patience

@@ -14,7 +14,7 @@ from pathlib import Path
 from yxanul.data.benchmarks import gsm8k, hellaswag, human_eval, triviaqa
 from yxanul.data.benchmarks.fields import Fields
 from yxanul.data.benchmarks.files import read_rows
-from yxanul.data.benchmarks.items import Item
+from yxanul.data.items import Item
 
 RowReader = Callable[[Fields, int], Item]
 FileReader = Callable[[Path], Iterable[Item]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from yxanul.data.benchmarks.fields import Fields
-from yxanul.data.benchmarks.items import AnswerItem
+from yxanul.data.items import AnswerItem
 
 
 def from_hub(row: Fields, number: int) -> AnswerItem:

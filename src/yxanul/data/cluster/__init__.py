@@ -1,1 +1,1 @@
-"""Texts that are treated by many tasks, on one machine or a cluster, and joined afterwards."""
+"""Many tasks treat the texts of a source, on one machine or a cluster; prepare joins them."""

@@ -22,13 +22,13 @@ from yxanul.config.load import load_config
 from yxanul.config.schema import SourceConfig
 from yxanul.config.yamltext import quoted
 from yxanul.data.benchmarks.find import find_benchmark
-from yxanul.data.benchmarks.items import Benchmark
-from yxanul.data.cluster.parts import PartWriter, Provenance
 from yxanul.data.document import Document
-from yxanul.data.prepare import source_recipe
+from yxanul.data.items import Benchmark
+from yxanul.data.parts.files import PartWriter, Provenance
+from yxanul.data.preparing.prepare import source_recipe
 from yxanul.data.sources.catalog import HUB_LICENCE
 from yxanul.data.sources.hub.template import Template, UnfitRow
-from yxanul.data.treatment import Recipe, Treater
+from yxanul.data.treating.treatment import Recipe, Treater
 from yxanul.errors import UsageError
 
 _BATCH_DOCUMENTS = 256

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from yxanul.data.benchmarks.items import AnswerItem, Benchmark, ChoiceItem, Item
 from yxanul.data.contamination.grams import GRAM
 from yxanul.data.contamination.words import split_words
+from yxanul.data.items import AnswerItem, Benchmark, ChoiceItem, Item
 
 ROW = 13
 """Words in a row that make an item dirty (GPT-3's rule, arXiv 2005.14165)."""

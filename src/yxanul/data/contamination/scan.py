@@ -20,13 +20,13 @@ from itertools import accumulate
 from multiprocessing import get_context
 from pathlib import Path
 
-from yxanul.data.benchmarks.items import Benchmark
 from yxanul.data.children import begin_as_child, most_processes
 from yxanul.data.contamination.items import Wanted, wanted_items
 from yxanul.data.contamination.judge import Judge
 from yxanul.data.contamination.stretch import Held, ScannedStretch, Stretch, scan_stretch
-from yxanul.data.documents import read_documents
-from yxanul.data.manifest import Manifest, load_manifest
+from yxanul.data.items import Benchmark
+from yxanul.data.prepared.documents import read_documents
+from yxanul.data.prepared.manifest import Manifest, load_manifest
 from yxanul.errors import InfrastructureError
 from yxanul.runfolder.contamination import (
     Contamination,

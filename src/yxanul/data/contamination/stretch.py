@@ -14,8 +14,8 @@ import numpy as np
 
 from yxanul.data.contamination.judge import Judge, Verdict
 from yxanul.data.contamination.words import DOCUMENT_END, split_words
-from yxanul.data.manifest import Manifest
-from yxanul.data.shards import Tokens, open_stream
+from yxanul.data.prepared.manifest import Manifest
+from yxanul.data.prepared.shards import Tokens, open_stream
 from yxanul.data.tokenizer import EOT, Tokenizer, load_tokenizer
 
 BLOCK_TOKENS = 1 << 18

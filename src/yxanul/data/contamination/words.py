@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 DOCUMENT_END = "\x1e"
-"""A word that no text holds: `yxanul.data.clean` removes the character."""
+"""A word that no text holds: `yxanul.data.treating.clean` removes the character."""
 UNKNOWN, END, NUMBER = 0, 1, 2
 """Ids of all words that no item has, of DOCUMENT_END, and of all numbers that no item has."""
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from yxanul.data.files import TEMPORARY, regular_file
-from yxanul.data.manifest import signatures_path
 from yxanul.data.near.minhash import SIGNATURE_BYTES, Signature
+from yxanul.data.prepared.manifest import signatures_path
 from yxanul.data.strict import PREPARE_AGAIN
 from yxanul.errors import CorruptShardError
 

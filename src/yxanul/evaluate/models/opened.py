@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yxanul.config.schema import RunConfig
-from yxanul.data.manifest import has_manifest
+from yxanul.data.prepared.manifest import has_manifest
 from yxanul.evaluate.models.huggingface import open_pretrained
 from yxanul.evaluate.models.language_model import LanguageModel, is_ours
 from yxanul.evaluate.models.loaded import load_model, trained_sources

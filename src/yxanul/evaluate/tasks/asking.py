@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from yxanul.config.evaluation import TASKS
-from yxanul.data.benchmarks.items import ChoiceItem, Item
+from yxanul.data.items import ChoiceItem, Item
 from yxanul.errors import NumericsError
 from yxanul.evaluate.answers.answering import Answers
 from yxanul.evaluate.answers.pairs import encode_pairs

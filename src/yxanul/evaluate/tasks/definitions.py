@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from yxanul.data.benchmarks.items import AnswerItem, ChoiceItem, Item
+from yxanul.data.items import AnswerItem, ChoiceItem, Item
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import string
 from collections.abc import Callable, Sequence
 
 from yxanul.data.benchmarks.gsm_symbolic import last_number
-from yxanul.data.benchmarks.items import AnswerItem
+from yxanul.data.items import AnswerItem
 from yxanul.data.sources.mathematics import normal_number
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)

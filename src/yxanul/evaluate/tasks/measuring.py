@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from yxanul.config.evaluation import TASKS
 from yxanul.cores import usable_cores
-from yxanul.data.benchmarks.items import AnswerItem, ChoiceItem, ProgramItem
+from yxanul.data.items import AnswerItem, ChoiceItem, ProgramItem
 from yxanul.errors import InfrastructureError
 from yxanul.evaluate.sandbox.level import sandbox_level
 from yxanul.evaluate.sandbox.outcome import ProgramOutcome

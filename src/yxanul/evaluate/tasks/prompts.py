@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
-from yxanul.data.benchmarks.items import AnswerItem, Benchmark, Item
+from yxanul.data.items import AnswerItem, Benchmark, Item
 from yxanul.errors import UsageError
 from yxanul.evaluate.tasks.definitions import DEFINITIONS, before_answer, right_answer
 

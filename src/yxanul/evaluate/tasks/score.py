@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from yxanul.config.evaluation import TASKS
-from yxanul.data.benchmarks.items import (
+from yxanul.data.items import (
     AnswerItem,
     Benchmark,
     ChoiceItem,

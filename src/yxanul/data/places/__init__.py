@@ -1,0 +1,1 @@
+"""Where texts and prepared folders lie: on this disk, or at an address."""

@@ -1,0 +1,1 @@
+"""What a prepared folder holds: its manifest, shards, lists, and what one in progress keeps."""

@@ -1,0 +1,215 @@
+"""What in a configuration shapes a stage's tokens, and whether prepared data was made with it.
+
+The one idea: a stage's settings are one hash where the same command may have made the data, and are
+compared one by one where the data lies elsewhere (`--data PREPARED`), so that a change of the
+configuration is never without effect and without a word.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from yxanul.config.schema import SourceConfig, StageConfig
+from yxanul.data.prepared.manifest import FORMAT_VERSION, Manifest, SourceRecord
+from yxanul.data.prepared.shards import SHARD_TOKENS
+from yxanul.data.tokenizer import VOCABULARY_SHA256
+from yxanul.errors import UsageError
+
+# What a source's settings may change without another token: how much it is read, how it is named
+# in the papers, and how it is reached.
+_SHAPES_NO_TOKEN = {"weight", "licence", "attribution", "private"}
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+LISTS = {"hub": "hub_sources", "embedded": "embedded_sources"}
+"""The kinds of sources, and where a stage lists them; any other data.source is a place."""
+# Raise it when cleaning, dedup or split give other tokens for the same documents.
+_PROCESS_VERSION = 2
+
+
+def settings_sha256(stage: StageConfig, held: Mapping[str, SourceRecord] | None = None) -> str:
+    """Return the hash of everything in a stage's configuration that shapes its tokens.
+
+    `held` are sources that are prepared already, by name (see `source_settings`). Where a folder of
+    texts lies is no part of it, nor what `data.seed` is there: its files are read in the order of
+    their names, and the manifest has a hash of them.
+    """
+    sources = [
+        source_settings(one, held.get(one.name) if held else None) for one in own_sources(stage)
+    ]
+    return _sum_of(stage, sources, domain=folder_domain(stage))
+
+
+def has_same_split(stage: StageConfig, held: Mapping[str, SourceRecord], *, sha256: str) -> bool:
+    """Tell whether a stage's sources `held`, prepared under `sha256`, had its seed and split.
+
+    So it is if that hash comes out of theirs and the stage's own; a folder's treatment counts too.
+    """
+    is_folder = stage.data.source not in LISTS
+    sources = [] if is_folder else [record.settings for record in held.values()]
+    return _sum_of(stage, sources, domain=next(iter(held.values())).domain) == sha256
+
+
+def _sum_of(stage: StageConfig, sources: Sequence[Mapping[str, object]], *, domain: str) -> str:
+    is_folder = stage.data.source not in LISTS
+    settings: dict[str, object] = {
+        "process": [_PROCESS_VERSION, FORMAT_VERSION, SHARD_TOKENS, VOCABULARY_SHA256],
+        "name": stage.name,
+        "source": "folder" if is_folder else stage.data.source,
+        "seed": None if is_folder else stage.data.seed,
+        "validation_fraction": stage.data.validation_fraction,
+        "sources": sources,
+    }
+    if is_folder:
+        settings["domain"] = domain
+        settings["treatment"] = stage.data.folder_treatment.model_dump(mode="json")
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def source_settings(source: SourceConfig, held: SourceRecord | None = None) -> dict[str, object]:
+    """Return the settings of a source that shape its tokens.
+
+    A commit stands there as what `held` was asked for, a branch, a tag or the newest: the manifest
+    has the commit that was read, and `check_revisions` compares. So one may write the resolved
+    commit into the recipe later, and the data stays usable.
+    """
+    shape = source.model_dump(mode="json", exclude=_SHAPES_NO_TOKEN)
+    if asked_commit(source):
+        shape["hub_revision"] = held.settings.get("hub_revision") if held else None
+    return shape
+
+
+def asked_commit(source: SourceConfig) -> str | None:
+    """Return the commit that a source asks for; None = the newest, or a branch or tag."""
+    asked = source.hub_revision
+    return asked if asked is not None and _COMMIT.fullmatch(asked) else None
+
+
+def own_sources(stage: StageConfig) -> tuple[SourceConfig, ...]:
+    """Return the sources that `data.source` hub or embedded means; none for a folder."""
+    key = LISTS.get(stage.data.source)
+    found: tuple[SourceConfig, ...] = () if key is None else getattr(stage.data, key)
+    return found
+
+
+def folder_domain(stage: StageConfig) -> str:
+    """Return the domain of a folder: that of the stage's first source, or the stage's name."""
+    configured = (*stage.data.embedded_sources, *stage.data.hub_sources)
+    return configured[0].domain if configured else stage.name
+
+
+def check_revisions(stages: Sequence[StageConfig], held: Manifest, *, place: Path) -> None:
+    """Refuse prepared data of another commit than the one that a source asks for."""
+    for stage in stages:
+        for source in own_sources(stage) if stage.name in held.stages else ():
+            if source.name in held.sources:
+                _check_revision(source, held.sources[source.name], place=place)
+
+
+def refuse_other_settings(
+    manifest: Manifest, stages: Sequence[StageConfig], *, place: Path | str
+) -> None:
+    """Raise `UsageError` where the data in `place` was not made from the sources of `stages`.
+
+    Compared are the sources of the kind (hub or embedded) that a stage was prepared from: one that
+    is not there, another commit, and other settings. What an older version did not know counts as
+    its default. Of a folder of texts nothing is compared: it may have been treated by a cluster.
+    """
+    for stage in stages:
+        held = sources_of(stage, manifest)
+        key = list_of(stage, held)
+        if key is None:
+            continue
+        asked: tuple[SourceConfig, ...] = getattr(stage.data, key)
+        if absent := [source.name for source in asked if source.name not in held]:
+            raise UsageError(
+                f"{place} lacks {', '.join(absent)}, which data.{key} of {stage.name} name; "
+                "prepare the data with it, or take it out of the stage's file."
+            )
+        for source in asked:
+            _check_revision(source, held[source.name], place=place)
+            if told := list(differences(source, held[source.name])):
+                raise UsageError(
+                    f"{place} was prepared with other settings of {source.name} ({stage.name}): "
+                    f"{'; '.join(told)}; use those, or prepare the data with these."
+                )
+
+
+def tell_other_licences(
+    manifest: Manifest,
+    stages: Sequence[StageConfig],
+    *,
+    place: Path,
+    say: Callable[[str], None],
+) -> None:
+    """Say where the data in `place` names another licence or attribution than a source asks for.
+
+    What is written of data and of runs has those of the data. One that a source leaves open is not
+    compared: the text's own origin states it.
+    """
+    for stage in stages:
+        held = sources_of(stage, manifest)
+        key = list_of(stage, held)
+        asked: tuple[SourceConfig, ...] = () if key is None else getattr(stage.data, key)
+        for source in asked:
+            for name in ("licence", "attribution"):
+                now = getattr(source, name)
+                made = getattr(held[source.name], name) if source.name in held else now
+                if now not in (None, made):
+                    say(
+                        f"{place} holds {source.name} with the {name} {made!r}, and its stage says "
+                        f"{now!r}: that holds once the data is prepared anew, in another folder"
+                    )
+
+
+def sources_of(stage: StageConfig, manifest: Manifest) -> dict[str, SourceRecord]:
+    """Return the prepared sources of a stage."""
+    return {n: record for n, record in manifest.sources.items() if record.stage == stage.name}
+
+
+def list_of(stage: StageConfig, held: Mapping[str, SourceRecord]) -> str | None:
+    """Return the key of the sources that a prepared stage was made from; None = of a folder.
+
+    `held` are the stage's prepared sources.
+    """
+    kinds = {record.kind for record in held.values()}
+    if not kinds or "folder" in kinds:
+        return None
+    # Documentation may stand in either list: then the one that is read, or names what is there.
+    known = [key for kind, key in LISTS.items() if kind in kinds]
+    if not known:
+        read = LISTS.get(stage.data.source)
+        known = [read] if read else list(LISTS.values())
+    named = {key: {source.name for source in getattr(stage.data, key)} for key in known}
+    return min(known, key=lambda key: len(named[key] ^ held.keys()))
+
+
+def _check_revision(source: SourceConfig, record: SourceRecord, *, place: Path | str) -> None:
+    commit = asked_commit(source)
+    if commit and record.kind == "hub" and record.version != f"{source.hub_id}@{commit}":
+        raise UsageError(
+            f"{place} holds {source.name} of {record.version}, and hub_revision asks for "
+            f"{commit}: choose another folder, or set hub_revision to what is there."
+        )
+
+
+def differences(source: SourceConfig, held: SourceRecord) -> Iterator[str]:
+    """Yield which settings that shape tokens a prepared source had otherwise; commits are not."""
+    default = SourceConfig(name=source.name, domain=source.domain, weight=1.0)
+    asked = source_settings(source, held)
+    return _differences(asked, held.settings, default=source_settings(default))
+
+
+def _differences(
+    asked: Mapping[str, object], made: Mapping[str, object], *, default: Mapping[str, object]
+) -> Iterator[str]:
+    for key, value in asked.items():
+        usual = default[key]
+        before = made.get(key, usual)
+        if isinstance(value, dict) and isinstance(before, dict) and isinstance(usual, dict):
+            for line in _differences(value, before, default=usual):
+                yield f"{key}.{line}"
+        elif value != before:
+            yield f"{key} was {json.dumps(before)[:80]} and is {json.dumps(value)[:80]}"

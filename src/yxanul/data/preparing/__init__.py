@@ -1,0 +1,1 @@
+"""From sources to a prepared folder: read, treated, split, written; killed and gone on."""

@@ -1,0 +1,1 @@
+"""What is done to a text by itself, on many cores: cleaned, judged, tokenised."""

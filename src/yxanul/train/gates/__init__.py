@@ -1,0 +1,1 @@
+"""What a stage's end does: evidence, the verdict, and the attempt that follows from it."""

@@ -1,0 +1,315 @@
+"""What a run was begun with, it keeps: choices are made once and held to on every resume."""
+
+import hashlib
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+
+import torch
+
+from yxanul.config.contradictions import check_config, find_unused
+from yxanul.config.load import diff_configs, dump_config
+from yxanul.config.schema import RunConfig, StageConfig
+from yxanul.curriculum.course import read_frozen_config
+from yxanul.curriculum.stages import longest_seq_len
+from yxanul.data.prepared.manifest import Manifest
+from yxanul.errors import ConfigError, CorruptCheckpointError
+from yxanul.hardware.choices import freeze_compute, impossible_choices
+from yxanul.hardware.device import cores_per_process
+from yxanul.plan.budget import tokens_for_epochs
+from yxanul.plan.parameters import parameter_count
+from yxanul.runfolder.checkpoints import list_checkpoints, read_manifest
+from yxanul.runfolder.durable import as_bytes, sha256_of, write_atomic
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.lineage import record_event
+from yxanul.runfolder.rows import read_rows
+from yxanul.runfolder.verdicts import closed_stages, read_verdicts
+from yxanul.train.probing.probes import probe_card, with_compute
+from yxanul.train.processes.machine import Machine, last_world_size
+
+# What fits a machine's memory goes with what it can do.
+_FITTED = frozenset(
+    {"micro_batch_tokens", "loss_chunk_tokens", "gradient_checkpointing", "checkpointed_share"}
+)
+# Settings that may differ on resume: they change no weight and no verdict that was given.
+_MAY_CHANGE = (
+    # But for rounding: whoever goes on with less memory must be able to take less of it.
+    "compute.micro_batch_tokens",
+    "compute.loss_chunk_tokens",
+    "compute.checkpointed_share",
+    "budget.",
+    "checkpoint.",
+    "watch.",
+    "logging.trackers",
+    "logging.prompt",
+    "compute.keep_freed_memory",
+    # Who averages and who holds moments may change as the number of processes may.
+    "compute.engine",
+    "compute.deepspeed_config",
+    "compute.zero1",
+)
+_MAY_BEGIN = ("compute.gradient_checkpointing", True)  # likewise; ending it needs more memory
+_MAY_MOVE = ".evaluation.bench"  # the run keeps the items that it read there
+_RATES = tuple(f".training.{name}learning_rate" for name in ("", "embedding_", "norm_"))
+"""Of a stage that is not closed: a person may see that it learns too slowly, or too fast."""
+SETTINGS = "settings"
+"""The event of lineage.jsonl that tells what a start wrote to config.yaml, and what it had been."""
+_FROZEN = (
+    "precision",
+    "attention",
+    "compile",
+    "loss_chunk_tokens",
+    "threads",
+    "micro_batch_tokens",
+    "fp8",
+    "checkpointed_share",
+)
+# What `auto` looks like, so that a resume takes the choice that the run was begun with.
+_OPEN = ("auto", None)
+
+
+def replan_epochs(config: RunConfig, stage: str, *, epochs: float, manifest: Manifest) -> RunConfig:
+    """Set the stage's budget to `epochs` passes over its own sources, replay added on top."""
+    own = sum(s.train.tokens for s in manifest.sources.values() if s.stage == stage)
+
+    def replan(item: StageConfig) -> StageConfig:
+        if item.name != stage:
+            return item
+        share = item.data.replay_share if item is not config.stages[0] else 0.0
+        total = tokens_for_epochs(epochs, own, replay_share=share)
+        training = item.training.model_copy(update={"total_tokens": total})
+        return item.model_copy(update={"training": training})
+
+    planned = config.model_copy(update={"stages": tuple(replan(item) for item in config.stages)})
+    check_config(planned)
+    return planned
+
+
+def freeze_config(config: RunConfig, folder: RunFolder, *, machine: Machine) -> RunConfig:
+    """Replace every `auto`, by the run's own earlier choices if it has any.
+
+    RUN/config.yaml is written, or held against: other settings than the run's are a `ConfigError`.
+    The process takes its threads, before anything is tried.
+    """
+    before, changes = _begun_with(folder), None
+    frozen, anew = _ruled(
+        config,
+        before,
+        device=machine.device,
+        agree=lambda flag: machine.processes.anyone(flag, machine.device),
+    )
+    takes_own = config.optimization.compute.threads is None and (
+        # What is frozen are the main process' threads; another one's machine may have other cores.
+        not machine.processes.is_main or _is_regrouped(folder, machine)
+    )
+    if takes_own:
+        own = frozen.optimization.compute.model_copy(update={"threads": cores_per_process()})
+        frozen = with_compute(frozen, own)
+    # Before any backward pass: the threads of those keep the number that they begin with, and torch
+    # compiles anew, or no more, what it meets under another one.
+    torch.set_num_threads(frozen.optimization.compute.threads or 1)
+    if before is None:
+        wish, longest = config.optimization.compute, longest_seq_len(config.stages)
+        found = probe_card(wish, frozen, seq_len=longest, machine=machine)
+        frozen = kept = with_compute(frozen, found)
+    else:
+        frozen = _with_budgets(frozen, before, judged=read_verdicts(folder).keys())
+        closed = closed_stages(folder)
+        free = anew | {"threads"} if takes_own else anew
+        frozen, changes = _continue_config(before, frozen, anew=free, closed=closed, folder=folder)
+        for told in changes:
+            machine.progress.say(f"a setting that may change differs from the run's: {told}")
+        # Back on a machine of the first one's kind, the run's own choices hold again.
+        first = {name: getattr(before.optimization.compute, name) for name in anew}
+        kept = with_compute(frozen, frozen.optimization.compute.model_copy(update=first))
+    if machine.processes.is_main:
+        _write_config(folder, kept, changes=changes, world_size=machine.processes.world_size)
+    return frozen
+
+
+def refuse_other_stages(config: RunConfig, folder: RunFolder, *, is_whole: bool) -> None:
+    """Raise a `ConfigError` unless the run's stages stand in the configuration as they were.
+
+    Later ones may be new. A configuration that is not `is_whole` ends with the stage that is
+    trained alone, before later ones of the run.
+    """
+    before = _begun_with(folder)
+    if before is None:
+        return
+    had, has = ([stage.name for stage in one.stages] for one in (before, config))
+    shared = min(len(had), len(has))
+    if had[:shared] != has[:shared] or (is_whole and shared < len(had)):
+        raise ConfigError(
+            f"{folder.root} was begun with the stages {', '.join(had)}, and now they are "
+            f"{', '.join(has)}; give it its own again, in their order (new ones may follow them, "
+            "and yxanul train --stage trains one alone), or choose another --out"
+        )
+
+
+def edited_config(folder: RunFolder) -> str | None:
+    """Say so if RUN/config.yaml is nothing that this run wrote; None = it is, or nothing tells.
+
+    What a start has written stands in the lineage if it was not what was there, and in the manifest
+    of every checkpoint that was saved by it.
+    """
+    if not folder.config.exists():
+        return None
+    known = {
+        row.get(key)
+        for row in read_rows(folder.lineage)
+        if row.get("event") == SETTINGS
+        for key in ("was_sha256", "config_sha256")
+    }
+    for path in list_checkpoints(folder.checkpoints):
+        with suppress(CorruptCheckpointError):  # found, and told, where it is to be loaded
+            known.add(read_manifest(path)[0].config_sha256)
+    known.discard(None)
+    if not known or sha256_of(folder.config) in known:
+        return None
+    return (
+        f"{folder.config} is not what the run wrote: by its lineage and its checkpoints' manifests "
+        "it was trained by other settings"
+    )
+
+
+def ruled_config(config: RunConfig, folder: RunFolder, *, machine: Machine) -> RunConfig:
+    """Replace every `auto` by the run's earlier choices or by rule, and write and try nothing.
+
+    What this machine cannot do is a `UsageError`. Each process judges for itself: one that cannot
+    read what others can is no reason for them to wait.
+    """
+    alone = _ruled(config, _begun_with(folder), device=machine.device, agree=lambda flag: flag)
+    return alone[0]
+
+
+def _ruled(
+    config: RunConfig,
+    before: RunConfig | None,
+    *,
+    device: torch.device,
+    agree: Callable[[bool], bool],
+) -> tuple[RunConfig, frozenset[str]]:
+    """Return the settings by the run's choices or by rule, and those that may be other than its.
+
+    Such are what it chose by itself and some process cannot do, by `agree`, and what memory then
+    asks for.
+    """
+    wish = config.optimization.compute
+    anew: frozenset[str] = frozenset()
+    if before is not None:
+        chosen = before.optimization.compute
+        opened = {k: getattr(chosen, k) for k in _FROZEN if getattr(wish, k) in _OPEN}
+        mine = set(impossible_choices(chosen, device))
+        anew = frozenset(
+            name
+            for name in ("precision", "attention", "fp8", "compile")
+            if agree(name in mine) and name in opened
+        )
+        wish = wish.model_copy(update={k: v for k, v in opened.items() if k not in anew})
+        if "attention" in anew:
+            anew |= {"flash_attention_3"}  # the same choice
+        if anew:
+            anew |= _FITTED
+    ruled = freeze_compute(
+        wish,
+        config.model,
+        parameters=parameter_count(config.model).total,
+        device=device,
+        longest_seq_len=longest_seq_len(config.stages),
+    )
+    return with_compute(config, ruled), anew
+
+
+def _write_config(
+    folder: RunFolder, config: RunConfig, *, changes: Sequence[str] | None, world_size: int
+) -> None:
+    """Write RUN/config.yaml; in a run that has begun, `changes` not None, record it first."""
+    text = dump_config(config)
+    if changes is not None:
+        was, now = sha256_of(folder.config), hashlib.sha256(as_bytes(text)).hexdigest()
+        if was != now:
+            record_event(
+                folder.lineage,
+                SETTINGS,
+                what="; ".join(changes) or None,
+                was_sha256=was,
+                config_sha256=now,
+                world_size=world_size,
+            )
+    write_atomic(folder.config, text)
+
+
+def _is_regrouped(folder: RunFolder, machine: Machine) -> bool:
+    """Tell whether the threads of RUN/config.yaml are for another number of processes."""
+    # The start that wrote them may have ended before it told of itself in environment.json.
+    written = [
+        row["world_size"]
+        for row in read_rows(folder.lineage)
+        if row.get("event") == SETTINGS and "world_size" in row
+    ]
+    before = written[-1] if written else last_world_size(folder)
+    return before is not None and before != machine.processes.world_size
+
+
+def _begun_with(folder: RunFolder) -> RunConfig | None:
+    """Return the configuration that the run was begun with; None when nothing was trained yet."""
+    if not folder.config.exists() or not read_rows(folder.lineage):
+        return None
+    return read_frozen_config(folder)
+
+
+def _with_budgets(now: RunConfig, before: RunConfig, *, judged: Collection[str]) -> RunConfig:
+    """Return `now` with the budgets that judged stages had: --num_epochs plans one stage only."""
+    had = {s.name: s.training.total_tokens for s in before.stages if s.name in judged}
+
+    def kept(stage: StageConfig) -> StageConfig:
+        total = had.get(stage.name, stage.training.total_tokens)
+        training = stage.training.model_copy(update={"total_tokens": total})
+        return stage.model_copy(update={"training": training})
+
+    return now.model_copy(update={"stages": tuple(kept(stage) for stage in now.stages)})
+
+
+def _continue_config(
+    before: RunConfig,
+    now: RunConfig,
+    *,
+    anew: Collection[str],
+    closed: Collection[str],
+    folder: RunFolder,
+) -> tuple[RunConfig, list[str]]:
+    """Return `now` with the stages that only `before` knows, and the differences that may be.
+
+    Others are refused. What the run had chosen by itself and had to choose `anew` may be another:
+    a machine that takes another's place is of another kind. The rates of `closed` stages, which
+    have been trained, stay. What nothing read may be left out, but for a gate's, which is fixed.
+    That of a source shaped the hash of its data, so preparing has refused it before.
+    """
+    known = {stage.name for stage in now.stages}
+    later = tuple(stage for stage in before.stages if stage.name not in known)
+    shared = {stage.name for stage in before.stages} & known
+    common = [c.model_copy(update={"stages": _only(c.stages, shared)}) for c in (before, now)]
+    changed = list(diff_configs(*common))
+    differences = {path: f"{path}: {old} -> {new}" for path, old, new in changed}
+    chosen = {f"compute.{name}" for name in anew}
+    unread = {one.key for one in find_unused(before) if one.path[0] != "gate"}
+    allowed = [
+        path
+        for path, _, new in changed
+        if path.startswith(_MAY_CHANGE)
+        or path.endswith(_MAY_MOVE)
+        or path in chosen | unread
+        or (path, new) == _MAY_BEGIN
+        or (path.endswith(_RATES) and path.partition(".")[0] not in closed)
+    ]
+    changes = [told for path, told in differences.items() if path not in allowed]
+    if changes:
+        raise ConfigError(
+            f"{folder.root} was begun with other settings ({'; '.join(changes)}); "
+            "use them again, or choose another --out"
+        )
+    whole = now.model_copy(update={"stages": (*now.stages, *later)})
+    return whole, [differences[path] for path in allowed]
+
+
+def _only(stages: Sequence[StageConfig], names: set[str]) -> tuple[StageConfig, ...]:
+    return tuple(stage for stage in stages if stage.name in names)

@@ -1,0 +1,1 @@
+"""The processes of a run: where they are, what they agree on, what they may spend."""

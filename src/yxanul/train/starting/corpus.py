@@ -1,0 +1,112 @@
+"""The run's data: prepared or found, verified, opened, and the held-out part of each domain."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from yxanul.config.schema import RunConfig, StageConfig, evaluation_seq_len
+from yxanul.curriculum.stages import StagePlan
+from yxanul.data.batches.validation import stage_documents
+from yxanul.data.inspection.verify import verify
+from yxanul.data.packing.chunks import ChunkTable
+from yxanul.data.places.place import prepared_folder
+from yxanul.data.prepared.manifest import Manifest, load_manifest, require_stages
+from yxanul.data.prepared.settings import refuse_other_settings, tell_other_licences
+from yxanul.data.prepared.shards import TokenStream, open_stream
+from yxanul.data.preparing.prepare import prepare, tell_other_items
+from yxanul.errors import UsageError
+from yxanul.runfolder.durable import write_json
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.rows import read_rows
+from yxanul.train.processes.machine import Machine
+from yxanul.train.scores.scoring import HeldOut
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The prepared data: what it holds and the training streams by source."""
+
+    manifest: Manifest
+    streams: dict[str, TokenStream]
+    root: Path
+    """The prepared folder."""
+    tables: dict[tuple[str, int], ChunkTable] = field(default_factory=dict)
+    """Chunks by data.packing and their tokens, kept since stages share them."""
+
+    def chunks(self, packing: str, chunk_tokens: int) -> ChunkTable:
+        """Return the chunks of every source."""
+        key = packing, chunk_tokens
+        if key not in self.tables:
+            self.tables[key] = ChunkTable(
+                self.manifest, self.root, packing=packing, chunk_tokens=chunk_tokens
+            )
+        return self.tables[key]
+
+    def identity(self, stages: Sequence[str]) -> dict[str, str]:
+        """Return {source: sha256 over its training shards' sha256} of these stages' sources."""
+        return {
+            name: source.train.sha256
+            for name, source in self.manifest.sources.items()
+            if source.stage in stages
+        }
+
+
+def prepare_corpus(config: RunConfig, folder: RunFolder, *, machine: Machine) -> Corpus:
+    """Prepare the run's data, or find it ready in RUN/data or in the folder of --data.
+
+    Every byte of every shard is verified. Raises `UsageError` for a folder of --data that was
+    prepared from other sources, or with other settings of them, than the configuration's, if the
+    run has not begun to read it.
+    """
+    shared = prepared_folder(config.stages[0].data.source, run=folder)
+    refuse_several_sources(config.stages)
+    is_begun = bool(read_rows(folder.lineage))
+    if shared is not None:
+        root, manifest, say = shared, load_manifest(shared), machine.progress.say
+        try:
+            refuse_other_settings(manifest, config.stages, place=shared)
+        except UsageError as error:
+            if not is_begun:
+                raise
+            # Its tokens are compared with those that the run has read.
+            say(f"{error} The run goes on with what it was begun with.")
+        tell_other_items(manifest, config.stages, place=shared, say=say)
+        tell_other_licences(manifest, config.stages, place=shared, say=say)
+        if machine.processes.is_main:
+            write_json(folder.data_pointer, {"prepared": str(shared.resolve())})
+    else:
+        root = folder.data
+        if machine.processes.is_main:
+            prepare(config.stages, root, progress=machine.heard, is_in_use=is_begun)
+        machine.processes.await_main("the data is prepared")
+        manifest = load_manifest(root)
+    require_stages(manifest, [stage.name for stage in config.stages])
+    if machine.processes.is_main:
+        verify(manifest, root, progress=machine.heard)
+    names = {stage.name for stage in config.stages}
+    sources = [name for name, source in manifest.sources.items() if source.stage in names]
+    streams = {n: open_stream(manifest, root, source=n, split="train") for n in sources}
+    return Corpus(manifest, streams, root)
+
+
+def refuse_several_sources(stages: Sequence[StageConfig]) -> None:
+    """Raise `UsageError` where some of the stages, and not all, read a prepared folder."""
+    chosen = {stage.data.source for stage in stages}
+    if len(chosen) > 1 and any(map(prepared_folder, chosen)):
+        raise UsageError(
+            f"data.source names a prepared folder for some stages only ({', '.join(sorted(chosen))}"
+            "); a run reads one prepared folder: give it with --data"
+        )
+
+
+def held_out_documents(
+    config: RunConfig, corpus: Corpus, *, stages: Sequence[StagePlan]
+) -> dict[str, HeldOut]:
+    """Read each domain's held-out documents, its sources in equal parts."""
+    budgets = {plan.name: plan.config.evaluation.tokens_per_domain for plan in stages}
+    found = stage_documents(corpus.manifest, corpus.root, tokens_per_domain=budgets)
+    return {
+        domain: HeldOut(documents, evaluation_seq_len(config, plan.config))
+        for plan in stages
+        for domain, documents in found[plan.name].items()
+    }
