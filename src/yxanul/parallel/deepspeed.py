@@ -107,8 +107,10 @@ def _deepspeed(device: torch.device) -> Any:
     os.environ.setdefault("LOCAL_RANK", "0")  # which a process without a launcher lacks
     with contextlib.redirect_stdout(sys.stderr):
         deepspeed = importlib.import_module("deepspeed")
+        if device.type == "cpu":
+            # An exchange over shared memory, for which it would call ninja and g++ at every start.
+            # Only there: asking for the list tries to build all that it names.
+            deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     for handler in logging.getLogger("DeepSpeed").handlers:
         handler.setLevel(logging.ERROR)
-    # An exchange over shared memory on CPUs, for which it would call ninja and g++ at every start.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     return deepspeed

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from yxanul.config.tokens import END_OF_TEXT
 from yxanul.errors import UsageError
@@ -30,6 +31,8 @@ _DEFAULT_LENGTH = 2048
 # Tokenizers without a limit say 10**30.
 _NO_LIMIT = 10**9
 _ANY_TEXT = "a"
+# Not cuDNN, which torch asks first on an H100: it plans anew for every number of rows and keys.
+_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 # What a generation configuration may ask of greedy writing, with the value that asks for nothing.
 _OF_WRITING = {
     "repetition_penalty": 1.0,
@@ -125,7 +128,7 @@ class HuggingFaceModel:
                 options["attention_mask"] = place.is_filled.long()
             if "position_ids" in self._accepted:
                 options["position_ids"] = place.positions
-        with self._head_at(picks.to(tokens.device)):
+        with self._head_at(picks.to(tokens.device)), sdpa_kernel(_KERNELS):
             found = self.model(input_ids=tokens, **options).logits[0]
         if found.size(0) != picks.numel():
             raise UsageError(
