@@ -88,7 +88,7 @@ def _models(place: Path, *, positions: int, batch: int) -> tuple[LanguageModel, 
     """Return the same weights as ours and as the harness' Hugging Face model."""
     from lm_eval.models.huggingface import HFLM
 
-    loaded = load_model(place, precision="fp32")
+    loaded = load_model(place, precision="fp32", device=torch.device("cpu"))
     config = loaded.model.config.model_copy(update={"max_position_embeddings": positions})
     model = Transformer.without_weights(config, compute_dtype=torch.float32, attention="plain")
     model.load_state_dict(loaded.model.state_dict(), assign=True)

@@ -84,8 +84,8 @@ def held_out_text(run: Path, config: RunConfig, *, seq_len: int, most: int) -> H
 
 
 def open_checkpoint(path: Path) -> Transformer:
-    """Load one checkpoint of a run."""
-    return load_model(path).model
+    """Load one checkpoint of a run on the CPU, where its noise and its rows are."""
+    return load_model(path, device=torch.device("cpu")).model
 
 
 def with_weight_noise(

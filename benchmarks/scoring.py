@@ -97,8 +97,8 @@ def _arguments() -> argparse.Namespace:
 
 
 def trained(place: Path) -> Transformer:
-    """Return a run's weights in fp32."""
-    return load_model(place, precision="fp32").model
+    """Return a run's weights in fp32, on the CPU as all contestants are."""
+    return load_model(place, precision="fp32", device=torch.device("cpu")).model
 
 
 def untrained(name: str) -> Transformer:

@@ -1,8 +1,11 @@
 """What a calibration draws from is what the run's own gates judge by, and more of it."""
 
 import numpy as np
+import pytest
 
-from benchmarks.planting import held_out_text
+from benchmarks.planting import held_out_text, open_checkpoint
+from tests.evaluate.runs import add_checkpoint, write_run
+from tests.hardware.cards import dying
 from tests.train.world import STAGES, finished_world
 from yxanul.config.load import parse_config
 from yxanul.data.batches.validation import PARTS, domain_documents
@@ -22,3 +25,20 @@ def test_documents_are_counted_and_cut_as_the_runs_own_gates_have_them(tmp_path_
         assert len(drawn) > len(documents)
         assert max(map(len, drawn)) == tokens // PARTS
         assert all(map(np.array_equal, drawn, documents))
+
+
+def test_what_is_compared_on_the_cpu_is_loaded_there_on_a_machine_with_a_card(
+    tmp_path, monkeypatch
+):
+    for package in ("transformers", "lm_eval"):
+        pytest.importorskip(package)
+    from benchmarks.parity import _models
+    from benchmarks.scoring import trained
+
+    checkpoint = add_checkpoint(write_run(tmp_path / "run"), 3)
+    dying(monkeypatch)
+    models = [open_checkpoint(checkpoint), trained(checkpoint)]
+    ours, theirs = _models(checkpoint, positions=64, batch=1)
+    weights = [model.embed_tokens.weight for model in models]
+    devices = [*(one.device for one in weights), ours.model.device, theirs.device]
+    assert {device.type for device in devices} == {"cpu"}

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from tests.evaluate.runs import add_checkpoint, flip_bit
 from tests.export.subjects import run_with_checkpoints, subject
+from tests.hardware.cards import dying
 from yxanul.errors import CorruptCheckpointError, UsageError
 from yxanul.export.average import average, average_of, wanted_checkpoints
 from yxanul.export.exporting import export_folder
@@ -34,6 +35,13 @@ def test_what_needs_no_model_is_refused_before_one_is_opened(tmp_path, call, mon
             monkeypatch.setitem(sys.modules, "gguf", None)
         code, _, err = call("export", tmp_path / "no-model", *words)
         assert (code, told in err) == (30, True), (words, err)
+
+
+def test_an_export_leaves_a_card_alone_whether_full_or_broken(tmp_path, call, monkeypatch):
+    run = run_with_checkpoints(tmp_path / "run")
+    dying(monkeypatch)
+    code, _, err = call("export", run.root, "--to", "gguf", "--out", tmp_path / "out")
+    assert code == 0, err
 
 
 def train_on(run: RunFolder, *, steps: range) -> Callable[[Path], Weights]:

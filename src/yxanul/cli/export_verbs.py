@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 
 from yxanul.cli import options
@@ -21,7 +22,6 @@ from yxanul.export.exporting import KINDS, export_folder, export_gguf, refuse_ex
 from yxanul.export.reading import is_own_file
 from yxanul.export.upload import check_repository, upload
 from yxanul.hardware.device import use_own_cores
-from yxanul.hardware.failures import naming_failed_hardware
 from yxanul.report.model_card import plain_card, write_card
 from yxanul.runfolder.checkpoints import CheckpointInfo
 from yxanul.runfolder.layout import RunFolder
@@ -106,7 +106,6 @@ def export(
         print_json({"model": str(Path(model)), "to": to, **size, "checks": checks, "url": url})
 
 
-@naming_failed_hardware()
 def _open(name: str, *, averaged: str | None) -> _Origin:
     use_own_cores()
     place = Path(name)
@@ -114,22 +113,22 @@ def _open(name: str, *, averaged: str | None) -> _Origin:
         if averaged is not None:
             raise UsageError("--average takes a run folder, not a Hugging Face folder")
         return _of_folder(name)
-    loaded = load_model(place, precision="fp32")
+    # All the work is the CPU's, and the card may be full of a run that trains.
+    loaded = load_model(place, precision="fp32", device=torch.device("cpu"))
     run = RunFolder(loaded.info.path.parents[1])
     notes = list(loaded.notes)
-    transformer = loaded.model.cpu()
     checkpoints = [loaded.info]
     if averaged is not None:
         if place.resolve() != run.root.resolve():
             raise UsageError("--average takes a run folder, not one of its checkpoints")
         checkpoints, mean = average_of(run, averaged)
-        transformer.load_state_dict(mean)
+        loaded.model.load_state_dict(mean)
     held_out, missing = _held_out(run, stage=loaded.config.stages[-1].name)
     notes += missing
     # A run that has logged no step yet has nothing to tell but its shape.
     card = write_card(run.root, checkpoints=checkpoints) if read_rows(run.metrics) else None
     return _Origin(
-        Subject(transformer, loaded.tokenizer, held_out),
+        Subject(loaded.model, loaded.tokenizer, held_out),
         title=_title(run, checkpoints),
         card=card or plain_card(run.root, loaded.config.model),
         notes=notes,

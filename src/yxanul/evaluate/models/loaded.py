@@ -55,11 +55,14 @@ class WritingModel:
         return str(self.place) if self.step is None else f"{self.place}, step {self.step:,}"
 
 
-def load_model(place: Path, *, precision: str | None = None) -> LoadedModel:
-    """Load a run folder's newest checkpoint, or the named one; fp32 weights on this device.
+def load_model(
+    place: Path, *, precision: str | None = None, device: torch.device | None = None
+) -> LoadedModel:
+    """Load a run folder's newest checkpoint, or the named one; fp32 weights on a device.
 
-    It computes in `precision` (fp32 or bf16), None: in that of the run where this device has it.
-    Raises `UsageError` for any other place, `CorruptDataError` for damaged files.
+    device None: the card, where this machine has one; another leaves the card alone. It computes
+    in `precision` (fp32 or bf16), None: in that of the run where the device has it. Raises
+    `UsageError` for any other place, `CorruptDataError` for damaged files.
     """
     found = find_weights(place)
     weights = found.weights
@@ -69,7 +72,7 @@ def load_model(place: Path, *, precision: str | None = None) -> LoadedModel:
             "leave checkpoints in their run folder"
         )
     config = read_frozen_config(found.run)
-    device = usable_device()
+    device = device or usable_device()
     notes: list[str] = []
     if precision is None:
         frozen = config.optimization.compute.precision
