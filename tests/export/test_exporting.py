@@ -1,5 +1,6 @@
 """What an export refuses first, what it reads beside a run that trains, and what ends it."""
 
+import json
 import os
 import signal
 import sys
@@ -10,9 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.evaluate.runs import add_checkpoint, flip_bit
+from tests.evaluate.runs import add_checkpoint, flip_bit, write_run_with_data
 from tests.export.subjects import run_with_checkpoints, subject
 from tests.hardware.cards import dying
+from yxanul.data.prepared.manifest import load_manifest, write_manifest
 from yxanul.errors import CorruptCheckpointError, UsageError
 from yxanul.export.average import average, average_of, wanted_checkpoints
 from yxanul.export.exporting import export_folder
@@ -42,6 +44,32 @@ def test_an_export_leaves_a_card_alone_whether_full_or_broken(tmp_path, call, mo
     dying(monkeypatch)
     code, _, err = call("export", run.root, "--to", "gguf", "--out", tmp_path / "out")
     assert code == 0, err
+
+
+def of_another_version(data: Path) -> None:
+    manifest = json.loads((data / "manifest.json").read_text())
+    (data / "manifest.json").write_text(json.dumps({**manifest, "format_version": 1}))
+
+
+def damaged(data: Path) -> None:
+    (data / "sums" / "validation.documents.jsonl").write_text("{\n")
+
+
+def without_the_last_stage(data: Path) -> None:
+    manifest = load_manifest(data)
+    del manifest.stages["stage2_sums"], manifest.sources["sums"]
+    write_manifest(manifest, data)
+
+
+@pytest.mark.parametrize("spoil", [of_another_version, damaged, without_the_last_stage])
+def test_text_that_cannot_be_compared_keeps_no_weights_back_and_is_told(tmp_path, call, spoil):
+    run = write_run_with_data(tmp_path / "run", step=3)
+    spoil(run.data)
+    code, printed, told = call(
+        "export", run.root, "--to", "hf", "--out", tmp_path / "out", "--json"
+    )
+    assert (code, "perplexity is not compared" in told) == (0, True), told
+    assert [check["check"] for check in json.loads(printed)["checks"]] == ["token ids", "logits"]
 
 
 def train_on(run: RunFolder, *, steps: range) -> Callable[[Path], Weights]:

@@ -286,6 +286,12 @@ def test_prepared_data_elsewhere_is_found_and_its_absence_is_said(copied, tmp_pa
     assert "its sources cannot be listed" in read(copied).text
 
 
+def test_prepared_data_of_another_version_keeps_nothing_else_of_a_run_from_its_page(copied):
+    manifest = copied / "data" / "manifest.json"
+    manifest.write_text(json.dumps({"format_version": 1, "datasets": []}))
+    assert "its sources cannot be listed" in read(copied).text
+
+
 def going_on(root):
     """A run in the middle of its second stage."""
     recorder = Recorder(root)

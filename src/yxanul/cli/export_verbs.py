@@ -14,7 +14,7 @@ from yxanul.cli.output import print_json, say
 from yxanul.data.batches.validation import domain_documents
 from yxanul.data.prepared.manifest import has_manifest, load_manifest
 from yxanul.data.tokenizer import load_tokenizer
-from yxanul.errors import UsageError
+from yxanul.errors import CorruptDataError, UsageError
 from yxanul.evaluate.models.loaded import load_model
 from yxanul.export.average import average_of
 from yxanul.export.checks import Subject
@@ -157,12 +157,15 @@ def _of_folder(name: str) -> _Origin:
 
 
 def _held_out(run: RunFolder, *, stage: str) -> tuple[list[list[int]], list[str]]:
-    """Return ids of held-out documents of a stage, or why there are none."""
-    prepared = run.prepared_data()
+    """Return ids of held-out documents of a stage, or why there are none: weights need no text."""
+    prepared, missing = run.prepared_data(), "perplexity is not compared"
     if not has_manifest(prepared):
-        told = f"{prepared} is not there any more, or may not be read: perplexity is not compared"
-        return [], [told]
-    domains = domain_documents(
-        load_manifest(prepared), prepared, stage=stage, tokens_per_domain=_HELD_OUT_TOKENS
-    )
-    return [document.tolist() for found in domains.values() for document in found], []
+        return [], [f"{prepared} is not there any more, or may not be read: {missing}"]
+    try:
+        domains = domain_documents(
+            load_manifest(prepared), prepared, stage=stage, tokens_per_domain=_HELD_OUT_TOKENS
+        )
+    except CorruptDataError as error:
+        return [], [f"{missing}: {error}"]
+    documents = [document.tolist() for found in domains.values() for document in found]
+    return documents, [] if documents else [f"{prepared} has no text of {stage}: {missing}"]

@@ -16,7 +16,12 @@ from yxanul.config.problems import check
 from yxanul.config.schema import ModelConfig, RunConfig
 from yxanul.config.yamltext import Document, read_document
 from yxanul.curriculum.stages import StagePlan, plan_stages
-from yxanul.data.prepared.manifest import MANIFEST_NAME, has_manifest, load_manifest
+from yxanul.data.prepared.manifest import (
+    FORMAT_VERSION,
+    MANIFEST_NAME,
+    has_manifest,
+    load_manifest,
+)
 from yxanul.errors import ConfigError, CorruptDataError, UsageError
 from yxanul.report.reading.measures import (
     SkillScore,
@@ -254,14 +259,17 @@ def _read_model(config: Record | None) -> ModelConfig | None:
 
 
 def _read_manifest(folder: RunFolder) -> Record | None:
-    """Return the manifest of the prepared data; None where it is not there, or not for us."""
+    """Return the manifest of the prepared data; None where there is none for us."""
     prepared = folder.prepared_data()
     if not has_manifest(prepared):
         return None
     path = prepared / MANIFEST_NAME
-    load_manifest(path)  # strict: a damaged one is an error that names the key
     own = path.parent == folder.data
-    return read_record(path, f"{folder.data.name}/{path.name}" if own else str(path))
+    record = read_record(path, f"{folder.data.name}/{path.name}" if own else str(path))
+    if record is not None and record.find("format_version") not in (None, FORMAT_VERSION):
+        return None  # another version's, with keys of its own
+    load_manifest(path)  # strict: a damaged one is an error that names the key
+    return record
 
 
 def _read_contamination(path: Path) -> Record | None:
