@@ -294,3 +294,42 @@ def test_a_score_that_the_gate_had_missed_itself_is_not_asked_for(world, gate):
     code, out, err = gate(run, *words, "--override", "pass", "--reason", "a trial", "--json")
     assert (code, json.loads(out)["override"]["verdict"]) == (0, "pass")
     assert f"{STAGES[1]}: stop -> pass" in err
+
+
+def rewritten(run, change) -> list[dict]:
+    """Write the rows of a run's gates that `change` makes of them; return those."""
+    stored = [json.loads(line) for line in (run / "gates.jsonl").read_text().splitlines()]
+    rows = change(stored)
+    (run / "gates.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return rows
+
+
+def test_a_person_decides_about_a_verdict_that_does_not_follow_and_the_run_may_start(world, gate):
+    run = copy_of(world, "older")
+    rewritten(run, lambda rows: [*rows[:-1], {**rows[-1], "verdict": "stop"}])
+    words = (run, "--stage", STAGES[1])
+    assert gate(*words)[0] == 31
+    code, out, err = gate(*words, "--override", "pass", "--reason", "a trial", "--json")
+    told = json.loads(out)
+    assert (code, told["agrees_with_stored"], told["override"]["verdict"]) == (0, False, "pass")
+    assert "does not follow from what is stored" in err
+    assert f"{STAGES[1]}: stop -> pass" in err
+
+
+def test_the_first_object_is_no_answer_to_whether_a_decay_may_begin(world, gate):
+    """A stage in its decay has a plateau row, and its gate has not been asked."""
+
+    def in_its_decay(rows: list[dict]) -> list[dict]:
+        plateau = {**rows[-1], "row": "plateau", "step": 2 * STEPS - 2}
+        return [*(row for row in rows if row["stage"] == STAGES[0]), plateau]
+
+    run = copy_of(world, "decaying")
+    rewritten(run, in_its_decay)
+    told = json.loads(gate(run, "--json")[1])
+    assert (told["stage"], told["asked"], told["verdict"]) == (STAGES[0], "end", "pass")
+    assert [(one["stage"], one["asked"]) for one in told["gates"]] == [
+        (STAGES[0], "end"),
+        (STAGES[1], "plateau"),
+    ]
+    told = json.loads(gate(run, "--stage", STAGES[1], "--json")[1])
+    assert (told["stage"], told["asked"], told["verdict"]) == (STAGES[1], "plateau", None)

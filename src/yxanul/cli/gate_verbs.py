@@ -3,6 +3,7 @@
 import getpass
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -91,7 +92,7 @@ def gate(
         judgements = [_override(run, stage, decided=override, reason=reason or "")]
     if json:
         told = [_as_json(judgement) for judgement in judgements]
-        print_json({**told[-1], "run_folder": str(run), "gates": told})
+        print_json({**_newest(told), "run_folder": str(run), "gates": told})
     else:
         console = plain_console()
         for judgement in judgements:
@@ -105,7 +106,8 @@ def gate(
             f"by the rules of this program ({__version__}); the run's own is named in "
             f"{RunFolder(run).environment}"
         )
-        raise typer.Exit(CorruptDataError.exit_code)
+        if override is None:  # else what a person decided is recorded, and counts
+            raise typer.Exit(CorruptDataError.exit_code)
 
 
 def _override(run: Path, stage: str | None, *, decided: str, reason: str) -> Judgement:
@@ -168,6 +170,12 @@ def _as_json(judgement: Judgement) -> dict[str, Any]:
         "override": judgement.override,
         "checks": [finite(asdict(check)) for check in decision.checks],
     }
+
+
+def _newest(told: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the newest verdict; where no stage has ended, what was asked last, without one."""
+    ended = [one for one in told if one["asked"] == "end"]
+    return ended[-1] if ended else {**told[-1], "verdict": None}
 
 
 def _table(judgement: Judgement) -> Table:
