@@ -257,6 +257,17 @@ def test_a_score_of_a_stages_beginning_that_is_gone_is_no_fault_of_the_verdict(w
     assert (code, "pass (as stored, not computed again)" in out) == (0, True)
 
 
+def test_a_score_on_a_stages_way_that_is_gone_is_named_and_the_verdict_not_doubted(curve, gate):
+    run, step = copy_of(curve, "on-its-way"), STEPS + STEPS // 2
+    lose(run, f"step-{step:08d}-a0-{STAGES[1]}.json")
+    words = (run, "--stage", STAGES[1])
+    assert_one_sentence(gate(*words), 30, f"no score of {STAGES[1]} at step {step}", "on its way")
+    for row in (rows := all_verdicts(RunFolder(run))):
+        del row["evidence"]["scored"]  # as an earlier version wrote them
+    (run / "gates.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert gate(*words)[0] == 0
+
+
 def test_a_decision_that_cannot_be_is_told_before_scores_that_are_gone(world, gate):
     run = copy_of(world, "senseless")
     lose(run, f"step-{STEPS:08d}-a0-{STAGES[1]}.json")
@@ -287,6 +298,7 @@ def test_a_score_that_the_gate_had_missed_itself_is_not_asked_for(world, gate):
             row |= missed | {"why": f"{STAGES[1]} has no score at the stage's end"}
         if row["stage"] == STAGES[1] and row["row"] == "verdict":
             row["verdict"] = "stop"
+            row["evidence"]["scored"][STAGES[1]].remove(2 * STEPS)
     (run / "gates.jsonl").write_text("".join(json.dumps(row) + "\n" for row in stored))
     words = ("--stage", STAGES[1])
     code, out, _ = gate(run, *words, "--json")

@@ -282,6 +282,14 @@ def test_a_stage_that_still_falls_is_lengthened_before_its_decay_and_then_advanc
     assert state["position"]["tokens_seen"] == (16 + 4 + 16) * BATCH_TOKENS
 
 
+def test_a_score_that_a_plateau_was_told_by_is_named_when_it_is_gone(lengthened, tmp_path, call):
+    run = shutil.copytree(lengthened.root / "run", tmp_path / "run")
+    assert call("gate", run)[0] == 0
+    (run / "scores" / f"step-00000010-a0-{STAGES[0]}.json").unlink()
+    code, _, told = call("gate", run)
+    assert (code, f"no score of {STAGES[0]} at step 10" in told) == (30, True), told
+
+
 def test_a_stage_on_its_plateau_advances_at_once(tmp_path):
     world = World.create(tmp_path / "world")
     world.finish("run", "run", *sets(FLAT))

@@ -21,7 +21,7 @@ from yxanul.curriculum.stages import StagePlan, noise_steps, plateau_steps
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import branch_of, is_on
 from yxanul.runfolder.rows import Row, read_placed_rows
-from yxanul.runfolder.scores import domain_course, scores_at
+from yxanul.runfolder.scores import DomainScore, domain_course, scores_at
 from yxanul.runfolder.verdicts import all_verdicts, read_checks
 
 
@@ -39,6 +39,8 @@ class Asked:
     spending: Spending | None = None
     failures: Mapping[str, str] = field(default_factory=dict)
     """{domain or task: why its score could not be taken}."""
+    scored: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """{domain: steps of the stage with a score}; rows of earlier versions do not say it."""
 
     def as_row(self) -> dict[str, Any]:
         """Return plain values for the row of the decision."""
@@ -60,6 +62,7 @@ class Asked:
             integrity=None if integrity is None else _integrity(integrity),
             spending=None if spending is None else Spending(**spending),
             failures=dict(stored.get("failures", {})),
+            scored={d: tuple(steps) for d, steps in stored.get("scored", {}).items()},
         )
 
 
@@ -74,8 +77,10 @@ def gather_evidence(folder: RunFolder, plan: StagePlan, *, asked: Asked) -> Evid
     branch = branch_of(folder.lineage, asked.attempt)
     before = scores_at(folder.scores, plan.first_step, branch=branch)
     after = scores_at(folder.scores, plan.last_step, branch=branch)
-    domains = (*asked.own_domains, *asked.older_domains)
-    courses = {domain: _course(folder, plan, domain=domain, branch=branch) for domain in domains}
+    courses = {
+        domain: _course(scores, plan)
+        for domain, scores in _scores(folder, plan, asked=asked).items()
+    }
     own = {domain: courses[domain] for domain in asked.own_domains}
     logged = _logged(folder, plan.name, branch=branch)
     first, last = plateau_steps(plan)
@@ -107,16 +112,29 @@ def gather_evidence(folder: RunFolder, plan: StagePlan, *, asked: Asked) -> Evid
     )
 
 
-def _course(
-    folder: RunFolder, plan: StagePlan, *, domain: str, branch: Mapping[int, float]
-) -> Course:
-    """Return (tokens of the stage, bits per byte) of a domain from the stage's entry to its end."""
+def scored_steps(folder: RunFolder, plan: StagePlan, *, asked: Asked) -> dict[str, list[int]]:
+    """Return {domain: steps, from the stage's entry to its end, at which it has a score}."""
+    found = _scores(folder, plan, asked=asked)
+    return {domain: [score.step for score in scores] for domain, scores in found.items()}
+
+
+def _scores(folder: RunFolder, plan: StagePlan, *, asked: Asked) -> dict[str, list[DomainScore]]:
+    """Return {domain: its scores from the stage's entry to its end}."""
+    branch = branch_of(folder.lineage, asked.attempt)
+    return {
+        domain: [
+            score
+            for score in domain_course(folder.scores, domain, branch=branch)
+            if plan.first_step <= score.step <= plan.last_step
+        ]
+        for domain in (*asked.own_domains, *asked.older_domains)
+    }
+
+
+def _course(scores: Sequence[DomainScore], plan: StagePlan) -> Course:
+    """Return (tokens of the stage, bits per byte) of a domain."""
     batch = plan.config.training.batch_tokens
-    return [
-        ((score.step - plan.first_step) * batch, score.bpb)
-        for score in domain_course(folder.scores, domain, branch=branch)
-        if plan.first_step <= score.step <= plan.last_step
-    ]
+    return [((score.step - plan.first_step) * batch, score.bpb) for score in scores]
 
 
 def _noise(courses: Mapping[str, Course], plan: StagePlan) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Every decision of a run, computed again from what is stored."""
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -125,8 +126,7 @@ def _judge(
     plan, asked = read_asked(folder, row)
     evidence = gather_evidence(folder, plan, asked=asked)
     is_plateau = decide is decide_plateau
-    if not is_plateau:
-        _refuse_lost_scores(folder, plan, asked=asked, row=row)
+    _refuse_lost_scores(folder, plan, asked=asked, row=row, is_plateau=is_plateau)
     return Judgement(
         **_place_of(row),
         stored_verdict=row["verdict"],
@@ -148,21 +148,29 @@ def read_asked(folder: RunFolder, row: Row) -> tuple[StagePlan, Asked]:
         ) from error
 
 
-def _refuse_lost_scores(folder: RunFolder, plan: StagePlan, *, asked: Asked, row: Row) -> None:
+def _refuse_lost_scores(
+    folder: RunFolder, plan: StagePlan, *, asked: Asked, row: Row, is_plateau: bool
+) -> None:
     """Raise LostScoresError for a score that the stored decision rests on and that is gone."""
     checks = read_checks(folder, row)
+    wanted: dict[int, list[str]] = defaultdict(list)
+    if not is_plateau:
+        wanted[plan.first_step] += _scored_before(checks)
+        wanted[plan.last_step] += _scored_after(checks, asked)
+    for domain, steps in asked.scored.items():
+        for step in steps:
+            wanted[step].append(domain)
     branch = branch_of(folder.lineage, asked.attempt)
-    for step, place, wanted in (
-        (plan.first_step, "began", _scored_before(checks)),
-        (plan.last_step, "ended", _scored_after(checks, asked)),
-    ):
+    places = {plan.first_step: "began", plan.last_step: "ended"}
+    for step in sorted(wanted):
         scored = scores_at(folder.scores, step, branch=branch)
         found = {*scored, *skills_at(folder.scores, step, branch=branch)}
-        absent = [name for name in dict.fromkeys(wanted) if name not in found]
+        absent = [name for name in dict.fromkeys(wanted[step]) if name not in found]
         if absent:
             raise LostScoresError(
                 f"{folder.scores} has no score of {', '.join(absent)} at step {step}, where "
-                f"{plan.name} {place}, so its gate cannot be computed again; bring the files back"
+                f"{plan.name} {places.get(step, 'was scored on its way')}, so its gate cannot be "
+                "computed again; bring the files back"
             )
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from yxanul.curriculum.changes import extension_steps
 from yxanul.curriculum.checks.budget import Spending, has_limit, spending_under
 from yxanul.curriculum.course import own_course
-from yxanul.curriculum.evidence import Asked, gather_evidence
+from yxanul.curriculum.evidence import Asked, gather_evidence, scored_steps
 from yxanul.curriculum.gate import decide, decide_plateau, gate_sha256
 from yxanul.curriculum.stages import StagePlan, noise_steps
 from yxanul.errors import ConfigError, CorruptDataError, UsageError
@@ -132,7 +132,7 @@ def domains_to_score(session: Session, plan: StagePlan, *, stage_step: int) -> t
 def _asked(session: Session, plan: StagePlan, *, position: Position) -> Asked:
     """Return what only the running session knows of a question to the gate."""
     names = [stage.name for stage in session.stages[: plan.index + 1]]
-    return Asked(
+    asked = Asked(
         attempt=position.attempt,
         own_domains=session.own_domains(plan),
         older_domains=session.older_domains(plan),
@@ -140,6 +140,7 @@ def _asked(session: Session, plan: StagePlan, *, position: Position) -> Asked:
         tokens_seen=position.tokens_seen,
         spending=_spending(session, plan, position=position),
     )
+    return replace(asked, scored=scored_steps(session.folder, plan, asked=asked))
 
 
 def _spending(session: Session, plan: StagePlan, *, position: Position) -> Spending | None:
