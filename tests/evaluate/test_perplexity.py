@@ -63,6 +63,26 @@ def test_our_own_model_is_read_as_a_gate_reads_it(documents) -> None:
     assert as_any.loss == pytest.approx(found.loss, rel=1e-6)
 
 
+class Read(Exception):  # noqa: N818  (nothing went wrong)
+    """The model was asked to read a batch, of this shape."""
+
+
+def test_our_own_model_is_read_in_a_gates_batches_however_long_the_text() -> None:
+    """A batch of other rows may round otherwise; whether it does is the machine's."""
+    model = model_with_norms(shape(vocab_size=VOCAB_SIZE))
+
+    def stop(_: object, inputs: tuple[torch.Tensor, ...]) -> None:
+        raise Read(*inputs[0].shape)
+
+    model.embed_tokens.register_forward_pre_hook(stop)
+    ids = [np.full(25, EOT, dtype=np.uint16)] * 500
+    with pytest.raises(Read) as found:
+        score_domain(model, ids, domain="d", seq_len=24)
+    with pytest.raises(Read) as gate:
+        score_documents(model, ids, token_bytes=load_tokenizer().token_bytes, seq_len=24)
+    assert found.value.args == gate.value.args
+
+
 def test_the_standard_error_is_that_of_resampled_documents() -> None:
     draw = np.random.default_rng(1)
     encode = load_tokenizer().encode

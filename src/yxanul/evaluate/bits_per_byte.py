@@ -18,6 +18,9 @@ from yxanul.errors import UsageError
 from yxanul.evaluate.watching import unheeded
 from yxanul.model.transformer import Transformer
 
+BATCH_TOKENS = 8192
+"""What a batch holds at most: a batch of other rows may round otherwise."""
+
 
 @dataclass(frozen=True)
 class DocumentScore:
@@ -55,7 +58,7 @@ def score_documents(
     *,
     token_bytes: np.ndarray,
     seq_len: int,
-    batch_tokens: int = 8192,
+    batch_tokens: int = BATCH_TOKENS,
     heed: Callable[[], None] = unheeded,
 ) -> list[DocumentScore]:
     """Score documents, each (1 + tokens,) and beginning with `<|endoftext|>`.

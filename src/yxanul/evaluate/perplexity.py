@@ -20,6 +20,7 @@ from yxanul.config.tokens import IGNORED
 from yxanul.data.tokenizer import load_tokenizer
 from yxanul.errors import NumericsError, UsageError
 from yxanul.evaluate.bits_per_byte import (
+    BATCH_TOKENS,
     DocumentScore,
     bits_per_byte,
     document_nats,
@@ -71,13 +72,12 @@ def score_domain(
     *,
     domain: str,
     seq_len: int,
-    batch_tokens: int = 4096,
 ) -> DomainPerplexity:
     """Score held-out documents, each (1 + tokens,) of our ids and beginning with 50256.
 
-    A transformer of ours reads them as a gate has them read, to the last digit; another model reads
-    their text in its own tokens. Raises NumericsError for a score that is not finite, UsageError
-    for a model without a token to begin a text with.
+    A transformer of ours reads them in the batches of a gate's one process, to the last digit where
+    its kernels are the same; another model reads their text in its own tokens. Raises NumericsError
+    for a score that is not finite, UsageError for a model without a token to begin a text with.
     """
     if isinstance(model, Transformer):
         scores = score_documents(
@@ -85,10 +85,9 @@ def score_domain(
             documents,
             token_bytes=load_tokenizer().token_bytes,
             seq_len=seq_len,
-            batch_tokens=batch_tokens,
         )
     else:
-        scores = _score_texts(model, documents, seq_len=seq_len, batch_tokens=batch_tokens)
+        scores = _score_texts(model, documents, seq_len=seq_len)
     if not all(math.isfinite(one.nats) for one in scores):
         raise NumericsError(
             f"perplexity: the model's likelihood of {domain} is not a finite number, so its "
@@ -99,7 +98,7 @@ def score_domain(
 
 @torch.no_grad()
 def _score_texts(
-    model: LanguageModel, documents: Sequence[np.ndarray], *, seq_len: int, batch_tokens: int
+    model: LanguageModel, documents: Sequence[np.ndarray], *, seq_len: int
 ) -> list[DocumentScore]:
     texts = _texts(documents)
     ids = _with_beginning(model, texts)
@@ -107,7 +106,7 @@ def _score_texts(
     def read(inputs: Tensor, targets: Tensor) -> Tensor:
         return _nats(model, inputs, targets=targets)
 
-    fitting = min(batch_tokens, most_scored(model))
+    fitting = min(BATCH_TOKENS, most_scored(model))
     nats = document_nats(ids, read=read, seq_len=seq_len, batch_tokens=fitting)
     return [
         DocumentScore(float(cost), len(text.encode()), len(tokens) - 1)
