@@ -335,6 +335,19 @@ def test_items_of_a_file_with_other_texts_than_the_hubs_are_said_not_to_compare(
     assert said in rows_of(read(copied))["HellaSwag"][3]
 
 
+def test_what_kept_the_model_from_the_whole_of_a_task_is_a_line_beside_its_scores(copied):
+    assert "lost their beginning" not in section(read(copied), "skills")
+    path = copied / "scores" / "skills" / f"{newest_scored(copied)}-hellaswag.json"
+    kept = {"origin": "hellaswag_val_full.txt.bz2, sha256 0123456789abcdef", "cut_prompts": 7}
+    path.write_text(json.dumps(json.loads(path.read_text()) | kept))
+    page = read(copied)
+    assert (
+        "hellaswag: its items are other texts than the hub's: not comparable with published "
+        "scores; 7 of 200 prompts lost their beginning"
+    ) in section(page, "skills")
+    assert (wrong_values(copied, page), page.untraced) == ([], [])
+
+
 def test_kin_that_evaluate_found_is_told_though_the_prepared_data_is_gone(copied):
     (copied / "data" / "manifest.json").unlink()
     scores = [evaluated("gsm8k", 400, right=9, shots=5, kin=["gsm_symbolic"])]

@@ -172,6 +172,7 @@ def _as_json(opened: OpenedModel, materials: Materials, done: Evaluation) -> dic
             "items": len(materials.benchmarks[task].items),
             "measures": {name: _numbers(figure) for name, figure in found.items()},
             **_origin(score),
+            "conditions": list(conditions(score)),
         }
     for task, told in tasks.items():
         told |= {"seconds": done.seconds[task], "records": str(done.records[task])}
