@@ -5,9 +5,11 @@ import bz2
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from benchmarks.harness import task_definition
 from tests.data.bench_rows import (
     gsm8k_rows,
     hellaswag_rows,
@@ -17,7 +19,6 @@ from tests.data.bench_rows import (
     write_bench_folder,
     write_lines,
 )
-from tests.harness import rendered
 from yxanul.data.benchmarks import gsm8k, hellaswag, human_eval, triviaqa
 from yxanul.data.benchmarks.fields import Fields
 from yxanul.data.benchmarks.read import read_benchmark
@@ -50,11 +51,18 @@ def test_hellaswag_is_prepared_as_the_harness_prepares_it() -> None:
     assert "[" not in ours.prompt + "".join(ours.choices)
 
 
+def rendered(task: str, row: dict[str, Any], key: str = "doc_to_text") -> str:
+    """What the harness' own template makes of a row."""
+    from lm_eval.utils import apply_template
+
+    return apply_template(task_definition(task)[key], row)
+
+
 def test_triviaqa_reads_as_the_harness_template() -> None:
     for row in triviaqa_rows(6):
         ours = triviaqa.from_hub(Fields(row, "row"), 0)
-        assert ours.prompt == rendered("triviaqa/default.yaml", row)
-        target = rendered("triviaqa/default.yaml", row, "doc_to_target")
+        assert ours.prompt == rendered("triviaqa", row)
+        target = rendered("triviaqa", row, "doc_to_target")
         assert str(list(ours.aliases)) == target
         assert ours.answer == row["answer"]["value"]
 
@@ -62,16 +70,16 @@ def test_triviaqa_reads_as_the_harness_template() -> None:
 def test_gsm8k_reads_as_the_harness_template() -> None:
     for row in gsm8k_rows(6):
         ours = gsm8k.from_row(Fields(row, "row"), 0)
-        assert ours.prompt == rendered("gsm8k/gsm8k.yaml", row)
-        assert ours.answer == rendered("gsm8k/gsm8k.yaml", row, "doc_to_target")
+        assert ours.prompt == rendered("gsm8k", row)
+        assert ours.answer == rendered("gsm8k", row, "doc_to_target")
 
 
 def test_humaneval_reads_as_the_harness_template() -> None:
     for row in humaneval_rows(6):
         ours = human_eval.from_row(Fields(row, "row"), 0)
-        assert ours.prompt == rendered("humaneval/humaneval.yaml", row)
+        assert ours.prompt == rendered("humaneval", row)
         tests = f"{ours.test}\ncheck({ours.entry_point})"
-        assert tests == rendered("humaneval/humaneval.yaml", row, "doc_to_target")
+        assert tests == rendered("humaneval", row, "doc_to_target")
 
 
 @pytest.mark.parametrize("task", TASKS)

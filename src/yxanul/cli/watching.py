@@ -30,7 +30,7 @@ class _Rate(ProgressColumn):
 
 
 class StderrWatcher:
-    """A `Watcher` of `yxanul.evaluate.watching` and of `yxanul.data.watching`."""
+    """A `Watcher` of `yxanul.data.watching`."""
 
     def __init__(self) -> None:
         self._console = plain_console(stderr=True)

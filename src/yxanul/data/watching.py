@@ -1,4 +1,4 @@
-"""How a preparation tells how far it is: in numbers to whoever shows them, or in lines of text."""
+"""How long work tells how far it is: in numbers to whoever shows them, or in lines of text."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _T = TypeVar("_T")
 
 
 class Watcher(Protocol):
-    """Somebody who shows how far the sources are, one after the other."""
+    """Somebody who shows how far the pieces of a work are: sources, domains, tasks."""
 
     def begin(self, what: str, *, total: int | None) -> None:
-        """Hear that a source of so many documents begins; None = nobody knows how many."""
+        """Hear that the next piece begins, of so many items; None = nobody knows how many."""
 
     def advance(self, count: int) -> None:
-        """Hear that so many documents more are done."""
+        """Hear that so many items more are done."""
 
 
 class Pace:

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from yxanul.config.evaluation import KIN
+from yxanul.data.watching import Watcher
 from yxanul.errors import UsageError
 from yxanul.evaluate.materials import PERPLEXITY, HeldOutDomain, Materials
 from yxanul.evaluate.models.opened import OpenedModel
 from yxanul.evaluate.perplexity import DomainPerplexity, score_domain
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.evaluate.tasks.score import score_task
-from yxanul.evaluate.watching import Watcher
 from yxanul.runfolder.durable import write_json, writing
 from yxanul.runfolder.items import TaskScore, write_task_score
 

@@ -6,20 +6,18 @@ The token is read from HF_TOKEN alone, and is in no message, file or child proce
 from __future__ import annotations
 
 import os
-import re
 import textwrap
 from pathlib import Path
 from typing import Any
 
 from yxanul.data.sources.hub.failures import is_refusal
+from yxanul.data.sources.hub.names import HUB_ID
 from yxanul.errors import InfrastructureError, MissingExtraError, UsageError, YxanulError
-
-_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 def check_repository(name: str) -> None:
     """Refuse what can be refused before anything is written: a wrong name, no token."""
-    if not _REPOSITORY.fullmatch(name):
+    if not HUB_ID.fullmatch(name):
         raise UsageError(f"--upload {name}: it takes owner/name")
     if not os.environ.get("HF_TOKEN"):
         raise UsageError("--upload needs a token that may write, in the variable HF_TOKEN")

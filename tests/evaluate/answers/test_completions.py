@@ -92,7 +92,7 @@ class Counting(Unwatched):
     def __init__(self) -> None:
         self.total = self.done = 0
 
-    def begin(self, what: str, *, total: int) -> None:
+    def begin(self, what: str, *, total: int | None) -> None:
         self.total = total
 
     def advance(self, count: int) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.harness import harness_task
+from benchmarks.harness import task_definition
 from yxanul.data.items import AnswerItem
 from yxanul.evaluate.tasks.judging import (
     is_alias,
@@ -41,7 +41,7 @@ def theirs(name: str, written: str, target: str | list[str], *, filtered: str) -
     from lm_eval.api.metrics import exact_match_hf_evaluate
     from lm_eval.filters import build_filter_ensemble
 
-    task = harness_task(name)
+    task = task_definition(name)
     (chosen,) = (one for one in task["filter_list"] if one["name"] == filtered)
     (first,) = (one for one in chosen["filter"] if one["function"] != "take_first")
     options = {key: value for key, value in first.items() if key != "function"}
@@ -61,14 +61,14 @@ def theirs(name: str, written: str, target: str | list[str], *, filtered: str) -
 @given(written=WRITTEN)
 def test_strict_numbers_are_judged_as_the_harness_judges(written: str) -> None:
     item = AnswerItem("0", "Question: ?\nAnswer:", SOLUTION)
-    wanted = theirs("gsm8k/gsm8k.yaml", written, SOLUTION, filtered="strict-match")
+    wanted = theirs("gsm8k", written, SOLUTION, filtered="strict-match")
     assert is_strict_number(written, item) == wanted
 
 
 @given(written=WRITTEN)
 def test_flexible_numbers_are_judged_as_the_harness_judges(written: str) -> None:
     item = AnswerItem("0", "Question: ?\nAnswer:", SOLUTION)
-    wanted = theirs("gsm8k/gsm8k.yaml", written, SOLUTION, filtered="flexible-extract")
+    wanted = theirs("gsm8k", written, SOLUTION, filtered="flexible-extract")
     assert is_flexible_number(written, item) == wanted
 
 
@@ -83,7 +83,7 @@ def test_flexible_numbers_are_judged_as_the_harness_judges(written: str) -> None
 def test_aliases_are_judged_as_the_harness_judges(written: str) -> None:
     aliases = ("The ladders' (№ 1)", "ladder", "Éladder")
     item = AnswerItem("0", "Question: ?\nAnswer:", "Ladder", aliases)
-    wanted = theirs("triviaqa/default.yaml", written, list(aliases), filtered="remove_whitespace")
+    wanted = theirs("triviaqa", written, list(aliases), filtered="remove_whitespace")
     assert is_alias(written, item) == wanted
 
 

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from yxanul.data.watching import Watcher
 from yxanul.errors import UsageError
 from yxanul.evaluate.answers.batching import write_texts
 from yxanul.evaluate.answers.completion import Completion, TextStream, refuse_empty_stops
 from yxanul.evaluate.models.ours import OurModel
-from yxanul.evaluate.watching import Watcher
 from yxanul.model.generation import GenerationOptions, room_after, sample
 
 # Prompts are taken so many batches at a time. Of these the longest are written first, so what is

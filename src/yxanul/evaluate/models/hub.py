@@ -6,7 +6,6 @@ network hears of it at once; the commit that it names is then the one that is re
 
 import errno
 import os
-import re
 import sys
 import textwrap
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from yxanul.data.sources.hub.failures import causes, is_refusal
+from yxanul.data.sources.hub.names import HUB_ID
 from yxanul.errors import (
     CorruptDataError,
     DiskError,
@@ -26,7 +26,6 @@ from yxanul.errors import (
 from yxanul.model.fp8 import hush_torchao
 
 _ASKED_S = 15.0
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _CONFIG, _BRANCH = "config.json", "main"
 _FILES = (_CONFIG, "*.safetensors", "model.safetensors.index.json")
 """What is read of an export of ours."""
@@ -50,7 +49,7 @@ def is_hub_id(name: str) -> bool:
 
     Below a folder that is here it is a path, mistyped if it leads nowhere: its words stay here.
     """
-    return _HUB_ID.fullmatch(name) is not None and not Path(name).parent.is_dir()
+    return HUB_ID.fullmatch(name) is not None and not Path(name).parent.is_dir()
 
 
 def snapshot(name: str, *, accept: Callable[[Path], object]) -> Snapshot:

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from yxanul.config.evaluation import TASKS
 from yxanul.data.items import ChoiceItem, Item
+from yxanul.data.watching import Watcher
 from yxanul.errors import NumericsError
 from yxanul.evaluate.answers.answering import Answers
 from yxanul.evaluate.answers.pairs import encode_pairs
@@ -19,7 +20,6 @@ from yxanul.evaluate.answers.requests import Continuations, WritingRequest
 from yxanul.evaluate.models.language_model import LanguageModel
 from yxanul.evaluate.tasks.definitions import DEFINITIONS, before_answer, right_answer
 from yxanul.evaluate.tasks.options import TaskOptions
-from yxanul.evaluate.watching import Watcher
 
 # Items that are asked about between two signs of progress: enough that batches of like length
 # can be made of them.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from yxanul.config.evaluation import TASKS
 from yxanul.cores import usable_cores
 from yxanul.data.items import AnswerItem, ChoiceItem, ProgramItem
+from yxanul.data.watching import Watcher
 from yxanul.errors import InfrastructureError
 from yxanul.evaluate.sandbox.level import sandbox_level
 from yxanul.evaluate.sandbox.outcome import ProgramOutcome
@@ -15,7 +16,6 @@ from yxanul.evaluate.sandbox.programs import run_programs
 from yxanul.evaluate.tasks.asking import Asked, Interview, pieces
 from yxanul.evaluate.tasks.gold import gold_measures, right_answers
 from yxanul.evaluate.tasks.judging import WRITTEN, likeliest, likeliest_per_character
-from yxanul.evaluate.watching import Watcher
 
 PASS = "pass_at_1"
 _PASSED = "passed"

@@ -96,7 +96,7 @@ class Answering:
             self._reader = replace(found, heed=self._look_up)
         return self._reader
 
-    def begin(self, what: str, *, total: int) -> None:
+    def begin(self, what: str, *, total: int | None) -> None:
         """Look up where a piece of work of a task begins."""
         self._look_up()
 
