@@ -87,6 +87,9 @@ def test_micro_batches_do_not_change_an_update():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings(  # of torch itself, where the compiler looks through its modules
+    "ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"
+)
 @pytest.mark.skipif(compile_obstacle(CPU) is not None, reason="there is no compiler")
 def test_nanochat_compiled_trains_to_the_same_losses_and_compiles_once(monkeypatch):
     plain = nanochat(work(steps=4))
