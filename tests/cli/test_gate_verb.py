@@ -9,9 +9,13 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from tests.train.world import STAGES, STEPS, World, finished_world
+from tests.train.world import BATCH_TOKENS, STAGES, STEPS, World, finished_world
 from yxanul.cli.main import main
-from yxanul.config.gate import GateConfig
+from yxanul.config.gate import ForecastConfig, GateConfig
+from yxanul.config.load import dump_config
+from yxanul.config.schema import RunConfig
+from yxanul.curriculum.checks.level import forecast_bpb
+from yxanul.curriculum.course import read_frozen_config
 from yxanul.curriculum.evidence import gather_evidence
 from yxanul.curriculum.recompute import read_asked
 from yxanul.runfolder.layout import RunFolder
@@ -160,6 +164,28 @@ def test_a_forecast_fits_the_stage_files_of_the_next_run(curve, gate):
     code, out, _ = gate(curve.root / "run", "--forecast", "--json", "--stage", STAGES[1])
     assert code == 0
     assert json.loads(out)["levels"] == {STAGES[1]: stages[1]["gate"]["level"]}
+
+
+@pytest.mark.parametrize(("worse", "result"), [(1.0, "pass"), (1.05, "warn"), (1.09, "fail")])
+def test_a_later_stage_is_held_to_what_the_earlier_run_reached_there(curve, gate, worse, result):
+    run, stage = copy_of(curve, "steep"), STAGES[1]
+    true = {step: 0.5 + 0.7 / step for step in range(1, STEPS + 1)}  # by steps of the stage
+    for step, bpb in true.items():
+        path = run / "scores" / f"step-{STEPS + step:08d}-a0-{stage}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"bpb": bpb}))
+    level = json.loads(gate(run, "--forecast", "--stage", stage, "--json")[1])["levels"][stage]
+    fitted = ForecastConfig(**level["forecast"][stage])
+    for step, bpb in true.items():
+        assert forecast_bpb(fitted, step * BATCH_TOKENS) == pytest.approx(bpb, rel=0.01)
+    settings = read_frozen_config(RunFolder(run)).model_dump()
+    settings["stages"][1]["gate"]["level"] = level
+    (run / "config.yaml").write_text(dump_config(RunConfig.model_validate(settings)))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"bpb": bpb * worse}))
+    checks = json.loads(gate(run, "--stage", stage, "--json")[1])["checks"]
+    (found,) = (check for check in checks if check["id"] == "G5")
+    assert found["result"] == result
+    assert found["value"] == pytest.approx(worse - 1, abs=1e-6)
+    assert f"forecast {bpb:.4f} after 1,024 tokens of the stage" in found["why"]
 
 
 def test_what_a_forecast_cannot_be_made_of_is_one_sentence(world, curve, gate):

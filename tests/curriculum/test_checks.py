@@ -331,6 +331,12 @@ def test_a_forecast_is_found_again_in_its_own_points(floor, scale, power):
         assert forecast_bpb(found, tokens) == pytest.approx(bpb, rel=0.01)
 
 
+def test_a_forecast_goes_through_the_score_that_a_gate_judges():
+    """A learning rate that falls to zero bends the end of a stage below any curve of its middle."""
+    bent = [(tokens * 1e8, 0.8 - 0.002 * tokens**2) for tokens in range(1, 11)]
+    assert forecast_bpb(fit_forecast(bent, of="code"), 1e9) == pytest.approx(0.6)
+
+
 @pytest.mark.parametrize("points", [[(1e3, 2.0)] * 3, [(10.0**k, 1.0 + k) for k in range(1, 6)]])
 def test_a_forecast_needs_points_that_fall(points):
     with pytest.raises(UsageError):

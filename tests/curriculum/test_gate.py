@@ -1,5 +1,7 @@
 """The gate: the worst check decides, limits hold, and worse scores never help."""
 
+import hashlib
+import json
 from dataclasses import replace
 
 import pytest
@@ -303,6 +305,24 @@ def test_a_check_whose_bounds_know_nothing_of_the_noise_of_training_says_so():
     ):
         decision = decide(gate, replace(evidence(math=0.3), older_domains=(), noise=noise))
         assert ("noise of training not known: fewer than 4 scores" in decision.why) == is_unknown
+
+
+@pytest.mark.parametrize(("clock", "wanted"), [({}, 1.25), ({"clock": "stage"}, 2.5)])
+def test_a_forecast_is_judged_by_the_clock_that_it_names_or_the_runs(clock, wanted):
+    curve = {"floor": 0.0, "scale": 250.0, "power": 1.0, **clock}
+    gate = GateConfig.model_validate({"level": {"forecast": {"math": curve}}})
+    checks = decide(gate, replace(evidence(math=0.8), tokens_seen=200)).checks
+    (level,) = (check for check in checks if check.id == "G5")
+    assert level.value == pytest.approx(1.6 / wanted - 1)
+
+
+def test_a_forecast_of_an_older_version_has_the_hash_that_was_recorded(tiny_stage):
+    curve = {"floor": 0.5, "scale": 20.0, "power": 0.3}
+    gate = GateConfig.model_validate({"level": {"forecast": {"math": curve}}})
+    rules = {"gate": gate.model_dump(mode="json"), "evaluation": tiny_stage.evaluation.model_dump()}
+    del rules["gate"]["level"]["forecast"]["math"]["clock"], rules["evaluation"]["bench"]
+    wanted = hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()
+    assert gate_sha256(tiny_stage.model_copy(update={"gate": gate})) == wanted
 
 
 def test_the_hash_tells_of_every_threshold(tiny_stage):

@@ -60,11 +60,17 @@ class ExtensionConfig(Section):
 
 
 class ForecastConfig(Section):
-    """Bits per byte after D tokens of the run: floor + scale / D ** power."""
+    """Bits per byte after D tokens: floor + scale / D ** power."""
 
     floor: float = Field(ge=0, description="Where the curve ends, in bits per byte.")
     scale: PositiveFloat = Field(description="Bits per byte above the floor after one token.")
     power: PositiveFloat = Field(description="How fast the rest falls (no unit).")
+    clock: Literal["run", "stage"] = Field(
+        default="run",
+        description="stage = D counts from the stage's beginning, as in what `yxanul gate RUN "
+        "--forecast` prints; run = from the run's, as it did before it had this key. In a late "
+        "stage, a small part of a run, such a curve is hardly more than a straight line.",
+    )
 
 
 class LevelConfig(Section):

@@ -19,9 +19,8 @@ from yxanul.runfolder.verdicts import read_verdicts
 def forecast_levels(root: Path, *, stage: str | None = None) -> dict[str, dict[str, Any]]:
     """Return {stage: gate.level} of a run, as settings, fitted to its scores within the stage.
 
-    Tokens count from the run's beginning; stage: only this one's. A folder without the verdict, or
-    a stage with fewer than 4 scores of a domain, is a `UsageError`, a damaged one a
-    `CorruptDataError`.
+    Tokens are those of the stage; stage: only this one's. A folder without the verdict, or a stage
+    with fewer than 4 scores of a domain, is a `UsageError`, a damaged one a `CorruptDataError`.
     """
     folder = RunFolder(root)
     if not folder.config.is_file():
@@ -55,10 +54,10 @@ def levels_yaml(levels: Mapping[str, dict[str, Any]]) -> str:
 
 
 def _points(folder: RunFolder, plan: StagePlan, *, domain: str) -> list[tuple[float, float]]:
-    """Return (tokens of the run, bits per byte) of the stage's own scores."""
+    """Return (tokens of the stage, bits per byte) of the stage's own scores."""
     batch = plan.config.training.batch_tokens
     return [
-        (plan.first_token + (score.step - plan.first_step) * batch, score.bpb)
+        ((score.step - plan.first_step) * batch, score.bpb)
         for score in domain_course(folder.scores, domain, branch=current_branch(folder.lineage))
         if plan.first_step < score.step <= plan.last_step
     ]

@@ -87,6 +87,9 @@ def gate_sha256(stage: StageConfig) -> str:
     rules = {name: getattr(stage, name).model_dump(mode="json") for name in ("gate", "evaluation")}
     # Where the items once came from: the run keeps the items themselves.
     del rules["evaluation"]["bench"]
+    for curve in (rules["gate"]["level"] or {"forecast": {}})["forecast"].values():
+        if curve["clock"] == "run":  # a curve that names no clock has the hash that it always had
+            del curve["clock"]
     return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()
 
 
@@ -215,10 +218,15 @@ def _level_checks(gate: GateConfig, evidence: Evidence) -> list[Check]:
     level, tokens = gate.level, evidence.tokens_seen
     if level is None or tokens is None:
         return [Check("G5", None, "not applicable", "the stage has no forecast (gate.level)")]
-    ends = {d: course[-1][1] for d, course in evidence.courses.items() if course}
+    ends = {d: course[-1] for d, course in evidence.courses.items() if course}
     known = [domain for domain in evidence.own_domains if domain in level.forecast]
     return [
-        level_check(domain, ends[domain], tokens=tokens, level=level)
+        level_check(
+            domain,
+            ends[domain][1],
+            tokens={"run": tokens, "stage": ends[domain][0]}[level.forecast[domain].clock],
+            level=level,
+        )
         for domain in known
         if domain in ends and domain not in evidence.failures
     ] or [Check("G5", None, "not applicable", "no own domain has a forecast in gate.level")]
