@@ -1,5 +1,6 @@
 """`yxanul gate`: what was decided, decided again, and one sentence for what cannot be."""
 
+import fcntl
 import json
 import os
 import re
@@ -134,7 +135,14 @@ def test_a_gate_that_was_not_asked_is_one_sentence(world, gate):
 
 def test_what_is_no_run_folder_is_one_sentence(world, gate):
     for place in (world.root, world.root / "nowhere", world.root / "run" / "gates.jsonl"):
-        assert_one_sentence(gate(place), 30, "not a run folder")
+        assert_one_sentence(gate(place), 30, "name ", "run")
+
+
+def test_the_gate_of_a_run_that_prepares_its_data_is_asked_for_later(tmp_path, gate):
+    with (tmp_path / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert_one_sentence(gate(tmp_path), 30, "still prepares its data")
+        assert_one_sentence(gate(tmp_path, "--forecast"), 30, "still prepares its data")
 
 
 def test_damage_is_named(world, gate):

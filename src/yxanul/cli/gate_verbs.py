@@ -23,13 +23,12 @@ from yxanul.curriculum.recompute import (
     LostScoresError,
     judge_again,
     judge_verdict,
-    open_run,
     stored_judgement,
     with_override,
 )
 from yxanul.errors import CorruptDataError, InfrastructureError, UsageError
 from yxanul.report.reading.words import FORMATS, MINUS
-from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.layout import RunFolder, open_run
 from yxanul.runfolder.mirror import Mirror
 from yxanul.runfolder.overrides import find_decidable, override_verdict
 from yxanul.runfolder.rows import finite

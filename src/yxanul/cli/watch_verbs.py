@@ -19,7 +19,7 @@ from yxanul.runfolder.mirror import bring_rows, bring_scores
 from yxanul.runfolder.storage import is_address
 from yxanul.watch.plain import snapshot_json
 from yxanul.watch.screen import screen
-from yxanul.watch.snapshot import Snapshot, Watch, is_in_preparation
+from yxanul.watch.snapshot import Snapshot, Watch
 
 _LOCAL_S, _MIRROR_S = 2.0, 30.0
 
@@ -77,10 +77,10 @@ def _is_redrawn() -> bool:
 
 def _has_begun(folder: RunFolder) -> bool:
     """Wait for the beginning of a run that prepares its data; False when a person leaves."""
-    if is_in_preparation(folder):
+    if folder.is_in_preparation():
         say(f"{folder.root} prepares its data; the view begins with its training")
     try:
-        while is_in_preparation(folder):
+        while folder.is_in_preparation():
             time.sleep(_LOCAL_S)
     except KeyboardInterrupt:
         return False  # as in `_go_on`

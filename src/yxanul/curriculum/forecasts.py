@@ -10,7 +10,7 @@ from yxanul.curriculum.checks.level import fit_forecast
 from yxanul.curriculum.recompute import read_asked
 from yxanul.curriculum.stages import StagePlan
 from yxanul.errors import UsageError
-from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.layout import RunFolder, open_run
 from yxanul.runfolder.lineage import current_branch
 from yxanul.runfolder.scores import domain_course
 from yxanul.runfolder.verdicts import read_verdicts
@@ -22,9 +22,7 @@ def forecast_levels(root: Path, *, stage: str | None = None) -> dict[str, dict[s
     Tokens are those of the stage; stage: only this one's. A folder without the verdict, or a stage
     with fewer than 4 scores of a domain, is a `UsageError`, a damaged one a `CorruptDataError`.
     """
-    folder = RunFolder(root)
-    if not folder.config.is_file():
-        raise UsageError(f"{root} is not a run folder: it has no config.yaml; name one of runs/")
+    folder = open_run(root)
     rows = read_verdicts(folder)
     if not rows or stage not in (None, *rows):
         raise UsageError(

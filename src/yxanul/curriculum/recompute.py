@@ -14,7 +14,7 @@ from yxanul.curriculum.gate import Decision, Evidence, decide, decide_plateau
 from yxanul.curriculum.stages import StagePlan
 from yxanul.errors import CorruptDataError, UsageError
 from yxanul.runfolder.items import skills_at
-from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.layout import RunFolder, open_run
 from yxanul.runfolder.lineage import branch_of
 from yxanul.runfolder.rows import Row
 from yxanul.runfolder.scores import scores_at
@@ -71,14 +71,6 @@ def judge_again(root: Path, *, stage: str | None = None) -> list[Judgement]:
         if stage in (None, row["stage"])
     ]
     return sorted(judged, key=lambda one: (one.attempt, one.step))
-
-
-def open_run(root: Path) -> RunFolder:
-    """Return a run folder; what has no settings is none: a `UsageError`."""
-    folder = RunFolder(root)
-    if not folder.config.is_file():
-        raise UsageError(f"{root} is not a run folder: it has no config.yaml; name one of runs/")
-    return folder
 
 
 def with_override(folder: RunFolder, judged: Judgement) -> Judgement:

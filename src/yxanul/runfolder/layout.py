@@ -193,6 +193,10 @@ class RunFolder:
             # Shared and given back at once: two readers do not see each other.
             return not _try_lock(file, fcntl.LOCK_SH) and _identity(file) not in _held
 
+    def is_in_preparation(self) -> bool:
+        """Tell whether a process is at a run that has no settings yet: it prepares its data."""
+        return not self.config.is_file() and self.is_held_elsewhere()
+
     def _take_lock(self, file: TextIO, path: Path) -> None:
         given_up_at = time.monotonic() + _LOOKED_AT_S
         with writing(path):
@@ -208,6 +212,20 @@ class RunFolder:
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
+
+
+def open_run(root: Path) -> RunFolder:
+    """Return a run folder; what has no settings is none, or none yet: a `UsageError`."""
+    folder = RunFolder(root)
+    if not root.is_dir():
+        raise UsageError(f"{root} is not a folder; name a run folder, e.g. runs/first")
+    if folder.is_in_preparation():
+        raise UsageError(f"{root} still prepares its data; ask again when it trains")
+    if not folder.config.is_file():
+        raise UsageError(
+            f"{root} is no run folder: it has no config.yaml; name the folder that --out named"
+        )
+    return folder
 
 
 def run_files(root: Path) -> Iterator[Path]:

@@ -13,10 +13,10 @@ from yxanul.config.schema import BudgetConfig, RunConfig
 from yxanul.curriculum.checks.budget import budget_share
 from yxanul.curriculum.course import own_course, read_course, read_frozen_config
 from yxanul.curriculum.stages import StagePlan
-from yxanul.errors import CorruptDataError, UsageError
+from yxanul.errors import CorruptDataError
 from yxanul.plan.parameters import parameter_count
 from yxanul.runfolder.exits import ExitRecord, read_exit
-from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.layout import RunFolder, open_run
 from yxanul.runfolder.lineage import current_attempt, current_branch, is_on
 from yxanul.runfolder.rows import Row, refuse_unplaced
 from yxanul.runfolder.spending import Payment, parse_payment
@@ -101,11 +101,6 @@ class Snapshot:
         return self.rows[-1] if self.rows else None
 
 
-def is_in_preparation(folder: RunFolder) -> bool:
-    """Tell whether a process is at a run that has no settings yet: it prepares its data."""
-    return not folder.config.is_file() and folder.is_held_elsewhere()
-
-
 class Watch:
     """A run folder that is looked at again and again."""
 
@@ -116,16 +111,7 @@ class Watch:
 
         `name` is the run's, None: the folder's.
         """
-        if not folder.root.is_dir():
-            raise UsageError(f"{folder.root} is not a folder; name a run folder, e.g. runs/first")
-        if is_in_preparation(folder):
-            raise UsageError(f"{folder.root} still prepares its data; look again when it trains")
-        if not folder.config.is_file():
-            raise UsageError(
-                f"{folder.root} is no run folder: it has no config.yaml; name the folder that "
-                "--out named"
-            )
-        self._folder, self._is_mirror = folder, is_mirror
+        self._folder, self._is_mirror = open_run(folder.root), is_mirror
         self._name = folder.root.resolve().name if name is None else name
         self._config, self._config_at = read_frozen_config(folder), _written_at(folder.config)
         self._metrics = RowTail(folder.metrics)

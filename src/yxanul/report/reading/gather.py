@@ -33,9 +33,8 @@ from yxanul.report.reading.measures import (
 from yxanul.report.reading.records import Record, read_record, read_records, read_scores
 from yxanul.runfolder.contamination import read_contamination
 from yxanul.runfolder.exits import read_exit
-from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.layout import RunFolder, open_run
 from yxanul.runfolder.lineage import current_branch, is_on
-from yxanul.watch.snapshot import is_in_preparation
 
 Placed = TypeVar("Placed", SkillScore, TextScore)
 
@@ -94,7 +93,8 @@ def gather(root: Path) -> Run:
     damaged file. A half-written last line is left out: the run may be going on.
     """
     folder = RunFolder(root)
-    _check_is_run(folder)
+    if not (folder.metrics.is_file() or folder.lineage.is_file()):  # they tell of it without more
+        folder = open_run(root)
     metrics = read_records(folder.metrics)
     if not metrics:
         raise UsageError(
@@ -174,21 +174,6 @@ def run_until(run: Run, *, step: int, attempt: int, branch: dict[int, float]) ->
         evaluated_texts=taken(run.evaluated_texts),
         branch=branch,
     )
-
-
-def _check_is_run(folder: RunFolder) -> None:
-    if not folder.root.is_dir():
-        raise UsageError(f"{folder.root} is not a folder; name a run folder, e.g. runs/first")
-    if not any(path.is_file() for path in (folder.metrics, folder.config, folder.lineage)):
-        if is_in_preparation(folder):
-            raise UsageError(
-                f"{folder.root} still prepares its data, so there is nothing to report; wait for "
-                "the first logged step (logging.every_steps)"
-            )
-        raise UsageError(
-            f"{folder.root} is no run folder: it has no config.yaml, metrics.jsonl or "
-            "lineage.jsonl; name the folder that --out named"
-        )
 
 
 def _gate_row(row: Record) -> Record:
