@@ -9,6 +9,7 @@ from yxanul.curriculum.stages import StagePlan, plan_stages
 from yxanul.errors import ConfigError, CorruptDataError
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import first_step, stage_changes
+from yxanul.runfolder.rows import Row
 
 
 def read_frozen_config(folder: RunFolder) -> RunConfig:
@@ -32,6 +33,21 @@ def read_course(config: RunConfig, folder: RunFolder, *, attempt: int) -> tuple[
             "good copy back"
         ) from error
     return plan_stages(config, changes)
+
+
+def place_in(course: Sequence[StagePlan], row: Row, *, folder: RunFolder) -> tuple[int, int]:
+    """Return where in its course a run's metric row stands, and the steps done in that stage.
+
+    A row that stands in none is a `CorruptDataError`.
+    """
+    stage, done = row.get("stage"), row.get("stage_step")
+    names = [plan.name for plan in course]
+    if stage not in names or not isinstance(done, int):
+        raise CorruptDataError(
+            f"{folder.metrics}, step {row['step']}: stage or stage_step is not what a run writes; "
+            "bring a good copy back, or delete that line"
+        )
+    return names.index(stage), done
 
 
 def own_course(course: Sequence[StagePlan], folder: RunFolder) -> tuple[StagePlan, ...]:

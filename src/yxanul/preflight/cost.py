@@ -16,9 +16,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from yxanul.config.schema import BudgetConfig, RunConfig
-from yxanul.curriculum.course import read_course
+from yxanul.curriculum.course import place_in, read_course
 from yxanul.curriculum.stages import StagePlan, steps_by_seq_len
-from yxanul.errors import CorruptDataError, GateStopError, UsageError, YxanulError
+from yxanul.errors import GateStopError, UsageError, YxanulError
 from yxanul.plan.cost import OVERHEAD, OVERHEAD_HIGH, OVERHEAD_LOW, Cost, Range
 from yxanul.plan.flops import flops_per_token
 from yxanul.plan.plain import range_json
@@ -207,16 +207,11 @@ def _progress(config: RunConfig, folder: RunFolder) -> Progress:
         begun = attempt_step(folder.lineage)
         stages = [number for number, plan in enumerate(course) if plan.first_step <= begun]
         return replace(new, stage=stages[-1], stage_step=begun - course[stages[-1]].first_step)
-    stage, done = rows[-1].get("stage"), rows[-1].get("stage_step")
-    if not isinstance(stage, str) or not isinstance(done, int):
-        raise CorruptDataError(
-            f"{folder.metrics}, step {rows[-1]['step']}: stage or stage_step is not what a run "
-            "writes; bring a good copy back, or delete that line"
-        )
-    names = [plan.name for plan in course]
-    if stage not in names:
+    stage = rows[-1].get("stage")
+    if isinstance(stage, str) and stage not in (plan.name for plan in course):
         raise UsageError(
             f"the run in {folder.root} stands in {stage}, which these settings do not have; name "
             "its own --config_dir, or another --out"
         )
-    return replace(new, stage=names.index(stage), stage_step=done)
+    place, done = place_in(course, rows[-1], folder=folder)
+    return replace(new, stage=place, stage_step=done)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from yxanul.config.schema import BudgetConfig, RunConfig
 from yxanul.curriculum.checks.budget import budget_share
-from yxanul.curriculum.course import own_course, read_course, read_frozen_config
+from yxanul.curriculum.course import own_course, place_in, read_course, read_frozen_config
 from yxanul.curriculum.stages import StagePlan
 from yxanul.errors import CorruptDataError
 from yxanul.plan.parameters import parameter_count
@@ -133,7 +133,7 @@ class Watch:
         course = own_course(read_course(config, folder, attempt=attempt), folder)
         rows = tuple(row for row in self._metrics.rows if is_on(branch, row))
         verdicts = read_verdicts(folder)
-        stage, done = self._place(course, rows)
+        stage, done = place_in(course, rows[-1], folder=folder) if rows else (None, 0)
         is_scored = stage is not None and _is_scored(course[stage], verdicts)
         found = self._pace.forecast(course, stage=stage or 0, stage_step=done, is_scored=is_scored)
         budget = config.optimization.budget
@@ -197,19 +197,6 @@ class Watch:
         places = (*lived, folder.scores, folder.checkpoints)
         newest = max(_written_at(place) or 0.0 for place in places)
         return max(0.0, time.time() - newest)
-
-    def _place(self, course: Sequence[StagePlan], rows: Sequence[Row]) -> tuple[int | None, int]:
-        """Return where in the course the newest row stands, and the steps done in that stage."""
-        if not rows:
-            return None, 0
-        stage, done = rows[-1].get("stage"), rows[-1].get("stage_step")
-        names = [plan.name for plan in course]
-        if stage not in names or not isinstance(done, int):
-            raise CorruptDataError(
-                f"{self._folder.metrics}, step {rows[-1]['step']}: stage or stage_step is not what "
-                "a run writes; bring a good copy back, or delete that line"
-            )
-        return names.index(stage), done
 
 
 def _stage_views(
