@@ -17,7 +17,7 @@ from yxanul.config.load import (
 from yxanul.config.problems import check
 from yxanul.config.schema import chunk_tokens, evaluation_seq_len
 from yxanul.config.yamltext import read_document
-from yxanul.plan.budget import stage_budget, steps
+from yxanul.plan.budget import stage_budget
 from yxanul.plan.hardware import Wishes
 from yxanul.plan.memory import CARD_SHARE, memory
 from yxanul.plan.plain import plan_json
@@ -59,7 +59,7 @@ def test_the_promised_budgets_rates_and_steps_stand():
     config = load_config(CONFIGS)
     assert tuple(stage.training.total_tokens for stage in config.stages) == BUDGETS
     assert {stage.training.schedule for stage in config.stages} == {"linear_to_zero"}
-    first, count = config.stages[0].training, steps(config.stages[0].training)
+    first, count = config.stages[0].training, config.stages[0].training.steps
     assert (count, first.learning_rate) == (27_465, 2e-4)
     assert round(first.warmup_fraction * count) == 2000
     phases = [(round(p.from_fraction * count), p.seq_len) for p in first.seq_len_curriculum]

@@ -203,8 +203,8 @@ def test_a_small_card_is_planned_with_what_fits_it():
 @pytest.mark.parametrize(
     ("gpus", "overrides", "words"),
     [
-        ("3xH100", [], "cannot share the 2,048 sequences"),
-        ("8xH100", ["training.batch_tokens=4096"], "cannot share the 4 sequences"),
+        ("3xH100", [], "a multiple of 12,288."),
+        ("8xH100", ["training.batch_tokens=4096"], "cannot share the 4 rows"),
         ("8xH100", ["compute.compile=off"], "compute.compile is off"),
         ("B200", [], "several sizes of memory"),
     ],

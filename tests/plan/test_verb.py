@@ -143,7 +143,7 @@ def test_what_the_machine_cannot_do_is_said_of_the_recipes_it_concerns(plan, tmp
     recipe = str(CONFIGS / "recipes" / "evidence")
     _, out, _ = plan("--gpus", "7xH100", "--compare", recipe)
     told = " ".join(out.split())
-    assert told.count("7 cards cannot share the") >= 1
+    assert told.count("7 processes cannot share the") >= 1
     assert "fit the 80 GB of one H100" in told
     narrow = shutil.copytree(CONFIGS, tmp_path / "narrow")
     settings = (narrow / "optimization.yaml").read_text()

@@ -160,6 +160,11 @@ class TrainingConfig(Section):
         description="Phases in order; the first begins at 0. Tokens per batch stay constant.",
     )
 
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the stage, at least one; the last part of a batch is left."""
+        return max(1, self.total_tokens // self.batch_tokens)
+
     @model_validator(mode="after")
     def _phases_and_budget(self) -> TrainingConfig:
         problems = []

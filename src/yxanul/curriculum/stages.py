@@ -1,13 +1,11 @@
 """The course of a run: how many steps each stage has, and where in it a step lies."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from yxanul.config.schema import RunConfig, StageConfig, TrainingConfig
 from yxanul.curriculum.changes import Segment, StageChanges
 from yxanul.curriculum.noise import FEWEST_SCORES
-from yxanul.errors import UsageError
 
 _PLATEAU_FROM, _PLATEAU_TO = 0.8, 0.95
 _NOISE_SCORES = 5
@@ -103,7 +101,7 @@ def plan_stages(
     plans: list[StagePlan] = []
     step = token = 0
     for index, stage in enumerate(config.stages):
-        steps = max(1, stage.training.total_tokens // stage.training.batch_tokens)
+        steps = stage.training.steps
         changed = (changes or {}).get(stage.name, StageChanges())
         plan = StagePlan(index, changed.applied(stage), step, steps, token, changed)
         plans.append(plan)
@@ -147,29 +145,6 @@ def steps_by_seq_len(plan: StagePlan, begin: int = 0) -> dict[int, int]:
 def longest_seq_len(stages: Sequence[StageConfig]) -> int:
     """Return the longest sequence length of any stage, in tokens."""
     return max(phase.seq_len for stage in stages for phase in stage.training.seq_len_curriculum)
-
-
-def refuse_unequal_shares(stages: Sequence[StageConfig], processes: int, *, context: int) -> None:
-    """Raise a `UsageError` for a step whose rows the processes cannot share equally, in any phase.
-
-    Else the run would train until that phase and end there. `context`, the model's
-    max_position_embeddings, is a sample's length where data.chunk_tokens is null.
-    """
-    for stage in stages:
-        batch = stage.training.batch_tokens
-        lengths = [phase.seq_len for phase in stage.training.seq_len_curriculum]
-        for seq_len in lengths:
-            rows = batch // seq_len
-            if rows % processes:
-                shares = (processes * length for length in lengths)
-                # A step is made of whole samples.
-                multiple = math.lcm(*shares, stage.data.chunk_tokens or context)
-                raise UsageError(
-                    f"{stage.name}: {processes} processes cannot share the {rows:,} "
-                    f"row{'s' * (rows != 1)} of {seq_len:,} tokens of a step equally; start "
-                    f"another number of processes, or set {stage.name}.training.batch_tokens to "
-                    f"a multiple of {multiple:,}"
-                )
 
 
 def score_steps(plan: StagePlan) -> frozenset[int]:

@@ -21,16 +21,10 @@ class StageBudget:
 
     name: str
     tokens: int
-    own_tokens: int
     steps: int
     unique_tokens: int | None
     epochs: float | None
     effective_epochs: float | None
-
-
-def steps(training: TrainingConfig) -> int:
-    """Return the optimizer steps of a stage, at least one; the last part of a batch is left."""
-    return max(1, training.total_tokens // training.batch_tokens)
 
 
 def tokens_for_epochs(epochs: float, unique_tokens: int, *, replay_share: float = 0.0) -> int:
@@ -94,8 +88,7 @@ def stage_budget(config: RunConfig, stage: StageConfig) -> StageBudget:
     return StageBudget(
         name=stage.name,
         tokens=training.total_tokens,
-        own_tokens=own,
-        steps=steps(training),
+        steps=training.steps,
         unique_tokens=unique,
         epochs=epochs,
         effective_epochs=None if epochs is None else effective_epochs(epochs),

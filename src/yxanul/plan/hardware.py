@@ -16,7 +16,6 @@ from yxanul.cards import CARDS, GB, Card, card_of_device
 from yxanul.config.optimization import CPU_MICRO_BATCH_TOKENS, LOSS_CHUNK_TOKENS
 from yxanul.config.schema import RunConfig
 from yxanul.errors import UsageError
-from yxanul.plan.budget import steps as stage_steps
 from yxanul.plan.flops import recomputed_share
 
 # Width decides the MFU: the precedents behind the estimates are 768 channels wide and wider.
@@ -85,7 +84,7 @@ class Own:
 
     def mfu(self, config: RunConfig, *, count: int) -> Assumption:
         """Return the MFU of updates as large as the run's, shared out among `count` of them."""
-        steps = sum(stage_steps(stage.training) for stage in config.stages)
+        steps = sum(stage.training.steps for stage in config.stages)
         tokens = sum(stage.training.total_tokens for stage in config.stages)
         shares = [
             one.flops_per_token

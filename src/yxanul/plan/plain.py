@@ -17,7 +17,7 @@ from yxanul.plan.cost import (
 )
 from yxanul.plan.flops import Convention
 from yxanul.plan.hardware import Machine
-from yxanul.plan.summary import Plan, StagePlan
+from yxanul.plan.summary import Plan, PlannedStage
 
 
 def plan_json(plan: Plan, convention: Convention = "palm") -> dict[str, Any]:
@@ -63,7 +63,7 @@ def plan_json(plan: Plan, convention: Convention = "palm") -> dict[str, Any]:
     }
 
 
-def _stage_json(stage: StagePlan) -> dict[str, Any]:
+def _stage_json(stage: PlannedStage) -> dict[str, Any]:
     return {
         **asdict(stage.budget),
         "last_token_worth": stage.last_token_worth,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from yxanul.config.schema import ModelConfig, RunConfig
+from yxanul.config.sharing import unequal_shares
 from yxanul.plan.budget import StageBudget, marginal_value, stage_budget
 from yxanul.plan.claims.claim import Claim
 from yxanul.plan.claims.judge import claims
@@ -24,7 +25,7 @@ _LENGTHS = (512, 1024, 2048, 4096)
 
 
 @dataclass(frozen=True, slots=True)
-class StagePlan:
+class PlannedStage:
     """One stage: budget, worth of its next token at the end, operations (PaLM), hours, dollars."""
 
     budget: StageBudget
@@ -48,7 +49,7 @@ class Plan:
     count: ParameterCount
     flops: dict[int, tuple[int, int]]
     memory: Memory
-    stages: tuple[StagePlan, ...]
+    stages: tuple[PlannedStage, ...]
     bills: tuple[Bill, ...]
     chosen: bool
     budget_usd: float | None
@@ -91,7 +92,7 @@ def plan_run(config: RunConfig, wishes: Wishes | None = None) -> Plan:
         count=parameter_count(config.model),
         flops=_flops_by_length(config),
         memory=_memory(settled, machines[0], is_chosen=is_chosen),
-        stages=_stage_plans(config, bills[0]),
+        stages=_planned_stages(config, bills[0]),
         bills=bills,
         chosen=is_chosen,
         budget_usd=wishes.budget_usd,
@@ -118,10 +119,10 @@ def _flops_by_length(config: RunConfig) -> dict[int, tuple[int, int]]:
     }
 
 
-def _stage_plans(config: RunConfig, bill: Bill) -> tuple[StagePlan, ...]:
+def _planned_stages(config: RunConfig, bill: Bill) -> tuple[PlannedStage, ...]:
     budgets = [stage_budget(config, stage) for stage in config.stages]
     return tuple(
-        StagePlan(
+        PlannedStage(
             budget=budget,
             last_token_worth=None if budget.epochs is None else marginal_value(budget.epochs),
             flops=stage_flops(config.model, stage),
@@ -177,12 +178,6 @@ def _how_it_fits(config: RunConfig, machine: Machine) -> str | None:
 
 def _how_it_shares(config: RunConfig, machine: Machine) -> str | None:
     """Tell of a step whose rows cannot be shared equally: the run itself would refuse it."""
-    for stage in config.stages:
-        for phase in stage.training.seq_len_curriculum:
-            rows = stage.training.batch_tokens // phase.seq_len
-            if rows % machine.count:
-                return (
-                    f"{machine.count:,} cards cannot share the {rows:,} sequences of a step of "
-                    f"{stage.name} equally; change training.batch_tokens or the number of cards."
-                )
-    return None
+    context = config.model.max_position_embeddings
+    why = unequal_shares(config.stages, machine.count, context=context)
+    return None if why is None else f"{why}."

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from yxanul.config.schema import BudgetConfig, RunConfig
-from yxanul.curriculum.stages import refuse_unequal_shares
+from yxanul.config.sharing import refuse_unequal_shares
 from yxanul.errors import YxanulError
 from yxanul.hardware.choices import processes_here
 from yxanul.preflight.cost import Progress, look_at_cost, read_progress, settled_budget

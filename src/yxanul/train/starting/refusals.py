@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from yxanul.config.schema import RunConfig, StageConfig
-from yxanul.curriculum.stages import refuse_unequal_shares
+from yxanul.config.sharing import refuse_unequal_shares
 from yxanul.hardware.device import DeviceKind
 from yxanul.hardware.doctor import list_features, refuse_inactive
 from yxanul.hardware.feature import Case
