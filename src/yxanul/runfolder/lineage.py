@@ -14,8 +14,13 @@ from yxanul.errors import CorruptDataError
 from yxanul.runfolder.checkpoints import CHECKPOINT_NAME, checkpoint_name
 from yxanul.runfolder.rows import Row, append_row, read_rows
 
+ATTEMPT, GATE, DIVERGED, SET_ASIDE = "attempt", "gate registered", "diverged", "set aside"
 BY_NAME = "resumed by name"
 """Why an attempt begins from a checkpoint that a person named; an event where none had to begin."""
+BROUGHT, BEGUN_AGAIN = "brought from the mirror", "begun again"
+"""Events after which earlier rows, of other files as well, tell of no checkpoint that is lost."""
+SETTINGS = "settings"
+"""The event that tells what a start wrote to config.yaml, and what it had been."""
 
 
 def current_attempt(path: Path) -> int:
@@ -107,7 +112,7 @@ class AttemptStart:
 
 def begin_attempt(path: Path, start: AttemptStart) -> None:
     """Record, durably, that an attempt begins."""
-    append_row(path, {"event": "attempt", **asdict(start)}, durable=True)
+    append_row(path, {"event": ATTEMPT, **asdict(start)}, durable=True)
 
 
 def stage_changes(path: Path, attempt: int) -> dict[str, Row]:
@@ -145,9 +150,14 @@ def record_event(path: Path, event: str, **details: object) -> None:
     append_row(path, {"event": event, **details}, durable=True)
 
 
+def events(path: Path, *kinds: str) -> list[Row]:
+    """Return the rows of these events, in order."""
+    return [row for row in read_rows(path) if row.get("event") in kinds]
+
+
 def all_attempts(path: Path) -> list[Row]:
     """Return the rows that begin an attempt; one without a number is a `CorruptDataError`."""
-    rows = [row for row in read_rows(path) if row.get("event") == "attempt"]
+    rows = events(path, ATTEMPT)
     for row in rows:
         attempt = row.get("attempt")
         if not isinstance(attempt, int) or attempt < 0:
@@ -166,8 +176,8 @@ def register_gate(path: Path, stage: str, *, attempt: int, sha256: str) -> str:
 
     It is recorded before the stage's first step and holds for all attempts at it.
     """
-    for row in read_rows(path):
-        if row.get("event") == "gate registered" and row.get("stage") == stage:
+    for row in events(path, GATE):
+        if row.get("stage") == stage:
             return str(row.get("sha256"))
-    record_event(path, "gate registered", stage=stage, attempt=attempt, sha256=sha256)
+    record_event(path, GATE, stage=stage, attempt=attempt, sha256=sha256)
     return sha256

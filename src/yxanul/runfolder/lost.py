@@ -11,14 +11,12 @@ from pathlib import Path
 from yxanul.errors import CorruptCheckpointError
 from yxanul.runfolder.checkpoints import CHECKPOINT_NAME, list_checkpoints
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.lineage import current_attempt, record_event
+from yxanul.runfolder.lineage import BEGUN_AGAIN, BROUGHT, current_attempt, events, record_event
 from yxanul.runfolder.rows import Row, read_rows
 from yxanul.runfolder.saving import LATEST_NAME
 from yxanul.runfolder.spending import read_payments
 from yxanul.runfolder.verdicts import all_verdicts
 
-BROUGHT, BEGUN_AGAIN = "brought from the mirror", "begun again"
-"""Events of lineage.jsonl after which earlier rows tell of no loss."""
 ANEW = "begin anew with another --out (and another checkpoint.mirror, if there is one)"
 """What may be done where a run's checkpoints cannot be had again."""
 
@@ -61,7 +59,7 @@ def settle_losses(
 
 def _settled(folder: RunFolder) -> Row | None:
     """Return the event that settled what was told before it; None: nothing was settled."""
-    rows = [row for row in read_rows(folder.lineage) if row.get("event") in (BROUGHT, BEGUN_AGAIN)]
+    rows = events(folder.lineage, BROUGHT, BEGUN_AGAIN)
     return rows[-1] if rows and isinstance(rows[-1].get("payments"), int) else None
 
 

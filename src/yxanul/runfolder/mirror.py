@@ -29,8 +29,8 @@ from yxanul.runfolder.checkpoints import (
 from yxanul.runfolder.decided import decided_there
 from yxanul.runfolder.durable import sync_file, sync_folder, writing
 from yxanul.runfolder.layout import RunFolder, is_run_file, run_files
-from yxanul.runfolder.lineage import attempt_parent, current_attempt
-from yxanul.runfolder.lost import BROUGHT, settle_losses
+from yxanul.runfolder.lineage import BROUGHT, attempt_parent, current_attempt
+from yxanul.runfolder.lost import settle_losses
 from yxanul.runfolder.storage import Place, reaching
 
 Say = Callable[[str], None]

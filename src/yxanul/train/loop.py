@@ -16,11 +16,12 @@ from yxanul.errors import DiskError
 from yxanul.failpoints import failpoint
 from yxanul.optim.optimizers import LearningRates
 from yxanul.optim.schedule import learning_rate_factor
+from yxanul.runfolder.lineage import DIVERGED
 from yxanul.runfolder.rows import Row, append_row
 from yxanul.runfolder.verdicts import read_checks
 from yxanul.train.gates.attempts import act_on
 from yxanul.train.gates.borders import close_stage, open_stage, score_domains, stopped
-from yxanul.train.gates.divergence import EVENT, go_back
+from yxanul.train.gates.divergence import go_back
 from yxanul.train.gates.gatekeeping import ask_plateau, domains_to_score, fix_thresholds
 from yxanul.train.outward.trackers import Trackers
 from yxanul.train.running.reading import StageRows
@@ -64,7 +65,7 @@ class TrainingLoop:
                     cut = StageOutcome(plan.name, "not run", why, None, None, attempt)
                     outcome.stages.append(cut)
                     break
-                if ended["verdict"] in ("extend", "rollback", EVENT):
+                if ended["verdict"] in ("extend", "rollback", DIVERGED):
                     self.position = self._begin_again(plan, ended)
                     self.trackers.forget_after(self.position.step)
                     continue
@@ -104,7 +105,7 @@ class TrainingLoop:
 
     def _begin_again(self, plan: StagePlan, ended: Row) -> Position:
         """Begin the attempt that a gate or a divergence asks for; return where it stands."""
-        if ended["verdict"] == EVENT:
+        if ended["verdict"] == DIVERGED:
             return go_back(self.session, self.position, plan=plan, why=ended["why"])
         return act_on(self.session, self.position, plan=plan, verdict=ended)
 
@@ -186,7 +187,7 @@ class TrainingLoop:
                 },
             )
             if step.skipped and (why := session.vigil.divergence()) is not None:
-                return {"verdict": EVENT, "why": why}
+                return {"verdict": DIVERGED, "why": why}
             self._save_if_due(plan, limit)
         return None
 

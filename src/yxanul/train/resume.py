@@ -18,7 +18,9 @@ from yxanul.runfolder.checkpoints import (
 )
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import (
+    BEGUN_AGAIN,
     BY_NAME,
+    SET_ASIDE,
     AttemptStart,
     attempt_parent,
     begin_attempt,
@@ -29,7 +31,6 @@ from yxanul.runfolder.lineage import (
 )
 from yxanul.runfolder.lost import (
     ANEW,
-    BEGUN_AGAIN,
     has_lost_checkpoints,
     refuse_lost_checkpoints,
     settle_losses,
@@ -143,7 +144,7 @@ def _set_aside(folder: RunFolder, bad: Bad) -> None:
     """Rename checkpoints that are not used, when it is known where the run goes on."""
     for path, error in bad.items():
         to, why = set_aside(path).name, str(error)
-        record_event(folder.lineage, "set aside", checkpoint=path.name, to=to, why=why)
+        record_event(folder.lineage, SET_ASIDE, checkpoint=path.name, to=to, why=why)
 
 
 def begins_by_name(folder: RunFolder, request: RunRequest) -> bool:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from yxanul.runfolder.checkpoints import CHECKPOINT_NAME
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.lineage import all_attempts
-from yxanul.runfolder.rows import Row, read_rows
+from yxanul.runfolder.lineage import DIVERGED, SET_ASIDE, all_attempts, events
+from yxanul.runfolder.rows import Row
 from yxanul.runfolder.verdicts import all_verdicts
 
 
@@ -33,11 +33,12 @@ def _steps(metrics: Sequence[Row]) -> Iterator[Incident]:
 
 
 def _events(folder: RunFolder) -> Iterator[Incident]:
-    for row in read_rows(folder.lineage):
+    for row in events(folder.lineage, SET_ASIDE):
         name = CHECKPOINT_NAME.fullmatch(str(row.get("checkpoint")))
-        if row.get("event") == "set aside" and name is not None:
+        if name is not None:
             yield Incident(int(name[1]), f"{name[0]} was set aside: {row.get('why')}")
-        if row.get("event") == "diverged" and isinstance(row.get("step"), int):
+    for row in events(folder.lineage, DIVERGED):
+        if isinstance(row.get("step"), int):
             yield Incident(row["step"], f"it diverged: {row.get('why')}")
 
 

@@ -34,7 +34,8 @@ from yxanul.report.reading.records import Record, read_record, read_records, rea
 from yxanul.runfolder.contamination import read_contamination
 from yxanul.runfolder.exits import read_exit
 from yxanul.runfolder.layout import RunFolder, open_run
-from yxanul.runfolder.lineage import current_branch, is_on
+from yxanul.runfolder.lineage import ATTEMPT, current_branch, is_on
+from yxanul.runfolder.verdicts import CHECK, OVERRIDE, PLATEAU, VERDICT
 
 Placed = TypeVar("Placed", SkillScore, TextScore)
 
@@ -113,13 +114,13 @@ def gather(root: Path) -> Run:
     return Run(
         name=root.resolve().name,
         metrics=metrics,
-        checks=tuple(_gate_row(row) for row in gates if row.find("row") == "check"),
+        checks=tuple(_gate_row(row) for row in gates if row.find("row") == CHECK),
         # Rows of the first version have no kind: they are verdicts.
-        verdicts=tuple(_gate_row(row) for row in gates if row.find("row") in (None, "verdict")),
-        plateaus=tuple(_gate_row(row) for row in gates if row.find("row") == "plateau"),
-        overrides=tuple(_override(row) for row in gates if row.find("row") == "override"),
+        verdicts=tuple(_gate_row(row) for row in gates if row.find("row") in (None, VERDICT)),
+        plateaus=tuple(_gate_row(row) for row in gates if row.find("row") == PLATEAU),
+        overrides=tuple(_override(row) for row in gates if row.find("row") == OVERRIDE),
         events=events,
-        attempts=tuple(row for row in events if row.find("event") == "attempt"),
+        attempts=tuple(row for row in events if row.find("event") == ATTEMPT),
         samples=tuple(_sample(row) for row in read_records(root / "samples.jsonl")),
         spending=spending,
         scores=tuple(read_scores(folder.scores)),
@@ -179,7 +180,7 @@ def run_until(run: Run, *, step: int, attempt: int, branch: dict[int, float]) ->
 def _gate_row(row: Record) -> Record:
     row.need_text("stage")
     row.need_count("step"), row.need_count("attempt")
-    row.need_text("result" if row.find("row") == "check" else "verdict")
+    row.need_text("result" if row.find("row") == CHECK else "verdict")
     return row
 
 

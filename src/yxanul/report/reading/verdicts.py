@@ -10,6 +10,7 @@ from yxanul.report.reading.course import stage_names
 from yxanul.report.reading.gather import Run
 from yxanul.report.reading.records import Record
 from yxanul.report.reading.traced import Traced
+from yxanul.runfolder.verdicts import PLATEAU
 
 TONES = {
     "pass": "good",
@@ -135,7 +136,7 @@ def _card(
         belongs=run.belongs(row),
         checks=tuple(_check(check) for check in checks),
         gate_sha256=row.text("gate_sha256") if spoken else None,
-        asks_for_decay=row.find("row") == "plateau",
+        asks_for_decay=row.find("row") == PLATEAU,
         overrides=tuple(_override(o) for o in run.overrides if _place(o) == _place(row)),
     )
     return row, card

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from yxanul.report.reading.gather import Run
 from yxanul.report.reading.records import Record
 from yxanul.report.reading.traced import Story, Traced, count
+from yxanul.runfolder import lineage
 
 
 @dataclass(frozen=True)
@@ -157,12 +158,12 @@ def _other(row: Record) -> Event:
 
 
 _KINDS: dict[str, Callable[[Record], Event]] = {
-    "attempt": _attempt,
-    "begun again": _begun_again,
-    "brought from the mirror": _brought,
-    "diverged": _diverged,
-    "gate registered": _gate,
-    "resumed by name": _named,
-    "set aside": _set_aside,
-    "settings": _settings,
+    lineage.ATTEMPT: _attempt,
+    lineage.BEGUN_AGAIN: _begun_again,
+    lineage.BROUGHT: _brought,
+    lineage.DIVERGED: _diverged,
+    lineage.GATE: _gate,
+    lineage.BY_NAME: _named,
+    lineage.SET_ASIDE: _set_aside,
+    lineage.SETTINGS: _settings,
 }

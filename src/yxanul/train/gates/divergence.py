@@ -14,20 +14,20 @@ from yxanul.curriculum.stages import StagePlan
 from yxanul.errors import CorruptCheckpointError, NumericsError
 from yxanul.runfolder.checkpoints import CheckpointInfo, list_checkpoints, verify_checkpoint
 from yxanul.runfolder.lineage import (
+    DIVERGED,
     AttemptStart,
     begin_attempt,
     checkpoint_at,
     current_branch,
+    events,
     record_event,
 )
-from yxanul.runfolder.rows import read_rows
 from yxanul.train.gates.attempts import enter_attempt
 from yxanul.train.running.reading import stage_segments
 from yxanul.train.running.session import Session
 from yxanul.train.updates.state import Position
 from yxanul.train.updates.step import ADVICE
 
-EVENT = "diverged"
 _TOO_SOON = 1000
 """A second divergence within so many steps ends the run."""
 
@@ -42,7 +42,7 @@ def go_back(session: Session, position: Position, *, plan: StagePlan, why: str) 
         session.saver.finish()
         _refuse_again(session, position, why=why)
         place = {"step": position.step, "attempt": position.attempt}
-        record_event(session.folder.lineage, EVENT, **place, why=why)
+        record_event(session.folder.lineage, DIVERGED, **place, why=why)
         first_bad = _first_of_the_last_row(session.vigil.skipped)
         begin_attempt(
             session.folder.lineage, _attempt(session, position, plan=plan, first_bad=first_bad)
@@ -56,8 +56,8 @@ def go_back(session: Session, position: Position, *, plan: StagePlan, why: str) 
 
 
 def _refuse_again(session: Session, position: Position, *, why: str) -> None:
-    for row in read_rows(session.folder.lineage):
-        is_before = row.get("event") == EVENT and row.get("attempt") != position.attempt
+    for row in events(session.folder.lineage, DIVERGED):
+        is_before = row.get("attempt") != position.attempt
         if is_before and abs(position.step - int(row["step"])) < _TOO_SOON:
             raise NumericsError(
                 f"{why} at step {position.step}, again after going back from step {row['step']}; "
@@ -93,7 +93,7 @@ def _attempt(
         attempt=attempt,
         step=step,
         parent=checkpoint_at(lineage, step) if back_to is None else back_to.name,
-        reason=f"{EVENT} at step {position.step}; what {left_out} steps would read is left out",
+        reason=f"{DIVERGED} at step {position.step}; what {left_out} steps would read is left out",
         tokens_spent=position.tokens_spent,
         stage=plan.name,
         changes=plan.changes.with_segments((*kept, new)).as_row(),

@@ -20,7 +20,7 @@ from yxanul.plan.parameters import parameter_count
 from yxanul.runfolder.checkpoints import list_checkpoints, read_manifest
 from yxanul.runfolder.durable import as_bytes, sha256_of, write_atomic
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.lineage import record_event
+from yxanul.runfolder.lineage import SETTINGS, events, record_event
 from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.verdicts import closed_stages, read_verdicts
 from yxanul.train.probing.probes import probe_card, with_compute
@@ -51,8 +51,6 @@ _MAY_BEGIN = ("compute.gradient_checkpointing", True)  # likewise; ending it nee
 _MAY_MOVE = ".evaluation.bench"  # the run keeps the items that it read there
 _RATES = tuple(f".training.{name}learning_rate" for name in ("", "embedding_", "norm_"))
 """Of a stage that is not closed: a person may see that it learns too slowly, or too fast."""
-SETTINGS = "settings"
-"""The event of lineage.jsonl that tells what a start wrote to config.yaml, and what it had been."""
 _FROZEN = (
     "precision",
     "attention",
@@ -155,8 +153,7 @@ def edited_config(folder: RunFolder) -> str | None:
         return None
     known = {
         row.get(key)
-        for row in read_rows(folder.lineage)
-        if row.get("event") == SETTINGS
+        for row in events(folder.lineage, SETTINGS)
         for key in ("was_sha256", "config_sha256")
     }
     for path in list_checkpoints(folder.checkpoints):
@@ -241,11 +238,7 @@ def _write_config(
 def _is_regrouped(folder: RunFolder, machine: Machine) -> bool:
     """Tell whether the threads of RUN/config.yaml are for another number of processes."""
     # The start that wrote them may have ended before it told of itself in environment.json.
-    written = [
-        row["world_size"]
-        for row in read_rows(folder.lineage)
-        if row.get("event") == SETTINGS and "world_size" in row
-    ]
+    written = [row["world_size"] for row in events(folder.lineage, SETTINGS) if "world_size" in row]
     before = written[-1] if written else last_world_size(folder)
     return before is not None and before != machine.processes.world_size
 
