@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -10,8 +11,10 @@ from rich.console import Console
 from tests.evaluate.runs import add_checkpoint, write_run
 from tests.train.world import STAGES, World
 from yxanul.cli import watching
+from yxanul.cli.output import print_outcome
 from yxanul.cli.watching import StderrWatcher
 from yxanul.train.outward.progress import RunProgress
+from yxanul.train.starting.request import RunOutcome
 
 
 class Terminal(io.StringIO):
@@ -48,7 +51,7 @@ def test_a_bar_shows_count_and_rate_and_the_time_left_where_the_whole_is_known(
 
 
 def test_lines_tell_count_rate_and_time_left_without_a_terminal(capsys, monkeypatch):
-    clock = iter([0.0, 20.0, 40.0])
+    clock = iter([0.0, 20.0, 40.0, 40.0, 4040.0])
     monkeypatch.setattr("yxanul.cli.watching.time.monotonic", lambda: next(clock))
     watcher = StderrWatcher()
     assert not watcher.is_bar
@@ -62,6 +65,16 @@ def test_lines_tell_count_rate_and_time_left_without_a_terminal(capsys, monkeypa
         "tales: 100/300, 5.0 per s, 40 s left",
         "tales: 200/300, 5.0 per s, 20 s left",
     ]
+    watcher.begin("sagas", total=54_010)
+    watcher.advance(4000)
+    line = "sagas: 4,000/54,010, 1.0 per s, 13 h 53 min left"
+    assert capsys.readouterr().err.splitlines()[-1] == line
+
+
+def test_what_a_run_took_is_told_in_hours_where_it_took_hours(capsys):
+    took = {"training_s": 301_234.0, "evaluation_s": 59.0}
+    print_outcome(RunOutcome(Path("runs/first"), tokens_per_s=9.0, **took))
+    assert "training 83 h 40 min, evaluation 59 s" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("variable", ["FORCE_COLOR", "TTY_COMPATIBLE"])

@@ -465,7 +465,7 @@ def test_dollars_that_are_spent_are_not_priced_anew():
     judged = spending_under(budget, spent, left_s=4.5 * 3600, extension_s=5 * 3600)
     check = budget_check(judged)
     assert (check.result, check.value) == ("pass", pytest.approx((103.2 + 4.5 * 12.16) / 200))
-    assert "15 h ($103.20) are spent, 19.5 h ($157.92) forecast to the end, of $200.00" in check.why
+    assert "15.0 h ($103) are spent, 19.5 h ($158) forecast to the end, of $200" in check.why
     assert not judged.is_left_to_extend
     dear = budget.model_copy(update={"usd": 130.0})
     assert budget_check(spending_under(dear, spent, left_s=4.5 * 3600)).action == "stop"
@@ -482,10 +482,17 @@ def test_the_tighter_limit_counts():
 def test_a_budget_of_a_run_without_a_pace_is_told_and_not_judged():
     check = budget_check(spending_under(BudgetConfig(hours=1.0), Spent(1800.0)))
     assert (check.result, check.action) == ("not applicable", None)
-    assert "0.5 h are spent, too few rows to forecast the rest, of 1 h" in check.why
+    assert "0.50 h are spent, too few rows to forecast the rest, of 1.00 h" in check.why
     over = spending_under(BudgetConfig(hours=1.0), Spent(1.2 * 3600))
     assert budget_check(over).action == "stop"
     assert not over.is_left_to_extend
+
+
+def test_a_long_budget_is_told_without_powers_of_ten():
+    budget = BudgetConfig(hours=1500.0, usd=20_000.0, usd_per_hour=12.0)
+    check = budget_check(spending_under(budget, Spent(1234 * 3600.0, usd=14_808.0), left_s=3600.0))
+    spent = "1,234 h ($14,808) are spent, 1,235 h ($14,820) forecast to the end"
+    assert check.why == f"{spent}, of 1,500 h and $20,000"
 
 
 def test_dollars_that_an_older_version_turned_into_seconds_are_judged_as_they_were():

@@ -79,7 +79,7 @@ def test_without_a_terminal_one_screen_is_printed(ended, call):
     code, out, _ = call("watch", ended.root / "run")
     assert code == 0
     words = " ".join(out.split())
-    for part in (*STAGES, "ended", "tokens/s", "held-out bits per byte", "of the budget of 2 h"):
+    for part in (*STAGES, "ended", "tokens/s", "held-out bits per byte", "of the budget of 2.00 h"):
         assert part in words
     assert "took" in words
     assert "to the end" not in words

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from yxanul.train.starting.request import RunOutcome
+from yxanul.units import format_duration
 
 
 def say(text: str) -> None:
@@ -51,8 +52,9 @@ def print_outcome(outcome: RunOutcome) -> None:
     if outcome.tokens_per_s is not None:
         mfu = f", MFU {outcome.mfu:.1%}" if outcome.mfu is not None else ""
         console.print(
-            f"{outcome.tokens_per_s:,.0f} tokens/s{mfu}; training {outcome.training_s:.0f} s, "
-            f"evaluation {outcome.evaluation_s:.0f} s"
+            f"{outcome.tokens_per_s:,.0f} tokens/s{mfu}; "
+            f"training {format_duration(outcome.training_s)}, "
+            f"evaluation {format_duration(outcome.evaluation_s)}"
         )
     if outcome.report is not None:
         console.print(f"report: {outcome.report}", soft_wrap=True)

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from yxanul.cli.output import plain_console, say
 from yxanul.terminal import has_room_for_bar
+from yxanul.units import format_duration
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -73,7 +74,8 @@ class StderrWatcher:
             rate = self._done / (now - self._begun)
             of = left = ""
             if self._total is not None:
-                of, left = f"/{self._total:,}", f", {(self._total - self._done) / rate:.0f} s left"
+                left = f", {format_duration((self._total - self._done) / rate)} left"
+                of = f"/{self._total:,}"
             say(f"{self._what}: {self._done:,}{of}, {rate:,.1f} per s{left}")
 
     @contextmanager

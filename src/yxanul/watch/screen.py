@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from yxanul.units import format_bytes, format_count, format_duration, format_usd
+from yxanul.units import format_bytes, format_count, format_duration, format_hours, format_usd
 from yxanul.watch.snapshot import Snapshot, StageView
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def _cost(seen: Snapshot) -> list[RenderableType]:
         )
     lines: list[RenderableType] = [Text("; ".join(told))]
     if seen.budget_share is not None:
-        budget = [] if seen.budget.hours is None else [f"{seen.budget.hours:.3g} h"]
+        budget = [] if seen.budget.hours is None else [f"{format_hours(seen.budget.hours)} h"]
         budget += [] if seen.budget.usd is None else [format_usd(seen.budget.usd)]
         what = "that" if is_over else "the forecast"
         style = "red" if seen.budget_share > 1 else "green"

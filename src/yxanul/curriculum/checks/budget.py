@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from yxanul.config.schema import BudgetConfig
 from yxanul.curriculum.checks.check import Check
 from yxanul.runfolder.spending import Spent
-from yxanul.units import HOUR_S
+from yxanul.units import HOUR_S, format_hours, format_usd
 
 _WARN, _STOP = 1.0, 1.15
 
@@ -101,11 +101,10 @@ def budget_check(spending: Spending | None) -> Check:
 
 def _told(spending: Spending, seconds: float) -> str:
     usd = spending.usd(seconds)
-    return f"{seconds / HOUR_S:.3g} h" + ("" if usd is None else f" (${usd:.2f})")
+    return f"{format_hours(seconds / HOUR_S)} h" + ("" if usd is None else f" ({format_usd(usd)})")
 
 
 def _limit(spending: Spending) -> str:
-    if spending.limit_s is None:
-        return f"${spending.limit_usd:.2f}"
-    hours = f"{spending.limit_s / HOUR_S:.3g} h"
-    return hours if spending.limit_usd is None else f"{hours} and ${spending.limit_usd:.2f}"
+    told = [] if spending.limit_s is None else [f"{format_hours(spending.limit_s / HOUR_S)} h"]
+    told += [] if spending.limit_usd is None else [format_usd(spending.limit_usd)]
+    return " and ".join(told)
