@@ -467,3 +467,18 @@ def test_a_run_from_other_weights_goes_on_from_them_without_the_flag(forgetful, 
     assert world.checkpoints("run") == []
     world.finish(*begin)
     assert rows(world.root / "run", "metrics.jsonl")[0]["loss"] == first < 9
+
+
+@pytest.mark.fault(40)
+def test_the_end_of_a_stage_may_be_named_whose_gate_was_not_asked_there(tmp_path):
+    """Its gate was cut off by a kill, and asked of another attempt since."""
+    world = World.create(tmp_path)
+    stage1 = ("train", "run", "--stage", STAGES[0])
+    world.finish(*stage1)
+    run = tmp_path / "run"
+    (run / "gates.jsonl").unlink()
+    world.finish(*stage1, "--resume", f"step-{STEPS - 2:08d}-a0")
+    world.finish(*stage1, "--resume", f"step-{STEPS:08d}-a0")
+    assert verdicts(run) == [(STAGES[0], 1, "pass"), (STAGES[0], 2, "pass")]
+    world.finish("run", "run", "--max_steps", str(STEPS + 1))
+    assert world.checkpoints("run")[-1].name == f"step-{STEPS + 1:08d}-a2"

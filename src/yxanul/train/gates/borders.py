@@ -49,6 +49,8 @@ def close_stage(session: Session, plan: StagePlan, *, position: Position) -> Row
     verdict = recorded_verdict(session, plan, position=position)
     if verdict is None:
         forget_ending(session.folder, session.engine.processes)
+        # An attempt that began here, at another's checkpoint, has none of its own yet.
+        session.save(position, permanent=True, wait=True)
         failures = _score_end(session, plan, position=position)
         write_samples(session, position)
         if session.engine.processes.is_main:
