@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -14,7 +15,7 @@ from yxanul.curriculum.noise import comparison_noise
 from yxanul.curriculum.stages import StagePlan, score_steps
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.rows import append_row
-from yxanul.runfolder.scores import DomainScore, write_score
+from yxanul.runfolder.scores import DomainScore, scores_at, write_score
 
 BASE, ONCE = lengthened("linear_to_zero"), lengthened("linear_to_zero", 110)
 BATCH = BASE.config.training.batch_tokens
@@ -67,3 +68,19 @@ def test_an_extended_stage_on_its_plateau_is_not_taken_for_one_that_falls(folder
     assert steepness * math.log(1.1) / end[1] > GateConfig().extension.min_gain
     checks: list[Check] = domain_checks(GateConfig(), evidence)
     assert [(check.id, check.action) for check in checks] == [("G2", "stop"), ("G3", None)]
+
+
+@pytest.mark.parametrize(
+    "other", [{"text_sha256": "b"}, {"text_sha256": None, "bytes": [2] * 20}], ids=["new", "old"]
+)
+def test_scores_of_other_documents_at_the_two_ends_are_no_verdict(folder, other):
+    last = scores_at(folder.scores, BASE.last_step, branch={0: math.inf})["own"]
+    first = replace(last, step=BASE.first_step, text_sha256="a")
+    write_score(folder.scores, first)
+    for found, unlike in ((replace(first, step=last.step), {}), (replace(last, **other), {"own"})):
+        write_score(folder.scores, found)
+        evidence = gathered(folder, BASE, attempt=0)
+        assert evidence.failures.keys() == set(unlike)
+    (progress, _) = domain_checks(GateConfig(), evidence)
+    assert (progress.id, progress.result, progress.action) == ("G2", "not run", "stop")
+    assert "over other documents at the stage's entry" in progress.why

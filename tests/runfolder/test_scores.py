@@ -50,7 +50,14 @@ def test_scores_of_abandoned_attempts_do_not_count(tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"nats": [1.0]}, {"bpb": math.nan}, {"nats": [1.0, math.inf]}, {"extra": 1}, {"bpb": "x"}],
+    [
+        {"nats": [1.0]},
+        {"bpb": math.nan},
+        {"nats": [1.0, math.inf]},
+        {"extra": 1},
+        {"bpb": "x"},
+        {"text_sha256": 1},
+    ],
 )
 def test_a_damaged_score_is_named(tmp_path, change):
     write_score(tmp_path, score(8, 0))

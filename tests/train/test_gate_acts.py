@@ -27,6 +27,7 @@ from yxanul.failpoints import VARIABLE
 from yxanul.runfolder.checkpoints import read_manifest
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
+from yxanul.runfolder.scores import scores_at
 from yxanul.runfolder.spending import read_payments
 from yxanul.watch.pace import Pace
 
@@ -482,3 +483,24 @@ def test_the_end_of_a_stage_may_be_named_whose_gate_was_not_asked_there(tmp_path
     assert verdicts(run) == [(STAGES[0], 1, "pass"), (STAGES[0], 2, "pass")]
     world.finish("run", "run", "--max_steps", str(STEPS + 1))
     assert world.checkpoints("run")[-1].name == f"step-{STEPS + 1:08d}-a2"
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_gate_compares_the_same_documents_where_a_later_stage_was_prepared_anew(tmp_path, is_old):
+    """The end of stage 1 has scored the domain of stage 2 too, over the documents of then."""
+    world = World.create(tmp_path)
+    world.finish("run", "run", "--max_steps", str(STEPS))
+    run, texts = tmp_path / "run", tmp_path / "texts" / STAGES[1] / "texts.jsonl"
+    texts.write_text(texts.read_text().replace("Question:", "Please tell me:"))
+    shutil.rmtree(run / "data")
+    for path in run.glob("scores/*.json") if is_old else ():
+        score = json.loads(path.read_text())
+        del score["text_sha256"]
+        path.write_text(json.dumps(score))
+    told = world.finish("run", "run").stderr
+    assert told.count("scored again") == 1
+    assert f"{STAGES[1]} is scored again at step {STEPS}" in told
+    first, last = (
+        scores_at(run / "scores", step, branch={0: 2 * STEPS}) for step in (STEPS, 2 * STEPS)
+    )
+    assert first[STAGES[1]].text_sha256 == last[STAGES[1]].text_sha256

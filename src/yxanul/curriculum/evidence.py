@@ -108,7 +108,7 @@ def gather_evidence(folder: RunFolder, plan: StagePlan, *, asked: Asked) -> Evid
         plateau_asked=plan.plateau_asked_at is not None,
         spending=asked.spending,
         noise=_noise(courses, plan),
-        failures=asked.failures,
+        failures={**_unlike(before, after), **asked.failures},
     )
 
 
@@ -128,6 +128,15 @@ def _scores(folder: RunFolder, plan: StagePlan, *, asked: Asked) -> dict[str, li
             if plan.first_step <= score.step <= plan.last_step
         ]
         for domain in (*asked.own_domains, *asked.older_domains)
+    }
+
+
+def _unlike(before: Mapping[str, DomainScore], after: Mapping[str, DomainScore]) -> dict[str, str]:
+    """Return {domain: why} of those whose scores at the two ends are of other documents."""
+    return {
+        domain: f"{domain} was scored over other documents at the stage's entry than at its end"
+        for domain in before.keys() & after.keys()
+        if not before[domain].is_of_the_text_of(after[domain])
     }
 
 

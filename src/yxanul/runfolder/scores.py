@@ -1,6 +1,7 @@
 """Held-out scores in RUN/scores: a file per step, attempt and domain, document by document.
 
-Kept per document so that every later comparison is paired. A file is written once, whole.
+Kept per document so that every later comparison is paired. A file is written whole, and again only
+where its domain's documents are others by now.
 """
 
 import json
@@ -28,6 +29,14 @@ class DomainScore:
     """UTF-8 bytes per document."""
     tokens: list[int]
     """Scored tokens per document."""
+    text_sha256: str | None = None
+    """Of the documents, as their reader hashes them; None in a score of an earlier version."""
+
+    def is_of_the_text_of(self, other: "DomainScore") -> bool:
+        """Tell whether both are of the same documents, as far as both can tell."""
+        if None in (self.text_sha256, other.text_sha256):
+            return (self.bytes, self.tokens) == (other.bytes, other.tokens)
+        return self.text_sha256 == other.text_sha256
 
 
 def score_path(folder: Path, *, step: int, attempt: int, domain: str) -> Path:
@@ -48,6 +57,7 @@ def read_score(path: Path) -> DomainScore:
         columns = (score.nats, score.bytes, score.tokens)
         is_placed = isinstance(score.step, int) and isinstance(score.domain, str)
         is_placed &= all(isinstance(column, list) for column in columns)
+        is_placed &= isinstance(score.text_sha256, str | None)
         is_even = len({len(column) for column in columns}) == 1
         if is_placed and is_even and math.isfinite(score.bpb + math.fsum(score.nats)):
             return score

@@ -78,7 +78,7 @@ def build_session(
             waiting=watchdog.waiting,
             heed=_looking_up(watchdog, machine.stop),
         ),
-        scorer=Scorer(folder.scores, held_out),
+        scorer=Scorer(folder.scores, held_out, say=machine.progress.say),
         skills=_skills(active, limit, corpus=corpus, folder=folder, machine=machine),
         watchdog=watchdog,
         vigil=Vigil(config.optimization.numerics),

@@ -1,8 +1,9 @@
 """Held-out scores of the model at one step, computed once and kept per document."""
 
+import hashlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,13 +26,27 @@ class HeldOut:
     """Each (1 + tokens,) uint16, beginning with `<|endoftext|>`."""
     seq_len: int
 
+    @property
+    def sha256(self) -> str:
+        """The hash of the documents' tokens."""
+        return hashlib.sha256(np.concatenate(self.documents).astype("<u2").tobytes()).hexdigest()
+
+    def has(self, score: DomainScore) -> bool:
+        """Tell whether a score is of these documents."""
+        if score.text_sha256 is None:
+            return score.tokens == [len(document) - 1 for document in self.documents]
+        return score.text_sha256 == self.sha256
+
 
 class Scorer:
     """Scores domains and remembers the answers in RUN/scores, so that no step is scored twice."""
 
-    def __init__(self, folder: Path, held_out: Mapping[str, HeldOut]) -> None:
+    def __init__(
+        self, folder: Path, held_out: Mapping[str, HeldOut], *, say: Callable[[str], None]
+    ) -> None:
         self._folder = folder
         self._held_out = held_out
+        self._say = say
         self.seconds = 0.0
         """Time spent scoring in this process."""
 
@@ -61,14 +76,23 @@ class Scorer:
         """Return {domain: bits per byte} of the run's model at `step`, lower is better.
 
         branch {attempt: last step of it that counts} is `runfolder.lineage.current_branch`: what
-        any of its attempts scored at this step is not scored again.
+        any of its attempts scored at this step is not scored again, unless its documents were
+        others: those of a stage that nothing was read of may be prepared anew.
         """
-        known = scores_at(self._folder, step, branch=branch)
+        found = scores_at(self._folder, step, branch=branch)
         attempt = max(branch)
-        return {
-            d: known[d].bpb if d in known else self._score_domain(answering, d, at=(step, attempt))
-            for d in domains
-        }
+        bpb = {}
+        for domain in domains:
+            known = found.get(domain)
+            if known is not None and not self._held_out[domain].has(known):
+                self._say(f"{domain} is scored again at step {step}: its documents are others now")
+                known = None
+            bpb[domain] = (
+                self._score_domain(answering, domain, at=(step, attempt))
+                if known is None
+                else known.bpb
+            )
+        return bpb
 
     def _score_domain(self, answering: Answering, domain: str, *, at: tuple[int, int]) -> float:
         begin = time.perf_counter()
@@ -90,6 +114,7 @@ class Scorer:
             nats=[score.nats for score in scores],
             bytes=[score.bytes for score in scores],
             tokens=[score.tokens for score in scores],
+            text_sha256=held_out.sha256,
         )
         write_score(self._folder, record)
         return bpb
