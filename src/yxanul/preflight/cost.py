@@ -27,9 +27,9 @@ from yxanul.preflight.finding import Finding
 from yxanul.preflight.machine import exchange_seconds
 from yxanul.preflight.measuring import Measured, Rate
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.lineage import attempt_step, current_attempt, current_branch, is_on
+from yxanul.runfolder.lineage import attempt_step, current_attempt, current_branch, has_begun, is_on
 from yxanul.runfolder.mirror import bring_rows
-from yxanul.runfolder.rows import read_placed_rows, read_rows
+from yxanul.runfolder.rows import read_placed_rows
 from yxanul.runfolder.spending import Spent, read_spending
 from yxanul.units import HOUR_S, format_count, format_hours, format_usd
 
@@ -76,7 +76,7 @@ def settled_budget(
 
 def read_progress(config: RunConfig, folder: RunFolder, *, mirror: str | None) -> Progress:
     """Return where the run in the folder stands, or the one at its mirror if there is none."""
-    if read_rows(folder.lineage) or mirror is None:
+    if has_begun(folder.lineage) or mirror is None:
         return _progress(config, folder)
     with tempfile.TemporaryDirectory(prefix="yxanul-") as scratch:
         copy = RunFolder(Path(scratch))

@@ -41,7 +41,7 @@ from yxanul.data.watching import unheard
 from yxanul.errors import CorruptDataError, UsageError
 from yxanul.preflight.finding import Check, Finding
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.rows import read_rows
+from yxanul.runfolder.lineage import has_begun
 from yxanul.runfolder.storage import Place, reaching
 from yxanul.train.starting.corpus import refuse_several_sources
 
@@ -90,7 +90,7 @@ def kept_benchmarks(
 
     None: it has not begun here, and its mirror cannot be asked.
     """
-    if read_rows(folder.lineage):
+    if has_begun(folder.lineage):
         names = [path.name for path in folder.bench.glob("*.json")]
     elif mirror is None:
         names = []

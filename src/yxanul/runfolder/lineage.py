@@ -23,6 +23,11 @@ SETTINGS = "settings"
 """The event that tells what a start wrote to config.yaml, and what it had been."""
 
 
+def has_begun(path: Path) -> bool:
+    """Tell whether a run has begun, by its lineage: a start that trained nothing leaves none."""
+    return bool(read_rows(path))
+
+
 def current_attempt(path: Path) -> int:
     """Return the number of the attempt that was begun last; 0 before the first."""
     attempt: int = _last_attempt(path).get("attempt", 0)

@@ -26,6 +26,7 @@ from yxanul.runfolder.lineage import (
     begin_attempt,
     current_attempt,
     first_parent,
+    has_begun,
     named_last,
     record_event,
 )
@@ -67,7 +68,7 @@ def find_position(session: Session, request: RunRequest) -> Position:
     folder = session.folder
     if session.engine.processes.is_main:
         remove_leftovers(folder.checkpoints)
-    attempt, has_begun = current_attempt(folder.lineage), bool(read_rows(folder.lineage))
+    attempt, is_begun = current_attempt(folder.lineage), has_begun(folder.lineage)
     named = named_checkpoint(folder, request.resume) if request.names_checkpoint else None
     is_newest = named in list_checkpoints(folder.checkpoints, attempt=attempt)[-1:]
     begins_again, bad = False, Bad()
@@ -83,10 +84,10 @@ def find_position(session: Session, request: RunRequest) -> Position:
             position = load_position(session, checkpoint)
         else:
             # Killed before the attempt's first checkpoint: it begins again where it had begun.
-            position = enter_attempt(session) if has_begun else _beginning(session, request)
+            position = enter_attempt(session) if is_begun else _beginning(session, request)
             begins_again = bool(bad) or has_lost_checkpoints(folder)
         refuse_other_stage(session, position)
-    if has_begun:
+    if is_begun:
         _refuse_other_weights(session, request)
     if session.engine.processes.is_main:
         if begins_again:

@@ -31,7 +31,7 @@ from yxanul.runfolder.checkpoints import list_checkpoints
 from yxanul.runfolder.decided import bring_decisions
 from yxanul.runfolder.durable import reading
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.lineage import current_attempt
+from yxanul.runfolder.lineage import current_attempt, has_begun
 from yxanul.runfolder.lost import has_lost_checkpoints, refuse_lost_checkpoints
 from yxanul.runfolder.mirror import (
     bring_back,
@@ -224,14 +224,14 @@ def _begin_with_mirror(
     address = config.optimization.checkpoint.mirror
     if address is None:
         return
-    has_begun = bool(read_rows(folder.lineage))
-    is_done = has_begun and _finished_outcome(config, folder, request=request) is not None
-    is_lost = has_begun and not is_done and has_lost_checkpoints(folder)
+    is_begun = has_begun(folder.lineage)
+    is_done = is_begun and _finished_outcome(config, folder, request=request) is not None
+    is_lost = is_begun and not is_done and has_lost_checkpoints(folder)
     with reaching(address):
         place = Place(address)  # a wrong address is told now, and not after a quarter of an hour
-    if has_begun and not is_done:
+    if is_begun and not is_done:
         _heed_copy(address, folder, machine=machine)
-    if has_begun and not is_lost:
+    if is_begun and not is_lost:
         return
     with reaching(address):
         if is_lost and request.resume != "never":

@@ -20,7 +20,7 @@ from yxanul.plan.parameters import parameter_count
 from yxanul.runfolder.checkpoints import list_checkpoints, read_manifest
 from yxanul.runfolder.durable import as_bytes, sha256_of, write_atomic
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.lineage import SETTINGS, events, record_event
+from yxanul.runfolder.lineage import SETTINGS, events, has_begun, record_event
 from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.verdicts import closed_stages, read_verdicts
 from yxanul.train.probing.probes import probe_card, with_compute
@@ -245,7 +245,7 @@ def _is_regrouped(folder: RunFolder, machine: Machine) -> bool:
 
 def _begun_with(folder: RunFolder) -> RunConfig | None:
     """Return the configuration that the run was begun with; None when nothing was trained yet."""
-    if not folder.config.exists() or not read_rows(folder.lineage):
+    if not folder.config.exists() or not has_begun(folder.lineage):
         return None
     return read_frozen_config(folder)
 

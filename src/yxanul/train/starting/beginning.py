@@ -13,7 +13,7 @@ from yxanul.evaluate.models.loaded import as_tensors, fitting
 from yxanul.export.reading import is_hugging_face_folder, is_whole, read_folder, read_shape
 from yxanul.model.transformer import Transformer
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.rows import read_rows
+from yxanul.runfolder.lineage import has_begun
 from yxanul.runfolder.weights import find_weights
 from yxanul.train.starting.request import RunRequest
 
@@ -30,7 +30,7 @@ def with_weights_here(
     """
     refuse_absent_weights(request, folder)
     name = request.init_from
-    if name is None or read_rows(folder.lineage) or not is_hub_id(name):
+    if name is None or has_begun(folder.lineage) or not is_hub_id(name):
         return request
     found = snapshot(name, accept=read_shape)
     say(f"--init_from: {found.note}")
@@ -40,7 +40,7 @@ def with_weights_here(
 def refuse_absent_weights(request: RunRequest, folder: RunFolder) -> None:
     """Refuse a folder to begin with that is not there, unless the run has begun; ask no hub."""
     name = request.init_from
-    if name is None or is_hub_id(name) or Path(name).is_dir() or read_rows(folder.lineage):
+    if name is None or is_hub_id(name) or Path(name).is_dir() or has_begun(folder.lineage):
         return
     raise UsageError(f"--init_from {name}: there is no such folder")
 

@@ -11,7 +11,7 @@ from yxanul.data.items import Benchmark
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.evaluate.tasks.score import ask
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.rows import read_rows
+from yxanul.runfolder.lineage import has_begun
 from yxanul.train.starting.corpus import Corpus
 
 
@@ -29,7 +29,7 @@ def gather_benchmarks(
     items were looked for. `trained` names the stages whose text is looked through. The main rank
     does it. Raises what reading a set and asking about its items do, before anything is trained.
     """
-    if not read_rows(folder.lineage):
+    if not has_begun(folder.lineage):
         forget_kept(folder.bench)  # of a start that trained nothing, and may have been a mistake
     benchmarks: dict[str, Benchmark] = {}
     for stage in stages:

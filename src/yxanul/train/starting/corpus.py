@@ -17,7 +17,7 @@ from yxanul.data.preparing.prepare import prepare, tell_other_items
 from yxanul.errors import UsageError
 from yxanul.runfolder.durable import write_json
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.rows import read_rows
+from yxanul.runfolder.lineage import has_begun
 from yxanul.train.processes.machine import Machine
 from yxanul.train.scores.scoring import HeldOut
 
@@ -60,7 +60,7 @@ def prepare_corpus(config: RunConfig, folder: RunFolder, *, machine: Machine) ->
     """
     shared = prepared_folder(config.stages[0].data.source, run=folder)
     refuse_several_sources(config.stages)
-    is_begun = bool(read_rows(folder.lineage))
+    is_begun = has_begun(folder.lineage)
     if shared is not None:
         root, manifest, say = shared, load_manifest(shared), machine.progress.say
         try:
