@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from yxanul.errors import InfrastructureError, StoppedOnRequest
 from yxanul.runfolder.layout import RunFolder
@@ -33,6 +34,8 @@ class ExitRecord:
     reason: str
     ended_at: float
     """Seconds since 1970."""
+    outcome: Any = None
+    """What a run that ended with 0 had reached, as it was written; None: nothing was."""
 
     def is_of_an_earlier_process(self, paid_at: float | None) -> bool:
         """Tell whether the run went on after it: `paid_at` is when its newest row was written.
@@ -60,7 +63,9 @@ def read_exit(folder: RunFolder) -> ExitRecord | None:
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
     is_whole = isinstance(code, int) and isinstance(reason, str)
-    return ExitRecord(code, reason, ended_at) if is_whole and _is_time(ended_at) else None
+    if not is_whole or not _is_time(ended_at):
+        return None
+    return ExitRecord(code, reason, ended_at, outcome=values.get("outcome"))
 
 
 def _is_time(value: object) -> bool:

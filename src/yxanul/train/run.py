@@ -1,6 +1,5 @@
 """A run from the first check to the exit record: the one entry that the command line calls."""
 
-import json
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -30,6 +29,7 @@ from yxanul.report.write import write_report
 from yxanul.runfolder.checkpoints import list_checkpoints
 from yxanul.runfolder.decided import bring_decisions
 from yxanul.runfolder.durable import reading
+from yxanul.runfolder.exits import read_exit
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt, has_begun
 from yxanul.runfolder.lost import has_lost_checkpoints, refuse_lost_checkpoints
@@ -351,14 +351,13 @@ def _finished_outcome(
 def _recorded_outcome(folder: RunFolder) -> dict[str, Any] | None:
     """Return the figures of a run that ended with 0; None when exit.json does not say so.
 
-    exit.json decides nothing: a damaged one costs a look at the checkpoints. The main rank may
-    delete it meanwhile.
+    exit.json decides nothing: a damaged one costs a look at the checkpoints.
     """
+    record = read_exit(folder)
+    if record is None or record.code != 0:
+        return None
+    keys = ("steps", "tokens_seen", "tokens_per_s", "mfu", "training_s", "evaluation_s")
     try:
-        record = json.loads(folder.exit_record.read_text(encoding="utf-8"))
-        if record["code"] != 0:
-            return None
-        keys = ("steps", "tokens_seen", "tokens_per_s", "mfu", "training_s", "evaluation_s")
-        return {key: record["outcome"][key] for key in keys}
-    except (FileNotFoundError, ValueError, TypeError, KeyError, RecursionError):
+        return {key: record.outcome[key] for key in keys}
+    except (TypeError, KeyError):
         return None
