@@ -309,3 +309,11 @@ def test_a_model_that_was_scored_is_on_this_machine_when_the_hub_is_not(exported
         (alone,) = brought(hub, tmp_path / "home", NAME, program=OPEN, HF_HUB_OFFLINE="1")
     assert first == f"{NAME} at commit {hub.sets[NAME].sha}"
     assert alone == f"the hub could not be reached: {NAME} is the copy that is on this machine"
+
+
+def test_a_commit_that_lacks_a_file_of_its_weights_is_no_outage(hub):
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}
+    hub.sets[NAME].files["model.safetensors.index.json"] = json.dumps(index).encode()
+    begun = bring().folder
+    with pytest.raises(CorruptDataError, match=r"has no model-2.safetensors on the hub either"):
+        brought_again(begun, say=print)

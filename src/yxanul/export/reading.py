@@ -38,12 +38,12 @@ def is_hugging_face_folder(place: Path) -> bool:
     return (place / "config.json").is_file()
 
 
-def is_whole(place: Path) -> bool:
-    """Tell whether a folder has config.json and all files of its weights: half a download has not.
+def absent_files(place: Path) -> list[str]:
+    """Return which of config.json and the files of its weights a folder lacks, as half a download.
 
     An index that does not name files of the folder is a `CorruptDataError`.
     """
-    return is_hugging_face_folder(place) and all(path.is_file() for path in _files(place))
+    return [path.name for path in (place / "config.json", *_files(place)) if not path.is_file()]
 
 
 def is_own_file(path: Path) -> bool:

@@ -42,6 +42,8 @@ class Snapshot:
 
     folder: Path
     note: str
+    is_reached: bool
+    """Whether the hub was: else it is what this machine had."""
 
 
 def is_hub_id(name: str) -> bool:
@@ -64,7 +66,9 @@ def snapshot(name: str, *, accept: Callable[[Path], object]) -> Snapshot:
     files = (*_FILES, _CARD) if is_reached else _FILES
     folder = _download(name, folder.name, files=files, is_reached=is_reached)
     note = brought(name, folder, is_reached=is_reached)
-    return Snapshot(folder, note if is_reached else f"{note}, of commit {folder.name}")
+    if not is_reached:
+        note += f", of commit {folder.name}"
+    return Snapshot(folder, note, is_reached)
 
 
 def of_cache(folder: Path) -> tuple[str, str] | None:
@@ -81,7 +85,7 @@ def snapshot_at(name: str, commit: str) -> Snapshot:
     """Bring what an export holds of a commit of owner/name, or find it here, as `snapshot` does."""
     is_reached = newest_commit(name) is not None
     folder = _download(name, commit, files=_FILES, is_reached=is_reached)
-    return Snapshot(folder, f"{name} at commit {commit}")
+    return Snapshot(folder, f"{name} at commit {commit}", is_reached)
 
 
 def newest_config(name: str) -> tuple[Path, bool]:

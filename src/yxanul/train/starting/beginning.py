@@ -7,10 +7,10 @@ from pathlib import Path
 from torch import Tensor
 
 from yxanul.config.schema import ModelConfig
-from yxanul.errors import CorruptCheckpointError, HubUnreachableError, UsageError
+from yxanul.errors import CorruptCheckpointError, CorruptDataError, HubUnreachableError, UsageError
 from yxanul.evaluate.models.hub import is_hub_id, of_cache, snapshot, snapshot_at
 from yxanul.evaluate.models.loaded import as_tensors, fitting
-from yxanul.export.reading import is_hugging_face_folder, is_whole, read_folder, read_shape
+from yxanul.export.reading import absent_files, is_hugging_face_folder, read_folder, read_shape
 from yxanul.model.transformer import Transformer
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import has_begun
@@ -49,13 +49,19 @@ def brought_again(place: Path, *, say: Callable[[str], None]) -> Path:
     """Return where the weights lie that a run was begun with: at `place`, unless it is gone.
 
     What lay in the hub's cache is brought, or completed, at the commit that it was. Raises what
-    `snapshot` does.
+    `snapshot` does, and a `CorruptDataError` for a model that is not whole there either.
     """
     known = of_cache(place)
-    if known is None or is_whole(place):
+    if known is None or not absent_files(place):
         return place
     found = snapshot_at(*known)
-    if not is_whole(found.folder):  # without the hub the cache hands out half a model
+    absent = absent_files(found.folder)
+    if absent and found.is_reached:
+        raise CorruptDataError(
+            f"{found.note} has no {', '.join(absent)} on the hub either, so the weights that the "
+            "run was begun with are not whole; bring a good copy back"
+        )
+    if absent:  # without the hub the cache hands out half a model
         raise HubUnreachableError(
             f"{found.note} is here in part, and the hub could not be reached for the rest of it: "
             "try again later"
