@@ -88,6 +88,11 @@ def test_a_model_of_the_hub_with_another_tokenizer_is_refused(call, cached, tmp_
     for words in (("generate", NAME, "x"), ("export", NAME, "--to", "hf", "--out", tmp_path / "o")):
         code, _, err = call(*words)
         assert (code, "eos_token_id is 1, and that of GPT-2's tokenizer" in err) == (30, True)
+    world = World.create(tmp_path / "world")
+    for name in (NAME, str(cached)):
+        words = ("--stage", STAGES[0], "--init_from", name)
+        told = world.finish("train", "run", *words, code=30).stderr
+        assert "eos_token_id is 1, and that of GPT-2's tokenizer" in told
 
 
 def test_a_run_begins_with_a_model_of_the_hub(cached, tmp_path, monkeypatch):

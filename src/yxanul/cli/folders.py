@@ -5,12 +5,7 @@ from pathlib import Path
 
 from yxanul.evaluate.models.hub import is_hub_id, snapshot
 from yxanul.evaluate.models.loaded import fitting
-from yxanul.export.reading import (
-    is_hugging_face_folder,
-    read_folder,
-    read_shape,
-    refuse_other_tokenizer,
-)
+from yxanul.export.reading import accept_folder, is_hugging_face_folder, read_folder
 from yxanul.hardware.choices import DTYPES
 from yxanul.model.transformer import Transformer
 
@@ -40,19 +35,13 @@ def open_folder(name: str, *, precision: str) -> OpenedFolder:
     place = Path(name)
     notes: tuple[str, ...] = ()
     if is_hub_id(name):
-        found = snapshot(name, accept=_accept)
+        found = snapshot(name, accept=accept_folder)
         place, notes = found.folder, (found.note,)
     else:
-        _accept(place)
+        accept_folder(place)
     read = read_folder(place)
     model = Transformer.without_weights(
         read.config, compute_dtype=DTYPES[precision], attention="plain"
     )
     model.load_state_dict(fitting(read.tensors, model, origin=place), assign=True)
     return OpenedFolder(model, place, notes)
-
-
-def _accept(place: Path) -> None:
-    """Refuse a folder of another architecture or tokenizer, as its config.json tells."""
-    read_shape(place)
-    refuse_other_tokenizer(place)

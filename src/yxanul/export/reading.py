@@ -94,10 +94,14 @@ def read_folder(folder: Path) -> FolderWeights:
     return FolderWeights(config, tensors)
 
 
-def refuse_other_tokenizer(folder: Path) -> None:
-    """Raise a `UsageError` for a folder whose texts end with another token than GPT-2's."""
+def accept_folder(folder: Path) -> None:
+    """Refuse a folder of another architecture or tokenizer, as its config.json tells.
+
+    Raises what `read_folder` does, and a `UsageError` where texts end with another token than
+    GPT-2's.
+    """
+    read_shape(folder)
     path = folder / "config.json"
-    _refuse_links(path)
     end = read_json(path).get("eos_token_id")
     if end != END_OF_TEXT:
         raise UsageError(

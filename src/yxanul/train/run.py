@@ -64,7 +64,7 @@ from yxanul.train.running.reading import padding
 from yxanul.train.running.setup import build_session, prepare_process
 from yxanul.train.safety.ending import CARD_ADVICE, naming_exhaustion, owned
 from yxanul.train.safety.signals import stop_on_signals
-from yxanul.train.starting.beginning import refuse_absent_weights, with_weights_here
+from yxanul.train.starting.beginning import refuse_unusable_weights, with_weights_here
 from yxanul.train.starting.corpus import Corpus, prepare_corpus
 from yxanul.train.starting.refusals import refuse_early
 from yxanul.train.starting.request import RunOutcome, RunRequest, StageOutcome
@@ -294,7 +294,7 @@ def _check_folder(config: RunConfig, folder: RunFolder, *, request: RunRequest) 
         possible_checkpoint(folder, request.resume)  # before a mirror's copy is brought
     if config.optimization.checkpoint.mirror is None:
         _refuse_missing_start(config, folder, request=request)
-        refuse_absent_weights(request, folder)
+        refuse_unusable_weights(request, folder)
     if is_started_again(folder.root.resolve()):
         return
     if request.asks_for_empty_folder and not folder.is_empty():

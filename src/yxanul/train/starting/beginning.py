@@ -10,7 +10,12 @@ from yxanul.config.schema import ModelConfig
 from yxanul.errors import CorruptCheckpointError, CorruptDataError, HubUnreachableError, UsageError
 from yxanul.evaluate.models.hub import is_hub_id, of_cache, snapshot, snapshot_at
 from yxanul.evaluate.models.loaded import as_tensors, fitting
-from yxanul.export.reading import absent_files, is_hugging_face_folder, read_folder, read_shape
+from yxanul.export.reading import (
+    absent_files,
+    accept_folder,
+    is_hugging_face_folder,
+    read_folder,
+)
 from yxanul.model.transformer import Transformer
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import has_begun
@@ -26,23 +31,29 @@ def with_weights_here(
 ) -> RunRequest:
     """Return the request with weights of the hub brought here; a run that has begun needs none.
 
-    Raises what `snapshot` does, and a `UsageError` for a folder that is not there.
+    Raises what `snapshot` does, and `refuse_unusable_weights`.
     """
-    refuse_absent_weights(request, folder)
+    refuse_unusable_weights(request, folder)
     name = request.init_from
     if name is None or has_begun(folder.lineage) or not is_hub_id(name):
         return request
-    found = snapshot(name, accept=read_shape)
+    found = snapshot(name, accept=accept_folder)
     say(f"--init_from: {found.note}")
     return replace(request, init_from=str(found.folder))
 
 
-def refuse_absent_weights(request: RunRequest, folder: RunFolder) -> None:
-    """Refuse a folder to begin with that is not there, unless the run has begun; ask no hub."""
+def refuse_unusable_weights(request: RunRequest, folder: RunFolder) -> None:
+    """Refuse a folder to begin with that is not there, or of another tokenizer; ask no hub.
+
+    A run that has begun needs none.
+    """
     name = request.init_from
-    if name is None or is_hub_id(name) or Path(name).is_dir() or has_begun(folder.lineage):
+    if name is None or is_hub_id(name) or has_begun(folder.lineage):
         return
-    raise UsageError(f"--init_from {name}: there is no such folder")
+    if not Path(name).is_dir():
+        raise UsageError(f"--init_from {name}: there is no such folder")
+    if is_hugging_face_folder(Path(name)):
+        accept_folder(Path(name))
 
 
 def brought_again(place: Path, *, say: Callable[[str], None]) -> Path:
