@@ -479,7 +479,10 @@ def test_the_end_of_a_stage_may_be_named_whose_gate_was_not_asked_there(tmp_path
     run = tmp_path / "run"
     (run / "gates.jsonl").unlink()
     world.finish(*stage1, "--resume", f"step-{STEPS - 2:08d}-a0")
-    world.finish(*stage1, "--resume", f"step-{STEPS:08d}-a0")
+    end = ("--resume", f"step-{STEPS:08d}-a0")
+    refused = world.finish("train", "run", "--stage", STAGES[1], *end, code=30).stderr
+    assert "which has not passed its gate" in refused
+    world.finish(*stage1, *end)
     assert verdicts(run) == [(STAGES[0], 1, "pass"), (STAGES[0], 2, "pass")]
     world.finish("run", "run", "--max_steps", str(STEPS + 1))
     assert world.checkpoints("run")[-1].name == f"step-{STEPS + 1:08d}-a2"
@@ -504,3 +507,14 @@ def test_a_gate_compares_the_same_documents_where_a_later_stage_was_prepared_ane
         scores_at(run / "scores", step, branch={0: 2 * STEPS}) for step in (STEPS, 2 * STEPS)
     )
     assert first[STAGES[1]].text_sha256 == last[STAGES[1]].text_sha256
+
+
+def test_what_has_passed_is_judged_where_a_checkpoint_that_is_named_stands(tmp_path):
+    world = World.create(tmp_path)
+    first, later = (("train", "run", "--stage", stage) for stage in STAGES)
+    middle, end = (("--resume", f"step-{step:08d}-a0") for step in (STEPS - 2, STEPS))
+    world.finish(*first)
+    world.finish(*first, *middle, "--max_steps", str(STEPS - 1))
+    assert "has not passed its gate" in world.finish(*later, code=30).stderr
+    world.finish(*later, *end, "--max_steps", "1")
+    assert (tmp_path / "run" / "checkpoints" / f"step-{STEPS + 1:08d}-a2").is_dir()

@@ -45,13 +45,14 @@ def current_branch(path: Path) -> dict[int, float]:
     return branch_of(path, current_attempt(path))
 
 
-def branch_of(path: Path, attempt: int) -> dict[int, float]:
+def branch_of(path: Path, attempt: int, *, step: float = math.inf) -> dict[int, float]:
     """Return {attempt: last step of it that belongs to the branch}: `attempt` and its ancestors.
 
-    What an ancestor did before it was left is part of the run's history, what it did later is not.
+    What an ancestor did before it was left is part of the run's history, what it did later is not;
+    so it is with what `attempt` did after `step`.
     """
     begun = {row.get("attempt"): row.get("parent") for row in all_attempts(path)}
-    limit = math.inf
+    limit = step
     branch: dict[int, float] = {}
     while attempt not in branch:
         branch[attempt] = limit

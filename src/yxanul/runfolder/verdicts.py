@@ -6,7 +6,7 @@ the verdict before it, which stays as it was written.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from yxanul.errors import CorruptDataError
@@ -49,14 +49,15 @@ def write_override(folder: RunFolder, verdict: Row, *, decided: str, by: str, re
     append_row(folder.gates, {"row": OVERRIDE, **_place(verdict), **row}, durable=True)
 
 
-def read_verdicts(folder: RunFolder) -> dict[str, Row]:
-    """Return {stage: its newest verdict row} on the branch that the run stands on, as it counts.
+def read_verdicts(folder: RunFolder, branch: Mapping[int, float] | None = None) -> dict[str, Row]:
+    """Return {stage: its newest verdict row} on a branch, None: the run's, as it counts.
 
     What an abandoned attempt was told does not count. Where a person decided otherwise, `verdict`
     and `why` are theirs, and `gate_verdict` is what the gate had said. A row without its keys is a
     `CorruptDataError`.
     """
-    branch = current_branch(folder.lineage)
+    if branch is None:
+        branch = current_branch(folder.lineage)
     overrides = _rows_of(folder, OVERRIDE)
     return {
         row["stage"]: _overridden(row, overrides)
@@ -65,9 +66,10 @@ def read_verdicts(folder: RunFolder) -> dict[str, Row]:
     }
 
 
-def closed_stages(folder: RunFolder) -> dict[str, Row]:
-    """Return the verdicts of the stages that need no more training, by stage."""
-    return {name: row for name, row in read_verdicts(folder).items() if row["verdict"] in CLOSING}
+def closed_stages(folder: RunFolder, branch: Mapping[int, float] | None = None) -> dict[str, Row]:
+    """Return the verdicts of the stages that need no more training on a branch, by stage."""
+    verdicts = read_verdicts(folder, branch)
+    return {name: row for name, row in verdicts.items() if row["verdict"] in CLOSING}
 
 
 def all_verdicts(folder: RunFolder) -> list[Row]:

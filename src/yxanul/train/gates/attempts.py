@@ -33,6 +33,7 @@ from yxanul.runfolder.lineage import (
     attempt_parent,
     attempt_step,
     begin_attempt,
+    branch_of,
     checkpoint_at,
     current_attempt,
     tokens_spent_before,
@@ -190,7 +191,9 @@ def refuse_other_stage(session: Session, position: Position) -> None:
     first = session.active[0]
     if len(session.active) > 1 or position.step > first.first_step or position.stage == first.name:
         return
-    closed = closed_stages(session.folder)
+    # The run may stand elsewhere: a checkpoint that is named is left for no other yet.
+    branch = branch_of(session.folder.lineage, position.attempt, step=position.step)
+    closed = closed_stages(session.folder, branch)
     if position.step < first.first_step or position.stage not in closed:
         raise UsageError(
             f"{session.folder.root} stands at step {position.step} of {position.stage}, which has "
