@@ -509,6 +509,7 @@ def test_a_gate_compares_the_same_documents_where_a_later_stage_was_prepared_ane
     assert first[STAGES[1]].text_sha256 == last[STAGES[1]].text_sha256
 
 
+@pytest.mark.fault(22)
 def test_what_has_passed_is_judged_where_a_checkpoint_that_is_named_stands(tmp_path):
     world = World.create(tmp_path)
     first, later = (("train", "run", "--stage", stage) for stage in STAGES)
@@ -518,3 +519,10 @@ def test_what_has_passed_is_judged_where_a_checkpoint_that_is_named_stands(tmp_p
     assert "has not passed its gate" in world.finish(*later, code=30).stderr
     world.finish(*later, *end, "--max_steps", "1")
     assert (tmp_path / "run" / "checkpoints" / f"step-{STEPS + 1:08d}-a2").is_dir()
+    # So are the rates that may be changed: those of a stage that is not closed there.
+    faster = ("--set", f"{STAGES[0]}.training.learning_rate=0.02", "--max_steps", str(STEPS - 1))
+    change = f"{STAGES[0]}.training.learning_rate: 0.01 -> 0.02"
+    assert change in world.finish(*first, *end, *faster, code=30).stderr
+    assert f"may change differs from the run's: {change}" in (
+        world.finish(*first, *middle, *faster).stderr
+    )

@@ -180,7 +180,8 @@ def _train(
         stage = request.stage or config.stages[0].name
         config = replan_epochs(config, stage, epochs=request.num_epochs, manifest=corpus.manifest)
     wish = config.optimization.compute
-    config = freeze_config(config, folder, machine=machine)
+    named = named_checkpoint(folder, request.resume) if request.names_checkpoint else None
+    config = freeze_config(config, folder, machine=machine, named=named)
     done = _finished_outcome(config, folder, request=request)
     if done is not None:
         machine.progress.say(f"{folder.root} is complete already; nothing is trained again")

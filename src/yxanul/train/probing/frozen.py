@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import torch
 
@@ -20,7 +21,7 @@ from yxanul.plan.parameters import parameter_count
 from yxanul.runfolder.checkpoints import list_checkpoints, read_manifest
 from yxanul.runfolder.durable import as_bytes, sha256_of, write_atomic
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.lineage import SETTINGS, events, has_begun, record_event
+from yxanul.runfolder.lineage import SETTINGS, branch_of, events, has_begun, record_event
 from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.verdicts import closed_stages, read_verdicts
 from yxanul.train.probing.probes import probe_card, with_compute
@@ -82,11 +83,14 @@ def replan_epochs(config: RunConfig, stage: str, *, epochs: float, manifest: Man
     return planned
 
 
-def freeze_config(config: RunConfig, folder: RunFolder, *, machine: Machine) -> RunConfig:
+def freeze_config(
+    config: RunConfig, folder: RunFolder, *, machine: Machine, named: Path | None = None
+) -> RunConfig:
     """Replace every `auto`, by the run's own earlier choices if it has any.
 
-    RUN/config.yaml is written, or held against: other settings than the run's are a `ConfigError`.
-    The process takes its threads, before anything is tried.
+    The run goes on from the checkpoint `named`, None: where it stands. RUN/config.yaml is written,
+    or held against: other settings than the run's are a `ConfigError`. The process takes its
+    threads, before anything is tried.
     """
     before, changes = _begun_with(folder), None
     frozen, anew = _ruled(
@@ -111,7 +115,7 @@ def freeze_config(config: RunConfig, folder: RunFolder, *, machine: Machine) -> 
         frozen = kept = with_compute(frozen, found)
     else:
         frozen = _with_budgets(frozen, before, judged=read_verdicts(folder).keys())
-        closed = closed_stages(folder)
+        closed = closed_stages(folder, _branch_to(named, folder))
         free = anew | {"threads"} if takes_own else anew
         frozen, changes = _continue_config(before, frozen, anew=free, closed=closed, folder=folder)
         for told in changes:
@@ -260,6 +264,13 @@ def _with_budgets(now: RunConfig, before: RunConfig, *, judged: Collection[str])
         return stage.model_copy(update={"training": training})
 
     return now.model_copy(update={"stages": tuple(kept(stage) for stage in now.stages)})
+
+
+def _branch_to(named: Path | None, folder: RunFolder) -> dict[int, float] | None:
+    if named is None:
+        return None
+    info = read_manifest(named)[0]
+    return branch_of(folder.lineage, info.attempt, step=info.step)
 
 
 def _continue_config(
