@@ -81,7 +81,13 @@ def test_three_in_a_row_go_back_and_leave_that_text_out(world):
     begun = [row for row in lineage if row["event"] == "attempt"][-1]
     assert (begun["attempt"], begun["step"]) == (1, 11)
     # From step 11 until past step 15, by which the trouble had been read.
-    assert begun["changes"]["segments"][-1] == {"first": 3, "end": 8, "attempt": 1, "left_out": 4}
+    assert begun["changes"]["segments"][-1] == {
+        "first": 3,
+        "end": 8,
+        "attempt": 1,
+        "left_out": 4,
+        "keeps_line": True,
+    }
     assert rows(world)[-1]["step"] == 16
 
 
@@ -102,9 +108,9 @@ def test_going_back_out_of_an_extension_leaves_out_what_was_read_there(world, mo
     begun = [row for row in rows(world, "lineage.jsonl") if row["event"] == "attempt"]
     # Those that were left stay, and with them the ends of the cycles.
     assert begun[2]["changes"]["segments"] == [
-        {"first": 0, "end": 8, "attempt": 0, "left_out": 0},
-        {"first": 8, "end": 10, "attempt": 1, "left_out": 0},
-        {"first": 6, "end": 10, "attempt": 2, "left_out": 3},
+        {"first": 0, "end": 8, "attempt": 0, "left_out": 0, "keeps_line": True},
+        {"first": 8, "end": 10, "attempt": 1, "left_out": 0, "keeps_line": True},
+        {"first": 6, "end": 10, "attempt": 2, "left_out": 3, "keeps_line": True},
     ]
     per_step = len(found[0]) // 8
     left_out = [found[0].part(6 * per_step, 8 * per_step), found[1].part(0, per_step)]

@@ -378,8 +378,8 @@ def test_a_person_who_goes_back_into_a_stage_reads_its_rest_anew(tmp_path_factor
     world.finish("run", "run", "--resume", f"step-{middle:08d}-a0")
     begun = [row for row in rows(run, "lineage.jsonl") if row["event"] == "attempt"][-1]
     assert begun["changes"]["segments"] == [
-        {"first": 0, "end": STEPS, "attempt": 0, "left_out": 0},
-        {"first": STEPS - 2, "end": STEPS, "attempt": 1, "left_out": 0},
+        {"first": 0, "end": STEPS, "attempt": 0, "left_out": 0, "keeps_line": True},
+        {"first": STEPS - 2, "end": STEPS, "attempt": 1, "left_out": 0, "keeps_line": True},
     ]
     # G0 compares the ledger of both segments with the tokens that were counted
     assert verdicts(run)[-1] == (STAGES[1], 1, "pass")

@@ -11,8 +11,8 @@ from typing import Any
 
 from yxanul.config.schema import RunConfig, StageConfig, chunk_tokens
 from yxanul.data.batches.loader import StageLoader
-from yxanul.data.batches.mixture import source_weights, stage_mixture
-from yxanul.data.batches.order import OrderKey, stage_order
+from yxanul.data.batches.mixture import mixed_order
+from yxanul.data.batches.order import OrderKey
 from yxanul.data.packing.chunks import ChunkTable
 from yxanul.data.prepared.manifest import load_manifest
 from yxanul.data.prepared.shards import open_stream
@@ -56,21 +56,13 @@ def open_loader(config: RunConfig, stage: StageConfig, *, root: Path, steps: int
     """Return the reader of a stage's first steps, as its first attempt reads them."""
     manifest, chunk = load_manifest(root), chunk_tokens(config, stage)
     chunks = ChunkTable(manifest, root, packing=stage.data.packing, chunk_tokens=chunk)
-    before = config.stages[: [one.name for one in config.stages].index(stage.name)]
-    own, replay = stage_mixture(
+    stages = config.stages[: config.stages.index(stage) + 1]
+    order = mixed_order(
         manifest,
-        stage.name,
-        earlier=[one.name for one in before],
-        weights=source_weights(manifest, [*before, stage]),
+        stages,
+        key=OrderKey(stage.data.seed, stage.name),
+        n_chunks=steps * stage.training.batch_tokens // chunk,
         chunks=chunks,
-    )
-    order = stage_order(
-        OrderKey(stage.data.seed, stage.name, 0),
-        steps * stage.training.batch_tokens // chunk,
-        own=own,
-        replay=replay,
-        replay_share=stage.data.replay_share,
-        ramp_fraction=stage.data.ramp_fraction,
     )
     streams = {n: open_stream(manifest, root, source=n, split="train") for n in order.sources}
     return StageLoader(

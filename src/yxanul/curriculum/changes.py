@@ -22,6 +22,9 @@ class Segment:
     """The attempt whose number keys the order."""
     left_out: int = 0
     """Steps from `first` on whose text, as the segments before had it, is not read here."""
+    keeps_line: bool = True
+    """Whether it goes on along the stage's data.ramp_fraction; those of earlier versions read
+    data.replay_share throughout."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class StageChanges:
         """Read what `as_row` wrote; None = no changes. A wrong row is a TypeError or KeyError."""
         if row is None:
             return cls()
-        segments = tuple(Segment(**segment) for segment in row["segments"])
+        segments = tuple(Segment(**{"keeps_line": False, **one}) for one in row["segments"])
         if not all(isinstance(number, int) for one in segments for number in asdict(one).values()):
             raise TypeError("a segment's steps are not whole numbers")
         return cls(**{**row, "segments": segments})

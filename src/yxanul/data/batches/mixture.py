@@ -1,4 +1,4 @@
-"""From a manifest to the sources of a stage's order: its own, and the earlier ones to replay.
+"""From a manifest to a stage's order, by its own sources and the earlier ones to replay.
 
 The one idea: weights are relative within a stage, so they are brought to a sum of 1 per stage
 before stages are mixed; every earlier stage then has the same part of the replay. They come from
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Sized
 
 from yxanul.config.schema import SourceConfig, StageConfig
-from yxanul.data.batches.order import OrderSource
+from yxanul.data.batches.order import OrderKey, OrderSource, StageOrder, stage_order
 from yxanul.data.prepared.manifest import Manifest, require_stages
 from yxanul.data.prepared.settings import LISTS, list_of, sources_of
 from yxanul.errors import UsageError
@@ -38,6 +38,34 @@ def source_weights(manifest: Manifest, stages: Sequence[StageConfig]) -> dict[st
                 )
             weights[name] = named.get(name, 1.0)
     return weights
+
+
+def mixed_order(
+    manifest: Manifest,
+    stages: Sequence[StageConfig],
+    *,
+    key: OrderKey,
+    n_chunks: int,
+    chunks: Mapping[str, Sized],
+    replay: tuple[float, float] | None = None,
+) -> StageOrder:
+    """Return the order of `n_chunks` samples of the last of the stages, after those before it.
+
+    replay (share, ramp fraction): as in `stage_order`; None = as the stage's settings say. Raises
+    what `source_weights`, `stage_mixture` and `stage_order` do.
+    """
+    *earlier, stage = stages
+    own, replayed = stage_mixture(
+        manifest,
+        stage.name,
+        earlier=[one.name for one in earlier],
+        weights=source_weights(manifest, stages),
+        chunks=chunks,
+    )
+    share, ramp = replay or (stage.data.replay_share, stage.data.ramp_fraction)
+    return stage_order(
+        key, n_chunks, own=own, replay=replayed, replay_share=share, ramp_fraction=ramp
+    )
 
 
 def stage_mixture(

@@ -12,8 +12,8 @@ from yxanul.config.schema import chunk_tokens
 from yxanul.curriculum.changes import Segment, parts_read
 from yxanul.curriculum.stages import StagePlan, seq_len_at
 from yxanul.data.batches.loader import StageLoader, StepRows
-from yxanul.data.batches.mixture import source_weights, stage_mixture
-from yxanul.data.batches.order import OrderKey, StageOrder, stage_order
+from yxanul.data.batches.mixture import mixed_order
+from yxanul.data.batches.order import OrderKey, StageOrder
 from yxanul.data.packing.chunks import ChunkTable
 from yxanul.runfolder.lineage import attempt_at, branch_of, current_attempt
 from yxanul.train.running.session import Session
@@ -117,26 +117,18 @@ def stage_chunks(session: Session, plan: StagePlan) -> ChunkTable:
 def _order(session: Session, plan: StagePlan, *, segments: Sequence[Segment]) -> StageOrder:
     """Return the order of the last of the segments."""
     *before, segment = segments
-    chunk = chunk_tokens(session.config, plan.config)
-    per_step = plan.config.training.batch_tokens // chunk
-    manifest = session.corpus.manifest
-    earlier = session.stages[: plan.index]
-    own, replay = stage_mixture(
-        manifest,
-        plan.name,
-        earlier=[stage.name for stage in earlier],
-        weights=source_weights(manifest, [stage.config for stage in (*earlier, plan)]),
-        chunks=stage_chunks(session, plan),
-    )
-    order = stage_order(
-        OrderKey(plan.config.data.seed, plan.name, segment.attempt),
-        (segment.end - segment.first) * per_step,
-        own=own,
+    per_step = plan.config.training.batch_tokens // chunk_tokens(session.config, plan.config)
+    steps, replay = _mixture(plan, segment)
+    chunks = stage_chunks(session, plan)
+    order = mixed_order(
+        session.corpus.manifest,
+        [stage.config for stage in (*session.stages[: plan.index], plan)],
+        key=OrderKey(plan.config.data.seed, plan.name, segment.attempt),
+        n_chunks=steps * per_step,
+        chunks=chunks,
         replay=replay,
-        replay_share=plan.config.data.replay_share,
-        # An extension goes on with the mixture that the stage came to.
-        ramp_fraction=plan.config.data.ramp_fraction if segment.first == 0 else 0.0,
     )
+    order = order.part((steps - segment.end + segment.first) * per_step, len(order))
     if not segment.left_out:
         return order
     trouble = order.part(0, 0)
@@ -146,4 +138,17 @@ def _order(session: Session, plan: StagePlan, *, segments: Sequence[Segment]) ->
             read = _order(session, plan, segments=before[:number])
             part = read.part((begin - first) * per_step, (end - first) * per_step)
             trouble = trouble.followed_by(part)
-    return order.without(trouble, chunks={source.name: source.chunks for source in (*own, *replay)})
+    return order.without(trouble, chunks={name: len(chunks[name]) for name in order.sources})
+
+
+def _mixture(plan: StagePlan, segment: Segment) -> tuple[int, tuple[float, float]]:
+    """Return the steps of the order whose end a segment reads, and its replay share and ramp."""
+    share, ramp = plan.config.data.replay_share, plan.config.data.ramp_fraction
+    if segment.first == 0:
+        return segment.end, (share, ramp)
+    if not (ramp and segment.keeps_line):
+        return segment.end - segment.first, (share, 0.0)
+    # The line of the whole stage, and what it came to from there on, as `stage_order` has them.
+    after = (share - ramp / 2) / (1 - ramp / 2)
+    ramp *= plan.base_steps / segment.end
+    return segment.end, (after + (1 - after) * ramp / 2, ramp)
