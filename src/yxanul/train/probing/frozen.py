@@ -22,7 +22,6 @@ from yxanul.runfolder.checkpoints import list_checkpoints, read_manifest
 from yxanul.runfolder.durable import as_bytes, sha256_of, write_atomic
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import SETTINGS, branch_of, events, has_begun, record_event
-from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.verdicts import closed_stages, read_verdicts
 from yxanul.train.probing.probes import probe_card, with_compute
 from yxanul.train.processes.machine import Machine, last_world_size
