@@ -146,6 +146,15 @@ def load_weights(path: Path) -> Weights:
     return Weights(info, _read_tensors(path / "model.safetensors"))
 
 
+def load_state(path: Path) -> dict[str, Any]:
+    """Verify and read the clock of one checkpoint; its tensors are neither read nor compared.
+
+    Anything wrong with it or with the manifest is a `CorruptCheckpointError`.
+    """
+    verify_checkpoint(path, only={"state.json"})
+    return read_json(path / "state.json")
+
+
 def newest_checkpoint(
     folder: Path, *, attempt: int
 ) -> tuple[Checkpoint | None, dict[Path, CorruptCheckpointError]]:

@@ -3,6 +3,8 @@
 The newest checkpoint that verifies, the one that was named, other weights, or the beginning.
 """
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from yxanul.runfolder.checkpoints import (
     Checkpoint,
     list_checkpoints,
     load_checkpoint,
+    load_state,
     newest_checkpoint,
 )
 from yxanul.runfolder.layout import RunFolder
@@ -51,7 +54,7 @@ from yxanul.train.processes.machine import Machine
 from yxanul.train.running.session import Session
 from yxanul.train.starting.beginning import take_weights
 from yxanul.train.starting.request import RunRequest
-from yxanul.train.updates.state import Position, first_position
+from yxanul.train.updates.state import Position, first_position, refuse_other_data
 
 Bad = dict[Path, CorruptCheckpointError]
 """Checkpoints that do not verify, and why."""
@@ -100,6 +103,24 @@ def find_position(session: Session, request: RunRequest) -> Position:
             tell_named(named)
     _forget_after(session, position)
     return position
+
+
+def refuse_other_tokens(folder: RunFolder, request: RunRequest, *, data: Mapping[str, str]) -> None:
+    """Refuse `data` {source: sha256} that the checkpoint to go on from was not trained on.
+
+    `find_position` does so as well, when the new settings are kept; a finished run loads none.
+    """
+    if request.names_checkpoint:
+        paths = [named_checkpoint(folder, request.resume)]
+    else:
+        attempt, parent = current_attempt(folder.lineage), attempt_parent(folder.lineage)
+        paths = list_checkpoints(folder.checkpoints, attempt=attempt)
+        if parent is not None and Path(parent).name == parent:  # else of another run
+            paths.insert(0, folder.checkpoints / parent)
+    for path in reversed(paths):
+        with suppress(CorruptCheckpointError):  # told, or refused, where it is to be loaded
+            refuse_other_data(path, load_state(path), data=data)
+            return
 
 
 def _beginning(session: Session, request: RunRequest) -> Position:

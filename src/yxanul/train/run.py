@@ -58,6 +58,7 @@ from yxanul.train.resume import (
     find_position,
     named_checkpoint,
     possible_checkpoint,
+    refuse_other_tokens,
     with_name_settled,
 )
 from yxanul.train.running.reading import padding
@@ -65,7 +66,7 @@ from yxanul.train.running.setup import build_session, prepare_process
 from yxanul.train.safety.ending import CARD_ADVICE, naming_exhaustion, owned
 from yxanul.train.safety.signals import stop_on_signals
 from yxanul.train.starting.beginning import refuse_unusable_weights, with_weights_here
-from yxanul.train.starting.corpus import Corpus, prepare_corpus
+from yxanul.train.starting.corpus import Corpus, keep_place, prepare_corpus
 from yxanul.train.starting.refusals import refuse_early
 from yxanul.train.starting.request import RunOutcome, RunRequest, StageOutcome
 from yxanul.train.starting.settings import read_config
@@ -176,12 +177,16 @@ def _train(
         request = with_weights_here(request, folder, say=machine.heard)
     refuse_early(config, folder, request=request, machine=machine, malloc=malloc)
     corpus = prepare_corpus(config, folder, machine=machine)
+    with refusing_together(machine.processes, device=machine.device):
+        refuse_other_tokens(folder, request, data=corpus.identity([s.name for s in config.stages]))
     if request.num_epochs is not None:
         stage = request.stage or config.stages[0].name
         config = replan_epochs(config, stage, epochs=request.num_epochs, manifest=corpus.manifest)
     wish = config.optimization.compute
     named = named_checkpoint(folder, request.resume) if request.names_checkpoint else None
     config = freeze_config(config, folder, machine=machine, named=named)
+    if machine.processes.is_main:
+        keep_place(corpus, folder)  # of what was refused nothing is to be read
     done = _finished_outcome(config, folder, request=request)
     if done is not None:
         machine.progress.say(f"{folder.root} is complete already; nothing is trained again")

@@ -23,8 +23,8 @@ from yxanul.runfolder.checkpoints import (
     Checkpoint,
     CheckpointInfo,
     load_checkpoint,
+    load_state,
     newest_readable,
-    read_json,
     verify_checkpoint,
 )
 from yxanul.runfolder.lineage import (
@@ -136,7 +136,8 @@ def begin_from_weights(session: Session, parent: str | None, *, step: int) -> Po
 
 def load_position(session: Session, checkpoint: Checkpoint) -> Position:
     """Load a checkpoint of this run into the session; return where it stands."""
-    refuse_other_data(checkpoint, session.corpus.identity([plan.name for plan in session.stages]))
+    data = session.corpus.identity([plan.name for plan in session.stages])
+    refuse_other_data(checkpoint.info.path, checkpoint.state, data=data)
     position = restore_state(checkpoint, session.model, optimizers=session.engine.optimizers)
     try:
         session.vigil.restore(checkpoint.state.get("vigil"))
@@ -180,10 +181,8 @@ def begin_by_name(session: Session, path: Path, *, attempt: int) -> Position:
 
 
 def _tokens_spent_at(path: Path) -> int:
-    """Return what had been spent at a checkpoint; its tensors are neither read nor compared."""
-    name = "state.json"
-    verify_checkpoint(path, only={name})
-    return int(read_json(path / name)["position"]["tokens_spent"])
+    """Return what had been spent at a checkpoint."""
+    return int(load_state(path)["position"]["tokens_spent"])
 
 
 def refuse_other_stage(session: Session, position: Position) -> None:

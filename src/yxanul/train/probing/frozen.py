@@ -1,6 +1,7 @@
 """What a run was begun with, it keeps: choices are made once and held to on every resume."""
 
 import hashlib
+import re
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -48,7 +49,11 @@ _MAY_CHANGE = (
     "compute.zero1",
 )
 _MAY_BEGIN = ("compute.gradient_checkpointing", True)  # likewise; ending it needs more memory
-_MAY_MOVE = ".evaluation.bench"  # the run keeps the items that it read there
+# What is read there: the run keeps the items, and its tokens are compared whatever led to them.
+_MAY_MOVE = re.compile(
+    r".*\.(evaluation\.bench|data\.source|data\.(hub|embedded)_sources\.\d+\."
+    r"(hub_revision|licence|attribution|private))"
+)
 _RATES = tuple(f".training.{name}learning_rate" for name in ("", "embedding_", "norm_"))
 """Of a stage that is not closed: a person may see that it learns too slowly, or too fast."""
 _FROZEN = (
@@ -285,7 +290,8 @@ def _continue_config(
     Others are refused. What the run had chosen by itself and had to choose `anew` may be another:
     a machine that takes another's place is of another kind. The rates of `closed` stages, which
     have been trained, stay. What nothing read may be left out, but for a gate's, which is fixed.
-    That of a source shaped the hash of its data, so preparing has refused it before.
+    That of a source shaped the hash of its data, so preparing has refused it before; other data
+    than the run's, where data.source leads to some, was refused by its tokens.
     """
     known = {stage.name for stage in now.stages}
     later = tuple(stage for stage in before.stages if stage.name not in known)
@@ -299,7 +305,7 @@ def _continue_config(
         path
         for path, _, new in changed
         if path.startswith(_MAY_CHANGE)
-        or path.endswith(_MAY_MOVE)
+        or _MAY_MOVE.fullmatch(path)
         or path in chosen | unread
         or (path, new) == _MAY_BEGIN
         or (path.endswith(_RATES) and path.partition(".")[0] not in closed)

@@ -72,8 +72,6 @@ def prepare_corpus(config: RunConfig, folder: RunFolder, *, machine: Machine) ->
             say(f"{error} The run goes on with what it was begun with.")
         tell_other_items(manifest, config.stages, place=shared, say=say)
         tell_other_licences(manifest, config.stages, place=shared, say=say)
-        if machine.processes.is_main:
-            write_json(folder.data_pointer, {"prepared": str(shared.resolve())})
     else:
         root = folder.data
         if machine.processes.is_main:
@@ -87,6 +85,14 @@ def prepare_corpus(config: RunConfig, folder: RunFolder, *, machine: Machine) ->
     sources = [name for name, source in manifest.sources.items() if source.stage in names]
     streams = {n: open_stream(manifest, root, source=n, split="train") for n in sources}
     return Corpus(manifest, streams, root)
+
+
+def keep_place(corpus: Corpus, folder: RunFolder) -> None:
+    """Write down where the run's data lies, if that is elsewhere."""
+    if corpus.root == folder.data:
+        folder.data_pointer.unlink(missing_ok=True)
+    else:
+        write_json(folder.data_pointer, {"prepared": str(corpus.root.resolve())})
 
 
 def refuse_several_sources(stages: Sequence[StageConfig]) -> None:

@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -101,15 +102,18 @@ def capture_state(
     }
 
 
-def refuse_other_data(checkpoint: Checkpoint, data: Mapping[str, str]) -> None:
-    """Raise unless `data` {source: sha256} still holds what the checkpoint was trained on."""
-    trained = checkpoint.state.get("data")
+def refuse_other_data(path: Path, state: Mapping[str, Any], *, data: Mapping[str, str]) -> None:
+    """Raise unless `data` {source: sha256} still holds what a checkpoint was trained on.
+
+    `state` is that of the checkpoint at `path`.
+    """
+    trained = state.get("data")
     if not isinstance(trained, dict):
-        raise CorruptCheckpointError(f"{checkpoint.info.path} does not say what it was trained on")
+        raise CorruptCheckpointError(f"{path} does not say what it was trained on")
     other = sorted(name for name, sha256 in trained.items() if data.get(name) != sha256)
     if other:
         raise CorruptDataError(
-            f"{checkpoint.info.path} was trained on other data than is prepared now "
+            f"{path} was trained on other data than is prepared now "
             f"({', '.join(other)}), so going on would not be the same run; bring the data back, or "
             "begin a new run with --init_from"
         )
