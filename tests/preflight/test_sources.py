@@ -164,6 +164,19 @@ def test_an_address_must_hold_what_a_run_would_read_there(tmp_path):
     assert f"no stage {STAGES[1]}" in found.why
 
 
+def test_data_that_a_run_has_already_is_held_against_the_address_that_it_is_given(tmp_path):
+    World.create(tmp_path)
+    folder, text = RunFolder(tmp_path / "run"), tmp_path / "texts" / STAGES[0] / "more.txt"
+    for out in (folder.data, tmp_path / "shared"):
+        overrides = [f"data.source={tmp_path / 'texts'}"]
+        config = load_config(tmp_path / "configs", overrides=overrides)
+        prepare(config.stages, out, progress=lambda _: None)
+        text.write_text("One text more.")
+    found = found_at(at_address(tmp_path), tmp_path)
+    assert (found.state, found.code) == ("fail", UsageError.exit_code)
+    assert f"{folder.data} holds another {STAGES[0]} than file://" in found.why
+
+
 def write_parts(place: Path, *, stage: str) -> None:
     """Leave what the only task of a cluster leaves of no texts."""
     treatment = Treatment(TreatmentConfig(), min_tokens=None)

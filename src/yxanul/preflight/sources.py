@@ -30,6 +30,7 @@ from yxanul.data.places.folders import (
     stage_folder,
     stage_parts,
 )
+from yxanul.data.places.origin import refuse_other_origin
 from yxanul.data.places.place import prepared_folder
 from yxanul.data.places.remote import remote_manifest
 from yxanul.data.prepared.manifest import MANIFEST_NAME, load_manifest, require_stages
@@ -177,6 +178,8 @@ def _looks(config: RunConfig) -> Iterator[tuple[str, partial[Finding]]]:
 def _look_at_prepared(config: RunConfig, root: Path) -> Finding:
     manifest = load_manifest(root)
     require_stages(manifest, [stage.name for stage in config.stages])
+    if (address := shared_address(config.stages)) is not None:
+        refuse_other_origin(address, config.stages, held=manifest, out=root)
     refuse_other_settings(manifest, config.stages, place=root)
     check_files(manifest, root)
     files = len(list(manifest.files()))

@@ -21,7 +21,6 @@ from yxanul.data.benchmarks.read import HUB
 from yxanul.data.contamination.items import wanted_items
 from yxanul.data.files import regular_file
 from yxanul.data.inspection.card import write_cards
-from yxanul.data.inspection.verify import check_files
 from yxanul.data.items import Benchmark
 from yxanul.data.parts.files import holds_parts, is_of_parts
 from yxanul.data.parts.joined import JoinedSource
@@ -34,13 +33,12 @@ from yxanul.data.places.folders import (
     stage_parts,
     tell_unjoined,
 )
-from yxanul.data.places.remote import download, holds_prepared
+from yxanul.data.places.origin import bring, keep_address, refuse_other_origin, whole
 from yxanul.data.prepared.manifest import (
     MANIFEST_NAME,
     Manifest,
     SourceRecord,
     load_manifest,
-    require_stages,
 )
 from yxanul.data.prepared.settings import (
     LISTS,
@@ -62,7 +60,13 @@ from yxanul.data.sources.snippets.origin import holds_version
 from yxanul.data.sources.walk import LOST_AND_FOUND, unreadable
 from yxanul.data.treating.treatment import Recipe, Treatment
 from yxanul.data.watching import Watcher
-from yxanul.errors import CorruptDataError, CorruptShardError, UsageError, YxanulError
+from yxanul.errors import (
+    BrokenDiskError,
+    CorruptDataError,
+    InfrastructureError,
+    UsageError,
+    YxanulError,
+)
 from yxanul.runfolder.storage import is_address
 
 FindBenchmark = Callable[[str, str], Benchmark]
@@ -84,21 +88,25 @@ def prepare(
     gets a line of text about every two seconds; it may raise to stop the work, and then the folder
     is left as it was, apart from sources of the hub, which the next call goes on with. A `watcher`
     is told how many documents are done, and then no line tells it. Of a folder that `is_in_use` it
-    is told, and not refused, that its texts, or the items looked for, have changed. Raises
-    `UsageError` (a stage in `out` with other settings, a source without usable documents),
-    `CorruptShardError` (a prepared file is missing), `DiskError`, and what the sources raise.
+    is told, and not refused, that its texts, or the items looked for, have changed, or that the
+    address holds other data. Raises `UsageError` (a stage in `out` with other settings, a source
+    without usable documents), `CorruptShardError` (a prepared file is missing), `DiskError`, and
+    what the sources raise.
     """
     shared = shared_address(stages)
     held = load_manifest(out) if (out / MANIFEST_NAME).is_file() else None
-    if shared is not None and not _has_all(held, stages) and holds_prepared(shared):
-        held = download(shared, out, say=progress)
-        require_stages(held, [stage.name for stage in stages])
+    if shared is not None and held is not None and _has_all(held, stages):
+        with _told_of(is_in_use, progress):
+            refuse_other_origin(shared, stages, held=held, out=out)
+            keep_address(shared, out, held=held)
+    elif shared is not None:
+        held = bring(shared, stages, out=out, say=progress) or held
     if held is not None:
         tell_other_licences(held, stages, place=out, say=progress)
     if shared is not None and held is not None and _has_all(held, stages):
         refuse_other_settings(held, stages, place=out)
         tell_other_items(held, stages, place=out, say=progress)
-        held = _whole(held, out, address=shared, say=progress)
+        held = whole(held, out, address=shared, say=progress)
         write_cards(held, out, progress=progress)
         return held
     done = held.stages if held else {}
@@ -117,6 +125,8 @@ def prepare(
     sources = held.sources if held else None
     settings = {stage.name: settings_sha256(stage, sources) for stage in stages}
     manifest = prepare_sources(plans, out, settings=settings, progress=progress, watcher=watcher)
+    if shared is not None:
+        keep_address(shared, out, held=manifest)
     write_cards(manifest, out, progress=progress)
     return manifest
 
@@ -126,26 +136,10 @@ def _told_of(is_in_use: bool, progress: Callable[[str], None]) -> Iterator[None]
     """Tell `progress` what is refused, or cannot be compared, where the data is in use already."""
     try:
         yield
-    except (UsageError, CorruptDataError) as error:
-        if not is_in_use:
+    except (UsageError, CorruptDataError, InfrastructureError) as error:
+        if not is_in_use or isinstance(error, BrokenDiskError):
             raise
         progress(f"{error} What is prepared is in use, and stays as it is.")
-
-
-def _whole(held: Manifest, out: Path, *, address: str, say: Callable[[str], None]) -> Manifest:
-    """Return the manifest of `out`, whose missing files are brought from `address` once more.
-
-    What is whole is used as it is, also when the address is out of reach.
-    """
-    try:
-        check_files(held, out)
-    except CorruptShardError as error:
-        if not holds_prepared(address):
-            raise  # texts that a cluster treated
-        say(f"{str(error).partition(';')[0]}; what differs is brought from {address}")
-        held = download(address, out, say=say)
-        check_files(held, out)
-    return held
 
 
 def _has_all(held: Manifest | None, stages: Sequence[StageConfig]) -> bool:

@@ -89,7 +89,7 @@ def prepare_corpus(config: RunConfig, folder: RunFolder, *, machine: Machine) ->
 
 def keep_place(corpus: Corpus, folder: RunFolder) -> None:
     """Write down where the run's data lies, if that is elsewhere."""
-    if corpus.root == folder.data:
+    if corpus.root.resolve() == folder.data.resolve():
         folder.data_pointer.unlink(missing_ok=True)
     else:
         write_json(folder.data_pointer, {"prepared": str(corpus.root.resolve())})
