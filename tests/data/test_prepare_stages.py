@@ -238,6 +238,36 @@ def test_a_run_of_one_stage_and_then_of_two_shares_a_folder(tmp_path: Path) -> N
         prepare([one, changed], out, progress=silent)
 
 
+def test_what_differs_from_what_is_prepared_is_said_with_both_values(tmp_path: Path) -> None:
+    commit, far = "a" * 40, source("x", hub_id="a/b", text_template="{text}")
+    made = plan(MemorySource("x", sentences(80), version=f"a/b@{commit}"), stage="s")
+    config = stage("s", hub_sources=[{**far, "hub_revision": "main"}])
+    made = replace(made, kind="hub", settings=source_settings(config.data.hub_sources[0]))
+    prepare_plans(tmp_path, plans=[made], settings=settings_sha256(config))
+    folder = stage("t", source=str(tmp_path / "texts"), validation_fraction=0.3)
+    write_jsonl(tmp_path / "texts/t.jsonl", sentences(90, about="tree"))
+    prepare([folder], tmp_path, progress=silent)
+
+    def told(name: str, **data: object) -> str:
+        with pytest.raises(UsageError) as error:
+            prepare([stage(name, **data)], tmp_path, progress=silent)
+        return str(error.value).partition(" (")[2].partition("); use those")[0]
+
+    pinned = {**far, "hub_revision": commit}
+    assert told("s", hub_sources=[{**pinned, "min_tokens": 9}]) == "x: min_tokens was null and is 9"
+    assert told("s", hub_sources=[pinned, {**far, "name": "y"}]) == "y is new"
+    assert told("s", hub_sources=[{**far, "name": "y"}]) == "x is left out now; y is new"
+    split = "data.validation_fraction, {} or the program's version was another"
+    assert told("s", hub_sources=[pinned], seed=7) == split.format("data.seed")
+    texts = {"source": folder.data.source}
+    other = source("arithmetic", domain="code")
+    of_folder = split.format("the domain of the stage's first source")
+    assert told("t", **texts, validation_fraction=0.3, embedded_sources=[other]) == of_folder
+    near = {"near_duplicates": 0.7}
+    said = told("t", **texts, validation_fraction=0.3, folder_treatment=near)
+    assert said == "t: treatment.near_duplicates was null and is 0.7"
+
+
 FAR = source("x", hub_id="a/b", text_template="{text}")
 
 

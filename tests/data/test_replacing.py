@@ -81,14 +81,18 @@ def test_other_and_more_data_is_refused_before_ours_is_prepared(tmp_path: Path, 
         ask(stages, tmp_path / "new")
 
 
-def test_a_folder_is_held_against_its_split_and_its_treatment(tmp_path: Path) -> None:
+def test_a_folder_is_held_against_its_split_and_what_its_treatment_drops_its_texts_tell(
+    tmp_path: Path,
+) -> None:
     write_jsonl(tmp_path / "texts/a.jsonl", sentences(80))
     texts = str(tmp_path / "texts")
     put(reading(source=texts), tmp_path / "old")
     ask(reading(SUMS, source=texts), tmp_path / "new")  # its domain is another
-    for other in ({"validation_fraction": 0.3}, {"folder_treatment": {"near_duplicates": 0.7}}):
-        with pytest.raises(UsageError, match=r"data\.folder_treatment, data\.validation_fraction"):
-            ask(reading(source=texts, **other), tmp_path / "new")
+    treated = {"folder_treatment": {"require_pattern": "Number"}}  # as all of them have it
+    ask(reading(source=texts, **treated), tmp_path / "new")
+    put(reading(source=texts, **treated), tmp_path / "new")
+    with pytest.raises(UsageError, match=r"\(data\.validation_fraction or the program's version"):
+        ask(reading(source=texts, validation_fraction=0.3), tmp_path / "late")
     with pytest.raises(UsageError, match=r"data\.source was folder and is embedded"):
         ask(reading(SUMS), tmp_path / "new")
 
@@ -102,12 +106,22 @@ def test_a_tag_may_be_of_the_commit_that_lies_there(tmp_path: Path) -> None:
     )
     prepare_plans(tmp_path / "old", plans=[made], settings=settings_sha256(config))
     upload(tmp_path / "old", ADDRESS, say=hush)
-    for revision in ("v1", None, commit):
-        asked = reading(source="hub", hub_sources=[{**FAR, "hub_revision": revision}])
+    for seed, revision in enumerate(("v1", None, commit)):
+        asked = reading(source="hub", hub_sources=[{**FAR, "hub_revision": revision}], seed=seed)
         ask(asked, tmp_path / "new")
     asked = reading(source="hub", hub_sources=[{**FAR, "hub_revision": "b" * 40}])
     with pytest.raises(UsageError, match=f"far was a/b@{commit} and is a/b@bbb"):
         ask(asked, tmp_path / "new")
+
+
+def test_a_seed_is_none_of_what_is_read_from_the_hub_or_of_documentation(tmp_path: Path) -> None:
+    jinja = source("jinja", documentation="package:jinja2")
+    put(reading(jinja), tmp_path / "old")
+    for asked in (reading(jinja, seed=7), reading(source="hub", hub_sources=[jinja])):
+        ask(asked, tmp_path / asked[0].data.source)
+        put(asked, tmp_path / f"{asked[0].data.source}{asked[0].data.seed}")
+    with pytest.raises(UsageError, match=r"jinja: min_tokens was null and is 30"):
+        ask(reading({**jinja, "min_tokens": 30}), tmp_path / "late")
 
 
 def test_keys_that_may_not_delete_are_enough_for_a_copy_but_not_for_a_mirror(

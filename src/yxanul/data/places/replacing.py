@@ -14,10 +14,12 @@ from yxanul.data.parts.files import is_of_parts
 from yxanul.data.prepared.manifest import Manifest, SourceRecord
 from yxanul.data.prepared.settings import (
     LISTS,
-    asked_commit,
-    differences,
+    changed_settings,
     has_same_split,
+    is_other_commit,
+    kinds_of,
     own_sources,
+    source_settings,
     sources_of,
 )
 from yxanul.errors import UsageError
@@ -25,7 +27,7 @@ from yxanul.runfolder.storage import is_address
 
 # Settings of a source that may be other ones where its bytes are the same: how it is named, a
 # branch or tag, of which the commit is not known yet, and where a checkout lies.
-_BYTES_ALIKE = ("domain was", "hub_revision was", "documentation was")
+_BYTES_ALIKE = {"domain", "hub_revision", "documentation"}
 
 
 def refuse_other_bytes(theirs: Manifest, stages: Sequence[StageConfig], *, address: str) -> None:
@@ -56,8 +58,7 @@ def _other_bytes(
     stage: StageConfig, held: Mapping[str, SourceRecord], *, sha256: str
 ) -> Iterator[str]:
     kind = stage.data.source if stage.data.source in LISTS else "folder"
-    # Documentation may stand beside any kind of source.
-    made = {record.kind for record in held.values()} - {"documentation"}
+    made = kinds_of(held)
     if made - {kind}:
         yield f"its data.source was {', '.join(sorted(made))} and is {kind}"
         return
@@ -65,14 +66,23 @@ def _other_bytes(
         record = held.get(source.name)
         if record is None:
             continue
-        commit = asked_commit(source)
-        if commit and record.kind == "hub" and record.version != f"{source.hub_id}@{commit}":
-            yield f"{source.name} was {record.version} and is {source.hub_id}@{commit}"
-        for line in differences(source, record):
-            if not line.startswith(_BYTES_ALIKE):
-                yield f"{source.name}: {line}"
-    # What a cluster treated has settings of its own, which its manifest does not tell.
-    is_joined = any(map(is_of_parts, held.values()))
-    if not is_joined and not has_same_split(stage, held, sha256=sha256):
-        what = "folder_treatment" if kind == "folder" else "seed"
-        yield f"data.{what}, data.validation_fraction or the program's version was another"
+        if is_other_commit(source, record):
+            yield f"{source.name} was {record.version} and is {source.hub_id}@{source.hub_revision}"
+        for key, change in changed_settings(source_settings(source, record), record.settings):
+            if key not in _BYTES_ALIKE:
+                yield f"{source.name}: {key} {change}"
+    if _has_telling_split(stage, held) and not has_same_split(stage, held, sha256=sha256):
+        seed = "" if kind == "folder" else "data.seed, "
+        yield f"{seed}data.validation_fraction or the program's version was another"
+
+
+def _has_telling_split(stage: StageConfig, held: Mapping[str, SourceRecord]) -> bool:
+    """Tell whether bytes depend on all that the hash of a stage tells beside its sources.
+
+    What is read from the hub and documentation have no seed. What a cluster treated has settings of
+    its own, which its manifest does not tell.
+    """
+    if stage.data.source not in LISTS:
+        return "folder" in kinds_of(held) and not any(map(is_of_parts, held.values()))
+    shared = [held[source.name] for source in own_sources(stage) if source.name in held]
+    return any(record.kind == "embedded" for record in shared)

@@ -39,20 +39,30 @@ def settings_sha256(stage: StageConfig, held: Mapping[str, SourceRecord] | None 
     sources = [
         source_settings(one, held.get(one.name) if held else None) for one in own_sources(stage)
     ]
-    return _sum_of(stage, sources, domain=folder_domain(stage))
+    treatment = stage.data.folder_treatment.model_dump(mode="json")
+    return _sum_of(stage, sources, domain=folder_domain(stage), treatment=treatment)
 
 
 def has_same_split(stage: StageConfig, held: Mapping[str, SourceRecord], *, sha256: str) -> bool:
     """Tell whether a stage's sources `held`, prepared under `sha256`, had its seed and split.
 
-    So it is if that hash comes out of theirs and the stage's own; a folder's treatment counts too.
+    So it is if that hash comes out of theirs and the stage's own; a folder has no seed.
     """
-    is_folder = stage.data.source not in LISTS
-    sources = [] if is_folder else [record.settings for record in held.values()]
-    return _sum_of(stage, sources, domain=next(iter(held.values())).domain) == sha256
+    sources = [record.settings for record in held.values()]
+    if stage.data.source in LISTS:
+        return _sum_of(stage, sources, domain="", treatment=None) == sha256
+    treatment, domain = sources.pop().get("treatment"), next(iter(held.values())).domain
+    return _sum_of(stage, [], domain=domain, treatment=treatment) == sha256
 
 
-def _sum_of(stage: StageConfig, sources: Sequence[Mapping[str, object]], *, domain: str) -> str:
+def _sum_of(
+    stage: StageConfig,
+    sources: Sequence[Mapping[str, object]],
+    *,
+    domain: str,
+    treatment: object,
+) -> str:
+    """Return the hash; the domain and the treatment are those of a folder."""
     is_folder = stage.data.source not in LISTS
     settings: dict[str, object] = {
         "process": [_PROCESS_VERSION, FORMAT_VERSION, SHARD_TOKENS, VOCABULARY_SHA256],
@@ -64,7 +74,7 @@ def _sum_of(stage: StageConfig, sources: Sequence[Mapping[str, object]], *, doma
     }
     if is_folder:
         settings["domain"] = domain
-        settings["treatment"] = stage.data.folder_treatment.model_dump(mode="json")
+        settings["treatment"] = treatment
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
@@ -129,8 +139,10 @@ def refuse_other_settings(
                 "prepare the data with it, or take it out of the stage's file."
             )
         for source in asked:
-            _check_revision(source, held[source.name], place=place)
-            if told := list(differences(source, held[source.name])):
+            record = held[source.name]
+            _check_revision(source, record, place=place)
+            changes = changed_settings(source_settings(source, record), record.settings)
+            if told := [f"{key} {change}" for key, change in changes]:
                 raise UsageError(
                     f"{place} was prepared with other settings of {source.name} ({stage.name}): "
                     f"{'; '.join(told)}; use those, or prepare the data with these."
@@ -186,30 +198,45 @@ def list_of(stage: StageConfig, held: Mapping[str, SourceRecord]) -> str | None:
     return min(known, key=lambda key: len(named[key] ^ held.keys()))
 
 
-def _check_revision(source: SourceConfig, record: SourceRecord, *, place: Path | str) -> None:
+def kinds_of(held: Mapping[str, SourceRecord]) -> set[str]:
+    """Return the kinds of sources, but for documentation, which may stand beside any."""
+    return {record.kind for record in held.values()} - {"documentation"}
+
+
+def is_other_commit(source: SourceConfig, record: SourceRecord) -> bool:
+    """Tell whether a source asks for another commit than it was prepared from."""
     commit = asked_commit(source)
-    if commit and record.kind == "hub" and record.version != f"{source.hub_id}@{commit}":
+    is_asked = commit is not None and record.kind == "hub"
+    return is_asked and record.version != f"{source.hub_id}@{commit}"
+
+
+def _check_revision(source: SourceConfig, record: SourceRecord, *, place: Path | str) -> None:
+    if is_other_commit(source, record):
         raise UsageError(
             f"{place} holds {source.name} of {record.version}, and hub_revision asks for "
-            f"{commit}: choose another folder, or set hub_revision to what is there."
+            f"{source.hub_revision}: choose another folder, or set hub_revision to what is there."
         )
 
 
-def differences(source: SourceConfig, held: SourceRecord) -> Iterator[str]:
-    """Yield which settings that shape tokens a prepared source had otherwise; commits are not."""
-    default = SourceConfig(name=source.name, domain=source.domain, weight=1.0)
-    asked = source_settings(source, held)
-    return _differences(asked, held.settings, default=source_settings(default))
+def changed_settings(
+    asked: Mapping[str, object], made: Mapping[str, object]
+) -> Iterator[tuple[str, str]]:
+    """Yield (key, "was ... and is ...") of the settings in which a source is another than `made`.
+
+    What an older version did not know counts as its default.
+    """
+    default = SourceConfig(name="default", domain="default", weight=1.0)
+    yield from _changed(asked, made, usual=source_settings(default))
 
 
-def _differences(
-    asked: Mapping[str, object], made: Mapping[str, object], *, default: Mapping[str, object]
-) -> Iterator[str]:
+def _changed(
+    asked: Mapping[str, object], made: Mapping[str, object], *, usual: Mapping[str, object]
+) -> Iterator[tuple[str, str]]:
     for key, value in asked.items():
-        usual = default[key]
-        before = made.get(key, usual)
-        if isinstance(value, dict) and isinstance(before, dict) and isinstance(usual, dict):
-            for line in _differences(value, before, default=usual):
-                yield f"{key}.{line}"
+        default = usual[key]
+        before = made.get(key, default)
+        if isinstance(value, dict) and isinstance(before, dict) and isinstance(default, dict):
+            for inner, change in _changed(value, before, usual=default):
+                yield f"{key}.{inner}", change
         elif value != before:
-            yield f"{key} was {json.dumps(before)[:80]} and is {json.dumps(value)[:80]}"
+            yield key, f"was {json.dumps(before)[:80]} and is {json.dumps(value)[:80]}"

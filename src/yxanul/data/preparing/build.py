@@ -32,6 +32,7 @@ from yxanul.data.prepared.manifest import (
     load_manifest,
     write_manifest,
 )
+from yxanul.data.prepared.settings import changed_settings, kinds_of
 from yxanul.data.prepared.unfinished import Unfinished, identity, load_unfinished
 from yxanul.data.prepared.workspace import sweep, workspace
 from yxanul.data.preparing.known import KnownTexts
@@ -173,30 +174,52 @@ def _held(
     manifest = load_manifest(out)
     for stage, sha256 in settings.items():
         if stage in manifest.stages and manifest.stages[stage].settings_sha256 != sha256:
-            _refuse_other_kind(manifest, plans, stage=stage, out=out)
+            asked = {plan.name: plan for plan in plans if plan.stage == stage}
+            held = {n: record for n, record in manifest.sources.items() if record.stage == stage}
+            _refuse_other_kind(held, asked, stage=stage, out=out)
+            told = "; ".join(_changes(held, asked))
             raise UsageError(
-                f"{out} holds the stage {stage}, prepared with other settings (sources, seed or "
-                f"split); use those again, choose another folder, or delete {out} to prepare all "
-                "its stages anew."
+                f"{out} holds the stage {stage}, prepared with other settings ({told}); use those "
+                f"again, choose another folder, or delete {out} to prepare all its stages anew."
             )
     check_files(manifest, out)
     return manifest
 
 
+def _changes(held: Mapping[str, SourceRecord], plans: Mapping[str, PlannedSource]) -> Iterator[str]:
+    """Yield in what a stage's sources are others than it was prepared from."""
+    yield from (f"{name} is left out now" for name in held if name not in plans)
+    yield from (f"{name} is new" for name in plans if name not in held)
+    changes = [
+        f"{name}: {key} {change}"
+        for name, plan in plans.items()
+        if name in held
+        for key, change in changed_settings(plan.settings, held[name].settings)
+    ]
+    yield from changes
+    if not changes and held.keys() == plans.keys():
+        is_folder = "folder" in kinds_of(held)
+        key = "the domain of the stage's first source" if is_folder else "data.seed"
+        yield f"data.validation_fraction, {key} or the program's version was another"
+
+
 def _refuse_other_kind(
-    manifest: Manifest, plans: Sequence[PlannedSource], *, stage: str, out: Path
+    held: Mapping[str, SourceRecord],
+    plans: Mapping[str, PlannedSource],
+    *,
+    stage: str,
+    out: Path,
 ) -> None:
     """Refuse a stage that was read from the hub, say, and is to be read from a folder."""
-    # Documentation may stand beside any kind of source.
-    made = {s.kind for s in manifest.sources.values() if s.stage == stage} - {"documentation"}
-    asked = {plan.kind for plan in plans if plan.stage == stage} - {"documentation"}
+    made = kinds_of(held)
+    asked = {plan.kind for plan in plans.values()} - {"documentation"}
     if made and asked and made != asked:
         kind = made.pop()
         named = "FOLDER (which may be gone)" if kind == "folder" else kind
         way_on = (
             "an address is read for all stages, so choose another folder for the data, or bring "
             "what lies there to a folder of this machine and name that for the others with --set"
-            if any(plan.is_far for plan in plans)
+            if any(plan.is_far for plan in plans.values())
             else "where stages differ in that, name it with --set and not with --data, here --set "
             f"{stage}.data.source={named}, or choose another folder for the data"
         )

@@ -7,7 +7,7 @@ for settings that it was not made for. Making the folder is in `yxanul.data.prep
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -112,7 +112,7 @@ def prepare(
     done = held.stages if held else {}
     check_folders(stages, held=done)
     refuse_out_inside([stage for stage in stages if stage.name not in done], out)
-    opening = _Opening.of(out, progress, done=done)
+    opening = _Opening.of(out, progress, held=held)
     if held is not None:
         check_revisions(stages, held, place=out)
         with _told_of(is_in_use, progress):
@@ -150,27 +150,27 @@ def _has_all(held: Manifest | None, stages: Sequence[StageConfig]) -> bool:
 class _Opening:
     """What the plans of all stages share; `find` reads each benchmark once.
 
-    `out` holds the stages `done` already.
+    `held` is what `out` holds already.
     """
 
     out: Path
     progress: Callable[[str], None]
     find: FindBenchmark
-    done: Container[str]
+    held: Manifest | None
 
     @classmethod
     def of(
-        cls, out: Path, progress: Callable[[str], None], *, done: Container[str] = ()
+        cls, out: Path, progress: Callable[[str], None], *, held: Manifest | None = None
     ) -> _Opening:
         """Return what reads benchmarks with the news of `progress`."""
-        return cls(out, progress, cache(partial(_find, progress=progress)), done)
+        return cls(out, progress, cache(partial(_find, progress=progress)), held)
 
 
 def _plans(stage: StageConfig, opening: _Opening) -> list[PlannedSource]:
     if stage.data.source not in LISTS:
         return [_folder_plan(stage, opening)]
     kind: Literal["hub", "embedded"] = "hub" if stage.data.source == "hub" else "embedded"
-    sources = own_sources(stage)
+    sources, known = own_sources(stage), opening.held.sources if opening.held else {}
     if not sources:
         raise UsageError(
             f"The stage {stage.name} has data.source {kind} but no {kind}_sources; name some in "
@@ -190,7 +190,7 @@ def _plans(stage: StageConfig, opening: _Opening) -> list[PlannedSource]:
                 opening=Opening(opening.progress, begun=_begun(opening.out / source.name, stage)),
             ),
             recipe=partial(source_recipe, stage, source, find=opening.find),
-            settings=source_settings(source),
+            settings=source_settings(source, known.get(source.name)),
         )
         for source in sources
     ]
@@ -234,7 +234,7 @@ def _begun(folder: Path, stage: StageConfig) -> str | None:
 
 def _folder_plan(stage: StageConfig, opening: _Opening) -> PlannedSource:
     # What is done is not read again: its folder may be closed, its parts gone, or run again.
-    parts = None if stage.name in opening.done else stage_parts(stage)
+    parts = None if _has_all(opening.held, [stage]) else stage_parts(stage)
     if parts is not None:
         tell_unjoined(stage, parts, say=opening.progress)
     domain = folder_domain(stage)
