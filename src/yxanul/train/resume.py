@@ -72,7 +72,7 @@ def find_position(session: Session, request: RunRequest) -> Position:
     if session.engine.processes.is_main:
         remove_leftovers(folder.checkpoints)
     attempt, is_begun = current_attempt(folder.lineage), has_begun(folder.lineage)
-    named = named_checkpoint(folder, request.resume) if request.names_checkpoint else None
+    named = named_checkpoint(folder, request)
     is_newest = named in list_checkpoints(folder.checkpoints, attempt=attempt)[-1:]
     begins_again, bad = False, Bad()
     session.engine.processes.barrier()  # all ranks have read it before one may begin another
@@ -110,8 +110,9 @@ def refuse_other_tokens(folder: RunFolder, request: RunRequest, *, data: Mapping
 
     `find_position` does so as well, when the new settings are kept; a finished run loads none.
     """
-    if request.names_checkpoint:
-        paths = [named_checkpoint(folder, request.resume)]
+    named = named_checkpoint(folder, request)
+    if named is not None:
+        paths = [named]
     else:
         attempt, parent = current_attempt(folder.lineage), attempt_parent(folder.lineage)
         paths = list_checkpoints(folder.checkpoints, attempt=attempt)
@@ -201,11 +202,13 @@ def with_name_settled(request: RunRequest, folder: RunFolder, *, machine: Machin
     return replace(request, resume="auto")
 
 
-def named_checkpoint(folder: RunFolder, name: str) -> Path:
-    """Return the checkpoint of this run that --resume names, by its name or its path."""
-    path = possible_checkpoint(folder, name)
+def named_checkpoint(folder: RunFolder, request: RunRequest) -> Path | None:
+    """Return the checkpoint of this run that --resume names, by its name or its path, or None."""
+    if not request.names_checkpoint:
+        return None
+    path = possible_checkpoint(folder, request.resume)
     if not path.is_dir():
-        raise _no_checkpoint(folder, name)
+        raise _no_checkpoint(folder, request.resume)
     return path
 
 

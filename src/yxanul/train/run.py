@@ -183,8 +183,7 @@ def _train(
         stage = request.stage or config.stages[0].name
         config = replan_epochs(config, stage, epochs=request.num_epochs, manifest=corpus.manifest)
     wish = config.optimization.compute
-    named = named_checkpoint(folder, request.resume) if request.names_checkpoint else None
-    config = freeze_config(config, folder, machine=machine, named=named)
+    config = freeze_config(config, folder, machine=machine, named=named_checkpoint(folder, request))
     if machine.processes.is_main:
         keep_place(corpus, folder)  # of what was refused nothing is to be read
     done = _finished_outcome(config, folder, request=request)
@@ -320,7 +319,7 @@ def _refuse_missing_start(config: RunConfig, folder: RunFolder, *, request: RunR
     A stage that has passed already needs none.
     """
     if begins_by_name(folder, request):
-        named_checkpoint(folder, request.resume)
+        named_checkpoint(folder, request)
     is_later = request.stage is not None and len(config.stages) > 1
     if not is_later or request.init_from is not None or list_checkpoints(folder.checkpoints):
         return
