@@ -9,9 +9,10 @@ from fsspec.implementations.local import LocalFileSystem
 
 from tests.faults.harness import KILLED, assert_ends_like, names, run_with
 from tests.train.world import STAGES, World, finished_world
+from yxanul.runfolder.bringing import bring_back
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
-from yxanul.runfolder.mirror import Mirror, bring_back
+from yxanul.runfolder.mirror import Mirror
 from yxanul.train.outward.mirroring import Mirroring
 
 

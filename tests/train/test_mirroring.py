@@ -11,11 +11,12 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from yxanul.runfolder import mirror
+from yxanul.runfolder.bringing import bring_back, bring_checkpoint
 from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name, verify_checkpoint
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt, current_attempt
 from yxanul.runfolder.lost import has_lost_checkpoints
-from yxanul.runfolder.mirror import Mirror, bring_back, bring_checkpoint
+from yxanul.runfolder.mirror import Mirror
 from yxanul.runfolder.saving import save_checkpoint
 from yxanul.runfolder.spending import Payment, record_payment
 from yxanul.train.outward import mirroring as room

@@ -14,8 +14,8 @@ from rich.live import Live
 from yxanul.cli import options
 from yxanul.cli.output import plain_console, print_json, say
 from yxanul.errors import UsageError, YxanulError
+from yxanul.runfolder.bringing import bring_rows, bring_scores
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.mirror import bring_rows, bring_scores
 from yxanul.runfolder.storage import is_address
 from yxanul.watch.plain import snapshot_json
 from yxanul.watch.screen import screen

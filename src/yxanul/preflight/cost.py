@@ -26,9 +26,9 @@ from yxanul.plan.tables import span
 from yxanul.preflight.finding import Finding
 from yxanul.preflight.machine import exchange_seconds
 from yxanul.preflight.measuring import Measured, Rate
+from yxanul.runfolder.bringing import bring_rows
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import attempt_step, current_attempt, current_branch, has_begun, is_on
-from yxanul.runfolder.mirror import bring_rows
 from yxanul.runfolder.rows import read_placed_rows
 from yxanul.runfolder.spending import Spent, read_spending
 from yxanul.units import HOUR_S, format_count, format_hours, format_usd

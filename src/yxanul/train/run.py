@@ -26,6 +26,7 @@ from yxanul.parallel.processes import (
 from yxanul.parallel.wrapping import refuse_missing_engine
 from yxanul.plan.memory import FP32_BYTES
 from yxanul.report.write import write_report
+from yxanul.runfolder.bringing import bring_back, bring_newest
 from yxanul.runfolder.checkpoints import list_checkpoints
 from yxanul.runfolder.decided import bring_decisions
 from yxanul.runfolder.durable import reading
@@ -33,13 +34,7 @@ from yxanul.runfolder.exits import read_exit
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt, has_begun
 from yxanul.runfolder.lost import has_lost_checkpoints, refuse_lost_checkpoints
-from yxanul.runfolder.mirror import (
-    bring_back,
-    bring_newest,
-    holds_attempt,
-    other_copy,
-    published,
-)
+from yxanul.runfolder.mirror import holds_attempt, other_copy, published
 from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.storage import Place, reaching
 from yxanul.runfolder.supervised import is_started_again, tell_run_folder

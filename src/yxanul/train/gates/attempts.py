@@ -19,6 +19,7 @@ from yxanul.curriculum.changes import (
 from yxanul.curriculum.stages import StagePlan
 from yxanul.errors import CorruptCheckpointError, CorruptDataError, UsageError
 from yxanul.model.initialisation import initialise
+from yxanul.runfolder.bringing import bring_checkpoint
 from yxanul.runfolder.checkpoints import (
     Checkpoint,
     CheckpointInfo,
@@ -39,7 +40,6 @@ from yxanul.runfolder.lineage import (
     tokens_spent_before,
 )
 from yxanul.runfolder.lost import ANEW
-from yxanul.runfolder.mirror import bring_checkpoint
 from yxanul.runfolder.rows import Row
 from yxanul.runfolder.verdicts import closed_stages
 from yxanul.train.processes.agreement import refusing_together

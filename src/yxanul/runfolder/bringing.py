@@ -1,0 +1,166 @@
+"""The way back from a run's mirror: every byte of a checkpoint is compared with its manifest.
+
+The one idea: the lineage comes last. A folder without one holds no run, so whoever is killed on the
+way begins the way again.
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from yxanul.errors import CorruptCheckpointError, CorruptDataError
+from yxanul.failpoints import failpoint
+from yxanul.runfolder.checkpoints import (
+    LARGEST_JSON_BYTES,
+    MANIFEST_NAME,
+    read_manifest,
+    verify_checkpoint,
+)
+from yxanul.runfolder.durable import sync_folder, writing
+from yxanul.runfolder.layout import RunFolder, is_run_file
+from yxanul.runfolder.lineage import BROUGHT, current_attempt
+from yxanul.runfolder.lost import settle_losses
+from yxanul.runfolder.mirror import LEFT_OUT, Say, published
+from yxanul.runfolder.storage import Place, reaching
+
+_LARGEST_ROWS_BYTES = 4 << 30
+
+
+def bring_back(address: str, folder: RunFolder, *, say: Say) -> bool:
+    """Copy a run that lies at an address to a folder that holds none; tell whether there was one.
+
+    The newest checkpoint whose bytes are those of its manifest is taken. Raises
+    `CorruptDataError` if there are checkpoints and none is, and what `reaching` raises.
+    """
+    with reaching(address):
+        place = Place(address)
+        names = list(published(place))
+        if not names:
+            return False
+        say(f"{address} holds a run, which is brought to {folder.root}")
+        taken = (n for n in names if _is_brought(place, n, folder=folder.checkpoints, say=say))
+        here = next(taken, None)
+        if here is None:
+            raise CorruptDataError(
+                f"{address}: none of its {len(names)} checkpoints is what was written; begin anew "
+                "with another address"
+            )
+        lineage = [folder.lineage.name]
+        for inside in sorted(_rows_there(place), key=lambda inside: inside == lineage):
+            failpoint("mirror.bringing")
+            beside = _fetch_rows(place, "/".join(inside), target=folder.root.joinpath(*inside))
+            if inside == lineage:
+                # The rows may name checkpoints that were lost on their way here.
+                settle_losses(folder, BROUGHT, lineage=beside, here=here)
+            _take_over(beside, folder.root.joinpath(*inside))
+    return True
+
+
+def bring_newest(address: str, folder: RunFolder, *, say: Say) -> bool:
+    """Copy the newest checkpoint of a run that has lost its own; tell whether there was one.
+
+    It is of the attempt that was begun last, and what was written. Raises what `reaching` raises.
+    """
+    attempt = current_attempt(folder.lineage)
+    with reaching(address):
+        place = Place(address)
+        names = published(place, attempt=attempt)
+        return any(_is_brought(place, name, folder=folder.checkpoints, say=say) for name in names)
+
+
+def bring_checkpoint(address: str, folder: RunFolder, *, name: str, say: Say) -> bool:
+    """Copy one checkpoint that the run folder lacks from an address; tell whether it was there.
+
+    Raises `CorruptCheckpointError` if it is not what was written, and what `reaching` raises.
+    """
+    with reaching(address):
+        place = Place(address)
+        if name not in published(place):
+            return False
+        _bring_checkpoint(place, name, folder=folder.checkpoints)
+    say(f"{name} is brought back from {address}, every byte compared")
+    return True
+
+
+def bring_rows(address: str, targets: Sequence[Path]) -> list[Path]:
+    """Copy files of the run's own folder from an address over `targets`; return those it has.
+
+    Raises what `reaching` raises.
+    """
+    with reaching(address):
+        place = Place(address)
+        found = [target for target in targets if place.exists(f"run/{target.name}")]
+        for target in found:
+            _bring_rows(place, target.name, target=target)
+    return found
+
+
+def bring_scores(address: str, folder: RunFolder) -> None:
+    """Copy the held-out scores that `folder` lacks: they never change. Raises as `reaching`."""
+    with reaching(address):
+        place = Place(address)
+        for inside in _rows_there(place):
+            target = folder.root.joinpath(*inside)
+            if target.parent == folder.scores and not target.exists():
+                _bring_rows(place, "/".join(inside), target=target)
+
+
+def _rows_there(place: Place) -> list[list[str]]:
+    """Return the paths, in parts, of the run's files that are at an address."""
+    parts = (path.split("/") for path in place.names())
+    return [inside for top, *inside in parts if top == "run" and _is_rows(inside)]
+
+
+def _is_rows(inside: list[str]) -> bool:
+    """Tell whether these parts of a path lead to a file that `publish` copies, and nowhere else."""
+    is_path = bool(inside) and all(inside)  # ".." begins with a dot, as no name of ours does
+    return is_path and inside[0] not in LEFT_OUT and is_run_file(inside)
+
+
+def _bring_rows(place: Place, path: str, *, target: Path) -> None:
+    _take_over(_fetch_rows(place, path, target=target), target)
+
+
+def _fetch_rows(place: Place, path: str, *, target: Path) -> Path:
+    """Copy a file from there to one beside its `target`; return that."""
+    beside = target.with_name(f".{target.name}.tmp")
+    place.get(f"run/{path}", beside, largest=_LARGEST_ROWS_BYTES)
+    return beside
+
+
+def _take_over(beside: Path, target: Path) -> None:
+    with writing(target):
+        beside.replace(target)
+
+
+def _is_brought(place: Place, name: str, *, folder: Path, say: Say) -> bool:
+    """Bring a checkpoint unless it is here; tell whether it is what was written."""
+    try:
+        if (folder / name).exists():
+            verify_checkpoint(folder / name)
+        else:
+            _bring_checkpoint(place, name, folder=folder)
+    except CorruptCheckpointError as error:
+        say(f"not used: {error}; the one before is brought")
+        return False
+    say(f"{name} is here, every byte compared")
+    return True
+
+
+def _bring_checkpoint(place: Place, name: str, *, folder: Path) -> None:
+    beside = folder / f".tmp-mirror-{name}"
+    shutil.rmtree(beside, ignore_errors=True)
+    target = beside / name  # verified under its own name
+    source = f"checkpoints/{name}"
+    place.get(f"{source}/{MANIFEST_NAME}", target / MANIFEST_NAME, largest=LARGEST_JSON_BYTES)
+    for file, about in read_manifest(target)[1].items():
+        size = about.get("bytes") if isinstance(about, dict) else None
+        if not isinstance(size, int) or not place.exists(f"{source}/{file}"):
+            raise CorruptCheckpointError(f"{name}/{file} is missing at the address")
+        place.get(f"{source}/{file}", target / file, largest=size)
+    verify_checkpoint(target)
+    with writing(folder):
+        sync_folder(target)
+        target.rename(folder / name)
+        beside.rmdir()
+        sync_folder(folder)
