@@ -1,5 +1,6 @@
 """What a run's mirror gets, whatever its storage does meanwhile."""
 
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -191,6 +192,27 @@ def test_a_checkpoint_that_was_brought_and_is_gone_again_is_lost(address, folder
     assert not has_lost_checkpoints(other)
     shutil.rmtree(other.checkpoints / waiting.name)
     assert has_lost_checkpoints(other)
+
+
+def test_the_rows_that_came_are_on_the_disk_before_the_lineage_is(
+    address, folder, tmp_path, monkeypatch
+):
+    """Else a power failure leaves a run without the rows that its checkpoint goes with."""
+    record_payment(folder.spending, Payment(0, 1.0, 30))
+    path = saved(folder, 1)
+    Mirror(address, folder, say=print).publish(path, path.name)
+    other = RunFolder(tmp_path / "other")
+    other.create()
+    named_at_syncs, sync = [], os.fsync
+
+    def fsync(handle: int) -> None:
+        if os.path.samestat(os.fstat(handle), other.root.stat()):
+            named_at_syncs.append({path.name for path in other.root.glob("*.jsonl")})
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert bring_back(address, other, say=lambda _: None)
+    assert named_at_syncs[-2:] == [{"spending.jsonl"}, {"spending.jsonl", "lineage.jsonl"}]
 
 
 def test_a_damaged_old_manifest_there_is_told_once_and_stops_nothing(address, folder, tmp_path):

@@ -1,8 +1,8 @@
 """Small steps on the disk that the other files of this room share.
 
 The one idea: a file is there whole or not at all. A large one is written under a temporary name,
-synced by its writer, and published; a small one is written by `yxanul.runfolder.durable`. Nothing
-here knows tokens.
+synced by its writer, and published; that, and the writing of a small one, is done by
+`yxanul.runfolder.durable`. Nothing here knows tokens.
 """
 
 from __future__ import annotations
@@ -16,15 +16,9 @@ from typing import BinaryIO
 from yxanul.data.strict import PREPARE_AGAIN
 from yxanul.errors import CorruptShardError, UsageError
 from yxanul.runfolder.checkpoints import CHECKPOINT_NAME
-from yxanul.runfolder.durable import BLOCK_BYTES, refuse_absent_disk, sync_folder, writing
+from yxanul.runfolder.durable import BLOCK_BYTES, refuse_absent_disk, writing
 
 TEMPORARY = ".tmp"
-
-
-def publish(temporary: Path, final: Path) -> None:
-    """Rename a synced file to its final name, and sync the folder."""
-    temporary.replace(final)
-    sync_folder(final.parent)
 
 
 def close_unfinished(handle: BinaryIO, error: BaseException | None) -> None:

@@ -16,7 +16,7 @@ from yxanul.runfolder.checkpoints import (
     read_manifest,
     verify_checkpoint,
 )
-from yxanul.runfolder.durable import sync_folder, writing
+from yxanul.runfolder.durable import publish, sync_folder, writing
 from yxanul.runfolder.layout import RunFolder, is_run_file
 from yxanul.runfolder.lineage import BROUGHT, current_attempt
 from yxanul.runfolder.lost import settle_losses
@@ -130,7 +130,7 @@ def _fetch_rows(place: Place, path: str, *, target: Path) -> Path:
 
 def _take_over(beside: Path, target: Path) -> None:
     with writing(target):
-        beside.replace(target)
+        publish(beside, target)
 
 
 def _is_brought(place: Place, name: str, *, folder: Path, say: Say) -> bool:

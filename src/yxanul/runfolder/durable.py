@@ -119,6 +119,12 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
+def publish(temporary: Path, final: Path) -> None:
+    """Rename a synced file to its final name, and sync the folder."""
+    temporary.replace(final)
+    sync_folder(final.parent)
+
+
 def sha256_of(path: Path) -> str:
     """Return the sha256 of the file at `path`, read in blocks, as 64 hexadecimal digits."""
     digest = hashlib.sha256()

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from yxanul.config.schema import StageConfig
-from yxanul.data.files import TEMPORARY, publish, read_blocks
+from yxanul.data.files import TEMPORARY, read_blocks
 from yxanul.data.inspection.verify import verify
 from yxanul.data.places.replacing import names_of, refuse_other_bytes
 from yxanul.data.prepared.manifest import (
@@ -34,7 +34,7 @@ from yxanul.errors import (
     DiskError,
     UsageError,
 )
-from yxanul.runfolder.durable import writing
+from yxanul.runfolder.durable import publish, writing
 from yxanul.runfolder.storage import Place, is_address, reaching
 from yxanul.units import format_bytes
 

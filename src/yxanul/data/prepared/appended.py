@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from types import TracebackType
 
-from yxanul.data.files import TEMPORARY, close_unfinished, publish, reopen
+from yxanul.data.files import TEMPORARY, close_unfinished, reopen
 from yxanul.data.prepared.manifest import IndexFile
-from yxanul.runfolder.durable import writing
+from yxanul.runfolder.durable import publish, writing
 
 _PIECES = 1024
 

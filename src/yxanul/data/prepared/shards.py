@@ -19,12 +19,12 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from yxanul.data.files import TEMPORARY, close_unfinished, publish, regular_file, reopen
+from yxanul.data.files import TEMPORARY, close_unfinished, regular_file, reopen
 from yxanul.data.prepared.manifest import TOKEN_BYTES, Manifest, ShardFile, shard_path
 from yxanul.data.strict import PREPARE_AGAIN
 from yxanul.data.tokenizer import VOCAB_SIZE
 from yxanul.errors import CorruptShardError
-from yxanul.runfolder.durable import refuse_absent_disk, writing
+from yxanul.runfolder.durable import publish, refuse_absent_disk, writing
 
 SHARD_TOKENS = 50_000_000
 Tokens = npt.NDArray[np.uint16]
