@@ -1,5 +1,7 @@
 """What a run's mirror gets, whatever its storage does meanwhile."""
 
+import errno
+import io
 import os
 import shutil
 import time
@@ -29,6 +31,8 @@ class Odd(LocalFileSystem):
 
     protocol = "odd"
     faults: list[Exception] = []  # noqa: RUF012  (of all instances: one is made for each thread)
+    flips = 0
+    """So many of the next weights come to be other bytes than were sent."""
 
     @classmethod
     def _strip_protocol(cls, path):
@@ -38,12 +42,18 @@ class Odd(LocalFileSystem):
         if Odd.faults:
             raise Odd.faults.pop(0)
         super().put_file(path1, path2, **kwargs)
+        if Odd.flips and path2.endswith("model.safetensors"):
+            Odd.flips -= 1
+            content = bytearray(Path(path2).read_bytes())
+            content[-1] ^= 1
+            Path(path2).write_bytes(content)
 
 
 @pytest.fixture
 def address(tmp_path):
     fsspec.register_implementation("odd", Odd, clobber=True)
     Odd.faults.clear()
+    Odd.flips = 0
     return f"odd://{tmp_path}/mirror"
 
 
@@ -132,15 +142,59 @@ def test_what_an_earlier_process_left_is_copied_if_it_is_kept_for_good(address, 
 
 @pytest.mark.usefixtures("impatient")
 def test_one_that_can_never_be_copied_holds_no_other_up(address, folder, tmp_path):
-    spoiled = saved(folder, 1, permanent=True)
-    (spoiled / "model.safetensors").write_bytes(b"other bytes")
-    with Mirroring(address, folder, every_s=0.01, say=lambda _: None) as mirroring:
+    said: list[str] = []
+    with Mirroring(address, folder, every_s=0.01, say=said.append) as mirroring:
+        spoiled = saved(folder, 1, permanent=True)
+        content = (spoiled / "model.safetensors").read_bytes()
+        (spoiled / "model.safetensors").write_bytes(content[:-1] + b"x")
         mirroring.offer(spoiled)
         mirroring.offer(saved(folder, 2))
         wait_for(lambda: there(tmp_path) == ["step-00000002-a0"])
         mirroring.offer(saved(folder, 3, permanent=True))
         wait_for(lambda: "step-00000003-a0" in there(tmp_path))
     assert "step-00000001-a0" not in there(tmp_path)
+    assert len(said) == 1
+    assert said[0].startswith("mirror: step-00000001-a0 is not copied:")
+    assert "its sha256 differs from the manifest's" in said[0]
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("is_last", [True, False])
+def test_bytes_that_the_storage_changes_once_are_sent_again(address, folder, tmp_path, is_last):
+    Odd.flips = 1
+    said: list[str] = []
+    with Mirroring(address, folder, every_s=0.01, say=said.append) as mirroring:
+        mirroring.offer(saved(folder, 1, permanent=True))
+        if not is_last:
+            wait_for(lambda: there(tmp_path) == ["step-00000001-a0"])
+    assert there(tmp_path) == ["step-00000001-a0"]
+    assert ["came to be other bytes than were sent" in line for line in said] == [True]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_row_that_cannot_be_read_now_costs_no_checkpoint_its_copy(
+    address, folder, tmp_path, monkeypatch
+):
+    """As what another user has evaluated, until the right to read it is given."""
+    refused, whole = folder.root / "evaluation.txt", io.open
+    refused.write_text("a score")
+
+    def opened(path, *more, **options):  # root reads whatever there is
+        if str(path) == str(refused):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return whole(path, *more, **options)
+
+    said: list[str] = []
+    with monkeypatch.context() as patched:
+        for name in ("builtins.open", "io.open"):
+            patched.setattr(name, opened)
+        mirroring = Mirroring(address, folder, every_s=0.01, say=said.append)
+        with mirroring:
+            mirroring.offer(saved(folder, 1, permanent=True))
+            wait_for(lambda: bool(said))
+            patched.undo()
+            wait_for(lambda: there(tmp_path) == ["step-00000001-a0"])
+    assert "give this user the right to read it" in said[0]
 
 
 @pytest.mark.parametrize("permanent", [True, False])

@@ -125,7 +125,7 @@ def verify_checkpoint(path: Path, *, only: Collection[str] = ()) -> CheckpointIn
             f"{path / links[0]} is a symbolic link; a checkpoint holds plain files only"
         )
     for name in only or files:
-        _verify_file(path / name, files[name])
+        verify_file(path / name, files[name])
     return info
 
 
@@ -205,7 +205,8 @@ def read_manifest(folder: Path) -> tuple[CheckpointInfo, dict[str, Any]]:
     return info, files
 
 
-def _verify_file(path: Path, expected: Any) -> None:
+def verify_file(path: Path, expected: Any) -> None:
+    """Compare a file with what its manifest says of it; raises as `verify_checkpoint`."""
     if not isinstance(expected, dict):
         raise CorruptCheckpointError(
             f"{path.parent / MANIFEST_NAME} does not say what {path.name} should be"

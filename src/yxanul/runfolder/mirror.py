@@ -21,7 +21,7 @@ from yxanul.runfolder.checkpoints import (
     MANIFEST_NAME,
     list_checkpoints,
     read_json,
-    verify_checkpoint,
+    verify_file,
 )
 from yxanul.runfolder.decided import decided_there
 from yxanul.runfolder.durable import sync_file
@@ -186,7 +186,7 @@ def _put_files(place: Place, checkpoint: Path, *, name: str) -> None:
         if not place.holds(path, size=about["bytes"], sha256=about["sha256"]):
             place.put(checkpoint / file, path)
         if not place.holds(path, size=about["bytes"], sha256=about["sha256"]):
-            verify_checkpoint(checkpoint, only=(file,))
+            verify_file(checkpoint / file, about)
             raise OSError(f"{path} came to be other bytes than were sent")
 
 

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from yxanul.errors import CorruptDataError, UsageError, YxanulError
+from yxanul.errors import CorruptCheckpointError, UsageError, YxanulError
 from yxanul.runfolder.checkpoints import list_checkpoints, read_manifest
 from yxanul.runfolder.durable import writing
 from yxanul.runfolder.layout import RunFolder
@@ -153,7 +153,7 @@ class Mirroring:
                 # From its beginning on: else a lost machine would cost a copy's time more.
                 due, again, wait_s = begun + self._every_s, begun, _FIRST_WAIT_S
                 has_copied, is_shut_out = True, False
-            except CorruptDataError as error:  # it would be refused again
+            except CorruptCheckpointError as error:  # it would be refused again
                 self._say(f"mirror: {job.name} is not copied: {error}")
             except Exception as error:  # noqa: BLE001  (told, and tried again)
                 is_refusal = isinstance(error, UsageError)
