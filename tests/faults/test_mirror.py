@@ -154,6 +154,19 @@ def test_a_complete_run_without_checkpoints_brings_none(tmp_path_factory, tmp_pa
     assert names(folder.checkpoints) == []
 
 
+@pytest.mark.fault(33)
+def test_a_complete_run_brings_its_mirror_what_that_lacks(tmp_path_factory, tmp_path):
+    """Else a storage that failed at the very end would never have the weights of the end."""
+    world = finished_world(tmp_path_factory, "lacking")
+    address = tmp_path / "mirror"
+    told = world.finish("run", "run", *to(str(address))).stderr
+    assert "is complete already" in told
+    assert names(address / "checkpoints") == ["step-00000008-a0", "step-00000016-a0"]
+    for name in ("gates.jsonl", "exit.json"):
+        there, here = address / "run" / name, world.root / "run" / name
+        assert there.read_bytes() == here.read_bytes()
+
+
 @pytest.mark.slow
 @pytest.mark.fault(34)
 def test_files_without_their_manifest_are_no_checkpoint(world, unbroken, tmp_path):

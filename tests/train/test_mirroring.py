@@ -141,6 +141,41 @@ def test_what_an_earlier_process_left_is_copied_if_it_is_kept_for_good(address, 
 
 
 @pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("failures", [0, 2])
+def test_what_an_earlier_process_left_is_copied_where_this_one_writes_nothing(
+    address, folder, tmp_path, failures
+):
+    """The storage failed at the run's very end, and the same command says that it is complete."""
+    Odd.faults[:] = [OSError(503, "Busy") for _ in range(failures)]
+    for step, permanent in {1: True, 2: False, 3: False}.items():
+        saved(folder, step, permanent=permanent)
+    with Mirroring(address, folder, every_s=3600, say=lambda _: None):
+        pass
+    assert there(tmp_path) == ["step-00000001-a0", "step-00000003-a0"]
+    assert not list(folder.checkpoints.glob(".tmp-*"))
+
+
+@pytest.mark.usefixtures("impatient")
+def test_what_an_earlier_process_left_and_cannot_be_looked_for_is_told(folder, tmp_path):
+    fsspec.register_implementation("deaf", Deaf, clobber=True)
+    saved(folder, 1, permanent=True)
+    said: list[str] = []
+    with Mirroring(f"deaf://{tmp_path}/mirror", folder, every_s=3600, say=said.append):
+        pass
+    told = "mirror: what an earlier start has left is not copied, and is in the run folder alone"
+    assert said[-1] == told
+
+
+class Deaf(Odd):
+    """A storage that does not answer."""
+
+    protocol = "deaf"
+
+    def info(self, path, **kwargs):
+        raise OSError(503, "Busy")
+
+
+@pytest.mark.usefixtures("impatient")
 def test_one_that_can_never_be_copied_holds_no_other_up(address, folder, tmp_path):
     said: list[str] = []
     with Mirroring(address, folder, every_s=0.01, say=said.append) as mirroring:

@@ -57,7 +57,7 @@ from yxanul.train.resume import (
     with_name_settled,
 )
 from yxanul.train.running.reading import padding
-from yxanul.train.running.setup import build_session, prepare_process
+from yxanul.train.running.setup import build_session, open_mirroring, prepare_process
 from yxanul.train.safety.ending import CARD_ADVICE, naming_exhaustion, owned
 from yxanul.train.safety.signals import stop_on_signals
 from yxanul.train.starting.beginning import refuse_unusable_weights, with_weights_here
@@ -184,6 +184,8 @@ def _train(
     done = _finished_outcome(config, folder, request=request)
     if done is not None:
         machine.progress.say(f"{folder.root} is complete already; nothing is trained again")
+        with open_mirroring(config, folder, machine=machine) as mirroring:
+            at_end.callback(mirroring.publish_ending)  # what the start before could not copy
         return done
     _refuse_other_ranks(config, corpus, request=request, machine=machine)
     session = build_session(config, corpus, folder=folder, request=request, machine=machine)

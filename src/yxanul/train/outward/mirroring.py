@@ -2,10 +2,10 @@
 
 The one idea: the newest checkpoint that is due is copied from hard links, so it may be deleted from
 the run folder meanwhile. One that is kept for good goes at once, and none of these is left out: a
-gate may go back to it on another machine. What fails is tried again, later and later, with the next
-checkpoint that there is by then; so is an error that nobody has foreseen, since the thread must
-outlive it. Who is not let in says so once and stays away, unless something was copied before: keys
-expire, and are renewed.
+gate may go back to it on another machine. What an earlier process left comes first. What fails is
+tried again, later and later, with the next checkpoint that there is by then; so is an error that
+nobody has foreseen, since the thread must outlive it. Who is not let in says so once and stays
+away, unless something was copied before: keys expire, and are renewed.
 """
 
 import itertools
@@ -20,27 +20,32 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yxanul.errors import CorruptCheckpointError, UsageError, YxanulError
-from yxanul.runfolder.checkpoints import list_checkpoints, read_manifest
+from yxanul.runfolder.checkpoints import list_checkpoints, newest_name, read_manifest
 from yxanul.runfolder.durable import writing
 from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.lineage import current_attempt
 from yxanul.runfolder.mirror import Mirror
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 300.0
 _LONGEST_END_S = 600.0
 _LONGEST_LAST_WORDS_S = 60.0
 _LAST_TRIES = 3
-_LEFT = -1  # older than all that this process writes
 
 
 @dataclass(frozen=True)
 class _Job:
     """A checkpoint that waits."""
 
-    links: Path
+    links: Path | None
+    """None: it is `_LEFT`."""
     name: str
     is_permanent: bool
     number: int
-    """It was offered after all those with a smaller one."""
+    """It was offered after all those with a smaller one; below 0: an earlier process wrote it."""
+
+
+_LEFT = _Job(None, "what an earlier start has left", is_permanent=True, number=-(10**9))
+"""To be looked for: that it waits is known, and not yet what it is."""
 
 
 class Mirroring:
@@ -55,6 +60,7 @@ class Mirroring:
         self._address = address
         self._mirror = None if address is None else Mirror(address, folder, say=say)
         self._folder = folder.checkpoints
+        self._lineage = folder.lineage
         self._every_s = every_s
         self._say = say
         self._found: set[str] = set()
@@ -70,6 +76,7 @@ class Mirroring:
     def __enter__(self) -> "Mirroring":
         if self._mirror is not None:
             self._found = {path.name for path in list_checkpoints(self._folder)}
+            self._waiting += [_LEFT] if self._found else []
             self._thread.start()
         return self
 
@@ -123,36 +130,47 @@ class Mirroring:
         with self._changed:
             if any(job.name == checkpoint.name for job in self._waiting):
                 return
-            replaced = [j for j in self._waiting if not j.is_permanent and j.number < number]
-            waiting = [j for j in self._waiting if j not in replaced]
-            waiting.append(_Job(links, checkpoint.name, is_permanent, number))
-            self._waiting = sorted(waiting, key=lambda job: not job.is_permanent)
+            waiting = [*self._waiting, _Job(links, checkpoint.name, is_permanent, number)]
+            newest = max(waiting, key=_number)
+            kept = [job for job in waiting if job.is_permanent or job is newest]
+            self._waiting = sorted(kept, key=lambda job: not job.is_permanent)
             self._changed.notify()
-        for old in replaced:
-            shutil.rmtree(old.links, ignore_errors=True)
+        for job in waiting:
+            if job not in kept:
+                _unlink(job)
 
     def _take_in_left(self, lacking: Sequence[Path]) -> None:
-        """Let those wait that are kept for good and that an earlier process did not copy."""
+        """Let those wait that an earlier process did not copy: kept for good, or the newest."""
+        newest = newest_name(self._folder, attempt=current_attempt(self._lineage))
+        left = []
         for path in lacking:
             with suppress(YxanulError):  # whoever needs it says what is wrong with it
-                if path.name in self._found and read_manifest(path)[0].permanent:
-                    self._take_in(path, number=_LEFT)
+                is_wanted = path.name == newest or read_manifest(path)[0].permanent
+                if is_wanted and path.name in self._found:
+                    left.append(path)
+        left.sort(key=lambda path: path.name == newest)
+        for number, path in enumerate(left, start=-len(left)):
+            self._take_in(path, number=number)
+
+    def _do(self, job: _Job) -> None:
+        assert self._mirror is not None  # the thread runs for one
+        if job.links is None:
+            self._take_in_left(self._mirror.lacking())
+        else:
+            self._mirror.publish(job.links, job.name)
 
     def _run(self) -> None:
         due = again = time.monotonic()
-        wait_s, has_looked = _FIRST_WAIT_S, False
+        wait_s = _FIRST_WAIT_S
         has_copied = is_shut_out = False
         while (job := self._next(due, again=again)) is not None:
             begun = time.monotonic()
             try:
-                assert self._mirror is not None  # the thread runs for one
-                if not has_looked:
-                    self._take_in_left(self._mirror.lacking())
-                    has_looked = True
-                self._mirror.publish(job.links, job.name)
-                # From its beginning on: else a lost machine would cost a copy's time more.
-                due, again, wait_s = begun + self._every_s, begun, _FIRST_WAIT_S
-                has_copied, is_shut_out = True, False
+                self._do(job)
+                if job.links is not None:
+                    # From its beginning on: else a lost machine would cost a copy's time more.
+                    due, again, wait_s = begun + self._every_s, begun, _FIRST_WAIT_S
+                    has_copied, is_shut_out = True, False
             except CorruptCheckpointError as error:  # it would be refused again
                 self._say(f"mirror: {job.name} is not copied: {error}")
             except Exception as error:  # noqa: BLE001  (told, and tried again)
@@ -172,7 +190,7 @@ class Mirroring:
                 self._give_back(job)
             finally:
                 if job not in self._waiting:
-                    shutil.rmtree(job.links, ignore_errors=True)
+                    _unlink(job)
 
     def _copy_ending(self, mirror: Mirror) -> None:
         for left in reversed(range(_LAST_TRIES)):
@@ -200,7 +218,7 @@ class Mirroring:
                 # No thread can wait longer at once, and it looks again.
                 self._changed.wait(min(left, threading.TIMEOUT_MAX) if self._waiting else None)
             # There may be little time.
-            newest = max(self._waiting, key=lambda job: job.number, default=None)
+            newest = max(self._waiting, key=_number, default=None)
             if newest is not None:
                 self._waiting.remove(newest)
             return newest
@@ -227,6 +245,15 @@ class Mirroring:
 def _sentence(error: Exception) -> str:
     """Return an error's own sentence, or what there is of one that was not foreseen."""
     return str(error) if isinstance(error, YxanulError) else f"{type(error).__name__}: {error}"
+
+
+def _number(job: _Job) -> int:
+    return job.number
+
+
+def _unlink(job: _Job) -> None:
+    if job.links is not None:
+        shutil.rmtree(job.links, ignore_errors=True)
 
 
 def _link_all(folder: Path, links: Path) -> None:

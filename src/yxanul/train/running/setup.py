@@ -58,7 +58,7 @@ def build_session(
     held_out = held_out_documents(config, corpus, stages=stages)
     tokenizer = load_tokenizer()
     limit = math.inf if request.max_steps is None else active[0].first_step + request.max_steps
-    mirroring = _mirroring(config, folder, machine=machine)
+    mirroring = open_mirroring(config, folder, machine=machine)
     watchdog = _watchdog(config, folder, machine=machine)
     return Session(
         config=config,
@@ -105,7 +105,8 @@ def _allow_graphs(config: RunConfig, *, processes: int) -> None:
     allow_graphs(len(forward_shapes(config.stages, micro_batch_tokens=tokens, processes=processes)))
 
 
-def _mirroring(config: RunConfig, folder: RunFolder, *, machine: Machine) -> Mirroring:
+def open_mirroring(config: RunConfig, folder: RunFolder, *, machine: Machine) -> Mirroring:
+    """Return what copies the run's checkpoints; nothing is copied by ranks but the main one."""
     settings = config.optimization.checkpoint
     address = settings.mirror if machine.processes.is_main else None
     every_s = settings.mirror_every_s
