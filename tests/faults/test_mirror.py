@@ -1,6 +1,7 @@
 """A run's copy elsewhere: it comes back from it bit for bit, whatever the storage does."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import fsspec
@@ -10,9 +11,11 @@ from fsspec.implementations.local import LocalFileSystem
 from tests.faults.harness import KILLED, assert_ends_like, names, run_with
 from tests.train.world import STAGES, World, finished_world
 from yxanul.runfolder.bringing import bring_back
+from yxanul.runfolder.checkpoints import verify_checkpoint
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
 from yxanul.runfolder.mirror import Mirror
+from yxanul.runfolder.spending import Payment, read_payments, record_payment
 from yxanul.train.outward.mirroring import Mirroring
 
 
@@ -23,13 +26,16 @@ class Moody(LocalFileSystem):
     mood = "well"
     calls = 0
     spared = 1  # the trial of a run that begins
+    then: Callable[[], None] | None = None
+    """What is done once a checkpoint is there whole."""
 
     @classmethod
     def _strip_protocol(cls, path):
         return super()._strip_protocol(str(path).removeprefix("moody://"))
 
     def info(self, path, **kwargs):
-        if Moody.mood == "busy":
+        if Moody.mood in ("busy", "busy once"):
+            Moody.mood = "well" if Moody.mood == "busy once" else Moody.mood
             raise OSError(429, "Too Many Requests")
         return super().info(path, **kwargs)
 
@@ -47,12 +53,15 @@ class Moody(LocalFileSystem):
             content = bytearray(Path(path2).read_bytes())
             content[-1] ^= 1
             Path(path2).write_bytes(content)
+        if Moody.then is not None and path2.endswith("manifest.json"):
+            then, Moody.then = Moody.then, None
+            then()
 
 
 @pytest.fixture
 def moody(tmp_path):
     fsspec.register_implementation("moody", Moody, clobber=True)
-    Moody.mood, Moody.calls, Moody.spared = "well", 0, 1
+    Moody.mood, Moody.calls, Moody.spared, Moody.then = "well", 0, 1, None
     return f"moody://{tmp_path}/mirror"
 
 
@@ -318,6 +327,32 @@ def test_an_older_folder_does_not_go_on_over_what_another_machine_has_trained(wo
         assert "Another --out goes on from there" in told
     assert {path: path.read_bytes() for path in address.rglob("*.*")} == before
     world.finish("run", "other", "--max_steps", "5", *to(str(address)))
+
+
+@pytest.mark.fault(34)
+@pytest.mark.parametrize("goes_on_at", ["its first copy", "a later one"])
+def test_a_run_ends_where_another_machine_has_gone_on_with_it(world, moody, tmp_path, goes_on_at):
+    """One that was thought gone, and was cut off from the network only: both would be paid for."""
+    theirs = tmp_path / "mirror" / "run" / "spending.jsonl"
+
+    def go_on() -> None:
+        record_payment(theirs, Payment(process=9, seconds=1.0, tokens_spent=1))
+
+    many = ("--set", "training.total_tokens=10000000", "--set", "checkpoint.every_steps=1")
+    if goes_on_at == "a later one":
+        Moody.then = go_on
+    else:
+        world.finish("run", "run", "--max_steps", "1", *many, *to(moody))
+        go_on()
+        Moody.mood = "busy once"  # when the run is started
+    said = world.finish("run", "run", "--max_steps", "1000", *many, *to(moody), code=30).stderr
+    assert said.count("another machine has gone on with it") == 2, "when it is seen, and at the end"
+    record = world.exit_record("run")
+    assert record["code"] == 30
+    newest = world.checkpoints("run")[-1]
+    assert f"is saved up to step {int(newest.name[5:13])}" in record["reason"]
+    verify_checkpoint(newest)
+    assert [row.process for row in read_payments(theirs)][-1] == 9
 
 
 @pytest.mark.fault(34)

@@ -46,7 +46,8 @@ class Mirror:
         self._address = address
         self._folder = folder
         self._copied: dict[str, list[int]] = {}
-        self._is_own = False
+        self.overtaken: str | None = None
+        """What was found instead of this run's copy; nothing is put over it."""
 
     def publish(self, checkpoint: Path, name: str) -> None:
         """Copy the files of a checkpoint, which lie in `checkpoint`, under its `name`.
@@ -90,12 +91,13 @@ class Mirror:
             return is_there
 
     def _own_place(self) -> Place:
-        """Find the place; what lies there and is no copy of this run is a `UsageError`."""
-        if not self._is_own:
-            other = other_copy(self._address, self._folder)
-            if other is not None:
-                raise UsageError(other)
-            self._is_own = True
+        """Find the place; what lies there and is no copy of this run is a `UsageError`.
+
+        It is looked at each time: whoever was thought gone may be there while another goes on.
+        """
+        self.overtaken = other_copy(self._address, self._folder)
+        if self.overtaken is not None:
+            raise UsageError(self.overtaken)
         return Place(self._address)
 
     def _copy_rows(self, place: Place) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from yxanul.curriculum.stages import StagePlan
-from yxanul.errors import GateStopError, NumericsError, StoppedOnRequest
+from yxanul.errors import GateStopError, NumericsError, StoppedOnRequest, UsageError
 from yxanul.runfolder.lineage import current_branch
 from yxanul.runfolder.rows import Row
 from yxanul.runfolder.verdicts import read_verdicts
@@ -85,8 +85,16 @@ def score_domains(
             return _scores(session, position, domains=domains)
 
 
-def stopped(session: Session, position: Position) -> StoppedOnRequest:
-    """Return the error of a run that was asked to stop and is saved."""
+def stopped(session: Session, position: Position) -> StoppedOnRequest | UsageError:
+    """Return the error of a run that is to stop and is saved.
+
+    A `UsageError` where another machine has gone on with it: a supervisor must not start it again.
+    """
+    if session.mirroring.overtaken is not None:
+        return UsageError(
+            f"{session.mirroring.overtaken}. What was trained here is saved up to step "
+            f"{position.step}"
+        )
     return StoppedOnRequest(
         f"stopped by {session.stop.signal_name or 'another rank'} at step {position.step}, and "
         "saved; start the same command again to go on"

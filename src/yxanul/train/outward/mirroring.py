@@ -5,7 +5,8 @@ the run folder meanwhile. One that is kept for good goes at once, and none of th
 gate may go back to it on another machine. What an earlier process left comes first. What fails is
 tried again, later and later, with the next checkpoint that there is by then; so is an error that
 nobody has foreseen, since the thread must outlive it. Who is not let in says so once and stays
-away, unless something was copied before: keys expire, and are renewed.
+away, unless something was copied before: keys expire, and are renewed. Where another machine has
+gone on with the run, nothing is copied any more, and the run is to end.
 """
 
 import itertools
@@ -93,6 +94,11 @@ class Mirroring:
                     f"{_LONGEST_END_S:.0f} s; what it lacks is in the run folder alone"
                 )
 
+    @property
+    def overtaken(self) -> str | None:
+        """What lies at the address instead of this run's copy; None: nothing that was seen."""
+        return None if self._mirror is None else self._mirror.overtaken
+
     def publish_ending(self) -> None:
         """Copy the last rows, how the run ended and its report; tell what fails or takes long.
 
@@ -175,8 +181,9 @@ class Mirroring:
                 self._say(f"mirror: {job.name} is not copied: {error}")
             except Exception as error:  # noqa: BLE001  (told, and tried again)
                 is_refusal = isinstance(error, UsageError)
-                if is_refusal and not has_copied:
-                    self._say(f"mirror: {error}. Nothing is copied any more; the run goes on")
+                if self.overtaken is not None or (is_refusal and not has_copied):
+                    goes_on = "" if self.overtaken is not None else "; the run goes on"
+                    self._say(f"mirror: {error}. Nothing is copied any more{goes_on}")
                     self._is_refused = True
                     return
                 if not (is_refusal and is_shut_out):

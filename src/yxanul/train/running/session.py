@@ -138,8 +138,8 @@ class Session:
         return self.budget.forecast(self.active, stage=stage, stage_step=position.stage_step)
 
     def asked_to_stop(self) -> bool:
-        """Tell whether any rank was asked to stop; all ranks answer alike."""
-        return self.agreed(self.stop.asked)
+        """Tell whether any rank is to stop, as it was asked to or overtaken; all answer alike."""
+        return self.agreed(self.stop.asked or self.mirroring.overtaken is not None)
 
     def agreed(self, flag: bool) -> bool:
         """Tell whether any rank says yes; all ranks answer alike."""
