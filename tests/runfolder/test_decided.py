@@ -4,8 +4,9 @@ import shutil
 
 import pytest
 
-from yxanul.runfolder.decided import bring_decisions
+from yxanul.runfolder.decided import bring_decisions, told_late
 from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.lineage import AttemptStart, begin_attempt
 from yxanul.runfolder.mirror import Mirror
 from yxanul.runfolder.rows import append_row
 from yxanul.runfolder.storage import Place
@@ -38,14 +39,15 @@ def decide(copy: RunFolder) -> None:
 
 def test_a_decision_comes_back_once(folder, copy):
     address = str(copy.root.parent)
-    assert bring_decisions(address, folder) == []
+    assert bring_decisions(address, folder) == ([], [])
     decide(copy)
     with folder.gates.open("a") as file:
         file.write('{"row": "che')  # as a process that was killed leaves it
-    assert [row["by"] for row in bring_decisions(address, folder)] == ["Ada"]
+    (row,), late = bring_decisions(address, folder)
+    assert (row["by"], late) == ("Ada", [])
     assert folder.gates.read_bytes() == copy.gates.read_bytes()
     assert read_verdicts(folder)["s1"]["verdict"] == "pass"
-    assert bring_decisions(address, folder) == []
+    assert bring_decisions(address, folder) == ([], [])
 
 
 @pytest.mark.parametrize("what", ["a half", "no row", "no author", "a verdict", "another", "none"])
@@ -64,18 +66,45 @@ def test_what_is_no_decision_on_the_runs_own_rows_does_not_come(folder, copy, wh
         copy.gates.write_text(copy.gates.read_text().replace("a test", "another test"))
     else:
         copy.gates.unlink()
-    assert bring_decisions(str(copy.root.parent), folder) == []
+    assert bring_decisions(str(copy.root.parent), folder) == ([], [])
     assert folder.gates.read_bytes() == before
 
 
-def test_no_older_rows_are_put_over_a_decision_and_newer_ones_are(folder, copy):
-    """As where the mirror did not answer when the run was started, and does when it ends."""
-    place = Place(str(copy.root.parent))
-    mirror = Mirror(str(copy.root.parent), folder, say=print)
+GONE_ON = {
+    "steps": lambda folder: append_row(folder.metrics, {"step": 9, "attempt": 0}),
+    "a gate": lambda folder: write_decision(folder, {**STOP, "stage": "s2", "step": 9}, checks=[]),
+    "an attempt": lambda folder: begin_attempt(folder.lineage, AttemptStart(1, 0, None, "a test")),
+    "its own": lambda folder: write_override(folder, STOP, decided="extend", by="Bob", reason="no"),
+}
+
+
+@pytest.mark.parametrize("what", GONE_ON)
+def test_a_decision_that_came_too_late_does_not_come(folder, copy, what):
+    """Else hours of the next stage would be left behind for what could not be decided here."""
+    decide(copy)
+    GONE_ON[what](folder)
+    before = folder.gates.read_bytes()
+    counting, (row,) = bring_decisions(str(copy.root.parent), folder)
+    assert (counting, folder.gates.read_bytes()) == ([], before)
+    assert "what Ada decided on the gate of s1 came too late" in told_late(row)
+    assert "pass (the margin was too tight" in told_late(row)
+
+
+@pytest.mark.parametrize("what", GONE_ON)
+def test_no_rows_are_put_over_a_decision_until_the_run_has_gone_on_which_is_told(
+    folder, copy, what
+):
+    """As where the mirror did not answer when the run was started, and does later."""
+    said: list[str] = []
+    mirror, place = Mirror(str(copy.root.parent), folder, say=said.append), copy.root.parent
     decide(copy)
     decided = copy.gates.read_bytes()
-    mirror._put_rows(place, folder.gates, inside="gates.jsonl")
+    for _ in range(2):
+        mirror._copy_rows(Place(str(place)))
     assert copy.gates.read_bytes() == decided
-    write_decision(folder, {**STOP, "stage": "s2", "step": 9}, checks=[])
-    mirror._put_rows(place, folder.gates, inside="gates.jsonl")
+    assert said == []
+    GONE_ON[what](folder)
+    for _ in range(2):
+        mirror._copy_rows(Place(str(place)))
     assert copy.gates.read_bytes() == folder.gates.read_bytes()
+    assert ["Ada decided on the gate of s1 came too late" in line for line in said] == [True]

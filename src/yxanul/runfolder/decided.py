@@ -1,10 +1,13 @@
 """What a person decided of a run's copy elsewhere, on its way back to the run.
 
 The one idea: rows of decisions that the copy's gates.jsonl has beyond the run's own are news, and
-not older than it. Nothing is put over them, and the next start adds them here.
+not older than it. Nothing is put over them, and the next start adds them here; unless the run has
+gone on from the gate meanwhile, where a person could not decide here either. Then they came too
+late, which is told.
 """
 
 from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.overrides import counts_still
 from yxanul.runfolder.rows import Row, append_row
 from yxanul.runfolder.storage import Place, reaching
 from yxanul.runfolder.verdicts import decided_beyond
@@ -12,19 +15,33 @@ from yxanul.runfolder.verdicts import decided_beyond
 _LARGEST_MORE_BYTES = 1 << 16
 
 
-def decided_there(place: Place, folder: RunFolder) -> list[Row]:
-    """Return the decisions that the copy at a place has beyond the run's own rows."""
+def decided_there(place: Place, folder: RunFolder) -> tuple[list[Row], list[Row]]:
+    """Return the decisions that the copy at a place has beyond the run's own rows.
+
+    First those that count, then those that came too late.
+    """
     inside, here = f"run/{folder.gates.name}", folder.gates
     if not place.exists(inside):
-        return []
+        return [], []
     size = here.stat().st_size if here.is_file() else 0
-    return decided_beyond(folder, place.read(inside, largest=size + _LARGEST_MORE_BYTES))
+    copy = place.read(inside, largest=size + _LARGEST_MORE_BYTES)
+    rows, is_next = decided_beyond(folder, copy)
+    counting = [row for row in rows if is_next and counts_still(folder, row)]
+    return counting, [row for row in rows if row not in counting]
 
 
-def bring_decisions(address: str, folder: RunFolder) -> list[Row]:
-    """Add those decisions to the run's own rows; return them. Raises what `reaching` raises."""
+def bring_decisions(address: str, folder: RunFolder) -> tuple[list[Row], list[Row]]:
+    """Add those that count to the run's own rows; return both. Raises what `reaching` raises."""
     with reaching(address):
-        decided = decided_there(Place(address), folder)
-    for row in decided:
+        counting, late = decided_there(Place(address), folder)
+    for row in counting:
         append_row(folder.gates, row, durable=True)
-    return decided
+    return counting, late
+
+
+def told_late(row: Row) -> str:
+    """Return what is said of a decision that came too late."""
+    return (
+        f"what {row['by']} decided on the gate of {row['stage']} came too late, as the run had "
+        f"gone on from there, and does not count: {row['verdict']} ({row['reason']})"
+    )

@@ -23,7 +23,7 @@ from yxanul.runfolder.checkpoints import (
     read_json,
     verify_file,
 )
-from yxanul.runfolder.decided import decided_there
+from yxanul.runfolder.decided import decided_there, told_late
 from yxanul.runfolder.durable import sync_file
 from yxanul.runfolder.layout import RunFolder, run_files
 from yxanul.runfolder.lineage import attempt_parent, current_attempt
@@ -113,13 +113,23 @@ class Mirror:
                 if path == lineage and current_attempt(lineage) != attempt:
                     continue
                 inside = path.relative_to(self._folder.root).as_posix()
-                if self._copied.get(inside) != seen:
+                if self._copied.get(inside) != seen and self._may_put(place, path):
                     self._put_rows(place, path, inside=inside)
                     self._copied[inside] = seen
 
+    def _may_put(self, place: Place, path: Path) -> bool:
+        """Tell whether rows may be put there: no decision is lost that the next start takes over.
+
+        One that came too late is told.
+        """
+        if path != self._folder.gates:
+            return True
+        counting, late = decided_there(place, self._folder)
+        for row in [] if counting else late:
+            self._say(f"mirror: {told_late(row)}")
+        return not counting
+
     def _put_rows(self, place: Place, path: Path, *, inside: str) -> None:
-        if path == self._folder.gates and decided_there(place, self._folder):
-            return  # the next start takes it over
         if path != self._folder.spending:
             place.put(path, f"run/{inside}")
             return

@@ -7,7 +7,7 @@ from yxanul.errors import UsageError
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_branch, is_on
 from yxanul.runfolder.rows import Row, read_placed_rows
-from yxanul.runfolder.verdicts import read_verdicts, write_override
+from yxanul.runfolder.verdicts import is_about, read_verdicts, write_override
 
 DECISIONS = ("pass", "extend", "rollback")
 """What a person may decide; to stop a run, it is simply not started again."""
@@ -44,12 +44,25 @@ def find_decidable(folder: RunFolder, stage: str, *, decided: str, reason: str) 
             f"--override: {folder.root} was last judged on {last['stage']}; only that verdict can "
             f"be decided otherwise, with --stage {last['stage']}"
         )
-    branch = current_branch(folder.lineage)
-    rows = read_placed_rows(folder.metrics)
-    later = [row for row in rows if is_on(branch, row) and row["step"] > last["step"]]
-    if later or last["attempt"] != max(branch):
+    if _has_gone_on(folder, last):
         raise UsageError(
             f"--override: the run has gone on since the gate of {stage}; begin another one from "
             "that stage's checkpoint, with yxanul train --init_from"
         )
     return last
+
+
+def counts_still(folder: RunFolder, decided: Row) -> bool:
+    """Tell whether a decision is about the run's last verdict, and the run has not gone on since.
+
+    A damaged row of the run is a `CorruptDataError`.
+    """
+    last = max(read_verdicts(folder).values(), key=lambda row: int(row["step"]), default=None)
+    return last is not None and is_about(decided, last) and not _has_gone_on(folder, last)
+
+
+def _has_gone_on(folder: RunFolder, verdict: Row) -> bool:
+    branch = current_branch(folder.lineage)
+    rows = read_placed_rows(folder.metrics)
+    is_later = any(is_on(branch, row) and row["step"] > verdict["step"] for row in rows)
+    return is_later or verdict["attempt"] != max(branch)

@@ -7,6 +7,7 @@ the verdict before it, which stays as it was written.
 
 import time
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 from yxanul.errors import CorruptDataError
@@ -87,22 +88,25 @@ def find_override(folder: RunFolder, verdict: Row) -> Row | None:
     return _last_of(_rows_of(folder, OVERRIDE), verdict)
 
 
-def decided_beyond(folder: RunFolder, copy: bytes) -> list[Row]:
-    """Return the override rows with which a copy of RUN/gates.jsonl goes on.
+def decided_beyond(folder: RunFolder, copy: bytes) -> tuple[list[Row], bool]:
+    """Return the override rows with which a copy of RUN/gates.jsonl goes on after what both have.
 
-    Empty where it is no copy of it, goes on with anything else, or with damage.
+    None where it goes on with anything else, or with damage. With them, whether both have all that
+    the run has.
     """
     here = folder.gates.read_bytes() if folder.gates.is_file() else b""
     whole = here[: here.rfind(b"\n") + 1]  # half a row may follow
-    more = copy[len(whole) :]
-    if not (copy.startswith(whole) and more.endswith(b"\n")):
-        return []
+    own, there = whole.splitlines(keepends=True), copy.splitlines(keepends=True)
+    both = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(own, there, strict=False)))
+    more = b"".join(there[both:])
+    if not more.endswith(b"\n"):
+        return [], False
     try:
         rows = parse_rows(more[:-1].decode(), path=folder.gates)
     except (CorruptDataError, UnicodeDecodeError):
-        return []
+        return [], False
     is_decided = all(_kind(row) == OVERRIDE and _wrong_key(row) is None for row in rows)
-    return rows if is_decided else []
+    return rows if is_decided else [], both == len(own)
 
 
 def find_plateau(folder: RunFolder, stage: str, *, attempt: int, step: int) -> Row | None:
@@ -115,6 +119,11 @@ def read_checks(folder: RunFolder, verdict: Row) -> list[dict[str, Any]]:
     """Return the check rows that belong to a verdict or plateau row."""
     place = _place(verdict)
     return [row for row in _rows_of(folder, CHECK) if _place(row) == place]
+
+
+def is_about(decided: Row, verdict: Row) -> bool:
+    """Tell whether a person's decision is one on this verdict."""
+    return _place(decided) == _place(verdict)
 
 
 def _place(row: Row) -> Row:
