@@ -18,6 +18,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from huggingface_hub import constants
 
 from yxanul.errors import BrokenDiskError, CorruptDataError, InfrastructureError, UsageError
+from yxanul.runfolder.bringing import bring_rows
+from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.storage import Place, reaching
 
 
@@ -63,6 +65,27 @@ def test_a_file_that_has_grown_is_read_to_its_end(address):
     elsewhere.pipe_file("/bucket/run/metrics.jsonl", b"one\ntwo\n")
     assert place.read("metrics.jsonl", largest=100) == b"one\n", "this storage remembers nothing"
     assert Place(address).read("metrics.jsonl", largest=100) == b"one\ntwo\n"
+
+
+def test_rows_that_are_as_long_as_before_are_not_read_again(address, tmp_path, monkeypatch):
+    """Whoever watches a mirror pays for what is read out of it."""
+    read, whole = [], Remembering._open
+
+    def opened(self, path, mode="rb", **kwargs):
+        read.append(path.rpartition("/")[2])
+        return whole(self, path, mode, **kwargs)
+
+    monkeypatch.setattr(Remembering, "_open", opened)
+    elsewhere, folder = MemoryFileSystem(), RunFolder(tmp_path)
+    for name in ("metrics.jsonl", "gates.jsonl", "exit.json"):
+        elsewhere.pipe_file(f"/bucket/run/run/{name}", b"one\n")
+    wanted = [folder.metrics, folder.gates, folder.exit_record, folder.lineage]
+    assert bring_rows(address, wanted) == wanted[:3]
+    assert read == ["metrics.jsonl", "gates.jsonl", "exit.json"]
+    elsewhere.pipe_file("/bucket/run/run/metrics.jsonl", b"one\ntwo\n")
+    assert bring_rows(address, wanted) == wanted[:3]
+    assert read[3:] == ["metrics.jsonl", "exit.json"], "an end may be as long as another"
+    assert folder.metrics.read_bytes() == b"one\ntwo\n"
 
 
 @contextmanager

@@ -85,13 +85,16 @@ def bring_checkpoint(address: str, folder: RunFolder, *, name: str, say: Say) ->
 def bring_rows(address: str, targets: Sequence[Path]) -> list[Path]:
     """Copy files of the run's own folder from an address over `targets`; return those it has.
 
-    Raises what `reaching` raises.
+    Rows that are as long as those here are not read again. Raises what `reaching` raises.
     """
     with reaching(address):
         place = Place(address)
-        found = [target for target in targets if place.exists(f"run/{target.name}")]
+        sizes = {target: place.size(f"run/{target.name}") for target in targets}
+        found = [target for target in targets if sizes[target] is not None]
         for target in found:
-            _bring_rows(place, target.name, target=target)
+            is_rows = target.suffix == ".jsonl" and target.is_file()
+            if not (is_rows and target.stat().st_size == sizes[target]):
+                _bring_rows(place, target.name, target=target)
     return found
 
 
