@@ -91,6 +91,34 @@ def test_a_launcher_of_another_machine_sees_that_the_run_comes_on(tmp_path, monk
         assert policy.after(ending).wait_s == 1.0
 
 
+REFUSED = {"code": 30, "reason": "typo is no key"}
+
+
+@pytest.mark.parametrize(
+    ("returncode", "later", "expected"),
+    [
+        (0, [], (0, "done", True)),
+        (30, [REFUSED], (30, "typo is no key", True)),
+        (30, [{"pid": 2}, REFUSED], (30, "typo is no key", True)),
+        (137, [{"pid": 2}], (137, "left with 137, without a record", False)),
+        (137, [REFUSED, {"pid": 2}], (137, "left with 137, without a record", False)),
+        (0, [REFUSED], (0, "done", True)),  # the script has gone on
+    ],
+)
+def test_the_record_of_an_earlier_program_of_a_script_is_not_the_end(
+    tmp_path, returncode, later, expected
+):
+    note, folder = tmp_path / "note", RunFolder(tmp_path)
+    folder.exit_record.write_text(
+        json.dumps({"code": 0, "reason": "done", "ended_at": 2.0, "pid": 1})
+    )
+    place = {"run_folder": str(tmp_path)}
+    news = [place | {"pid": 1}, *(place | told if "pid" in told else told for told in later)]
+    note.write_text("".join(json.dumps(told) + "\n" for told in news))
+    end = read_ending(returncode, note, started_at=1.0)
+    assert (end.code, end.reason, end.is_recorded) == expected
+
+
 def test_what_a_rank_left_with_is_believed_of_a_launcher():
     end = replace(launched(None), code=11)
     policy = Policy(backoff_s=1.0)

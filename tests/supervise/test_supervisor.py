@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.train.world import STEPS, World, fingerprint, last_step, wait_until
+from tests.train.world import STAGES, STEPS, World, fingerprint, last_step, wait_until
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.supervised import BEGUN_VARIABLE, NAMED_VARIABLE, VARIABLE
 from yxanul.supervise.supervisor import _is_launcher, _start_once, _Stop
@@ -174,6 +174,19 @@ def test_a_run_whose_script_was_killed_is_waited_for_to_its_end(world):
     _, told = process.communicate(timeout=120)
     assert process.returncode == 0, told
     assert last_step(run.metrics) == 2 * STEPS
+
+
+@pytest.mark.slow
+def test_the_second_of_two_stages_in_a_script_is_not_done_when_it_was_refused(world):
+    stages = [
+        shlex.join(world.command("train", "run", "--stage", name, *more))
+        for name, more in zip(STAGES, ((), ("--set", "typo=1")), strict=True)
+    ]
+    process = supervised("bash", "-c", " && ".join(stages))
+    _, told = process.communicate(timeout=120)
+    assert world.exit_record("run")["code"] == 0
+    assert process.returncode == 30, told
+    assert "typo" in told.splitlines()[-1]
 
 
 @pytest.mark.slow

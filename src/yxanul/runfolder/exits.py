@@ -36,6 +36,8 @@ class ExitRecord:
     """Seconds since 1970."""
     outcome: Any = None
     """What a run that ended with 0 had reached, as it was written; None: nothing was."""
+    pid: int | None = None
+    """The id of that process; None: not known."""
 
     def is_of_an_earlier_process(self, paid_at: float | None) -> bool:
         """Tell whether the run went on after it: `paid_at` is when its newest row was written.
@@ -62,10 +64,16 @@ def read_exit(folder: RunFolder) -> ExitRecord | None:
         code, reason, ended_at = values["code"], values["reason"], values["ended_at"]
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
-    is_whole = isinstance(code, int) and isinstance(reason, str)
-    if not is_whole or not _is_time(ended_at):
+    if not (isinstance(code, int) and isinstance(reason, str) and _is_time(ended_at)):
         return None
-    return ExitRecord(code, reason, ended_at, outcome=values.get("outcome"))
+    pid = values.get("pid")
+    return ExitRecord(
+        code,
+        reason,
+        ended_at,
+        outcome=values.get("outcome"),
+        pid=pid if isinstance(pid, int) else None,
+    )
 
 
 def _is_time(value: object) -> bool:

@@ -72,11 +72,18 @@ def _tell(news: dict[str, Any]) -> None:
 
 
 def read_note(note: Path) -> dict[str, Any]:
-    """Return all that the supervised program has told; nothing is an empty one."""
+    """Return all that the supervised program has told; nothing is an empty one.
+
+    Of several that a script has started one after the other, the last that came to a run folder
+    is the program: how one before it ended is not its end.
+    """
     told: dict[str, Any] = {}
     if note.exists():
         for line in note.read_text(encoding="utf-8", errors="replace").splitlines():
-            told |= _news(line)
+            news = _news(line)
+            if "run_folder" in news:
+                told = {key: told[key] for key in told if key not in ("code", "reason")}
+            told |= news
     return told
 
 

@@ -1,7 +1,7 @@
 """How a supervised process ended: by what it wrote down, else by its own code.
 
-torchrun turns every exit code into 1, so RUN/exit.json is believed before the code, if this start
-wrote it, and so is what the program told its supervisor when it refused to begin.
+torchrun turns every exit code into 1, so RUN/exit.json is believed before the code, if the last
+program of this start wrote it, and so is what one told its supervisor when it refused to begin.
 """
 
 import signal
@@ -74,7 +74,11 @@ def read_ending(
         is_preparing=folder is None or not _there(folder.config.is_file),
     )
     record = None if folder is None else read_exit(folder)
-    if record is not None and record.ended_at >= started_at:
+    # Of several programs in one script the last may have ended without a record, or have failed
+    # beside the run that was done before it. On another machine than the main rank's none is told.
+    is_its_own = record is not None and told.get("pid") in (None, record.pid)
+    has_failed_later = record is not None and record.code == 0 != returncode and "code" in told
+    if record is not None and record.ended_at >= started_at and is_its_own and not has_failed_later:
         return replace(end, code=record.code, reason=record.reason, is_recorded=True)
     if "code" in told:
         return replace(end, code=told["code"], reason=told["reason"], is_recorded=True)
