@@ -41,6 +41,25 @@ if count < 2:
     note.write_text(json.dumps(news) + chr(10))
     sys.exit(11)
 """
+# A program of three starts: the first finds no folder for what it tells, and fails; what the second
+# told is cleared away before it fails; the third does not fail.
+CLEARED = """
+import json, os, pathlib, shutil, sys, time
+from yxanul.runfolder.supervised import VARIABLE, tell_run_folder, tell_supervisor
+run = pathlib.Path(sys.argv[1])
+starts = len(list(run.glob("start-*")))
+(run / f"start-{starts}").touch()
+if starts == 0:
+    shutil.rmtree(pathlib.Path(os.environ[VARIABLE]).parent)
+tell_run_folder(run)
+if starts == 0:
+    tell_supervisor(code=11, reason="no network")
+if starts == 1:
+    record = {"code": 11, "reason": "no network", "ended_at": time.time(), "pid": os.getpid()}
+    (run / "exit.json").write_text(json.dumps(record))
+    shutil.rmtree(pathlib.Path(os.environ[VARIABLE]).parent)
+sys.exit(11 if starts < 2 else 0)
+"""
 SUPERVISE = [sys.executable, "-m", "yxanul", "supervise", "--backoff_s", "0.1", "--"]
 
 
@@ -294,6 +313,15 @@ def test_every_later_start_is_told_which_run_an_earlier_one_has_come_to(tmp_path
     assert process.returncode == 0, told
     told = f"{tmp_path} a/checkpoint"
     assert out.splitlines() == ["None None", told, told]
+
+
+def test_a_run_whose_note_is_cleared_away_ends_as_itself_and_is_started_again(tmp_path):
+    """/tmp is cleared of what has lain there for ten days, and a start may live longer."""
+    process = supervised(sys.executable, "-c", CLEARED, str(tmp_path))
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 0, told
+    assert told.count("it ended with 11 (no network)") == 2
+    assert told.count("started again in") == 2
 
 
 @pytest.mark.slow

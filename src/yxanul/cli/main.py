@@ -5,7 +5,6 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -167,8 +166,7 @@ def _does_go_on(words: list[str]) -> bool:
 
 
 def _refuse(words: list[str], reason: str, code: int) -> int:
-    with suppress(OSError):  # a full disk must not take the code, which the supervisor sees as well
-        tell_supervisor(code=code, reason=reason)
+    tell_supervisor(code=code, reason=reason)
     say(f"yxanul: {reason}")
     is_silent = next(iter(words), None) in _VERBS_OF_RANKS and not is_main_process()
     if "--json" in words and not is_silent:

@@ -6,6 +6,7 @@ folder is, nor the exit code of what they launched, so the program itself says b
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,11 @@ def is_main_process() -> bool:
 
 def _tell(news: dict[str, Any]) -> None:
     note = os.environ.get(VARIABLE)
-    if note:
+    if not note:
+        return
+    # Temporary folders are cleared of what is old, and may be full: it ends no run, nor its code.
+    with suppress(OSError):
+        Path(note).parent.mkdir(exist_ok=True)
         with Path(note).open("a", encoding="utf-8") as file:
             file.write(json.dumps(news) + "\n")
 

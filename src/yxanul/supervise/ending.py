@@ -34,7 +34,7 @@ class Ending:
     may_hide_a_kill: bool = False
     """Whether an unrecorded 1 may be a launcher's, which leaves so when a process was killed."""
     run_folder: Path | None = None
-    """The run folder that this start has come to, if it is there."""
+    """The run folder that this start or an earlier one has come to, if it is there."""
     named: str | None = None
     """The checkpoint from which this start has gone on by name."""
     lived_s: float = 0.0
@@ -50,15 +50,18 @@ def read_ending(
     started_at: float,
     lived_s: float = 0.0,
     is_launcher: bool = False,
+    begun: str | None = None,
 ) -> Ending:
     """Return how the process ended that was started at `started_at` (time.time()).
 
     `lived_s` are the seconds until then, by a clock that does not jump. `is_launcher` says that it
     was torchrun or one of its kind. A script may have called one: so it is taken where the program
-    came to its run.
+    came to its run. `begun` is the run folder that an earlier start has come to: what this one has
+    told may be gone with old temporary files.
     """
     told = read_note(note)
-    folder = RunFolder(Path(told["run_folder"])) if "run_folder" in told else None
+    place = told.get("run_folder", begun)
+    folder = None if place is None else RunFolder(Path(place))
     checkpoints = _checkpoints(folder)
     end = Ending(
         code=returncode,
@@ -67,7 +70,7 @@ def read_ending(
         step=_last_step(folder),
         checkpoints=checkpoints,
         scores=_scores(folder, at=checkpoints),
-        may_hide_a_kill=is_launcher or folder is not None,
+        may_hide_a_kill=is_launcher or "run_folder" in told,
         run_folder=folder.root if folder is not None and _there(folder.root.is_dir) else None,
         named=told.get("named"),
         lived_s=lived_s,

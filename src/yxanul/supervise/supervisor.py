@@ -109,6 +109,7 @@ def _start_once(
         started_at=started_at,
         lived_s=time.monotonic() - began,
         is_launcher=_is_launcher(command),
+        begun=come_to.get(BEGUN_VARIABLE),
     )
 
 
