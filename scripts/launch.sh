@@ -39,6 +39,12 @@ if [ "$gpus" -gt 0 ] && [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
     gpus=$visible
 fi
 nproc=${NPROC:-$((gpus > 0 ? gpus : 1))}
+case "$nproc" in
+    *[!0-9]* | 0)
+        echo "scripts/launch.sh: NPROC is a number of processes from 1 on, not '$nproc'" >&2
+        exit 30
+        ;;
+esac
 
 launcher=("$python")
 if [ "$nproc" -gt 1 ] || [ -n "${TORCHRUN_ARGS:-}" ]; then

@@ -16,8 +16,10 @@ def program(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-def launched(tmp_path: Path, *words: str, nvidia_smi: str = "exit 9", **env: str) -> str:
-    """Return the command that the script would start."""
+def launch(
+    tmp_path: Path, *words: str, nvidia_smi: str = "exit 9", **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the script; the command that it would start is printed."""
     (tmp_path / "scripts").mkdir()
     script = Path(shutil.copy(ROOT / "scripts" / "launch.sh", tmp_path / "scripts"))
     program(tmp_path / "bin" / "nvidia-smi", nvidia_smi)
@@ -25,7 +27,7 @@ def launched(tmp_path: Path, *words: str, nvidia_smi: str = "exit 9", **env: str
     mine = ("NPROC", "TORCHRUN_ARGS", "CUDA_VISIBLE_DEVICES")
     environment = {name: value for name, value in os.environ.items() if name not in mine} | env
     environment["PATH"] = f"{tmp_path / 'bin'}{os.pathsep}{environment['PATH']}"
-    done = subprocess.run(
+    return subprocess.run(
         ["bash", script, *words],
         capture_output=True,
         text=True,
@@ -33,6 +35,11 @@ def launched(tmp_path: Path, *words: str, nvidia_smi: str = "exit 9", **env: str
         timeout=60,
         env=environment,
     )
+
+
+def launched(tmp_path: Path, *words: str, nvidia_smi: str = "exit 9", **env: str) -> str:
+    """Return the command that the script would start."""
+    done = launch(tmp_path, *words, nvidia_smi=nvidia_smi, **env)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -100,3 +107,12 @@ def test_every_script_of_a_stage_names_a_stage_that_there_is() -> None:
     for script in ROOT.glob("scripts/train_stage*.sh"):
         stage = script.read_text().split("--stage ")[1].split()[0]
         assert (ROOT / "configs" / f"{stage}.yaml").exists(), script
+
+
+@pytest.mark.parametrize("nproc", ["gpu", "0", "-2", "2.5", "4 "])
+def test_a_number_of_processes_that_is_none_is_refused(tmp_path: Path, nproc: str) -> None:
+    """One process would train, and the other cards be paid for nothing."""
+    done = launch(tmp_path, "run", NPROC=nproc)
+    assert done.returncode == 30
+    assert f"NPROC is a number of processes from 1 on, not '{nproc}'" in done.stderr
+    assert done.stdout == ""
