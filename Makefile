@@ -16,10 +16,8 @@ READY := $(VENV)/.ready
 help:
 	@echo "make train | test | test-slow | faults | fuzz | check | bench | docs | setup | clean"
 
-# .ready is written last, so an interrupted set-up starts again.
 $(READY): requirements.txt pyproject.toml scripts/setup.sh
 	PYTHON="$(PYTHON)" ./scripts/setup.sh $(VENV)
-	@touch $@
 
 setup: $(READY)
 
@@ -58,5 +56,5 @@ docs: $(READY)
 
 # Leaves runs/ alone: trained models are not build products.
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV).lock build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -54,6 +54,29 @@ if [ -z "$python" ]; then
     exit 1
 fi
 
+# Takes the lock, or says by its code that another set-up has it. The kernel drops it with the last
+# process that has the file open, so none is left behind; some file systems of a network know none.
+lock() {
+    "$python" -c "
+import fcntl, sys
+try:
+    fcntl.flock(9, fcntl.$1)
+except BlockingIOError:
+    sys.exit(1)
+except OSError:
+    pass"
+}
+
+# Of two terminals, one with `make train` and one with `make test`, the second one waits.
+mkdir -p "$(dirname "$venv")"
+exec 9>"$venv.lock"
+if ! lock "LOCK_EX | fcntl.LOCK_NB"; then
+    echo "setup: another set-up is at work on $venv, which is waited for"
+    lock LOCK_EX
+    # Somebody works with it by now.
+    if [ "$venv/.ready" -nt "$venv.lock" ]; then exit; fi
+fi
+
 # An environment that works is brought up to date, whatever else is on PATH by now.
 if "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
     echo "setup: $venv is there, with $("$venv/bin/python" --version)"
@@ -72,3 +95,5 @@ $pip install --requirement requirements.txt
 # The build needs setuptools and nothing else: no second environment for it.
 $pip install 'setuptools>=77'
 $pip install --no-deps --no-build-isolation --editable .
+# Written last, so that make starts an interrupted set-up again.
+touch "$venv/.ready"

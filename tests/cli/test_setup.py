@@ -3,6 +3,7 @@
 Small programs stand in the interpreters' place; what pip is asked to install is only written down.
 """
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -48,16 +49,21 @@ def checkout(tmp_path) -> Path:
     return tmp_path
 
 
-def set_up(checkout: Path) -> subprocess.CompletedProcess[str]:
+def begin(checkout: Path) -> subprocess.Popen[str]:
     path = f"{checkout / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(
+    return subprocess.Popen(
         [checkout / "scripts" / "setup.sh"],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
-        timeout=60,
         env={**os.environ, "PATH": path, "PYTHON": "python3.11"},
     )
+
+
+def set_up(checkout: Path) -> subprocess.CompletedProcess[str]:
+    process = begin(checkout)
+    out, told = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, told)
 
 
 @pytest.mark.parametrize("version", ["3.11", "3.12"])
@@ -70,6 +76,26 @@ def test_an_environment_of_another_python_is_kept_and_told(checkout, version):
     assert is_told == (version != "3.11")
     used = {line.split()[0] for line in (checkout / "calls").read_text().splitlines()}
     assert used == {version}
+
+
+@pytest.mark.parametrize("other_ends", [True, False])
+def test_a_set_up_waits_for_another_one_and_does_what_that_has_left(checkout, other_ends):
+    """`make train` and `make test` in two terminals; the other one may have failed."""
+    # The lock is asked of a real interpreter.
+    asks = INTERPRETER.replace('-c) echo "{version}"', f'-c) exec {sys.executable} "$@"')
+    for place in ("bin/python3.11", ".venv/bin/python"):
+        program(checkout / place, asks.format(version="3.11"))
+    with (checkout / ".venv.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        process = begin(checkout)
+        assert "another set-up is at work on .venv" in process.stdout.readline()
+        assert not (checkout / "calls").exists()
+        if other_ends:
+            (checkout / ".venv" / ".ready").touch()
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 0, told
+    assert (checkout / "calls").exists() is not other_ends
+    assert (checkout / ".venv" / ".ready").exists()
 
 
 @pytest.mark.parametrize(
