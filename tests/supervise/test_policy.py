@@ -149,6 +149,16 @@ def test_a_start_prepares_until_its_settings_are_written_down(tmp_path, has_run)
         assert not read_ending(1, note, started_at=0.0).is_preparing
 
 
+def test_a_damaged_row_does_not_take_the_end_of_a_run(tmp_path):
+    note, folder = tmp_path / "note", RunFolder(tmp_path)
+    note.write_text(json.dumps({"run_folder": str(tmp_path), "pid": 1}) + "\n")
+    record = {"code": 10, "reason": "saved", "ended_at": 2.0, "pid": 1}
+    folder.exit_record.write_text(json.dumps(record))
+    folder.metrics.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
+    end = read_ending(10, note, started_at=1.0)
+    assert (end.code, end.step) == (10, None)
+
+
 def test_a_hang_before_the_first_step_is_tried_three_times_however_long_it_took():
     policy, end = Policy(backoff_s=1.0), replace(recorded(11, None), lived_s=2 * LONG_START_S)
     assert [policy.after(end).wait_s for _ in range(SAME_STEP_FAILURES)] == [1.0, 2.0, None]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from yxanul.errors import CorruptDataError
 from yxanul.runfolder.checkpoints import list_checkpoints
 from yxanul.runfolder.exits import read_exit
 from yxanul.runfolder.layout import RunFolder
@@ -119,6 +120,8 @@ def _scores(folder: RunFolder | None, *, at: tuple[str, ...]) -> int:
 def _last_step(folder: RunFolder | None) -> int | None:
     try:
         rows = [] if folder is None else read_rows(folder.metrics)
+    except CorruptDataError:  # the run says so itself, where that is its end
+        return None
     except (OSError, ValueError):  # the process told of a folder that is none
         return None
     step = rows[-1].get("step") if rows else None
