@@ -1,5 +1,6 @@
 """One process holds a run folder, and its death frees it."""
 
+import errno
 import fcntl
 import os
 import signal
@@ -121,6 +122,21 @@ def test_the_lock_is_free_after_an_error_inside(folder):
     with pytest.raises(ZeroDivisionError), folder.locked():
         raise ZeroDivisionError
     with folder.locked(), pytest.raises(UsageError, match="another process"), folder.locked():
+        pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_takes_no_run_and_is_read(folder, monkeypatch, number):
+    """As those of a network: Lustre without its flock option, NFS without its lock daemon."""
+
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    with folder.locked():
+        pass
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert not folder.is_held_elsewhere()
+    with pytest.raises(UsageError, match="cannot lock a file"), folder.locked():
         pass
 
 

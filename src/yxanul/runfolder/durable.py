@@ -1,6 +1,7 @@
-"""Files that are whole or absent: write beside, fsync, rename, fsync the folder."""
+"""Files that are whole or absent: write beside, fsync, rename, fsync the folder. Locks of files."""
 
 import errno
+import fcntl
 import glob
 import hashlib
 import json
@@ -11,7 +12,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from yxanul.errors import BrokenDiskError, DiskError, UsageError, YxanulError
 
@@ -21,6 +22,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _AWAY = (errno.ESTALE, errno.ENODEV, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN)
 _UNREADABLE = (*_AWAY, errno.EIO)
 _FAILING = (*_UNREADABLE, errno.EROFS)
+# Not all file systems of a network know locks.
+_LOCKLESS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _REFUSING = (errno.EACCES, errno.EPERM)
 # No file is written for so long; of another machine's processes nothing else is known.
 _ABANDONED_S = 86_400.0
@@ -102,6 +105,25 @@ def seal(manifest: dict[str, Any]) -> str:
     """Return the sha256 of a JSON object's content, its own `sha256` left out."""
     content = {key: value for key, value in manifest.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def try_lock(file: IO[Any], how: int, *, place: Path) -> bool:
+    """Lock an open file, shared or alone, and do not wait; tell whether it was to be had.
+
+    Where the file system knows no locks this is a `UsageError` that names `place`.
+    """
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _LOCKLESS:
+            raise
+        raise UsageError(
+            f"The file system of {place} cannot lock a file ({error.strerror}), and without that "
+            "two processes could write there at once; choose a folder on a disk of this machine."
+        ) from error
+    return True
 
 
 def sync_file(path: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TextIO
 
 from yxanul.errors import CorruptDataError, UsageError
-from yxanul.runfolder.durable import disk_error, writing
+from yxanul.runfolder.durable import disk_error, try_lock, writing
 
 # Large and with sums of their own, made from the rest, or for a tracker, which may add to it later.
 _BESIDE = {"checkpoints", "data", "report.html", "sums.json", "tensorboard", "wandb"}
@@ -191,7 +191,11 @@ class RunFolder:
             return False
         with path.open(encoding="utf-8") as file:
             # Shared and given back at once: two readers do not see each other.
-            return not _try_lock(file, fcntl.LOCK_SH) and _identity(file) not in _held
+            try:
+                is_free = try_lock(file, fcntl.LOCK_SH, place=self.root)
+            except UsageError:  # where nothing can be locked no run is at work
+                return False
+            return not is_free and _identity(file) not in _held
 
     def is_in_preparation(self) -> bool:
         """Tell whether a process is at a run that has no settings yet: it prepares its data."""
@@ -200,7 +204,7 @@ class RunFolder:
     def _take_lock(self, file: TextIO, path: Path) -> None:
         given_up_at = time.monotonic() + _LOOKED_AT_S
         with writing(path):
-            while not _try_lock(file, fcntl.LOCK_EX):
+            while not try_lock(file, fcntl.LOCK_EX, place=self.root):
                 if time.monotonic() >= given_up_at:
                     file.seek(0)
                     holder = file.read().strip() or "unknown"
@@ -242,15 +246,6 @@ def is_run_file(inside: Sequence[str]) -> bool:
     A name with a leading dot is half a file or another program's (.DS_Store, .nfs0001).
     """
     return inside[0] not in _BESIDE and not any(part.startswith(".") for part in inside)
-
-
-def _try_lock(file: TextIO, how: int) -> bool:
-    """Take a lock of the file, shared or alone, and do not wait; tell whether it was to be had."""
-    try:
-        fcntl.flock(file, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _identity(file: TextIO) -> tuple[int, int]:

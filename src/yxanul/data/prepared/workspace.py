@@ -20,7 +20,7 @@ from yxanul.data.prepared.manifest import MANIFEST_NAME, Manifest, is_plain_name
 from yxanul.data.prepared.unfinished import UNFINISHED_NAME
 from yxanul.data.sources.walk import LOST_AND_FOUND
 from yxanul.errors import CorruptShardError, UsageError, YxanulError
-from yxanul.runfolder.durable import sync_folder, writing
+from yxanul.runfolder.durable import sync_folder, try_lock, writing
 
 MARKER_NAME = "preparing.json"
 _LARGEST_MARKER_BYTES = 1 << 20
@@ -105,7 +105,7 @@ def sweep(out: Path, held: Manifest) -> None:
     with writing(marker):
         handle = marker.open("a+b")
     with handle:
-        if not _try_lock(handle, out):
+        if not _take_lock(handle, out):
             return  # its owner will remove it
         handle.seek(0)
         left = _names(handle.read(_LARGEST_MARKER_BYTES))
@@ -152,7 +152,7 @@ def _remove(file: Path) -> None:
 
 
 def _lock(handle: IO[bytes], out: Path, *, held: Manifest | None) -> None:
-    if not _try_lock(handle, out):
+    if not _take_lock(handle, out):
         raise UsageError(
             f"Another process is preparing {out}; wait for it or choose another folder."
         )
@@ -162,20 +162,10 @@ def _lock(handle: IO[bytes], out: Path, *, held: Manifest | None) -> None:
         raise UsageError(f"Another process has just prepared {out}; start again to use it.")
 
 
-def _try_lock(handle: IO[bytes], out: Path) -> bool:
+def _take_lock(handle: IO[bytes], out: Path) -> bool:
     """Lock the marker of `out`; return False where another process has."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        # Not all file systems of a network know locks: ENOLCK, ENOSYS, EOPNOTSUPP.
-        raise UsageError(
-            f"The file system of {out} cannot lock a file ({error.strerror or error}), and without "
-            "that two processes could write there at once; choose a folder on a disk of this "
-            "machine."
-        ) from error
-    return True
+    with writing(out):
+        return try_lock(handle, fcntl.LOCK_EX, place=out)
 
 
 def _manifest(out: Path) -> Manifest | None:
