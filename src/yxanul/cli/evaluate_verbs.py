@@ -27,8 +27,8 @@ from yxanul.evaluate.summary import Figure, domain_figures, figures, headline, p
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.hardware.device import use_own_cores
 from yxanul.hardware.failures import LOOK_AT_CARD, naming_failed_hardware
+from yxanul.hardware.memory import naming_exhaustion
 from yxanul.runfolder.items import TaskScore
-from yxanul.train.safety.ending import naming_exhaustion
 
 PERPLEXITY_VERSION = "1.0"
 _ADVICE = (

@@ -9,6 +9,8 @@ import ctypes
 import errno
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from yxanul.errors import InfrastructureError
 
@@ -63,6 +65,17 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     kinds = {kind.__name__ for kind in type(error).__mro__}
     return bool(kinds & {"MemoryError", "OutOfMemoryError"})
+
+
+@contextmanager
+def naming_exhaustion(advice: str) -> Iterator[None]:
+    """Turn memory that is not there into an `InfrastructureError` that says what helps."""
+    try:
+        yield
+    except (MemoryError, RuntimeError, OSError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise exhaustion(error, advice) from error
 
 
 def exhaustion(error: BaseException, advice: str) -> InfrastructureError:

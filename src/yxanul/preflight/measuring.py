@@ -26,14 +26,13 @@ from yxanul.errors import InfrastructureError, YxanulError
 from yxanul.hardware.choices import settle_compute, usable_device
 from yxanul.hardware.device import device_name, memory_bytes
 from yxanul.hardware.failures import naming_failed_hardware
-from yxanul.hardware.memory import is_out_of_memory
+from yxanul.hardware.memory import is_out_of_memory, naming_exhaustion
 from yxanul.parallel.processes import Processes, joined_processes, leave, local_rank
 from yxanul.plan.memory import CARD_SHARE, Update, update_memory
 from yxanul.preflight.finding import MAKE_ROOM
 from yxanul.runfolder.durable import write_json
 from yxanul.train.processes.links import measure_links, slow_ranks
 from yxanul.train.running.setup import prepare_process
-from yxanul.train.safety.ending import naming_exhaustion
 
 _STEPS = 5
 _ADVICE = (

@@ -17,6 +17,7 @@ from yxanul.errors import GateStopError, InfrastructureError, UsageError, Yxanul
 from yxanul.hardware.choices import settle_compute, usable_device
 from yxanul.hardware.doctor import summarise
 from yxanul.hardware.failures import naming_failed_hardware
+from yxanul.hardware.memory import naming_exhaustion
 from yxanul.parallel.compiling import naming_recompiles
 from yxanul.parallel.processes import (
     joined_processes,
@@ -58,7 +59,7 @@ from yxanul.train.resume import (
 )
 from yxanul.train.running.reading import padding
 from yxanul.train.running.setup import build_session, open_mirroring, prepare_process
-from yxanul.train.safety.ending import CARD_ADVICE, naming_exhaustion, owned
+from yxanul.train.safety.ending import CARD_ADVICE, MEMORY_ADVICE, owned
 from yxanul.train.safety.signals import stop_on_signals
 from yxanul.train.starting.beginning import refuse_unusable_weights, with_weights_here
 from yxanul.train.starting.corpus import Corpus, keep_place, prepare_corpus
@@ -101,7 +102,7 @@ def start_run(request: RunRequest) -> RunOutcome:
                     naming_failed_hardware(CARD_ADVICE),
                     reading(),
                     naming_lost_ranks(processes),
-                    naming_exhaustion(),
+                    naming_exhaustion(MEMORY_ADVICE),
                     naming_recompiles(),
                 ):
                     machine = Machine(processes, device, progress, stop)

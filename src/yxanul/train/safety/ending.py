@@ -8,7 +8,6 @@ from typing import Any
 
 from yxanul.errors import CorruptDataError, UsageError, YxanulError
 from yxanul.hardware.failures import LOOK_AT_CARD
-from yxanul.hardware.memory import exhaustion, is_out_of_memory
 from yxanul.parallel.processes import Processes
 from yxanul.runfolder.checkpoints import newest_name
 from yxanul.runfolder.durable import refused_path, write_json, writing
@@ -108,24 +107,12 @@ def write_ending(folder: RunFolder, record: dict[str, Any]) -> None:
     write_json(folder.exit_record, {**record, **more})
 
 
-_ADVICE = (
+MEMORY_ADVICE = (
     "the last checkpoint is whole. Where it comes again: a smaller compute.micro_batch_tokens or "
     "compute.loss_chunk_tokens, compute.gradient_checkpointing, or fewer other programs on this "
     "machine"
 )
-
-
-@contextmanager
-def naming_exhaustion(advice: str = _ADVICE) -> Iterator[None]:
-    """Turn memory that is not there into an `InfrastructureError` that says what helps."""
-    try:
-        yield
-    except (MemoryError, RuntimeError, OSError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise exhaustion(error, advice) from error
-
-
+"""What helps where memory ends under a run."""
 CARD_ADVICE = f"the last checkpoint is whole. {LOOK_AT_CARD}"
 """What helps where a card fails under a run."""
 

@@ -10,11 +10,12 @@ from yxanul.errors import DiskError, InfrastructureError, StoppedOnRequest
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.evaluate.tasks.score import score_task
 from yxanul.hardware.failures import naming_failed_hardware
+from yxanul.hardware.memory import naming_exhaustion
 from yxanul.runfolder.durable import reading
 from yxanul.runfolder.items import skill_path, skills_at, write_task_score
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_branch
-from yxanul.train.safety.ending import CARD_ADVICE, naming_exhaustion
+from yxanul.train.safety.ending import CARD_ADVICE, MEMORY_ADVICE
 from yxanul.train.scores.answering import Answering
 from yxanul.train.updates.state import Position
 
@@ -86,7 +87,7 @@ class SkillScorer:
         weights.
         """
         try:
-            with naming_failed_hardware(CARD_ADVICE), reading(), naming_exhaustion():
+            with naming_failed_hardware(CARD_ADVICE), reading(), naming_exhaustion(MEMORY_ADVICE):
                 self.score(answering, skill, position=position, is_end=True)
         except (InfrastructureError, DiskError, StoppedOnRequest):
             raise
