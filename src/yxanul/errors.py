@@ -22,6 +22,22 @@ A message is one sentence or two: what is wrong, where (file and key, or flag), 
 The command line prints it without a traceback and leaves with `exit_code`.
 """
 
+import textwrap
+
+_MOST_LETTERS = 200
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what a library says, which may be a page; else the error's name."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:_MOST_LETTERS]
+
+
+def in_words(error: BaseException) -> str:
+    """Return the beginning of all that a library says, as one line; else the error's name."""
+    told = str(error).strip() or type(error).__name__
+    return textwrap.shorten(told, _MOST_LETTERS, placeholder="...")
+
 
 class YxanulError(Exception):
     """Anything this program raises on purpose."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from yxanul.errors import ConfigError
+from yxanul.errors import ConfigError, first_line
 
 KeyPath = tuple[str | int, ...]
 
@@ -167,9 +167,9 @@ def _parse(text: str, label: str, *, lines: dict[KeyPath, int] | None) -> Any:
         what = "the value" if lines is None else "this line"
         raise ConfigError(f"{place}: broken YAML: {reason}; correct {what}") from error
     except yaml.YAMLError as error:
-        reason = str(error).splitlines()[0]
         what = "the value" if lines is None else "the file"
-        raise ConfigError(f"{label}: broken YAML: {reason}; correct {what}") from error
+        told = f"{label}: broken YAML: {first_line(error)}; correct {what}"
+        raise ConfigError(told) from error
     except RecursionError as error:
         raise ConfigError(f"{label}: nested too deeply; flatten it") from error
 

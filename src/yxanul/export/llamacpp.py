@@ -7,7 +7,6 @@ logits differ by more than fp32 explains; they are kept in fp32 here.
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from yxanul.errors import ExportCheckError, MissingExtraError
+from yxanul.errors import ExportCheckError, MissingExtraError, in_words
 from yxanul.export.checks import Tolerance
 
 LLAMA_TOLERANCES = {
@@ -43,7 +42,7 @@ def import_llama_cpp() -> tuple[Any, str]:
         return llama_cpp.Llama, version("llama-cpp-python")
     except Exception as error:  # what its library of C says has no common base; none is swallowed
         is_absent = isinstance(error, ModuleNotFoundError) and error.name == "llama_cpp"
-        told = textwrap.shorten(str(error) or type(error).__name__, 200, placeholder="...")
+        told = in_words(error)
         reason = "is not installed" if is_absent else f"cannot be loaded: {told}"
         raise MissingExtraError(f"llama-cpp-python {reason}") from error
 

@@ -6,13 +6,18 @@ The token is read from HF_TOKEN alone, and is in no message, file or child proce
 from __future__ import annotations
 
 import os
-import textwrap
 from pathlib import Path
 from typing import Any
 
 from yxanul.data.sources.hub.failures import is_refusal
 from yxanul.data.sources.hub.names import HUB_ID
-from yxanul.errors import InfrastructureError, MissingExtraError, UsageError, YxanulError
+from yxanul.errors import (
+    InfrastructureError,
+    MissingExtraError,
+    UsageError,
+    YxanulError,
+    in_words,
+)
 
 
 def check_repository(name: str) -> None:
@@ -47,7 +52,7 @@ def upload(folder: Path, name: str) -> str:
 
 
 def _failure(name: str, error: Exception, *, folder: Path) -> YxanulError:
-    reason = textwrap.shorten(str(error) or type(error).__name__, 200, placeholder="...")
+    reason = in_words(error)
     told = f"the hub did not take {name}: {reason}"
     # The same command again would refuse --out, which is there by now.
     again = f"the export itself is in {folder}, and can be MODEL of another export with --upload"

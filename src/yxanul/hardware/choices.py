@@ -19,7 +19,7 @@ from yxanul.config.optimization import (
     PLAIN_UP_TO,
 )
 from yxanul.config.schema import ComputeConfig, ModelConfig
-from yxanul.errors import UsageError
+from yxanul.errors import UsageError, first_line
 from yxanul.hardware.compiler import compile_obstacle
 from yxanul.hardware.device import cores_per_process, cpu_flags, memory_bytes
 
@@ -227,8 +227,7 @@ def _loading_obstacle(device: torch.device) -> str | None:
     try:
         import_module(FLASH3_MODULE)
     except Exception as error:  # noqa: BLE001  (whatever a build for another torch raises)
-        first = next(iter(str(error).splitlines()), "")
-        return f"cannot be loaded ({FLASH3_MODULE}): {type(error).__name__}: {first}"
+        return f"cannot be loaded ({FLASH3_MODULE}): {type(error).__name__}: {first_line(error)}"
     return None
 
 

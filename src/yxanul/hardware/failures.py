@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 
-from yxanul.errors import InfrastructureError
+from yxanul.errors import InfrastructureError, first_line
 from yxanul.hardware.memory import is_out_of_memory
 
 LOOK_AT_CARD = "dmesg and nvidia-smi -q tell more; where it comes again: another machine"
@@ -28,9 +28,8 @@ def naming_failed_hardware(advice: str = LOOK_AT_CARD) -> Iterator[None]:
     except (RuntimeError, torch.cuda.DeferredCudaCallError) as error:
         if not is_of_hardware(error):
             raise
-        first_line = str(error).split("\n", maxsplit=1)[0][:200]
         raise InfrastructureError(
-            f"a card failed, or the exchange between cards ({first_line}); {advice}"
+            f"a card failed, or the exchange between cards ({first_line(error)}); {advice}"
         ) from error
 
 

@@ -12,7 +12,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from yxanul.errors import InfrastructureError
+from yxanul.errors import InfrastructureError, first_line
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
@@ -80,5 +80,5 @@ def naming_exhaustion(advice: str) -> Iterator[None]:
 
 def exhaustion(error: BaseException, advice: str) -> InfrastructureError:
     """Return what to raise for memory that was not there; `advice` says what helps."""
-    told = str(error).split("\n", maxsplit=1)[0][:200] or "the machine gives no more"
+    told = first_line(error) if str(error) else "the machine gives no more"
     return InfrastructureError(f"out of memory ({told}); {advice}")

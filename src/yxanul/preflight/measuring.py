@@ -22,7 +22,7 @@ from yxanul.bench.updates import settled
 from yxanul.bench.workload import Workload
 from yxanul.config.load import parse_config
 from yxanul.config.schema import OptimizationConfig, RunConfig
-from yxanul.errors import InfrastructureError, YxanulError
+from yxanul.errors import InfrastructureError, YxanulError, first_line
 from yxanul.hardware.choices import settle_compute, usable_device
 from yxanul.hardware.device import device_name, memory_bytes
 from yxanul.hardware.failures import naming_failed_hardware
@@ -198,8 +198,7 @@ def main(arguments: Sequence[str]) -> int:
         return error.exit_code
     except Exception as error:  # noqa: BLE001  (`leave` must end the process: a group may wait)
         traceback.print_exc()
-        first = next(iter(str(error).splitlines()), "")[:200]
-        told = f"no step was measured: {type(error).__name__}: {first}"
+        told = f"no step was measured: {type(error).__name__}: {first_line(error)}"
         # torchrun's own last words say nothing of it.
         _tell(answer, InfrastructureError(told))
         return 1

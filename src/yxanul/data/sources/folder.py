@@ -24,7 +24,7 @@ from yxanul.data.sources.found import GZIP, ending_of, find_files, readable_name
 from yxanul.data.sources.walk import is_touched, unreadable
 from yxanul.data.strict import Fields
 from yxanul.data.watching import BytesRead, unheard
-from yxanul.errors import CorruptDataError, MissingExtraError, UsageError
+from yxanul.errors import CorruptDataError, MissingExtraError, UsageError, first_line
 
 LARGEST_BYTES = 64 << 20
 """A line or a text file of more is no document; it takes about ten times as much memory."""
@@ -223,9 +223,8 @@ def _read_parquet(path: Path) -> Iterator[tuple[int, str | None]]:
                 else:
                     yield number, _cell(value.as_py(), f"{path}, row {number}")
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names not in UTF-8
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise CorruptDataError(
-            f"{path} cannot be read as Parquet ({reason}): replace or remove the file."
+            f"{path} cannot be read as Parquet ({first_line(error)}): replace or remove the file."
         ) from error
 
 

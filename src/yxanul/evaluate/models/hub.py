@@ -7,7 +7,6 @@ network hears of it at once; the commit that it names is then the one that is re
 import errno
 import os
 import sys
-import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from yxanul.errors import (
     MissingExtraError,
     UsageError,
     YxanulError,
+    in_words,
 )
 from yxanul.model.fp8 import hush_torchao
 
@@ -168,7 +168,7 @@ def newest_commit(name: str) -> str | None:
 def failure(name: str, error: Exception) -> YxanulError:
     """Return the error to raise for what the libraries raised when they opened a model."""
     kinds = {kind.__name__ for one in causes(error) for kind in type(one).__mro__}
-    reason = textwrap.shorten(str(error) or type(error).__name__, 200, placeholder="...")
+    reason = in_words(error)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return DiskError(f"no space is left for {name}; HF_HOME names another place for its copy")
     if "SafetensorError" in kinds:

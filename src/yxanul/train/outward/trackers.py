@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from importlib.util import find_spec
 from typing import Any, Protocol
 
-from yxanul.errors import MissingExtraError
+from yxanul.errors import MissingExtraError, first_line
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.rows import Row
 
@@ -216,7 +216,7 @@ class Trackers:
                 try:
                     tracker.close()
                 except Exception as other:  # noqa: BLE001  (likewise)
-                    told += f"; nor could it be closed: {_reason(other)}"
+                    told += f"; nor could it be closed: {first_line(other)}"
                 self._say(told)
 
 
@@ -267,9 +267,4 @@ def _names(folder: RunFolder) -> tuple[str, str]:
 
 
 def _dropped(name: str, error: Exception) -> str:
-    return f"{name} is dropped, the run goes on without its curves: {_reason(error)}"
-
-
-def _reason(error: Exception) -> str:
-    """Return the first line of what a package says, which may be a page of advice."""
-    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return f"{name} is dropped, the run goes on without its curves: {first_line(error)}"

@@ -15,7 +15,7 @@ import torch
 
 from yxanul.config.schema import ComputeConfig, ModelConfig, OptimizationConfig, RunConfig
 from yxanul.data.batches.loader import StepRows
-from yxanul.errors import UsageError
+from yxanul.errors import UsageError, first_line
 from yxanul.hardware.choices import fp8_obstacle
 from yxanul.hardware.device import memory_bytes
 from yxanul.hardware.memory import is_out_of_memory
@@ -333,8 +333,7 @@ def times_of(
         except Exception as error:
             if part == "off":
                 raise  # so would the run
-            first = next(iter(str(error).splitlines()), "")[:200]
-            why = f"{type(error).__name__}: {first}"
+            why = f"{type(error).__name__}: {first_line(error)}"
         if agree(part not in times):
             times.pop(part, None)
             say(f"FP8 in {part} is left out: {why}")

@@ -15,6 +15,7 @@ from yxanul.errors import (
     MissingExtraError,
     UsageError,
     YxanulError,
+    first_line,
 )
 
 # By name, since their packages are optional: what the libraries raise without an answer's status.
@@ -65,10 +66,9 @@ def unreachable(part: HubPart, reason: str) -> HubUnreachableError:
 
 def wrong_part(part: HubPart, error: Exception) -> ConfigError:
     """Return the error for a hub_config or hub_split that the set does not have."""
-    first_line = (str(error).splitlines() or [type(error).__name__])[0]
     return ConfigError(
         f"{part.name}: hub_config {part.config!r} or hub_split {part.split!r} does not fit the "
-        f"data set {part.hub_id} ({first_line})."
+        f"data set {part.hub_id} ({first_line(error)})."
     )
 
 
