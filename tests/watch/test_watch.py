@@ -9,6 +9,7 @@ import select
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from rich.console import Console
 
 from tests.train.world import BATCH_TOKENS, STAGES, STEPS, World, last_step, wait_until
+from yxanul.cli import watch_verbs
 from yxanul.cli.watch_verbs import _looks
 from yxanul.curriculum.course import read_frozen_config
 from yxanul.curriculum.stages import plan_stages
@@ -26,7 +28,7 @@ from yxanul.runfolder.lineage import record_event
 from yxanul.runfolder.spending import read_payments
 from yxanul.watch.pace import Pace
 from yxanul.watch.screen import screen, sparkline
-from yxanul.watch.snapshot import Snapshot, Watch
+from yxanul.watch.snapshot import Snapshot, Watch, may_begin
 
 PRICE = ("--set", "budget.usd_per_hour=3.6", "--set", "budget.hours=2")
 
@@ -258,6 +260,47 @@ def test_what_is_no_run_is_said_in_one_sentence(tmp_path, call, make, words):
     assert (code, out) == (30, "")
     assert all(word in err for word in words), err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("code", "ended_s", "seen_s", "expected"),
+    [
+        (11, 300, None, True),
+        (11, 700, None, False),
+        (11, 300, 302, True),
+        (30, 300, 302, False),
+        (30, 300, 299, False),  # written while it still held the folder
+        (30, 4000, 300, True),  # of an earlier start: this one was killed
+        (None, None, 300, True),
+        (None, None, 700, False),
+        (None, None, None, False),
+    ],
+)
+def test_a_preparation_that_ended_is_waited_for_where_it_may_go_on(
+    tmp_path, code, ended_s, seen_s, expected
+):
+    folder, now = RunFolder(tmp_path), time.time()
+    if code is not None:
+        record = {"code": code, "reason": "no network", "ended_at": now - ended_s}
+        folder.exit_record.write_text(json.dumps(record))
+    seen_at = None if seen_s is None else now - seen_s
+    assert may_begin(folder, seen_at=seen_at) is expected
+
+
+@pytest.mark.parametrize("code", [11, 30])
+def test_a_run_is_watched_once_it_begins_or_its_last_start_is_told(tmp_path, monkeypatch, code):
+    monkeypatch.setattr(watch_verbs, "_LOCAL_S", 0.02)
+    folder = RunFolder(tmp_path)
+    record = {"code": code, "reason": "no network", "ended_at": time.time()}
+    folder.exit_record.write_text(json.dumps(record))
+    started_again = threading.Timer(0.2, folder.config.touch)
+    if code == 11:
+        started_again.start()
+    assert watch_verbs._has_begun(folder)
+    assert folder.config.exists() == (code == 11)
+    folder.config.unlink(missing_ok=True)
+    with pytest.raises(UsageError, match=rf"its last start left with {code} \(no network\)"):
+        Watch(folder)
 
 
 @pytest.mark.parametrize("seconds", ["inf", "nan", "1e10"])

@@ -28,7 +28,8 @@ from yxanul.curriculum.recompute import (
 )
 from yxanul.errors import CorruptDataError, InfrastructureError, UsageError
 from yxanul.report.reading.words import FORMATS, MINUS
-from yxanul.runfolder.layout import RunFolder, open_run
+from yxanul.runfolder.exits import begun_run
+from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.mirror import Mirror
 from yxanul.runfolder.overrides import find_decidable, override_verdict
 from yxanul.runfolder.rows import finite
@@ -117,7 +118,7 @@ def _override(run: Path, stage: str | None, *, decided: str, reason: str) -> Jud
     """
     if stage is None:
         raise UsageError("--override needs --stage with the stage whose gate is meant")
-    folder = open_run(run)
+    folder = begun_run(run)
     last = find_decidable(folder, stage, decided=decided, reason=reason)  # before the computing
     try:
         judgement = judge_verdict(folder, last)

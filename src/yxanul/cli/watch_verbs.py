@@ -19,7 +19,7 @@ from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.storage import is_address
 from yxanul.watch.plain import snapshot_json
 from yxanul.watch.screen import screen
-from yxanul.watch.snapshot import Snapshot, Watch
+from yxanul.watch.snapshot import Snapshot, Watch, may_begin
 
 _LOCAL_S, _MIRROR_S = 2.0, 30.0
 
@@ -76,11 +76,21 @@ def _is_redrawn() -> bool:
 
 
 def _has_begun(folder: RunFolder) -> bool:
-    """Wait for the beginning of a run that prepares its data; False when a person leaves."""
-    if folder.is_in_preparation():
-        say(f"{folder.root} prepares its data; the view begins with its training")
+    """Wait for the beginning of a run that prepares its data; False when a person leaves.
+
+    One that will not begin is not waited for, which the first look tells.
+    """
+    seen_at: float | None = None
+    is_told = False
     try:
-        while folder.is_in_preparation():
+        while not folder.config.is_file():
+            if folder.is_held_elsewhere():
+                seen_at = time.time()
+            elif not may_begin(folder, seen_at=seen_at):
+                break
+            if not is_told:
+                say(f"{folder.root} prepares its data; the view begins with its training")
+                is_told = True
             time.sleep(_LOCAL_S)
     except KeyboardInterrupt:
         return False  # as in `_go_on`

@@ -10,7 +10,8 @@ from yxanul.curriculum.checks.level import fit_forecast
 from yxanul.curriculum.recompute import read_asked
 from yxanul.curriculum.stages import StagePlan
 from yxanul.errors import UsageError
-from yxanul.runfolder.layout import RunFolder, open_run
+from yxanul.runfolder.exits import begun_run
+from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_branch
 from yxanul.runfolder.scores import domain_course
 from yxanul.runfolder.verdicts import read_verdicts
@@ -22,7 +23,7 @@ def forecast_levels(root: Path, *, stage: str | None = None) -> dict[str, dict[s
     Tokens are those of the stage; stage: only this one's. A folder without the verdict, or a stage
     with fewer than 4 scores of a domain, is a `UsageError`, a damaged one a `CorruptDataError`.
     """
-    folder = open_run(root)
+    folder = begun_run(root)
     rows = read_verdicts(folder)
     if not rows or stage not in (None, *rows):
         raise UsageError(

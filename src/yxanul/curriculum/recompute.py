@@ -13,8 +13,9 @@ from yxanul.curriculum.evidence import Asked, gather_evidence
 from yxanul.curriculum.gate import Decision, Evidence, decide, decide_plateau
 from yxanul.curriculum.stages import StagePlan
 from yxanul.errors import CorruptDataError, UsageError
+from yxanul.runfolder.exits import begun_run
 from yxanul.runfolder.items import skills_at
-from yxanul.runfolder.layout import RunFolder, open_run
+from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import branch_of
 from yxanul.runfolder.rows import Row
 from yxanul.runfolder.scores import scores_at
@@ -56,7 +57,7 @@ def judge_again(root: Path, *, stage: str | None = None) -> list[Judgement]:
     stage: only this one's. A folder without a verdict is a `UsageError`, without the scores that
     it rests on a `LostScoresError`, a damaged one a `CorruptDataError`.
     """
-    folder = open_run(root)
+    folder = begun_run(root)
     verdicts, plateaus = all_verdicts(folder), all_plateaus(folder)
     known = list(dict.fromkeys(row["stage"] for row in (*verdicts, *plateaus)))
     if not known:

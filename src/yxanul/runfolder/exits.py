@@ -2,9 +2,10 @@
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from yxanul.errors import InfrastructureError, StoppedOnRequest
+from yxanul.errors import InfrastructureError, StoppedOnRequest, UsageError
 from yxanul.runfolder.layout import RunFolder
 
 ENDED = {
@@ -73,6 +74,26 @@ def read_exit(folder: RunFolder) -> ExitRecord | None:
         ended_at,
         outcome=values.get("outcome"),
         pid=pid if isinstance(pid, int) else None,
+    )
+
+
+def begun_run(root: Path) -> RunFolder:
+    """Return a run folder; what has no settings is none, or none yet: a `UsageError`."""
+    folder = RunFolder(root)
+    if not root.is_dir():
+        raise UsageError(f"{root} is not a folder; name a run folder, e.g. runs/first")
+    if folder.is_in_preparation():
+        raise UsageError(f"{root} still prepares its data; ask again when it trains")
+    if folder.config.is_file():
+        return folder
+    record = read_exit(folder)
+    if record is not None:
+        raise UsageError(
+            f"{root} has not begun to train; its last start left with {record.code} "
+            f"({record.reason})"
+        )
+    raise UsageError(
+        f"{root} is no run folder: it has no config.yaml; name the folder that --out named"
     )
 
 

@@ -218,20 +218,6 @@ class RunFolder:
             file.flush()
 
 
-def open_run(root: Path) -> RunFolder:
-    """Return a run folder; what has no settings is none, or none yet: a `UsageError`."""
-    folder = RunFolder(root)
-    if not root.is_dir():
-        raise UsageError(f"{root} is not a folder; name a run folder, e.g. runs/first")
-    if folder.is_in_preparation():
-        raise UsageError(f"{root} still prepares its data; ask again when it trains")
-    if not folder.config.is_file():
-        raise UsageError(
-            f"{root} is no run folder: it has no config.yaml; name the folder that --out named"
-        )
-    return folder
-
-
 def run_files(root: Path) -> Iterator[Path]:
     """Yield what a run leaves behind beside its data and checkpoints: rows, scores, settings."""
     for top in sorted(root.iterdir()):

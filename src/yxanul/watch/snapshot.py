@@ -15,8 +15,8 @@ from yxanul.curriculum.course import own_course, place_in, read_course, read_fro
 from yxanul.curriculum.stages import StagePlan
 from yxanul.errors import CorruptDataError
 from yxanul.plan.parameters import parameter_count
-from yxanul.runfolder.exits import ExitRecord, read_exit
-from yxanul.runfolder.layout import RunFolder, open_run
+from yxanul.runfolder.exits import ExitRecord, begun_run, read_exit
+from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt, current_branch, is_on
 from yxanul.runfolder.rows import Row, refuse_unplaced
 from yxanul.runfolder.spending import Payment, parse_payment
@@ -101,6 +101,17 @@ class Snapshot:
         return self.rows[-1] if self.rows else None
 
 
+def may_begin(folder: RunFolder, *, seen_at: float | None) -> bool:
+    """Tell whether a run without settings, at which no process is, may be started again by itself.
+
+    As in `Snapshot.has_ended`; `seen_at` is when a process was last seen at it.
+    """
+    record = read_exit(folder)
+    if record is not None and not record.is_of_an_earlier_process(seen_at):
+        seen_at = record.ended_at if record.may_go_on else None
+    return seen_at is not None and time.time() - seen_at <= _RESTART_S
+
+
 class Watch:
     """A run folder that is looked at again and again."""
 
@@ -111,7 +122,7 @@ class Watch:
 
         `name` is the run's, None: the folder's.
         """
-        self._folder, self._is_mirror = open_run(folder.root), is_mirror
+        self._folder, self._is_mirror = begun_run(folder.root), is_mirror
         self._name = folder.root.resolve().name if name is None else name
         self._config, self._config_at = read_frozen_config(folder), _written_at(folder.config)
         self._metrics = RowTail(folder.metrics)

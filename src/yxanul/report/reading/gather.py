@@ -32,8 +32,8 @@ from yxanul.report.reading.measures import (
 )
 from yxanul.report.reading.records import Record, read_record, read_records, read_scores
 from yxanul.runfolder.contamination import read_contamination
-from yxanul.runfolder.exits import read_exit
-from yxanul.runfolder.layout import RunFolder, open_run
+from yxanul.runfolder.exits import begun_run, read_exit
+from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import ATTEMPT, current_branch, is_on
 from yxanul.runfolder.verdicts import CHECK, OVERRIDE, PLATEAU, VERDICT
 
@@ -95,7 +95,7 @@ def gather(root: Path) -> Run:
     """
     folder = RunFolder(root)
     if not (folder.metrics.is_file() or folder.lineage.is_file()):  # they tell of it without more
-        folder = open_run(root)
+        folder = begun_run(root)
     metrics = read_records(folder.metrics)
     if not metrics:
         raise UsageError(
