@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
+from tests.sentences import assert_one_sentence
 from tests.train.world import BATCH_TOKENS, STAGES, STEPS, World, finished_world
 from yxanul.cli.main import main
 from yxanul.config.gate import ForecastConfig, GateConfig
@@ -112,47 +113,45 @@ def test_the_beginning_of_a_stage_with_a_ramp_lies_behind_it(world):
         assert gather_evidence(folder, ramped, asked=asked).begins == wanted
 
 
-def assert_one_sentence(answer: tuple[int, str, str], code: int, *parts: str) -> None:
+def assert_refused(answer: tuple[int, str, str], code: int, *parts: str) -> None:
     assert answer[0] == code
-    assert len(answer[2].strip().splitlines()) == 1, answer[2]
-    for part in parts:
-        assert part in answer[2]
+    assert_one_sentence(answer[2], *parts)
 
 
 def test_a_gate_without_scores_is_one_sentence(world, gate):
     run = copy_of(world, "without")
     for path in (run / "scores").glob("step-00000016-*"):
         path.unlink()
-    assert_one_sentence(gate(run), 30, "no score", STAGES[1], "step 16")
+    assert_refused(gate(run), 30, "no score", STAGES[1], "step 16")
 
 
 def test_a_gate_that_was_not_asked_is_one_sentence(world, gate):
     run = copy_of(world, "unasked")
     (run / "gates.jsonl").unlink()
-    assert_one_sentence(gate(run), 30, "no gate has been asked yet")
-    assert_one_sentence(gate(world.root / "run", "--stage", "stage9"), 30, "stage9", STAGES[0])
+    assert_refused(gate(run), 30, "no gate has been asked yet")
+    assert_refused(gate(world.root / "run", "--stage", "stage9"), 30, "stage9", STAGES[0])
 
 
 def test_what_is_no_run_folder_is_one_sentence(world, gate):
     for place in (world.root, world.root / "nowhere", world.root / "run" / "gates.jsonl"):
-        assert_one_sentence(gate(place), 30, "name ", "run")
+        assert_refused(gate(place), 30, "name ", "run")
 
 
 def test_the_gate_of_a_run_that_prepares_its_data_is_asked_for_later(tmp_path, gate):
     with (tmp_path / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert_one_sentence(gate(tmp_path), 30, "still prepares its data")
-        assert_one_sentence(gate(tmp_path, "--forecast"), 30, "still prepares its data")
+        assert_refused(gate(tmp_path), 30, "still prepares its data")
+        assert_refused(gate(tmp_path, "--forecast"), 30, "still prepares its data")
 
 
 def test_damage_is_named(world, gate):
     run = copy_of(world, "damaged")
     score = next((run / "scores").glob("step-00000008-a0-*"))
     score.write_text("{")
-    assert_one_sentence(gate(run), 31, score.name)
+    assert_refused(gate(run), 31, score.name)
     run = copy_of(world, "damaged")
     (run / "config.yaml").write_text((run / "config.yaml").read_text().replace(STAGES[1], "other"))
-    assert_one_sentence(gate(run), 31, "does not fit")
+    assert_refused(gate(run), 31, "does not fit")
 
 
 @pytest.fixture(scope="module")
@@ -275,7 +274,7 @@ def test_a_score_of_a_stages_beginning_that_is_gone_is_no_fault_of_the_verdict(w
     run = copy_of(world, "beginning")
     lose(run, f"step-{STEPS:08d}-a0-{STAGES[1]}.json")
     words = ("--stage", STAGES[1])
-    assert_one_sentence(
+    assert_refused(
         gate(run, *words), 30, f"no score of {STAGES[1]} at step {STEPS}", "began", "bring the file"
     )
     # It may be gone for good: a person may decide all the same.
@@ -295,7 +294,7 @@ def test_a_score_on_a_stages_way_that_is_gone_is_named_and_the_verdict_not_doubt
     run, step = copy_of(curve, "on-its-way"), STEPS + STEPS // 2
     lose(run, f"step-{step:08d}-a0-{STAGES[1]}.json")
     words = (run, "--stage", STAGES[1])
-    assert_one_sentence(gate(*words), 30, f"no score of {STAGES[1]} at step {step}", "on its way")
+    assert_refused(gate(*words), 30, f"no score of {STAGES[1]} at step {step}", "on its way")
     for row in (rows := all_verdicts(RunFolder(run))):
         del row["evidence"]["scored"]  # as an earlier version wrote them
     (run / "gates.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -307,8 +306,8 @@ def test_a_decision_that_cannot_be_is_told_before_scores_that_are_gone(world, ga
     lose(run, f"step-{STEPS:08d}-a0-{STAGES[1]}.json")
     before = (run / "gates.jsonl").read_text()
     words = (run, "--stage", STAGES[1], "--override")
-    assert_one_sentence(gate(*words, "stop", "--reason", "a trial"), 30, "it takes pass")
-    assert_one_sentence(gate(*words, "pass"), 30, "needs --reason")
+    assert_refused(gate(*words, "stop", "--reason", "a trial"), 30, "it takes pass")
+    assert_refused(gate(*words, "pass"), 30, "needs --reason")
     assert (run / "gates.jsonl").read_text() == before
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.evaluate.runs import add_checkpoint, flip_bit, write_run
+from tests.sentences import assert_one_sentence
 from yxanul.cli.chatting import TraceView
 from yxanul.cli.main import main
 from yxanul.cli.prompts import read_prompts
@@ -266,15 +267,6 @@ def test_a_newer_checkpoint_that_does_not_verify_is_told(call, tmp_path):
     assert json.loads(out)["step"] == 3
     assert "not used: " in err
     assert "step-00000006-a0" in err
-
-
-def assert_one_sentence(stderr: str, *parts: str) -> None:
-    assert "Traceback" not in stderr
-    # A device that lacks the run's precision is told before.
-    told = [line for line in stderr.strip().splitlines() if "this device lacks" not in line]
-    assert len(told) == 1, stderr
-    for part in parts:
-        assert part in stderr
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import torch
 
 import yxanul
 from tests.hardware.cards import foreign
+from tests.sentences import assert_one_sentence
 from tests.train.world import STAGES, World, write_configs
 from yxanul.cli import data_verbs, doctor_verbs, run_verbs
 from yxanul.cli.output import print_json
@@ -32,13 +33,6 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def configs(tmp_path):
     return write_configs(tmp_path / "configs")
-
-
-def assert_one_sentence(stderr: str, *parts: str) -> None:
-    assert "Traceback" not in stderr
-    assert len(stderr.strip().splitlines()) == 1, stderr
-    for part in parts:
-        assert part in stderr
 
 
 def test_plan_computes_the_promised_model(call):
@@ -519,9 +513,10 @@ def test_verbs_that_compute_nothing_with_tensors_load_no_torch():
     look = """
 import sys
 from yxanul.cli.main import main
-for verb in ("plan", "prepare", "inspect", "gate", "report", "watch", "supervise"):
+verbs = ("plan", "prepare", "inspect", "gate", "report", "watch", "supervise")
+for words in (["--version"], *([verb, "--help"] for verb in verbs)):
     try:
-        main([verb, "--help"])
+        main(words)
     except SystemExit:
         pass
 sys.exit("torch" in sys.modules)

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from tests.sentences import assert_one_sentence
 from yxanul.cli.main import main
 
 
@@ -26,13 +27,6 @@ def copied(run, tmp_path):
     place = shutil.copytree(run, tmp_path / "copy")
     (place / "report.html").unlink()
     return place
-
-
-def assert_one_sentence(err, *parts):
-    assert "Traceback" not in err
-    assert len(err.strip().splitlines()) == 1, err
-    for part in parts:
-        assert str(part) in err
 
 
 def test_it_prints_the_path_of_the_page(call, copied):

@@ -63,7 +63,8 @@ def _options(
 def build_app(verb: str | None = None) -> typer.Typer:
     """Return the program with one verb, or with all of them where `verb` is none.
 
-    A verb is loaded when it is wanted: most need torch, which takes seconds, and some do not.
+    A verb is loaded when it is wanted: most need torch, which takes seconds, and some do not. Nor
+    does `--version` in its place.
     """
     app = typer.Typer(
         name="yxanul",
@@ -73,7 +74,8 @@ def build_app(verb: str | None = None) -> typer.Typer:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     app.callback()(_options)
-    for name in [verb] if verb in _VERBS else _VERBS:
+    wanted = [] if verb == "--version" else [verb] if verb in _VERBS else _VERBS
+    for name in wanted:
         module, _, attribute = _VERBS[str(name)].partition(":")
         found = getattr(importlib.import_module(f"yxanul.cli.{module}"), attribute)
         if isinstance(found, typer.Typer):
