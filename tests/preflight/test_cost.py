@@ -111,6 +111,17 @@ def test_a_run_that_goes_on_costs_what_is_left_and_what_was_spent():
     assert look_at_cost(CONFIG, EIGHT, budget=spent, progress=before).code == 20
 
 
+def test_a_run_that_trains_no_more_is_let_through_to_its_last_gate():
+    """Whatever it has spent: `yxanul run` asks the gate at once, which judges the budget itself."""
+    done = Progress(COURSE, COURSE[-1].index, COURSE[-1].total_steps, spent=Spent(7200.0, 20.0))
+    over = BudgetConfig(usd_per_hour=10.0, usd=19.0, hours=1.9)
+    found = look_at_cost(CONFIG, EIGHT, budget=over, progress=done)
+    assert (found.state, found.code, found.value["tokens_left"]) == ("warn", 0, 0)
+    assert "nothing is left to train" in found.why
+    one_more = replace(done, stage_step=done.stage_step - 1)
+    assert look_at_cost(CONFIG, EIGHT, budget=over, progress=one_more).code == 20
+
+
 def test_hours_that_were_paid_elsewhere_stay_what_they_cost():
     hours = forecast(CONFIG, EIGHT, progress=NEW)
     before = Progress(COURSE, spent=Spent(15 * 3600.0, usd=50.0))

@@ -4,7 +4,8 @@ The one idea: the low end is the best that this machine could do (the better of 
 all along, an optimizer's step shared equally where it is shared out, no exchange of gradients ever
 waited for, nothing on top), the high end the worst (the lower rate, the whole optimizer's step,
 every exchange waited for, the most that is usual on top). What does not fit even at the
-low end cannot fit, and is refused; what the high end alone exceeds is told.
+low end cannot fit, and is refused; what the high end alone exceeds is told, and so is what a run
+has spent that trains no more.
 """
 
 from __future__ import annotations
@@ -138,6 +139,12 @@ def look_at_cost(
     }
     told = _told(cost, left=left, spent=spent, price=budget.usd_per_hour)
     over_low, over_high = _limits_broken(cost, budget)
+    if over_low and not left:
+        why = (
+            f"{told}: more than {over_low}, and nothing is left to train; if its last gate has "
+            "still to be asked, that judges the budget (G8)"
+        )
+        return Finding("cost", "warn", value, why)
     if over_low:
         why = (
             f"{told}: more than {over_low} even at best; take a faster or cheaper machine, plan "
