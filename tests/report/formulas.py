@@ -131,6 +131,15 @@ def _settings(text: str):
     return parse_config(text, "config.yaml")
 
 
+def tokens_before(step: int, stages: list[dict]) -> int:
+    """Add up the tokens of the first `step` steps, each as large as its stage says."""
+    plans = [stage["training"] for stage in stages]
+    steps = [
+        p["batch_tokens"] for p in plans for _ in range(p["total_tokens"] // p["batch_tokens"])
+    ]
+    return sum(steps[:step])
+
+
 def seconds_of_steps(root: Path) -> float:
     """Give every step the seconds of the next logged row of its attempt, and sum."""
     rows = [json.loads(line) for line in (root / "metrics.jsonl").read_text().splitlines()]
@@ -158,7 +167,9 @@ OF_VALUES = {
     "length": len,
     "mean gain": mean_gain,
     "median": lambda column: statistics.median(v for v in column if v is not None),
+    "own tokens": lambda seen, begun, stages: seen - tokens_before(begun, stages),
     "parameters": parameters,
+    "since": lambda now, begun: now - begun,
     "spent tokens": lambda before, now, start: before + now - start,
     "sum": lambda *held: sum(held),
     "whole steps": lambda tokens, batch: tokens // batch,

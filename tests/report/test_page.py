@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.report.conftest import HOSTILE
+from tests.report.formulas import recompute
 from tests.report.reading import Page
 from tests.report.recorded import Recorder, begin_late, move
 from tests.report.test_skills import section
@@ -23,6 +24,8 @@ from yxanul.errors import UsageError
 from yxanul.report.charts.curves import loss_chart
 from yxanul.report.charts.figure_tables import MOST_POINTS as MOST_TABLE_POINTS
 from yxanul.report.charts.figure_tables import Column, curves_of_rows, table_of
+from yxanul.report.comparison import facts
+from yxanul.report.reading.course import borders
 from yxanul.report.reading.gather import gather
 from yxanul.report.write import write_comparison, write_report
 from yxanul.runfolder.layout import RunFolder
@@ -412,6 +415,23 @@ def test_a_run_begun_at_a_later_stage_is_complete_without_those_before(copied):
     page = read(copied)
     assert "complete Every stage from stage4_code on has passed its gate." in page.text
     assert page.untraced == []
+
+
+def test_a_run_begun_at_a_later_stage_is_told_with_its_own_tokens_and_steps(copied):
+    """Its clock, on the charts' axis too, counts the stages before it, which it never trained."""
+    begin_late(copied)
+    page = read(copied)
+    run = gather(copied)
+    last = run.course[-1]
+    own = {v.how: v for v in page.values if v.how in ("own tokens", "since")}
+    assert {how: int(v.value) for how, v in own.items()} == {
+        "own tokens": last.tokens,
+        "since": last.total_steps,
+    }
+    assert all(int(v.value) == recompute(copied, v) for v in own.values())
+    told = {line.title: line.cells[0].value for line in facts([run])}
+    assert (told["tokens seen"].value, told["steps"].value) == (last.tokens, last.total_steps)
+    assert [(one.tokens, one.index) for one in borders(run)] == [(last.first_token, last.index)]
 
 
 def test_a_run_whose_first_stage_has_no_row_was_begun_with_it(copied):

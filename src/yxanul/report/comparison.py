@@ -15,7 +15,7 @@ from typing import Any
 from yxanul.config.evaluation import GOLD, TASKS
 from yxanul.curriculum.bootstrap import relative_change
 from yxanul.report.charts.curves import score_domains
-from yxanul.report.reading.course import last_row, own_scores, trained_seconds
+from yxanul.report.reading.course import last_row, own_scores, own_seen, trained_seconds
 from yxanul.report.reading.gather import Run
 from yxanul.report.reading.measures import SkillScore
 from yxanul.report.reading.records import Key, Record
@@ -62,8 +62,8 @@ def facts(runs: Sequence[Run]) -> tuple[Line, ...]:
     wanted: tuple[tuple[str, Callable[[Run], Traced | None]], ...] = (
         ("model", lambda run: run.config.text("model", "name") if run.config is not None else None),
         ("parameters", lambda run: _shown(parameters(run), "count")),
-        ("tokens seen", lambda run: _shown(last_row(run).number("tokens_seen"), "count")),
-        ("steps", lambda run: last_row(run).number("step")),
+        ("tokens seen", lambda run: _shown(_seen(run)[0], "count")),
+        ("steps", lambda run: _seen(run)[1]),
         ("training time", lambda run: _shown(trained_seconds(run), "duration")),
         ("wall clock", lambda run: None if (spent := cost(run)) is None else spent.wall),
         ("dollars", lambda run: None if (spent := cost(run)) is None else spent.usd),
@@ -74,6 +74,14 @@ def facts(runs: Sequence[Run]) -> tuple[Line, ...]:
     return tuple(
         Line(title, tuple(Cell(_of(run, find(run))) for run in runs)) for title, find in wanted
     )
+
+
+def _seen(run: Run) -> tuple[Traced | None, Traced | None]:
+    row = last_row(run)
+    tokens, steps = row.number("tokens_seen"), row.number("step")
+    if tokens is None or steps is None:
+        return tokens, steps
+    return own_seen(run, tokens=tokens, steps=steps)
 
 
 def gates(runs: Sequence[Run]) -> tuple[Line, ...]:

@@ -16,7 +16,7 @@ from jinja2 import Environment
 
 from yxanul.config.schema import ModelConfig
 from yxanul.plan.parameters import parameter_count
-from yxanul.report.reading.course import later_stages, own_scores, planned_stages
+from yxanul.report.reading.course import later_stages, own_scores
 from yxanul.report.reading.gather import Run, gather, run_until
 from yxanul.report.reading.records import Record
 from yxanul.report.reading.skills import Skill, skills, with_evaluations
@@ -26,7 +26,7 @@ from yxanul.report.rendering import template_environment
 from yxanul.report.sections import details
 from yxanul.report.sections.contamination import contamination
 from yxanul.report.sections.cost import cost
-from yxanul.report.sections.summary import SEEN, Tile, summary
+from yxanul.report.sections.summary import SEEN, Tile, seen_tile, summary
 from yxanul.runfolder.checkpoints import CHECKPOINT_NAME, MANIFEST_NAME, CheckpointInfo
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import branch_of
@@ -104,16 +104,11 @@ def _tiles(run: Run, checkpoint: CheckpointInfo) -> list[Tile]:
 
 
 def _seen(run: Run, checkpoint: CheckpointInfo) -> Tile:
-    """Return the tokens and steps of the run itself: its clock counts the stages before it, too."""
+    """Return the tokens and steps of the weights."""
     where = f"checkpoints/{checkpoint.name}/{MANIFEST_NAME}#/"
-    tokens, steps, more = checkpoint.tokens_seen, checkpoint.step, ""
-    first = next(iter(planned_stages(run)), None)
-    if first is not None:
-        tokens, steps = tokens - first.first_token, steps - first.first_step
-    elif run.attempts and run.attempts[0].find("step"):
-        more = ", those of the stages before it counted in"
-    seen = Traced(tokens, (f"{where}tokens_seen",), kind="count")
-    return Tile(SEEN, seen, ("in ", Traced(steps, (f"{where}step",)), f" steps{more}"))
+    tokens = Traced(checkpoint.tokens_seen, (f"{where}tokens_seen",))
+    steps = Traced(checkpoint.step, (f"{where}step",))
+    return seen_tile(run, tokens=tokens, steps=steps)
 
 
 def _begun_from(run: Run) -> str | None:

@@ -79,7 +79,8 @@ def stage_indices(run: Run) -> dict[str, int]:
 def borders(run: Run) -> list[Border]:
     """Return where each stage of the run's branch begins, by the rows before and after."""
     places, indices = [], stage_indices(run)
-    tokens, stage = 0, None
+    first = next(iter(planned_stages(run)), None)
+    tokens, stage = 0 if first is None else first.first_token, None
     for segment in (s for s in segments(run) if s.belongs):
         if segment.stage != stage:
             stage = segment.stage
@@ -105,6 +106,23 @@ def planned_stages(run: Run) -> tuple[StagePlan, ...]:
     """Return the stages from the one on that the run began with; none where no settings tell."""
     begun = run.attempts[0].number("step") if run.attempts else None
     return stages_after(run.course, 0.0 if begun is None else begun.number)
+
+
+def own_seen(run: Run, *, tokens: Traced, steps: Traced) -> tuple[Traced, Traced]:
+    """Return the run's own of the tokens and steps that its clock has counted.
+
+    The clock of a run that was begun at a later stage counts the stages before it, too. Where no
+    settings tell how many tokens those have, both are returned as they are.
+    """
+    first = next(iter(planned_stages(run)), None)
+    begun = run.attempts[0].number("step") if run.attempts else None
+    if first is None or begun is None or not begun.value or run.config is None:
+        return tokens, steps
+    where = (*tokens.sources, *begun.sources, run.config.source("stages"))
+    return (
+        Traced(int(tokens.number) - first.first_token, where, "own tokens"),
+        Traced(int(steps.number - begun.number), (*steps.sources, *begun.sources), "since"),
+    )
 
 
 def last_token(run: Run) -> int:

@@ -74,6 +74,8 @@ FORMULAS = {
     "memory": "weights, gradients, optimizer state, activations: counted from shape and settings",
     "named": "the step in the name of the file or its folder",
     "off forecast": "the seconds of all processes, divided by the forecast, minus one",
+    "own tokens": "the first, without the tokens of all steps up to the second, by the stages' "
+    "settings",
     "paired change": "the first list's sum divided by the second's, minus one",
     "paired high": "one-sided 95 % bound above that change, by drawing documents (10,000 times)",
     "paired low": "one-sided 95 % bound below that change, by drawing documents (10,000 times)",
@@ -85,6 +87,7 @@ FORMULAS = {
     "planned rate": "the plan's tokens, divided by the planner's seconds of training",
     "planned seconds": "operations counted from shape and settings, divided by the cards' peak and "
     "by the MFU that the planner takes for likely",
+    "since": "the first minus the second",
     "spent": "each row's step_s times the steps since the row before, summed",
     "spent tokens": "spent before the attempt, plus tokens seen now, minus those seen at its start",
     "sum": "the sum",

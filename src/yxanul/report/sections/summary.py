@@ -11,6 +11,7 @@ from yxanul.report.reading.course import (
     last_row,
     override_of,
     own_scores,
+    own_seen,
     planned_stages,
     stage_indices,
     stage_names,
@@ -108,6 +109,14 @@ def median_speed(run: Run, column: str) -> Traced | None:
     """Return the median of a metric column over all rows; None when no row has it."""
     values = [v for row in run.metrics if (v := row.plain_number(column)) is not None]
     return median(values, f"metrics.jsonl:*#/{column}") if values else None
+
+
+def seen_tile(run: Run, *, tokens: Traced, steps: Traced) -> Tile:
+    """Return the tokens and steps of the run itself, of those that its clock has counted."""
+    own, own_steps = own_seen(run, tokens=tokens, steps=steps)
+    is_later = bool(run.attempts and run.attempts[0].find("step"))
+    more = ", those of the stages before it counted in" if is_later and own is tokens else ""
+    return Tile(SEEN, own.shown_as("count"), ("in ", own_steps, f" steps{more}"))
 
 
 def _mark(run: Run, name: Traced) -> GateMark:
@@ -225,8 +234,7 @@ def _tiles(run: Run) -> tuple[Tile, ...]:
         layers, width = run.config.number("model", "num_hidden_layers"), _width(run)
         note: Story = (layers, " layers × ", width) if layers and width else ()
         tiles.append(Tile("parameters", learned.shown_as("count"), note))
-    seen = _need(row, "tokens_seen").shown_as("count")
-    tiles.append(Tile(SEEN, seen, ("in ", _need(row, "step"), " steps")))
+    tiles.append(seen_tile(run, tokens=_need(row, "tokens_seen"), steps=_need(row, "step")))
     if seconds is not None:
         tiles.append(Tile("training time", seconds.shown_as("duration"), _scoring_note(run)))
     if speed is not None:
