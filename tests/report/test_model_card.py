@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.report.reading import Page
 from tests.report.recorded import BPB, DOMAINS, ROOT, begin_late
 from tests.report.recorded_skills import ITEMS, evaluated, write_evaluation
 from yxanul.config.load import load_config
@@ -13,6 +14,7 @@ from yxanul.curriculum.stages import StagePlan, plan_stages
 from yxanul.data.prepared.manifest import load_manifest, write_manifest
 from yxanul.errors import CorruptDataError
 from yxanul.report.model_card import write_card
+from yxanul.report.write import write_report
 from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name
 from yxanul.runfolder.durable import write_json
 from yxanul.runfolder.layout import RunFolder
@@ -190,6 +192,18 @@ def test_what_a_part_of_the_run_took_is_not_mixed_with_what_all_of_it_took(run):
     # of the last checkpoint both are of the whole run
     last = card(run, checkpoint(FOUR, attempt=1))
     assert "of scoring" in cells(last, "training time")[1]
+
+
+def test_a_price_that_some_processes_had_is_not_denied(run, tmp_path):
+    """The words are the page's."""
+    copied = shutil.copytree(run, tmp_path / "copy")
+    config = (copied / "config.yaml").read_text()
+    (copied / "config.yaml").write_text(config.replace("usd_per_hour: 12.5", "usd_per_hour: null"))
+    rows = (copied / "spending.jsonl").read_text()
+    (copied / "spending.jsonl").write_text(rows.replace("null", "12.5", 1))
+    told = cells(card(copied, checkpoint(FOUR, attempt=1)), "cost of the whole run")[1]
+    assert told == "not known: not every process was given a price (budget.usd_per_hour)"
+    assert told in Page(write_report(copied).read_text(encoding="utf-8")).text
 
 
 @pytest.mark.parametrize(

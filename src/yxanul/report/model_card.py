@@ -210,7 +210,7 @@ def _plain(run: Run, *keys: str) -> dict[str, str]:
 
 
 def _cost(run: Run) -> str | None:
-    """Return dollars by the prices that the run was given; None where it was given none."""
+    """Return dollars by the prices that the run was given; None where a process was given none."""
     spent = cost(run)
     if spent is None or spent.usd is None:
         return None

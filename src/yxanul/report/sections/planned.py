@@ -2,7 +2,8 @@
 
 The one idea: a plan is judged by the run it was made for. The forecast is the one after a tenth of
 the tokens, made again from the rows that stood there then. Hours, tokens/s and dollars are those
-that `yxanul plan` tells for the run's machine; where rows are of several machines, none is.
+that `yxanul plan` tells for the run's machine; where rows are of several machines, none is. Memory
+is that of the newest process, whose settings and machine are the ones that stand there.
 """
 
 from __future__ import annotations
@@ -145,7 +146,9 @@ def _forecast_at(run: Run, row: Record, *, tokens: int, pace: Pace) -> Traced | 
 def _memory(run: Run) -> list[Line]:
     assert run.settings is not None
     assert run.config is not None
-    held = [v for row in run.spending if (v := row.number("memory_bytes")) is not None]
+    # Processes before the newest had settings and machines of their own.
+    rows = [row for row in run.spending if row.find("process") == run.spending[-1].find("process")]
+    held = [v for row in rows if (v := row.number("memory_bytes")) is not None]
     if not held:
         return []
     where = [run.config.source(key) for key in ("model", "optimization", "stages")]
@@ -155,7 +158,9 @@ def _memory(run: Run) -> list[Line]:
     planned = Traced(need, tuple(where), "memory", "bytes")
     most = max(held, key=lambda value: value.number).shown_as("bytes")
     more = "scores and skills" if _on_a_card(run) else "Python, torch, data, scores and skills"
-    return [Line(("memory of the main process",), planned, most, (f"planned without {more}",))]
+    newest = "of the newest process; " if len(rows) < len(run.spending) else ""
+    note: Story = (f"{newest}planned without {more}",)
+    return [Line(("memory of the main process",), planned, most, note)]
 
 
 def _planner(run: Run) -> list[Line]:
