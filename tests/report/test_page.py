@@ -410,6 +410,16 @@ def test_a_stage_whose_gate_could_judge_nothing_is_done(copied):
     assert f"complete {told}" in read(copied).text
 
 
+def test_the_tokens_of_all_attempts_are_told_when_the_first_stage_is_begun_anew(copied):
+    """Then no checkpoint is an attempt's parent."""
+    rows = [json.loads(line) for line in (copied / "lineage.jsonl").read_text().splitlines()]
+    anew = "".join(json.dumps(row | {"parent": None}) + "\n" for row in rows)
+    (copied / "lineage.jsonl").write_text(anew)
+    page = read(copied)
+    assert "1.01M tokens spent in all" in page.text
+    assert wrong_values(copied, page) == []
+
+
 def test_a_run_begun_at_a_later_stage_is_complete_without_those_before(copied):
     begin_late(copied)
     page = read(copied)

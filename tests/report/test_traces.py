@@ -55,7 +55,7 @@ def test_no_number_on_the_page_lacks_an_address(page):
 
 @pytest.mark.parametrize("how", ["", "change", "sum", "count", "length", "median", "key", "date",
                                  "file", "gain", "mean gain", "parameters", "perplexity",
-                                 "dollars", "spent", "spent tokens", "forecast",
+                                 "dollars", "spent", "forecast",
                                  "memory", "off forecast", "whole steps"])  # fmt: skip
 def test_every_formula_is_used_and_so_recomputed(page, how):
     assert any(value.how == how for value in page.values)

@@ -214,20 +214,9 @@ def own_domains(run: Run, stage: str) -> tuple[str, ...]:
 
 
 def tokens_spent(run: Run) -> Traced | None:
-    """Return the tokens of all attempts, those left behind too; None when no row tells."""
-    if not run.attempts:
-        return None
-    start, now = run.attempts[-1], last_row(run)
-    spent, seen = start.number("tokens_spent"), now.number("tokens_seen")
-    at = CHECKPOINT_NAME.fullmatch(str(start.find("parent")))
-    if spent is None or seen is None or at is None:
-        return None
-    begun = [row for row in run.metrics if row.find("step") == int(at[1]) and run.belongs(row)]
-    before = begun[-1].number("tokens_seen") if begun else None
-    if before is None:
-        return None
-    total = int(spent.value) + int(seen.value) - int(before.value)
-    return Traced(total, (*spent.sources, *seen.sources, *before.sources), "spent tokens", "count")
+    """Return the tokens of all attempts, those left behind too; None when no process wrote them."""
+    spent = run.spending[-1].number("tokens_spent") if run.spending else None
+    return None if spent is None else spent.shown_as("count")
 
 
 def trained_seconds(run: Run) -> Traced | None:
