@@ -12,6 +12,7 @@ from yxanul.errors import UsageError
 from yxanul.plan.cost import bill, cost, mfu_of_rate
 from yxanul.plan.flops import flops_per_token, recomputed_share
 from yxanul.plan.hardware import Wishes, machine, parse_gpus, shown_machines
+from yxanul.plan.summary import plan_run
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 CONFIG = load_config(CONFIGS)
@@ -166,6 +167,21 @@ def test_recomputing_costs_hours_unless_the_mfu_was_measured_with_it():
     )
     assert slower.low < machine(half, "8xH100").mfu.low < plain.low
     assert machine(again, "H100", wishes=Wishes(gpus="H100", mfu=0.3)).mfu.value == 0.3
+
+
+def test_an_open_share_is_planned_as_few_recomputed_blocks_as_a_run_would_find():
+    """All of them halve the speed at worst; a card of 80 GB has room for all but one."""
+    asked = ["compute.gradient_checkpointing=true", "compute.checkpointed_share="]
+    left_open = load_config(CONFIGS, overrides=asked)
+    of_one = load_config(CONFIGS, overrides=[asked[0], f"{asked[1]}{1 / 28}"])
+    assert machine(left_open, "8xH100").mfu == machine(of_one, "8xH100").mfu
+    found, wanted = (plan_run(one, Wishes(gpus="8xH100")) for one in (left_open, of_one))
+    assert (found.memory, found.notes) == (wanted.memory, wanted.notes)
+    # Where the tokens of a pass leave room for less, more is recomputed.
+    many = load_config(CONFIGS, overrides=[*asked, "compute.micro_batch_tokens=65536"])
+    all_again = load_config(CONFIGS, overrides=asked[:1])
+    every, some, few = (machine(one, "A100-40GB").mfu for one in (all_again, many, left_open))
+    assert every.low < some.low < few.low
 
 
 def test_the_overhead_stands_beside_the_total_and_not_in_it():

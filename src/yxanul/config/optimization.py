@@ -186,6 +186,11 @@ class ComputeConfig(Section):
             refuse(["attention is flash3, but flash_attention_3 is false; set it to auto"])
         return self
 
+    @property
+    def is_share_open(self) -> bool:
+        """Whether a run's first start finds how few blocks have to be recomputed."""
+        return self.gradient_checkpointing and self.checkpointed_share is None
+
     def checkpointed_blocks(self, layers: int) -> int:
         """Return how many of a model's blocks are recomputed; an open share is all of them."""
         share = 1.0 if self.checkpointed_share is None else self.checkpointed_share

@@ -17,6 +17,7 @@ from yxanul.config.optimization import CPU_MICRO_BATCH_TOKENS, LOSS_CHUNK_TOKENS
 from yxanul.config.schema import RunConfig
 from yxanul.errors import UsageError
 from yxanul.plan.flops import recomputed_share
+from yxanul.plan.memory import recomputing_on
 
 # Width decides the MFU: the precedents behind the estimates are 768 channels wide and wider.
 NARROWEST = 768
@@ -183,7 +184,7 @@ def machine(config: RunConfig, gpus: str, *, wishes: Wishes | None = None) -> Ma
     """
     wishes = wishes or Wishes()
     count, card = parse_gpus(gpus)
-    mfu, why = _assumed_mfu(config, card)
+    mfu, why = _assumed_mfu(recomputing_on(config, card.memory_bytes, processes=count), card)
     if wishes.mfu is not None:
         mfu, why = _exactly(wishes.mfu, "--mfu"), None
     elif wishes.own is not None:

@@ -18,7 +18,7 @@ communication are left out, so a machine needs somewhat more.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from yxanul.config.optimization import LOSS_CHUNK_TOKENS, MASKLESS, PLAIN_UP_TO
@@ -30,6 +30,9 @@ FP32_BYTES = 4
 # holds without gradient checkpointing, with room to spare. A run chooses by its own device.
 ASSUMED_TOKENS = 32_768
 MOST_TOKENS = 65_536  # more in one pass brings no speed; a run by rule takes no more either
+# With 16,384 tokens in a pass an H200 lost 4 % of its speed at 32,768, with 8,192 a fifth, and so
+# does whoever recomputes nearly all blocks (docs/performance.md).
+ENOUGH_TOKENS = 16_384
 CARD_SHARE = 0.92  # of a card's memory may be planned: kernels and the allocator need the rest
 
 
@@ -105,6 +108,43 @@ def largest_micro_batch(config: RunConfig, card_bytes: int, *, processes: int = 
         if tokens == 1:
             return None
         tokens //= 2
+
+
+def recomputing_least(
+    model: ModelConfig,
+    optimization: OptimizationConfig,
+    *,
+    fits: Callable[[OptimizationConfig], bool],
+) -> OptimizationConfig:
+    """Return the settings with the least share of recomputed blocks that fits, or with all."""
+    for blocks in range(1, model.num_hidden_layers):
+        share = {"checkpointed_share": blocks / model.num_hidden_layers}
+        compute = optimization.compute.model_copy(update=share)
+        tried = optimization.model_copy(update={"compute": compute})
+        if fits(tried):
+            return tried
+    return optimization
+
+
+def recomputing_on(config: RunConfig, card_bytes: int | None, *, processes: int) -> RunConfig:
+    """Return the configuration with the share of recomputed blocks that is open settled for a card.
+
+    It is the least that leaves room for the tokens of a pass, as a run's first start finds it. A
+    card of unknown size leaves it open, which means all.
+    """
+    compute = config.optimization.compute
+    if card_bytes is None or not compute.is_share_open:
+        return config
+    most = largest_micro_batch(config, card_bytes, processes=processes) or 1
+    tokens = compute.micro_batch_tokens or min(ENOUGH_TOKENS, most)
+
+    def fits(tried: OptimizationConfig) -> bool:
+        other = config.model_copy(update={"optimization": tried})
+        need = memory(other, micro_batch_tokens=tokens, processes=processes)
+        return need.total <= CARD_SHARE * card_bytes
+
+    settled = recomputing_least(config.model, config.optimization, fits=fits)
+    return config.model_copy(update={"optimization": settled})
 
 
 def optimizer_bytes(

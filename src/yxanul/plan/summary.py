@@ -12,7 +12,14 @@ from yxanul.plan.claims.judge import claims
 from yxanul.plan.cost import Bill, Cost, bill
 from yxanul.plan.flops import flops_per_token, stage_flops
 from yxanul.plan.hardware import Machine, Wishes, shown_machines
-from yxanul.plan.memory import ASSUMED_TOKENS, CARD_SHARE, Memory, largest_micro_batch, memory
+from yxanul.plan.memory import (
+    ASSUMED_TOKENS,
+    CARD_SHARE,
+    Memory,
+    largest_micro_batch,
+    memory,
+    recomputing_on,
+)
 from yxanul.plan.parameters import ParameterCount, parameter_count
 from yxanul.plan.storage import (
     disk_bytes,
@@ -85,6 +92,8 @@ def plan_run(config: RunConfig, wishes: Wishes | None = None) -> Plan:
     is_chosen = wishes.gpus is not None or wishes.own is not None
     machines = shown_machines(config, wishes)
     settled = config if wishes.own is None else wishes.own.settled(config)
+    card_bytes, count = machines[0].card.memory_bytes, machines[0].count
+    settled = recomputing_on(settled, card_bytes, processes=count)
     is_mfu_assumed = wishes.mfu is None and wishes.own is None
     bills = tuple(bill(config.model, config.stages, machine=machine) for machine in machines)
     return Plan(

@@ -145,7 +145,7 @@ def look_at_step(measured: Measured, config: RunConfig) -> Finding:
     )
     if compute.fp8 == "auto":
         why += " (auto was not tried: a run's first start on a card times it)"
-    if compute.gradient_checkpointing and compute.checkpointed_share is None:
+    if compute.is_share_open:
         why += "; checkpointed_share is open: on a card as few blocks are recomputed as should fit"
     warnings = [f"slow: {'; '.join(measured.slow)}"] if measured.slow else []
     if compute.engine == "deepspeed":

@@ -28,7 +28,7 @@ from yxanul.hardware.device import device_name, memory_bytes
 from yxanul.hardware.failures import naming_failed_hardware
 from yxanul.hardware.memory import is_out_of_memory, naming_exhaustion
 from yxanul.parallel.processes import Processes, joined_processes, leave, local_rank
-from yxanul.plan.memory import CARD_SHARE, Update, update_memory
+from yxanul.plan.memory import CARD_SHARE, Update, recomputing_least, update_memory
 from yxanul.preflight.finding import MAKE_ROOM
 from yxanul.runfolder.durable import write_json
 from yxanul.train.processes.links import measure_links, slow_ranks
@@ -119,22 +119,15 @@ def planned_settings(config: RunConfig, load: Workload) -> OptimizationConfig:
     # DeepSpeed's engine needs a launcher of its own; the model's work is the same in either.
     wish = compute.model_copy(update={"engine": "torch", "deepspeed_config": None})
     settings = settled(config.optimization.model_copy(update={"compute": wish}), load)
-    is_open = compute.gradient_checkpointing and compute.checkpointed_share is None
-    if is_open and load.device.type == "cuda":
-        return _recomputing_least(settings, load)
-    return settings
-
-
-def _recomputing_least(settings: OptimizationConfig, load: Workload) -> OptimizationConfig:
-    """Return the settings with the least share of recomputed blocks that fits, or with all."""
+    if not compute.is_share_open or load.device.type != "cuda":
+        return settings
     update = Update(load.micro_tokens, load.seq_len, accumulates=load.micro_rows < load.rows)
-    layers, limit = load.model.num_hidden_layers, CARD_SHARE * memory_bytes(load.device)
-    for blocks in range(1, layers):
-        compute = settings.compute.model_copy(update={"checkpointed_share": blocks / layers})
-        tried = settings.model_copy(update={"compute": compute})
-        if update_memory(load.model, tried, update=update).total <= limit:
-            return tried
-    return settings
+    limit = CARD_SHARE * memory_bytes(load.device)
+    return recomputing_least(
+        load.model,
+        settings,
+        fits=lambda tried: update_memory(load.model, tried, update=update).total <= limit,
+    )
 
 
 def planned_figures(config: RunConfig, load: Workload) -> StepFigures:

@@ -21,7 +21,7 @@ from yxanul.hardware.device import memory_bytes
 from yxanul.hardware.memory import is_out_of_memory
 from yxanul.optim.optimizers import LearningRates
 from yxanul.parallel.processes import ALONE
-from yxanul.plan.memory import CARD_SHARE, MOST_TOKENS, largest_micro_batch
+from yxanul.plan.memory import CARD_SHARE, ENOUGH_TOKENS, MOST_TOKENS, largest_micro_batch
 from yxanul.train.probing.kernels import time_kernels
 from yxanul.train.probing.timing import milliseconds
 from yxanul.train.processes.machine import Machine
@@ -30,9 +30,6 @@ from yxanul.train.updates.step import StepResult, train_step
 
 Agree = Callable[[bool], bool]
 _FP8_PARTS = ("off", "ffn", "blocks")
-# With 16,384 tokens in a pass an H200 lost 4 % of its speed at 32,768, with 8,192 a fifth, and so
-# does whoever recomputes nearly all blocks (docs/performance.md).
-_ENOUGH_TOKENS = 16_384
 _WORTH = 1.03  # FP8 rounds every product: less than 3 % of speed is not worth it
 
 
@@ -148,7 +145,7 @@ def _fitted(
         tokens = _enough_without(spared, config, seq_len=seq_len, machine=machine)
         if tokens is not None:
             return spared.model_copy(update={"micro_batch_tokens": tokens})
-        most = _ENOUGH_TOKENS
+        most = ENOUGH_TOKENS
     if wish.micro_batch_tokens is None:
         tokens = _micro_batch(found, config, most=most, seq_len=seq_len, machine=machine)
         found = found.model_copy(update={"micro_batch_tokens": tokens})
@@ -162,7 +159,7 @@ def _enough_without(
     spared: ComputeConfig, config: RunConfig, *, seq_len: int, machine: Machine
 ) -> int | None:
     """Return the largest micro-batch that fits with next to nothing recomputed; None: too small."""
-    enough = min(_ENOUGH_TOKENS, _step_tokens(config, machine.processes.world_size))
+    enough = min(ENOUGH_TOKENS, _step_tokens(config, machine.processes.world_size))
     first = _first_try(spared, config, seq_len=seq_len, machine=machine)
     tokens = first_that_fits(
         # Of whole sequences a little less than enough is enough.
