@@ -11,6 +11,7 @@ from yxanul.curriculum.changes import Segment, StageChanges, extended
 from yxanul.curriculum.stages import plan_stages, steps_by_seq_len
 from yxanul.errors import CorruptDataError, GateStopError, UsageError
 from yxanul.plan.flops import flops_per_token
+from yxanul.plan.parameters import parameter_count
 from yxanul.preflight.cost import (
     Progress,
     forecast,
@@ -26,7 +27,8 @@ from yxanul.runfolder.lineage import AttemptStart, begin_attempt
 from yxanul.runfolder.rows import append_row
 from yxanul.runfolder.spending import Payment, Spent, record_payment
 
-CONFIG = load_config(Path(__file__).parents[2] / "configs")
+CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIG = load_config(CONFIGS)
 COURSE = plan_stages(CONFIG)
 BATCH = COURSE[0].config.training.batch_tokens  # every stage's
 STEPS = sum(plan.total_steps for plan in COURSE)
@@ -147,10 +149,11 @@ def test_the_range_holds_whichever_length_timed_the_longer_step_of_the_optimizer
 
 
 def test_where_an_optimizer_is_shared_out_the_low_end_pays_a_part_of_it():
-    """A refusal rests on the low end; the high end pays the whole step on every process."""
-    compute = CONFIG.optimization.compute.model_copy(update={"zero1": True})
-    optimization = CONFIG.optimization.model_copy(update={"compute": compute})
-    sharing = CONFIG.model_copy(update={"optimization": optimization})
+    """A refusal rests on the low end; the high end pays the whole step on every process.
+
+    And it waits for all that the shares have moved, which crosses the bus after every step.
+    """
+    sharing = load_config(CONFIGS, overrides=["compute.zero1=true"])
     slow = optimizing(0.8, 0.8)
     free, whole, shared = (
         forecast(config, measured, progress=NEW)
@@ -159,7 +162,18 @@ def test_where_an_optimizer_is_shared_out_the_low_end_pays_a_part_of_it():
     assert whole.low - free.low == pytest.approx(STEPS * 0.8 / 3600)
     assert shared.low - free.low == pytest.approx(STEPS * 0.1 / 3600)
     assert free.value < shared.value < whole.value
-    assert shared.high == whole.high
+    publishing = STEPS * 4 * parameter_count(CONFIG.model).total / EIGHT.bus_bytes_per_s
+    assert shared.high - whole.high == pytest.approx(1.10 * publishing / 3600)
+
+
+def test_where_documents_are_kept_apart_the_low_end_attends_to_none():
+    """Whole rows were timed, and a run on flash reads each document by itself."""
+    apart = load_config(CONFIGS, overrides=["compute.document_masking=true"])
+    rows, documents = (forecast(config, EIGHT, progress=NEW) for config in (CONFIG, apart))
+    flops = BATCH * STEPS * flops_per_token(CONFIG.model, 1)
+    assert documents.low == pytest.approx(flops / (8 * PEAK * 0.50) / 3600)
+    assert documents.low < 0.9 * rows.low
+    assert (documents.value, documents.high) == (rows.value, rows.high)
 
 
 def at(stage: int, stage_step: int, *, attempt: int = 0) -> dict[str, object]:

@@ -2,10 +2,11 @@
 
 The one idea: the low end is the best that this machine could do (the better of the measured rates
 all along, an optimizer's step shared equally where it is shared out, no exchange of gradients ever
-waited for, nothing on top), the high end the worst (the lower rate, the whole optimizer's step,
-every exchange waited for, the most that is usual on top). What does not fit even at the
-low end cannot fit, and is refused; what the high end alone exceeds is told, and so is what a run
-has spent that trains no more.
+waited for, no attention where documents are kept apart, whose lengths nobody knows yet, nothing on
+top), the high end the worst (the lower rate, the whole optimizer's step, every exchange waited for,
+of gradients and of what an optimizer's shares have moved, the most that is usual on top). What does
+not fit even at the low end cannot fit, and is refused; what the high end alone exceeds is told, and
+so is what a run has spent that trains no more.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from yxanul.curriculum.stages import StagePlan, steps_by_seq_len
 from yxanul.errors import GateStopError, UsageError, YxanulError
 from yxanul.plan.cost import OVERHEAD, OVERHEAD_HIGH, OVERHEAD_LOW, Cost, Range
 from yxanul.plan.flops import flops_per_token
+from yxanul.plan.memory import FP32_BYTES
+from yxanul.plan.parameters import parameter_count
 from yxanul.plan.plain import range_json
 from yxanul.plan.tables import span
 from yxanul.preflight.finding import Finding
@@ -95,18 +98,20 @@ def forecast(config: RunConfig, measured: Measured, *, progress: Progress) -> Ra
     best = max(measured.rates, key=lambda rate: rate.flops_per_s)
     worst = min(measured.rates, key=lambda rate: rate.flops_per_s)
     low = likely = high = waiting = 0.0
-    exchange_s = exchange_seconds(measured, config)
+    exchange_s, publishing_s = exchange_seconds(measured, config), _publishing_s(measured, config)
     sharers = _sharers(config, measured.processes)
     # One step, timed at every length: apart from noise it is the same.
     steps_s = [rate.optimizer_s for rate in measured.rates]
     for plan, seq_len, steps in progress.left():
         tokens = steps * plan.config.training.batch_tokens
         flops = tokens * flops_per_token(config.model, seq_len) / measured.processes
+        attended = 1 if config.optimization.compute.document_masking else seq_len
+        least = tokens * flops_per_token(config.model, attended) / measured.processes
         near = _nearest(measured.rates, seq_len)
-        low += flops / best.flops_per_s + steps * min(steps_s) / sharers
+        low += least / best.flops_per_s + steps * min(steps_s) / sharers
         likely += flops / near.flops_per_s + steps * near.optimizer_s / sharers
         high += flops / worst.flops_per_s + steps * max(steps_s)
-        waiting += steps * exchange_s
+        waiting += steps * (exchange_s + publishing_s)
     return Range(
         likely * (1 + OVERHEAD_LOW) / HOUR_S,
         low / HOUR_S,
@@ -167,6 +172,16 @@ def _sharers(config: RunConfig, processes: int) -> int:
     """
     compute = config.optimization.compute
     return processes if compute.zero1 or compute.engine == "deepspeed" else 1
+
+
+def _publishing_s(measured: Measured, config: RunConfig) -> float:
+    """Return the seconds in which all parameters cross the bus, moved each by its owner.
+
+    0 where each process moves all of them.
+    """
+    if measured.bus_bytes_per_s is None or _sharers(config, measured.processes) == 1:
+        return 0.0
+    return FP32_BYTES * parameter_count(config.model).total / measured.bus_bytes_per_s
 
 
 def _nearest(rates: tuple[Rate, ...], seq_len: int) -> Rate:
