@@ -28,6 +28,9 @@ STEP_FIELDS = {
     "precision",
     "compiled",
     "fp8",
+    "optimizer",
+    "threads",
+    "checkpointed_blocks",
 }
 CONFIGS = Path(__file__).parents[2] / "configs"
 HERE = ("--set", "data.source=texts")  # no hub's data set is named by the world's configs

@@ -26,8 +26,8 @@ def step(**changed):
     usual = {
         "model": "embedded", "parameters": 8_532_224, "device": "AMD EPYC", "seq_len": 128,
         "micro_batch": 16, "precision": "fp32", "attention": "plain", "compiled": "off",
-        "fp8": "off",
-        "optimizer": "adamw", "first_s": 1.5, "optimizer_s": 0.01, "tokens_per_s": 1000.0,
+        "fp8": "off", "optimizer": "muon", "threads": 2, "checkpointed_blocks": 0,
+        "first_s": 1.5, "optimizer_s": 0.01, "tokens_per_s": 1000.0,
         "flops_per_token": 40_000_000,
         "gemm_flops": 80e9, "mfu": 0.5, "peak_bytes": None, "recompiles": None,
     }  # fmt: skip
@@ -133,17 +133,26 @@ def test_a_known_card_has_the_tables_peak_and_may_be_several(write):
 
 def test_the_verb_plans_with_what_bench_printed(call, tmp_path):
     """The whole way, on this machine."""
-    code, printed, _ = call("bench", "step", "--model", "nano", *("--seq_len", "16"),
-                           *("--micro_batch", "1", "--steps", "1", "--json"))  # fmt: skip
-    assert code == 0
-    path = tmp_path / "step.json"
-    path.write_text(printed)
-    embedded = ("plan", "--config_dir", CONFIGS / "embedded", "--measured", path)
+    path, settings = tmp_path / "step.json", ("--config_dir", CONFIGS / "embedded")
+    shape = CONFIGS / "models" / "nano.yaml"
+
+    def measure(*words) -> str:
+        size = ("--seq_len", "16", "--micro_batch", "1", "--steps", "1", "--json")
+        code, printed, _ = call("bench", "step", "--model", shape, *words, *size)
+        assert code == 0
+        path.write_text(printed)
+        return printed
+
+    embedded = ("plan", *settings, "--measured", path)
+    measure()
+    code, out, err = call(*embedded, "--model", shape)
+    assert (code, out) == (30, "")  # bench's own default is another optimizer, and all cores
+    assert "optimizer muon (there adamw)" in err
+    printed = measure(*settings)
     code, out, err = call(*embedded)
-    assert (code, out) == (30, "")  # bench's own default is another model than the plan's
+    assert (code, out) == (30, "")
     assert "is of nano in" in err
     assert "the plan is of embedded in auto" in err
-    shape = CONFIGS / "models" / "nano.yaml"
     embedded += ("--model", shape)
     code, out, _ = call(*embedded, "--json")
     assert code == 0
@@ -179,6 +188,40 @@ def test_a_measurement_of_another_model_or_precision_is_refused_with_the_command
     wide = load_config(CONFIGS / "embedded", overrides=["model.num_hidden_layers=9"])
     with pytest.raises(UsageError, match="of one model, and the recipes"):
         read_measured(paths, meant=[meant, Meant(wide, "--model wide")])
+
+
+@pytest.mark.parametrize(
+    ("asked", "measured", "told"),
+    [
+        ("compute.threads=4", {"threads": 16}, "threads 4 (there 16)"),
+        ("compute.threads=4", {"threads": 4}, None),
+        ("compute.threads=", {"threads": 16}, None),  # all that the machine has
+        ("compute.threads=4", {"threads": 16, "peak_bytes": 10**9}, None),  # of a card
+        ("compute.gradient_checkpointing=true", {}, "checkpointed_blocks 8 (there 0)"),
+        ("compute.fp8=ffn", {}, "fp8 ffn (there off)"),
+        ("compute.attention=flash", {}, "attention flash (there plain)"),
+        ("compute.compile=block", {}, "compiled block (there off)"),
+        ("compute.compile=auto", {"compiled": "block"}, None),
+    ],
+)
+def test_a_step_in_other_settings_is_another_runs(write, asked, measured, told):
+    config = load_config(CONFIGS / "embedded", overrides=[asked])
+    flops = flops_per_token(config.model, 128)
+    path = write(step(flops_per_token=flops, **measured))
+    meant = [Meant(config, "--config_dir here")]
+    if told is None:
+        assert read_measured(path, meant=meant)
+        return
+    with pytest.raises(UsageError) as refused:
+        read_measured(path, meant=meant)
+    assert f", {told}: its MFU" in str(refused.value)
+
+
+def test_a_file_of_a_version_that_did_not_say_how_it_measured_is_refused(write):
+    old = step(flops_per_token=flops_per_token(EMBEDDED.model, 128))
+    del old["threads"], old["checkpointed_blocks"]
+    with pytest.raises(UsageError, match=r"checkpointed_blocks 0 \(there not told\), threads 2"):
+        read_measured(write(old), meant=[Meant(EMBEDDED, "--config_dir here")])
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,8 @@ def test_what_more_passes_than_two_would_do_is_told_of_them(monkeypatch):
     def figures(load: Workload, **_settings) -> StepFigures:
         return StepFigures(
             "any", 1, "any", load.seq_len, load.micro_rows, "fp32", "plain", "off", "off", "adamw",
-            first_s=1.0, optimizer_s=0.4, tokens_per_s=load.tokens, flops_per_token=1,
+            threads=2, checkpointed_blocks=0, first_s=1.0, optimizer_s=0.4,
+            tokens_per_s=load.tokens, flops_per_token=1,
             gemm_flops=1.0, mfu=0.25, peak_bytes=None, recompiles=None,
         )  # fmt: skip
 
@@ -170,7 +171,7 @@ def test_whoever_measures_too_long_is_ended(tmp_path, monkeypatch, device, error
     monkeypatch.setattr(machine, "pick_device", lambda: device)
     with pytest.raises(error, match="no step was measured within 1 s") as told:
         measure_apart(tiny(tmp_path), processes=1, limit_s=1)
-    assert ("yxanul bench step" in str(told.value)) == (device == CPU)
+    assert ("yxanul bench step --config_dir DIR" in str(told.value)) == (device == CPU)
 
 
 @pytest.mark.parametrize(("compiled", "limit_s"), [("model", 300), ("block", 90), ("auto", 90)])

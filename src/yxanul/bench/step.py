@@ -37,6 +37,10 @@ class StepFigures:
     fp8: str
     """As timed; auto is off, since only a run's first start on a card tries it."""
     optimizer: str
+    threads: int
+    """Of the CPU."""
+    checkpointed_blocks: int
+    """Blocks that were recomputed."""
     first_s: float
     """The first update, with whatever it compiles."""
     optimizer_s: float
@@ -110,6 +114,8 @@ def measure_load(load: Workload, *, optimization: OptimizationConfig) -> StepFig
         compiled=compute.compile,
         fp8=compute.fp8,
         optimizer=optimization.optimizer.name,
+        threads=torch.get_num_threads(),
+        checkpointed_blocks=compute.checkpointed_blocks(load.model.num_hidden_layers),
         first_s=run.first_s,
         optimizer_s=run.optimizer_s,
         tokens_per_s=run.tokens_per_s(load),

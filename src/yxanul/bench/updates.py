@@ -9,10 +9,11 @@ from yxanul.bench.workload import Batch, StepRun, Workload, time_steps
 from yxanul.config.schema import OptimizationConfig
 from yxanul.data.batches.loader import StepRows
 from yxanul.hardware.choices import DTYPES, freeze_compute
-from yxanul.hardware.device import synchronise
+from yxanul.hardware.device import memory_bytes, synchronise
 from yxanul.optim.optimizers import LearningRates
 from yxanul.parallel.processes import ALONE
 from yxanul.plan.flops import flops_per_token
+from yxanul.plan.memory import CARD_SHARE, Update, recomputing_least, update_memory
 from yxanul.plan.parameters import parameter_count
 from yxanul.train.updates.engine import build_engine
 from yxanul.train.updates.step import attended_tokens, measure_step, refuse_not_finite
@@ -51,7 +52,8 @@ def time_updates(name: str, workload: Workload, *, optimization: OptimizationCon
 def settled(optimization: OptimizationConfig, workload: Workload) -> OptimizationConfig:
     """Return the settings with every `auto` chosen as a run chooses it by rule.
 
-    Precision and micro-batch are the workload's.
+    Precision and micro-batch are the workload's. Where the share of recomputed blocks is open, a
+    run's first start on a card finds how few will do: so few as fit the card by arithmetic.
     """
     precision = next(name for name, dtype in DTYPES.items() if dtype == workload.dtype)
     wish = optimization.compute.model_copy(
@@ -64,4 +66,14 @@ def settled(optimization: OptimizationConfig, workload: Workload) -> Optimizatio
         device=workload.device,
         longest_seq_len=workload.seq_len,
     )
-    return optimization.model_copy(update={"compute": compute})
+    found = optimization.model_copy(update={"compute": compute})
+    if not optimization.compute.is_share_open or workload.device.type != "cuda":
+        return found
+    accumulates = workload.micro_rows < workload.rows
+    update = Update(workload.micro_tokens, workload.seq_len, accumulates=accumulates)
+    limit = CARD_SHARE * memory_bytes(workload.device)
+    return recomputing_least(
+        workload.model,
+        found,
+        fits=lambda tried: update_memory(workload.model, tried, update=update).total <= limit,
+    )

@@ -1,7 +1,8 @@
 """A machine as `yxanul bench step --json` has measured it: the row of the table that is your own.
 
 The one idea: the rate of a step on this machine stands for the rate of the run, so it must be a
-step of the run's model in the run's precision: a narrow model reaches another share of the peak.
+step of the run's model in the run's settings: a narrow model reaches another share of the peak, and
+so do another optimizer, other threads and recomputed blocks.
 A run pays the step of the optimizer once an update, however many passes that has. Several files, of
 several sequence lengths, give the interval.
 """
@@ -29,7 +30,10 @@ _FIGURES = (
     "optimizer_s",
 )
 _WORDS = ("device", "model", "precision")
-_HOW = "write it with: yxanul bench step --model NAME --json > FILE"
+_HOW = (
+    "write it with: yxanul bench step --config_dir DIR --model NAME --json > FILE, and with every "
+    "--set of the plan"
+)
 _MOST_BYTES = 1 << 20
 _MOST = 1e30
 
@@ -46,8 +50,8 @@ def read_measured(paths: Sequence[Path], *, meant: Sequence[Meant] = ()) -> Own:
     """Return one card or one CPU with the updates that these files tell of.
 
     Its peak is the table's, or the measured rate of matrix products. A file that is none of `yxanul
-    bench step --json`, one of another model or precision than what is meant, or two of different
-    devices, are a `UsageError`.
+    bench step --json`, one of another model or other settings than what is meant, or two of
+    different devices, are a `UsageError`.
     """
     found = [_read(path) for path in paths]
     if len({flops_per_token(one.config.model, 1) for one in meant}) > 1:
@@ -94,7 +98,8 @@ def _refuse_another(path: Path, step: dict[str, Any], *, meant: Meant) -> None:
     model, wanted = meant.config.model, meant.config.optimization.compute.precision
     work = flops_per_token(model, step["seq_len"])
     is_precision_same = wanted in ("auto", step["precision"])
-    if step["flops_per_token"] == work and is_precision_same:
+    others = _other_settings(step, meant.config)
+    if step["flops_per_token"] == work and is_precision_same and not others:
         return
     length = meant.config.stages[0].training.seq_len_curriculum[0].seq_len
     is_told = wanted == "auto" or "compute.precision" in meant.flags
@@ -102,9 +107,32 @@ def _refuse_another(path: Path, step: dict[str, Any], *, meant: Meant) -> None:
     raise UsageError(
         f"--measured {path} is of {step['model']} in {step['precision']}, "
         f"{step['flops_per_token']:,} operations a token at {step['seq_len']:,} tokens, and the "
-        f"plan is of {model.name} in {wanted}, {work:,} operations: its MFU would be another; "
+        f"plan is of {model.name} in {wanted}, {work:,} operations{others}: its MFU would be "
+        "another; "
         f"measure that: yxanul bench step {meant.flags}{precision} --seq_len {length} --json > FILE"
     )
+
+
+def _other_settings(step: dict[str, Any], config: RunConfig) -> str:
+    """Say in which settings a step was not what the configuration asks for; "" = in none.
+
+    What an older version did not write is not what is asked for, either.
+    """
+    compute = config.optimization.compute
+    asked: dict[str, str | int | None] = {
+        "optimizer": config.optimization.optimizer.name,
+        "attention": compute.attention,
+        "compiled": compute.compile,
+        "fp8": compute.fp8,
+        "checkpointed_blocks": None
+        if compute.is_share_open
+        else compute.checkpointed_blocks(config.model.num_hidden_layers),
+    }
+    if step.get("peak_bytes") is None:  # on a card they do next to nothing
+        asked["threads"] = compute.threads
+    # What is left open is as the machine chose.
+    other = [key for key, want in asked.items() if want not in ("auto", None, step.get(key))]
+    return "".join(f", {key} {asked[key]} (there {step.get(key, 'not told')})" for key in other)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -24,11 +24,10 @@ from yxanul.config.load import parse_config
 from yxanul.config.schema import OptimizationConfig, RunConfig
 from yxanul.errors import InfrastructureError, YxanulError, first_line
 from yxanul.hardware.choices import settle_compute, usable_device
-from yxanul.hardware.device import device_name, memory_bytes
+from yxanul.hardware.device import device_name
 from yxanul.hardware.failures import naming_failed_hardware
 from yxanul.hardware.memory import is_out_of_memory, naming_exhaustion
 from yxanul.parallel.processes import Processes, joined_processes, leave, local_rank
-from yxanul.plan.memory import CARD_SHARE, Update, recomputing_least, update_memory
 from yxanul.preflight.finding import MAKE_ROOM
 from yxanul.runfolder.durable import write_json
 from yxanul.train.processes.links import measure_links, slow_ranks
@@ -110,24 +109,11 @@ def planned_load(
 
 
 def planned_settings(config: RunConfig, load: Workload) -> OptimizationConfig:
-    """Return the settings in which a load is timed: in torch's engine, every `auto` by rule.
-
-    Where the share of recomputed blocks is open, a run's first start on a card finds how few will
-    do: so few are recomputed here as fit the card by arithmetic.
-    """
+    """Return the settings in which a load is timed: in torch's engine, every `auto` by rule."""
     compute = config.optimization.compute
     # DeepSpeed's engine needs a launcher of its own; the model's work is the same in either.
     wish = compute.model_copy(update={"engine": "torch", "deepspeed_config": None})
-    settings = settled(config.optimization.model_copy(update={"compute": wish}), load)
-    if not compute.is_share_open or load.device.type != "cuda":
-        return settings
-    update = Update(load.micro_tokens, load.seq_len, accumulates=load.micro_rows < load.rows)
-    limit = CARD_SHARE * memory_bytes(load.device)
-    return recomputing_least(
-        load.model,
-        settings,
-        fits=lambda tried: update_memory(load.model, tried, update=update).total <= limit,
-    )
+    return settled(config.optimization.model_copy(update={"compute": wish}), load)
 
 
 def planned_figures(config: RunConfig, load: Workload) -> StepFigures:
