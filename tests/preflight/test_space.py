@@ -14,7 +14,7 @@ from tests.train.world import write_configs
 from yxanul.config.load import load_config
 from yxanul.config.schema import RunConfig
 from yxanul.curriculum.changes import StageChanges
-from yxanul.curriculum.stages import longest_seq_len
+from yxanul.curriculum.stages import longest_seq_len, plan_stages
 from yxanul.errors import BrokenDiskError, DiskError
 from yxanul.hardware.choices import freeze_compute
 from yxanul.plan.memory import memory
@@ -29,6 +29,7 @@ from yxanul.plan.storage import (
     shard_bytes,
 )
 from yxanul.preflight import flight, space
+from yxanul.preflight.cost import Progress
 from yxanul.preflight.space import look_at_disk, look_at_memory
 from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name
 from yxanul.runfolder.layout import RunFolder
@@ -139,6 +140,32 @@ def test_what_extensions_keep_is_not_taken_for_what_later_stages_will(tmp_path):
     assert longer["needed_bytes"] == kept
     assert kept >= fresh["needed_bytes"] + 2 * checkpoint_bytes(plan)
     assert longer["extensions_bytes"] < fresh["extensions_bytes"]
+
+
+def test_of_a_run_at_its_mirror_only_what_is_left_is_needed(disk_of, tmp_path):
+    """One checkpoint is brought from there; what it has kept so far stays there."""
+    plan = load_config(ROOT / "configs")
+    course = plan_stages(plan)
+    last = course[-1]
+    half = last.total_steps // 2
+    there = Progress(course, last.index, half)
+    checkpoints = plan.optimization.checkpoint
+    left = (last.total_steps - half) * last.config.training.batch_tokens
+    # The newest and one in writing, the stage's end, and those by tokens.
+    wanted = (checkpoints.keep + 2 + left // checkpoints.permanent_every_tokens) * checkpoint_bytes(
+        plan
+    )
+    disk_of(2 * wanted)
+    folder = RunFolder(tmp_path)
+    found = look_at_disk(plan, folder, has_data=True, there=there)
+    assert (found.state, found.value["needed_bytes"]) == ("pass", wanted)
+    new = look_at_disk(plan, folder, has_data=True, there=Progress(course))
+    assert new.value == {
+        **look_at_disk(plan, folder, has_data=True).value,
+        "write_bytes_per_s": new.value["write_bytes_per_s"],
+        "checkpoint_s": new.value["checkpoint_s"],
+    }
+    assert new.state == "fail"
 
 
 def test_what_a_running_run_deletes_meanwhile_is_not_held(tiny, tmp_path, monkeypatch):

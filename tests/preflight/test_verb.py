@@ -7,8 +7,14 @@ import pytest
 
 from tests.hardware.cards import dying
 from tests.train.world import World
+from yxanul.config.load import load_config
+from yxanul.curriculum.stages import plan_stages
 from yxanul.errors import InfrastructureError
+from yxanul.plan.storage import kept_checkpoint_bytes
 from yxanul.preflight import flight, space
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.lineage import AttemptStart, begin_attempt
+from yxanul.runfolder.rows import append_row
 
 NAMES = ["features", "compile", "disk", "memory", "data: stage1_tales", "data: stage2_sums"]
 NAMES += ["mirror", "step", "links", "cost"]
@@ -26,6 +32,13 @@ def words(tmp_path, monkeypatch):
 def test_a_plan_over_the_budget_leaves_with_20_and_one_object(call, words, tmp_path):
     mirror = ("--set", f"checkpoint.mirror={tmp_path / 'mirror'}")
     price = ("--usd_per_hour", "1000000", "--budget_usd", "0.0001")
+    config = load_config(tmp_path / "configs", overrides=["data.source=texts"])
+    last = plan_stages(config)[-1]
+    there = RunFolder(tmp_path / "mirror" / "run")  # of a run that has begun its last stage
+    there.root.mkdir(parents=True)
+    begin_attempt(there.lineage, AttemptStart(0, 0, None, "a test"))
+    place = {"step": last.first_step + 1, "attempt": 0, "stage": last.name, "stage_step": 1}
+    append_row(there.metrics, place)
     code, out, err = call(*words, *mirror, *price, "--json")
     told = json.loads(out)
     assert code == told["exit_code"] == 20
@@ -35,7 +48,12 @@ def test_a_plan_over_the_budget_leaves_with_20_and_one_object(call, words, tmp_p
     checks = {check["name"]: check for check in told["checks"]}
     assert list(checks) == NAMES
     assert checks["mirror"]["state"] == checks["compile"]["state"] == "pass"
-    assert checks["cost"]["value"]["tokens_left"] == 2048
+    batch = last.config.training.batch_tokens
+    assert checks["cost"]["value"]["tokens_left"] == last.tokens - batch
+    left = config.model_copy(update={"stages": config.stages[-1:]})
+    needed = kept_checkpoint_bytes(left, is_lengthened=False, done_tokens=batch)
+    assert checks["disk"]["value"]["needed_bytes"] == needed
+    assert needed < kept_checkpoint_bytes(config, is_lengthened=False)
     assert err.startswith("preflight: features")
     assert "benchmarks, 45 s at most" in err
     assert not (tmp_path / "run").exists()

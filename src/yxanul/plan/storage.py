@@ -60,14 +60,19 @@ def shard_bytes(config: RunConfig) -> int | None:
 
 
 def kept_checkpoint_bytes(
-    config: RunConfig, *, is_lengthened: bool, extended: Mapping[str, int] | None = None
+    config: RunConfig,
+    *,
+    is_lengthened: bool,
+    extended: Mapping[str, int] | None = None,
+    done_tokens: int = 0,
 ) -> int:
     """Return the bytes of all checkpoints that are kept to the end, and of one in writing.
 
     `is_lengthened`: every stage is extended as often as its gate allows. `extended`: {stage: how
-    often it is already}; of these only what lies on the run's branch counts.
+    often it is already}; of these only what lies on the run's branch counts. `done_tokens`: what
+    was trained of the stages elsewhere, and keeps nothing here.
     """
-    kept, tokens = config.optimization.checkpoint.keep + 1, 0.0
+    kept, tokens = config.optimization.checkpoint.keep + 1, -float(done_tokens)
     for stage in config.stages:
         done, rule = (extended or {}).get(stage.name, 0), stage.gate.extension
         times = max(0, rule.max_extensions - done) if is_lengthened else 0
@@ -75,7 +80,9 @@ def kept_checkpoint_bytes(
         kept += done + _of_borders(config, stage, times=times)
         tokens += stage.training.total_tokens * (1 + done * rule.fraction)
         tokens += extension_tokens(stage, times=times)
-    return (kept + math.floor(tokens / _permanent_every(config))) * checkpoint_bytes(config)
+    return (kept + math.floor(max(0.0, tokens) / _permanent_every(config))) * checkpoint_bytes(
+        config
+    )
 
 
 def rollback_bytes(config: RunConfig, stage: StageConfig) -> int:

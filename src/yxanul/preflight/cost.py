@@ -52,6 +52,16 @@ class Progress:
     """Steps of that one that are done."""
     spent: Spent = field(default_factory=Spent)
 
+    @property
+    def done_tokens(self) -> int:
+        """Tokens of its stage that are trained."""
+        return self.stage_step * self.course[self.stage].config.training.batch_tokens
+
+    @property
+    def extensions(self) -> dict[str, int]:
+        """How often each stage is lengthened already, by name."""
+        return {plan.name: plan.changes.extensions for plan in self.course}
+
     def left(self) -> Iterator[tuple[StagePlan, int, int]]:
         """Yield each stage, sequence length and number of steps that are still to be trained."""
         for plan in self.course[self.stage :]:

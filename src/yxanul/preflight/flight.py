@@ -45,6 +45,7 @@ from yxanul.preflight.sources import (
 )
 from yxanul.preflight.space import look_at_disk, look_at_memory
 from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.rows import read_rows
 from yxanul.train.run import default_out
 from yxanul.train.starting.request import RunRequest
 from yxanul.train.starting.settings import read_config
@@ -118,29 +119,33 @@ def preflight(wishes: Wishes, *, say: Say) -> Preflight:
     mirror = optimization.checkpoint.mirror
     is_open = optimization.compute.compile == "auto"
     compiling = [Check("compile", look_at_compiling, _LIMIT_S)] if is_open else []
+    sources = [] if isinstance(root, Finding) else data_checks(config, root=root, out=folder.data)
+    say("preflight: features, disk, memory, mirror")
+    # Before the disk, which takes what is left of a run there, and the benchmarks, which it keeps.
+    answer = Check("mirror", partial(look_at_mirror, mirror), _LIMIT_S).made()
+    reachable = answer.state == "pass"
+    progress = partial(read_progress, config, folder, mirror=mirror if reachable else None)
+
+    def disk() -> Finding:
+        there = progress() if reachable and not read_rows(folder.lineage) else None
+        return look_at_disk(config, folder, has_data=has_data, there=there)
+
     here = [
         Check("features", partial(look_at_features, config, processes=processes), _FEATURES_S),
         *compiling,
-        Check("disk", partial(look_at_disk, config, folder, has_data=has_data), _LIMIT_S),
+        Check("disk", disk, _LIMIT_S),
         Check("memory", partial(look_at_memory, config, processes=processes), _LIMIT_S),
     ]
-    sources = [] if isinstance(root, Finding) else data_checks(config, root=root, out=folder.data)
-    say("preflight: features, disk, memory")
     findings = [check.made() for check in here]
     say(f"preflight: data, {DATA_LIMIT_S:.0f} s at most")
     # Where the manifest cannot be read, that is what there is to say of the data.
     findings += [root] if isinstance(root, Finding) else []
     findings += made_in_turn(sources, limit_s=DATA_LIMIT_S)
-    say("preflight: mirror")
-    # Before the benchmarks, which it may keep.
-    answer = Check("mirror", partial(look_at_mirror, mirror), _LIMIT_S).made()
-    reachable = answer.state == "pass"
     say(f"preflight: benchmarks, {BENCHMARKS_LIMIT_S:.0f} s at most")
     look = partial(kept_benchmarks, folder, mirror=mirror, is_reachable=reachable)
     findings += [*_benchmarks(config, is_prepared=root is not None, kept=look), answer]
     limit_s = _measuring_s(config)
     say(f"preflight: step and links, {processes} x, {limit_s:.0f} s at most")
-    progress = partial(read_progress, config, folder, mirror=mirror if reachable else None)
     apart = partial(measure_apart, config, processes=processes, limit_s=limit_s)
     measured = _measured(config, budget, measure=apart, progress=progress)
     return Preflight((*findings, *measured))

@@ -27,6 +27,7 @@ from yxanul.plan.storage import (
     saving_bytes,
     shard_bytes,
 )
+from yxanul.preflight.cost import Progress
 from yxanul.preflight.finding import Finding, State
 from yxanul.runfolder.checkpoints import CHECKPOINT_NAME, read_manifest
 from yxanul.runfolder.durable import writing
@@ -41,20 +42,34 @@ _ROOM = 1.1
 """Free space below this multiple of the need is worth a warning: rows and scores come on top."""
 
 
-def look_at_disk(config: RunConfig, folder: RunFolder, *, has_data: bool) -> Finding:
+def look_at_disk(
+    config: RunConfig, folder: RunFolder, *, has_data: bool, there: Progress | None = None
+) -> Finding:
     """Compare the free bytes with the plan's, and time a write that is synced.
 
     What of the run lies in the folder already is not needed again, nor are shards that are prepared
-    somewhere (`has_data`). A disk that gates may fill is a warning: nobody knows their verdicts.
+    somewhere (`has_data`). Of a run that goes on from its mirror, where it stands `there`, one
+    checkpoint comes here, and those of what is left to train. A disk that gates may fill is a
+    warning: nobody knows their verdicts.
+
     Raises a `DiskError` where nothing can be written.
     """
     place = _nearest(folder.root)
     rate = _write_rate(place)
     free = shutil.disk_usage(place).free
-    whole, held, made = shard_bytes(config), _held_of_run(folder), _extensions(config, folder)
+    whole, held = shard_bytes(config), _held_of_run(folder)
+    made = _extensions(config, folder) if there is None else there.extensions
+    done = 0 if there is None else there.done_tokens
+    stages = config.stages[0 if there is None else there.stage :]
+    left = config.model_copy(update={"stages": stages})
     shards = 0 if has_data or whole is None else max(0, whole - _held(folder.data))
     plain, lengthened = (
-        shards + max(0, kept_checkpoint_bytes(config, is_lengthened=longer, extended=made) - held)
+        shards
+        + max(
+            0,
+            kept_checkpoint_bytes(left, is_lengthened=longer, extended=made, done_tokens=done)
+            - held,
+        )
         for longer in (False, True)
     )
     save_s = checkpoint_bytes(config) / rate
@@ -62,14 +77,14 @@ def look_at_disk(config: RunConfig, folder: RunFolder, *, has_data: bool) -> Fin
         "free_bytes": free,
         "needed_bytes": plain,
         "extensions_bytes": lengthened - plain,
-        "rollbacks_bytes": rollbacks_bytes(config),
+        "rollbacks_bytes": rollbacks_bytes(left),
         "write_bytes_per_s": rate,
         "checkpoint_s": save_s,
     }
     told = (
         f"{format_bytes(free)} free at {place}, the run needs {format_bytes(plain)}, up to "
         f"{format_bytes(lengthened)} as gates lengthen its stages and "
-        f"{format_bytes(rollbacks_bytes(config))} more as they begin them anew; "
+        f"{format_bytes(rollbacks_bytes(left))} more as they begin them anew; "
         f"{rate / 1e6:,.0f} MB/s written and synced, {save_s:,.0f} s a checkpoint"
     )
     if whole is None and not has_data:
