@@ -48,6 +48,11 @@ def format_usd(usd: float) -> str:
     return f"${usd:,.0f}" if usd >= 9.995 else f"${usd:.2f}"
 
 
+def format_flops(per_s: float) -> str:
+    """Write operations a second: "745 TFLOP/s", "80 GFLOP/s"."""
+    return f"{per_s / 1e12:,.0f} TFLOP/s" if per_s >= 1e12 else f"{per_s / 1e9:,.0f} GFLOP/s"
+
+
 def _three_figures(number: float) -> str:
     if number >= 99.95:
         return f"{number:,.0f}"

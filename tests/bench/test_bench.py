@@ -16,6 +16,7 @@ from yxanul.bench.workload import StepRun, Workload, time_steps
 from yxanul.config.load import load_config
 from yxanul.config.schema import OptimizerConfig
 from yxanul.optim.optimizers import Optimizers
+from yxanul.units import format_flops
 
 STEP_FIELDS = {
     "tokens_per_s",
@@ -69,6 +70,11 @@ def test_a_step_tells_which_fp8_was_timed(call, world):
     eight = ("--set", "compute.fp8=ffn", "--set", "compute.fp8_emulate=true")
     assert measured(call, "step", *shape, *place, *size, *eight)["fp8"] == "ffn"
     assert measured(call, "step", *shape, *place, *size)["fp8"] == "off"
+
+
+def test_a_rate_of_products_is_told_in_a_size_that_can_be_read():
+    assert format_flops(745.123e12) == "745 TFLOP/s"
+    assert format_flops(80.4e9) == "80 GFLOP/s"
 
 
 def test_a_step_of_a_named_shape_is_told_in_words(call):

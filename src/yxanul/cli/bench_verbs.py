@@ -20,6 +20,7 @@ from yxanul.hardware.choices import DTYPES, settle_compute, usable_device
 from yxanul.hardware.device import device_name
 from yxanul.hardware.failures import naming_failed_hardware
 from yxanul.train.running.setup import prepare_process
+from yxanul.units import format_flops
 
 app = typer.Typer(
     help="Measure this machine: an update, the reading of batches, the tokenizer, the optimizers."
@@ -84,7 +85,7 @@ def step(
         [
             ("tokens/s", f"{figures.tokens_per_s:,.0f}"),
             ("MFU, PaLM convention", mfu),
-            ("products", f"{figures.gemm_flops / 1e9:,.0f} GFLOP/s in {figures.precision}"),
+            ("products", f"{format_flops(figures.gemm_flops)} in {figures.precision}"),
             ("an update", f"{figures.micro_batch} rows of {figures.seq_len:,} tokens"),
             (
                 "settings",

@@ -14,7 +14,7 @@ from yxanul.plan.cost import (
 from yxanul.plan.hardware import Assumption
 from yxanul.plan.summary import Plan
 from yxanul.plan.tables import explained, new_table, percent, span
-from yxanul.units import format_count, format_hours, format_usd
+from yxanul.units import format_count, format_flops, format_hours, format_usd
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,17 +71,13 @@ def _assumptions(bill: Bill) -> str:
         f"{rate} tokens/s. On top: {OVERHEAD} (an estimate). Extensions lengthen a stage that "
         "still learns, rollbacks begin one anew that broke down or forgot: as often as its gate "
         "allows (gate.extension, gate.rollback), within the budget of the run.",
-        f"MFU, the share of the cards' peak ({_rate(machine.card.dense_bf16_flops)} "
+        f"MFU, the share of the cards' peak ({format_flops(machine.card.dense_bf16_flops)} "
         f"each) that the run reaches, PaLM convention: {_assumed(machine.mfu, percent)}.",
         f"Dollars per GPU-hour: {_assumed(machine.usd_per_gpu_hour, '{:.2f}'.format)}.",
     ]
     if machine.why_unknown is not None:
         lines.append(f"Dollars are not known: {machine.why_unknown}.")
     return "\n".join(lines)
-
-
-def _rate(flops: float) -> str:
-    return f"{flops / 1e12:,.0f} TFLOP/s" if flops >= 1e12 else f"{flops / 1e9:,.0f} GFLOP/s"
 
 
 def _budget(plan: Plan, usd: float) -> str:
