@@ -1,5 +1,6 @@
 """Three recorded runs and their pages, written once."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,12 @@ def run(tmp_path_factory) -> Path:
     root = Recorder(tmp_path_factory.mktemp("runs") / "recorded").write()
     write_report(root)
     return root
+
+
+@pytest.fixture
+def copied(run, tmp_path) -> Path:
+    """A copy of the finished run, to be changed."""
+    return shutil.copytree(run, tmp_path / "copy")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,9 @@
-"""The formulas that the page names, computed again by other code than wrote them."""
+"""The formulas that the page names, computed again by other code than wrote them.
+
+But for the planner's and the forecast's, which are asked of the planner (`plan_run`, `memory`) and
+of `Pace` anew and have tests of their own, the bounds of a paired change (`relative_change`), and a
+date, which is written by the same line: of these the addresses are what is held.
+"""
 
 import json
 import math

@@ -50,12 +50,6 @@ def read(root) -> Page:
     return Page(write_report(root).read_text(encoding="utf-8"))
 
 
-@pytest.fixture
-def copied(run, tmp_path):
-    """A copy of the finished run, to be changed."""
-    return shutil.copytree(run, tmp_path / "copy")
-
-
 def test_the_page_has_every_section_and_the_menu_leads_to_each(page):
     ids = [a["id"] for tag, a in page.tags if tag == "section"]
     links = [a["href"] for tag, a in page.tags if tag == "a"]

@@ -1,7 +1,6 @@
 """What was planned stands beside what came of it, and what cannot be compared says so."""
 
 import json
-import shutil
 
 import pytest
 
@@ -14,11 +13,6 @@ from yxanul.plan.hardware import Wishes
 from yxanul.plan.summary import plan_run
 from yxanul.report.write import write_report
 from yxanul.units import format_duration
-
-
-@pytest.fixture
-def copied(run, tmp_path):
-    return shutil.copytree(run, tmp_path / "copy")
 
 
 def lines(root):
