@@ -113,9 +113,25 @@ def test_a_prepared_folder_is_no_folder_of_texts(tmp_path: Path) -> None:
     prepare([stage("s", source=str(tmp_path / "texts"))], tmp_path / "out", progress=silent)
     with pytest.raises(UsageError, match="is prepared already"):
         prepare([stage("s", source=str(tmp_path / "out"))], tmp_path / "two", progress=silent)
+    with pytest.raises(UsageError, match="out is prepared already"):
+        prepare([stage("out", source=str(tmp_path))], tmp_path.parent / "two", progress=silent)
     several = [stage(name, source=str(tmp_path / "out")) for name in ("s", "t")]
     with pytest.raises(UsageError, match="is prepared already"):
         prepare(several, tmp_path / "two", progress=silent)
+
+
+@pytest.mark.parametrize("below", ["", "s"])
+def test_a_folder_that_is_not_prepared_to_its_end_is_no_folder_of_texts(
+    tmp_path: Path, below: str
+) -> None:
+    write_jsonl(tmp_path / "texts/a.jsonl", sentences(80))
+    begun = tmp_path / "begun" / below
+    prepare([stage("s", source=str(tmp_path / "texts"))], begun, progress=silent)
+    (begun / "manifest.json").replace(begun / "preparing.json")  # as a kill before its end leaves
+    for names in ("s", "st"):
+        stages = [stage(name, source=str(tmp_path / "begun")) for name in names]
+        with pytest.raises(UsageError, match=rf"{begun} is being .*yxanul prepare --out {begun}`"):
+            prepare(stages, tmp_path / "out", progress=silent)
 
 
 @pytest.mark.parametrize("below", ["", "out", "out/data"])

@@ -14,6 +14,7 @@ from yxanul.data.files import refuse_checkpoint
 from yxanul.data.parts.files import Parts, open_parts
 from yxanul.data.prepared.manifest import MANIFEST_NAME, Manifest, SourceRecord
 from yxanul.data.prepared.settings import LISTS, own_sources, sources_of
+from yxanul.data.prepared.workspace import MARKER_NAME
 from yxanul.data.sources.snippets.origin import PACKAGE
 from yxanul.data.sources.walk import unreadable
 from yxanul.errors import CorruptDataError, UsageError, YxanulError
@@ -115,7 +116,7 @@ def folders_behind(
 
 
 def check_folders(stages: Sequence[StageConfig], *, held: Container[str]) -> None:
-    """Refuse a folder that is not there, is prepared, is a checkpoint or is read by two stages.
+    """Refuse a folder that is absent, prepared, being prepared, a checkpoint or read twice.
 
     A stage of `held` is prepared, and needs its folder no more. Raises `UsageError`, and
     `CorruptDataError` for a folder that may not be read.
@@ -156,17 +157,28 @@ def _checked_folder(
         )
     if not chosen.is_dir():
         raise UsageError(f"--data {chosen} is a file; name the folder that it lies in")
-    refuse_checkpoint(chosen)
-    if (chosen / MANIFEST_NAME).is_file():
-        raise UsageError(
-            f"{chosen} is prepared already (it has a {MANIFEST_NAME}), so it is no folder of "
-            "texts; use it as it is or name the folder of texts."
-        )
+    for folder in (chosen, chosen / stage.name):
+        refuse_checkpoint(folder)
+        _refuse_prepared(folder)
     sharing = [s for s in stages if Path(s.data.source) == chosen]
     _refuse_missing_subfolders(chosen, sharing, held=held)
     folder = stage_folder(stage).absolute()
     is_gone = stage.name in held and folder == chosen.absolute()
     return None if is_gone else folder
+
+
+def _refuse_prepared(folder: Path) -> None:
+    if (folder / MANIFEST_NAME).is_file():
+        raise UsageError(
+            f"{folder} is prepared already (it has a {MANIFEST_NAME}), so it is no folder of "
+            "texts; use it as it is or name the folder of texts."
+        )
+    if (folder / MARKER_NAME).is_file():
+        raise UsageError(
+            f"{folder} is being prepared, or was not to its end (it has a {MARKER_NAME}), so it is "
+            f"no folder of texts: let `yxanul prepare --out {folder}` end, or start it again as it "
+            "was, and use what it makes."
+        )
 
 
 def refuse_out_inside(stages: Sequence[StageConfig], out: Path) -> None:
