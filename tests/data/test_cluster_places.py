@@ -83,6 +83,22 @@ def test_parts_at_the_root_of_an_address_are_those_of_their_stage_alone(tmp_path
     assert list(both.stages) == ["stage1_tests", "stage2_tests"]
 
 
+def test_parts_have_the_domain_of_the_source_that_they_are_of(tmp_path: Path) -> None:
+    treat(tmp_path / "parts", 2)
+    config = stage(
+        "stage1_tests",
+        source=str(tmp_path / "parts"),
+        hub_sources=[
+            source(name, hub_id="a/b", text_template="{text}", domain=domain)
+            for name, domain in (("theirs", "maths"), ("mine", "web"))
+        ],
+        embedded_sources=[source("ours", domain="prose")],
+    )
+    for _ in range(2):  # what is there is used again
+        manifest = prepare([config], tmp_path / "out", progress=lambda line: None)
+        assert manifest.sources["stage1_tests"].domain == "web"
+
+
 def test_sources_of_a_stage_that_are_not_joined_are_told(tmp_path: Path) -> None:
     treat(tmp_path / "parts", 2)
     config = stage(

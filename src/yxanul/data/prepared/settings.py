@@ -104,10 +104,11 @@ def own_sources(stage: StageConfig) -> tuple[SourceConfig, ...]:
     return found
 
 
-def folder_domain(stage: StageConfig) -> str:
-    """Return the domain of a folder: that of the stage's first source, or the stage's name."""
+def folder_domain(stage: StageConfig, made_of: str | None = None) -> str:
+    """Return the domain of a folder: of the source `made_of`, of the first, or the stage's name."""
     configured = (*stage.data.embedded_sources, *stage.data.hub_sources)
-    return configured[0].domain if configured else stage.name
+    first = configured[0].domain if configured else stage.name
+    return next((source.domain for source in configured if source.name == made_of), first)
 
 
 def check_revisions(stages: Sequence[StageConfig], held: Manifest, *, place: Path) -> None:

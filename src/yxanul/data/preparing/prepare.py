@@ -237,7 +237,7 @@ def _folder_plan(stage: StageConfig, opening: _Opening) -> PlannedSource:
     parts = None if _has_all(opening.held, [stage]) else stage_parts(stage)
     if parts is not None:
         tell_unjoined(stage, parts, say=opening.progress)
-    domain = folder_domain(stage)
+    domain = folder_domain(stage, parts.provenance.source if parts is not None else None)
     treatment = stage.data.folder_treatment if parts is None else parts.recipe.treatment.config
     return PlannedSource(
         name=stage.name,
