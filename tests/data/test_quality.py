@@ -24,6 +24,7 @@ from datatrove.pipeline.filters import (  # noqa: E402
 )
 from datatrove.utils.word_tokenizers import load_word_tokenizer  # noqa: E402
 
+from yxanul.data.drop import Drop  # noqa: E402
 from yxanul.data.quality.measures import _MEASURES  # noqa: E402
 from yxanul.data.quality.rules import Rules  # noqa: E402
 from yxanul.data.quality.words import SharedWords  # noqa: E402
@@ -56,6 +57,23 @@ def test_a_text_of_which_the_rules_leave_no_line_is_dropped(least: int) -> None:
     assert Rules(config).judge(text)[0].strip() == ""
     assert none.drop is not None
     assert none.drop.rule == "empty"
+
+
+@pytest.mark.parametrize("text", ["a menu without an end\nanother one of them", "IS_ALPHA"])
+@pytest.mark.parametrize(
+    "then",
+    [
+        {"gopher_quality": {"min_doc_words": 0}},
+        {"fineweb": {"line_punct_thr": 0, "short_line_thr": 1}},
+        {"gopher_repetition": {}},
+    ],
+)
+def test_a_text_of_which_one_rule_leaves_no_word_is_not_judged_by_the_next(
+    then: dict[str, Any], text: str
+) -> None:
+    c4 = {"c4": {"min_num_sentences": -1}} if text.islower() else {}
+    drop = Rules(TreatmentConfig.model_validate(c4 | then)).judge(text)[1]
+    assert drop == Drop("empty")
 
 
 @pytest.mark.slow

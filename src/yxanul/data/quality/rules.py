@@ -34,6 +34,9 @@ class Rules:
         """Return the text as the rules leave it, and why it is dropped (None = it is kept)."""
         document = Document(text=text, id="")
         for name, rules in self._filters:
+            # datatrove's filters divide by the number of words.
+            if not self._words.readable(document.text).strip():
+                return document.text, Drop("empty")
             result = rules.filter(document)
             passed, reason = result if isinstance(result, tuple) else (result, "rule")
             if not passed:

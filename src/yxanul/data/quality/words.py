@@ -65,23 +65,31 @@ class SharedWords(WordTokenizer):  # type: ignore[misc]  # datatrove has no type
             if len(self._known) > _MOST_STRETCHES:
                 self._forget()
             words: list[str] = []
-            for stretch in self._readable(text).split():
+            for stretch in self.readable(text).split():
                 words += self._known.get(stretch) or self._split(stretch)
             self._text, self._words = text, words
         return self._words
 
     def sent_tokenize(self, text: str) -> list[str]:
         """Return the sentences, without white space around them."""
-        text = self._readable(text)
+        text = self.readable(text)
         starts = [0, *(end for _, end in self.span_tokenize(text))]
         parts = (text[a:b].strip() for a, b in pairwise(starts))
         return [part for part in parts if part]
 
     def span_tokenize(self, text: str) -> list[tuple[int, int]]:
         """Return (first, last + 1) character of each sentence, of the text as it can be read."""
-        text = self._readable(text)
+        text = self.readable(text)
         begins = [0, *self._sentence_begins(text), len(text)]
         return list(pairwise(begins)) if text else []
+
+    def readable(self, text: str) -> str:
+        """Return the text as datatrove reads it."""
+        if _POISON in text:
+            suspects = [stretch for stretch in text.split() if _POISON in stretch]
+            if any(_POISON in (self._known.get(one) or self._split(one)) for one in suspects):
+                return text.replace(_POISON, "")
+        return text
 
     def _sentence_begins(self, text: str) -> Iterator[int]:
         """Yield where a sentence begins that is not the first, by the rule of spaCy's sentencizer.
@@ -106,14 +114,6 @@ class SharedWords(WordTokenizer):  # type: ignore[misc]  # datatrove has no type
                 begin += len(word)
             if match[2] not in ("", " "):
                 yield match[2], match.start(2)
-
-    def _readable(self, text: str) -> str:
-        """Return the text as datatrove reads it."""
-        if _POISON in text:
-            suspects = [stretch for stretch in text.split() if _POISON in stretch]
-            if any(_POISON in (self._known.get(one) or self._split(one)) for one in suspects):
-                return text.replace(_POISON, "")
-        return text
 
     def _split(self, stretch: str) -> tuple[str, ...]:
         words = tuple(token.text for token in self._spacy(stretch))
