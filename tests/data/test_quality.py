@@ -4,6 +4,8 @@ import importlib.util
 import random
 import sysconfig
 from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from datatrove.pipeline.filters import (  # noqa: E402
     GopherQualityFilter,
     GopherRepetitionFilter,
 )
-from datatrove.utils.word_tokenizers import load_word_tokenizer  # noqa: E402
+from datatrove.utils.word_tokenizers import SpaCyTokenizer, load_word_tokenizer  # noqa: E402
 
 from yxanul.data.drop import Drop  # noqa: E402
 from yxanul.data.quality.measures import _MEASURES  # noqa: E402
@@ -105,15 +107,37 @@ def test_words_and_sentences_are_those_of_datatrove_on_any_text(text: str) -> No
     assert ours.sent_tokenize(line) == theirs.sent_tokenize(line)
 
 
-_TOKENIZERS: list[Any] = []
+class _Breaking(SpaCyTokenizer):
+    """datatrove's tokenizer whose spaCy breaks at every IS_ALPHA.
+
+    The plain one reads the first of its life, and at later ones memory that it gave back after the
+    text before: mostly that breaks it, but not where that memory is as it was.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("en")
+        self.tokenizer.memory_zone = nullcontext  # what was read stays
+
+    def _do_tokenize(self, text: str) -> Any:
+        found = super()._do_tokenize(text)
+        if any(token.text == "IS_ALPHA" for part in found for token in part):
+            return super()._do_tokenize(text.replace("IS_ALPHA", ""))
+        return found
 
 
-def _both() -> list[Any]:
-    if not _TOKENIZERS:
-        _TOKENIZERS.extend((load_word_tokenizer("en"), SharedWords()))
-        # At its first one datatrove's own still reads it.
-        _TOKENIZERS[0].word_tokenize("IS_ALPHA")
-    return _TOKENIZERS
+@cache
+def _both() -> tuple[SpaCyTokenizer, SharedWords]:
+    return _Breaking(), SharedWords()
+
+
+def test_words_do_not_depend_on_what_was_read_before() -> None:
+    text = "The macro NOT_IS_ALPHA_2 is set here, 'IS_ALPHA'. So is that."
+    plain, (breaking, _), ours = SpaCyTokenizer("en"), _both(), SharedWords()
+    assert "NOT_IS_ALPHA_2" in plain.word_tokenize(text), "the first of its life"
+    for before in ("", "IS_ALPHA", text, "of 'IS_ALPHA'"):
+        for one in (breaking, ours):
+            one.word_tokenize(before)
+            assert "NOT__2" in one.word_tokenize(text)
 
 
 @pytest.mark.parametrize(

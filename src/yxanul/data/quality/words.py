@@ -44,8 +44,9 @@ _MOST_STRETCHES = 1 << 17
 _LONGEST_KEPT = 64
 # A stretch and the white space behind it.
 _STRETCH = re.compile(r"(\S+)(\s*)")
-# Where this is a token spaCy breaks, as datatrove uses it, from the second time on (explosion/spaCy
-# issue 3669), and datatrove takes the string out of the whole text.
+# Where this is a token spaCy mostly breaks, as datatrove uses it, from the second time on: it reads
+# memory that it gave back (explosion/spaCy issue 3669). Then datatrove takes the string out of the
+# whole text; here that is done always, so no text is judged by what was read before it.
 _POISON = "IS_ALPHA"
 
 
