@@ -6,15 +6,21 @@ another kind is a `CorruptShardError` that names the file and the key. No other 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Any, TypeVar
 
 from yxanul.errors import CorruptShardError
 
 PREPARE_AGAIN = "delete the prepared folder and prepare the data again"
 """The way on from damage: `prepare` leaves what its manifest names as it is."""
+Sha256 = str
+"""How a record annotates a field of 64 hexadecimal digits."""
+_Record = TypeVar("_Record")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LARGEST_COUNT = 2**63 - 1
 
@@ -43,16 +49,23 @@ class Fields:
         self._way_on = way_on
         if not isinstance(value, dict):
             raise self.wrong("an object is expected here")
-        wanted = set(keys)
-        for key in sorted(wanted - value.keys()):
-            raise self.wrong(f"the key {key} is missing")
-        for key in sorted(value.keys() - wanted):
-            raise self.wrong(f"the key {key[:80]!r} is unknown")
+        wanted = frozenset(keys)
+        if value.keys() != wanted:
+            for key in sorted(wanted - value.keys()):
+                raise self.wrong(f"the key {key} is missing")
+            for key in sorted(value.keys() - wanted):
+                raise self.wrong(f"the key {key[:80]!r} is unknown")
         self._values: dict[str, object] = value
 
     def wrong(self, problem: str) -> CorruptShardError:
         """Return the error that says `problem` about this object."""
         return CorruptShardError(f"{self._where}: {problem}; {self._way_on}.")
+
+    def record(self, kind: type[_Record], **known: object) -> _Record:
+        """Return the dataclass whose fields stand here, each read by its annotation, or `known`."""
+        readers = _readers(kind)  # type: ignore[arg-type]  # mypy takes no class for hashable
+        read = {name: read(self, name) for name, read in readers if name not in known}
+        return kind(**read, **known)
 
     def has(self, key: str) -> bool:
         """Return whether a value is there, not null."""
@@ -126,3 +139,26 @@ class Fields:
         table = self.table(key)
         inner = Fields(table, f"{self._where}: {key}", keys=table, way_on=self._way_on)
         return {name: inner.count(name) for name in table}
+
+
+_READERS: dict[object, Callable[[Fields, str], object]] = {
+    "str": Fields.text,
+    "str | None": Fields.optional_text,
+    "Sha256": Fields.sha256,
+    "int": Fields.count,
+    "float | None": Fields.number,
+    "dict[str, object]": Fields.table,
+    "dict[str, str]": Fields.texts,
+    "dict[str, int]": Fields.counts,
+}
+
+
+@cache
+def names(kind: type[Any]) -> frozenset[str]:
+    """Return the keys of a record: the names of the dataclass's fields."""
+    return frozenset(field.name for field in dataclasses.fields(kind))
+
+
+@cache
+def _readers(kind: type[Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple((field.name, _READERS.get(field.type)) for field in dataclasses.fields(kind))

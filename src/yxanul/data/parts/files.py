@@ -29,7 +29,7 @@ from yxanul.data.drop import Drop
 from yxanul.data.near.minhash import SIGNATURE_BYTES
 from yxanul.data.prepared.manifest import SourceRecord
 from yxanul.data.sources.found import PART_FILE
-from yxanul.data.strict import Fields, parse_json
+from yxanul.data.strict import Fields, names, parse_json
 from yxanul.data.treating.treatment import Recipe, Treated, Treatment
 from yxanul.errors import CorruptDataError, CorruptShardError, UsageError
 from yxanul.runfolder.storage import Place, is_address, reaching
@@ -314,14 +314,9 @@ def _provenance(done: Fields, place: str) -> Provenance:
             f"{place} holds what tasks of an earlier version wrote, which does not tell their "
             f"source: empty it, and {_ALL_AGAIN}."
         )
-    keys = ("stage", "source", "licence", "attribution")
-    fields = Fields(told, f"{place}: provenance", keys=keys, way_on=_ALL_AGAIN)
-    return Provenance(
-        fields.text("stage"),
-        fields.text("source"),
-        fields.optional_text("licence"),
-        fields.optional_text("attribution"),
-    )
+    where = f"{place}: provenance"
+    fields = Fields(told, where, keys=names(Provenance), way_on=_ALL_AGAIN)
+    return fields.record(Provenance)
 
 
 def _refuse_other_source(one: Provenance, other: Provenance, *, place: str) -> None:
@@ -361,14 +356,8 @@ def _parse(
     fields = Fields(parse_json(line, where, way_on=_AGAIN), where, keys=_KEYS, way_on=_AGAIN)
     drop = None
     if fields.has("drop"):
-        keys = ("rule", "value", "limit", "detail")
-        found = Fields(fields.table("drop"), where, keys=keys, way_on=_AGAIN)
-        drop = Drop(
-            found.text("rule"),
-            found.number("value"),
-            found.number("limit"),
-            found.optional_text("detail"),
-        )
+        found = Fields(fields.table("drop"), where, keys=names(Drop), way_on=_AGAIN)
+        drop = found.record(Drop)
     signature = None
     if fields.flag("is_signed"):
         signature = _take("signatures.bin", SIGNATURE_BYTES, opened=opened, digests=digests)

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from yxanul.data.files import TEMPORARY, regular_file
 from yxanul.data.prepared.manifest import Manifest, index_path
-from yxanul.data.strict import PREPARE_AGAIN, Fields, parse_json
+from yxanul.data.strict import PREPARE_AGAIN, Fields, Sha256, names, parse_json
 from yxanul.errors import CorruptShardError
 
-_KEYS = ("id", "url", "tokens", "bytes", "sha256")
 _LINE = json.JSONEncoder(separators=(",", ":"))
 
 
@@ -28,12 +27,13 @@ class DocumentRecord:
     url: str | None
     tokens: int
     bytes: int
-    sha256: str
+    sha256: Sha256
 
 
 def document_line(record: DocumentRecord) -> bytes:
     """Return the line that lists a document."""
-    return _LINE.encode({key: getattr(record, key) for key in _KEYS}).encode() + b"\n"
+    line = {field.name: getattr(record, field.name) for field in fields(record)}
+    return _LINE.encode(line).encode() + b"\n"
 
 
 def read_documents(
@@ -75,11 +75,5 @@ def written_digests(folder: Path, split: str, *, size: int) -> Iterator[bytes]:
 
 
 def _document(line: bytes, where: str) -> DocumentRecord:
-    fields = Fields(parse_json(line, where), where, keys=_KEYS)
-    return DocumentRecord(
-        id=fields.text("id"),
-        url=fields.optional_text("url"),
-        tokens=fields.count("tokens"),
-        bytes=fields.count("bytes"),
-        sha256=fields.sha256("sha256"),
-    )
+    found = Fields(parse_json(line, where), where, keys=names(DocumentRecord))
+    return found.record(DocumentRecord)

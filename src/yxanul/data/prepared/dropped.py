@@ -18,11 +18,11 @@ from yxanul.data.drop import Drop
 from yxanul.data.files import regular_file
 from yxanul.data.prepared.appended import AppendedFile
 from yxanul.data.prepared.manifest import IndexFile, Manifest, dropped_path
-from yxanul.data.strict import Fields, parse_json
+from yxanul.data.strict import Fields, names, parse_json
 
 _MOST_TEXTS = 1000
 _TEXT_CHARACTERS = 300
-_KEYS = ("id", "url", "rule", "value", "limit", "detail", "text")
+_KEYS = names(Drop) | {"id", "url", "text"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +74,7 @@ def read_dropped(manifest: Manifest, root: Path, *, source: str) -> Iterator[Dro
         for number, line in enumerate(handle, start=1):
             where = f"{place} line {number}"
             fields = Fields(parse_json(line, where), where, keys=_KEYS)
-            yield DroppedDocument(
-                id=fields.text("id"),
-                url=fields.optional_text("url"),
-                drop=Drop(
-                    rule=fields.text("rule"),
-                    value=fields.number("value"),
-                    limit=fields.number("limit"),
-                    detail=fields.optional_text("detail"),
-                ),
-                text=fields.optional_text("text"),
-            )
+            yield fields.record(DroppedDocument, drop=fields.record(Drop))
 
 
 def _printable(text: str) -> str:

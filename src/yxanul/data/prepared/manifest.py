@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yxanul.data.files import refuse_checkpoint
-from yxanul.data.strict import PREPARE_AGAIN, Fields, parse_json
+from yxanul.data.strict import PREPARE_AGAIN, Fields, Sha256, names, parse_json
 from yxanul.errors import CorruptShardError, UsageError
 from yxanul.runfolder.durable import refuse_absent_disk, seal, write_atomic
 
@@ -40,7 +40,7 @@ class ShardFile:
     """A file of token ids; `path` is relative to the prepared folder, `bytes` its size."""
 
     path: str
-    sha256: str
+    sha256: Sha256
     bytes: int
     tokens: int
 
@@ -50,7 +50,7 @@ class IndexFile:
     """A file beside the shards, e.g. the list of a split's documents in stream order."""
 
     path: str
-    sha256: str
+    sha256: Sha256
     bytes: int
 
 
@@ -104,7 +104,7 @@ class SourceRecord:
 class StageRecord:
     """What a stage was prepared with; weights are not part of it, as they shape no token."""
 
-    settings_sha256: str
+    settings_sha256: Sha256
     code_version: str
     python_version: str
 
@@ -114,7 +114,7 @@ class Manifest:
     """A whole prepared folder; `stages` and `sources` are in the order they were prepared in."""
 
     format_version: int
-    tokenizer_sha256: str
+    tokenizer_sha256: Sha256
     stages: dict[str, StageRecord]
     sources: dict[str, SourceRecord]
 
@@ -232,13 +232,12 @@ def _manifest(value: object, where: str) -> Manifest:
             f"{where} has format_version {found}, this program reads {FORMAT_VERSION}; "
             f"{PREPARE_AGAIN}, or use the program that wrote it."
         )
-    fields = Fields(value, where, keys=(*_keys(Manifest), "sha256"))
+    fields = Fields(value, where, keys=names(Manifest) | {"sha256"})
     stages, sources = fields.table("stages"), fields.table("sources")
     if not sources:
         raise fields.wrong("sources is empty")
-    manifest = Manifest(
-        format_version=fields.count("format_version"),
-        tokenizer_sha256=fields.sha256("tokenizer_sha256"),
+    manifest = fields.record(
+        Manifest,
         stages={name: _stage(name, stages[name], where=where) for name in stages},
         sources={name: parse_source(name, sources[name], where=where) for name in sources},
     )
@@ -255,12 +254,8 @@ def _manifest(value: object, where: str) -> Manifest:
 
 
 def _stage(name: str, value: object, *, where: str) -> StageRecord:
-    fields = Fields(value, f"{where}: stages.{name[:80]}", keys=_keys(StageRecord))
-    return StageRecord(
-        settings_sha256=fields.sha256("settings_sha256"),
-        code_version=fields.text("code_version"),
-        python_version=fields.text("python_version"),
-    )
+    where = f"{where}: stages.{name[:80]}"
+    return Fields(value, where, keys=names(StageRecord)).record(StageRecord)
 
 
 def parse_source(
@@ -268,40 +263,29 @@ def parse_source(
 ) -> SourceRecord:
     """Return one source from its JSON; raise `CorruptShardError` from `where` to `way_on`."""
     where = f"{where}: sources.{name[:80]}"
-    fields = Fields(value, where, keys=_keys(SourceRecord), way_on=way_on)
-    stage, domain = fields.text("stage"), fields.text("domain")
-    decontaminated = fields.texts("decontaminated")
+    fields = Fields(value, where, keys=names(SourceRecord), way_on=way_on)
     # Cards are files of a stage, scores of a domain, and tasks are told on a terminal.
-    for one in (name, stage, domain, *decontaminated):
+    plain = (name, fields.text("stage"), fields.text("domain"), *fields.texts("decontaminated"))
+    for one in plain:
         if not is_plain_name(one):
             raise fields.wrong(f"the name {one[:80]!r} may hold only letters, digits, _ and -")
-    kind = fields.text("kind")
-    if kind not in KINDS:
+    if fields.text("kind") not in KINDS:
         raise fields.wrong(f"kind must be one of {', '.join(KINDS)}")
     train, validation = (
         _split(name, split, parent=fields, where=where, way_on=way_on) for split in SPLITS
     )
-    dropped_list = fields.table("dropped_list")
-    return SourceRecord(
-        stage=stage,
-        domain=domain,
-        licence=fields.optional_text("licence"),
-        attribution=fields.optional_text("attribution"),
-        version=fields.text("version"),
-        kind=kind,
-        settings=fields.table("settings"),
-        tools=fields.texts("tools"),
-        decontaminated=decontaminated,
+    dropped = fields.table("dropped_list")
+    return fields.record(
+        SourceRecord,
         train=train,
         validation=validation,
-        dropped=fields.counts("dropped"),
-        dropped_list=_index(dropped_list, where, path=dropped_path(name), way_on=way_on),
+        dropped_list=_index(dropped, where, path=dropped_path(name), way_on=way_on),
     )
 
 
 def _split(source: str, split: str, *, parent: Fields, where: str, way_on: str) -> SplitRecord:
     where = f"{where}.{split}"
-    fields = Fields(parent.table(split), where, keys=_keys(SplitRecord), way_on=way_on)
+    fields = Fields(parent.table(split), where, keys=names(SplitRecord), way_on=way_on)
     files = tuple(
         parse_shard(
             item,
@@ -311,18 +295,15 @@ def _split(source: str, split: str, *, parent: Fields, where: str, way_on: str) 
         )
         for number, item in enumerate(fields.items("files"))
     )
-    tokens = fields.count("tokens")
-    if sum(file.tokens for file in files) != tokens:
+    if sum(file.tokens for file in files) != fields.count("tokens"):
         raise fields.wrong("tokens is not the sum over files")
     signatures = None
     if fields.has("signatures"):
         path = signatures_path(source, split)
         signatures = _index(fields.table("signatures"), where, path=path, way_on=way_on)
     index = fields.table("index")
-    return SplitRecord(
-        tokens=tokens,
-        documents=fields.count("documents"),
-        bytes=fields.count("bytes"),
+    return fields.record(
+        SplitRecord,
         files=files,
         index=_index(index, where, path=index_path(source, split), way_on=way_on),
         signatures=signatures,
@@ -330,17 +311,17 @@ def _split(source: str, split: str, *, parent: Fields, where: str, way_on: str) 
 
 
 def _index(value: object, where: str, *, path: str, way_on: str) -> IndexFile:
-    fields = Fields(value, f"{where}: {path}", keys=_keys(IndexFile), way_on=way_on)
-    return IndexFile(_expected_path(fields, path), fields.sha256("sha256"), fields.count("bytes"))
+    fields = Fields(value, f"{where}: {path}", keys=names(IndexFile), way_on=way_on)
+    return fields.record(IndexFile, path=_expected_path(fields, path))
 
 
 def parse_shard(value: object, where: str, *, path: str, way_on: str = PREPARE_AGAIN) -> ShardFile:
     """Return one shard from its JSON, which must be at `path`; raise as `parse_source`."""
-    fields = Fields(value, where, keys=_keys(ShardFile), way_on=way_on)
-    size, tokens = fields.count("bytes"), fields.count("tokens")
-    if size != TOKEN_BYTES * tokens:
+    fields = Fields(value, where, keys=names(ShardFile), way_on=way_on)
+    shard = fields.record(ShardFile, path=_expected_path(fields, path))
+    if shard.bytes != TOKEN_BYTES * shard.tokens:
         raise fields.wrong("bytes is not twice tokens")
-    return ShardFile(_expected_path(fields, path), fields.sha256("sha256"), size, tokens)
+    return shard
 
 
 def _expected_path(fields: Fields, path: str) -> str:
@@ -348,7 +329,3 @@ def _expected_path(fields: Fields, path: str) -> str:
     if fields.text("path") != path:
         raise fields.wrong(f"path must be {path}, not {fields.text('path')[:80]!r}")
     return path
-
-
-def _keys(record: type) -> list[str]:
-    return [field.name for field in dataclasses.fields(record)]

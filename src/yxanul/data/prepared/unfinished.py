@@ -23,7 +23,7 @@ from yxanul.data.prepared.manifest import (
     parse_source,
     shard_path,
 )
-from yxanul.data.strict import Fields, parse_json
+from yxanul.data.strict import Fields, Sha256, names, parse_json
 from yxanul.errors import CorruptShardError
 from yxanul.runfolder.durable import write_atomic
 
@@ -56,9 +56,9 @@ class Unfinished:
     length of the list of dropped documents, and `sides` say how far it came.
     """
 
-    settings: str
+    settings: Sha256
     version: str
-    identity: str
+    identity: Sha256
     finished: SourceRecord | None
     mark: Mark
     dropped: dict[str, int]
@@ -97,20 +97,16 @@ def load_unfinished(folder: Path) -> Unfinished | None:
 
 
 def _unfinished(name: str, value: object, *, where: str, way_on: str) -> Unfinished:
-    fields = Fields(value, where, keys=_keys(Unfinished), way_on=way_on)
+    fields = Fields(value, where, keys=names(Unfinished), way_on=way_on)
     if not fields.has("finished") and fields.table("sides").keys() != set(SPLITS):
         raise fields.wrong(f"sides must be {' and '.join(SPLITS)}")
     finished = None
     if fields.has("finished"):
         finished = parse_source(name, fields.table("finished"), where=where, way_on=way_on)
-    return Unfinished(
-        settings=fields.sha256("settings"),
-        version=fields.text("version"),
-        identity=fields.sha256("identity"),
+    return fields.record(
+        Unfinished,
         finished=finished,
         mark=fields.table("mark"),
-        dropped=fields.counts("dropped"),
-        dropped_bytes=fields.count("dropped_bytes"),
         sides={
             split: _side(side, where, place=(name, split), way_on=way_on)
             for split, side in fields.table("sides").items()
@@ -119,20 +115,9 @@ def _unfinished(name: str, value: object, *, where: str, way_on: str) -> Unfinis
 
 
 def _side(value: object, where: str, *, place: tuple[str, str], way_on: str) -> SideState:
-    fields = Fields(value, where, keys=_keys(SideState), way_on=way_on)
+    fields = Fields(value, where, keys=names(SideState), way_on=way_on)
     shards = tuple(
         parse_shard(shard, where, path=shard_path(*place, number=number), way_on=way_on)
         for number, shard in enumerate(fields.items("shards"))
     )
-    return SideState(
-        documents=fields.count("documents"),
-        tokens=fields.count("tokens"),
-        bytes=fields.count("bytes"),
-        index_bytes=fields.count("index_bytes"),
-        signature_bytes=fields.count("signature_bytes"),
-        shards=shards,
-    )
-
-
-def _keys(record: type) -> list[str]:
-    return [field.name for field in dataclasses.fields(record)]
+    return fields.record(SideState, shards=shards)
