@@ -1,9 +1,8 @@
 """The target of the completions server: the body of a request."""
 
 import json
-from contextlib import suppress
 
-from tests.fuzz.target import Target
+from tests.fuzz.target import Target, refusing
 from yxanul.data.tokenizer import load_tokenizer
 from yxanul.serve.refusals import RequestError
 from yxanul.serve.requests import Bounds, read_request
@@ -18,7 +17,7 @@ BODIES = (
 
 def read(content: bytes) -> None:
     """Read a body as the server does."""
-    with suppress(RequestError):
+    with refusing(RequestError):
         read_request(content, bounds=Bounds("tales", 64, 256), tokenizer=load_tokenizer())
 
 

@@ -3,8 +3,9 @@
 import atexit
 import shutil
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,13 +23,26 @@ class Target:
     seeds: Callable[[], list[bytes]]
 
 
+REFUSALS: deque[Exception] = deque(maxlen=1)
+"""The last refusal since somebody cleared it."""
+
+
 def refused(call: Callable[..., Any], *args: Any, **more: Any) -> None:
     """Call a reader, to the end of what it yields; to refuse the bytes is its right."""
-    with suppress(YxanulError):
+    with refusing(YxanulError):
         found = call(*args, **more)
         if hasattr(found, "__next__"):
             for _ in found:
                 pass
+
+
+@contextmanager
+def refusing(kind: type[Exception]) -> Iterator[None]:
+    """Let a reader refuse the bytes with an error of a kind, and keep it."""
+    try:
+        yield
+    except kind as error:
+        REFUSALS.append(error)
 
 
 @contextmanager
