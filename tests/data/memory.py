@@ -103,6 +103,11 @@ def prepare_texts(out: Path, **sources: Sequence[str]) -> Manifest:
     return prepare_plans(out, plans=plans)
 
 
+def all_bytes(root: Path) -> dict[str, bytes]:
+    """Return the content of every file below a folder."""
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+
+
 def stage(name: str, **data: Any) -> StageConfig:
     """Return a stage with these keys in its data section."""
     return StageConfig.model_validate(

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.hub_standin import Fault, HubSet, StandIn, card, json_lines, parquet, running
+from tests.data.memory import all_bytes
 from yxanul.config.schema import SourceConfig
 from yxanul.data.inspection.verify import verify
 from yxanul.data.prepared.manifest import load_manifest
@@ -114,10 +115,6 @@ def run(hub: StandIn, out: Path, settings: str = "0") -> subprocess.CompletedPro
     _, said = process.communicate(timeout=120)
     assert "Traceback" not in said, said
     return subprocess.CompletedProcess(process.args, process.returncode, None, said)
-
-
-def all_bytes(root: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
 def states(out: Path) -> set[bytes]:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.data.memory import MemorySource, plan, prepare_plans, prepare_texts, sentences
+from tests.data.memory import MemorySource, all_bytes, plan, prepare_plans, prepare_texts, sentences
 from yxanul.data.document import Document
 from yxanul.data.inspection.verify import verify
 from yxanul.data.prepared.documents import read_documents
@@ -46,10 +46,6 @@ def texts_of(manifest: Manifest, root: Path, source: str, split: str) -> list[st
     parts = np.split(tokens, np.flatnonzero(tokens == EOT))[1:]
     tokenizer = load_tokenizer()
     return [tokenizer.decode(part[1:].tolist()) for part in parts]
-
-
-def all_bytes(root: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
 def test_every_document_is_on_one_side_and_whole(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.memory import MemorySource, plan, prepare_plans, sentences
+from tests.data.memory import MemorySource, all_bytes, plan, prepare_plans, sentences
 from yxanul.data import watching
 from yxanul.data.document import Document
 from yxanul.data.inspection.inspect import Questions, inspect_folder
@@ -45,10 +45,6 @@ def second_stage() -> list[PlannedSource]:
 
 def third_stage() -> list[PlannedSource]:
     return [plan(MemorySource("c", sentences(70, about="cloud")), stage="three")]
-
-
-def all_bytes(root: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
 def test_stages_one_by_one_give_the_bytes_of_all_at_once(tmp_path: Path) -> None:

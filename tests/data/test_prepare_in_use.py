@@ -22,6 +22,7 @@ from yxanul.data.places.place import prepared_folder
 from yxanul.data.prepared.manifest import Manifest, load_manifest, write_manifest
 from yxanul.data.preparing.prepare import prepare
 from yxanul.data.treating.treatment import Recipe, Treater, Treatment
+from yxanul.data.watching import unheard as hush
 from yxanul.errors import BrokenDiskError, CorruptDataError, UsageError
 from yxanul.runfolder.durable import write_json
 from yxanul.runfolder.layout import RunFolder
@@ -67,10 +68,6 @@ def goes_on(config: StageConfig, out: Path, *, held: Manifest) -> str:
     said: list[str] = []
     assert prepare([config], out, progress=said.append, is_in_use=True) == held
     return said[0]
-
-
-def hush(_: str) -> None:
-    """Say nothing."""
 
 
 def test_a_damaged_file_of_a_benchmark_is_told_to_a_run_that_has_begun(tmp_path: Path) -> None:

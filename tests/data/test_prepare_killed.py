@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.data.memory import all_bytes
 from yxanul.data.inspection.verify import verify
 from yxanul.data.prepared.manifest import load_manifest
 
@@ -69,10 +70,6 @@ def command(texts: Path, out: Path) -> list[str]:
     program = out.parent / "program.py"
     program.write_text(PROGRAM)
     return [sys.executable, str(program), str(texts), str(out), "200000"]
-
-
-def all_bytes(root: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
 @pytest.mark.slow

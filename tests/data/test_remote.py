@@ -19,6 +19,7 @@ from yxanul.data.inspection.verify import verify
 from yxanul.data.places.remote import download, try_upload, upload
 from yxanul.data.prepared.manifest import load_manifest
 from yxanul.data.preparing.prepare import prepare
+from yxanul.data.watching import unheard as hush
 from yxanul.errors import (
     CorruptShardError,
     DiskError,
@@ -36,10 +37,6 @@ def prepared(tmp_path: Path) -> Path:
     root = tmp_path / "prepared"
     prepare_texts(root, stones=sentences(120), trees=sentences(80, about="tree"))
     return root
-
-
-def hush(_: str) -> None:
-    """Say nothing."""
 
 
 def files_of(root: Path) -> dict[str, bytes]:

@@ -21,6 +21,7 @@ from yxanul.config.schema import StageConfig
 from yxanul.data.places.remote import try_upload, upload
 from yxanul.data.prepared.settings import settings_sha256, source_settings
 from yxanul.data.preparing.prepare import prepare
+from yxanul.data.watching import unheard as hush
 from yxanul.errors import UsageError
 from yxanul.runfolder.storage import Place, reaching
 
@@ -31,10 +32,6 @@ FAR = source("far", hub_id="a/b", text_template="{text}", hub_revision="main")
 
 
 pytestmark = pytest.mark.usefixtures("storage")
-
-
-def hush(_: str) -> None:
-    """Say nothing."""
 
 
 def reading(*sources: Mapping[str, object], name: str = "s", **data: Any) -> list[StageConfig]:
