@@ -118,7 +118,8 @@ class EvaluationConfig(Section):
         "before and after the stage.",
     )
     tokens_per_domain: PositiveInt = Field(
-        default=100_000, description="Held-out tokens scored per domain, in whole documents."
+        default=100_000,
+        description="Held-out tokens scored per domain; one document is cut at an eighth of them.",
     )
     seq_len: PositiveInt | None = Field(
         default=None,
