@@ -5,8 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Any
 
 from yxanul.cores import usable_cores
+from yxanul.errors import InfrastructureError
 
 # Each holds its own words and tables, up to half a gigabyte.
 _MOST_PROCESSES = 32
@@ -31,6 +37,32 @@ def begin_as_child() -> None:
     for name in list(os.environ):
         if _tells_a_secret(name.upper()):
             del os.environ[name]
+
+
+@contextmanager
+def children(
+    count: int,
+    what: str,
+    *,
+    begin: Callable[..., None] = begin_as_child,
+    given: tuple[Any, ...] = (),
+) -> Iterator[ProcessPoolExecutor]:
+    """Hold so many processes, each of which begins with `begin(*given)`; none outlives the block.
+
+    Raises `InfrastructureError` if one that did `what` ("treated texts") is killed.
+    """
+    # Spawned, since a process that runs torch's threads must not be forked.
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(count, spawn, initializer=begin, initargs=given)
+    try:
+        yield pool
+    except BrokenProcessPool as error:
+        raise InfrastructureError(
+            f"a process that {what} was killed, perhaps for want of memory; start the same command "
+            "again"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _tells_a_secret(name: str) -> bool:

@@ -11,23 +11,19 @@ import time
 from bisect import bisect_right
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
-from multiprocessing import get_context
 from pathlib import Path
 
-from yxanul.data.children import begin_as_child, most_processes
+from yxanul.data.children import children, most_processes
 from yxanul.data.contamination.items import Wanted, wanted_items
 from yxanul.data.contamination.judge import Judge
 from yxanul.data.contamination.stretch import Held, ScannedStretch, Stretch, scan_stretch
 from yxanul.data.items import Benchmark
 from yxanul.data.prepared.documents import read_documents
 from yxanul.data.prepared.manifest import Manifest, load_manifest
-from yxanul.errors import InfrastructureError
 from yxanul.runfolder.contamination import (
     Contamination,
     Finding,
@@ -194,20 +190,10 @@ def _results(
     if processes == 1:
         yield from map(work, stretches)
         return
-    # Spawned, since a process that runs torch's threads must not be forked.
-    pool = ProcessPoolExecutor(
-        min(processes, len(stretches)), get_context("spawn"), initializer=begin_as_child
-    )
     chunk = max(1, min(_MOST_AT_ONCE, len(stretches) // (4 * processes)))
-    try:
+    what = "looked for benchmark items in the training text"
+    with children(min(processes, len(stretches)), what) as pool:
         yield from pool.map(work, stretches, chunksize=chunk)
-    except BrokenProcessPool as error:
-        raise InfrastructureError(
-            "a process that looked for benchmark items in the training text was killed, perhaps "
-            "for want of memory; start the same command again"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _facts(corpus: Corpus, source: str, *, words: int) -> ScannedSource:

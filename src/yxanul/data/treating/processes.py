@@ -10,16 +10,13 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
-from multiprocessing import get_context
 from typing import Generic, TypeVar
 
-from yxanul.data.children import begin_as_child, most_processes
+from yxanul.data.children import begin_as_child, children, most_processes
 from yxanul.data.treating.treatment import Treated, Treater, Treatment
-from yxanul.errors import InfrastructureError
 
 ALONE_CHARACTERS = 24_000_000
 # Batches under way per process: one that is worked on, one that waits.
@@ -80,11 +77,7 @@ def _in_processes(
     batches: Iterable[Batch[T]], treatment: Treatment, *, processes: int
 ) -> Generator[tuple[T, _Result], None, None]:
     waiting: deque[tuple[T, Future[_Result]]] = deque()
-    # Spawned, since a process that runs torch's threads must not be forked.
-    pool = ProcessPoolExecutor(
-        processes, get_context("spawn"), initializer=_begin, initargs=(treatment,)
-    )
-    try:
+    with children(processes, "treated texts", begin=_begin, given=(treatment,)) as pool:
         for batch in batches:
             waiting.append((batch.owner, pool.submit(_treat, batch.texts)))
             if len(waiting) >= _DEPTH * processes:
@@ -93,13 +86,6 @@ def _in_processes(
         while waiting:
             owner, future = waiting.popleft()
             yield owner, future.result()
-    except BrokenProcessPool as error:
-        raise InfrastructureError(
-            "a process that treated texts was killed, perhaps for want of memory; start the same "
-            "command again"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 _treater: Treater | None = None
