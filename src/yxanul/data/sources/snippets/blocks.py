@@ -41,21 +41,28 @@ def snippets_of(blocks: Iterable[Block], *, title: str, dropped: Counter[str]) -
 
     Counted in `dropped`: blocks that do not parse (by language), and those that are no code.
     """
-    found, description = [], ""
+    found: list[Snippet] = []
+    description = ""
     for block in blocks:
         if block.kind == "heading":
             title, description = shortened(block.text) or title, ""
         elif block.kind == "paragraph":
             description = shortened(block.text)
         else:
-            language = normal_language(block.label, block.text)
-            code = checked(block.text, language) if language else None
-            if language and code is not None and is_sized(code):
-                found.append(Snippet(title, description, language, code))
-            else:
-                reason = f"{language} that does not parse" if language else "no code"
-                dropped[reason] += 1
+            found += snippet_of(block, title=title, description=description, dropped=dropped)
     return found
+
+
+def snippet_of(
+    block: Block, *, title: str, description: str, dropped: Counter[str]
+) -> list[Snippet]:
+    """Return the snippet of a block of code; none is counted in `dropped`."""
+    language = normal_language(block.label, block.text)
+    code = checked(block.text, language) if language else None
+    if language and code is not None and is_sized(code):
+        return [Snippet(title, description, language, code)]
+    dropped[f"{language} that does not parse" if language else "no code"] += 1
+    return []
 
 
 def markdown_blocks(text: str) -> Iterator[Block]:

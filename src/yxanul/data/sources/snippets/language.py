@@ -91,22 +91,23 @@ def _from_console(code: str) -> str | None:
 
 def _is_python(code: str) -> bool:
     try:
-        _tree(code)
+        tree_of(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # ValueError: a NUL inside
         return False
     return True
 
 
-def _tree(code: str) -> ast.Module:
+def tree_of(code: str) -> ast.Module:
+    """Parse other people's Python without a word of its odd strings; raises what `ast` raises."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)  # odd escapes in other people's strings
+        warnings.simplefilter("ignore", SyntaxWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         return ast.parse(code)
 
 
 def _says_something(code: str) -> bool:
     try:
-        body = _tree(textwrap.dedent(code)).body
+        body = tree_of(textwrap.dedent(code)).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     plain = (ast.Name, ast.Constant, ast.Attribute, ast.Tuple, ast.UnaryOp, ast.BinOp)

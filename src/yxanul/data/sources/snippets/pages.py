@@ -6,13 +6,18 @@ import ast
 import inspect
 import json
 import re
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from yxanul.data.sources.snippets.blocks import Block, markdown_blocks, rst_blocks, snippets_of
-from yxanul.data.sources.snippets.language import checked, normal_language
-from yxanul.data.sources.snippets.snippet import Page, Snippet, is_sized, shortened
+from yxanul.data.sources.snippets.blocks import (
+    Block,
+    markdown_blocks,
+    rst_blocks,
+    snippet_of,
+    snippets_of,
+)
+from yxanul.data.sources.snippets.language import tree_of
+from yxanul.data.sources.snippets.snippet import Page, Snippet, shortened
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 # Context7's form of llms.txt: fields, and a fence of code, between lines of dashes.
@@ -43,16 +48,11 @@ def llms_pages(name: str, text: str, *, source: str, dropped: Counter[str]) -> I
     if not entries:
         yield from markdown_pages(name, text, source=source, dropped=dropped)
         return
-    snippets = []
+    snippets: list[Snippet] = []
     for entry in entries:
-        language = normal_language(entry["language"], entry["code"])
-        code = checked(entry["code"], language) if language else None
-        if language and code is not None and is_sized(code):
-            description = shortened(entry["description"])
-            snippets.append(Snippet(shortened(entry["title"]), description, language, code))
-        else:
-            reason = f"{language} that does not parse" if language else "no code"
-            dropped[reason] += 1
+        code = Block("code", entry["code"], entry["language"])
+        title, description = shortened(entry["title"]), shortened(entry["description"])
+        snippets += snippet_of(code, title=title, description=description, dropped=dropped)
     yield Page(name, source, snippets)
 
 
@@ -79,9 +79,7 @@ def python_pages(name: str, text: str, *, source: str, dropped: Counter[str]) ->
     Nothing is imported or run.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(text)
+        tree = tree_of(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         dropped["python file that does not parse"] += 1
         return
