@@ -1,7 +1,7 @@
 """A run from the first check to the exit record: the one entry that the command line calls."""
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -58,6 +58,7 @@ from yxanul.train.resume import (
     with_name_settled,
 )
 from yxanul.train.running.reading import padding
+from yxanul.train.running.session import Session
 from yxanul.train.running.setup import build_session, open_mirroring, prepare_process
 from yxanul.train.safety.ending import CARD_ADVICE, MEMORY_ADVICE, owned
 from yxanul.train.safety.signals import stop_on_signals
@@ -194,13 +195,7 @@ def _train(
     parameters = sum(p.numel() for p in session.model.parameters())
     if machine.processes.is_main:
         start = Start(request.command, malloc, session.peak_flops, links, wish)
-        changes, features = record_environment(config, folder, start=start, machine=machine)
-        for change in changes:
-            machine.progress.say(f"this start differs from the run's last one: {change}")
-        speeds = links.sentences(FP32_BYTES * parameters) if links is not None else ()
-        for line in (*summarise(features), *speeds):
-            machine.progress.say(line)
-        for line in (*padding(session), *warnings(repetitions(session)), *unprovable(session)):
+        for line in _opening(session, start, machine=machine, parameters=parameters):
             machine.progress.say(line)
     position = find_position(session, request)
     place = {"where the run stands": asdict(position)}
@@ -214,6 +209,19 @@ def _train(
         session.watchdog,
     ):
         return TrainingLoop(session, position, trackers).run()
+
+
+def _opening(session: Session, start: Start, *, machine: Machine, parameters: int) -> Iterator[str]:
+    """Write down what this start is, and yield what a person is told of it before the first step."""
+    changes, features = record_environment(
+        session.config, session.folder, start=start, machine=machine
+    )
+    for change in changes:
+        yield f"this start differs from the run's last one: {change}"
+    yield from summarise(features)
+    if start.links is not None:
+        yield from start.links.sentences(FP32_BYTES * parameters)
+    yield from (*padding(session), *warnings(repetitions(session)), *unprovable(session))
 
 
 def _begin_with_mirror(
