@@ -212,7 +212,7 @@ def _train(
 
 
 def _opening(session: Session, start: Start, *, machine: Machine, parameters: int) -> Iterator[str]:
-    """Write down what this start is, and yield what a person is told of it before the first step."""
+    """Write down what this start is; yield what a person is told of it before the first step."""
     changes, features = record_environment(
         session.config, session.folder, start=start, machine=machine
     )
