@@ -20,6 +20,7 @@ from yxanul.export.average import average, average_of, wanted_checkpoints
 from yxanul.export.exporting import export_folder
 from yxanul.runfolder.checkpoints import Weights, load_weights
 from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.rows import append_row
 from yxanul.runfolder.saving import purge_checkpoints
 
 
@@ -55,15 +56,22 @@ def damaged(data: Path) -> None:
     (data / "sums" / "validation.documents.jsonl").write_text("{\n")
 
 
+def damaged_manifest(data: Path) -> None:
+    (data / "manifest.json").write_text("{}")
+
+
 def without_the_last_stage(data: Path) -> None:
     manifest = load_manifest(data)
     del manifest.stages["stage2_sums"], manifest.sources["sums"]
     write_manifest(manifest, data)
 
 
-@pytest.mark.parametrize("spoil", [of_another_version, damaged, without_the_last_stage])
+@pytest.mark.parametrize(
+    "spoil", [of_another_version, damaged, damaged_manifest, without_the_last_stage]
+)
 def test_text_that_cannot_be_compared_keeps_no_weights_back_and_is_told(tmp_path, call, spoil):
     run = write_run_with_data(tmp_path / "run", step=3)
+    append_row(run.metrics, {"step": 1, "attempt": 0, "tokens_seen": 64, "stage": "stage1_tales"})
     spoil(run.data)
     code, printed, told = call(
         "export", run.root, "--to", "hf", "--out", tmp_path / "out", "--json"

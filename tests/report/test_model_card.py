@@ -185,6 +185,12 @@ def test_a_checkpoint_before_the_first_row_has_no_card(skilled):
     assert write_card(skilled, checkpoints=[early]) is None
 
 
+def test_damaged_data_lists_no_sources_and_keeps_no_card_back(copied):
+    (copied / "data" / "manifest.json").write_text("{}")
+    text = card(copied, checkpoint(FOUR, attempt=1))
+    assert "is damaged, or is of another version of yxanul, so its sources are not listed" in text
+
+
 def test_what_a_part_of_the_run_took_is_not_mixed_with_what_all_of_it_took(run):
     text = card(run, checkpoint(ONE, attempt=0))
     assert "scoring" not in cells(text, "training time")[1]

@@ -55,10 +55,10 @@ def write_card(root: Path, *, checkpoints: Sequence[CheckpointInfo]) -> str | No
     """Return the card of a run's checkpoint, or of the average of several, oldest first.
 
     None: no row was logged up to there, so that there is nothing to tell. Raises what `gather`
-    does for a folder that is no run, or is damaged.
+    does for a folder that is no run, or is damaged; damaged data lists no sources.
     """
     newest = checkpoints[-1]
-    whole = gather(root)
+    whole = gather(root, is_data_needed=False)
     branch = branch_of(RunFolder(root).lineage, newest.attempt)
     run = run_until(whole, step=newest.step, attempt=newest.attempt, branch=branch)
     if not run.metrics:

@@ -87,11 +87,12 @@ class Run:
         return is_on(self.branch, {"step": step, "attempt": attempt})
 
 
-def gather(root: Path) -> Run:
+def gather(root: Path, *, is_data_needed: bool = True) -> Run:
     """Read the run folder `root`.
 
     Raises `UsageError` if it is no run folder or has no metric row yet, `CorruptDataError` for a
-    damaged file. A half-written last line is left out: the run may be going on.
+    damaged file, but for the data's manifest where the data is not needed: that is as none. A
+    half-written last line is left out: the run may be going on.
     """
     folder = RunFolder(root)
     if not (folder.metrics.is_file() or folder.lineage.is_file()):  # they tell of it without more
@@ -135,7 +136,7 @@ def gather(root: Path) -> Run:
         course=() if settings is None else plan_stages(settings),
         environment=read_record(folder.environment),
         exit=_read_exit(folder, spending),
-        manifest=_read_manifest(folder),
+        manifest=_read_manifest(folder, is_needed=is_data_needed),
         branch=current_branch(folder.lineage),
         is_running=folder.is_held_elsewhere(),
     )
@@ -244,17 +245,22 @@ def _read_model(config: Record | None) -> ModelConfig | None:
     return model
 
 
-def _read_manifest(folder: RunFolder) -> Record | None:
+def _read_manifest(folder: RunFolder, *, is_needed: bool) -> Record | None:
     """Return the manifest of the prepared data; None where there is none for us."""
     prepared = folder.prepared_data()
     if not has_manifest(prepared):
         return None
     path = prepared / MANIFEST_NAME
     own = path.parent == folder.data
-    record = read_record(path, f"{folder.data.name}/{path.name}" if own else str(path))
-    if record is not None and record.find("format_version") not in (None, FORMAT_VERSION):
-        return None  # another version's, with keys of its own
-    load_manifest(path)  # strict: a damaged one is an error that names the key
+    try:
+        record = read_record(path, f"{folder.data.name}/{path.name}" if own else str(path))
+        if record is not None and record.find("format_version") not in (None, FORMAT_VERSION):
+            return None  # another version's, with keys of its own
+        load_manifest(path)  # strict: a damaged one is an error that names the key
+    except CorruptDataError:
+        if is_needed:
+            raise
+        return None
     return record
 
 
