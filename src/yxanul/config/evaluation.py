@@ -119,7 +119,8 @@ class EvaluationConfig(Section):
     )
     tokens_per_domain: PositiveInt = Field(
         default=100_000,
-        description="Held-out tokens scored per domain; one document is cut at an eighth of them.",
+        description="Held-out tokens scored per domain, in equal parts of its sources; a document "
+        "is cut at an eighth of its source's part.",
     )
     seq_len: PositiveInt | None = Field(
         default=None,

@@ -68,8 +68,8 @@ class ForecastConfig(Section):
     clock: Literal["run", "stage"] = Field(
         default="run",
         description="stage = D counts from the stage's beginning, as in what `yxanul gate RUN "
-        "--forecast` prints; run = from the run's, as it did before it had this key. In a late "
-        "stage, a small part of a run, such a curve is hardly more than a straight line.",
+        "--forecast` prints; run = from the run's, as in curves without this key, which are hardly "
+        "more than straight lines in a late stage.",
     )
 
 

@@ -269,8 +269,8 @@ class DataConfig(Section):
         ge=0,
         le=0.5,
         description="Over this first share of the stage the replayed part falls in a straight line "
-        "from all to what it is from there on, also in an extension; replay_share over the whole "
-        "stage stays. 0 = a hard change. At most twice replay_share.",
+        "from all to what it is from there on, extensions included; replay_share is that of the "
+        "stage without extensions. 0 = a hard change. At most twice replay_share.",
     )
     validation_fraction: float = Field(
         default=0.01,

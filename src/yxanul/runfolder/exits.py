@@ -13,7 +13,7 @@ ENDED = {
     10: "stopped on request",
     11: "stopped: infrastructure",
     20: "stopped by a gate",
-    30: "refused: configuration",
+    30: "refused: configuration, or another machine's run",
     31: "stopped: damaged data",
     32: "stopped: disk",
     33: "stopped: numerics",

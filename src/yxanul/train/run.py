@@ -266,7 +266,7 @@ def _heed_copy(address: str, folder: RunFolder, *, machine: Machine) -> None:
     """Take over what people decided of the copy at the address; refuse to write over another's.
 
     An address that does not answer, or lets nobody in, ends no run that has begun: that is told,
-    and it is asked again before the first copy.
+    and it is asked again before every copy.
     """
     try:
         with reaching(address):

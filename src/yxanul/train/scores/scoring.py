@@ -39,7 +39,7 @@ class HeldOut:
 
 
 class Scorer:
-    """Scores domains and remembers the answers in RUN/scores, so that no step is scored twice."""
+    """Scores domains; RUN/scores keeps the answers: no documents are scored twice at a step."""
 
     def __init__(
         self, folder: Path, held_out: Mapping[str, HeldOut], *, say: Callable[[str], None]
