@@ -90,7 +90,7 @@ def begun_run(root: Path) -> RunFolder:
     if record is not None:
         raise UsageError(
             f"{root} has not begun to train; its last start left with {record.code} "
-            f"({record.reason})"
+            f"({record.reason}); heed that, and start it again"
         )
     raise UsageError(
         f"{root} is no run folder: it has no config.yaml; name the folder that --out named"

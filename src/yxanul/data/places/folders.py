@@ -175,9 +175,9 @@ def _refuse_prepared(folder: Path) -> None:
         )
     if (folder / MARKER_NAME).is_file():
         raise UsageError(
-            f"{folder} is being prepared, or was not to its end (it has a {MARKER_NAME}), so it is "
-            f"no folder of texts: let `yxanul prepare --out {folder}` end, or start it again as it "
-            "was, and use what it makes."
+            f"{folder} is being prepared, or its preparation was cut short (it has a "
+            f"{MARKER_NAME}), so it is no folder of texts: let the command that prepares it end, "
+            "or start it again, and use what it makes."
         )
 
 
