@@ -3,8 +3,10 @@
 import os
 import shutil
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,11 +31,12 @@ from yxanul.plan.storage import (
     shard_bytes,
 )
 from yxanul.preflight import flight, space
-from yxanul.preflight.cost import Progress
+from yxanul.preflight.cost import Progress, read_progress
 from yxanul.preflight.space import look_at_disk, look_at_memory
 from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
+from yxanul.runfolder.rows import append_row
 from yxanul.runfolder.saving import save_checkpoint
 from yxanul.train.probing.probes import with_compute
 from yxanul.units import MiB, format_bytes
@@ -63,8 +66,21 @@ def disk_of(monkeypatch):
     return set_free
 
 
+def new(config: RunConfig) -> Progress:
+    return Progress(plan_stages(config))
+
+
+def needs(config: RunConfig, folder: RunFolder, progress: Progress) -> dict[str, Any]:
+    """Return the figures of a disk for a run whose data lies there."""
+    found = look_at_disk(config, folder, has_data=True, progress=progress)
+    assert found.value is not None
+    return found.value
+
+
 def test_a_disk_with_room_passes_and_keeps_nothing(tiny, tmp_path):
-    found = look_at_disk(tiny, RunFolder(tmp_path / "runs" / "one"), has_data=True)
+    found = look_at_disk(
+        tiny, RunFolder(tmp_path / "runs" / "one"), has_data=True, progress=new(tiny)
+    )
     assert found.state == "pass", found.why
     assert found.value["needed_bytes"] == kept_checkpoint_bytes(tiny, is_lengthened=False)
     assert found.value["write_bytes_per_s"] > 0
@@ -77,18 +93,20 @@ def test_a_disk_that_is_too_small_fails_with_32_and_says_both_sizes(disk_of, tmp
     plan = load_config(ROOT / "configs")
     kept = kept_checkpoint_bytes(plan, is_lengthened=False)
     disk_of(kept + shard_bytes(plan) - 1)
-    found = look_at_disk(plan, RunFolder(tmp_path), has_data=False)
+    found = look_at_disk(plan, RunFolder(tmp_path), has_data=False, progress=new(plan))
     assert (found.state, found.code) == ("fail", DiskError.exit_code)
     assert f"the run needs {format_bytes(kept + shard_bytes(plan))}" in found.why
     assert "larger disk" in found.why
     # Shards that lie prepared elsewhere need no room here.
-    assert look_at_disk(plan, RunFolder(tmp_path), has_data=True).state == "warn"
+    assert (
+        look_at_disk(plan, RunFolder(tmp_path), has_data=True, progress=new(plan)).state == "warn"
+    )
 
 
 def test_a_disk_that_only_gates_may_fill_is_a_warning_that_says_so(disk_of, tmp_path):
     plan = load_config(ROOT / "configs")
     disk_of(disk_bytes(plan) - 1)
-    found = look_at_disk(plan, RunFolder(tmp_path), has_data=False)
+    found = look_at_disk(plan, RunFolder(tmp_path), has_data=False, progress=new(plan))
     assert (found.state, found.code) == ("warn", 0)
     assert "too small for stages that are all lengthened" in found.why
     assert f"up to {format_bytes(disk_bytes(plan))} as gates lengthen" in found.why
@@ -96,7 +114,19 @@ def test_a_disk_that_only_gates_may_fill_is_a_warning_that_says_so(disk_of, tmp_
     assert found.value["needed_bytes"] + found.value["extensions_bytes"] == disk_bytes(plan)
     assert found.value["rollbacks_bytes"] == rollbacks_bytes(plan)
     disk_of(disk_bytes(plan))
-    assert look_at_disk(plan, RunFolder(tmp_path), has_data=False).state == "pass"
+    assert (
+        look_at_disk(plan, RunFolder(tmp_path), has_data=False, progress=new(plan)).state == "pass"
+    )
+
+
+def begun(config: RunConfig, folder: RunFolder, stage: int, stage_step: int) -> Progress:
+    """Let the newest row of a run's first attempt stand there, as its rows tell it then."""
+    plan = plan_stages(config)[stage]
+    folder.create()
+    begin_attempt(folder.lineage, AttemptStart(0, 0, None, "new"))
+    place = {"step": plan.first_step + stage_step, "attempt": 0, "stage": plan.name}
+    append_row(folder.metrics, {**place, "stage_step": stage_step})
+    return read_progress(config, folder, mirror=None)
 
 
 def save(folder: RunFolder, step: int, attempt: int, *, permanent: bool) -> int:
@@ -108,74 +138,65 @@ def save(folder: RunFolder, step: int, attempt: int, *, permanent: bool) -> int:
     return sum(file.stat().st_size for file in place.iterdir())
 
 
-def test_what_the_run_keeps_in_its_folder_is_not_needed_again(tiny, tmp_path):
-    """Of an attempt that was left it keeps for good what lies before the place it went back to."""
+def test_what_later_checkpoints_take_the_place_of_is_room_for_them(tiny, tmp_path):
+    """What is kept for good stays, and so does what an attempt that was left had last."""
     folder = RunFolder(tmp_path / "run")
-    folder.create()
-    save(folder, 6, 0, permanent=False)  # which no later one replaces
-    kept_for_good = save(folder, 8, 0, permanent=True)
-    save(folder, 12, 0, permanent=True)
-    newest = save(folder, 12, 1, permanent=False)
-    (folder.checkpoints / "latest").write_text("nothing that a run needs")
-    begin_attempt(folder.lineage, AttemptStart(0, 0, None, "new"))
+    progress = begun(tiny, folder, 0, 8)
+    save(folder, 6, 0, permanent=False)
+    save(folder, 8, 0, permanent=True)
     begin_attempt(folder.lineage, AttemptStart(1, 8, checkpoint_name(8, 0), "a rollback"))
-    found = look_at_disk(tiny, folder, has_data=True)
-    kept = kept_checkpoint_bytes(tiny, is_lengthened=False)
-    assert found.value["needed_bytes"] == kept - kept_for_good - newest
+    save(folder, 12, 1, permanent=True)
+    (folder.checkpoints / "latest").write_text("nothing that a run needs")
+    needed = needs(tiny, folder, progress)["needed_bytes"]
+    newest = save(folder, 14, 1, permanent=False)
+    assert needs(tiny, folder, progress)["needed_bytes"] == needed - newest
 
 
-def test_what_extensions_keep_is_not_taken_for_what_later_stages_will(tmp_path):
-    """Else a run whose stages were lengthened seems to need less, and at last nothing."""
+def test_what_extensions_have_kept_is_not_needed_again(tmp_path):
     plan, folder = load_config(ROOT / "configs"), RunFolder(tmp_path / "run")
-    folder.create()
-    begin_attempt(folder.lineage, AttemptStart(0, 0, None, "new"))
-    fresh = look_at_disk(plan, folder, has_data=True).value
-    changes = StageChanges(extensions=2).as_row()
-    name = plan.stages[1].name
-    start = AttemptStart(1, 0, None, "an extension", stage=name, changes=changes)
-    begin_attempt(folder.lineage, start)
-    longer = look_at_disk(plan, folder, has_data=True).value
-    # Two more ends, and a fifth more of tokens in the second and largest stage.
-    kept = kept_checkpoint_bytes(plan, is_lengthened=False, extended={name: 2})
-    assert longer["needed_bytes"] == kept
-    assert kept >= fresh["needed_bytes"] + 2 * checkpoint_bytes(plan)
-    assert longer["extensions_bytes"] < fresh["extensions_bytes"]
+    progress = begun(plan, folder, 1, 0)
+    fresh = needs(plan, folder, progress)
+    changes = StageChanges(extensions=2)
+    longer = replace(progress, course=plan_stages(plan, {plan.stages[1].name: changes}))
+    told = needs(plan, folder, longer)
+    # A fifth more of tokens in the second and largest stage, one of them saved for good a billion.
+    stage = plan.stages[1]
+    more = 2 * stage.gate.extension.fraction * stage.training.total_tokens
+    saved = more / plan.optimization.checkpoint.permanent_every_tokens
+    added = told["needed_bytes"] - fresh["needed_bytes"]
+    assert added / checkpoint_bytes(plan) == pytest.approx(saved, abs=1)
+    assert told["extensions_bytes"] < fresh["extensions_bytes"]
 
 
-def test_of_a_run_at_its_mirror_only_what_is_left_is_needed(disk_of, tmp_path):
-    """One checkpoint is brought from there; what it has kept so far stays there."""
+@pytest.mark.parametrize("is_here", [False, True])
+def test_of_a_run_that_goes_on_only_what_is_left_is_needed(disk_of, tmp_path, is_here):
+    """One checkpoint was brought from its mirror, or will be: the others stay there."""
     plan = load_config(ROOT / "configs")
-    course = plan_stages(plan)
-    last = course[-1]
+    last = plan_stages(plan)[-1]
     half = last.total_steps // 2
-    there = Progress(course, last.index, half)
+    folder = RunFolder(tmp_path / "run")
+    progress = begun(plan, folder if is_here else RunFolder(tmp_path / "there"), last.index, half)
     checkpoints = plan.optimization.checkpoint
     left = (last.total_steps - half) * last.config.training.batch_tokens
     # The newest and one in writing, the stage's end, and those by tokens.
     wanted = (checkpoints.keep + 2 + left // checkpoints.permanent_every_tokens) * checkpoint_bytes(
         plan
     )
-    disk_of(2 * wanted)
-    folder = RunFolder(tmp_path)
-    found = look_at_disk(plan, folder, has_data=True, there=there)
+    if is_here:
+        wanted -= save(folder, last.first_step + half, 0, permanent=False)
+    disk_of(3 * wanted)  # with room for what gates may add
+    found = look_at_disk(plan, folder, has_data=True, progress=progress)
     assert (found.state, found.value["needed_bytes"]) == ("pass", wanted)
-    new = look_at_disk(plan, folder, has_data=True, there=Progress(course))
-    assert new.value == {
-        **look_at_disk(plan, folder, has_data=True).value,
-        "write_bytes_per_s": new.value["write_bytes_per_s"],
-        "checkpoint_s": new.value["checkpoint_s"],
-    }
-    assert new.state == "fail"
+    fresh = look_at_disk(plan, RunFolder(tmp_path / "new"), has_data=True, progress=new(plan))
+    assert fresh.state == "fail"
 
 
 def test_what_a_running_run_deletes_meanwhile_is_not_held(tiny, tmp_path, monkeypatch):
     folder = RunFolder(tmp_path / "run")
     folder.create()
-    checkpoint = folder.checkpoints / checkpoint_name(8, 0)
-    checkpoint.mkdir()
-    old, new = checkpoint / "old", checkpoint / "new"
+    held = save(folder, 8, 0, permanent=False)
+    old = folder.checkpoints / checkpoint_name(8, 0) / "old"
     old.write_bytes(bytes(1000))
-    new.write_bytes(bytes(500))
     listed = os.walk
 
     def walk(place):
@@ -184,8 +205,8 @@ def test_what_a_running_run_deletes_meanwhile_is_not_held(tiny, tmp_path, monkey
             yield found
 
     monkeypatch.setattr(os, "walk", walk)
-    found = look_at_disk(tiny, folder, has_data=True)
-    assert found.value["needed_bytes"] == kept_checkpoint_bytes(tiny, is_lengthened=False) - 500
+    kept = kept_checkpoint_bytes(tiny, is_lengthened=False)
+    assert needs(tiny, folder, new(tiny))["needed_bytes"] == kept - held
 
 
 def test_a_slow_disk_is_told_within_the_time_of_the_check(tiny, tmp_path, monkeypatch):
@@ -200,21 +221,24 @@ def test_a_slow_disk_is_told_within_the_time_of_the_check(tiny, tmp_path, monkey
     monkeypatch.setattr(space, "_TRIAL_BYTES", 256 * MiB)
     monkeypatch.setattr(os, "fsync", sync)
     monkeypatch.setattr(space, "time", SimpleNamespace(perf_counter=lambda: disk.now))
-    found = look_at_disk(tiny, RunFolder(tmp_path), has_data=True)
+    found = look_at_disk(tiny, RunFolder(tmp_path), has_data=True, progress=new(tiny))
     assert disk.synced > 0
     assert disk.now < flight._LIMIT_S
     assert found.value["write_bytes_per_s"] == pytest.approx(rate)
 
 
 def test_shards_of_unknown_size_are_told(tiny, tmp_path):
-    assert "the shards come on top" in look_at_disk(tiny, RunFolder(tmp_path), has_data=False).why
+    assert (
+        "the shards come on top"
+        in look_at_disk(tiny, RunFolder(tmp_path), has_data=False, progress=new(tiny)).why
+    )
 
 
 def test_a_disk_slower_than_the_checkpoints_come_is_worth_a_warning(tiny, tmp_path):
     often = tiny.optimization.checkpoint.model_copy(update={"every_s": 1e-9})
     changed = tiny.optimization.model_copy(update={"checkpoint": often})
     config = tiny.model_copy(update={"optimization": changed})
-    found = look_at_disk(config, RunFolder(tmp_path), has_data=True)
+    found = look_at_disk(config, RunFolder(tmp_path), has_data=True, progress=new(config))
     assert found.state == "warn"
     assert "checkpoint.every_s" in found.why
 
@@ -223,7 +247,7 @@ def test_a_disk_slower_than_the_checkpoints_come_is_worth_a_warning(tiny, tmp_pa
 def test_a_disk_that_refuses_the_trial_is_named(tiny, tmp_path, monkeypatch, fault, error):
     monkeypatch.setenv("YXANUL_FAILPOINTS", f"preflight.writing={fault}")
     with pytest.raises(error, match="the disk"):
-        look_at_disk(tiny, RunFolder(tmp_path / "run"), has_data=True)
+        look_at_disk(tiny, RunFolder(tmp_path / "run"), has_data=True, progress=new(tiny))
     assert not list(tmp_path.glob(".preflight*"))
 
 

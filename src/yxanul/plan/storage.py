@@ -68,16 +68,16 @@ def kept_checkpoint_bytes(
 ) -> int:
     """Return the bytes of all checkpoints that are kept to the end, and of one in writing.
 
-    `is_lengthened`: every stage is extended as often as its gate allows. `extended`: {stage: how
-    often it is already}; of these only what lies on the run's branch counts. `done_tokens`: what
-    was trained of the stages elsewhere, and keeps nothing here.
+    `is_lengthened`: every stage is extended as often as its gate allows. Of a run that goes on only
+    what it has still to keep counts: `config` has the stages from the one on that it stands in,
+    `extended` is {stage: how often it is lengthened already}, `done_tokens` what is trained of it.
     """
     kept, tokens = config.optimization.checkpoint.keep + 1, -float(done_tokens)
     for stage in config.stages:
         done, rule = (extended or {}).get(stage.name, 0), stage.gate.extension
         times = max(0, rule.max_extensions - done) if is_lengthened else 0
-        # One already made began at a checkpoint of the branch, and has moved the stage's end.
-        kept += done + _of_borders(config, stage, times=times)
+        # One already made has moved the stage's end; what it began at is kept already.
+        kept += _of_borders(config, stage, times=times)
         tokens += stage.training.total_tokens * (1 + done * rule.fraction)
         tokens += extension_tokens(stage, times=times)
     return (kept + math.floor(max(0.0, tokens) / _permanent_every(config))) * checkpoint_bytes(

@@ -45,7 +45,6 @@ from yxanul.preflight.sources import (
 )
 from yxanul.preflight.space import look_at_disk, look_at_memory
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.rows import read_rows
 from yxanul.train.run import default_out
 from yxanul.train.starting.request import RunRequest
 from yxanul.train.starting.settings import read_config
@@ -121,14 +120,13 @@ def preflight(wishes: Wishes, *, say: Say) -> Preflight:
     compiling = [Check("compile", look_at_compiling, _LIMIT_S)] if is_open else []
     sources = [] if isinstance(root, Finding) else data_checks(config, root=root, out=folder.data)
     say("preflight: features, disk, memory, mirror")
-    # Before the disk, which takes what is left of a run there, and the benchmarks, which it keeps.
+    # Before the disk, which takes what is left of its run, and the benchmarks, which it keeps.
     answer = Check("mirror", partial(look_at_mirror, mirror), _LIMIT_S).made()
     reachable = answer.state == "pass"
     progress = partial(read_progress, config, folder, mirror=mirror if reachable else None)
 
     def disk() -> Finding:
-        there = progress() if reachable and not read_rows(folder.lineage) else None
-        return look_at_disk(config, folder, has_data=has_data, there=there)
+        return look_at_disk(config, folder, has_data=has_data, progress=progress())
 
     here = [
         Check("features", partial(look_at_features, config, processes=processes), _FEATURES_S),

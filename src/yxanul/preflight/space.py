@@ -6,14 +6,14 @@ import os
 import shutil
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from yxanul.config.schema import RunConfig
-from yxanul.curriculum.course import read_course
 from yxanul.curriculum.stages import longest_seq_len
-from yxanul.errors import CorruptCheckpointError, DiskError, UsageError
+from yxanul.errors import DiskError, UsageError
 from yxanul.failpoints import failpoint
 from yxanul.hardware.choices import choose_compute, pick_device
 from yxanul.hardware.device import memory_bytes
@@ -29,10 +29,11 @@ from yxanul.plan.storage import (
 )
 from yxanul.preflight.cost import Progress
 from yxanul.preflight.finding import Finding, State
-from yxanul.runfolder.checkpoints import CHECKPOINT_NAME, read_manifest
+from yxanul.runfolder.checkpoints import list_checkpoints
 from yxanul.runfolder.durable import writing
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.lineage import current_attempt, current_branch, is_on
+from yxanul.runfolder.lineage import current_attempt
+from yxanul.runfolder.saving import is_replaceable
 from yxanul.train.probing.probes import with_compute
 from yxanul.units import MiB, format_bytes
 
@@ -43,34 +44,26 @@ _ROOM = 1.1
 
 
 def look_at_disk(
-    config: RunConfig, folder: RunFolder, *, has_data: bool, there: Progress | None = None
+    config: RunConfig, folder: RunFolder, *, has_data: bool, progress: Progress
 ) -> Finding:
     """Compare the free bytes with the plan's, and time a write that is synced.
 
-    What of the run lies in the folder already is not needed again, nor are shards that are prepared
-    somewhere (`has_data`). Of a run that goes on from its mirror, where it stands `there`, one
-    checkpoint comes here, and those of what is left to train. A disk that gates may fill is a
-    warning: nobody knows their verdicts.
+    Of a run that goes on, here or from its mirror, it is what the rest of it will write: what it
+    has kept so far may lie in either place. Shards that are prepared somewhere (`has_data`) are not
+    needed. A disk that gates may fill is a warning: nobody knows their verdicts.
 
     Raises a `DiskError` where nothing can be written.
     """
     place = _nearest(folder.root)
     rate = _write_rate(place)
     free = shutil.disk_usage(place).free
-    whole, held = shard_bytes(config), _held_of_run(folder)
-    made = _extensions(config, folder) if there is None else there.extensions
-    done = 0 if there is None else there.done_tokens
-    stages = config.stages[0 if there is None else there.stage :]
-    left = config.model_copy(update={"stages": stages})
+    whole, replaced = shard_bytes(config), _replaced(folder)
+    left = config.model_copy(update={"stages": config.stages[progress.stage :]})
     shards = 0 if has_data or whole is None else max(0, whole - _held(folder.data))
+    made, done = progress.extensions, progress.done_tokens
+    kept = partial(kept_checkpoint_bytes, left, extended=made, done_tokens=done)
     plain, lengthened = (
-        shards
-        + max(
-            0,
-            kept_checkpoint_bytes(left, is_lengthened=longer, extended=made, done_tokens=done)
-            - held,
-        )
-        for longer in (False, True)
+        shards + max(0, kept(is_lengthened=longer) - replaced) for longer in (False, True)
     )
     save_s = checkpoint_bytes(config) / rate
     value = {
@@ -148,34 +141,10 @@ def _nearest(out: Path) -> Path:
     return place
 
 
-def _extensions(config: RunConfig, folder: RunFolder) -> dict[str, int]:
-    """Return {stage: how often it is lengthened already} on the run's branch."""
-    course = read_course(config, folder, attempt=current_attempt(folder.lineage))
-    return {plan.name: plan.changes.extensions for plan in course}
-
-
-def _held_of_run(folder: RunFolder) -> int:
-    """Return the bytes of the checkpoints that the run's need counts.
-
-    Those are its branch's. What attempts that it left keep stays, and so do their newest ones on
-    the branch, which nothing replaces any more: of them only those that are kept for good count.
-    """
-    branch, now = current_branch(folder.lineage), current_attempt(folder.lineage)
-    names = ((path, CHECKPOINT_NAME.fullmatch(path.name)) for path in folder.checkpoints.glob("*"))
-    return sum(
-        _held(path)
-        for path, name in names
-        if name
-        and is_on(branch, {"step": int(name[1]), "attempt": int(name[2])})
-        and (int(name[2]) == now or _is_kept_for_good(path))
-    )
-
-
-def _is_kept_for_good(checkpoint: Path) -> bool:
-    try:
-        return read_manifest(checkpoint)[0].permanent
-    except CorruptCheckpointError:  # damaged, or deleted meanwhile; a run tells it
-        return False
+def _replaced(folder: RunFolder) -> int:
+    """Return the bytes of the checkpoints that later ones of the run take the place of."""
+    newest = list_checkpoints(folder.checkpoints, attempt=current_attempt(folder.lineage))
+    return sum(_held(path) for path in newest if is_replaceable(path))
 
 
 def _held(folder: Path) -> int:

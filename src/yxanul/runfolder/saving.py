@@ -138,7 +138,7 @@ def purge_checkpoints(
     for path in reversed(paths[:-1]):
         if kept < keep:
             kept += _is_whole(path, verified)
-        elif _is_replaceable(path):
+        elif is_replaceable(path):
             # Renamed first: a kill in the middle leaves a .tmp- folder, never half a checkpoint.
             doomed = path.with_name(f".tmp-purged-{path.name}-{uuid.uuid4().hex[:8]}")
             with writing(path):
@@ -156,7 +156,8 @@ def _is_whole(path: Path, verified: Verified) -> bool:
     return True
 
 
-def _is_replaceable(path: Path) -> bool:
+def is_replaceable(path: Path) -> bool:
+    """Tell whether a checkpoint may go once newer ones are there; damage is left to be seen."""
     try:
         return not read_manifest(path)[0].permanent
     except CorruptCheckpointError:
