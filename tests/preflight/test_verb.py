@@ -1,7 +1,9 @@
 """`yxanul preflight` as a user starts it."""
 
 import json
+import shutil
 import tempfile
+from types import SimpleNamespace
 
 import pytest
 
@@ -106,8 +108,35 @@ def test_a_mirror_that_refuses_is_told_once_and_not_of_each_benchmark(call, word
     assert code == 30
     failed = [name for name, check in checks.items() if check["state"] == "fail"]
     assert failed == ["mirror"]
+    assert "of the whole run" in checks["disk"]["why"]
     assert checks["benchmark"]["state"] == "warn"
     assert "the mirror may keep" in checks["benchmark"]["why"]
+
+
+@pytest.mark.parametrize("is_at_the_mirror", [False, True])
+def test_rows_that_nobody_can_read_hide_neither_disk_nor_cost(
+    call, words, tmp_path, monkeypatch, is_at_the_mirror
+):
+    """Both are told of the whole run, and are no failure: the rest of it may be little."""
+    folder = RunFolder(tmp_path / "mirror" / "run" if is_at_the_mirror else tmp_path / "run")
+    folder.root.mkdir(parents=True)
+    begin_attempt(folder.lineage, AttemptStart(0, 0, None, "a test"))
+    append_row(folder.metrics, {"step": 1, "attempt": 0, "stage": None})
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    mirror = ("--set", f"checkpoint.mirror={tmp_path / 'mirror'}")
+    price = ("--usd_per_hour", "1000000", "--budget_usd", "0.0001")
+    code, out, _ = call(*words, *mirror, *price, "--set", "compute.compile=off", "--json")
+    checks = {check["name"]: check for check in json.loads(out)["checks"]}
+    assert code == 31
+    assert [name for name, check in checks.items() if check["state"] == "fail"] == ["progress"]
+    assert str(folder.metrics) in checks["progress"]["why"]
+    for name in ("disk", "cost"):
+        assert checks[name]["state"] == "warn"
+        assert "of the whole run" in checks[name]["why"]
+    config = load_config(tmp_path / "configs", overrides=["data.source=texts"])
+    whole = kept_checkpoint_bytes(config, is_lengthened=False)
+    assert checks["disk"]["value"]["needed_bytes"] == whole
+    assert checks["cost"]["value"]["tokens_left"] == sum(p.tokens for p in plan_stages(config))
 
 
 def test_a_card_that_does_not_start_is_a_finding_among_the_others(call, words, monkeypatch):

@@ -7,19 +7,21 @@ and all of them are made: who rents a machine wants to know everything that is w
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from yxanul.config.schema import BudgetConfig, RunConfig
 from yxanul.config.sharing import refuse_unequal_shares
+from yxanul.curriculum.stages import plan_stages
 from yxanul.errors import YxanulError
 from yxanul.hardware.choices import processes_here
 from yxanul.preflight.cost import Progress, look_at_cost, read_progress, settled_budget
 from yxanul.preflight.finding import (
     Check,
     Finding,
+    State,
     attempted,
     decisive,
     failure,
@@ -45,6 +47,7 @@ from yxanul.preflight.sources import (
 )
 from yxanul.preflight.space import look_at_disk, look_at_memory
 from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.lineage import has_begun
 from yxanul.train.run import default_out
 from yxanul.train.starting.request import RunRequest
 from yxanul.train.starting.settings import read_config
@@ -120,21 +123,22 @@ def preflight(wishes: Wishes, *, say: Say) -> Preflight:
     compiling = [Check("compile", look_at_compiling, _LIMIT_S)] if is_open else []
     sources = [] if isinstance(root, Finding) else data_checks(config, root=root, out=folder.data)
     say("preflight: features, disk, memory, mirror")
-    # Before the disk, which takes what is left of its run, and the benchmarks, which it keeps.
+    # First, for it may be what tells how far the run has come, and which benchmarks it keeps.
     answer = Check("mirror", partial(look_at_mirror, mirror), _LIMIT_S).made()
     reachable = answer.state == "pass"
-    progress = partial(read_progress, config, folder, mirror=mirror if reachable else None)
-
-    def disk() -> Finding:
-        return look_at_disk(config, folder, has_data=has_data, progress=progress())
-
+    is_answered = mirror is None or reachable
+    stand = partial(_stand, config, folder, mirror=mirror, is_answered=is_answered)
+    stands = attempted("progress", stand, limit_s=_LIMIT_S)
+    left = partial(_of_what_is_left, config=config, stands=stands)
+    disk = partial(look_at_disk, config, folder, has_data=has_data)
     here = [
         Check("features", partial(look_at_features, config, processes=processes), _FEATURES_S),
         *compiling,
-        Check("disk", disk, _LIMIT_S),
+        Check("disk", partial(left, disk), _LIMIT_S),
         Check("memory", partial(look_at_memory, config, processes=processes), _LIMIT_S),
     ]
-    findings = [check.made() for check in here]
+    findings = [stands] if isinstance(stands, Finding) else []
+    findings += [check.made() for check in here]
     say(f"preflight: data, {DATA_LIMIT_S:.0f} s at most")
     # Where the manifest cannot be read, that is what there is to say of the data.
     findings += [root] if isinstance(root, Finding) else []
@@ -145,8 +149,32 @@ def preflight(wishes: Wishes, *, say: Say) -> Preflight:
     limit_s = _measuring_s(config)
     say(f"preflight: step and links, {processes} x, {limit_s:.0f} s at most")
     apart = partial(measure_apart, config, processes=processes, limit_s=limit_s)
-    measured = _measured(config, budget, measure=apart, progress=progress)
+    measured = _measured(config, budget, measure=apart, left=left)
     return Preflight((*findings, *measured))
+
+
+def _stand(
+    config: RunConfig, folder: RunFolder, *, mirror: str | None, is_answered: bool
+) -> Progress | None:
+    """Return how far the run has come; None: it has not begun here, and its mirror fails."""
+    if not is_answered and not has_begun(folder.lineage):
+        return None
+    return read_progress(config, folder, mirror=mirror)
+
+
+def _of_what_is_left(
+    find: Callable[..., Finding], *, config: RunConfig, stands: Progress | Finding | None
+) -> Finding:
+    """Return what a check finds of the rest of the run; of all of it, and no failure, if need be.
+
+    Where nobody knows how far it has come, what is left may be little.
+    """
+    if isinstance(stands, Progress):
+        return find(progress=stands)
+    found = find(progress=Progress(plan_stages(config)))
+    why = f"{found.why}; that is of the whole run: how far it has come could not be read"
+    state: State = "warn" if found.state == "fail" else found.state
+    return replace(found, state=state, why=why, code=0)
 
 
 def _benchmarks(
@@ -178,7 +206,7 @@ def _measured(
     budget: BudgetConfig,
     *,
     measure: Callable[[], Measured],
-    progress: Callable[[], Progress],
+    left: Callable[[Callable[..., Finding]], Finding],
 ) -> list[Finding]:
     """Return the findings that need a measured step; without one they say so."""
     try:
@@ -189,9 +217,6 @@ def _measured(
             Finding("links", "warn", None, "not measured, since no step was"),
             Finding("cost", "warn", None, "no forecast, since no step was measured"),
         ]
-    judge = Check(
-        "cost",
-        lambda: look_at_cost(config, measured, budget=budget, progress=progress()),
-        _LIMIT_S,
-    )
+    cost = partial(look_at_cost, config, measured, budget=budget)
+    judge = Check("cost", partial(left, cost), _LIMIT_S)
     return [look_at_step(measured, config), look_at_links(measured, config), judge.made()]
