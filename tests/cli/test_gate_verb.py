@@ -320,6 +320,18 @@ def test_damage_leaves_no_decision_behind(world, gate):
     assert (run / "gates.jsonl").read_text() == before
 
 
+def test_evidence_that_no_run_writes_is_named_as_damage(world, gate):
+    run = copy_of(world, "no-evidence")
+    rows = [json.loads(line) for line in (run / "gates.jsonl").read_text().splitlines()]
+    *before, last = rows
+    assert last["row"] == "verdict"
+    damages = ({"scored": None}, {"scored": [1]}, {"scored": ["none"]}, {"failures": ["none"]})
+    for damage in (*damages, {"integrity": [1]}, {"integrity": ["none"]}, {"spending": [1]}):
+        wrong = [*before, last | {"evidence": last["evidence"] | damage}]
+        (run / "gates.jsonl").write_text("".join(json.dumps(row) + "\n" for row in wrong))
+        assert_refused(gate(run), 31, "does not fit")
+
+
 def test_a_score_that_the_gate_had_missed_itself_is_not_asked_for(world, gate):
     """Its file had gone before the gate was asked: the gate said stop, and a person may decide."""
     run = copy_of(world, "missed")

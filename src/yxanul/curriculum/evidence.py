@@ -50,7 +50,7 @@ class Asked:
 
     @classmethod
     def from_row(cls, row: Row) -> "Asked":
-        """Read what a decision's row holds; a wrong one is a KeyError or TypeError."""
+        """Read what a decision's row holds; a wrong one is a KeyError, TypeError or ValueError."""
         stored = row["evidence"]
         integrity, spending = stored["integrity"], stored.get("spending")
         return cls(
@@ -62,13 +62,13 @@ class Asked:
             integrity=None if integrity is None else _integrity(integrity),
             spending=None if spending is None else Spending(**spending),
             failures=dict(stored.get("failures", {})),
-            scored={d: tuple(steps) for d, steps in stored.get("scored", {}).items()},
+            scored={d: tuple(steps) for d, steps in dict(stored.get("scored", {})).items()},
         )
 
 
 def _integrity(stored: Row) -> Integrity:
     """Read what was measured; a figure that was not finite stands as null in JSON."""
-    found: dict[str, Any] = {k: math.nan if v is None else v for k, v in stored.items()}
+    found: dict[str, Any] = {k: math.nan if v is None else v for k, v in dict(stored).items()}
     return Integrity(**found)
 
 

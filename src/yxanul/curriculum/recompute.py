@@ -134,7 +134,7 @@ def read_asked(folder: RunFolder, row: Row) -> tuple[StagePlan, Asked]:
     try:
         plans = read_course(read_frozen_config(folder), folder, attempt=row["attempt"])
         return next(plan for plan in plans if plan.name == row["stage"]), Asked.from_row(row)
-    except (KeyError, TypeError, StopIteration) as error:
+    except (KeyError, TypeError, ValueError, StopIteration) as error:
         raise CorruptDataError(
             f"{folder.gates}: the verdict on {row['stage']} does not fit {folder.config} "
             f"({error!r}); bring good copies back"
