@@ -83,6 +83,19 @@ def test_our_own_model_is_read_in_a_gates_batches_however_long_the_text() -> Non
     assert found.value.args == gate.value.args
 
 
+def test_another_model_is_read_in_smaller_batches_whose_logits_it_has_room_for(monkeypatch):
+    read = []
+
+    class Watched(UniformBytes):
+        def logits(self, inputs, picks):
+            read.append(inputs.numel())
+            return super().logits(inputs, picks)
+
+    documents = [np.array([EOT, *load_tokenizer().encode("x" * 39)], dtype=np.uint16)] * 300
+    score_domain(Watched(), documents, domain="d", seq_len=40)
+    assert 2048 < max(read) <= 4096
+
+
 def test_the_standard_error_is_that_of_resampled_documents() -> None:
     draw = np.random.default_rng(1)
     encode = load_tokenizer().encode

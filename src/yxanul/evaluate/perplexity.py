@@ -20,7 +20,6 @@ from yxanul.config.tokens import IGNORED
 from yxanul.data.tokenizer import load_tokenizer
 from yxanul.errors import NumericsError, UsageError
 from yxanul.evaluate.bits_per_byte import (
-    BATCH_TOKENS,
     DocumentScore,
     bits_per_byte,
     document_nats,
@@ -29,6 +28,9 @@ from yxanul.evaluate.bits_per_byte import (
 from yxanul.evaluate.models.language_model import LanguageModel, in_parts, most_scored
 from yxanul.evaluate.ratio import ratio_stderr
 from yxanul.model.transformer import Transformer
+
+_BATCH_TOKENS = 4096
+"""Of another model's batch; ours has a gate's."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def _score_texts(
     def read(inputs: Tensor, targets: Tensor) -> Tensor:
         return _nats(model, inputs, targets=targets)
 
-    fitting = min(BATCH_TOKENS, most_scored(model))
+    fitting = min(_BATCH_TOKENS, most_scored(model))
     nats = document_nats(ids, read=read, seq_len=seq_len, batch_tokens=fitting)
     return [
         DocumentScore(float(cost), len(text.encode()), len(tokens) - 1)
