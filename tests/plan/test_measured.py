@@ -186,7 +186,7 @@ def test_a_measurement_of_another_model_or_precision_is_refused_with_the_command
     with pytest.raises(UsageError, match=r"bench step --model there --set \S+ --seq_len"):
         read_measured(write(step(flops_per_token=flops)), meant=[told])
     wide = load_config(CONFIGS / "embedded", overrides=["model.num_hidden_layers=9"])
-    with pytest.raises(UsageError, match="of one model, and the recipes"):
+    with pytest.raises(UsageError, match=r"the recipes of --compare have several \(models\)"):
         read_measured(paths, meant=[meant, Meant(wide, "--model wide")])
 
 
@@ -215,6 +215,27 @@ def test_a_step_in_other_settings_is_another_runs(write, asked, measured, told):
     with pytest.raises(UsageError) as refused:
         read_measured(path, meant=meant)
     assert f", {told}: its MFU" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("one", "another", "told"),
+    [
+        ("compute.threads=2", "compute.threads=4", "threads"),
+        ("compute.precision=fp32", "compute.precision=bf16", "precision"),
+        ("compute.fp8=off", "compute.fp8=ffn", "fp8"),
+        ("compute.compile=off", "compute.compile=auto", None),  # one step may be of both
+    ],
+)
+def test_recipes_that_no_one_step_is_of_are_planned_alone(write, one, another, told):
+    """The command for one would measure what the other refuses."""
+    configs = [load_config(CONFIGS / "embedded", overrides=[word]) for word in (one, another)]
+    path = write(step(flops_per_token=flops_per_token(EMBEDDED.model, 128), threads=2))
+    meant = [Meant(config, "--config_dir here") for config in configs]
+    if told is None:
+        assert read_measured(path, meant=meant)
+        return
+    with pytest.raises(UsageError, match=rf"have several \({told}\); plan each alone"):
+        read_measured(path, meant=meant)
 
 
 def test_a_file_of_a_version_that_did_not_say_how_it_measured_is_refused(write):

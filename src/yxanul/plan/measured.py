@@ -34,6 +34,8 @@ _HOW = (
     "write it with: yxanul bench step --config_dir DIR --model NAME --json > FILE, and with every "
     "--set of the plan"
 )
+_OPEN: frozenset[str | int | None] = frozenset(("auto", None))
+"""What a setting says that the machine is to choose."""
 _MOST_BYTES = 1 << 20
 _MOST = 1e30
 
@@ -54,10 +56,8 @@ def read_measured(paths: Sequence[Path], *, meant: Sequence[Meant] = ()) -> Own:
     different devices, are a `UsageError`.
     """
     found = [_read(path) for path in paths]
-    if len({flops_per_token(one.config.model, 1) for one in meant}) > 1:
-        raise UsageError(
-            "--measured is of one model, and the recipes of --compare have several; plan each alone"
-        )
+    if meant:
+        _refuse_several(found, meant)
     for path, step in zip(paths, found, strict=True):
         for one in meant:
             _refuse_another(path, step, meant=one)
@@ -94,6 +94,19 @@ def _timed_update(path: Path, step: dict[str, Any]) -> TimedUpdate:
     return TimedUpdate(step["flops_per_token"], passes_s / tokens, step["optimizer_s"])
 
 
+def _refuse_several(found: Sequence[dict[str, Any]], meant: Sequence[Meant]) -> None:
+    """Refuse recipes that no one step can be of: whichever is measured, another would refuse it."""
+    several = ["models"] if len({flops_per_token(one.config.model, 1) for one in meant}) > 1 else []
+    for step in found:
+        asked = [_asked(step, one.config) for one in meant]
+        several += [key for key in asked[0] if len({one[key] for one in asked} - _OPEN) > 1]
+    if several:
+        raise UsageError(
+            "--measured is of one model in one run's settings, and the recipes of --compare have "
+            f"several ({', '.join(dict.fromkeys(several))}); plan each alone"
+        )
+
+
 def _refuse_another(path: Path, step: dict[str, Any], *, meant: Meant) -> None:
     model, wanted = meant.config.model, meant.config.optimization.compute.precision
     work = flops_per_token(model, step["seq_len"])
@@ -118,8 +131,17 @@ def _other_settings(step: dict[str, Any], config: RunConfig) -> str:
 
     What an older version did not write is not what is asked for, either.
     """
+    asked = _asked(step, config)
+    del asked["precision"]  # which is told with the model
+    other = [key for key, want in asked.items() if want not in _OPEN | {step.get(key)}]
+    return "".join(f", {key} {asked[key]} (there {step.get(key, 'not told')})" for key in other)
+
+
+def _asked(step: dict[str, Any], config: RunConfig) -> dict[str, str | int | None]:
+    """Return the settings that a configuration asks of a step, by their names in its file."""
     compute = config.optimization.compute
     asked: dict[str, str | int | None] = {
+        "precision": compute.precision,
         "optimizer": config.optimization.optimizer.name,
         "attention": compute.attention,
         "compiled": compute.compile,
@@ -130,9 +152,7 @@ def _other_settings(step: dict[str, Any], config: RunConfig) -> str:
     }
     if step.get("peak_bytes") is None:  # on a card they do next to nothing
         asked["threads"] = compute.threads
-    # What is left open is as the machine chose.
-    other = [key for key, want in asked.items() if want not in ("auto", None, step.get(key))]
-    return "".join(f", {key} {asked[key]} (there {step.get(key, 'not told')})" for key in other)
+    return asked
 
 
 def _read(path: Path) -> dict[str, Any]:
