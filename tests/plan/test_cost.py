@@ -11,7 +11,8 @@ from yxanul.config.load import load_config
 from yxanul.errors import UsageError
 from yxanul.plan.cost import bill, cost, mfu_of_rate
 from yxanul.plan.flops import flops_per_token, recomputed_share
-from yxanul.plan.hardware import Wishes, machine, parse_gpus, shown_machines
+from yxanul.plan.hardware import PROMISED, Wishes, machine, parse_gpus, shown_machines
+from yxanul.plan.memory import CARD_SHARE
 from yxanul.plan.summary import plan_run
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -182,6 +183,19 @@ def test_an_open_share_is_planned_as_few_recomputed_blocks_as_a_run_would_find()
     all_again = load_config(CONFIGS, overrides=asked[:1])
     every, some, few = (machine(one, "A100-40GB").mfu for one in (all_again, many, left_open))
     assert every.low < some.low < few.low
+
+
+def test_an_open_share_is_counted_with_tokens_that_it_leaves_room_for():
+    """Also where no card is named: 1.3B parameters would not fit one with more of them."""
+    shape = {"num_hidden_layers": 24, "hidden_size": 2048, "intermediate_size": 8192}
+    shape |= {"num_attention_heads": 16, "num_key_value_heads": 16, "head_dim": 128}
+    asked = ["compute.gradient_checkpointing=true", "compute.checkpointed_share="]
+    asked += [f"model.{key}={value}" for key, value in shape.items()]
+    config = load_config(CONFIGS, overrides=asked)
+    found, named = plan_run(config), plan_run(config, Wishes(gpus=PROMISED))
+    assert found.bill.machine.card == named.bill.machine.card
+    assert found.memory == named.memory
+    assert found.memory.total <= CARD_SHARE * named.bill.machine.card.memory_bytes
 
 
 def test_the_overhead_stands_beside_the_total_and_not_in_it():

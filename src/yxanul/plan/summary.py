@@ -94,13 +94,15 @@ def plan_run(config: RunConfig, wishes: Wishes | None = None) -> Plan:
     settled = config if wishes.own is None else wishes.own.settled(config)
     card_bytes, count = machines[0].card.memory_bytes, machines[0].count
     settled = recomputing_on(settled, card_bytes, processes=count)
+    # An open share of recomputed blocks is settled for the tokens that fit with it.
+    is_fitted = is_chosen or config.optimization.compute.is_share_open
     is_mfu_assumed = wishes.mfu is None and wishes.own is None
     bills = tuple(bill(config.model, config.stages, machine=machine) for machine in machines)
     return Plan(
         model=config.model,
         count=parameter_count(config.model),
         flops=_flops_by_length(config),
-        memory=_memory(settled, machines[0], is_chosen=is_chosen),
+        memory=_memory(settled, machines[0], is_fitted=is_fitted),
         stages=_planned_stages(config, bills[0]),
         bills=bills,
         chosen=is_chosen,
@@ -141,10 +143,10 @@ def _planned_stages(config: RunConfig, bill: Bill) -> tuple[PlannedStage, ...]:
     )
 
 
-def _memory(config: RunConfig, machine: Machine, *, is_chosen: bool) -> Memory:
-    """Count for what fits the chosen card, where the configuration leaves the choice open."""
+def _memory(config: RunConfig, machine: Machine, *, is_fitted: bool) -> Memory:
+    """Count for what fits the card, where it is to and the configuration leaves the choice open."""
     is_open = config.optimization.compute.micro_batch_tokens is None
-    if not is_chosen or machine.card.memory_bytes is None or not is_open:
+    if not is_fitted or machine.card.memory_bytes is None or not is_open:
         return memory(config, processes=machine.count)
     most = largest_micro_batch(config, machine.card.memory_bytes, processes=machine.count)
     tokens = min(ASSUMED_TOKENS, most or 1)
