@@ -171,7 +171,9 @@ def test_whoever_measures_too_long_is_ended(tmp_path, monkeypatch, device, error
     monkeypatch.setattr(machine, "pick_device", lambda: device)
     with pytest.raises(error, match="no step was measured within 1 s") as told:
         measure_apart(tiny(tmp_path), processes=1, limit_s=1)
-    assert ("yxanul bench step --config_dir DIR" in str(told.value)) == (device == CPU)
+    for command in ("bench step", "plan"):
+        words = f"yxanul {command} --config_dir DIR --model FILE"
+        assert (words in str(told.value)) == (device == CPU)
 
 
 @pytest.mark.parametrize(("compiled", "limit_s"), [("model", 300), ("block", 90), ("auto", 90)])

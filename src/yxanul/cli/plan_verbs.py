@@ -37,8 +37,9 @@ MeasuredFiles = Annotated[
     list[Path] | None,
     typer.Option(
         "--measured",
-        help="What `yxanul bench step --json` printed of the plan's model in its settings, on the "
-        "machine that is meant, a CPU or a card. May be given many times, for several lengths.",
+        help="What `yxanul bench step --config_dir DIR --model FILE --json` printed of the plan's "
+        "model in its settings, on the machine that is meant, a CPU or a card. May be given many "
+        "times, for several lengths.",
     ),
 ]
 Compare = Annotated[

@@ -221,8 +221,8 @@ def _find_card(word: str, text: str) -> Card:
     if word.lower() == "cpu":
         raise UsageError(
             f"--gpus {text!r}: no two CPUs are alike, so the table has none; `yxanul bench step "
-            "--json` measures yours for --measured, and `yxanul preflight` a model whose step "
-            "takes seconds there"
+            "--config_dir DIR --model FILE --json` measures yours for --measured, and `yxanul "
+            "preflight` a model whose step takes seconds there"
         )
     names = {_plain(name): card for name, card in _CARD.items()}
     wanted = _plain(word)

@@ -116,8 +116,8 @@ def _too_late(config: RunConfig, limit_s: float) -> YxanulError:
         return UsageError(
             f"{told}: this CPU takes longer for {config.model.name}, and another start would too; "
             "yxanul bench step --config_dir DIR --model FILE --json > STEP has no limit, and "
-            "yxanul plan --config_dir DIR --measured STEP plans with it; give both every --set of "
-            "the run"
+            "yxanul plan --config_dir DIR --model FILE --measured STEP plans with it; give both "
+            "every --set of the run"
         )
     return InfrastructureError(told)
 
