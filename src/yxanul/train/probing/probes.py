@@ -137,9 +137,8 @@ def _fitted(
     only for what a micro-batch has to have: more of it brings less than that costs.
     """
     found = config.optimization.compute
-    is_share_open = found.gradient_checkpointing and wish.checkpointed_share is None
     most = MOST_TOKENS
-    if wish.micro_batch_tokens is None and is_share_open:
+    if wish.micro_batch_tokens is None and wish.is_share_open:
         least = 1 / config.model.num_hidden_layers
         spared = found.model_copy(update={"checkpointed_share": least})
         tokens = _enough_without(spared, config, seq_len=seq_len, machine=machine)
@@ -149,7 +148,7 @@ def _fitted(
     if wish.micro_batch_tokens is None:
         tokens = _micro_batch(found, config, most=most, seq_len=seq_len, machine=machine)
         found = found.model_copy(update={"micro_batch_tokens": tokens})
-    if is_share_open:
+    if wish.is_share_open:
         share = _checkpointed_share(found, config, seq_len=seq_len, machine=machine)
         found = found.model_copy(update={"checkpointed_share": share})
     return found
