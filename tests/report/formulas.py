@@ -175,6 +175,7 @@ OF_VALUES = {
     "own tokens": lambda seen, begun, stages: seen - tokens_before(begun, stages),
     "parameters": parameters,
     "since": lambda now, begun: now - begun,
+    "spent tokens": lambda before, now, start: before + now - start,
     "sum": lambda *held: sum(held),
     "whole steps": lambda tokens, batch: tokens // batch,
 }

@@ -31,6 +31,7 @@ from yxanul.report.write import write_comparison, write_report
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import BY_NAME, record_event, register_gate
 from yxanul.runfolder.rows import append_row
+from yxanul.units import format_count
 
 MOST_BYTES = 8_000_000
 SECTIONS = ["summary", "loss", "bpb", "forgetting", "gates", "expected", "planned"]
@@ -411,6 +412,22 @@ def test_the_tokens_of_all_attempts_are_told_when_the_first_stage_is_begun_anew(
     (copied / "lineage.jsonl").write_text(anew)
     page = read(copied)
     assert "1.01M tokens spent in all" in page.text
+    assert wrong_values(copied, page) == []
+
+
+@pytest.mark.parametrize("is_first_stage", [False, True])
+def test_the_tokens_of_all_attempts_are_told_where_no_process_wrote_them(copied, is_first_stage):
+    """As of an older version, and for an earlier checkpoint."""
+    (copied / "spending.jsonl").unlink()
+    rows = [json.loads(line) for line in (copied / "metrics.jsonl").read_text().splitlines()]
+    entry = [row for row in rows if row["stage"] == "stage1_wikipedia"][-1]
+    step, seen = (0, 0) if is_first_stage else (entry["step"], entry["tokens_seen"])
+    first, last = map(json.loads, (copied / "lineage.jsonl").read_text().splitlines())
+    last |= {"step": step, **({"parent": None} if is_first_stage else {})}
+    (copied / "lineage.jsonl").write_text(f"{json.dumps(first)}\n{json.dumps(last)}\n")
+    page = read(copied)
+    wanted = last["tokens_spent"] + rows[-1]["tokens_seen"] - seen
+    assert f"{format_count(wanted)} tokens spent in all" in page.text
     assert wrong_values(copied, page) == []
 
 

@@ -214,9 +214,24 @@ def own_domains(run: Run, stage: str) -> tuple[str, ...]:
 
 
 def tokens_spent(run: Run) -> Traced | None:
-    """Return the tokens of all attempts, those left behind too; None when no process wrote them."""
-    spent = run.spending[-1].number("tokens_spent") if run.spending else None
-    return None if spent is None else spent.shown_as("count")
+    """Return the tokens of all attempts, those left behind too; None when no row tells.
+
+    Where no process wrote them, or only later than is told of, the last attempt's row has those
+    that were spent before it.
+    """
+    if run.spending or not run.attempts:
+        spent = run.spending[-1].number("tokens_spent") if run.spending else None
+        return None if spent is None else spent.shown_as("count")
+    start, seen = run.attempts[-1], last_row(run).number("tokens_seen")
+    before, step = start.number("tokens_spent"), start.number("step")
+    if before is None or step is None or seen is None:
+        return None
+    attempt, place = start.need_count("attempt"), start.source("step")
+    begun = tokens_at(run, int(step.number), attempt=attempt, start=place)
+    if begun is None:
+        return None
+    total = int(before.number) + int(seen.number) - begun[1]
+    return Traced(total, (*before.sources, *seen.sources, begun[0]), "spent tokens", "count")
 
 
 def trained_seconds(run: Run) -> Traced | None:

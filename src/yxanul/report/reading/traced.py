@@ -89,6 +89,7 @@ FORMULAS = {
     "by the MFU that the planner takes for likely",
     "since": "the first minus the second",
     "spent": "each row's step_s times the steps since the row before, summed",
+    "spent tokens": "spent before the attempt, plus tokens seen now, minus those seen at its start",
     "sum": "the sum",
     "whole steps": "the first divided by the second, rounded down",
     "wilson high": "the upper end of Wilson's 95 % interval of the mean",
