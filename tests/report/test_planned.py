@@ -45,7 +45,9 @@ def test_every_stage_the_clock_the_memory_and_the_mfu_are_compared(run):
     planned, measured, remark = found["memory of the main process"]
     assert "MiB" in planned
     assert measured == "1.15 GiB"
-    assert remark.endswith("; planned without Python, torch, data, scores and skills")
+    assert remark.endswith(
+        "; planned without Python, torch, data, scores and skills, of the stage that needs most"
+    )
 
 
 def test_a_run_that_is_not_over_is_not_held_against_its_plan(copied):
@@ -89,7 +91,9 @@ def test_on_a_card_the_assumed_mfu_and_its_source_stand_there(copied):
     found = lines(copied)
     assert found["MFU, PaLM convention"][0] == "49 % (45 to 52)"
     assert "measured on one H200" in section_of(copied)
-    assert found["memory of the main process"][2].endswith("; planned without scores and skills")
+    assert found["memory of the main process"][2].endswith(
+        "; planned without scores and skills, of the stage that needs most"
+    )
 
 
 def test_time_speed_and_dollars_are_held_against_the_planner(copied):
@@ -159,11 +163,15 @@ def test_memory_is_held_against_the_settings_and_machine_that_took_it(copied):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     _, measured, remark = lines(copied)["memory of the main process"]
     assert measured == "13 GiB"
-    assert remark.startswith("of the newest process; planned without")
+    # One that only scores the end of a stage holds next to nothing.
+    scored = rows[-1] | {"process": 2, "seconds": 1.0, "memory_bytes": 1 << 20}
+    path.write_text("".join(json.dumps(row) + "\n" for row in (*rows, scored)))
+    assert lines(copied)["memory of the main process"][1] == "13 GiB"
+    assert remark.startswith("of the newest process that trained; planned without")
     path.write_text(json.dumps(rows[0]) + "\n")
     assert lines(copied)["memory of the main process"][1:] == [
         "63 GiB",
-        "planned without scores and skills",
+        "planned without scores and skills, of the stage that needs most",
     ]
 
 
@@ -173,7 +181,9 @@ def test_of_a_card_that_the_table_lacks_nothing_is_assumed(copied, device):
     found = lines(copied)
     assert found["MFU, PaLM convention"][0] == "–"
     assert "assumes none for this machine" in found["MFU, PaLM convention"][2]
-    assert found["memory of the main process"][2].endswith("; planned without scores and skills")
+    assert found["memory of the main process"][2].endswith(
+        "; planned without scores and skills, of the stage that needs most"
+    )
 
 
 def test_the_planned_memory_is_that_of_one_process_of_several(copied):

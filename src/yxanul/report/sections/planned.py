@@ -3,12 +3,13 @@
 The one idea: a plan is judged by the run it was made for. The forecast is the one after a tenth of
 the tokens, made again from the rows that stood there then. Hours, tokens/s and dollars are those
 that `yxanul plan` tells for the run's machine; where rows are of several machines, none is. Memory
-is that of the newest process, whose settings and machine are the ones that stand there.
+is that of the newest process that trained, whose settings and machine stand there.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from yxanul.cards import card_of_device
 from yxanul.curriculum.stages import StagePlan
@@ -146,8 +147,8 @@ def _forecast_at(run: Run, row: Record, *, tokens: int, pace: Pace) -> Traced | 
 def _memory(run: Run) -> list[Line]:
     assert run.settings is not None
     assert run.config is not None
-    # Processes before the newest had settings and machines of their own.
-    rows = [row for row in run.spending if row.find("process") == run.spending[-1].find("process")]
+    # Processes before it had settings and machines of their own.
+    rows = _newest_that_trained(run)
     held = [v for row in rows if (v := row.number("memory_bytes")) is not None]
     if not held:
         return []
@@ -158,9 +159,20 @@ def _memory(run: Run) -> list[Line]:
     planned = Traced(need, tuple(where), "memory", "bytes")
     most = max(held, key=lambda value: value.number).shown_as("bytes")
     more = "scores and skills" if _on_a_card(run) else "Python, torch, data, scores and skills"
-    newest = "of the newest process; " if len(rows) < len(run.spending) else ""
-    note: Story = (f"{newest}planned without {more}",)
+    newest = "of the newest process that trained; " if len(rows) < len(run.spending) else ""
+    note: Story = (f"{newest}planned without {more}, of the stage that needs most",)
     return [Line(("memory of the main process",), planned, most, note)]
+
+
+def _newest_that_trained(run: Run) -> list[Record]:
+    """Return the rows of the newest process that trained: a later one may only have scored."""
+    found: list[Record] = []
+    before = 0
+    for _, own in groupby(run.spending, lambda row: row.find("process")):
+        rows = list(own)
+        if (spent := rows[-1].need_count("tokens_spent")) > before:
+            found, before = rows, spent
+    return found
 
 
 def _planner(run: Run) -> list[Line]:
