@@ -1,6 +1,7 @@
 """A place holds the parts of one source, and a stage joins those that were treated for it."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import fsspec
@@ -10,6 +11,7 @@ from tests.data.memory import source, stage
 from tests.data.test_cluster import joined, treat
 from yxanul.data.parts.files import Provenance
 from yxanul.data.preparing.prepare import prepare
+from yxanul.data.watching import unheard as hush
 from yxanul.errors import UsageError
 
 OF_STAGE_2 = Provenance("stage2_tests", "mine")
@@ -110,3 +112,18 @@ def test_sources_of_a_stage_that_are_not_joined_are_told(tmp_path: Path) -> None
     prepare([config], tmp_path / "out", progress=said.append)
     assert said[0].startswith("stage1_tests is made of mine alone: ")
     assert said[0].endswith("/parts has no texts of theirs, ours")
+
+
+def test_the_recipe_of_a_cluster_is_not_told_as_another_setting_of_the_stage(
+    tmp_path: Path,
+) -> None:
+    treat(tmp_path / "parts", 2)
+    asked = partial(stage, "stage1_tests", source=str(tmp_path / "parts"))
+    prepare([asked(folder_treatment={"near_duplicates": 0.7})], tmp_path / "out", progress=hush)
+    for changed in (
+        {"folder_treatment": {"near_duplicates": 0.8}},
+        {"folder_treatment": {"near_duplicates": 0.7}, "validation_fraction": 0.3},
+    ):
+        with pytest.raises(UsageError) as told:
+            prepare([asked(**changed)], tmp_path / "out", progress=hush)
+        assert "(data.validation_fraction, data.folder_treatment, the domain" in str(told.value)

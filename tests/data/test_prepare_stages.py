@@ -284,6 +284,13 @@ def test_what_differs_from_what_is_prepared_is_said_with_both_values(tmp_path: P
     assert said == "t: treatment.near_duplicates was null and is 0.7"
 
 
+def test_sources_in_another_order_are_told_as_that(tmp_path: Path) -> None:
+    some = [source(name, max_documents=90) for name in ("gsm_symbolic", "arithmetic")]
+    prepare([embedded(*some, source="embedded")], tmp_path, progress=silent)
+    with pytest.raises(UsageError, match=r"\(the sources were in the order gsm_symbolic, arith"):
+        prepare([embedded(*reversed(some), source="embedded")], tmp_path, progress=silent)
+
+
 FAR = source("x", hub_id="a/b", text_template="{text}")
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import yxanul
 from yxanul.data.bookmark import Bookmark
 from yxanul.data.inspection.verify import check_files
+from yxanul.data.parts.files import is_of_parts
 from yxanul.data.prepared.manifest import (
     FORMAT_VERSION,
     MANIFEST_NAME,
@@ -193,14 +194,21 @@ def _changes(held: Mapping[str, SourceRecord], plans: Mapping[str, PlannedSource
     changes = [
         f"{name}: {key} {change}"
         for name, plan in plans.items()
-        if name in held
+        if name in held and not is_of_parts(held[name])
         for key, change in changed_settings(plan.settings, held[name].settings)
     ]
     yield from changes
-    if not changes and held.keys() == plans.keys():
-        is_folder = "folder" in kinds_of(held)
-        key = "the domain of the stage's first source" if is_folder else "data.seed"
-        yield f"data.validation_fraction, {key} or the program's version was another"
+    if changes or held.keys() != plans.keys():
+        return
+    if list(held) != list(plans):
+        yield f"the sources were in the order {', '.join(held)}"
+        return
+    key = "data.seed"
+    if "folder" in kinds_of(held):
+        key = "the domain of the stage's first source"
+    if any(map(is_of_parts, held.values())):  # its recipe is the cluster's
+        key = f"data.folder_treatment, {key}"
+    yield f"data.validation_fraction, {key} or the program's version was another"
 
 
 def _refuse_other_kind(
