@@ -81,7 +81,9 @@ def test_parts_at_the_root_of_an_address_are_those_of_their_stage_alone(tmp_path
         (tmp_path / "texts" / f"{n}.txt").write_text(f"Another text, number {n}.")
     first = stage("stage1_tests", source=str(tmp_path / "texts"))
     prepare([first], tmp_path / "out", progress=said.append)
-    both = prepare(stages, tmp_path / "out", progress=said.append)
+    with pytest.raises(UsageError, match="none for stage1_tests"):
+        prepare(stages, tmp_path / "out", progress=said.append)
+    both = prepare(stages[1:], tmp_path / "out", progress=said.append)
     assert list(both.stages) == ["stage1_tests", "stage2_tests"]
 
 

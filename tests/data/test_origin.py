@@ -6,7 +6,7 @@ import fsspec
 import pytest
 
 from tests.data.memory import source, stage
-from tests.data.test_prepare_in_use import write_parts
+from tests.data.test_prepare_in_use import write_parts, write_texts
 from yxanul.config.schema import StageConfig
 from yxanul.data.places.remote import upload
 from yxanul.data.prepared.manifest import Manifest
@@ -48,10 +48,6 @@ def test_what_was_prepared_here_is_no_data_of_an_address(
     made(tmp_path / "other", seed=7, to=FIRST)
     told = refused(FIRST, out)
     assert told.startswith(f"{out} holds another s than {FIRST} does: to use what is prepared give")
-    said: list[str] = []
-    assert prepare(reading(FIRST), out, progress=said.append, is_in_use=True) == held
-    assert said[0] == f"{told} What is prepared is in use, and stays as it is."
-    assert "holds another s" in refused(FIRST, out)  # still
     made(tmp_path / "same", seed=42, to=SECOND)
     assert prepare(reading(SECOND), out, progress=hush) == held
 
@@ -64,18 +60,18 @@ def test_data_of_one_address_is_not_taken_for_that_of_another(
     made(tmp_path / "second", seed=7, to=SECOND)
     held = prepare(reading(FIRST), out, progress=hush)
     assert "holds another s" in refused(SECOND, out)
+    assert prepare(reading(f"{FIRST}/"), out, progress=hush) == held
     storage.store.clear()
-    assert prepare(reading(f"{FIRST}/"), out, progress=hush) == held  # it is not asked
-    assert "neither a prepared folder nor" in refused(SECOND, out)
+    assert "neither a prepared folder nor" in refused(FIRST, out)
 
 
-def test_an_address_out_of_reach_stops_no_run_that_has_begun_before_there_was_a_record(
+def test_an_address_is_not_asked_for_what_a_run_that_has_begun_holds(
     storage: fsspec.AbstractFileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
     made(tmp_path / "first", seed=42, to=FIRST)
     held = prepare(reading(FIRST), out, progress=hush)
-    (out / "address.json").unlink()
+    files = {file: file.stat().st_mtime_ns for file in out.rglob("*")}
 
     def silent(*_: object, **__: object) -> None:
         raise TimeoutError("slow")
@@ -84,9 +80,9 @@ def test_an_address_out_of_reach_stops_no_run_that_has_begun_before_there_was_a_
     monkeypatch.setattr(storage.__class__, "info", silent)
     with pytest.raises(InfrastructureError, match="slow"):
         prepare(reading(FIRST), out, progress=hush)
-    said: list[str] = []
-    assert prepare(reading(FIRST), out, progress=said.append, is_in_use=True) == held
-    assert said[0].endswith("What is prepared is in use, and stays as it is.")
+    assert prepare(reading(FIRST), out, progress=hush, is_in_use=True) == held
+    # A run's data may be a link to a folder in which nobody may write.
+    assert {file: file.stat().st_mtime_ns for file in out.rglob("*")} == files
 
 
 def test_data_with_other_settings_is_refused_before_it_is_brought(
@@ -118,4 +114,31 @@ def test_parts_of_one_address_are_not_those_of_another(
     with pytest.raises(UsageError, match="holds another s than"):
         prepare([stage("s", source=SECOND)], out, progress=hush)
     storage.store.clear()
-    assert prepare(asked, out, progress=hush) == held
+    assert prepare(asked, out, progress=hush, is_in_use=True) == held
+
+
+def test_a_stage_that_lies_here_is_compared_also_where_others_are_missing(
+    storage: fsspec.AbstractFileSystem, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    prepare([stage("s", source=str(write_texts(tmp_path / "texts")))], out, progress=hush)
+    for name in "st":
+        folder = write_parts(tmp_path / name, cleared_of={}, of=name)
+        storage.put(str(folder), f"/bucket/first/{name}", recursive=True)
+    with pytest.raises(UsageError, match="holds another s than"):
+        prepare([stage(name, source=FIRST) for name in "st"], out, progress=hush)
+
+
+def test_one_stage_that_is_the_same_vouches_for_no_other(
+    storage: fsspec.AbstractFileSystem, tmp_path: Path
+) -> None:
+    out, theirs = tmp_path / "out", tmp_path / "theirs"
+    for place, seed in ((out, 7), (theirs, 42)):
+        made(place, seed=42)
+        other = source("gsm_symbolic", max_documents=90)
+        last = stage("t", source="embedded", embedded_sources=[other], seed=seed)
+        prepare([last], place, progress=hush)
+    upload(theirs, FIRST, say=hush)
+    prepare(reading(FIRST), out, progress=hush)
+    with pytest.raises(UsageError, match="holds another t than"):
+        prepare([*reading(FIRST), stage("t", source=FIRST)], out, progress=hush)

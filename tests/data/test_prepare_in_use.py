@@ -43,11 +43,11 @@ def write_pages(docs: Path) -> None:
         (docs / f"{number}.md").write_text(text)
 
 
-def write_parts(folder: Path, *, cleared_of: dict[str, str]) -> Path:
+def write_parts(folder: Path, *, cleared_of: dict[str, str], of: str = "s") -> Path:
     """Write what two tasks of a cluster leave."""
     made = Treatment(TreatmentConfig(), min_tokens=None)
     for rank, rows in enumerate((sentences(60), sentences(60, about="tree"))):
-        with PartWriter(str(folder), rank, provenance=Provenance("s", "mine")) as writer:
+        with PartWriter(str(folder), rank, provenance=Provenance(of, "mine")) as writer:
             for number, text in enumerate(Treater(made).treat(rows)):
                 writer.append(Document(rows[number], "s", f"s/{rank}-{number}"), text)
             writer.finish(Recipe(made, cleared_of, made.tools), world_size=2)

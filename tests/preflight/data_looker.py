@@ -24,7 +24,7 @@ if __name__ == "__main__":
     sources._PATIENCE = Patience(**QUICK)
     config, folder = load_config(Path(sys.argv[1])), RunFolder(Path(sys.argv[2]))
     for _ in sys.stdin:
-        data = data_checks(config, root=prepared_root(config, folder), out=folder.data)
+        data = data_checks(config, folder, root=prepared_root(config, folder))
         needed = needed_benchmarks(config, is_prepared=False)
         checks = [*data, *benchmark_checks(needed, kept=())]
         found = made_in_turn(checks, limit_s=300.0)

@@ -16,7 +16,7 @@ from tests.data.closing import close
 from tests.data.hub_sets import promised_sets, public_sets
 from tests.data.hub_standin import Fault, StandIn, running
 from tests.train.world import STAGES, World
-from yxanul.config.load import load_config
+from yxanul.config.load import dump_config, load_config
 from yxanul.config.schema import RunConfig
 from yxanul.config.treatment import TreatmentConfig
 from yxanul.data.parts.files import PartWriter, Provenance
@@ -59,7 +59,7 @@ def _storage():
 
 
 def checks_of(config: RunConfig, folder: RunFolder) -> list[Check]:
-    return data_checks(config, root=prepared_root(config, folder), out=folder.data)
+    return data_checks(config, folder, root=prepared_root(config, folder))
 
 
 @contextmanager
@@ -175,6 +175,12 @@ def test_data_that_a_run_has_already_is_held_against_the_address_that_it_is_give
     found = found_at(at_address(tmp_path), tmp_path)
     assert (found.state, found.code) == ("fail", UsageError.exit_code)
     assert f"{folder.data} holds another {STAGES[0]} than file://" in found.why
+    # Where the run was begun with that address it does not ask there, nor is it to be asked.
+    folder.config.write_text(dump_config(at_address(tmp_path)))
+    begin_attempt(folder.lineage, AttemptStart(0, step=0, parent=None, reason="the run begins"))
+    assert found_at(at_address(tmp_path), tmp_path).state == "pass"
+    elsewhere = at_address(tmp_path, f"data.source=file://{tmp_path / 'elsewhere'}")
+    assert found_at(elsewhere, tmp_path).code == UsageError.exit_code
 
 
 def write_parts(place: Path, *, stage: str) -> None:

@@ -1,6 +1,7 @@
 """A run keeps its data: where that lies may change, what is in it may not."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import yaml
 from tests.train.world import STAGES, World, finished_world, write_texts
 from yxanul.runfolder.layout import RunFolder
 
-STEPS = "--max_steps"
+STEPS, SOURCES = "--max_steps", ("arithmetic", "gsm_symbolic")
 
 
 @pytest.fixture
@@ -24,7 +25,19 @@ def prepared(world: World, name: str) -> World:
 
 
 def kept(run: RunFolder) -> list[bytes]:
-    return [file.read_bytes() for file in (run.config, run.lineage, run.data_pointer)]
+    files = (run.config, run.lineage, run.data_pointer)
+    return [file.read_bytes() for file in files if file.exists()]
+
+
+def name_sources(world: World, **settings: object) -> World:
+    """Give the stages embedded sources, the later one's with `settings`; return their world."""
+    for stage, name, more in zip(STAGES, SOURCES, ({}, settings), strict=True):
+        file = world.root / "configs" / f"{stage}.yaml"
+        changed = yaml.safe_load(file.read_text())
+        own = {"name": name, "domain": name, "weight": 1.0, "max_documents": 220, **more}
+        changed["data"]["embedded_sources"] = [own]
+        file.write_text(yaml.safe_dump(changed))
+    return World(world.root, Path("embedded"))
 
 
 def test_a_run_goes_on_with_its_data_wherever_it_lies_now(world, tmp_path, monkeypatch):
@@ -60,6 +73,52 @@ def test_a_run_that_has_its_own_data_points_to_no_other(world, tmp_path):
     run.data_pointer.write_text(json.dumps({"prepared": str(other.texts)}))  # of an older version
     world.finish("run", "run", STEPS, "2")
     assert run.prepared_data() == run.data
+
+
+def test_a_stage_to_come_is_not_trained_on_data_of_other_settings(world, tmp_path):
+    other = prepared(name_sources(world, min_tokens=9), "other")
+    given, run = prepared(name_sources(world), "shared"), RunFolder(tmp_path / "run")
+    given.finish("run", "run", STEPS, "1")
+    before = kept(run)
+    told = other.finish("run", "run", STEPS, "2", code=30).stderr
+    assert f"{other.texts} was prepared with other settings of gsm_symbolic" in told
+    assert kept(run) == before
+    # Where it was begun with that: what was asked for since does not stop it.
+    shutil.rmtree(given.texts)
+    other.texts.rename(given.texts)
+    assert "The run goes on with what it was" in given.finish("run", "run", STEPS, "2").stderr
+
+
+def test_other_texts_are_not_written_down_as_what_a_run_was_trained_on(world, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    world.finish("run", "run", STEPS, "1")
+    before, fewer = kept(run), World(tmp_path, write_texts(tmp_path / "fewer", documents=90))
+    told = fewer.finish("run", "run", STEPS, "2", code=30).stderr
+    assert f"fewer/{STAGES[0]} is not as it was when {run.data} was prepared" in told
+    assert kept(run) == before
+    World(tmp_path, write_texts(tmp_path / "copy")).finish("run", "run", STEPS, "2")
+    (tmp_path / "copy" / STAGES[0] / "more.txt").write_text("One text more.")
+    told = World(tmp_path, tmp_path / "copy").finish("run", "run", STEPS, "3").stderr
+    assert "What is prepared is in use, and stays as it is." in told
+
+
+def test_data_of_a_wrong_address_is_not_brought_for_a_run_that_has_begun(world, tmp_path):
+    run = RunFolder(tmp_path / "run")
+    prepared(world, "shared")
+    other = prepared(World(tmp_path, write_texts(tmp_path / "fewer", documents=90)), "other")
+    right, wrong = (World(tmp_path, f"file://{tmp_path}/{name}") for name in ("shared", "other"))
+    right.finish("run", "run", STEPS, "1")
+    before = kept(run)
+    shutil.rmtree(run.data)  # as on another machine
+    wrong.finish("run", "run", STEPS, "2", code=31)
+    assert not run.data.exists()
+    assert kept(run) == before
+    shutil.copytree(other.texts, run.data)  # as an earlier version left it
+    told = right.finish("run", "run", STEPS, "2", code=31).stderr
+    assert "(what lies in RUN/data is prepared anew once that is deleted)" in told
+    assert "in use" not in told
+    shutil.rmtree(run.data)
+    right.finish("run", "run", STEPS, "2")
 
 
 def test_a_finished_run_is_not_said_to_be_one_of_other_data(tmp_path_factory):

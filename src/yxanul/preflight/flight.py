@@ -121,7 +121,7 @@ def preflight(wishes: Wishes, *, say: Say) -> Preflight:
     mirror = optimization.checkpoint.mirror
     is_open = optimization.compute.compile == "auto"
     compiling = [Check("compile", look_at_compiling, _LIMIT_S)] if is_open else []
-    sources = [] if isinstance(root, Finding) else data_checks(config, root=root, out=folder.data)
+    sources = [] if isinstance(root, Finding) else data_checks(config, folder, root=root)
     say("preflight: features, disk, memory, mirror")
     # First, for it may be what tells how far the run has come, and which benchmarks it keeps.
     answer = Check("mirror", partial(look_at_mirror, mirror), _LIMIT_S).made()

@@ -44,7 +44,7 @@ from yxanul.preflight.finding import Check, Finding
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import has_begun
 from yxanul.runfolder.storage import Place, reaching
-from yxanul.train.starting.corpus import refuse_several_sources
+from yxanul.train.starting.corpus import keeps_data, refuse_several_sources
 
 DATA_LIMIT_S = 45.0
 """For all sources; the hub's libraries alone may take half of it to load."""
@@ -65,22 +65,22 @@ def prepared_root(config: RunConfig, folder: RunFolder) -> Path | None:
     return folder.data if all(stage.name in held for stage in config.stages) else None
 
 
-def data_checks(config: RunConfig, *, root: Path | None, out: Path) -> list[Check]:
+def data_checks(config: RunConfig, folder: RunFolder, *, root: Path | None) -> list[Check]:
     """Return a check for each source, or one for data prepared in `root` or at an address.
 
-    `out` is where the run prepares data that lies nowhere yet. A folder that is not there or holds
-    `out`, and stages that cannot be read together, are a `UsageError` at once.
+    Data that lies nowhere yet the run prepares in its `folder`. A place that is not there or holds
+    that, and stages that cannot be read together, are a `UsageError` at once.
     """
     refuse_several_sources(config.stages)
     address = shared_address(config.stages)
     if root is not None:
-        return [Check("data", partial(_look_at_prepared, config, root), DATA_LIMIT_S)]
+        return [Check("data", partial(_look_at_prepared, config, folder, root=root), DATA_LIMIT_S)]
     if address is not None:
         return [Check("data", partial(_look_at_address, config, address), DATA_LIMIT_S)]
     # Before any source is opened, as a run does it; what cannot be read its own check tells.
     with suppress(CorruptDataError, OSError):
         check_folders(config.stages, held=())
-        refuse_out_inside(config.stages, out)
+        refuse_out_inside(config.stages, folder.data)
     return [Check(name, look, DATA_LIMIT_S) for name, look in _looks(config)]
 
 
@@ -175,10 +175,11 @@ def _looks(config: RunConfig) -> Iterator[tuple[str, partial[Finding]]]:
             yield f"data: {source.name}", partial(look, stage, source)
 
 
-def _look_at_prepared(config: RunConfig, root: Path) -> Finding:
+def _look_at_prepared(config: RunConfig, folder: RunFolder, *, root: Path) -> Finding:
     manifest = load_manifest(root)
     require_stages(manifest, [stage.name for stage in config.stages])
-    if (address := shared_address(config.stages)) is not None:
+    address = shared_address(config.stages)
+    if address is not None and not keeps_data(config, folder):
         refuse_other_origin(address, config.stages, held=manifest, out=root)
     refuse_other_settings(manifest, config.stages, place=root)
     check_files(manifest, root)

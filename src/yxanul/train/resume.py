@@ -3,13 +3,13 @@
 The newest checkpoint that verifies, the one that was named, other weights, or the beginning.
 """
 
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from yxanul.data.prepared.manifest import Manifest
 from yxanul.errors import CorruptCheckpointError, CorruptDataError, UsageError, YxanulError
 from yxanul.runfolder.checkpoints import (
     CHECKPOINT_NAME,
@@ -105,8 +105,8 @@ def find_position(session: Session, request: RunRequest) -> Position:
     return position
 
 
-def refuse_other_tokens(folder: RunFolder, request: RunRequest, *, data: Mapping[str, str]) -> None:
-    """Refuse `data` {source: sha256} that the checkpoint to go on from was not trained on.
+def refuse_other_tokens(held: Manifest, *, folder: RunFolder, request: RunRequest) -> None:
+    """Refuse prepared data that the checkpoint to go on from was not trained on.
 
     `find_position` does so as well, when the new settings are kept; a finished run loads none.
     """
@@ -118,6 +118,7 @@ def refuse_other_tokens(folder: RunFolder, request: RunRequest, *, data: Mapping
         paths = list_checkpoints(folder.checkpoints, attempt=attempt)
         if parent is not None and Path(parent).name == parent:  # else of another run
             paths.insert(0, folder.checkpoints / parent)
+    data = {name: source.train.sha256 for name, source in held.sources.items()}
     for path in reversed(paths):
         with suppress(CorruptCheckpointError):  # told, or refused, where it is to be loaded
             refuse_other_data(path, load_state(path), data=data)

@@ -4,6 +4,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -173,9 +174,10 @@ def _train(
         request = with_name_settled(request, folder, machine=machine)
         request = with_weights_here(request, folder, say=machine.heard)
     refuse_early(config, folder, request=request, machine=machine, malloc=malloc)
-    corpus = prepare_corpus(config, folder, machine=machine)
+    check = partial(refuse_other_tokens, folder=folder, request=request)
+    corpus = prepare_corpus(config, folder, machine=machine, check=check)
     with refusing_together(machine.processes, device=machine.device):
-        refuse_other_tokens(folder, request, data=corpus.identity([s.name for s in config.stages]))
+        check(corpus.manifest)
     if request.num_epochs is not None:
         stage = request.stage or config.stages[0].name
         config = replan_epochs(config, stage, epochs=request.num_epochs, manifest=corpus.manifest)

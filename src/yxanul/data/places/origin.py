@@ -1,14 +1,12 @@
 """Prepared data that a folder has from an address, and whether it is what is asked for.
 
-The one idea: OUT/address.json says from which address the manifest beside it came, so that what is
-whole is used also when that is out of reach. Any other address is asked what it holds.
+The one idea: what a folder holds is that of an address if the tokens are, however they came there.
+So the address is asked, but for a run that was begun with it.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from yxanul.config.schema import StageConfig
@@ -18,9 +16,6 @@ from yxanul.data.places.remote import download, holds_prepared, remote_manifest
 from yxanul.data.prepared.manifest import SPLITS, Manifest, require_stages
 from yxanul.data.prepared.settings import refuse_other_settings, sources_of
 from yxanul.errors import CorruptShardError, UsageError
-from yxanul.runfolder.durable import write_json
-
-RECORD_NAME = "address.json"
 
 Say = Callable[[str], None]
 
@@ -36,9 +31,7 @@ def bring(address: str, stages: Sequence[StageConfig], *, out: Path, say: Say) -
         return None
     require_stages(theirs, [stage.name for stage in stages])
     refuse_other_settings(theirs, stages, place=address)
-    held = download(address, out, say=say)
-    keep_address(address, out, held=held)
-    return held
+    return download(address, out, say=say)
 
 
 def whole(held: Manifest, out: Path, *, address: str, say: Say) -> Manifest:
@@ -57,23 +50,15 @@ def whole(held: Manifest, out: Path, *, address: str, say: Say) -> Manifest:
     return held
 
 
-def keep_address(address: str, out: Path, *, held: Manifest) -> None:
-    """Write down that what `out` holds came from an address."""
-    write_json(out / RECORD_NAME, _record(address, held))
-
-
 def refuse_other_origin(
     address: str, stages: Sequence[StageConfig], *, held: Manifest, out: Path
 ) -> None:
     """Raise `UsageError` where `out` holds other tokens of `stages` than lie at an address.
 
-    The address that they came from is not asked; of another one what storage refuses is raised.
+    Stages that it lacks are passed over. What storage refuses is raised.
     """
-    with suppress(FileNotFoundError, ValueError):  # without the record, the address tells
-        if json.loads((out / RECORD_NAME).read_bytes()) == _record(address, held):
-            return
     theirs = remote_manifest(address)
-    for stage in stages:
+    for stage in (stage for stage in stages if stage.name in held.stages):
         if theirs is not None:
             is_same = _tokens(stage, held) == _tokens(stage, theirs)
         else:
@@ -84,10 +69,6 @@ def refuse_other_origin(
                 f"{out} holds another {stage.name} than {address} does: to use what is prepared "
                 f"give --data {out}, to use what lies there choose another --out."
             )
-
-
-def _record(address: str, held: Manifest) -> dict[str, str]:
-    return {"address": address.rstrip("/"), "manifest": held.sha256}
 
 
 def _tokens(stage: StageConfig, manifest: Manifest) -> dict[str, list[str]]:

@@ -224,16 +224,11 @@ def _refuse_other_kind(
     if made and asked and made != asked:
         kind = made.pop()
         named = "FOLDER (which may be gone)" if kind == "folder" else kind
-        way_on = (
-            "an address is read for all stages, so choose another folder for the data, or bring "
-            "what lies there to a folder of this machine and name that for the others with --set"
-            if any(plan.is_far for plan in plans.values())
-            else "where stages differ in that, name it with --set and not with --data, here --set "
-            f"{stage}.data.source={named}, or choose another folder for the data"
-        )
         raise UsageError(
             f"{out} holds the stage {stage}, prepared from {_KINDS[kind]}, and it is now to be "
-            f"read from {_KINDS[asked.pop()]}: {way_on}."
+            f"read from {_KINDS[asked.pop()]}: where stages differ in that, name it with --set and "
+            f"not with --data, here --set {stage}.data.source={named}, or choose another folder "
+            "for the data."
         )
 
 

@@ -54,8 +54,6 @@ class PlannedSource:
     open: Callable[[], DocumentSource]
     recipe: Callable[[], Recipe] = lambda: plain_recipe(Treatment())
     settings: Mapping[str, object] = field(default_factory=dict)
-    is_far: bool = False
-    """It is read from an address, as then all stages are."""
 
 
 @dataclass(frozen=True, slots=True)

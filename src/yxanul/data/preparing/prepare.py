@@ -33,7 +33,7 @@ from yxanul.data.places.folders import (
     stage_parts,
     tell_unjoined,
 )
-from yxanul.data.places.origin import bring, keep_address, refuse_other_origin, whole
+from yxanul.data.places.origin import bring, refuse_other_origin, whole
 from yxanul.data.prepared.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -60,14 +60,7 @@ from yxanul.data.sources.snippets.origin import holds_version
 from yxanul.data.sources.walk import LOST_AND_FOUND, unreadable
 from yxanul.data.treating.treatment import Recipe, Treatment
 from yxanul.data.watching import Watcher
-from yxanul.errors import (
-    BrokenDiskError,
-    CorruptDataError,
-    InfrastructureError,
-    UsageError,
-    YxanulError,
-)
-from yxanul.runfolder.storage import is_address
+from yxanul.errors import CorruptDataError, UsageError, YxanulError
 
 FindBenchmark = Callable[[str, str], Benchmark]
 """Returns the items of a task, from the hub or a folder as its second argument says."""
@@ -87,19 +80,18 @@ def prepare(
     subfolder of the stage's name, if there is one), or the address of a prepared folder. `progress`
     gets a line of text about every two seconds; it may raise to stop the work, and then the folder
     is left as it was, apart from sources of the hub, which the next call goes on with. A `watcher`
-    is told how many documents are done, and then no line tells it. Of a folder that `is_in_use` it
-    is told, and not refused, that its texts, or the items looked for, have changed, or that the
-    address holds other data. Raises `UsageError` (a stage in `out` with other settings, a source
-    without usable documents), `CorruptShardError` (a prepared file is missing), `DiskError`, and
-    what the sources raise.
+    is told how many documents are done, and then no line tells it. Of a folder that `is_in_use`, by
+    a run that was begun with what it reads, it is told, and not refused, that its texts, or the
+    items looked for, have changed, and no address is asked for what it holds already. Raises
+    `UsageError` (a stage in `out` with other settings, other tokens at an address, a source without
+    usable documents), `CorruptShardError` (a prepared file is missing), `DiskError`, and what the
+    sources raise.
     """
     shared = shared_address(stages)
     held = load_manifest(out) if (out / MANIFEST_NAME).is_file() else None
-    if shared is not None and held is not None and _has_all(held, stages):
-        with _told_of(is_in_use, progress):
-            refuse_other_origin(shared, stages, held=held, out=out)
-            keep_address(shared, out, held=held)
-    elif shared is not None:
+    if shared is not None and held is not None and not is_in_use:
+        refuse_other_origin(shared, stages, held=held, out=out)
+    if shared is not None and not _has_all(held, stages):
         held = bring(shared, stages, out=out, say=progress) or held
     if held is not None:
         tell_other_licences(held, stages, place=out, say=progress)
@@ -125,8 +117,6 @@ def prepare(
     sources = held.sources if held else None
     settings = {stage.name: settings_sha256(stage, sources) for stage in stages}
     manifest = prepare_sources(plans, out, settings=settings, progress=progress, watcher=watcher)
-    if shared is not None:
-        keep_address(shared, out, held=manifest)
     write_cards(manifest, out, progress=progress)
     return manifest
 
@@ -136,8 +126,8 @@ def _told_of(is_in_use: bool, progress: Callable[[str], None]) -> Iterator[None]
     """Tell `progress` what is refused, or cannot be compared, where the data is in use already."""
     try:
         yield
-    except (UsageError, CorruptDataError, InfrastructureError) as error:
-        if not is_in_use or isinstance(error, BrokenDiskError):
+    except (UsageError, CorruptDataError) as error:
+        if not is_in_use:
             raise
         progress(f"{error} What is prepared is in use, and stays as it is.")
 
@@ -255,7 +245,6 @@ def _folder_plan(stage: StageConfig, opening: _Opening) -> PlannedSource:
         if parts is None
         else lambda: parts.recipe,
         settings={"treatment": treatment.model_dump(mode="json")},
-        is_far=is_address(stage.data.source),
     )
 
 

@@ -96,7 +96,7 @@ def freeze_config(
     or held against: other settings than the run's are a `ConfigError`. The process takes its
     threads, before anything is tried.
     """
-    before, changes = _begun_with(folder), None
+    before, changes = begun_with(folder), None
     frozen, anew = _ruled(
         config,
         before,
@@ -138,7 +138,7 @@ def refuse_other_stages(config: RunConfig, folder: RunFolder, *, is_whole: bool)
     Later ones may be new. A configuration that is not `is_whole` ends with the stage that is
     trained alone, before later ones of the run.
     """
-    before = _begun_with(folder)
+    before = begun_with(folder)
     if before is None:
         return
     had, has = ([stage.name for stage in one.stages] for one in (before, config))
@@ -182,7 +182,7 @@ def ruled_config(config: RunConfig, folder: RunFolder, *, machine: Machine) -> R
     What this machine cannot do is a `UsageError`. Each process judges for itself: one that cannot
     read what others can is no reason for them to wait.
     """
-    alone = _ruled(config, _begun_with(folder), device=machine.device, agree=lambda flag: flag)
+    alone = _ruled(config, begun_with(folder), device=machine.device, agree=lambda flag: flag)
     return alone[0]
 
 
@@ -251,7 +251,7 @@ def _is_regrouped(folder: RunFolder, machine: Machine) -> bool:
     return before is not None and before != machine.processes.world_size
 
 
-def _begun_with(folder: RunFolder) -> RunConfig | None:
+def begun_with(folder: RunFolder) -> RunConfig | None:
     """Return the configuration that the run was begun with; None when nothing was trained yet."""
     if not folder.config.exists() or not has_begun(folder.lineage):
         return None
@@ -290,8 +290,8 @@ def _continue_config(
     Others are refused. What the run had chosen by itself and had to choose `anew` may be another:
     a machine that takes another's place is of another kind. The rates of `closed` stages, which
     have been trained, stay. What nothing read may be left out, but for a gate's, which is fixed.
-    That of a source shaped the hash of its data, so preparing has refused it before; other data
-    than the run's, where data.source leads to some, was refused by its tokens.
+    That of a source shaped the hash of its data, so preparing has refused it before, and other data
+    than the run's, where data.source leads to some.
     """
     known = {stage.name for stage in now.stages}
     later = tuple(stage for stage in before.stages if stage.name not in known)

@@ -1,6 +1,6 @@
 """The run's data: prepared or found, verified, opened, and the held-out part of each domain."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,8 +9,15 @@ from yxanul.curriculum.stages import StagePlan
 from yxanul.data.batches.validation import stage_documents
 from yxanul.data.inspection.verify import verify
 from yxanul.data.packing.chunks import ChunkTable
+from yxanul.data.places.folders import shared_address
 from yxanul.data.places.place import prepared_folder
-from yxanul.data.prepared.manifest import Manifest, load_manifest, require_stages
+from yxanul.data.places.remote import remote_manifest
+from yxanul.data.prepared.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    load_manifest,
+    require_stages,
+)
 from yxanul.data.prepared.settings import refuse_other_settings, tell_other_licences
 from yxanul.data.prepared.shards import TokenStream, open_stream
 from yxanul.data.preparing.prepare import prepare, tell_other_items
@@ -18,6 +25,7 @@ from yxanul.errors import UsageError
 from yxanul.runfolder.durable import write_json
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import has_begun
+from yxanul.train.probing.frozen import begun_with
 from yxanul.train.processes.machine import Machine
 from yxanul.train.scores.scoring import HeldOut
 
@@ -51,31 +59,40 @@ class Corpus:
         }
 
 
-def prepare_corpus(config: RunConfig, folder: RunFolder, *, machine: Machine) -> Corpus:
+def prepare_corpus(
+    config: RunConfig,
+    folder: RunFolder,
+    *,
+    machine: Machine,
+    check: Callable[[Manifest], None],
+) -> Corpus:
     """Prepare the run's data, or find it ready in RUN/data or in the folder of --data.
 
-    Every byte of every shard is verified. Raises `UsageError` for a folder of --data that was
-    prepared from other sources, or with other settings of them, than the configuration's, if the
-    run has not begun to read it.
+    Every byte of every shard is verified. `check` raises for other tokens than the run has read: of
+    what is ready, or lies at an address, before anything is brought. Raises `UsageError` for a
+    folder of --data that was prepared from other sources, or with other settings of them, than the
+    configuration's, if the run was not begun with that folder.
     """
     shared = prepared_folder(config.stages[0].data.source, run=folder)
     refuse_several_sources(config.stages)
-    is_begun = has_begun(folder.lineage)
     if shared is not None:
         root, manifest, say = shared, load_manifest(shared), machine.progress.say
         try:
             refuse_other_settings(manifest, config.stages, place=shared)
         except UsageError as error:
-            if not is_begun:
-                raise
-            # Its tokens are compared with those that the run has read.
+            is_begun = has_begun(folder.lineage)
+            if not is_begun or folder.prepared_data().resolve() != shared.resolve():
+                raise  # of stages that are not trained yet nothing else tells
             say(f"{error} The run goes on with what it was begun with.")
         tell_other_items(manifest, config.stages, place=shared, say=say)
         tell_other_licences(manifest, config.stages, place=shared, say=say)
     else:
         root = folder.data
         if machine.processes.is_main:
-            prepare(config.stages, root, progress=machine.heard, is_in_use=is_begun)
+            if (ready := _ready(config.stages, root)) is not None:
+                check(ready)
+            is_in_use = keeps_data(config, folder)
+            prepare(config.stages, root, progress=machine.heard, is_in_use=is_in_use)
         machine.processes.await_main("the data is prepared")
         manifest = load_manifest(root)
     require_stages(manifest, [stage.name for stage in config.stages])
@@ -85,6 +102,27 @@ def prepare_corpus(config: RunConfig, folder: RunFolder, *, machine: Machine) ->
     sources = [name for name, source in manifest.sources.items() if source.stage in names]
     streams = {n: open_stream(manifest, root, source=n, split="train") for n in sources}
     return Corpus(manifest, streams, root)
+
+
+def keeps_data(config: RunConfig, folder: RunFolder) -> bool:
+    """Tell whether the run was begun with data from where the stages say, so that it keeps that.
+
+    What lies there may be other data by now. Another place must hold the same as the run has.
+    """
+    before = begun_with(folder)
+    if before is None:
+        return False
+    asked = {stage.name: stage.data.source for stage in config.stages}
+    return all(asked.get(s.name, s.data.source) == s.data.source for s in before.stages)
+
+
+def _ready(stages: Sequence[StageConfig], root: Path) -> Manifest | None:
+    """Return the manifest of what is prepared, in `root` or at an address; None = not all is."""
+    names, address = {stage.name for stage in stages}, shared_address(stages)
+    found = load_manifest(root) if (root / MANIFEST_NAME).is_file() else None
+    if address is not None and (found is None or not names <= found.stages.keys()):
+        found = remote_manifest(address)
+    return found if found is not None and names <= found.stages.keys() else None
 
 
 def keep_place(corpus: Corpus, folder: RunFolder) -> None:

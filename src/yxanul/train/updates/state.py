@@ -114,8 +114,9 @@ def refuse_other_data(path: Path, state: Mapping[str, Any], *, data: Mapping[str
     if other:
         raise CorruptDataError(
             f"{path} was trained on other data than is prepared now "
-            f"({', '.join(other)}), so going on would not be the same run; bring the data back, or "
-            "begin a new run with --init_from"
+            f"({', '.join(other)}), so going on would not be the same run; bring the data back "
+            "(what lies in RUN/data is prepared anew once that is deleted), or begin a new run "
+            "with --init_from"
         )
 
 
