@@ -40,6 +40,13 @@ def printed(plan, width: int) -> str:
     return " ".join(out.getvalue().split())
 
 
+_STAGE_FIELDS = {
+    *("name", "tokens", "own_tokens", "steps", "unique_tokens", "epochs", "effective_epochs"),
+    *("last_token_worth", "flops", "hours", "hours_low", "hours_high"),
+    *("usd", "usd_low", "usd_high"),
+}
+
+
 @pytest.mark.parametrize(
     "folder", ["", "embedded", "recipes/no_replay", "recipes/evidence", "recipes/card_24gb"]
 )
@@ -58,7 +65,9 @@ def test_the_json_has_the_promised_fields(folder):
         plan["memory_bytes"]
     )
     for stage in plan["stages"]:
-        assert {"name", "tokens", "epochs", "effective_epochs", "hours", "usd"} <= set(stage)
+        assert _STAGE_FIELDS <= set(stage)
+        own = stage["epochs"] and stage["epochs"] * stage["unique_tokens"]
+        assert own is None or stage["own_tokens"] == pytest.approx(own)
         assert (stage["hours"] is not None) == (stage["usd"] is not None) == known
     assert plan["total_tokens"] == sum(stage["tokens"] for stage in plan["stages"])
     for claim in plan["claims"]:

@@ -21,6 +21,7 @@ class StageBudget:
 
     name: str
     tokens: int
+    own_tokens: int
     steps: int
     unique_tokens: int | None
     epochs: float | None
@@ -88,6 +89,7 @@ def stage_budget(config: RunConfig, stage: StageConfig) -> StageBudget:
     return StageBudget(
         name=stage.name,
         tokens=training.total_tokens,
+        own_tokens=own,
         steps=training.steps,
         unique_tokens=unique,
         epochs=epochs,
