@@ -350,12 +350,11 @@ def test_a_sparkline_keeps_the_ends_and_the_shape():
     assert (len(long), long[0], long[-1]) == (24, "▁", "█")
 
 
-def test_a_checkpoint_that_was_set_aside_is_an_incident(ended, tmp_path):
+def test_what_befell_one_step_is_told_in_the_order_in_which_it_did(ended, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(ended.root / "run", folder)
     why = "model.safetensors is not what was written"
+    record_event(folder / "lineage.jsonl", "diverged", step=4, why="too high")
     record_event(folder / "lineage.jsonl", "set aside", checkpoint="step-00000004-a0", why=why)
-    seen = Watch(RunFolder(folder)).look()
-    assert (4, f"step-00000004-a0 was set aside: {why}") in [
-        (incident.step, incident.what) for incident in seen.incidents
-    ]
+    told = [one.what for one in Watch(RunFolder(folder)).look().incidents if one.step == 4]
+    assert told == ["it diverged: too high", f"step-00000004-a0 was set aside: {why}"]

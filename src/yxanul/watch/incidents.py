@@ -19,7 +19,7 @@ class Incident:
 
 
 def incidents(folder: RunFolder, metrics: Sequence[Row]) -> list[Incident]:
-    """Return what happened, the newest last; `metrics` are the rows of all attempts."""
+    """Return what happened, by step; `metrics` are the rows of all attempts."""
     found = [*_steps(metrics), *_events(folder), *_attempts(folder), *_gates(folder)]
     return sorted(found, key=lambda incident: incident.step)
 
@@ -33,13 +33,12 @@ def _steps(metrics: Sequence[Row]) -> Iterator[Incident]:
 
 
 def _events(folder: RunFolder) -> Iterator[Incident]:
-    for row in events(folder.lineage, SET_ASIDE):
+    for row in events(folder.lineage, SET_ASIDE, DIVERGED):
         name = CHECKPOINT_NAME.fullmatch(str(row.get("checkpoint")))
-        if name is not None:
-            yield Incident(int(name[1]), f"{name[0]} was set aside: {row.get('why')}")
-    for row in events(folder.lineage, DIVERGED):
-        if isinstance(row.get("step"), int):
+        if row["event"] == DIVERGED and isinstance(row.get("step"), int):
             yield Incident(row["step"], f"it diverged: {row.get('why')}")
+        elif row["event"] == SET_ASIDE and name is not None:
+            yield Incident(int(name[1]), f"{name[0]} was set aside: {row.get('why')}")
 
 
 def _attempts(folder: RunFolder) -> Iterator[Incident]:
