@@ -211,6 +211,14 @@ def _places(count: int, key: int) -> npt.NDArray[np.float64]:
     return (np.arange(count, dtype=np.float64) + jitter) / max(count, 1)
 
 
+def after_ramp(fraction: float, *, replayed: float) -> float:
+    """Return the replayed part of a stage behind its ramp, where that of the whole is `replayed`.
+
+    The ramp falls in a straight line from 1, over the first `fraction` of the stage.
+    """
+    return (replayed - fraction / 2) / (1 - fraction / 2)
+
+
 class _Ramp:
     """Moves places so that a stage begins with replay alone and comes to its mixture in a line.
 
@@ -222,7 +230,7 @@ class _Ramp:
     def __init__(self, fraction: float, *, replayed: float) -> None:
         self._fraction = fraction
         self._replayed = replayed
-        self._after = (replayed - fraction / 2) / (1 - fraction / 2)
+        self._after = after_ramp(fraction, replayed=replayed)
 
     def replay(self, places: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return the moments of a replayed source, ascending."""

@@ -13,7 +13,7 @@ from yxanul.curriculum.changes import Segment, parts_read
 from yxanul.curriculum.stages import StagePlan, seq_len_at
 from yxanul.data.batches.loader import StageLoader, StepRows
 from yxanul.data.batches.mixture import mixed_order
-from yxanul.data.batches.order import OrderKey, StageOrder
+from yxanul.data.batches.order import OrderKey, StageOrder, after_ramp
 from yxanul.data.packing.chunks import ChunkTable
 from yxanul.runfolder.lineage import attempt_at, branch_of, current_attempt
 from yxanul.train.running.session import Session
@@ -148,7 +148,7 @@ def _mixture(plan: StagePlan, segment: Segment) -> tuple[int, tuple[float, float
         return segment.end, (share, ramp)
     if not (ramp and segment.keeps_line):
         return segment.end - segment.first, (share, 0.0)
-    # The line of the whole stage, and what it came to from there on, as `stage_order` has them.
-    after = (share - ramp / 2) / (1 - ramp / 2)
+    # The line of the whole stage, and what it came to from there on.
+    after = after_ramp(ramp, replayed=share)
     ramp *= plan.base_steps / segment.end
     return segment.end, (after + (1 - after) * ramp / 2, ramp)
