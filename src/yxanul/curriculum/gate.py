@@ -70,7 +70,7 @@ class Evidence:
     """{domain: relative deviation of a change, from how much its scores wavered}; where it is not
     known, there is none."""
     failures: Mapping[str, str] = field(default_factory=dict)
-    """{domain: why it could not be scored at the stage's end}."""
+    """{domain: why the stage's end has no score of it, or none over the documents of its entry}."""
 
 
 @dataclass(frozen=True)
