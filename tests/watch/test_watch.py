@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import os
 import pty
 import re
@@ -23,9 +24,12 @@ from yxanul.cli.watch_verbs import _looks
 from yxanul.curriculum.course import read_frozen_config
 from yxanul.curriculum.stages import plan_stages
 from yxanul.errors import InfrastructureError, UsageError
+from yxanul.runfolder.bringing import bring_scores
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import record_event
+from yxanul.runfolder.scores import read_score, write_score
 from yxanul.runfolder.spending import read_payments
+from yxanul.watch.held_out import HeldOutScores
 from yxanul.watch.pace import Pace
 from yxanul.watch.screen import screen, sparkline
 from yxanul.watch.snapshot import Snapshot, Watch, may_begin
@@ -358,3 +362,20 @@ def test_what_befell_one_step_is_told_in_the_order_in_which_it_did(ended, tmp_pa
     record_event(folder / "lineage.jsonl", "set aside", checkpoint="step-00000004-a0", why=why)
     told = [one.what for one in Watch(RunFolder(folder)).look().incidents if one.step == 4]
     assert told == ["it diverged: too high", f"step-00000004-a0 was set aside: {why}"]
+
+
+def test_a_score_that_is_taken_again_is_seen_here_and_through_a_mirror(ended, tmp_path):
+    folder, brought = RunFolder(tmp_path / "mirror" / "run"), RunFolder(tmp_path / "copy")
+    shutil.copytree(ended.root / "run", folder.root)
+    address = str(tmp_path / "mirror")
+    bring_scores(address, brought)
+    here, there = HeldOutScores(folder.scores), HeldOutScores(brought.scores)
+    before = here.read({0: math.inf})
+    assert there.read({0: math.inf}) == before
+    path = sorted(folder.scores.glob("step-*.json"))[-1]
+    again = replace(read_score(path), bpb=0.123, text_sha256="others now")
+    write_score(folder.scores, again)
+    bring_scores(address, brought)
+    for scores in (here, there):
+        after = scores.read({0: math.inf})
+        assert after[again.domain] == [*before[again.domain][:-1], again.bpb]

@@ -46,7 +46,8 @@ def bring_back(address: str, folder: RunFolder, *, say: Say) -> bool:
                 "with another address"
             )
         lineage = [folder.lineage.name]
-        for inside in sorted(_rows_there(place), key=lambda inside: inside == lineage):
+        there = [inside for inside, _ in _rows_there(place)]
+        for inside in sorted(there, key=lambda inside: inside == lineage):
             failpoint("mirror.bringing")
             beside = _fetch_rows(place, "/".join(inside), target=folder.root.joinpath(*inside))
             if inside == lineage:
@@ -99,19 +100,23 @@ def bring_rows(address: str, targets: Sequence[Path]) -> list[Path]:
 
 
 def bring_scores(address: str, folder: RunFolder) -> None:
-    """Copy the held-out scores that `folder` lacks: they never change. Raises as `reaching`."""
+    """Copy the held-out scores that `folder` lacks or has in another size, as one taken again is.
+
+    Raises what `reaching` raises.
+    """
     with reaching(address):
         place = Place(address)
-        for inside in _rows_there(place):
+        for inside, size in _rows_there(place):
             target = folder.root.joinpath(*inside)
-            if target.parent == folder.scores and not target.exists():
+            is_score = target.parent == folder.scores
+            if is_score and not (target.is_file() and target.stat().st_size == size):
                 _bring_rows(place, "/".join(inside), target=target)
 
 
-def _rows_there(place: Place) -> list[list[str]]:
-    """Return the paths, in parts, of the run's files that are at an address."""
-    parts = (path.split("/") for path in place.names())
-    return [inside for top, *inside in parts if top == "run" and _is_rows(inside)]
+def _rows_there(place: Place) -> list[tuple[list[str], int]]:
+    """Return the paths, in parts, and the sizes of the run's files that are at an address."""
+    parts = ((path.split("/"), size) for path, size in place.sizes().items())
+    return [(inside, size) for (top, *inside), size in parts if top == "run" and _is_rows(inside)]
 
 
 def _is_rows(inside: list[str]) -> bool:

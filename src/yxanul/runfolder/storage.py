@@ -39,7 +39,7 @@ class _Storage(Protocol):
 
     def open(self, path: str, mode: str) -> BinaryIO: ...
 
-    def find(self, path: str) -> list[str]: ...
+    def find(self, path: str, *, detail: Literal[True]) -> dict[str, Mapping[str, Any]]: ...
 
     @overload
     def ls(self, path: str, detail: Literal[True]) -> list[Mapping[str, Any]]: ...
@@ -80,14 +80,21 @@ class Place:
 
     def names(self) -> list[str]:
         """Return the paths of all files in it."""
+        return list(self.sizes())
+
+    def sizes(self) -> dict[str, int]:
+        """Return {path: bytes} of all files in it, asked for at once."""
+        root, storage = self._root, self._storage
         try:
-            self._storage.info(self._root)  # `find` says nothing where there is no folder
+            storage.info(root)  # `find` says nothing where there is no folder
         except FileNotFoundError:
-            return []
-        listed = self._walk(self._root) if self._is_plain else self._storage.find(self._root)
-        found = (name.lstrip("/") for name in listed)
-        root = self._root.strip("/") + "/"
-        return sorted(name.removeprefix(root) for name in found)
+            return {}
+        listed = self._walk(root) if self._is_plain else storage.find(root, detail=True).values()
+        inside = root.strip("/") + "/"
+        return {
+            about["name"].lstrip("/").removeprefix(inside): about["size"]
+            for about in sorted(listed, key=lambda about: str(about["name"]))
+        }
 
     def top_names(self) -> list[str]:
         """Return the names of what lies in it directly, files and folders."""
@@ -185,8 +192,8 @@ class Place:
         if back != content:
             raise InfrastructureError(f"{self._address} gives back other bytes than it was given")
 
-    def _walk(self, folder: str) -> Iterator[str]:
-        """Yield the paths of all files in a folder.
+    def _walk(self, folder: str) -> Iterator[Mapping[str, Any]]:
+        """Yield what the storage knows of all files in a folder.
 
         fsspec's own `find` takes a folder that cannot be read now for an empty one.
         """
@@ -198,7 +205,7 @@ class Place:
             if about["type"] == "directory":
                 yield from self._walk(about["name"])
             else:
-                yield about["name"]
+                yield about
 
     def _about(self, path: str) -> Mapping[str, Any] | None:
         """Return what the storage knows of a file; None = there is none.

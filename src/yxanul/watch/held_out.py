@@ -1,4 +1,4 @@
-"""The held-out scores of a run; each file is written once, and so is read once."""
+"""The held-out scores of a run; a file is read again where a score was taken again."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,20 +7,20 @@ from yxanul.runfolder.scores import DomainScore, read_score
 
 
 class HeldOutScores:
-    """The files of RUN/scores, of which each look reads those that are new."""
+    """The files of RUN/scores, of which each look reads those that were written since."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._known: dict[str, DomainScore] = {}
+        self._known: dict[tuple[str, int, int], DomainScore] = {}
 
     def read(self, branch: Mapping[int, float]) -> dict[str, list[float]]:
         """Return {domain: bits per byte on the branch, by step}; a damaged file is an error.
 
         branch {attempt: last step of it that counts} is `runfolder.lineage.current_branch`.
         """
-        there = {path.name: path for path in self._folder.glob("step-*.json")}
+        there = {_written(path): path for path in self._folder.glob("step-*.json")}
         self._known = {
-            name: self._known.get(name) or read_score(path) for name, path in there.items()
+            written: self._known.get(written) or read_score(path) for written, path in there.items()
         }
         own = [s for s in self._known.values() if s.step <= branch.get(s.attempt, -1)]
         found: dict[str, dict[int, float]] = {}
@@ -28,3 +28,9 @@ class HeldOutScores:
         for score in sorted(own, key=lambda score: (score.step, score.attempt)):
             found.setdefault(score.domain, {})[score.step] = score.bpb
         return {domain: list(steps.values()) for domain, steps in found.items()}
+
+
+def _written(path: Path) -> tuple[str, int, int]:
+    """Return a file's name, the time of its last change and its size."""
+    stat = path.stat()
+    return path.name, stat.st_mtime_ns, stat.st_size
