@@ -322,3 +322,15 @@ def test_a_commit_that_lacks_a_file_of_its_weights_is_no_outage(hub):
     begun = bring().folder
     with pytest.raises(CorruptDataError, match=r"has no model-2.safetensors on the hub either"):
         brought_again(begun, say=print)
+
+
+def test_an_outage_between_two_questions_is_no_damage(hub, cache, exported):
+    """Where it has no list of a commit's files, the hub's library hands out what part is here."""
+    place = cache / "models--me--first" / "snapshots" / hub.sets[NAME].sha
+    place.mkdir(parents=True)
+    shutil.copy(exported / "config.json", place)
+    hub.break_with(Fault("/tree/", 501))
+    with pytest.raises(HubUnreachableError, match="is here in part"):
+        brought_again(place, say=print)
+    assert hub.asked("/tree/")
+    assert brought_again(place, say=print) == place

@@ -42,8 +42,6 @@ class Snapshot:
 
     folder: Path
     note: str
-    is_reached: bool
-    """Whether the hub was: else it is what this machine had."""
 
 
 def is_hub_id(name: str) -> bool:
@@ -68,7 +66,7 @@ def snapshot(name: str, *, accept: Callable[[Path], object]) -> Snapshot:
     note = brought(name, folder, is_reached=is_reached)
     if not is_reached:
         note += f", of commit {folder.name}"
-    return Snapshot(folder, note, is_reached)
+    return Snapshot(folder, note)
 
 
 def of_cache(folder: Path) -> tuple[str, str] | None:
@@ -81,11 +79,16 @@ def of_cache(folder: Path) -> tuple[str, str] | None:
     return ("/".join(name), folder.name) if is_snapshot else None
 
 
-def snapshot_at(name: str, commit: str) -> Snapshot:
-    """Bring what an export holds of a commit of owner/name, or find it here, as `snapshot` does."""
-    is_reached = newest_commit(name) is not None
-    folder = _download(name, commit, files=_FILES, is_reached=is_reached)
-    return Snapshot(folder, f"{name} at commit {commit}", is_reached)
+def snapshot_at(name: str, commit: str) -> tuple[Snapshot, frozenset[str]]:
+    """Bring what an export holds of a commit of owner/name, or find it here, as `snapshot` does.
+
+    Returns the names of its files on the hub too: none where the hub is not reached. One that is
+    lost in the middle leaves a part of it.
+    """
+    info = _ask(name, revision=commit)
+    folder = _download(name, commit, files=_FILES, is_reached=info is not None)
+    names = frozenset(one.rfilename for one in (info and info.siblings) or ())
+    return Snapshot(folder, f"{name} at commit {commit}"), names
 
 
 def newest_config(name: str) -> tuple[Path, bool]:
@@ -152,17 +155,22 @@ def newest_commit(name: str) -> str | None:
 
     A model that is not there, or may not be read, is a `UsageError`.
     """
+    info = _ask(name)
+    return None if info is None else info.sha
+
+
+def _ask(name: str, *, revision: str | None = None) -> Any:
+    """Return what the hub tells of owner/name; None, and what is raised, as `newest_commit`."""
     transformers()
     from huggingface_hub import HfApi  # comes with transformers
 
     try:
-        found: str | None = HfApi().model_info(name, timeout=_ASKED_S).sha
+        return HfApi().model_info(name, revision=revision, timeout=_ASKED_S)
     except Exception as error:  # the client's errors have no common base; none is swallowed
         known = failure(name, error)
         if isinstance(known, HubUnreachableError):
             return None
         raise known from error
-    return found
 
 
 def failure(name: str, error: Exception) -> YxanulError:

@@ -65,14 +65,14 @@ def brought_again(place: Path, *, say: Callable[[str], None]) -> Path:
     known = of_cache(place)
     if known is None or not absent_files(place):
         return place
-    found = snapshot_at(*known)
+    found, names = snapshot_at(*known)
     absent = absent_files(found.folder)
-    if absent and found.is_reached:
+    if names and (nowhere := [name for name in absent if name not in names]):
         raise CorruptDataError(
-            f"{found.note} has no {', '.join(absent)} on the hub either, so the weights that the "
+            f"{found.note} has no {', '.join(nowhere)} on the hub either, so the weights that the "
             "run was begun with are not whole; bring a good copy back"
         )
-    if absent:  # without the hub the cache hands out half a model
+    if absent:  # without the hub, or its list, the cache hands out half a model
         raise HubUnreachableError(
             f"{found.note} is here in part, and the hub could not be reached for the rest of it: "
             "try again later"
