@@ -18,7 +18,7 @@ from yxanul.runfolder.durable import write_atomic, write_json
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
 from yxanul.train.probing import frozen
-from yxanul.train.probing.frozen import freeze_config, refuse_other_stages
+from yxanul.train.probing.frozen import freeze_config, keep_config, refuse_other_stages
 from yxanul.train.processes.machine import Machine
 
 
@@ -54,8 +54,11 @@ class Starts:
         place = Processes(rank=0, world_size=processes)
         # Where none exchanges anything one answers for all.
         self._monkeypatch.setattr(Processes, "anyone", lambda _self, flag, _device: flag)
-        machine = SimpleNamespace(processes=place, device=torch.device("cpu"), progress=voice)
-        found = freeze_config(config, self.folder, machine=cast("Machine", machine))
+        own = SimpleNamespace(processes=place, device=torch.device("cpu"), progress=voice)
+        machine = cast("Machine", own)
+        begun = freeze_config(config, self.folder, machine=machine)
+        keep_config(begun, self.folder, machine=machine)
+        found = begun.config
         if not self.folder.lineage.exists():
             begin_attempt(self.folder.lineage, AttemptStart(0, 0, None, "a test"))
         write_json(self.folder.environment, {"world_size": processes})
@@ -173,7 +176,9 @@ def test_a_run_that_chose_bf16_goes_on_without_on_a_card_that_has_none(tmp_path,
     folder.create()
 
     def start() -> tuple[str, str]:
-        found = freeze_config(wish, folder, machine=machine).optimization.compute
+        begun = freeze_config(wish, folder, machine=machine)
+        keep_config(begun, folder, machine=machine)
+        found = begun.config.optimization.compute
         return found.precision, found.attention
 
     assert start() == ("bf16", "flash")

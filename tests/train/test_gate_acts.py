@@ -426,15 +426,21 @@ def test_going_on_after_max_steps_is_not_run_and_stops_nothing(tmp_path):
     assert verdicts(world.root / "run")[-1] == (STAGES[1], 0, "not run")
 
 
-def test_a_checkpoint_that_is_refused_by_name_leaves_the_run_as_it_was(tmp_path_factory):
-    world = finished_world(tmp_path_factory, "refused")
-    run = world.root / "run"
-    before = (run / "lineage.jsonl").read_text()
-    state = run / "checkpoints" / f"step-{STEPS:08d}-a0" / "state.json"
-    state.write_text("{}")
-    world.finish("run", "run", "--resume", f"step-{STEPS:08d}-a0", code=31)
-    assert (run / "lineage.jsonl").read_text() == before
-    assert json.loads(world.finish("run", "run", "--json").stdout)["steps"] == 2 * STEPS
+@pytest.mark.fault(22)
+def test_a_checkpoint_that_is_refused_by_name_leaves_the_run_as_it_was(tmp_path):
+    world, run = World.create(tmp_path), tmp_path / "run"
+    first, later = (("train", "run", "--stage", stage) for stage in STAGES)
+    world.finish(*first)
+    kept = [run / name for name in ("lineage.jsonl", "config.yaml", "environment.json")]
+    before = [path.read_text() for path in kept]
+    named = run / "checkpoints" / f"step-{STEPS - 2:08d}-a0"
+    # A rate of a stage that is closed where the run stands, and is not at the checkpoint.
+    more = ("--resume", named.name, "--set", f"{STAGES[0]}.training.learning_rate=0.02")
+    assert "which has not passed its gate" in world.finish(*later, *more, code=30).stderr
+    (named / "state.json").write_text("{}")
+    assert "may change differs from the run's" in world.finish(*first, *more, code=31).stderr
+    assert [path.read_text() for path in kept] == before
+    assert json.loads(world.finish(*first, "--json").stdout)["steps"] == STEPS
 
 
 def test_the_entry_of_an_attempt_can_be_named_again_after_a_rollback(forgetful):

@@ -45,7 +45,12 @@ from yxanul.train.foretelling import unprovable
 from yxanul.train.loop import TrainingLoop
 from yxanul.train.outward.progress import RunProgress
 from yxanul.train.outward.trackers import open_trackers, refuse_missing_trackers
-from yxanul.train.probing.frozen import edited_config, freeze_config, replan_epochs
+from yxanul.train.probing.frozen import (
+    edited_config,
+    freeze_config,
+    keep_config,
+    replan_epochs,
+)
 from yxanul.train.processes.agreement import common_settings, refuse_disagreement, refusing_together
 from yxanul.train.processes.links import measure_links
 from yxanul.train.processes.machine import Machine, Start, record_environment, refuse_missing_card
@@ -182,10 +187,13 @@ def _train(
         stage = request.stage or config.stages[0].name
         config = replan_epochs(config, stage, epochs=request.num_epochs, manifest=corpus.manifest)
     wish = config.optimization.compute
-    config = freeze_config(config, folder, machine=machine, named=named_checkpoint(folder, request))
+    frozen = freeze_config(config, folder, machine=machine, named=named_checkpoint(folder, request))
+    config = frozen.config
+    done = _finished_outcome(config, folder, request=request)
     if machine.processes.is_main:
         keep_place(corpus, folder)  # of what was refused nothing is to be read
-    done = _finished_outcome(config, folder, request=request)
+        if done is not None or frozen.changes is None:
+            keep_config(frozen, folder, machine=machine)
     if done is not None:
         machine.progress.say(f"{folder.root} is complete already; nothing is trained again")
         with open_mirroring(config, folder, machine=machine) as mirroring:
@@ -194,15 +202,15 @@ def _train(
     _refuse_other_ranks(config, corpus, request=request, machine=machine)
     session = build_session(config, corpus, folder=folder, request=request, machine=machine)
     links = measure_links(machine.processes, machine.device)
-    parameters = sum(p.numel() for p in session.model.parameters())
-    if machine.processes.is_main:
-        start = Start(request.command, malloc, session.peak_flops, links, wish)
-        for line in _opening(session, start, machine=machine, parameters=parameters):
-            machine.progress.say(line)
     position = find_position(session, request)
     place = {"where the run stands": asdict(position)}
     refuse_disagreement(place, machine.processes, device=machine.device)
-    machine.progress.say(f"{config.model.name}: {parameters:,} parameters")
+    if machine.processes.is_main:
+        # Not before: a checkpoint that is refused leaves the run with the settings that it had.
+        session.config_sha256 = keep_config(frozen, folder, machine=machine)
+        start = Start(request.command, malloc, session.peak_flops, links, wish)
+        for line in _opening(session, start, machine=machine):
+            machine.progress.say(line)
     names = config.optimization.logging.trackers if machine.processes.is_main else ()
     at_end.callback(session.mirroring.publish_ending)
     with (
@@ -213,8 +221,9 @@ def _train(
         return TrainingLoop(session, position, trackers).run()
 
 
-def _opening(session: Session, start: Start, *, machine: Machine, parameters: int) -> Iterator[str]:
+def _opening(session: Session, start: Start, *, machine: Machine) -> Iterator[str]:
     """Write down what this start is; yield what a person is told of it before the first step."""
+    parameters = sum(p.numel() for p in session.model.parameters())
     changes, features = record_environment(
         session.config, session.folder, start=start, machine=machine
     )
@@ -224,6 +233,7 @@ def _opening(session: Session, start: Start, *, machine: Machine, parameters: in
     if start.links is not None:
         yield from start.links.sentences(FP32_BYTES * parameters)
     yield from (*padding(session), *warnings(repetitions(session)), *unprovable(session))
+    yield f"{session.config.model.name}: {parameters:,} parameters"
 
 
 def _begin_with_mirror(

@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -87,14 +88,26 @@ def replan_epochs(config: RunConfig, stage: str, *, epochs: float, manifest: Man
     return planned
 
 
+@dataclass(frozen=True)
+class Frozen:
+    """Settings without an `auto`, and what is to be kept of them."""
+
+    config: RunConfig
+    """This process's."""
+    kept: RunConfig
+    """The run's."""
+    changes: Sequence[str] | None
+    """What differs from RUN/config.yaml; None: the run has not begun."""
+
+
 def freeze_config(
     config: RunConfig, folder: RunFolder, *, machine: Machine, named: Path | None = None
-) -> RunConfig:
+) -> Frozen:
     """Replace every `auto`, by the run's own earlier choices if it has any.
 
-    The run goes on from the checkpoint `named`, None: where it stands. RUN/config.yaml is written,
-    or held against: other settings than the run's are a `ConfigError`. The process takes its
-    threads, before anything is tried.
+    The run goes on from the checkpoint `named`, None: where it stands. RUN/config.yaml is held
+    against: other settings than the run's are a `ConfigError`. `keep_config` is to write it, before
+    the run begins or once it goes on. The process takes its threads, before anything is tried.
     """
     before, changes = begun_with(folder), None
     frozen, anew = _ruled(
@@ -127,9 +140,27 @@ def freeze_config(
         # Back on a machine of the first one's kind, the run's own choices hold again.
         first = {name: getattr(before.optimization.compute, name) for name in anew}
         kept = with_compute(frozen, frozen.optimization.compute.model_copy(update=first))
-    if machine.processes.is_main:
-        _write_config(folder, kept, changes=changes, world_size=machine.processes.world_size)
-    return frozen
+    return Frozen(frozen, kept, changes)
+
+
+def keep_config(frozen: Frozen, folder: RunFolder, *, machine: Machine) -> str:
+    """Write RUN/config.yaml, and first what changes of it in a run that has begun.
+
+    Returns its sha256.
+    """
+    text = dump_config(frozen.kept)
+    now = hashlib.sha256(as_bytes(text)).hexdigest()
+    if frozen.changes is not None and (was := sha256_of(folder.config)) != now:
+        record_event(
+            folder.lineage,
+            SETTINGS,
+            what="; ".join(frozen.changes) or None,
+            was_sha256=was,
+            config_sha256=now,
+            world_size=machine.processes.world_size,
+        )
+    write_atomic(folder.config, text)
+    return now
 
 
 def refuse_other_stages(config: RunConfig, folder: RunFolder, *, is_whole: bool) -> None:
@@ -222,25 +253,6 @@ def _ruled(
         longest_seq_len=longest_seq_len(config.stages),
     )
     return with_compute(config, ruled), anew
-
-
-def _write_config(
-    folder: RunFolder, config: RunConfig, *, changes: Sequence[str] | None, world_size: int
-) -> None:
-    """Write RUN/config.yaml; in a run that has begun, `changes` not None, record it first."""
-    text = dump_config(config)
-    if changes is not None:
-        was, now = sha256_of(folder.config), hashlib.sha256(as_bytes(text)).hexdigest()
-        if was != now:
-            record_event(
-                folder.lineage,
-                SETTINGS,
-                what="; ".join(changes) or None,
-                was_sha256=was,
-                config_sha256=now,
-                world_size=world_size,
-            )
-    write_atomic(folder.config, text)
 
 
 def _is_regrouped(folder: RunFolder, machine: Machine) -> bool:

@@ -69,8 +69,8 @@ class Session:
     """This process's own; `peak_of_all` is what the whole run's operations are held against."""
     parent: str | None
     """The checkpoint that was loaded or written last."""
-    config_sha256: str | None
-    """Of RUN/config.yaml as this start wrote it; the main rank's."""
+    config_sha256: str | None = None
+    """Of RUN/config.yaml as this start wrote it, once it has; the main rank's."""
     _saved_at: float = field(default_factory=time.monotonic)
 
     def stand_on(self, parent: str | None) -> None:

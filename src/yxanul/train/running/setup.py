@@ -17,7 +17,6 @@ from yxanul.hardware.device import cpu_flags
 from yxanul.hardware.memory import keep_freed_memory
 from yxanul.hardware.peak import peak_flops
 from yxanul.parallel.compiling import allow_graphs, forward_shapes, keep_compiled
-from yxanul.runfolder.durable import sha256_of
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt
 from yxanul.train.outward.mirroring import Mirroring
@@ -94,7 +93,6 @@ def build_session(
         stop=machine.stop,
         peak_flops=peak_flops(machine.device, dtype),
         parent=None,
-        config_sha256=sha256_of(folder.config) if machine.processes.is_main else None,
     )
 
 
