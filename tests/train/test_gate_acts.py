@@ -494,8 +494,10 @@ def test_the_end_of_a_stage_may_be_named_whose_gate_was_not_asked_there(tmp_path
     assert world.checkpoints("run")[-1].name == f"step-{STEPS + 1:08d}-a2"
 
 
-@pytest.mark.parametrize("is_old", [False, True])
-def test_a_gate_compares_the_same_documents_where_a_later_stage_was_prepared_anew(tmp_path, is_old):
+@pytest.mark.parametrize(("is_old", "is_cut"), [(False, False), (True, False), (False, True)])
+def test_a_gate_compares_the_same_documents_where_a_later_stage_was_prepared_anew(
+    tmp_path, is_old, is_cut
+):
     """The end of stage 1 has scored the domain of stage 2 too, over the documents of then."""
     world = World.create(tmp_path)
     world.finish("run", "run", "--max_steps", str(STEPS))
@@ -506,7 +508,8 @@ def test_a_gate_compares_the_same_documents_where_a_later_stage_was_prepared_ane
         score = json.loads(path.read_text())
         del score["text_sha256"]
         path.write_text(json.dumps(score))
-    told = world.finish("run", "run").stderr
+    steps = (("--max_steps", str(STEPS + 1)), ()) if is_cut else ((),)
+    told = "".join(world.finish("run", "run", *more).stderr for more in steps)
     assert told.count("scored again") == 1
     assert f"{STAGES[1]} is scored again at step {STEPS}" in told
     first, last = (

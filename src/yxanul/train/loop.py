@@ -20,7 +20,13 @@ from yxanul.runfolder.lineage import DIVERGED
 from yxanul.runfolder.rows import Row, append_row
 from yxanul.runfolder.verdicts import read_checks
 from yxanul.train.gates.attempts import act_on
-from yxanul.train.gates.borders import close_stage, open_stage, score_domains, stopped
+from yxanul.train.gates.borders import (
+    close_stage,
+    open_stage,
+    renew_scores,
+    score_domains,
+    stopped,
+)
 from yxanul.train.gates.divergence import go_back
 from yxanul.train.gates.gatekeeping import ask_plateau, domains_to_score, fix_thresholds
 from yxanul.train.outward.trackers import Trackers
@@ -133,8 +139,11 @@ class TrainingLoop:
         session, position = self.session, self.position
         forget_ending(session.folder, session.engine.processes)
         limit = min(plan.last_step, session.step_limit)
-        if limit == plan.last_step and position.stage_step == 0:
-            self._show(plan, open_stage(session, plan, position=position))
+        if position.stage_step == 0:
+            if limit == plan.last_step:
+                self._show(plan, open_stage(session, plan, position=position))
+            else:
+                renew_scores(session, position)
         batches = StageRows(session, plan, first=position.stage_step)
         session.progress.begin(plan.name, done=position.stage_step, total=plan.total_steps)
         asked = self._do_steps(plan, batches, limit=limit)

@@ -40,6 +40,19 @@ def open_stage(session: Session, plan: StagePlan, *, position: Position) -> dict
     return scores
 
 
+def renew_scores(session: Session, position: Position) -> None:
+    """Take scores again that were taken here over other documents than the run has now.
+
+    A stage of which --max_steps leaves a part begins with what scores there are.
+    """
+    with session.answering.opened() as may_ask:
+        if may_ask:
+            branch = current_branch(session.folder.lineage)
+            with session.watchdog.pieces("a score", f"a score at step {position.step}"):
+                domains = session.scorer.outdated(position.step, branch=branch)
+                _scores(session, position, domains=domains)
+
+
 def close_stage(session: Session, plan: StagePlan, *, position: Position) -> Row:
     """Score the weights that a stage ended with, ask its gate once, and return the verdict.
 

@@ -65,6 +65,13 @@ class Scorer:
         first = next(iter(self._held_out.values()))
         return first.documents[0][: min(_PROBE_TOKENS, first.seq_len) + 1]
 
+    def outdated(self, step: int, *, branch: Mapping[int, float]) -> tuple[str, ...]:
+        """Return the domains whose score at `step`, as `score` finds it, is of other documents."""
+        found = scores_at(self._folder, step, branch=branch)
+        return tuple(
+            d for d, held in self._held_out.items() if d in found and not held.has(found[d])
+        )
+
     def score(
         self,
         answering: Answering,
