@@ -40,6 +40,7 @@ def name_sources(world: World, **settings: object) -> World:
     return World(world.root, Path("embedded"))
 
 
+@pytest.mark.fault(22)
 def test_a_run_goes_on_with_its_data_wherever_it_lies_now(world, tmp_path, monkeypatch):
     given, run = prepared(world, "shared"), RunFolder(tmp_path / "run")
     monkeypatch.chdir(tmp_path)
@@ -53,6 +54,7 @@ def test_a_run_goes_on_with_its_data_wherever_it_lies_now(world, tmp_path, monke
     assert run.prepared_data() == tmp_path / "moved"
 
 
+@pytest.mark.fault(22)
 def test_other_data_is_refused_and_changes_nothing_of_the_run(world, tmp_path):
     given, run = prepared(world, "shared"), RunFolder(tmp_path / "run")
     given.finish("run", "run", STEPS, "1")
@@ -75,6 +77,7 @@ def test_a_run_that_has_its_own_data_points_to_no_other(world, tmp_path):
     assert run.prepared_data() == run.data
 
 
+@pytest.mark.fault(22)
 def test_a_stage_to_come_is_not_trained_on_data_of_other_settings(world, tmp_path):
     other = prepared(name_sources(world, min_tokens=9), "other")
     given, run = prepared(name_sources(world), "shared"), RunFolder(tmp_path / "run")
@@ -89,6 +92,7 @@ def test_a_stage_to_come_is_not_trained_on_data_of_other_settings(world, tmp_pat
     assert "The run goes on with what it was" in given.finish("run", "run", STEPS, "2").stderr
 
 
+@pytest.mark.fault(22)
 def test_other_texts_are_not_written_down_as_what_a_run_was_trained_on(world, tmp_path):
     run = RunFolder(tmp_path / "run")
     world.finish("run", "run", STEPS, "1")
@@ -102,6 +106,7 @@ def test_other_texts_are_not_written_down_as_what_a_run_was_trained_on(world, tm
     assert "What is prepared is in use, and stays as it is." in told
 
 
+@pytest.mark.fault(22)
 def test_data_of_a_wrong_address_is_not_brought_for_a_run_that_has_begun(world, tmp_path):
     run = RunFolder(tmp_path / "run")
     prepared(world, "shared")
