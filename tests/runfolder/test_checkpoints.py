@@ -22,6 +22,7 @@ from yxanul.runfolder.checkpoints import (
     verify_checkpoint,
 )
 from yxanul.runfolder.durable import sha256_of
+from yxanul.runfolder.lineage import SET_ASIDE, events
 from yxanul.runfolder.saving import (
     Verified,
     purge_checkpoints,
@@ -329,12 +330,15 @@ def test_a_checkpoint_that_cannot_be_written_leaves_nothing(tmp_path):
 
 
 def test_a_checkpoint_set_aside_frees_its_name_and_is_kept(tmp_path):
-    path = write(tmp_path)
-    aside = set_aside(path)
-    assert aside.name.startswith("bad-step-00000003-a0-")
-    assert names(aside) == FILES
-    assert list_checkpoints(tmp_path) == []
-    write(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    path, lineage = write(tmp_path / "checkpoints"), tmp_path / "lineage.jsonl"
+    set_aside(path, CorruptCheckpointError("a reason"), lineage=lineage)
+    (told,) = events(lineage, SET_ASIDE)
+    assert (told["checkpoint"], told["why"]) == (path.name, "a reason")
+    assert told["to"].startswith(f"bad-{path.name}-")
+    assert names(path.parent / told["to"]) == FILES
+    assert list_checkpoints(path.parent) == []
+    write(path.parent)
 
 
 def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(tmp_path):

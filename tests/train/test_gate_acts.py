@@ -26,7 +26,7 @@ from yxanul.curriculum.stages import plan_stages
 from yxanul.failpoints import VARIABLE
 from yxanul.runfolder.checkpoints import read_manifest
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.lineage import AttemptStart, begin_attempt
+from yxanul.runfolder.lineage import SET_ASIDE, SETTINGS, AttemptStart, begin_attempt, events
 from yxanul.runfolder.scores import scores_at
 from yxanul.runfolder.spending import read_payments
 from yxanul.watch.pace import Pace
@@ -89,7 +89,7 @@ def assert_same_end(world: World, out: str, whole: World) -> None:
         assert (left / name).read_text() == (right / name).read_text()
     # One may have been started with another setting that changes nothing, as a mirror is.
     left_rows, right_rows = (rows(run, "lineage.jsonl") for run in (left, right))
-    assert [row for row in left_rows if row["event"] != "settings"] == right_rows
+    assert [row for row in left_rows if row["event"] not in (SETTINGS, SET_ASIDE)] == right_rows
 
 
 def test_a_stage_that_forgets_is_rolled_back_and_passes_with_more_replay(forgetful):
@@ -192,17 +192,23 @@ def before_the_attempt(world: World, out: str) -> Path:
 
 
 @pytest.mark.fault(34)
-def test_a_gate_goes_back_to_a_checkpoint_that_another_machine_wrote(forgetful):
+@pytest.mark.parametrize("out", ["elsewhere", "damaged_here"])
+def test_a_gate_goes_back_to_a_checkpoint_that_another_machine_wrote(forgetful, out):
     """The machine that took its place has the newest one, not that where the stage began."""
-    run = before_the_attempt(forgetful, "elsewhere")
-    address = forgetful.root / "mirror"
+    run = before_the_attempt(forgetful, out)
+    address = forgetful.root / f"mirror_of_{out}"
     shutil.copytree(run / "checkpoints", address / "checkpoints")
     parent = run / "checkpoints" / f"step-{LONG:08d}-a0"
-    shutil.rmtree(parent)
+    if out == "elsewhere":
+        shutil.rmtree(parent)
+    else:
+        (parent / "model.safetensors").write_bytes(b"")
     more = (*sets(FORGETFUL), "--set", f"checkpoint.mirror={address}")
-    told = forgetful.finish("run", "elsewhere", *more).stderr
+    told = forgetful.finish("run", out, *more).stderr
     assert f"{parent.name} is brought back from {address}, every byte compared" in told
-    assert_same_end(forgetful, "elsewhere", forgetful)
+    assert_same_end(forgetful, out, forgetful)
+    aside = [row["checkpoint"] for row in events(run / "lineage.jsonl", SET_ASIDE)]
+    assert aside == [parent.name] * (out == "damaged_here")
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from yxanul.runfolder.layout import RunFolder, is_run_file
 from yxanul.runfolder.lineage import BROUGHT, current_attempt
 from yxanul.runfolder.lost import settle_losses
 from yxanul.runfolder.mirror import LEFT_OUT, Say, published
+from yxanul.runfolder.saving import set_aside
 from yxanul.runfolder.storage import Place, reaching
 
 _LARGEST_ROWS_BYTES = 4 << 30
@@ -38,7 +39,7 @@ def bring_back(address: str, folder: RunFolder, *, say: Say) -> bool:
         if not names:
             return False
         say(f"{address} holds a run, which is brought to {folder.root}")
-        taken = (n for n in names if _is_brought(place, n, folder=folder.checkpoints, say=say))
+        taken = (n for n in names if _is_brought(place, n, folder=folder, say=say))
         here = next(taken, None)
         if here is None:
             raise CorruptDataError(
@@ -66,19 +67,28 @@ def bring_newest(address: str, folder: RunFolder, *, say: Say) -> bool:
     with reaching(address):
         place = Place(address)
         names = published(place, attempt=attempt)
-        return any(_is_brought(place, name, folder=folder.checkpoints, say=say) for name in names)
+        return any(_is_brought(place, name, folder=folder, say=say) for name in names)
 
 
 def bring_checkpoint(address: str, folder: RunFolder, *, name: str, say: Say) -> bool:
-    """Copy one checkpoint that the run folder lacks from an address; tell whether it was there.
+    """Copy one checkpoint from an address unless it is here and whole; tell whether it is there.
 
-    Raises `CorruptCheckpointError` if it is not what was written, and what `reaching` raises.
+    A damaged one here is set aside. Raises `CorruptCheckpointError` if that at the address is not
+    what was written either, and what `reaching` raises.
     """
+    bad: CorruptCheckpointError | None = None
+    if (folder.checkpoints / name).exists():
+        try:
+            verify_checkpoint(folder.checkpoints / name)
+        except CorruptCheckpointError as error:
+            bad = error
+        else:
+            return True
     with reaching(address):
         place = Place(address)
         if name not in published(place):
             return False
-        _bring_checkpoint(place, name, folder=folder.checkpoints)
+        _bring_checkpoint(place, name, folder=folder, bad=bad)
     say(f"{name} is brought back from {address}, every byte compared")
     return True
 
@@ -141,11 +151,11 @@ def _take_over(beside: Path, target: Path) -> None:
         publish(beside, target)
 
 
-def _is_brought(place: Place, name: str, *, folder: Path, say: Say) -> bool:
+def _is_brought(place: Place, name: str, *, folder: RunFolder, say: Say) -> bool:
     """Bring a checkpoint unless it is here; tell whether it is what was written."""
     try:
-        if (folder / name).exists():
-            verify_checkpoint(folder / name)
+        if (folder.checkpoints / name).exists():
+            verify_checkpoint(folder.checkpoints / name)
         else:
             _bring_checkpoint(place, name, folder=folder)
     except CorruptCheckpointError as error:
@@ -155,8 +165,11 @@ def _is_brought(place: Place, name: str, *, folder: Path, say: Say) -> bool:
     return True
 
 
-def _bring_checkpoint(place: Place, name: str, *, folder: Path) -> None:
-    beside = folder / f".tmp-mirror-{name}"
+def _bring_checkpoint(
+    place: Place, name: str, *, folder: RunFolder, bad: CorruptCheckpointError | None = None
+) -> None:
+    """Bring a checkpoint, in place of one that is `bad`."""
+    beside = folder.checkpoints / f".tmp-mirror-{name}"
     shutil.rmtree(beside, ignore_errors=True)
     target = beside / name  # verified under its own name
     source = f"checkpoints/{name}"
@@ -167,8 +180,10 @@ def _bring_checkpoint(place: Place, name: str, *, folder: Path) -> None:
             raise CorruptCheckpointError(f"{name}/{file} is missing at the address")
         place.get(f"{source}/{file}", target / file, largest=size)
     verify_checkpoint(target)
-    with writing(folder):
+    if bad is not None:
+        set_aside(folder.checkpoints / name, bad, lineage=folder.lineage)
+    with writing(folder.checkpoints):
         sync_folder(target)
-        target.rename(folder / name)
+        target.rename(folder.checkpoints / name)
         beside.rmdir()
-        sync_folder(folder)
+        sync_folder(folder.checkpoints)

@@ -38,6 +38,7 @@ from yxanul.runfolder.durable import (
     write_json,
     writing,
 )
+from yxanul.runfolder.lineage import SET_ASIDE, record_event
 
 LATEST_NAME = "latest"
 
@@ -80,13 +81,13 @@ def save_checkpoint(
         raise disk_error(error_in(str(error)), info.path, was_writable=True) from error
 
 
-def set_aside(path: Path) -> Path:
-    """Rename a checkpoint that does not verify, so that nothing takes it for one again."""
+def set_aside(path: Path, error: CorruptCheckpointError, *, lineage: Path) -> None:
+    """Rename a checkpoint that does not verify, so that nothing takes it for one; record it."""
     aside = path.with_name(f"bad-{path.name}-{uuid.uuid4().hex[:8]}")
     with writing(path):
         path.rename(aside)
         sync_folder(path.parent)
-    return aside
+    record_event(lineage, SET_ASIDE, checkpoint=path.name, to=aside.name, why=str(error))
 
 
 def remove_leftovers(folder: Path) -> None:

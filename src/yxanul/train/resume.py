@@ -23,7 +23,6 @@ from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import (
     BEGUN_AGAIN,
     BY_NAME,
-    SET_ASIDE,
     AttemptStart,
     attempt_parent,
     begin_attempt,
@@ -96,7 +95,8 @@ def find_position(session: Session, request: RunRequest) -> Position:
         if begins_again:
             # A person deleted them, or they are bad: what tells of them is no loss from now on.
             settle_losses(folder, BEGUN_AGAIN)
-        _set_aside(folder, bad)
+        for path, error in bad.items():  # it is known where the run goes on
+            set_aside(path, error, lineage=folder.lineage)
         if named is not None and named.name != named_last(folder.lineage):
             record_event(folder.lineage, BY_NAME, checkpoint=named.name)  # no attempt has told it
         if named is not None:
@@ -162,13 +162,6 @@ def _newest(
     for error in bad.values():
         session.progress.say(f"not used: {error}; falling back to the checkpoint before")
     return checkpoint, bad
-
-
-def _set_aside(folder: RunFolder, bad: Bad) -> None:
-    """Rename checkpoints that are not used, when it is known where the run goes on."""
-    for path, error in bad.items():
-        to, why = set_aside(path).name, str(error)
-        record_event(folder.lineage, SET_ASIDE, checkpoint=path.name, to=to, why=why)
 
 
 def begins_by_name(folder: RunFolder, request: RunRequest) -> bool:

@@ -239,15 +239,14 @@ def _cut_at(session: Session, info: CheckpointInfo, *, attempt: int) -> StageCha
 
 
 def _bring_parent(session: Session, parent: str | None) -> None:
-    """Copy what an attempt begins from back from the mirror, unless it is here.
+    """Copy what an attempt begins from back from the mirror, unless it is here and whole.
 
     A machine that took another's place has the newest checkpoint alone.
     """
     address, folder = session.config.optimization.checkpoint.mirror, session.folder
     if parent is None or address is None or Path(parent).name != parent:
         return
-    if not (folder.checkpoints / parent).exists():
-        bring_checkpoint(address, folder, name=parent, say=session.progress.say)
+    bring_checkpoint(address, folder, name=parent, say=session.progress.say)
 
 
 def _refuse_bad_parent(session: Session, parent: str | None) -> None:
