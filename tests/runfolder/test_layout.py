@@ -125,7 +125,10 @@ def test_the_lock_is_free_after_an_error_inside(folder):
         pass
 
 
-@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+LOCKLESS = sorted({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
+
+
+@pytest.mark.parametrize("number", LOCKLESS)
 def test_a_file_system_without_locks_takes_no_run_and_is_read(folder, monkeypatch, number):
     """As those of a network: Lustre without its flock option, NFS without its lock daemon."""
 

@@ -22,8 +22,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _AWAY = (errno.ESTALE, errno.ENODEV, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN)
 _UNREADABLE = (*_AWAY, errno.EIO)
 _FAILING = (*_UNREADABLE, errno.EROFS)
-# Not all file systems of a network know locks.
-_LOCKLESS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+# Not all file systems of a network know locks. On macOS the last two are different numbers.
+_LOCKLESS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 _REFUSING = (errno.EACCES, errno.EPERM)
 # No file is written for so long; of another machine's processes nothing else is known.
 _ABANDONED_S = 86_400.0
