@@ -1,5 +1,9 @@
 """A decision counts when its verdict row is whole; half of one is written again."""
 
+import errno
+import fcntl
+import os
+
 import pytest
 
 from yxanul.errors import CorruptDataError, UsageError
@@ -96,6 +100,22 @@ def test_a_decision_without_sense_is_refused(folder, stage, decided, reason, nam
     write_decision(folder, verdict("s1", 8, 0, "stop"), checks=[])
     with pytest.raises(UsageError, match=named):
         override_verdict(folder, stage, decided=decided, by="Ada", reason=reason)
+
+
+def test_nothing_is_decided_where_it_cannot_be_asked_whether_the_run_goes_on(folder, monkeypatch):
+    """A mount without locks of a disk on which another machine trains."""
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    write_decision(folder, verdict("s1", 8, 0, "stop"), checks=[])
+    with folder.locked():
+        pass
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    before = folder.gates.read_bytes()
+    with pytest.raises(UsageError, match="cannot lock a file"):
+        override_verdict(folder, "s1", decided="pass", by="Ada", reason="why not")
+    assert folder.gates.read_bytes() == before
 
 
 def test_what_the_run_has_left_behind_cannot_be_decided_again(folder):

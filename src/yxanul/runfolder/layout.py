@@ -184,8 +184,11 @@ class RunFolder:
             finally:
                 _held.remove(taken)
 
-    def is_held_elsewhere(self) -> bool:
-        """Tell whether another process is training here; nothing is created or waited for."""
+    def is_held_elsewhere(self, *, must_know: bool = False) -> bool:
+        """Tell whether another process is training here; nothing is created or waited for.
+
+        Where the file system knows no locks that is False, or a `UsageError` for who `must_know`.
+        """
         path = self.root / ".lock"
         if not path.exists():
             return False
@@ -193,7 +196,10 @@ class RunFolder:
             # Shared and given back at once: two readers do not see each other.
             try:
                 is_free = try_lock(file, fcntl.LOCK_SH, place=self.root)
-            except UsageError:  # where nothing can be locked no run is at work
+            except UsageError:
+                # No run begins where nothing can be locked; but another machine may see locks here.
+                if must_know:
+                    raise
                 return False
             return not is_free and _identity(file) not in _held
 

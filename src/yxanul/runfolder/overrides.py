@@ -26,14 +26,14 @@ def override_verdict(folder: RunFolder, stage: str, *, decided: str, by: str, re
 def find_decidable(folder: RunFolder, stage: str, *, decided: str, reason: str) -> Row:
     """Return the row of the verdict on `stage` that a person may decide otherwise.
 
-    Another word, no reason, a stage that is not the last one judged, or a run that is going on or
-    has gone on is a `UsageError`.
+    Another word, no reason, a stage that is not the last one judged, or a run that is going on, or
+    of which that cannot be asked, or that has gone on is a `UsageError`.
     """
     if decided not in DECISIONS:
         raise UsageError(f"--override {decided}: it takes {', '.join(DECISIONS)}")
     if not reason.strip():
         raise UsageError("--override needs --reason with a sentence that says why")
-    if folder.is_held_elsewhere():
+    if folder.is_held_elsewhere(must_know=True):
         raise UsageError(f"{folder.root} is being trained; stop the run first, with Ctrl-C")
     verdicts = read_verdicts(folder)
     if not verdicts:
