@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from yxanul.errors import UsageError
 from yxanul.runfolder.decided import bring_decisions, told_late
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
@@ -35,6 +36,26 @@ def copy(tmp_path, folder):
 
 def decide(copy: RunFolder) -> None:
     write_override(copy, STOP, decided="pass", by="Ada", reason="the margin was too tight \u2192 0")
+
+
+@pytest.mark.parametrize("is_decided", [True, False])
+def test_a_second_person_replaces_no_decision_of_a_first_one(folder, copy, is_decided):
+    """Both have brought the copy before one of them decided."""
+    manifest = copy.root.parent / "checkpoints" / "step-00000008-a0" / "manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.touch()
+    if is_decided:
+        decide(copy)
+    before = copy.gates.read_bytes()
+    write_override(folder, STOP, decided="rollback", by="Bob", reason="it learned nothing")
+    mirror = Mirror(str(copy.root.parent), folder, say=print)
+    if not is_decided:
+        assert mirror.publish_verdicts()
+        assert copy.gates.read_bytes() == folder.gates.read_bytes()
+        return
+    with pytest.raises(UsageError, match="Ada decided pass on the gate of s1 at"):
+        mirror.publish_verdicts()
+    assert copy.gates.read_bytes() == before
 
 
 def test_a_decision_comes_back_once(folder, copy):

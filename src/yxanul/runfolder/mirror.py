@@ -7,6 +7,7 @@ for people who look there, and never come back. The way back is the matter of
 `yxanul.runfolder.bringing`.
 """
 
+import itertools
 import json
 import tempfile
 from collections.abc import Callable, Iterator
@@ -82,11 +83,20 @@ class Mirror:
                     place.put(path, f"run/{path.name}")
 
     def publish_verdicts(self) -> bool:
-        """Copy what gates and people have decided; tell whether a run that heeds it is there."""
+        """Copy what gates and people have decided; tell whether a run that heeds it is there.
+
+        What a person has decided there and is not here is a `UsageError`, and stays.
+        """
         with reaching(self._address):
             place = self._own_place()
             is_there = holds_attempt(place, current_attempt(self._folder.lineage))
             if is_there:
+                for row in itertools.chain(*decided_there(place, self._folder)):
+                    raise UsageError(
+                        f"{row['by']} decided {row['verdict']} on the gate of {row['stage']} at "
+                        f"{self._address}, and that stays; to decide otherwise, bring "
+                        f"run/{self._folder.gates.name} from there first"
+                    )
                 place.put(self._folder.gates, f"run/{self._folder.gates.name}")
             return is_there
 
