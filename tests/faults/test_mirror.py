@@ -9,13 +9,14 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from tests.faults.harness import KILLED, assert_ends_like, names, run_with
-from tests.train.world import STAGES, World, finished_world
+from tests.train.world import STAGES, STEPS, World, finished_world
 from yxanul.runfolder.bringing import bring_back
 from yxanul.runfolder.checkpoints import verify_checkpoint
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
 from yxanul.runfolder.mirror import Mirror
 from yxanul.runfolder.spending import Payment, read_payments, record_payment
+from yxanul.runfolder.verdicts import read_verdicts, write_override
 from yxanul.train.outward.mirroring import Mirroring
 
 
@@ -363,6 +364,17 @@ def test_a_folder_that_has_lost_what_it_copied_last_goes_on_with_its_copy(world,
     told = world.finish("run", "run", "--max_steps", "5", *to(address)).stderr
     assert "falling back to the checkpoint before" in told
     assert names(Path(address) / "checkpoints")[-1] == "step-00000005-a0"
+
+
+def test_a_decision_that_came_too_late_is_told_once(world, tmp_path):
+    address = tmp_path / "mirror"
+    world.finish("run", "run", "--max_steps", str(STEPS + 1), *to(str(address)))
+    copy = RunFolder(address / "run")
+    judged = read_verdicts(copy)[STAGES[0]]
+    write_override(copy, judged, decided="extend", by="Ada", reason="it still falls")
+    told = world.finish("run", "run", "--max_steps", str(STEPS + 2), *to(str(address))).stderr
+    assert told.count("what Ada decided on the gate") == 1
+    assert copy.gates.read_bytes() == RunFolder(world.root / "run").gates.read_bytes()
 
 
 @pytest.mark.fault(33)

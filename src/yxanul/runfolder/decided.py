@@ -30,13 +30,16 @@ def decided_there(place: Place, folder: RunFolder) -> tuple[list[Row], list[Row]
     return counting, [row for row in rows if row not in counting]
 
 
-def bring_decisions(address: str, folder: RunFolder) -> tuple[list[Row], list[Row]]:
-    """Add those that count to the run's own rows; return both. Raises what `reaching` raises."""
+def bring_decisions(address: str, folder: RunFolder) -> list[Row]:
+    """Add those that count to the run's own rows; return them. Raises what `reaching` raises.
+
+    Of one that came too late `Mirror` tells, when it puts the run's rows over it.
+    """
     with reaching(address):
-        counting, late = decided_there(Place(address), folder)
+        counting, _ = decided_there(Place(address), folder)
     for row in counting:
         append_row(folder.gates, row, durable=True)
-    return counting, late
+    return counting
 
 
 def told_late(row: Row) -> str:

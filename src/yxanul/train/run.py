@@ -30,7 +30,7 @@ from yxanul.plan.memory import FP32_BYTES
 from yxanul.report.write import write_report
 from yxanul.runfolder.bringing import bring_back, bring_newest
 from yxanul.runfolder.checkpoints import list_checkpoints
-from yxanul.runfolder.decided import bring_decisions, told_late
+from yxanul.runfolder.decided import bring_decisions
 from yxanul.runfolder.durable import reading
 from yxanul.runfolder.exits import read_exit
 from yxanul.runfolder.layout import RunFolder
@@ -283,7 +283,7 @@ def _heed_copy(address: str, folder: RunFolder, *, machine: Machine) -> None:
     try:
         with reaching(address):
             other = other_copy(address, folder)
-        decided, late = bring_decisions(address, folder) if other is None else ([], [])
+        decided = bring_decisions(address, folder) if other is None else []
     except (InfrastructureError, UsageError) as error:
         machine.progress.say(f"mirror: {error}")
         return
@@ -292,8 +292,6 @@ def _heed_copy(address: str, folder: RunFolder, *, machine: Machine) -> None:
     for row in decided:
         told = f"{row['by']} decided {row['verdict']} of {row['stage']}"
         machine.progress.say(f"mirror: {told} at {address}; it counts here as well")
-    for row in late:
-        machine.progress.say(f"mirror: {told_late(row)}")
 
 
 def _refuse_other_ranks(
