@@ -39,15 +39,14 @@ if [ "$gpus" -gt 0 ] && [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
     gpus=$visible
 fi
 nproc=${NPROC:-$((gpus > 0 ? gpus : 1))}
-case "$nproc" in
-    *[!0-9]* | 0)
-        echo "scripts/launch.sh: NPROC is a number of processes from 1 on, not '$nproc'" >&2
-        exit 30
-        ;;
-esac
+# With words of its own torchrun judges this one, too, and knows more than numbers (gpu, auto).
+if [ -z "${TORCHRUN_ARGS:-}" ] && [[ ! "$nproc" =~ ^0*[1-9][0-9]*$ ]]; then
+    echo "scripts/launch.sh: NPROC is a number of processes from 1 on, not '$nproc'" >&2
+    exit 30
+fi
 
 launcher=("$python")
-if [ "$nproc" -gt 1 ] || [ -n "${TORCHRUN_ARGS:-}" ]; then
+if [ -n "${TORCHRUN_ARGS:-}" ] || [ "$nproc" -gt 1 ]; then
     # shellcheck disable=SC2206  (words, not one argument)
     launcher=("$python" -m torch.distributed.run ${TORCHRUN_ARGS:---standalone} --nproc_per_node "$nproc")
 fi

@@ -103,6 +103,12 @@ def test_several_machines_are_torchruns_own_words(tmp_path: Path) -> None:
     assert "--standalone" not in command
 
 
+def test_torchrun_counts_the_cards_of_several_machines_where_it_is_asked_to(tmp_path: Path) -> None:
+    done = launch(tmp_path, "run", NPROC="gpu", TORCHRUN_ARGS="--nnodes 2")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "-m torch.distributed.run --nnodes 2 --nproc_per_node gpu -m yxanul run" in done.stdout
+
+
 def test_every_script_of_a_stage_names_a_stage_that_there_is() -> None:
     for script in ROOT.glob("scripts/train_stage*.sh"):
         stage = script.read_text().split("--stage ")[1].split()[0]
