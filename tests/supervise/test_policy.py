@@ -119,6 +119,16 @@ def test_the_record_of_an_earlier_program_of_a_script_is_not_the_end(
     assert (end.code, end.reason, end.is_recorded) == expected
 
 
+def test_the_record_of_another_machines_main_rank_is_the_end_of_a_scripts_later_program(tmp_path):
+    """The first one was this machine's alone, and told who it was."""
+    note, place = tmp_path / "note", {"run_folder": str(tmp_path)}
+    note.write_text("".join(json.dumps(told) + "\n" for told in (place | {"pid": 5}, place)))
+    record = {"code": 11, "reason": "no network", "ended_at": 2.0, "pid": 1}
+    RunFolder(tmp_path).exit_record.write_text(json.dumps(record))
+    end = read_ending(1, note, started_at=1.0)
+    assert (end.code, end.is_recorded) == (11, True)
+
+
 def test_what_a_rank_left_with_is_believed_of_a_launcher():
     end = replace(launched(None), code=11)
     policy = Policy(backoff_s=1.0)

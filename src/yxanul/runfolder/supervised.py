@@ -87,7 +87,7 @@ def read_note(note: Path) -> dict[str, Any]:
         for line in note.read_text(encoding="utf-8", errors="replace").splitlines():
             news = _news(line)
             if "run_folder" in news:
-                told = {key: told[key] for key in told if key not in ("code", "reason")}
+                told = {"named": told["named"]} if "named" in told else {}
             told |= news
     return told
 
