@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${1:-.venv}
+venv=${venv%/} # the lock lies beside it
 
 # Prints nothing for a suitable interpreter, or what it lacks.
 # reasoning_gym needs pycosat, which is compiled on installation: hence Python.h.
@@ -55,7 +56,8 @@ if [ -z "$python" ]; then
 fi
 
 # Takes the lock, or says by its code that another set-up has it. The kernel drops it with the last
-# process that has the file open, so none is left behind; some file systems of a network know none.
+# process that has the file open, so none is left behind. Some file systems of a network know none,
+# and where the file cannot be made there is none either.
 lock() {
     "$python" -c "
 import fcntl, sys
@@ -69,7 +71,7 @@ except OSError:
 
 # Of two terminals, one with `make train` and one with `make test`, the second one waits.
 mkdir -p "$(dirname "$venv")"
-exec 9>"$venv.lock"
+{ exec 9>"$venv.lock"; } 2>/dev/null || true
 if ! lock "LOCK_EX | fcntl.LOCK_NB"; then
     echo "setup: another set-up is at work on $venv, which is waited for"
     lock LOCK_EX

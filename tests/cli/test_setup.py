@@ -49,10 +49,10 @@ def checkout(tmp_path) -> Path:
     return tmp_path
 
 
-def begin(checkout: Path) -> subprocess.Popen[str]:
+def begin(checkout: Path, *words: str) -> subprocess.Popen[str]:
     path = f"{checkout / 'bin'}{os.pathsep}{os.environ['PATH']}"
     return subprocess.Popen(
-        [checkout / "scripts" / "setup.sh"],
+        [checkout / "scripts" / "setup.sh", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -60,8 +60,8 @@ def begin(checkout: Path) -> subprocess.Popen[str]:
     )
 
 
-def set_up(checkout: Path) -> subprocess.CompletedProcess[str]:
-    process = begin(checkout)
+def set_up(checkout: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    process = begin(checkout, *words)
     out, told = process.communicate(timeout=60)
     return subprocess.CompletedProcess(process.args, process.returncode, out, told)
 
@@ -96,6 +96,22 @@ def test_a_set_up_waits_for_another_one_and_does_what_that_has_left(checkout, ot
     assert process.returncode == 0, told
     assert (checkout / "calls").exists() is not other_ends
     assert (checkout / ".venv" / ".ready").exists()
+
+
+def test_a_folder_may_be_named_with_a_slash_at_its_end(checkout):
+    """The lock would lie in a folder that is not there yet, or is emptied."""
+    program(checkout / "envs" / "one" / "bin" / "python", INTERPRETER.format(version="3.11"))
+    done = set_up(checkout, "envs/one/")
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (checkout / "envs").iterdir()) == ["one", "one.lock"]
+
+
+def test_a_folder_beside_which_nothing_can_be_written_needs_no_lock(checkout):
+    program(checkout / "env" / "bin" / "python", INTERPRETER.format(version="3.11"))
+    (checkout / "env.lock").mkdir()  # root may write everywhere else
+    done = set_up(checkout, "env")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (checkout / "env" / ".ready").exists()
 
 
 @pytest.mark.parametrize(
