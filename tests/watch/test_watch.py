@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -295,7 +296,8 @@ def test_a_preparation_that_ended_is_waited_for_where_it_may_go_on(
 def test_a_run_is_watched_once_it_begins_or_its_last_start_is_told(tmp_path, monkeypatch, code):
     monkeypatch.setattr(watch_verbs, "_LOCAL_S", 0.02)
     folder = RunFolder(tmp_path)
-    record = {"code": code, "reason": "no network", "ended_at": time.time()}
+    ended_at = datetime.now(tz=timezone.utc)
+    record = {"code": code, "reason": "no network", "ended_at": ended_at.timestamp()}
     folder.exit_record.write_text(json.dumps(record))
     started_again = threading.Timer(0.2, folder.config.touch)
     if code == 11:
@@ -303,8 +305,17 @@ def test_a_run_is_watched_once_it_begins_or_its_last_start_is_told(tmp_path, mon
     assert watch_verbs._has_begun(folder)
     assert folder.config.exists() == (code == 11)
     folder.config.unlink(missing_ok=True)
-    with pytest.raises(UsageError, match=rf"left with {code} \(no network\); .* start it again"):
+    told = rf"left word of it left with {code} at {ended_at:%Y-%m-%d %H:%M} UTC \(no network\); .* start"
+    with pytest.raises(UsageError, match=told):
         Watch(folder)
+
+
+@pytest.mark.parametrize("ended_at", [math.nan, math.inf, 1e300, -1e300])
+def test_a_record_of_a_time_that_no_calendar_has_is_a_damaged_one(tmp_path, ended_at):
+    record = {"code": 11, "reason": "no network", "ended_at": ended_at}
+    RunFolder(tmp_path).exit_record.write_text(json.dumps(record))
+    with pytest.raises(UsageError, match="is no run folder"):
+        Watch(RunFolder(tmp_path))
 
 
 @pytest.mark.parametrize("seconds", ["inf", "nan", "1e10"])

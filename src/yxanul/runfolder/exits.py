@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ ENDED = {
 """{exit code: what it means in a few words}; see `yxanul.errors`."""
 # Two processes' clocks may differ by so much, on one machine that was set right meanwhile.
 _CLOCK_S = 5.0
+# Within what a calendar can name.
+_LATEST_S = 1e11
 FAILED = "failed: internal error"
 """What every other code means."""
 
@@ -88,9 +91,12 @@ def begun_run(root: Path) -> RunFolder:
         return folder
     record = read_exit(folder)
     if record is not None:
+        # One that was killed left none, nor did one that was refused after another's end.
+        at = datetime.fromtimestamp(record.ended_at, tz=timezone.utc)
         raise UsageError(
-            f"{root} has not begun to train; its last start left with {record.code} "
-            f"({record.reason}); heed that, and start it again"
+            f"{root} has not begun to train; the last start that left word of it left with "
+            f"{record.code} at {at:%Y-%m-%d %H:%M} UTC ({record.reason}); heed that, and start it "
+            "again"
         )
     raise UsageError(
         f"{root} is no run folder: it has no config.yaml; name the folder that --out named"
@@ -98,4 +104,4 @@ def begun_run(root: Path) -> RunFolder:
 
 
 def _is_time(value: object) -> bool:
-    return isinstance(value, int | float)
+    return isinstance(value, int | float) and 0 <= value < _LATEST_S
