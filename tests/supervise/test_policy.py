@@ -87,7 +87,7 @@ def test_a_launcher_of_another_machine_sees_that_the_run_comes_on(tmp_path, monk
     policy = Policy(backoff_s=1.0)
     for step in range(1, 2 * STARTS_WITHOUT_PROGRESS):
         (folder.checkpoints / f"step-{step:08d}-a0").mkdir(parents=True)
-        ending = read_ending(1, note, started_at=0.0, is_launcher=True)
+        ending = read_ending(1, read_note(note), started_at=0.0, is_launcher=True)
         assert policy.after(ending).wait_s == 1.0
 
 
@@ -115,7 +115,7 @@ def test_the_record_of_an_earlier_program_of_a_script_is_not_the_end(
     place = {"run_folder": str(tmp_path)}
     news = [place | {"pid": 1}, *(place | told if "pid" in told else told for told in later)]
     note.write_text("".join(json.dumps(told) + "\n" for told in news))
-    end = read_ending(returncode, note, started_at=1.0)
+    end = read_ending(returncode, read_note(note), started_at=1.0)
     assert (end.code, end.reason, end.is_recorded) == expected
 
 
@@ -125,7 +125,7 @@ def test_the_record_of_another_machines_main_rank_is_the_end_of_a_scripts_later_
     note.write_text("".join(json.dumps(told) + "\n" for told in (place | {"pid": 5}, place)))
     record = {"code": 11, "reason": "no network", "ended_at": 2.0, "pid": 1}
     RunFolder(tmp_path).exit_record.write_text(json.dumps(record))
-    end = read_ending(1, note, started_at=1.0)
+    end = read_ending(1, read_note(note), started_at=1.0)
     assert (end.code, end.is_recorded) == (11, True)
 
 
@@ -153,10 +153,10 @@ def test_a_start_prepares_until_its_settings_are_written_down(tmp_path, has_run)
     if has_run:
         folder.create()
         note.write_text(json.dumps({"run_folder": str(folder.root)}) + "\n")
-    assert read_ending(1, note, started_at=0.0).is_preparing
+    assert read_ending(1, read_note(note), started_at=0.0).is_preparing
     if has_run:
         folder.config.write_text("")
-        assert not read_ending(1, note, started_at=0.0).is_preparing
+        assert not read_ending(1, read_note(note), started_at=0.0).is_preparing
 
 
 def test_a_damaged_row_does_not_take_the_end_of_a_run(tmp_path):
@@ -165,7 +165,7 @@ def test_a_damaged_row_does_not_take_the_end_of_a_run(tmp_path):
     record = {"code": 10, "reason": "saved", "ended_at": 2.0, "pid": 1}
     folder.exit_record.write_text(json.dumps(record))
     folder.metrics.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
-    end = read_ending(10, note, started_at=1.0)
+    end = read_ending(10, read_note(note), started_at=1.0)
     assert (end.code, end.step) == (10, None)
 
 

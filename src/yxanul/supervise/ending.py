@@ -5,16 +5,16 @@ program of this start wrote it, and so is what one told its supervisor when it r
 """
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from yxanul.errors import CorruptDataError
 from yxanul.runfolder.checkpoints import list_checkpoints
 from yxanul.runfolder.exits import read_exit
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.rows import read_rows
-from yxanul.runfolder.supervised import read_note
 
 
 @dataclass(frozen=True)
@@ -46,22 +46,19 @@ class Ending:
 
 def read_ending(
     returncode: int,
-    note: Path,
+    told: Mapping[str, Any],
     *,
     started_at: float,
     lived_s: float = 0.0,
     is_launcher: bool = False,
-    begun: str | None = None,
 ) -> Ending:
     """Return how the process ended that was started at `started_at` (time.time()).
 
     `lived_s` are the seconds until then, by a clock that does not jump. `is_launcher` says that it
     was torchrun or one of its kind. A script may have called one: so it is taken where the program
-    came to its run. `begun` is the run folder that an earlier start has come to: what this one has
-    told may be gone with old temporary files.
+    came to its run. `told` is what the program has told its supervisor.
     """
-    told = read_note(note)
-    place = told.get("run_folder", begun)
+    place = told.get("run_folder")
     folder = None if place is None else RunFolder(Path(place))
     checkpoints = _checkpoints(folder)
     end = Ending(

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.supervised import read_note
@@ -18,15 +19,36 @@ from yxanul.runfolder.supervised import read_note
 # last rows follow when it has left its folder.
 _LONGEST_SAVE_S, _LONGEST_LAST_WORDS_S = 900.0, 90.0
 _LOOK_S, _UNTOLD_S = 0.1, 1.0
+# The note lies among temporary files, which are cleared of what nobody has used for days.
+_READ_S = 60.0
 
 
 class Group:
     """A command that was started in a session of its own, and what it has started in turn."""
 
-    def __init__(self, command: "subprocess.Popen[bytes]", note: Path) -> None:
-        """`note` is where the program says who it is and where its run folder lies."""
+    def __init__(
+        self, command: "subprocess.Popen[bytes]", note: Path, *, begun: str | None = None
+    ) -> None:
+        """`note` is where the program says who it is and where its run folder lies.
+
+        `begun` is the run folder that an earlier start has come to.
+        """
         self._command = command
         self._note = note
+        self._told: dict[str, Any] = {} if begun is None else {"run_folder": begun}
+
+    def told(self) -> dict[str, Any]:
+        """Return what the program has told; what was read once stays, where the note is gone."""
+        news = read_note(self._note)
+        self._told = news if "run_folder" in news else self._told | news
+        return self._told
+
+    def await_command(self) -> int:
+        """Wait for the end of the command itself; return what it left with."""
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                return self._command.wait(_READ_S)
+            self.told()
 
     def send_signal(self, number: int) -> None:
         """Send a signal to the program, if that is the command itself, else to all processes.
@@ -64,12 +86,12 @@ class Group:
             time.sleep(_LOOK_S)
 
     def _program(self) -> int | None:
-        pid = read_note(self._note).get("pid")
+        pid = self.told().get("pid")
         return pid if isinstance(pid, int) else None
 
     def _holds_run(self) -> bool:
         """Tell whether a process works on the run that the program has named."""
-        place = read_note(self._note).get("run_folder")
+        place = self.told().get("run_folder")
         try:
             return place is not None and RunFolder(Path(place)).is_held_elsewhere()
         except (OSError, ValueError):  # the process told of a folder that is none

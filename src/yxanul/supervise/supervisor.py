@@ -99,17 +99,16 @@ def _start_once(
         )
     except OSError as error:
         raise UsageError(f"{command[0]} cannot be started: {error.strerror}") from error
-    group = Group(process, note)
+    group = Group(process, note, begun=come_to.get(BEGUN_VARIABLE))
     with stop.passing_on_to(group):
-        returncode = process.wait()
+        returncode = group.await_command()
         group.await_rest(is_asked=lambda: stop.asked, say=say)
     return read_ending(
         returncode,
-        note,
+        group.told(),
         started_at=started_at,
         lived_s=time.monotonic() - began,
         is_launcher=_is_launcher(command),
-        begun=come_to.get(BEGUN_VARIABLE),
     )
 
 
