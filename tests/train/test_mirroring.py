@@ -175,6 +175,34 @@ class Deaf(Odd):
         raise OSError(503, "Busy")
 
 
+@pytest.mark.fault(33)
+@pytest.mark.usefixtures("impatient")
+def test_keys_that_have_expired_before_a_start_end_no_copying(folder, tmp_path, monkeypatch):
+    """An earlier process was let in."""
+    fsspec.register_implementation("shut", Shut, clobber=True)
+    monkeypatch.setattr(room, "_LONGEST_WAIT_S", 0.01)
+    saved(folder, 1, permanent=True)
+    said: list[str] = []
+    Shut.refusals = 2
+    with Mirroring(f"shut://{tmp_path}/mirror", folder, every_s=0.01, say=said.append):
+        wait_for(lambda: there(tmp_path) == ["step-00000001-a0"] or "any more" in str(said))
+    assert there(tmp_path) == ["step-00000001-a0"]
+    assert ["Forbidden" in line for line in said] == [True]
+
+
+class Shut(Odd):
+    """A storage that lets nobody in for a while."""
+
+    protocol = "shut"
+    refusals = 0
+
+    def info(self, path, **kwargs):
+        if Shut.refusals:
+            Shut.refusals -= 1
+            raise PermissionError(403, "Forbidden")
+        return super().info(path, **kwargs)
+
+
 @pytest.mark.usefixtures("impatient")
 def test_one_that_can_never_be_copied_holds_no_other_up(address, folder, tmp_path):
     said: list[str] = []

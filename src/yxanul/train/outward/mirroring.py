@@ -5,8 +5,9 @@ the run folder meanwhile. One that is kept for good goes at once, and none of th
 gate may go back to it on another machine. What an earlier process left comes first. What fails is
 tried again, later and later, with the next checkpoint that there is by then; so is an error that
 nobody has foreseen, since the thread must outlive it. Who is not let in says so once and stays
-away, unless something was copied before: keys expire, and are renewed. Where another machine has
-gone on with the run, nothing is copied any more, and the run is to end.
+away, unless something was copied before, or may have been by an earlier process: keys expire, and
+are renewed. Where another machine has gone on with the run, nothing is copied any more, and the run
+is to end.
 """
 
 import itertools
@@ -168,7 +169,7 @@ class Mirroring:
     def _run(self) -> None:
         due = again = time.monotonic()
         wait_s = _FIRST_WAIT_S
-        has_copied = is_shut_out = False
+        has_copied, is_shut_out = bool(self._found), False  # an earlier process may have
         while (job := self._next(due, again=again)) is not None:
             begun = time.monotonic()
             try:
