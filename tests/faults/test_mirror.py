@@ -1,6 +1,9 @@
 """A run's copy elsewhere: it comes back from it bit for bit, whatever the storage does."""
 
+import os
 import shutil
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from yxanul.runfolder.lineage import AttemptStart, begin_attempt
 from yxanul.runfolder.mirror import Mirror
 from yxanul.runfolder.spending import Payment, read_payments, record_payment
 from yxanul.runfolder.verdicts import read_verdicts, write_override
+from yxanul.train.outward import mirroring as room
 from yxanul.train.outward.mirroring import Mirroring
 
 
@@ -175,6 +179,44 @@ def test_a_complete_run_brings_its_mirror_what_that_lacks(tmp_path_factory, tmp_
     for name in ("gates.jsonl", "exit.json"):
         there, here = address / "run" / name, world.root / "run" / name
         assert there.read_bytes() == here.read_bytes()
+
+
+class Hanging(LocalFileSystem):
+    """A folder of this machine that answers nothing until it may."""
+
+    protocol = "hanging"
+    asked, may_answer = threading.Event(), threading.Event()
+
+    def info(self, path, **kwargs):
+        Hanging.asked.set()
+        Hanging.may_answer.wait(60)
+        return super().info(path, **kwargs)
+
+
+@pytest.mark.fault(33)
+def test_who_stops_a_complete_run_does_not_wait_for_its_mirror(
+    tmp_path_factory, tmp_path, monkeypatch
+):
+    fsspec.register_implementation("hanging", Hanging, clobber=True)
+    monkeypatch.setattr(room, "_LONGEST_END_S", 5.0)
+    world = finished_world(tmp_path_factory, "stopped")
+    before = world.exit_record("run")["outcome"]["steps"]
+
+    def stop() -> None:
+        Hanging.asked.wait(60)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    person = threading.Thread(target=stop)
+    person.start()
+    try:
+        told = world.finish("run", "run", *to(f"hanging://{tmp_path}/mirror")).stderr
+    finally:
+        person.join()
+        Hanging.may_answer.set()
+    assert "is complete already" in told
+    assert "did not take all checkpoints within 0 s" in told
+    record = world.exit_record("run")
+    assert (record["code"], record["outcome"]["steps"]) == (0, before)
 
 
 @pytest.mark.slow

@@ -196,7 +196,7 @@ def _train(
             keep_config(frozen, folder, machine=machine)
     if done is not None:
         machine.progress.say(f"{folder.root} is complete already; nothing is trained again")
-        with open_mirroring(config, folder, machine=machine) as mirroring:
+        with open_mirroring(config, folder, machine=machine, is_complete=True) as mirroring:
             at_end.callback(mirroring.publish_ending)  # what the start before could not copy
         return done
     _refuse_other_ranks(config, corpus, request=request, machine=machine)

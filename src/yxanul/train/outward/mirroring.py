@@ -31,6 +31,7 @@ from yxanul.runfolder.mirror import Mirror
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 300.0
 _LONGEST_END_S = 600.0
 _LONGEST_LAST_WORDS_S = 60.0
+_LOOK_S = 0.1
 _LAST_TRIES = 3
 
 
@@ -57,14 +58,22 @@ class Mirroring:
     """
 
     def __init__(
-        self, address: str | None, folder: RunFolder, *, every_s: float, say: Callable[[str], None]
+        self,
+        address: str | None,
+        folder: RunFolder,
+        *,
+        every_s: float,
+        say: Callable[[str], None],
+        gives_up: Callable[[], bool] = lambda: False,
     ) -> None:
+        """Touch nothing yet; `gives_up` tells to leave what is not copied when the block ends."""
         self._address = address
         self._mirror = None if address is None else Mirror(address, folder, say=say)
         self._folder = folder.checkpoints
         self._lineage = folder.lineage
         self._every_s = every_s
         self._say = say
+        self._gives_up = gives_up
         self._found: set[str] = set()
         """Checkpoints that were there before this process wrote any."""
         self._waiting: list[_Job] = []
@@ -87,13 +96,16 @@ class Mirroring:
         with self._changed:
             self._is_closing = True
             self._changed.notify()
-        if self._mirror is not None:
-            self._thread.join(_LONGEST_END_S)
-            if self._thread.is_alive():
+        begun = time.monotonic()
+        while self._thread.is_alive():
+            waited_s = time.monotonic() - begun
+            if waited_s > _LONGEST_END_S or self._gives_up():
                 self._say(
                     f"mirror: {self._address} did not take all checkpoints within "
-                    f"{_LONGEST_END_S:.0f} s; what it lacks is in the run folder alone"
+                    f"{waited_s:.0f} s; what it lacks is in the run folder alone"
                 )
+                return
+            self._thread.join(_LOOK_S)
 
     @property
     def overtaken(self) -> str | None:

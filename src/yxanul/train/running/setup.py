@@ -103,12 +103,21 @@ def _allow_graphs(config: RunConfig, *, processes: int) -> None:
     allow_graphs(len(forward_shapes(config.stages, micro_batch_tokens=tokens, processes=processes)))
 
 
-def open_mirroring(config: RunConfig, folder: RunFolder, *, machine: Machine) -> Mirroring:
-    """Return what copies the run's checkpoints; nothing is copied by ranks but the main one."""
+def open_mirroring(
+    config: RunConfig, folder: RunFolder, *, machine: Machine, is_complete: bool = False
+) -> Mirroring:
+    """Return what copies the run's checkpoints; nothing is copied by ranks but the main one.
+
+    Of a run that `is_complete` the copy is all that is waited for, and a stop ends the waiting.
+    """
     settings = config.optimization.checkpoint
-    address = settings.mirror if machine.processes.is_main else None
-    every_s = settings.mirror_every_s
-    return Mirroring(address, folder, every_s=every_s, say=machine.progress.say)
+    return Mirroring(
+        settings.mirror if machine.processes.is_main else None,
+        folder,
+        every_s=settings.mirror_every_s,
+        say=machine.progress.say,
+        gives_up=lambda: is_complete and machine.stop.asked,
+    )
 
 
 def _watchdog(config: RunConfig, folder: RunFolder, *, machine: Machine) -> Watchdog:
