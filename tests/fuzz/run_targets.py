@@ -39,8 +39,9 @@ from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.saving import save_checkpoint
 from yxanul.runfolder.scores import DomainScore, domain_course, read_score, scores_at, write_score
 from yxanul.runfolder.spending import read_spending
+from yxanul.runfolder.supervised import read_note
 from yxanul.runfolder.verdicts import all_plateaus, read_checks, read_verdicts
-from yxanul.supervise.ending import read_ending
+from yxanul.supervise.ending import Ending, read_ending
 from yxanul.watch.screen import screen
 from yxanul.watch.snapshot import Watch
 
@@ -205,9 +206,13 @@ def read_end(content: bytes) -> None:
     note = folder.root / "note"
     note.write_text(json.dumps({"run_folder": str(folder.root)}) + "\n")
     folder.exit_record.write_bytes(content)
-    refused(read_ending, 1, note, started_at=0.0)
+    refused(_read_ending, 1, note)
     note.write_bytes(content)
-    refused(read_ending, -9, note, started_at=0.0)
+    refused(_read_ending, -9, note)
+
+
+def _read_ending(returncode: int, note: Path) -> Ending:
+    return read_ending(returncode, read_note(note), started_at=0.0)
 
 
 def end_seeds() -> list[bytes]:
