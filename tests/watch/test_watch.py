@@ -305,7 +305,7 @@ def test_a_run_is_watched_once_it_begins_or_its_last_start_is_told(tmp_path, mon
     assert watch_verbs._has_begun(folder)
     assert folder.config.exists() == (code == 11)
     folder.config.unlink(missing_ok=True)
-    told = rf"left word of it left with {code} at {ended_at:%Y-%m-%d %H:%M} UTC \(no network\); .* start"
+    told = rf"left with {code} at {ended_at:%Y-%m-%d %H:%M} UTC \(no network\); .* start it again"
     with pytest.raises(UsageError, match=told):
         Watch(folder)
 
