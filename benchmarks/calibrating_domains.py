@@ -9,9 +9,9 @@ import numpy as np
 from benchmarks.planting import HeldOutText, trained_on, with_weight_noise
 from benchmarks.trials import Generator, Pair, Table, Trial, drawn, sizes_that_find, tossed
 from yxanul.config.schema import GateConfig
-from yxanul.curriculum.bootstrap import relative_change
 from yxanul.curriculum.checks.check import Check
 from yxanul.curriculum.checks.retention import retention_checks
+from yxanul.curriculum.statistics.bootstrap import relative_change
 from yxanul.model.transformer import Transformer
 
 PLANTED, WRONG = "wikipedia", "code"

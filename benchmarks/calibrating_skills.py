@@ -11,9 +11,9 @@ from benchmarks.calibrating_domains import WRONG
 from benchmarks.planting import HeldOutText, trained_on, with_weight_noise
 from benchmarks.trials import Generator, Pair, Table, Trial, drawn, sizes_that_find, tossed
 from yxanul.config.evaluation import TASKS
-from yxanul.curriculum.bootstrap import rate_change, relative_change
 from yxanul.curriculum.checks.check import Check
 from yxanul.curriculum.checks.skills import SkillEvidence, skill_checks
+from yxanul.curriculum.statistics.bootstrap import rate_change, relative_change
 from yxanul.data.benchmarks.cloze import cloze
 from yxanul.data.benchmarks.gsm_symbolic import gsm_symbolic
 from yxanul.data.items import Benchmark
@@ -22,7 +22,7 @@ from yxanul.evaluate.models.ours import as_language_model
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.evaluate.tasks.score import score_task
 from yxanul.model.transformer import Transformer
-from yxanul.runfolder.items import NATS
+from yxanul.runfolder.skill_scores import NATS
 
 CLOZE, GOLD = "cloze", "gsm_symbolic"
 MARGINS = {task: TASKS[task].margin for task in (CLOZE, GOLD)}

@@ -16,7 +16,7 @@ from yxanul.evaluate.tasks.gold import right_answers
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.evaluate.tasks.score import ask, score_task
 from yxanul.evaluate.watching import Unwatched
-from yxanul.runfolder.items import NATS, TaskScore
+from yxanul.runfolder.skill_scores import NATS, TaskScore
 
 TOLERANCE_NATS = 1e-4
 # Or of a long answer so much of its nats: the harness adds them up in fp32, which at 700 nats has

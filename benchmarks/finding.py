@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.data.corpus import files_below
 from yxanul.config.treatment import TreatmentConfig
 from yxanul.data.benchmarks.read import read_benchmark
-from yxanul.data.contamination.items import Wanted, wanted_items
+from yxanul.data.contamination.wanted import Wanted, wanted_items
 from yxanul.data.items import AnswerItem, ChoiceItem, Item
 from yxanul.data.prepared.dropped import read_dropped
 from yxanul.data.preparing.build import prepare_sources

@@ -24,7 +24,7 @@ from benchmarks.data.corpus import write_corpus
 from benchmarks.data.watched import Watched, run_watched
 from yxanul.config.treatment import TreatmentConfig
 from yxanul.data.benchmarks.read import read_benchmark
-from yxanul.data.contamination.items import wanted_items
+from yxanul.data.contamination.wanted import wanted_items
 from yxanul.data.prepared.documents import read_documents
 from yxanul.data.prepared.manifest import SPLITS, load_manifest
 from yxanul.data.prepared.shards import open_stream

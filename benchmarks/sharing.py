@@ -24,7 +24,7 @@ from yxanul.hardware.device import device_name
 from yxanul.hardware.memory import keep_freed_memory
 from yxanul.model.transformer import Transformer
 from yxanul.parallel.processes import ALONE, joined_processes
-from yxanul.train.scores.answering import Answering
+from yxanul.train.scoring.answering import Answering
 
 CPU = torch.device("cpu")
 _DOCUMENTS, _TOKENS, _REQUESTS, _TEXTS = 16, 512, 128, 32

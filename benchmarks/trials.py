@@ -9,9 +9,9 @@ from statistics import NormalDist
 
 import numpy as np
 
-from yxanul.curriculum.bootstrap import MDE_FACTOR, Change
 from yxanul.curriculum.checks.check import Check
-from yxanul.curriculum.intervals import wilson
+from yxanul.curriculum.statistics.bootstrap import MDE_FACTOR, Change
+from yxanul.curriculum.statistics.intervals import wilson
 
 Generator = np.random.Generator
 Pair = tuple[np.ndarray, np.ndarray]

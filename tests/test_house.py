@@ -23,7 +23,7 @@ SRC = Path(__file__).parents[1] / "src"
 # report stands above watch, whose forecast it holds against the end; train writes the report.
 # preflight stands above bench, whose measurement of a step it judges by the plan.
 FLOORS = {
-    0: "errors units failpoints cards cores terminal",
+    0: "errors units failpoints cards cores terminal signals",
     1: "config runfolder",
     2: "model data parallel curriculum plan hardware",
     3: "optim evaluate export watch",
@@ -42,9 +42,8 @@ FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms.spl
 INNER_FLOORS = {
     "data": """
         .
-        sources
-        prepared
-        near quality contamination packing
+        sources prepared
+        duplicates quality contamination packing
         treating
         benchmarks batches parts inspection
         places
@@ -53,15 +52,14 @@ INNER_FLOORS = {
     "train": """
         safety outward
         updates processes
-        probing scores
+        probing scoring
         starting
         running
-        gates
+        gates attempts foretelling
         .""",
     "report": """
         reading
-        charts
-        sections
+        charts sections
         .""",
 }
 INNER_FLOOR_OF = {
@@ -398,8 +396,8 @@ BAD = [
     (floors, "yxanul/cellar/x.py", ""),
     (floors, "yxanul/train/x.py", "import yxanul.cellar"),
     (inner_floors, "yxanul/data/sources/x.py", "from yxanul.data.prepared import manifest"),
-    (inner_floors, "yxanul/data/near/x.py", "import yxanul.data.quality.rules"),
-    (inner_floors, "yxanul/data/x.py", "from yxanul.data.sources.walk import walk"),
+    (inner_floors, "yxanul/data/duplicates/x.py", "import yxanul.data.quality.rules"),
+    (inner_floors, "yxanul/data/x.py", "from yxanul.data.sources.packages import find"),
     (inner_floors, "yxanul/train/gates/x.py", "from yxanul.train import loop"),
     (inner_floors, "yxanul/data/cellar/x.py", ""),
     (file_size, "yxanul/x.py", "\n" * 401),
@@ -437,9 +435,9 @@ GOOD = [
     (floors, "yxanul/train/x.py", "from yxanul.model import layers\nfrom yxanul.train import step"),
     (floors, "yxanul/train/x.py", "from yxanul import __version__, config\nimport torch"),
     (floors, "trainer.py", "from yxanul.cli.app import main"),
-    (inner_floors, "yxanul/data/near/x.py", "from yxanul.data.prepared.manifest import Manifest"),
-    (inner_floors, "yxanul/data/near/x.py", "import yxanul.data.near.rows"),
-    (inner_floors, "yxanul/train/x.py", "from yxanul.train.gates import attempts"),
+    (inner_floors, "yxanul/data/quality/x.py", "import yxanul.data.prepared.manifest"),
+    (inner_floors, "yxanul/data/duplicates/x.py", "import yxanul.data.duplicates.signatures"),
+    (inner_floors, "yxanul/train/x.py", "from yxanul.train.gates import borders"),
     (inner_floors, "yxanul/serve/x.py", "from yxanul.serve.anything import x"),
     (arguments, "yxanul/x.py", "class C:\n def f(self, a, b, *, c, d, e, f): ..."),
     (arguments, "yxanul/x.py", "class C:\n def __exit__(self, kind, error, trace): ..."),

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from types import FrameType
 from typing import Any, TextIO, cast
 
 from rich.console import Console
@@ -85,33 +84,6 @@ def outliving_terminal() -> Iterator[None]:
     finally:
         sys.stdout, sys.stderr = out, err
         signal.signal(signal.SIGHUP, before)
-
-
-@contextmanager
-def leaving_on_signals() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP inside the block into an exit, with 128 + their number.
-
-    So the block clears away what it would leave half done; what comes meanwhile, as a SIGHUP does
-    after a SIGTERM, is ignored. A signal that is ignored already, as nohup has it, stays so.
-    """
-    numbers = [
-        number
-        for number in (signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) is signal.SIG_DFL
-    ]
-
-    def leave(number: int, _frame: FrameType | None) -> None:
-        for one in numbers:
-            signal.signal(one, signal.SIG_IGN)
-        raise SystemExit(128 + number)
-
-    for number in numbers:
-        signal.signal(number, leave)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
 
 
 class _Guarded:

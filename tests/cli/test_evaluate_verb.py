@@ -17,8 +17,8 @@ from yxanul.cli.main import main
 from yxanul.data.benchmarks.frozen import keep_benchmark
 from yxanul.data.items import AnswerItem, Benchmark
 from yxanul.model.cache import KeyValueCache
-from yxanul.runfolder.items import read_task_score
 from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.skill_scores import read_task_score
 
 TASKS = ("hellaswag", "triviaqa", "gsm8k", "humaneval")
 

@@ -19,7 +19,7 @@ from yxanul.evaluate.models.hub import Snapshot, of_cache, snapshot
 from yxanul.export.checks import Subject
 from yxanul.export.exporting import export_folder
 from yxanul.export.reading import read_folder, read_shape
-from yxanul.train.starting.beginning import brought_again
+from yxanul.train.starting.init_from import brought_again
 
 NAME, COMMIT = "me/first", "5" * 40
 

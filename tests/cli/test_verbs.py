@@ -20,7 +20,7 @@ from yxanul.cli import data_verbs, doctor_verbs, run_verbs
 from yxanul.cli.output import print_json
 from yxanul.cli.writing import open_writing_model
 from yxanul.config.load import load_config
-from yxanul.data import watching
+from yxanul.data import progress
 from yxanul.errors import UsageError
 from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name
 from yxanul.runfolder.saving import save_checkpoint
@@ -187,7 +187,7 @@ def test_inspect_verifies_and_finds_the_flipped_bit(call, tmp_path, monkeypatch)
     assert code == 0
     assert STAGES[0] in out
     with monkeypatch.context() as patch:
-        patch.setattr(watching, "_PROGRESS_S", 0)
+        patch.setattr(progress, "_PROGRESS_S", 0)
         assert "training tokens looked through" in call("inspect", prepared, "--overlap")[2]
     shard = prepared / STAGES[0] / "train-00000.bin"
     content = bytearray(shard.read_bytes())
@@ -288,7 +288,7 @@ def test_verbs_that_begin_anew_do_not_promise_to_go_on(call, monkeypatch, tmp_pa
     def ended(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(data_verbs, "find_place", ended)
+    monkeypatch.setattr(data_verbs, "find_subject", ended)
     assert_one_sentence(call("inspect", tmp_path)[2], told)
     assert "goes on" not in call("inspect", tmp_path)[2]
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yxanul.curriculum.bootstrap import (
+from yxanul.curriculum.statistics.bootstrap import (
     _level,
     rate_change,
     rate_resolution,

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from yxanul.config.gate import ExtensionConfig, ForecastConfig, LevelConfig
 from yxanul.config.schema import BudgetConfig, GateConfig
-from yxanul.curriculum.bootstrap import Change
 from yxanul.curriculum.checks.budget import Spending, budget_check, budget_share, spending_under
 from yxanul.curriculum.checks.check import Check
 from yxanul.curriculum.checks.contamination import contamination_checks
@@ -22,6 +21,7 @@ from yxanul.curriculum.checks.progress import progress_check
 from yxanul.curriculum.checks.retention import retention_checks
 from yxanul.curriculum.checks.skills import SkillEvidence, skill_checks
 from yxanul.curriculum.checks.stability import stability_check
+from yxanul.curriculum.statistics.bootstrap import Change
 from yxanul.errors import UsageError
 from yxanul.runfolder.spending import Spent
 

@@ -11,8 +11,8 @@ from yxanul.config.gate import GateConfig
 from yxanul.curriculum.checks.check import Check
 from yxanul.curriculum.evidence import Asked, gather_evidence
 from yxanul.curriculum.gate import Evidence, domain_checks
-from yxanul.curriculum.noise import comparison_noise
 from yxanul.curriculum.stages import StagePlan, score_steps
+from yxanul.curriculum.statistics.noise import comparison_noise
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.rows import append_row
 from yxanul.runfolder.scores import DomainScore, scores_at, write_score

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yxanul.curriculum.family import failing
+from yxanul.curriculum.statistics.family import failing
 
 probabilities = st.lists(st.floats(1e-6, 1.0), min_size=0, max_size=8)
 

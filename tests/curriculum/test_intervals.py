@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yxanul.curriculum.intervals import wilson
+from yxanul.curriculum.statistics.intervals import wilson
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from statistics import NormalDist
 
 import pytest
 
-from yxanul.curriculum.bootstrap import CONFIDENCE
-from yxanul.curriculum.noise import checkpoint_noise, comparison_noise
+from yxanul.curriculum.statistics.bootstrap import CONFIDENCE
+from yxanul.curriculum.statistics.noise import checkpoint_noise, comparison_noise
 
 
 def course(sigma: float, slope: float, n: int, seed: int) -> list[tuple[int, float]]:

@@ -11,7 +11,7 @@ from tests.data.memory import source, stage
 from tests.data.test_cluster import joined, treat
 from yxanul.data.parts.files import Provenance
 from yxanul.data.preparing.prepare import prepare
-from yxanul.data.watching import unheard as hush
+from yxanul.data.progress import unheard as hush
 from yxanul.errors import UsageError
 
 OF_STAGE_2 = Provenance("stage2_tests", "mine")

@@ -16,9 +16,9 @@ from tests.data.memory import MemorySource, plan, prepare_plans
 from yxanul.data.contamination import scan as scan_module
 from yxanul.data.contamination import stretch
 from yxanul.data.contamination.grams import GRAM, GramIndex
-from yxanul.data.contamination.items import wanted_items
 from yxanul.data.contamination.judge import COVERAGE, Judge
 from yxanul.data.contamination.scan import scan, scan_once
+from yxanul.data.contamination.wanted import wanted_items
 from yxanul.data.contamination.words import END, NUMBER, UNKNOWN, Vocabulary, split_words
 from yxanul.data.items import AnswerItem, Benchmark, ChoiceItem, Item, ProgramItem
 from yxanul.data.prepared.manifest import Manifest

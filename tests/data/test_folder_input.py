@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.memory import sentences, stage
-from yxanul.data import watching
+from yxanul.data import progress
 from yxanul.data.inspection.verify import verify
 from yxanul.data.prepared.manifest import load_manifest
 from yxanul.data.preparing.prepare import prepare
@@ -188,7 +188,7 @@ def test_a_byte_order_mark_is_no_part_of_a_line(tmp_path: Path, place: int) -> N
 def test_hashing_a_folder_tells_how_far_it_is_and_can_be_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watching, "_PROGRESS_S", 0)
+    monkeypatch.setattr(progress, "_PROGRESS_S", 0)
     texts, out, said = tmp_path / "texts", tmp_path / "out", list[str]()
     texts.mkdir()
     (texts / "a.txt").write_text("x" * 3072)
@@ -209,7 +209,7 @@ def test_hashing_a_folder_tells_how_far_it_is_and_can_be_stopped(
 def test_news_that_cannot_be_told_is_no_fault_of_the_file_that_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watching, "_PROGRESS_S", 0)
+    monkeypatch.setattr(progress, "_PROGRESS_S", 0)
     (tmp_path / "a.txt").write_text("text")
 
     def full(line: str) -> None:

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
+from yxanul.data.progress import unheard
 from yxanul.data.sources.hub.client import asked_wait_s
 from yxanul.data.sources.hub.patience import Again, GaveUp, Line, Patience
-from yxanul.data.watching import unheard
 
 QUICK = Patience(tries=5, first_wait_s=0.001, longest_wait_s=0.004)
 

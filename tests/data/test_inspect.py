@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.data.memory import MemorySource, plan, prepare_plans, prepare_texts, sentences
-from yxanul.data import watching
+from yxanul.data import progress
 from yxanul.data.document import Document
 from yxanul.data.inspection import explain as explain_module
 from yxanul.data.inspection.card import write_cards
@@ -127,7 +127,7 @@ def test_overlap_is_told_for_every_source(root: Path) -> None:
 def test_a_long_answer_tells_how_far_it_is(
     root: Path, monkeypatch: pytest.MonkeyPatch, asked: Questions, told: str
 ) -> None:
-    monkeypatch.setattr(watching, "_PROGRESS_S", 0)
+    monkeypatch.setattr(progress, "_PROGRESS_S", 0)
     said: list[str] = []
     inspect_folder(root, asked, progress=said.append)
     assert any(told in line for line in said)

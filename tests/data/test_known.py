@@ -13,16 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yxanul.data.near.minhash import HASHES
-from yxanul.data.preparing.known import KnownTexts
+from yxanul.data.duplicates.known import KnownTexts
+from yxanul.data.duplicates.minhash import HASHES
 from yxanul.errors import BrokenDiskError, DiskError
 
 GROWTH = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from yxanul.data.preparing.known import KnownTexts
-from yxanul.data.near.minhash import HASHES
+from yxanul.data.duplicates.known import KnownTexts
+from yxanul.data.duplicates.minhash import HASHES
 
 def peak_kib():
     with open("/proc/self/status") as file:

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from tests.data.memory import MemorySource, plan, prepare_plans
-from yxanul.data.near.minhash import HASHES, MinHash, band_keys, similarity
-from yxanul.data.near.rows import signature_row, written_signatures
+from yxanul.data.duplicates.minhash import HASHES, MinHash, band_keys, similarity
+from yxanul.data.duplicates.signatures import signature_row, written_signatures
 from yxanul.data.prepared.documents import read_documents
 from yxanul.data.prepared.dropped import read_dropped
 from yxanul.data.prepared.manifest import SPLITS

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.memory import MemorySource, all_bytes, plan, prepare_plans, sentences
-from yxanul.data import watching
+from yxanul.data import progress
 from yxanul.data.document import Document
 from yxanul.data.inspection.inspect import Questions, inspect_folder
 from yxanul.data.inspection.verify import verify
@@ -190,7 +190,7 @@ def test_a_stop_from_progress_leaves_the_folder_as_it_was(
     error: type[BaseException],
     lines: int,
 ) -> None:
-    monkeypatch.setattr(watching, "_PROGRESS_S", 0.0)
+    monkeypatch.setattr(progress, "_PROGRESS_S", 0.0)
     calls = 0
 
     def stopping(line: str) -> None:
@@ -227,7 +227,7 @@ def test_progress_is_called_for_every_document_when_it_is_due(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines: list[str] = []
-    monkeypatch.setattr(watching, "_PROGRESS_S", 0.0)
+    monkeypatch.setattr(progress, "_PROGRESS_S", 0.0)
     settings = {"one": "0" * 64}
     prepare_sources(first_stage(), tmp_path, settings=settings, progress=lines.append)
     assert len(lines) == 1 + 91 + 1

@@ -18,11 +18,11 @@ from yxanul.config.schema import StageConfig
 from yxanul.config.treatment import TreatmentConfig
 from yxanul.data.document import Document
 from yxanul.data.parts.files import PartWriter, Provenance
-from yxanul.data.places.place import prepared_folder
+from yxanul.data.places.folders import prepared_folder
 from yxanul.data.prepared.manifest import Manifest, load_manifest, write_manifest
 from yxanul.data.preparing.prepare import prepare
+from yxanul.data.progress import unheard as hush
 from yxanul.data.treating.treatment import Recipe, Treater, Treatment
-from yxanul.data.watching import unheard as hush
 from yxanul.errors import BrokenDiskError, CorruptDataError, UsageError
 from yxanul.runfolder.durable import write_json
 from yxanul.runfolder.layout import RunFolder

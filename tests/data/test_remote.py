@@ -14,12 +14,12 @@ from tests.data.memory import (
     stage,
 )
 from tests.train.world import World
-from yxanul.data import watching
+from yxanul.data import progress
 from yxanul.data.inspection.verify import verify
 from yxanul.data.places.remote import download, try_upload, upload
 from yxanul.data.prepared.manifest import load_manifest
 from yxanul.data.preparing.prepare import prepare
-from yxanul.data.watching import unheard as hush
+from yxanul.data.progress import unheard as hush
 from yxanul.errors import (
     CorruptShardError,
     DiskError,
@@ -299,7 +299,7 @@ def test_news_that_cannot_be_told_is_no_fault_of_the_address(
 
     with pytest.raises(OSError, match="No space left"):
         upload(prepared, ADDRESS, say=full)
-    monkeypatch.setattr(watching, "_PROGRESS_S", 0)
+    monkeypatch.setattr(progress, "_PROGRESS_S", 0)
     with pytest.raises(OSError, match="No space left"):  # while the first file is compared
         upload(prepared, ADDRESS, say=full)
     upload(prepared, ADDRESS, say=hush)
@@ -317,7 +317,7 @@ def test_comparing_what_is_there_tells_how_far_it_is_and_can_be_stopped(
     upload(prepared, ADDRESS, say=hush)
     download(ADDRESS, here, say=hush)
     (here / "manifest.json").unlink()
-    monkeypatch.setattr(watching, "_PROGRESS_S", 0)
+    monkeypatch.setattr(progress, "_PROGRESS_S", 0)
 
     def stop(line: str) -> None:
         if "comparing what is there already" in line:

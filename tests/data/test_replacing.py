@@ -21,7 +21,7 @@ from yxanul.config.schema import StageConfig
 from yxanul.data.places.remote import try_upload, upload
 from yxanul.data.prepared.settings import settings_sha256, source_settings
 from yxanul.data.preparing.prepare import prepare
-from yxanul.data.watching import unheard as hush
+from yxanul.data.progress import unheard as hush
 from yxanul.errors import UsageError
 from yxanul.runfolder.storage import Place, reaching
 

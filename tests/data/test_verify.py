@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.data.memory import prepare_texts, sentences
-from yxanul.data import watching
+from yxanul.data import progress
 from yxanul.data.files import read_blocks
 from yxanul.data.inspection.card import write_cards
 from yxanul.data.inspection.verify import verify
@@ -155,7 +155,7 @@ def test_an_id_outside_the_vocabulary_is_found_behind_a_right_hash(folder: Path)
 def test_a_long_comparison_tells_how_far_it_is_and_can_be_stopped(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watching, "_PROGRESS_S", 0)
+    monkeypatch.setattr(progress, "_PROGRESS_S", 0)
     said: list[str] = []
     verify(load_manifest(folder), folder, progress=said.append)
     total = format_bytes(sum(file.bytes for file in load_manifest(folder).files()))

@@ -27,7 +27,7 @@ from yxanul.export.exporting import export_folder
 from yxanul.export.huggingface import TransformersReader
 from yxanul.export.reading import read_folder
 from yxanul.model.transformer import Transformer
-from yxanul.train.starting.beginning import take_weights
+from yxanul.train.starting.init_from import take_weights
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import time
 from yxanul.cli.main import main
 from yxanul.train.running import session
 from yxanul.train.safety.watchdog import Watchdog
-from yxanul.train.scores import answering
+from yxanul.train.scoring import answering
 
 score = answering.score_documents
 calls = itertools.count(1)

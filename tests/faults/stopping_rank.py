@@ -5,7 +5,7 @@ import os
 import signal
 
 from yxanul.cli.main import main
-from yxanul.train.scores import answering
+from yxanul.train.scoring import answering
 
 score = answering.score_documents
 calls = itertools.count(1)

@@ -15,10 +15,10 @@ from yxanul.parallel.processes import ALONE
 from yxanul.runfolder.checkpoints import verify_checkpoint
 from yxanul.runfolder.durable import disk_error, reading, writing
 from yxanul.runfolder.layout import RunFolder
+from yxanul.signals import StopRequest
 from yxanul.train.running import session
 from yxanul.train.safety import ending
 from yxanul.train.safety.ending import owned
-from yxanul.train.safety.signals import StopRequest
 
 
 @pytest.mark.fault(11)

@@ -14,7 +14,7 @@ from yxanul.config.schema import NumericsConfig
 from yxanul.failpoints import VARIABLE
 from yxanul.runfolder.checkpoints import read_manifest
 from yxanul.runfolder.layout import RunFolder
-from yxanul.train.running import reading
+from yxanul.train.running import stage_data
 from yxanul.train.safety.vigil import Vigil
 from yxanul.watch.snapshot import Watch
 
@@ -99,8 +99,8 @@ def test_going_back_out_of_an_extension_leaves_out_what_was_read_there(world, mo
         found[segments[-1].attempt] = read = before(session, plan, segments=segments)
         return read
 
-    before = reading._order
-    monkeypatch.setattr(reading, "_order", order)
+    before = stage_data._order
+    monkeypatch.setattr(stage_data, "_order", order)
     longer = ("--set", "gate.min_improvement=0.9", "--set", "gate.extension.fraction=0.25")
     alarm = ("--set", "numerics.skipped_in_a_row=1", *NEAR)
     # The first step of the extension.

@@ -22,7 +22,7 @@ from yxanul.runfolder.checkpoints import (
     load_weights,
 )
 from yxanul.runfolder.contamination import Contamination, read_contamination, write_contamination
-from yxanul.runfolder.items import TaskScore, read_task_score, skills_at, write_task_score
+from yxanul.runfolder.decisions import override_verdict
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import (
     attempt_at,
@@ -34,10 +34,10 @@ from yxanul.runfolder.lineage import (
     stage_changes,
     tokens_spent_before,
 )
-from yxanul.runfolder.overrides import override_verdict
 from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.saving import save_checkpoint
 from yxanul.runfolder.scores import DomainScore, domain_course, read_score, scores_at, write_score
+from yxanul.runfolder.skill_scores import TaskScore, read_task_score, skills_at, write_task_score
 from yxanul.runfolder.spending import read_spending
 from yxanul.runfolder.supervised import read_note
 from yxanul.runfolder.verdicts import all_plateaus, read_checks, read_verdicts

@@ -29,7 +29,7 @@ from yxanul.parallel.sharing import SharedWork
 from yxanul.parallel.wrapping import wrap_model
 from yxanul.train.processes.agreement import refuse_disagreement, refusing_together
 from yxanul.train.safety.vigil import Vigil
-from yxanul.train.scores.answering import Answering
+from yxanul.train.scoring.answering import Answering
 from yxanul.train.updates.guarded import guarded_step
 from yxanul.train.updates.step import Engine, train_step
 

@@ -20,7 +20,7 @@ from yxanul.config.load import dump_config, load_config
 from yxanul.config.schema import RunConfig
 from yxanul.config.treatment import TreatmentConfig
 from yxanul.data.parts.files import PartWriter, Provenance
-from yxanul.data.places.place import prepared_folder
+from yxanul.data.places.folders import prepared_folder
 from yxanul.data.preparing.prepare import prepare
 from yxanul.data.treating.treatment import Recipe, Treatment
 from yxanul.errors import CorruptDataError, CorruptShardError, InfrastructureError, UsageError

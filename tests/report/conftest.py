@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.reading import Page
 from tests.report.recorded import Recorder
 from tests.report.recorded_skills import SkillRecorder
+from tests.report.written_page import Page
 from yxanul.report.write import write_report
 
 HOSTILE = " <script>alert('x')</script><img src=//evil.example/a.png> \"' & {{ 7 * 7 }} </script>"

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from tests.report.reading import Value, resolve
+from tests.report.written_page import Value, resolve
 from yxanul.cards import card_of_device
 from yxanul.config.load import parse_config
-from yxanul.curriculum.bootstrap import relative_change
 from yxanul.curriculum.stages import plan_stages
+from yxanul.curriculum.statistics.bootstrap import relative_change
 from yxanul.plan.hardware import Wishes
 from yxanul.plan.memory import memory
 from yxanul.plan.summary import plan_run

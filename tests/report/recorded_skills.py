@@ -12,8 +12,8 @@ from pathlib import Path
 from tests.report.recorded import ROOT, Recorder
 from yxanul.config.evaluation import TASKS as FACTS
 from yxanul.config.load import load_config
-from yxanul.curriculum.intervals import Z_95, wilson
 from yxanul.curriculum.stages import StagePlan
+from yxanul.curriculum.statistics.intervals import Z_95, wilson
 from yxanul.runfolder.contamination import (
     Contamination,
     Finding,
@@ -21,9 +21,9 @@ from yxanul.runfolder.contamination import (
     ScannedSource,
     write_contamination,
 )
-from yxanul.runfolder.items import BYTES, NATS, TaskScore, skill_path, write_task_score
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.rows import append_row
+from yxanul.runfolder.skill_scores import BYTES, NATS, TaskScore, skill_path, write_task_score
 
 TASKS = ("hellaswag", "gsm8k", "humaneval", "cloze", "triviaqa")
 # Passes at the borders by (stages finished, attempt), and nats per byte of the right answers.

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from scripts.chromium import find_chromium, open_page
-from tests.report.reading import Page
 from tests.report.test_browser import EMPTY, NOISE, OUTSIDE, VIEWS
 from tests.report.test_traces import PAIRED, wrong_values
+from tests.report.written_page import Page
 from yxanul.report import comparison
 from yxanul.report.reading.gather import gather
 from yxanul.report.write import write_comparison

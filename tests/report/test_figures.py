@@ -10,9 +10,9 @@ from yxanul.report.charts.figures import thin, token_axis
 from yxanul.report.reading.gather import Run
 from yxanul.report.reading.records import Record
 from yxanul.report.reading.traced import Traced, change, source_of
-from yxanul.report.reading.verdicts import cards
 from yxanul.report.reading.words import address, signed_percent
 from yxanul.report.sections.forgetting import Cell
+from yxanul.report.sections.gates import cards
 from yxanul.units import format_duration
 
 

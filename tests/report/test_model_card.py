@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.report.reading import Page
 from tests.report.recorded import BPB, DOMAINS, ROOT, begin_late
 from tests.report.recorded_skills import ITEMS, evaluated, write_evaluation
+from tests.report.written_page import Page
 from yxanul.config.load import load_config
 from yxanul.curriculum.stages import StagePlan, plan_stages
 from yxanul.data.prepared.manifest import load_manifest, write_manifest

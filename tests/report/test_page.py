@@ -16,10 +16,10 @@ import pytest
 
 from tests.report.conftest import HOSTILE
 from tests.report.formulas import recompute
-from tests.report.reading import Page
 from tests.report.recorded import Recorder, begin_late, move
 from tests.report.test_skills import section
 from tests.report.test_traces import wrong_values
+from tests.report.written_page import Page
 from yxanul.errors import UsageError
 from yxanul.report.charts.curves import loss_chart
 from yxanul.report.charts.figure_tables import MOST_POINTS as MOST_TABLE_POINTS

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from tests.report.formulas import OF_PLAN, seconds_of_steps
-from tests.report.reading import Page
 from tests.report.recorded import begin_late, move
 from tests.report.test_traces import wrong_values
+from tests.report.written_page import Page
 from yxanul.config.load import parse_config
 from yxanul.plan.hardware import Wishes
 from yxanul.plan.summary import plan_run

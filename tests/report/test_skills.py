@@ -8,7 +8,6 @@ import shutil
 import pytest
 
 from tests.report.formulas import OF_LISTS, wilson_ends
-from tests.report.reading import Page, resolve
 from tests.report.recorded import Recorder
 from tests.report.recorded_skills import (
     CLOZE,
@@ -19,8 +18,9 @@ from tests.report.recorded_skills import (
     write_evaluation,
 )
 from tests.report.test_traces import wrong_values
+from tests.report.written_page import Page, resolve
 from yxanul.curriculum.checks.kinds import kinds
-from yxanul.curriculum.intervals import wilson
+from yxanul.curriculum.statistics.intervals import wilson
 from yxanul.errors import CorruptDataError
 from yxanul.plan.expected import EXPECTATIONS
 from yxanul.report.reading.gather import gather

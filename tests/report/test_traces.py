@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.report.formulas import OF_LISTS, OF_PLAN, recompute
-from tests.report.reading import Page, plain_figures, resolve, shown_number
+from tests.report.written_page import Page, plain_figures, resolve, shown_number
 from yxanul.report.reading.traced import FORMULAS
 
 

@@ -5,10 +5,10 @@ import shutil
 import pytest
 
 from yxanul.errors import UsageError
-from yxanul.runfolder.decided import bring_decisions
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
 from yxanul.runfolder.mirror import Mirror
+from yxanul.runfolder.mirror_decisions import bring_decisions
 from yxanul.runfolder.rows import append_row
 from yxanul.runfolder.storage import Place
 from yxanul.runfolder.verdicts import read_verdicts, write_decision, write_override

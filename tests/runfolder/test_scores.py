@@ -6,7 +6,6 @@ import math
 import pytest
 
 from yxanul.errors import CorruptDataError
-from yxanul.runfolder.items import TaskScore, read_task_score, write_task_score
 from yxanul.runfolder.scores import (
     DomainScore,
     domain_course,
@@ -16,6 +15,7 @@ from yxanul.runfolder.scores import (
     scores_at,
     write_score,
 )
+from yxanul.runfolder.skill_scores import TaskScore, read_task_score, write_task_score
 
 
 def score(step: int, attempt: int, domain: str = "api-docs", bpb: float = 1.0) -> DomainScore:

@@ -7,9 +7,9 @@ import os
 import pytest
 
 from yxanul.errors import CorruptDataError, UsageError
+from yxanul.runfolder.decisions import override_verdict
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
-from yxanul.runfolder.overrides import override_verdict
 from yxanul.runfolder.rows import append_row, read_rows
 from yxanul.runfolder.verdicts import (
     PLATEAU,

@@ -15,10 +15,10 @@ from yxanul.cli.main import main
 from yxanul.config.evaluation import SkillConfig
 from yxanul.curriculum.recompute import judge_again
 from yxanul.errors import DiskError, StoppedOnRequest, YxanulError
-from yxanul.runfolder.items import read_task_score
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
-from yxanul.train.scores.skills import SkillScorer
+from yxanul.runfolder.skill_scores import read_task_score
+from yxanul.train.scoring.skills import SkillScorer
 from yxanul.train.updates.state import Position
 
 SKILLS = [

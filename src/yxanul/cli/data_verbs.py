@@ -7,9 +7,9 @@ import typer
 
 from yxanul.cli import options
 from yxanul.cli.output import print_json, say
-from yxanul.cli.watching import StderrWatcher
+from yxanul.cli.progress import StderrWatcher
 from yxanul.data.inspection.inspect import Questions, inspect_folder, render
-from yxanul.data.places.place import describe_checkpoints, find_place, verify_rows
+from yxanul.data.inspection.subject import describe_checkpoints, find_subject, verify_rows
 from yxanul.data.places.remote import try_upload, upload
 from yxanul.data.preparing.prepare import prepare
 from yxanul.train.starting.request import RunRequest
@@ -111,14 +111,14 @@ def inspect(
         "--packing": packing is not None,
         "--overlap": overlap,
     }
-    place = find_place(
+    subject = find_subject(
         folder, verify=verify, asked=[name for name, is_asked in questions.items() if is_asked]
     )
-    checkpoints = describe_checkpoints(place, verify=verify)
+    checkpoints = describe_checkpoints(subject, verify=verify)
     if verify:
         verify_rows(folder)
-    inspection = place.prepared and inspect_folder(
-        place.prepared,
+    inspection = subject.prepared and inspect_folder(
+        subject.prepared,
         Questions(verify=verify, token=token, dropped=dropped, packing=packing, overlap=overlap),
         progress=say,
     )
@@ -128,7 +128,7 @@ def inspect(
         return
     if inspection:
         print(render(inspection))
-    elif place.absent is not None:
-        print(f"no prepared data at {place.absent}")
+    elif subject.absent is not None:
+        print(f"no prepared data at {subject.absent}")
     for checkpoint in checkpoints:
         print(f"checkpoint {checkpoint['name']}: {checkpoint['state']}")

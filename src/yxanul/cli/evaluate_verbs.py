@@ -10,7 +10,7 @@ from rich.table import Table
 
 from yxanul.cli import options
 from yxanul.cli.output import plain_console, print_json, say
-from yxanul.cli.watching import StderrWatcher
+from yxanul.cli.progress import StderrWatcher
 from yxanul.config.evaluation import KIN
 from yxanul.curriculum.conditions import conditions
 from yxanul.evaluate.materials import (
@@ -28,7 +28,7 @@ from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.hardware.device import use_own_cores
 from yxanul.hardware.failures import LOOK_AT_CARD, naming_failed_hardware
 from yxanul.hardware.memory import naming_exhaustion
-from yxanul.runfolder.items import TaskScore
+from yxanul.runfolder.skill_scores import TaskScore
 
 PERPLEXITY_VERSION = "1.0"
 _ADVICE = (

@@ -28,10 +28,10 @@ from yxanul.curriculum.recompute import (
 )
 from yxanul.errors import CorruptDataError, InfrastructureError, UsageError
 from yxanul.report.reading.words import FORMATS, MINUS
+from yxanul.runfolder.decisions import find_decidable, override_verdict
 from yxanul.runfolder.exits import begun_run
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.mirror import Mirror
-from yxanul.runfolder.overrides import find_decidable, override_verdict
 from yxanul.runfolder.rows import finite
 
 _NUMBERS = ("margin", "n", "MDE")

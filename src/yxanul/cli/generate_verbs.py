@@ -11,8 +11,8 @@ import typer
 from yxanul.cli import options
 from yxanul.cli.chatting import TraceView, ask_questions
 from yxanul.cli.output import print_json, say
+from yxanul.cli.progress import StderrWatcher
 from yxanul.cli.prompts import read_prompts, refuse_half_characters, standard_input
-from yxanul.cli.watching import StderrWatcher
 from yxanul.cli.writing import open_writing_model
 from yxanul.errors import UsageError
 from yxanul.evaluate.answers.chat import ChatForm, chat_form

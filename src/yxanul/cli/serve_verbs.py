@@ -8,7 +8,7 @@ import typer
 from yxanul.cli import options
 from yxanul.cli.output import print_json, say
 from yxanul.cli.writing import open_writing_model
-from yxanul.serve.room import USUAL_BATCH
+from yxanul.serve.capacity import USUAL_BATCH
 from yxanul.serve.server import TOKEN_VARIABLE, Endpoint, Ready
 from yxanul.serve.server import serve as serve_model
 

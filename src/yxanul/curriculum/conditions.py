@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from yxanul.config.evaluation import TASKS
-from yxanul.runfolder.items import TaskScore
+from yxanul.runfolder.skill_scores import TaskScore
 
 # Files (docs/evaluation.md) whose items, or their prompts, are not those of the hub's set.
 _OTHER_FILES = ("hellaswag_val_full.txt.bz2,", "triviaqa_sm_sub.jsonl,")

@@ -15,9 +15,9 @@ from yxanul.curriculum.checks.integrity import Integrity
 from yxanul.curriculum.checks.plateau import Course
 from yxanul.curriculum.checks.stability import LATE_STEPS
 from yxanul.curriculum.gate import Evidence
-from yxanul.curriculum.noise import comparison_noise
 from yxanul.curriculum.skills import gather_skills
 from yxanul.curriculum.stages import StagePlan, noise_steps, plateau_steps
+from yxanul.curriculum.statistics.noise import comparison_noise
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import branch_of, is_on
 from yxanul.runfolder.rows import Row, read_placed_rows

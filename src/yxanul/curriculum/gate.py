@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from yxanul.config.schema import GateConfig, StageConfig
-from yxanul.curriculum.bootstrap import Change, relative_change
 from yxanul.curriculum.checks.budget import Spending, budget_check
 from yxanul.curriculum.checks.check import Action, Check
 from yxanul.curriculum.checks.contamination import contamination_checks
@@ -25,7 +24,8 @@ from yxanul.curriculum.checks.progress import progress_check
 from yxanul.curriculum.checks.retention import retention_checks
 from yxanul.curriculum.checks.skills import SkillEvidence, skill_checks
 from yxanul.curriculum.checks.stability import bad_steps, is_evidence, stability_check
-from yxanul.curriculum.noise import FEWEST_SCORES
+from yxanul.curriculum.statistics.bootstrap import Change, relative_change
+from yxanul.curriculum.statistics.noise import FEWEST_SCORES
 
 Verdict = Literal["pass", "warn", "extend", "rollback", "stop", "not run"]
 _WORST_FIRST: tuple[Action, ...] = ("stop", "rollback", "extend")

@@ -14,11 +14,11 @@ from yxanul.curriculum.gate import Decision, Evidence, decide, decide_plateau
 from yxanul.curriculum.stages import StagePlan
 from yxanul.errors import CorruptDataError, UsageError
 from yxanul.runfolder.exits import begun_run
-from yxanul.runfolder.items import skills_at
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import branch_of
 from yxanul.runfolder.rows import Row
 from yxanul.runfolder.scores import scores_at
+from yxanul.runfolder.skill_scores import skills_at
 from yxanul.runfolder.verdicts import all_plateaus, all_verdicts, find_override, read_checks
 
 # Checks of a stage's end against its beginning.

@@ -7,8 +7,8 @@ from yxanul.config.evaluation import KIN, TASKS, SkillConfig
 from yxanul.curriculum.checks.skills import SkillEvidence
 from yxanul.curriculum.stages import StagePlan
 from yxanul.runfolder.contamination import read_contamination
-from yxanul.runfolder.items import BYTES, NATS, TaskScore, skills_at
 from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.skill_scores import BYTES, NATS, TaskScore, skills_at
 
 
 def gather_skills(

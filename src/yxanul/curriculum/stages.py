@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from yxanul.config.schema import RunConfig, StageConfig, TrainingConfig
 from yxanul.curriculum.changes import Segment, StageChanges
-from yxanul.curriculum.noise import FEWEST_SCORES
+from yxanul.curriculum.statistics.noise import FEWEST_SCORES
 
 _PLATEAU_FROM, _PLATEAU_TO = 0.8, 0.95
 _NOISE_SCORES = 5

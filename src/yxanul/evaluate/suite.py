@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from yxanul.config.evaluation import KIN
-from yxanul.data.watching import Watcher
+from yxanul.data.progress import Watcher
 from yxanul.errors import UsageError
 from yxanul.evaluate.materials import PERPLEXITY, HeldOutDomain, Materials
 from yxanul.evaluate.models.opened import OpenedModel
@@ -22,7 +22,7 @@ from yxanul.evaluate.perplexity import DomainPerplexity, score_domain
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.evaluate.tasks.score import score_task
 from yxanul.runfolder.durable import write_json, writing
-from yxanul.runfolder.items import TaskScore, write_task_score
+from yxanul.runfolder.skill_scores import TaskScore, write_task_score
 
 
 @dataclass

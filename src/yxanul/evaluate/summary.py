@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from yxanul.config.evaluation import GOLD, TASKS
-from yxanul.curriculum.intervals import Z_95, wilson
+from yxanul.curriculum.statistics.intervals import Z_95, wilson
 from yxanul.evaluate.perplexity import DomainPerplexity
 from yxanul.evaluate.ratio import ratio_stderr
-from yxanul.runfolder.items import BYTES, NATS, TaskScore
+from yxanul.runfolder.skill_scores import BYTES, NATS, TaskScore
 
 
 @dataclass(frozen=True)

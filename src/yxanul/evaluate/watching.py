@@ -2,7 +2,7 @@
 
 
 class Unwatched:
-    """A `Watcher` of `yxanul.data.watching` who does not listen."""
+    """A `Watcher` of `yxanul.data.progress` who does not listen."""
 
     def begin(self, what: str, *, total: int | None) -> None:
         """Take no notice."""

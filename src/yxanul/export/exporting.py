@@ -21,7 +21,7 @@ from yxanul.export.huggingface import TOLERANCES as HUGGING_FACE
 from yxanul.export.huggingface import TransformersReader, import_transformers, write_folder
 from yxanul.export.llamacpp import LLAMA_TOLERANCES, LlamaReader
 from yxanul.runfolder.durable import sync_file, sync_folder, writing
-from yxanul.terminal import leaving_on_signals
+from yxanul.signals import leaving_on_signals
 
 KINDS = {"hf": tuple(HUGGING_FACE), "gguf": tuple(GGUF)}
 """The types of numbers that each form can store."""

@@ -25,20 +25,20 @@ from yxanul.data.inspection.verify import check_files
 from yxanul.data.places.folders import (
     check_folders,
     has_parts,
+    prepared_folder,
     refuse_out_inside,
     shared_address,
     stage_folder,
     stage_parts,
 )
 from yxanul.data.places.origin import refuse_other_origin
-from yxanul.data.places.place import prepared_folder
 from yxanul.data.places.remote import remote_manifest
 from yxanul.data.prepared.manifest import MANIFEST_NAME, load_manifest, require_stages
 from yxanul.data.prepared.settings import LISTS, own_sources, refuse_other_settings
+from yxanul.data.progress import unheard
 from yxanul.data.sources.catalog import Opening, open_source
 from yxanul.data.sources.folder import FolderReader
 from yxanul.data.sources.hub.patience import Patience
-from yxanul.data.watching import unheard
 from yxanul.errors import CorruptDataError, UsageError
 from yxanul.preflight.finding import Check, Finding
 from yxanul.runfolder.layout import RunFolder

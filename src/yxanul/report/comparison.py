@@ -13,9 +13,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from yxanul.config.evaluation import GOLD, TASKS
-from yxanul.curriculum.bootstrap import relative_change
-from yxanul.report.charts.curves import score_domains
-from yxanul.report.reading.course import last_row, own_scores, own_seen, trained_seconds
+from yxanul.curriculum.statistics.bootstrap import relative_change
+from yxanul.report.reading.course import (
+    last_row,
+    own_scores,
+    own_seen,
+    score_domains,
+    trained_seconds,
+)
 from yxanul.report.reading.gather import Run
 from yxanul.report.reading.measures import SkillScore
 from yxanul.report.reading.records import Key, Record

@@ -19,7 +19,6 @@ from yxanul.report.charts.skills import skill_charts
 from yxanul.report.reading.gather import Run
 from yxanul.report.reading.skills import skills
 from yxanul.report.reading.traced import Cited, Traced
-from yxanul.report.reading.verdicts import SKILL_CHECKS, cards
 from yxanul.report.reading.words import origin
 from yxanul.report.rendering import TEMPLATES, template_environment
 from yxanul.report.sections import details, incidents
@@ -27,6 +26,7 @@ from yxanul.report.sections.contamination import contamination
 from yxanul.report.sections.cost import cost
 from yxanul.report.sections.expected import expected_rows
 from yxanul.report.sections.forgetting import forgetting_matrix, skill_matrix
+from yxanul.report.sections.gates import SKILL_CHECKS, cards
 from yxanul.report.sections.not_run import not_run
 from yxanul.report.sections.planned import left_out, planned_lines
 from yxanul.report.sections.summary import summary

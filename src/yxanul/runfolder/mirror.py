@@ -24,10 +24,10 @@ from yxanul.runfolder.checkpoints import (
     read_json,
     verify_file,
 )
-from yxanul.runfolder.decided import decided_there, told_late
 from yxanul.runfolder.durable import sync_file
 from yxanul.runfolder.layout import RunFolder, run_files
 from yxanul.runfolder.lineage import attempt_parent, current_attempt
+from yxanul.runfolder.mirror_decisions import decided_there, told_late
 from yxanul.runfolder.storage import Place, reaching
 
 Say = Callable[[str], None]

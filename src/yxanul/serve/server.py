@@ -22,10 +22,10 @@ from yxanul.errors import MissingExtraError, UsageError
 from yxanul.evaluate.models.loaded import WritingModel
 from yxanul.model.decoding import Decoder
 from yxanul.model.generation import decoding_copy
+from yxanul.serve.capacity import settle_batch
 from yxanul.serve.engine import Engine
 from yxanul.serve.requests import Bounds
-from yxanul.serve.room import settle_batch
-from yxanul.train.safety.signals import stop_on_signals
+from yxanul.signals import stop_on_signals
 
 TOKEN_VARIABLE = "YXANUL_SERVE_TOKEN"
 WAITING = 256

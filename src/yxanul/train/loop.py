@@ -19,7 +19,8 @@ from yxanul.optim.schedule import learning_rate_factor
 from yxanul.runfolder.lineage import DIVERGED
 from yxanul.runfolder.rows import Row, append_row
 from yxanul.runfolder.verdicts import read_checks
-from yxanul.train.gates.attempts import act_on
+from yxanul.train.attempts.divergence import go_back
+from yxanul.train.attempts.entering import act_on
 from yxanul.train.gates.borders import (
     close_stage,
     open_stage,
@@ -27,11 +28,10 @@ from yxanul.train.gates.borders import (
     score_domains,
     stopped,
 )
-from yxanul.train.gates.divergence import go_back
 from yxanul.train.gates.gatekeeping import ask_plateau, domains_to_score, fix_thresholds
 from yxanul.train.outward.trackers import Trackers
-from yxanul.train.running.reading import StageRows
 from yxanul.train.running.session import Session
+from yxanul.train.running.stage_data import StageRows
 from yxanul.train.safety.ending import forget_ending
 from yxanul.train.starting.request import RunOutcome, StageOutcome
 from yxanul.train.updates.clock import StepClock, wait_for_update

@@ -30,18 +30,28 @@ from yxanul.plan.memory import FP32_BYTES
 from yxanul.report.write import write_report
 from yxanul.runfolder.bringing import bring_back, bring_newest
 from yxanul.runfolder.checkpoints import list_checkpoints
-from yxanul.runfolder.decided import bring_decisions
 from yxanul.runfolder.durable import reading
 from yxanul.runfolder.exits import read_exit
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt, has_begun
 from yxanul.runfolder.lost import has_lost_checkpoints, refuse_lost_checkpoints
 from yxanul.runfolder.mirror import holds_attempt, other_copy, published
+from yxanul.runfolder.mirror_decisions import bring_decisions
 from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.storage import Place, reaching
 from yxanul.runfolder.supervised import is_started_again, tell_run_folder
 from yxanul.runfolder.verdicts import closed_stages, read_checks
-from yxanul.train.foretelling import unprovable
+from yxanul.signals import stop_on_signals
+from yxanul.train.attempts.resume import (
+    begins_by_name,
+    find_position,
+    named_checkpoint,
+    possible_checkpoint,
+    refuse_other_tokens,
+    with_name_settled,
+)
+from yxanul.train.foretelling.gates import unprovable
+from yxanul.train.foretelling.repetition import repetitions, warnings
 from yxanul.train.loop import TrainingLoop
 from yxanul.train.outward.progress import RunProgress
 from yxanul.train.outward.trackers import open_trackers, refuse_missing_trackers
@@ -54,22 +64,12 @@ from yxanul.train.probing.frozen import (
 from yxanul.train.processes.agreement import common_settings, refuse_disagreement, refusing_together
 from yxanul.train.processes.links import measure_links
 from yxanul.train.processes.machine import Machine, Start, record_environment, refuse_missing_card
-from yxanul.train.repetition import repetitions, warnings
-from yxanul.train.resume import (
-    begins_by_name,
-    find_position,
-    named_checkpoint,
-    possible_checkpoint,
-    refuse_other_tokens,
-    with_name_settled,
-)
-from yxanul.train.running.reading import padding
 from yxanul.train.running.session import Session
 from yxanul.train.running.setup import build_session, open_mirroring, prepare_process
+from yxanul.train.running.stage_data import padding
 from yxanul.train.safety.ending import CARD_ADVICE, MEMORY_ADVICE, owned
-from yxanul.train.safety.signals import stop_on_signals
-from yxanul.train.starting.beginning import refuse_unusable_weights, with_weights_here
 from yxanul.train.starting.corpus import Corpus, keep_place, prepare_corpus
+from yxanul.train.starting.init_from import refuse_unusable_weights, with_weights_here
 from yxanul.train.starting.refusals import refuse_early
 from yxanul.train.starting.request import RunOutcome, RunRequest, StageOutcome
 from yxanul.train.starting.settings import read_config

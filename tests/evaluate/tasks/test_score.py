@@ -24,7 +24,7 @@ from yxanul.evaluate.summary import figures, headline
 from yxanul.evaluate.tasks import measuring
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.evaluate.tasks.score import ask, score_task
-from yxanul.runfolder.items import read_task_score, write_task_score
+from yxanul.runfolder.skill_scores import read_task_score, write_task_score
 
 SHORT = TaskOptions(max_new_tokens=4, batch=4)
 

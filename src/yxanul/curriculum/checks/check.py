@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from yxanul.curriculum.bootstrap import FEWEST_DOCUMENTS, Change
+from yxanul.curriculum.statistics.bootstrap import FEWEST_DOCUMENTS, Change
 
 Result = Literal["pass", "warn", "fail", "not run", "not applicable"]
 Action = Literal["extend", "rollback", "stop"]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from yxanul.curriculum.bootstrap import FEWEST_DOCUMENTS, MDE_FACTOR, Floats, by_cluster
 from yxanul.curriculum.checks.check import Check
 from yxanul.curriculum.checks.skills import SkillEvidence
+from yxanul.curriculum.statistics.bootstrap import FEWEST_DOCUMENTS, MDE_FACTOR, Floats, by_cluster
 
 _SIGMAS = 2.0
 _ROUNDING = 1e-12  # of a gap between equal scores

@@ -1,8 +1,8 @@
 """G2: did the stage's own domains improve?"""
 
 from yxanul.config.schema import GateConfig
-from yxanul.curriculum.bootstrap import Change
 from yxanul.curriculum.checks.check import Check, figures, too_few
+from yxanul.curriculum.statistics.bootstrap import Change
 
 
 def progress_check(

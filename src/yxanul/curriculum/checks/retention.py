@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from yxanul.config.schema import GateConfig
-from yxanul.curriculum.bootstrap import Change
 from yxanul.curriculum.checks.check import Check, figures, too_few
-from yxanul.curriculum.family import failing
+from yxanul.curriculum.statistics.bootstrap import Change
+from yxanul.curriculum.statistics.family import failing
 
 
 def retention_checks(

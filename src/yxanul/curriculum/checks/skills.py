@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from yxanul.curriculum.bootstrap import MDE_FACTOR, Change, rate_change, relative_change
 from yxanul.curriculum.checks.check import Check, figures
-from yxanul.curriculum.family import failing
-from yxanul.curriculum.intervals import Z_95, wilson
+from yxanul.curriculum.statistics.bootstrap import MDE_FACTOR, Change, rate_change, relative_change
+from yxanul.curriculum.statistics.family import failing
+from yxanul.curriculum.statistics.intervals import Z_95, wilson
 
 
 @dataclass(frozen=True)

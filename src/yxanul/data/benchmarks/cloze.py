@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from yxanul.data.contamination.items import Wanted
 from yxanul.data.contamination.judge import Judge
 from yxanul.data.contamination.stretch import Stretch, scan_stretch
+from yxanul.data.contamination.wanted import Wanted
 from yxanul.data.contamination.words import split_words
 from yxanul.data.items import Benchmark, ChoiceItem
 from yxanul.data.prepared.documents import read_documents

@@ -11,7 +11,7 @@ from typing import Any
 
 from yxanul.data.benchmarks.fields import Fields
 from yxanul.data.lines import parse_line
-from yxanul.data.sources.walk import unreadable
+from yxanul.data.walk import unreadable
 from yxanul.errors import CorruptDataError
 
 _OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open}

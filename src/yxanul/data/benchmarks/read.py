@@ -18,7 +18,7 @@ from yxanul.data.sources.hub.part import HubPart
 from yxanul.data.sources.hub.patience import Line, Patience
 from yxanul.data.sources.hub.rows import RowStream
 from yxanul.data.sources.hub.source import resolve_revision
-from yxanul.data.sources.walk import unreadable
+from yxanul.data.walk import unreadable
 from yxanul.errors import CorruptDataError, UsageError
 from yxanul.runfolder.durable import sha256_of
 

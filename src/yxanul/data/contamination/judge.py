@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from yxanul.data.contamination.grams import GRAM, GramIndex, Matches, Places
-from yxanul.data.contamination.items import NUMBERS_VARY, ROW, Wanted
+from yxanul.data.contamination.wanted import NUMBERS_VARY, ROW, Wanted
 from yxanul.data.contamination.words import END, Ids, Vocabulary
 
 COVERAGE = 0.7

@@ -18,9 +18,9 @@ from itertools import accumulate
 from pathlib import Path
 
 from yxanul.data.children import children, most_processes
-from yxanul.data.contamination.items import Wanted, wanted_items
 from yxanul.data.contamination.judge import Judge
 from yxanul.data.contamination.stretch import Held, ScannedStretch, Stretch, scan_stretch
+from yxanul.data.contamination.wanted import Wanted, wanted_items
 from yxanul.data.items import Benchmark
 from yxanul.data.prepared.documents import read_documents
 from yxanul.data.prepared.manifest import Manifest, load_manifest

@@ -16,7 +16,7 @@ from pathlib import Path
 from yxanul.data.inspection.explain import Explanation, explain, one_line
 from yxanul.data.prepared.documents import read_documents
 from yxanul.data.prepared.manifest import SPLITS, Manifest, SourceRecord
-from yxanul.data.watching import Pace, unheard
+from yxanul.data.progress import Pace, unheard
 from yxanul.runfolder.durable import write_atomic, writing
 
 CARDS = "cards"

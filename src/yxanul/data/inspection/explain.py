@@ -15,8 +15,8 @@ from yxanul.data.prepared.documents import DocumentRecord, read_documents
 from yxanul.data.prepared.dropped import DroppedDocument, read_dropped
 from yxanul.data.prepared.manifest import SPLITS, Manifest
 from yxanul.data.prepared.shards import open_stream
+from yxanul.data.progress import Pace, paced, unheard
 from yxanul.data.tokenizer import load_tokenizer
-from yxanul.data.watching import Pace, paced, unheard
 
 _SAMPLES = 3
 _SAMPLE_TOKENS = 60

@@ -25,8 +25,8 @@ from yxanul.data.packing.shares import PackingShare, packing_shares
 from yxanul.data.prepared.documents import read_documents
 from yxanul.data.prepared.manifest import Manifest, SplitRecord, StageRecord, load_manifest
 from yxanul.data.prepared.shards import open_stream
+from yxanul.data.progress import Pace, paced, unheard
 from yxanul.data.tokenizer import Tokenizer, load_tokenizer
-from yxanul.data.watching import Pace, paced, unheard
 from yxanul.errors import UsageError
 
 _SAMPLE_TOKENS = 60

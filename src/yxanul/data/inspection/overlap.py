@@ -20,8 +20,8 @@ import numpy.typing as npt
 from yxanul.data.prepared.documents import DocumentRecord, read_documents
 from yxanul.data.prepared.manifest import Manifest
 from yxanul.data.prepared.shards import TokenStream, open_stream
+from yxanul.data.progress import Pace, paced, unheard
 from yxanul.data.tokenizer import EOT
-from yxanul.data.watching import Pace, paced, unheard
 
 RUN_TOKENS = 13
 NEARLY_WHOLE = 0.8

@@ -17,9 +17,9 @@ import numpy as np
 from yxanul.data.files import read_blocks, regular_file
 from yxanul.data.prepared.manifest import IndexFile, Manifest, ShardFile
 from yxanul.data.prepared.workspace import unfinished
+from yxanul.data.progress import BytesRead, unheard
 from yxanul.data.strict import PREPARE_AGAIN
 from yxanul.data.tokenizer import EOT, VOCAB_SIZE, VOCABULARY_SHA256
-from yxanul.data.watching import BytesRead, unheard
 from yxanul.errors import CorruptShardError
 
 

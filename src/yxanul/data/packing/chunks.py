@@ -19,7 +19,7 @@ import numpy.typing as npt
 from yxanul.data.packing.best_fit import best_fit
 from yxanul.data.prepared.documents import read_documents
 from yxanul.data.prepared.manifest import Manifest
-from yxanul.data.watching import SILENT, Pace, paced
+from yxanul.data.progress import SILENT, Pace, paced
 
 _INT64 = npt.NDArray[np.int64]
 

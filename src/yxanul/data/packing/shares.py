@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from yxanul.data.packing.chunks import PackedChunks
-from yxanul.data.watching import SILENT, Pace, paced
+from yxanul.data.progress import SILENT, Pace, paced
 
 _SHORTEST = 8  # the shortest rows that are looked at are an eighth of a chunk
 _INT64 = npt.NDArray[np.int64]

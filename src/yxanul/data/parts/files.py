@@ -26,7 +26,7 @@ from pydantic import ValidationError
 from yxanul.config.treatment import TreatmentConfig
 from yxanul.data.document import Document
 from yxanul.data.drop import Drop
-from yxanul.data.near.minhash import SIGNATURE_BYTES
+from yxanul.data.duplicates.minhash import SIGNATURE_BYTES
 from yxanul.data.prepared.manifest import SourceRecord
 from yxanul.data.sources.found import PART_FILE
 from yxanul.data.strict import Fields, names, parse_json

@@ -16,8 +16,10 @@ from yxanul.data.prepared.manifest import MANIFEST_NAME, Manifest, SourceRecord
 from yxanul.data.prepared.settings import LISTS, own_sources, sources_of
 from yxanul.data.prepared.workspace import MARKER_NAME
 from yxanul.data.sources.snippets.origin import PACKAGE
-from yxanul.data.sources.walk import unreadable
+from yxanul.data.walk import unreadable
 from yxanul.errors import CorruptDataError, UsageError, YxanulError
+from yxanul.runfolder.durable import reading
+from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.storage import is_address
 
 
@@ -211,3 +213,26 @@ def _refuse_missing_subfolders(
             f"--data {chosen} has no subfolder for {', '.join(absent)}; a run of several stages "
             "reads one each, named like the stage"
         )
+
+
+def prepared_folder(source: str, *, run: RunFolder | None = None) -> Path | None:
+    """Return the prepared folder that a stage's data.source names; None = it names none.
+
+    `hub` and `embedded` are no folders, whatever lies in one of that name. Nor is one that may not
+    be read, and whoever reads its texts tells that; but where the `run` was begun with what is
+    prepared there it is a `CorruptDataError`, or a `BrokenDiskError` where its disk fails.
+    """
+    folder = Path(source)
+    try:
+        is_folder = source not in LISTS and (folder / MANIFEST_NAME).is_file()
+    except OSError as error:
+        if run is None or not run.data_pointer.exists() or run.prepared_data() != folder.resolve():
+            return None
+        with reading(folder):  # which tells a disk that fails
+            if not isinstance(error, PermissionError):
+                raise
+        raise CorruptDataError(
+            f"The run's prepared data in {folder} cannot be read ({error.strerror or error}): "
+            "give this user the right to read it."
+        ) from error
+    return folder if is_folder else None

@@ -28,7 +28,7 @@ from yxanul.data.prepared.manifest import (
     write_manifest,
 )
 from yxanul.data.prepared.workspace import holding
-from yxanul.data.watching import BytesRead
+from yxanul.data.progress import BytesRead
 from yxanul.errors import (
     CorruptShardError,
     DiskError,

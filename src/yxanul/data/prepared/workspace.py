@@ -18,7 +18,7 @@ from typing import IO
 
 from yxanul.data.prepared.manifest import MANIFEST_NAME, Manifest, is_plain_name, load_manifest
 from yxanul.data.prepared.unfinished import UNFINISHED_NAME
-from yxanul.data.sources.walk import LOST_AND_FOUND
+from yxanul.data.walk import LOST_AND_FOUND
 from yxanul.errors import CorruptShardError, UsageError, YxanulError
 from yxanul.runfolder.durable import sync_folder, try_lock, writing
 

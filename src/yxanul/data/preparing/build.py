@@ -20,6 +20,7 @@ from pathlib import Path
 
 import yxanul
 from yxanul.data.bookmark import Bookmark
+from yxanul.data.duplicates.known import KnownTexts
 from yxanul.data.inspection.verify import check_files
 from yxanul.data.parts.files import is_of_parts
 from yxanul.data.prepared.manifest import (
@@ -36,7 +37,6 @@ from yxanul.data.prepared.manifest import (
 from yxanul.data.prepared.settings import changed_settings, kinds_of
 from yxanul.data.prepared.unfinished import Unfinished, identity, load_unfinished
 from yxanul.data.prepared.workspace import sweep, workspace
-from yxanul.data.preparing.known import KnownTexts
 from yxanul.data.preparing.pipeline import (
     Effort,
     Job,
@@ -46,9 +46,9 @@ from yxanul.data.preparing.pipeline import (
     write_source,
 )
 from yxanul.data.preparing.reading import DocumentSource
+from yxanul.data.progress import Watcher
 from yxanul.data.tokenizer import VOCABULARY_SHA256
 from yxanul.data.treating.treatment import Treater
-from yxanul.data.watching import Watcher
 from yxanul.errors import UsageError
 
 _KINDS = {"hub": "the hub", "embedded": "embedded sources", "folder": "a folder"}

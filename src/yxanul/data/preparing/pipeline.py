@@ -19,7 +19,8 @@ from pathlib import Path
 from yxanul.data.bookmark import Mark
 from yxanul.data.document import Document
 from yxanul.data.drop import Drop
-from yxanul.data.near.rows import written_signatures
+from yxanul.data.duplicates.known import KnownTexts
+from yxanul.data.duplicates.signatures import written_signatures
 from yxanul.data.parts.files import Parts
 from yxanul.data.prepared.appended import AppendedFile
 from yxanul.data.prepared.documents import DocumentRecord, written_digests
@@ -27,13 +28,12 @@ from yxanul.data.prepared.dropped import DroppedList
 from yxanul.data.prepared.manifest import SPLITS, SourceRecord, dropped_path
 from yxanul.data.prepared.shards import SHARD_TOKENS
 from yxanul.data.prepared.unfinished import Unfinished, save_unfinished
-from yxanul.data.preparing.known import KnownTexts
 from yxanul.data.preparing.reading import DocumentSource, ReadBatch, Reading
 from yxanul.data.preparing.sides import Side
 from yxanul.data.preparing.split import is_validation
+from yxanul.data.progress import Pace, Watcher
 from yxanul.data.treating.processes import ALONE_CHARACTERS, treat_in_order
 from yxanul.data.treating.treatment import Recipe, Treated, Treatment, plain_recipe
-from yxanul.data.watching import Pace, Watcher
 from yxanul.errors import UsageError
 from yxanul.units import format_count
 

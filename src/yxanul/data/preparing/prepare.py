@@ -18,7 +18,7 @@ from yxanul.config.schema import SourceConfig, StageConfig
 from yxanul.config.treatment import TreatmentConfig
 from yxanul.data.benchmarks.find import find_benchmark
 from yxanul.data.benchmarks.read import HUB
-from yxanul.data.contamination.items import wanted_items
+from yxanul.data.contamination.wanted import wanted_items
 from yxanul.data.files import regular_file
 from yxanul.data.inspection.card import write_cards
 from yxanul.data.items import Benchmark
@@ -54,12 +54,12 @@ from yxanul.data.prepared.settings import (
 from yxanul.data.prepared.unfinished import load_unfinished
 from yxanul.data.preparing.build import prepare_sources
 from yxanul.data.preparing.pipeline import PlannedSource
+from yxanul.data.progress import Watcher
 from yxanul.data.sources.catalog import Opening, open_folder, open_source
 from yxanul.data.sources.folder import is_unchanged
 from yxanul.data.sources.snippets.origin import holds_version
-from yxanul.data.sources.walk import LOST_AND_FOUND, unreadable
 from yxanul.data.treating.treatment import Recipe, Treatment
-from yxanul.data.watching import Watcher
+from yxanul.data.walk import LOST_AND_FOUND, unreadable
 from yxanul.errors import CorruptDataError, UsageError, YxanulError
 
 FindBenchmark = Callable[[str, str], Benchmark]

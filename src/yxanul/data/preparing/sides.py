@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from yxanul.data.near.minhash import Signature
-from yxanul.data.near.rows import signature_row
+from yxanul.data.duplicates.minhash import Signature
+from yxanul.data.duplicates.signatures import signature_row
 from yxanul.data.prepared.appended import AppendedFile
 from yxanul.data.prepared.documents import DocumentRecord, document_line
 from yxanul.data.prepared.manifest import SplitRecord, index_path, signatures_path

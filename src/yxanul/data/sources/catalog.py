@@ -16,6 +16,7 @@ from typing import Literal
 from yxanul.config.schema import SourceConfig
 from yxanul.data.bookmark import Bookmark
 from yxanul.data.document import Document
+from yxanul.data.progress import unheard
 from yxanul.data.sources import (
     api_pages,
     code,
@@ -32,7 +33,6 @@ from yxanul.data.sources.hub.source import HubReader, reader_version, resolve_re
 from yxanul.data.sources.packages import in_hash_order, package_version
 from yxanul.data.sources.snippets import read as snippets
 from yxanul.data.sources.snippets.origin import Origin, open_origin
-from yxanul.data.watching import unheard
 from yxanul.errors import ConfigError
 
 HUB_LICENCE = "as the data set's page on the hub says"

@@ -20,10 +20,10 @@ from typing import BinaryIO, cast
 from yxanul.data.bookmark import Mark
 from yxanul.data.document import Document
 from yxanul.data.lines import parse_line
+from yxanul.data.progress import BytesRead, unheard
 from yxanul.data.sources.found import GZIP, ending_of, find_files, readable_name
-from yxanul.data.sources.walk import is_touched, unreadable
 from yxanul.data.strict import Fields
-from yxanul.data.watching import BytesRead, unheard
+from yxanul.data.walk import is_touched, unreadable
 from yxanul.errors import CorruptDataError, MissingExtraError, UsageError, first_line
 
 LARGEST_BYTES = 64 << 20

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from yxanul.data.sources.walk import is_file, walk_files
+from yxanul.data.walk import is_file, walk_files
 from yxanul.errors import UsageError
 
 TEXT_ENDINGS = (".txt", ".md")

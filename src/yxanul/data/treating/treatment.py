@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from yxanul.config.treatment import TreatmentConfig
-from yxanul.data.contamination.items import Wanted
 from yxanul.data.contamination.judge import Judge, Verdict
+from yxanul.data.contamination.wanted import Wanted
 from yxanul.data.contamination.words import DOCUMENT_END, split_words
 from yxanul.data.drop import Drop
-from yxanul.data.near.minhash import MinHash, Signature
+from yxanul.data.duplicates.minhash import MinHash, Signature
 from yxanul.data.treating.clean import clean, reason_to_drop
 from yxanul.data.treating.encoders import Ids, make_encoder
 from yxanul.errors import MissingExtraError

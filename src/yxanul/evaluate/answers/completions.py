@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from yxanul.data.watching import Watcher
+from yxanul.data.progress import Watcher
 from yxanul.errors import UsageError
 from yxanul.evaluate.answers.batching import write_texts
 from yxanul.evaluate.answers.completion import Completion, TextStream, refuse_empty_stops

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from yxanul.config.evaluation import TASKS
 from yxanul.data.items import ChoiceItem, Item
-from yxanul.data.watching import Watcher
+from yxanul.data.progress import Watcher
 from yxanul.errors import NumericsError
 from yxanul.evaluate.answers.answering import Answers
 from yxanul.evaluate.answers.pairs import encode_pairs

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from yxanul.evaluate.answers.requests import Continuations
 from yxanul.evaluate.tasks.asking import Asked
 from yxanul.evaluate.tasks.definitions import right_answer
-from yxanul.runfolder.items import BYTES, NATS
+from yxanul.runfolder.skill_scores import BYTES, NATS
 
 
 def right_answers(asked: Asked) -> list[Continuations]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from yxanul.config.evaluation import TASKS
 from yxanul.cores import usable_cores
 from yxanul.data.items import AnswerItem, ChoiceItem, ProgramItem
-from yxanul.data.watching import Watcher
+from yxanul.data.progress import Watcher
 from yxanul.errors import InfrastructureError
 from yxanul.evaluate.sandbox.level import sandbox_level
 from yxanul.evaluate.sandbox.outcome import ProgramOutcome

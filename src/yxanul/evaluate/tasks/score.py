@@ -12,7 +12,7 @@ from yxanul.data.items import (
     ProgramItem,
     cluster_of,
 )
-from yxanul.data.watching import Watcher
+from yxanul.data.progress import Watcher
 from yxanul.errors import UsageError
 from yxanul.evaluate.answers.answering import Answers, OneModel
 from yxanul.evaluate.models.language_model import LanguageModel
@@ -22,7 +22,7 @@ from yxanul.evaluate.tasks.measuring import Taken, compare_endings, judge_answer
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.evaluate.tasks.prompts import build_prompts, prompts_sha256
 from yxanul.evaluate.watching import Unwatched
-from yxanul.runfolder.items import TaskScore
+from yxanul.runfolder.skill_scores import TaskScore
 
 
 def ask(benchmark: Benchmark, options: TaskOptions) -> Asked:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from yxanul.report.charts.curves import score_domains
 from yxanul.report.charts.figure_tables import (
     Column,
     Curves,
@@ -28,7 +27,7 @@ from yxanul.report.charts.figures import (
     score_curve,
     token_axis,
 )
-from yxanul.report.reading.course import last_token, own_scores, placed_scores
+from yxanul.report.reading.course import last_token, own_scores, placed_scores, score_domains
 from yxanul.report.reading.gather import Run
 from yxanul.report.reading.traced import Cited, of_run
 

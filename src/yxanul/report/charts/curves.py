@@ -35,6 +35,7 @@ from yxanul.report.reading.course import (
     branches,
     last_token,
     placed_scores,
+    score_domains,
     segments,
     stage_indices,
     stage_names,
@@ -144,13 +145,6 @@ def bpb_chart(run: Run) -> Chart | None:
         ),
         figures=_domain_figures(placed.values()),
     )
-
-
-def score_domains(run: Run) -> tuple[str, ...]:
-    """Return all scored domains, in the order of the first verdict where there is one."""
-    ordered = [d for v in run.verdicts for k in ("bpb_before", "bpb_after") for d in v.table(k)]
-    scored = {score.need_text("domain"): None for score in run.scores}
-    return tuple(dict.fromkeys([d for d in ordered if d in scored] + list(scored)))
 
 
 def _thinned(run: Run) -> str:

@@ -257,3 +257,10 @@ def _first_steps(run: Run) -> dict[int, int]:
     parents = {row.need_count("attempt"): row.find("parent") for row in run.attempts}
     matches = {a: CHECKPOINT_NAME.fullmatch(str(parent)) for a, parent in parents.items()}
     return {attempt: int(match[1]) for attempt, match in matches.items() if match}
+
+
+def score_domains(run: Run) -> tuple[str, ...]:
+    """Return all scored domains, in the order of the first verdict where there is one."""
+    ordered = [d for v in run.verdicts for k in ("bpb_before", "bpb_after") for d in v.table(k)]
+    scored = {score.need_text("domain"): None for score in run.scores}
+    return tuple(dict.fromkeys([d for d in ordered if d in scored] + list(scored)))

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yxanul.config.evaluation import GOLD
-from yxanul.curriculum.bootstrap import MDE_FACTOR
-from yxanul.curriculum.intervals import Z_95, wilson
+from yxanul.curriculum.statistics.bootstrap import MDE_FACTOR
+from yxanul.curriculum.statistics.intervals import Z_95, wilson
 from yxanul.report.reading.records import Record, read_record
 from yxanul.report.reading.traced import Traced
 from yxanul.runfolder.checkpoints import CHECKPOINT_NAME
-from yxanul.runfolder.items import BYTES, NATS, TaskScore, read_task_score
+from yxanul.runfolder.skill_scores import BYTES, NATS, TaskScore, read_task_score
 
 _NAME = re.compile(r"step-(\d{8,})-a(\d+)-.+\.json")
 

@@ -12,7 +12,7 @@ from yxanul.report.reading.gather import Run
 from yxanul.report.reading.measures import SkillScore
 from yxanul.report.reading.records import Record
 from yxanul.report.reading.traced import Cited, Story, Traced
-from yxanul.report.reading.verdicts import tone
+from yxanul.report.reading.words import tone
 
 CHANCES = {
     "hellaswag": (0.25, "four endings, one of them right"),

@@ -10,6 +10,15 @@ from yxanul.report.reading.traced import FORMULAS, Traced
 from yxanul.units import format_bytes, format_count, format_duration
 
 MINUS = "\N{MINUS SIGN}"
+_TONES = {
+    "pass": "good",
+    "warn": "warn",
+    "extend": "warn",
+    "rollback": "bad",
+    "stop": "bad",
+    "fail": "bad",
+}
+"""How a verdict or a result looks; what is not here (not run, not applicable) looks quiet."""
 
 
 def signed_percent(share: float, digits: int = 1) -> str:
@@ -86,3 +95,8 @@ def origin(traced: Traced) -> str:
         places.append(f"and {len(traced.sources) - most} more")
     told = "; ".join(places)
     return f"{told} ({FORMULAS[traced.how]})" if traced.how else told
+
+
+def tone(word: Traced | None) -> str:
+    """Return how a verdict or result looks."""
+    return _TONES.get(str(word.value), "quiet") if word is not None else "quiet"

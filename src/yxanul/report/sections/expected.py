@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from yxanul.config.evaluation import TASKS
 from yxanul.curriculum.conditions import other_texts
 from yxanul.plan.expected import ESTIMATED, EXPECTATIONS, Expectation
-from yxanul.report.charts.curves import score_domains
-from yxanul.report.reading.course import own_scores
+from yxanul.report.reading.course import own_scores, score_domains
 from yxanul.report.reading.gather import Run
 from yxanul.report.reading.records import Record
 from yxanul.report.reading.skills import (

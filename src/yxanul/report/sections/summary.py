@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from yxanul.plan.parameters import parameter_count
-from yxanul.report.charts.curves import score_domains
 from yxanul.report.reading.course import (
     is_over,
     last_row,
@@ -13,6 +12,7 @@ from yxanul.report.reading.course import (
     own_scores,
     own_seen,
     planned_stages,
+    score_domains,
     stage_indices,
     stage_names,
     stage_verdict,
@@ -22,7 +22,7 @@ from yxanul.report.reading.course import (
 from yxanul.report.reading.gather import Run
 from yxanul.report.reading.records import Record
 from yxanul.report.reading.traced import Story, Traced, change, count, median
-from yxanul.report.reading.verdicts import tone
+from yxanul.report.reading.words import tone
 from yxanul.report.sections.cost import cost
 from yxanul.runfolder.exits import ENDED, FAILED
 

@@ -1,1 +1,1 @@
-"""What a stage's end does: evidence, the verdict, and the attempt that follows from it."""
+"""What is done where a stage begins and ends: scores, samples, evidence, the verdict."""

@@ -14,8 +14,8 @@ from yxanul.runfolder.rows import Row
 from yxanul.runfolder.spending import read_payments
 from yxanul.runfolder.verdicts import PLATEAU, find_plateau, read_verdicts, write_decision
 from yxanul.train.gates.integrity import measure_integrity
-from yxanul.train.running.reading import stage_ledger
 from yxanul.train.running.session import Session
+from yxanul.train.running.stage_data import stage_ledger
 from yxanul.train.updates.state import Position
 from yxanul.watch.pace import Pace
 

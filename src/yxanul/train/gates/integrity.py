@@ -10,8 +10,8 @@ from yxanul.curriculum.stages import StagePlan
 from yxanul.errors import CorruptCheckpointError
 from yxanul.model.transformer import Transformer
 from yxanul.runfolder.checkpoints import checkpoint_name, load_weights, verify_checkpoint
-from yxanul.train.running.reading import stage_ledger
 from yxanul.train.running.session import Session
+from yxanul.train.running.stage_data import stage_ledger
 from yxanul.train.updates.state import Position, as_arrays
 
 # Kernels on a card add in an order that changes from call to call; on a CPU nothing does.

@@ -22,9 +22,9 @@ from yxanul.hardware.feature import Case, Feature
 from yxanul.parallel.processes import Processes, local_rank
 from yxanul.runfolder.durable import write_json
 from yxanul.runfolder.layout import RunFolder
+from yxanul.signals import StopRequest
 from yxanul.train.outward.progress import RunProgress
 from yxanul.train.processes.links import Links
-from yxanul.train.safety.signals import StopRequest
 
 # What a person hides all cards with.
 _HIDING, _NO_CARD = "CUDA_VISIBLE_DEVICES", ("", "-1")

@@ -22,17 +22,17 @@ from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name, newest
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_branch
 from yxanul.runfolder.scores import scores_at
+from yxanul.signals import StopRequest
 from yxanul.train.outward.mirroring import Mirroring
 from yxanul.train.outward.progress import RunProgress
 from yxanul.train.outward.saver import Saver, Snapshot
 from yxanul.train.processes.agreement import refuse_other_weights
 from yxanul.train.processes.budget import BudgetClock
-from yxanul.train.safety.signals import StopRequest
 from yxanul.train.safety.vigil import Vigil
 from yxanul.train.safety.watchdog import Watchdog
-from yxanul.train.scores.answering import Answering
-from yxanul.train.scores.scoring import Scorer
-from yxanul.train.scores.skills import SkillScorer
+from yxanul.train.scoring.answering import Answering
+from yxanul.train.scoring.held_out import Scorer
+from yxanul.train.scoring.skills import SkillScorer
 from yxanul.train.starting.corpus import Corpus
 from yxanul.train.updates.state import Position, capture_state, copied
 from yxanul.train.updates.step import ADVICE, Engine, attended_tokens

@@ -19,18 +19,18 @@ from yxanul.hardware.peak import peak_flops
 from yxanul.parallel.compiling import allow_graphs, forward_shapes, keep_compiled
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt
+from yxanul.signals import StopRequest
 from yxanul.train.outward.mirroring import Mirroring
 from yxanul.train.outward.saver import Saver
 from yxanul.train.processes.budget import BudgetClock
 from yxanul.train.processes.machine import Machine
 from yxanul.train.running.session import Session
 from yxanul.train.safety.ending import write_ending
-from yxanul.train.safety.signals import StopRequest
 from yxanul.train.safety.vigil import Vigil
 from yxanul.train.safety.watchdog import Watchdog
-from yxanul.train.scores.answering import Answering
-from yxanul.train.scores.scoring import Scorer
-from yxanul.train.scores.skills import SkillScorer
+from yxanul.train.scoring.answering import Answering
+from yxanul.train.scoring.held_out import Scorer
+from yxanul.train.scoring.skills import SkillScorer
 from yxanul.train.starting.benchmarks import gather_benchmarks
 from yxanul.train.starting.corpus import Corpus, held_out_documents
 from yxanul.train.starting.request import RunRequest

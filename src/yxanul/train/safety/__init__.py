@@ -1,1 +1,1 @@
-"""What keeps a run from harm: a hang, a bad loss, a stop, and how it ended."""
+"""What keeps a run from harm: a hang, a bad loss, and word of how it ended."""

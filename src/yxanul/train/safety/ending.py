@@ -15,7 +15,7 @@ from yxanul.runfolder.exits import read_exit
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt
 from yxanul.runfolder.sums import Change, find_changes, forget_sums, write_sums
-from yxanul.train.safety.signals import StopRequest
+from yxanul.signals import StopRequest
 
 
 @contextmanager

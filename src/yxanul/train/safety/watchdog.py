@@ -19,7 +19,7 @@ from pathlib import Path
 from yxanul.errors import InfrastructureError
 from yxanul.runfolder.durable import disk_error
 from yxanul.runfolder.supervised import tell_supervisor
-from yxanul.train.safety.signals import leave_after
+from yxanul.signals import leave_after
 
 _LOOKS = 20  # so many in the time that a hang takes to be one
 _PATIENCE = 10.0

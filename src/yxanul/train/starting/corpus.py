@@ -9,8 +9,7 @@ from yxanul.curriculum.stages import StagePlan
 from yxanul.data.batches.validation import stage_documents
 from yxanul.data.inspection.verify import verify
 from yxanul.data.packing.chunks import ChunkTable
-from yxanul.data.places.folders import shared_address
-from yxanul.data.places.place import prepared_folder
+from yxanul.data.places.folders import prepared_folder, shared_address
 from yxanul.data.places.remote import remote_manifest
 from yxanul.data.prepared.manifest import (
     MANIFEST_NAME,
@@ -27,7 +26,7 @@ from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import has_begun
 from yxanul.train.probing.frozen import begun_with
 from yxanul.train.processes.machine import Machine
-from yxanul.train.scores.scoring import HeldOut
+from yxanul.train.scoring.held_out import HeldOut
 
 
 @dataclass(frozen=True)

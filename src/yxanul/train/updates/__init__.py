@@ -1,1 +1,1 @@
-"""What changes weights: an update, whether it may be done, and the state it leaves."""
+"""What changes weights: an update, whether it may be done, the state it leaves, its clock."""

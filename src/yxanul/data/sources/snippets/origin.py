@@ -11,7 +11,7 @@ from pathlib import Path
 
 from yxanul.data.sources.found import readable_name
 from yxanul.data.sources.snippets.pages import LLMS_NAMES, READERS
-from yxanul.data.sources.walk import is_file, is_touched, unreadable, walk_files
+from yxanul.data.walk import is_file, is_touched, unreadable, walk_files
 from yxanul.errors import CorruptDataError, UsageError
 
 PACKAGE = "package:"

@@ -13,7 +13,7 @@ from yxanul.data.document import Document
 from yxanul.data.sources.snippets.origin import Origin
 from yxanul.data.sources.snippets.pages import LLMS_NAMES, READERS, PageReader, llms_pages
 from yxanul.data.sources.snippets.snippet import Page
-from yxanul.data.sources.walk import unreadable
+from yxanul.data.walk import unreadable
 
 LARGEST_BYTES = 8 << 20
 

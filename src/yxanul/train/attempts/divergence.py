@@ -22,9 +22,9 @@ from yxanul.runfolder.lineage import (
     events,
     record_event,
 )
-from yxanul.train.gates.attempts import enter_attempt
-from yxanul.train.running.reading import stage_segments
+from yxanul.train.attempts.entering import enter_attempt
 from yxanul.train.running.session import Session
+from yxanul.train.running.stage_data import stage_segments
 from yxanul.train.updates.state import Position
 from yxanul.train.updates.step import ADVICE
 

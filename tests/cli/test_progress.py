@@ -10,9 +10,9 @@ from rich.console import Console
 
 from tests.evaluate.runs import add_checkpoint, write_run
 from tests.train.world import STAGES, World
-from yxanul.cli import watching
+from yxanul.cli import progress
 from yxanul.cli.output import print_outcome
-from yxanul.cli.watching import StderrWatcher
+from yxanul.cli.progress import StderrWatcher
 from yxanul.train.outward.progress import RunProgress
 from yxanul.train.starting.request import RunOutcome
 
@@ -29,7 +29,7 @@ def terminal(monkeypatch):
     """Return what a terminal in place of stderr was sent."""
     shown = Terminal()
     console = Console(file=shown, force_terminal=True, width=120)
-    monkeypatch.setattr(watching, "plain_console", lambda **_: console)
+    monkeypatch.setattr(progress, "plain_console", lambda **_: console)
     return shown
 
 
@@ -52,7 +52,7 @@ def test_a_bar_shows_count_and_rate_and_the_time_left_where_the_whole_is_known(
 
 def test_lines_tell_count_rate_and_time_left_without_a_terminal(capsys, monkeypatch):
     clock = iter([0.0, 20.0, 40.0, 40.0, 4040.0])
-    monkeypatch.setattr("yxanul.cli.watching.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("yxanul.cli.progress.time.monotonic", lambda: next(clock))
     watcher = StderrWatcher()
     assert not watcher.is_bar
     watcher.begin("tales", total=300)

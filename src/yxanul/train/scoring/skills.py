@@ -12,11 +12,11 @@ from yxanul.evaluate.tasks.score import score_task
 from yxanul.hardware.failures import naming_failed_hardware
 from yxanul.hardware.memory import naming_exhaustion
 from yxanul.runfolder.durable import reading
-from yxanul.runfolder.items import skill_path, skills_at, write_task_score
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_branch
+from yxanul.runfolder.skill_scores import skill_path, skills_at, write_task_score
 from yxanul.train.safety.ending import CARD_ADVICE, MEMORY_ADVICE
-from yxanul.train.scores.answering import Answering
+from yxanul.train.scoring.answering import Answering
 from yxanul.train.updates.state import Position
 
 

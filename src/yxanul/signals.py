@@ -1,4 +1,4 @@
-"""A polite stop: the first SIGINT or SIGTERM asks, a later one leaves at once.
+"""Signals to a process: the first SIGINT or SIGTERM asks a run to stop, a later one leaves at once.
 
 One wish may come as several signals: a Ctrl-C goes to a launcher and to what it launched, and the
 launcher adds a SIGTERM of its own. So only one that comes a second or more later is the second.
@@ -79,3 +79,30 @@ def stop_on_signals() -> Iterator[StopRequest]:
     finally:
         for number, receiver in before.items():
             signal.signal(number, receiver)
+
+
+@contextmanager
+def leaving_on_signals() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP inside the block into an exit, with 128 + their number.
+
+    So the block clears away what it would leave half done; what comes meanwhile, as a SIGHUP does
+    after a SIGTERM, is ignored. A signal that is ignored already, as nohup has it, stays so.
+    """
+    numbers = [
+        number
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is signal.SIG_DFL
+    ]
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        for one in numbers:
+            signal.signal(one, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    for number in numbers:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from yxanul.data.near.minhash import Signature, band_keys, similarity
+from yxanul.data.duplicates.minhash import Signature, band_keys, similarity
 from yxanul.runfolder.durable import disk_error, writing
 
 _DIGEST_BYTES = 8

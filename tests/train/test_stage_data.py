@@ -17,8 +17,8 @@ from yxanul.data.prepared.manifest import load_manifest
 from yxanul.data.prepared.shards import open_stream
 from yxanul.parallel.processes import ALONE
 from yxanul.runfolder.layout import RunFolder
-from yxanul.train.running import reading
-from yxanul.train.running.reading import StageRows, stage_chunks, stage_ledger, stage_loader
+from yxanul.train.running import stage_data
+from yxanul.train.running.stage_data import StageRows, stage_chunks, stage_ledger, stage_loader
 from yxanul.train.starting.corpus import Corpus
 
 STARTS = 10
@@ -46,7 +46,7 @@ class Loader:
 def loader(monkeypatch):
     """What a stage of 16 steps reads from its step 10 on."""
     made = Loader()
-    monkeypatch.setattr(reading, "stage_loader", lambda session, plan: (made, STARTS))
+    monkeypatch.setattr(stage_data, "stage_loader", lambda session, plan: (made, STARTS))
     return made
 
 

@@ -28,7 +28,7 @@ from yxanul.model.decoding import Decoder
 from yxanul.model.transformer import Transformer
 from yxanul.plan.memory import CARD_SHARE
 from yxanul.runfolder.layout import RunFolder
-from yxanul.serve.room import settle_batch
+from yxanul.serve.capacity import settle_batch
 from yxanul.serve.rows import Rows, reading_bytes, row_bytes
 
 STATM = Path("/proc/self/statm")

@@ -6,8 +6,8 @@ gone on from the gate meanwhile, where a person could not decide here either. Th
 late, which is told.
 """
 
+from yxanul.runfolder.decisions import counts_still
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.overrides import counts_still
 from yxanul.runfolder.rows import Row, append_row
 from yxanul.runfolder.storage import Place, reaching
 from yxanul.runfolder.verdicts import decided_beyond

@@ -12,7 +12,7 @@ import numpy as np
 from yxanul.errors import NumericsError
 from yxanul.evaluate.bits_per_byte import bits_per_byte
 from yxanul.runfolder.scores import DomainScore, scores_at, write_score
-from yxanul.train.scores.answering import Answering
+from yxanul.train.scoring.answering import Answering
 from yxanul.train.updates.step import ADVICE
 
 _PROBE_TOKENS = 256

@@ -13,12 +13,12 @@ import pytest
 from yxanul.errors import StoppedOnRequest
 from yxanul.parallel.processes import ALONE
 from yxanul.runfolder.layout import RunFolder
+from yxanul.signals import StopRequest
 from yxanul.train.safety.ending import forget_ending, owned
-from yxanul.train.safety.signals import StopRequest
 
 WAITS = """
 import time
-from yxanul.train.safety.signals import stop_on_signals
+from yxanul.signals import stop_on_signals
 
 def write(code, reason):
     print(code, reason, flush=True)

@@ -43,7 +43,7 @@ from yxanul.runfolder.saving import remove_leftovers, set_aside
 from yxanul.runfolder.scores import forget_after
 from yxanul.runfolder.supervised import has_gone_on_from, tell_named
 from yxanul.runfolder.verdicts import OVERRIDE
-from yxanul.train.gates.attempts import (
+from yxanul.train.attempts.entering import (
     begin_by_name,
     enter_attempt,
     load_position,
@@ -51,7 +51,7 @@ from yxanul.train.gates.attempts import (
 )
 from yxanul.train.processes.machine import Machine
 from yxanul.train.running.session import Session
-from yxanul.train.starting.beginning import take_weights
+from yxanul.train.starting.init_from import take_weights
 from yxanul.train.starting.request import RunRequest
 from yxanul.train.updates.state import Position, first_position, refuse_other_data
 

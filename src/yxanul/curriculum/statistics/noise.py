@@ -10,7 +10,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from yxanul.curriculum.bootstrap import CONFIDENCE, student_t
+from yxanul.curriculum.statistics.bootstrap import CONFIDENCE, student_t
 
 FEWEST_SCORES = 4
 """Fewer scores do not tell how much they waver: a line takes two of them."""

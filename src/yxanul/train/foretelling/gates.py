@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from statistics import NormalDist
 
 from yxanul.config.evaluation import TASKS, SkillConfig
-from yxanul.curriculum.bootstrap import CONFIDENCE, FEWEST_DOCUMENTS, rate_resolution
-from yxanul.curriculum.noise import FEWEST_SCORES
 from yxanul.curriculum.stages import noise_steps
+from yxanul.curriculum.statistics.bootstrap import CONFIDENCE, FEWEST_DOCUMENTS, rate_resolution
+from yxanul.curriculum.statistics.noise import FEWEST_SCORES
 from yxanul.train.running.session import Session
 
 

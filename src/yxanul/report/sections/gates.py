@@ -10,17 +10,8 @@ from yxanul.report.reading.course import stage_names
 from yxanul.report.reading.gather import Run
 from yxanul.report.reading.records import Record
 from yxanul.report.reading.traced import Traced
+from yxanul.report.reading.words import tone
 from yxanul.runfolder.verdicts import PLATEAU
-
-TONES = {
-    "pass": "good",
-    "warn": "warn",
-    "extend": "warn",
-    "rollback": "bad",
-    "stop": "bad",
-    "fail": "bad",
-}
-"""How a verdict or a result looks; what is not here (not run, not applicable) looks quiet."""
 
 SKILL_CHECKS = ("G4", "G5", "G6", "G7", "G8")
 """Checks that older runs do not have, and whose units need a word."""
@@ -111,11 +102,6 @@ def cards(run: Run) -> tuple[Card, ...]:
         return order[row.need_text("stage")], row.line or 0
 
     return tuple(card for _, card in sorted(built, key=place))
-
-
-def tone(word: Traced | None) -> str:
-    """Return how a verdict or result looks."""
-    return TONES.get(str(word.value), "quiet") if word is not None else "quiet"
 
 
 def _place(row: Record) -> tuple[str, int, int]:

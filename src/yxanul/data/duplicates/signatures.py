@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from yxanul.data.duplicates.minhash import SIGNATURE_BYTES, Signature
 from yxanul.data.files import TEMPORARY, regular_file
-from yxanul.data.near.minhash import SIGNATURE_BYTES, Signature
 from yxanul.data.prepared.manifest import signatures_path
 from yxanul.data.strict import PREPARE_AGAIN
 from yxanul.errors import CorruptShardError

@@ -43,9 +43,9 @@ from yxanul.runfolder.lost import ANEW
 from yxanul.runfolder.rows import Row
 from yxanul.runfolder.verdicts import closed_stages
 from yxanul.train.processes.agreement import refusing_together
-from yxanul.train.running.reading import stage_segments
 from yxanul.train.running.session import Session
-from yxanul.train.starting.beginning import brought_again, read_weights, take_weights
+from yxanul.train.running.stage_data import stage_segments
+from yxanul.train.starting.init_from import brought_again, read_weights, take_weights
 from yxanul.train.updates.state import (
     Position,
     first_position,

@@ -31,7 +31,7 @@ class _Rate(ProgressColumn):
 
 
 class StderrWatcher:
-    """A `Watcher` of `yxanul.data.watching`."""
+    """A `Watcher` of `yxanul.data.progress`."""
 
     def __init__(self) -> None:
         self._console = plain_console(stderr=True)

@@ -12,16 +12,14 @@ from pathlib import Path
 
 from yxanul.data.files import is_checkpoint
 from yxanul.data.prepared.manifest import MANIFEST_NAME
-from yxanul.data.prepared.settings import LISTS
 from yxanul.errors import CorruptDataError, UsageError
 from yxanul.runfolder.checkpoints import list_checkpoints, verify_checkpoint
-from yxanul.runfolder.durable import reading
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.sums import refuse_changes
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Subject:
     """What a folder leads to.
 
     `prepared` is the folder of its prepared data, `absent` is where a run has none (yet); for a
@@ -33,7 +31,7 @@ class Place:
     checkpoints: tuple[Path, ...]
 
 
-def find_place(folder: Path, *, verify: bool, asked: Sequence[str]) -> Place:
+def find_subject(folder: Path, *, verify: bool, asked: Sequence[str]) -> Subject:
     """Return what `folder` is; to `verify` or answer what is `asked`, a run must have its data.
 
     `asked` names the options that ask for data. Raises `UsageError` for any other folder and where
@@ -48,9 +46,9 @@ def find_place(folder: Path, *, verify: bool, asked: Sequence[str]) -> Place:
                 f"{folder} is a checkpoint and holds no tokens; for {asked[0]} name a prepared "
                 "folder or a run folder"
             )
-        return Place(None, None, (folder.resolve(),))
+        return Subject(None, None, (folder.resolve(),))
     if (folder / MANIFEST_NAME).is_file():
-        return Place(folder, None, ())
+        return Subject(folder, None, ())
     run = RunFolder(folder)
     if not run.checkpoints.is_dir():
         raise UsageError(
@@ -59,7 +57,7 @@ def find_place(folder: Path, *, verify: bool, asked: Sequence[str]) -> Place:
         )
     data, checkpoints = run.prepared_data(), tuple(list_checkpoints(run.checkpoints))
     if (data / MANIFEST_NAME).is_file():
-        return Place(data, None, checkpoints)
+        return Subject(data, None, checkpoints)
     if run.data_pointer.exists():
         raise CorruptDataError(
             f"{run.data_pointer} names {data}, where there is no prepared data; put the folder "
@@ -69,30 +67,7 @@ def find_place(folder: Path, *, verify: bool, asked: Sequence[str]) -> Place:
         raise CorruptDataError(
             f"there is no prepared data at {data}; put it back or start the run again"
         )
-    return Place(None, data, checkpoints)
-
-
-def prepared_folder(source: str, *, run: RunFolder | None = None) -> Path | None:
-    """Return the prepared folder that a stage's data.source names; None = it names none.
-
-    `hub` and `embedded` are no folders, whatever lies in one of that name. Nor is one that may not
-    be read, and whoever reads its texts tells that; but where the `run` was begun with what is
-    prepared there it is a `CorruptDataError`, or a `BrokenDiskError` where its disk fails.
-    """
-    folder = Path(source)
-    try:
-        is_folder = source not in LISTS and (folder / MANIFEST_NAME).is_file()
-    except OSError as error:
-        if run is None or not run.data_pointer.exists() or run.prepared_data() != folder.resolve():
-            return None
-        with reading(folder):  # which tells a disk that fails
-            if not isinstance(error, PermissionError):
-                raise
-        raise CorruptDataError(
-            f"The run's prepared data in {folder} cannot be read ({error.strerror or error}): "
-            "give this user the right to read it."
-        ) from error
-    return folder if is_folder else None
+    return Subject(None, data, checkpoints)
 
 
 def verify_rows(folder: Path) -> None:
@@ -103,13 +78,13 @@ def verify_rows(folder: Path) -> None:
     refuse_changes(RunFolder(folder))
 
 
-def describe_checkpoints(place: Place, *, verify: bool) -> list[dict[str, str]]:
+def describe_checkpoints(subject: Subject, *, verify: bool) -> list[dict[str, str]]:
     """Return {name, state} of each checkpoint; `verify` compares every byte of all of them.
 
     Raises `CorruptCheckpointError` for the first damaged one.
     """
     described = []
-    for path in place.checkpoints:
+    for path in subject.checkpoints:
         state = "not read (--verify compares its bytes)"
         if verify:
             info = verify_checkpoint(path)

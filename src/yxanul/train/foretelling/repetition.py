@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from yxanul.config.schema import chunk_tokens
 from yxanul.plan.budget import effective_epochs, marginal_value
-from yxanul.train.running.reading import stage_chunks, stage_ledger
 from yxanul.train.running.session import Session
+from yxanul.train.running.stage_data import stage_chunks, stage_ledger
 
 # "Up to 4 epochs ... negligible changes to loss" (arXiv 2305.16264).
 _HARMLESS_EPOCHS = 4.0

@@ -1,0 +1,1 @@
+"""What is said before the first step of what a run cannot tell, or repeats in vain."""
