@@ -15,7 +15,7 @@ from yxanul.evaluate.tasks.asking import Asked, Interview
 from yxanul.evaluate.tasks.gold import right_answers
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.evaluate.tasks.score import ask, score_task
-from yxanul.evaluate.watching import Unwatched
+from yxanul.evaluate.unheard import Unwatched
 from yxanul.runfolder.skill_scores import NATS, TaskScore
 
 TOLERANCE_NATS = 1e-4

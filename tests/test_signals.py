@@ -1,20 +1,10 @@
 """A wish to stop is one, however many signals it comes as; a later one ends the process."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
-
-import pytest
-
-from yxanul.errors import StoppedOnRequest
-from yxanul.parallel.processes import ALONE
-from yxanul.runfolder.layout import RunFolder
-from yxanul.signals import StopRequest
-from yxanul.train.safety.ending import forget_ending, owned
 
 WAITS = """
 import time
@@ -71,26 +61,3 @@ def test_a_disk_that_hangs_holds_nobody_up():
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) == 130
     process.communicate()
-
-
-@pytest.mark.parametrize("code", [10, 130])
-@pytest.mark.parametrize("is_done", [True, False], ids=["done", "begun again"])
-def test_who_stops_a_start_of_a_run_that_is_done_leaves_what_it_had_reached(
-    tmp_path, code, is_done
-):
-    """Its steps and its speed stand in that record alone."""
-    folder, stop = RunFolder(tmp_path / "run"), StopRequest()
-    folder.create()
-    with owned(folder, ALONE, stop=stop, say=print) as record:
-        record["outcome"] = {"steps": 16}
-    before = folder.exit_record.read_bytes()
-    with suppress(StoppedOnRequest), owned(folder, ALONE, stop=stop, say=print):
-        if not is_done:
-            forget_ending(folder, ALONE)
-        if code == 10:
-            raise StoppedOnRequest("stopped")
-        stop._last_words(code, "a second signal")
-        after = folder.exit_record.read_bytes()
-    after = after if code == 130 else folder.exit_record.read_bytes()
-    assert json.loads(after)["code"] == (0 if is_done else code)
-    assert (after == before) is is_done

@@ -1,7 +1,8 @@
-"""Signals to a process: the first SIGINT or SIGTERM asks a run to stop, a later one leaves at once.
+"""What signals ask of a process: to stop when it may, as of a run, or to leave, as of an export.
 
-One wish may come as several signals: a Ctrl-C goes to a launcher and to what it launched, and the
-launcher adds a SIGTERM of its own. So only one that comes a second or more later is the second.
+The first SIGINT or SIGTERM asks a run or a server to stop, and a later one leaves at once. One wish
+may come as several signals: a Ctrl-C goes to a launcher and to what it launched, and the launcher
+adds a SIGTERM of its own. So only one that comes a second or more later is the second.
 """
 
 import _thread

@@ -1,1 +1,1 @@
-"""Which stage, which sequence length, and whether a stage may end; pure functions."""
+"""Which stage, which sequence length, and whether a stage may end; nothing is written here."""

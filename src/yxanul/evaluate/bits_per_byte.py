@@ -15,7 +15,7 @@ from torch import Tensor
 
 from yxanul.config.tokens import IGNORED
 from yxanul.errors import UsageError
-from yxanul.evaluate.watching import unheeded
+from yxanul.evaluate.unheard import unheeded
 from yxanul.model.transformer import Transformer
 
 BATCH_TOKENS = 8192

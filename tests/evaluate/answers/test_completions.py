@@ -7,7 +7,7 @@ from yxanul.errors import UsageError
 from yxanul.evaluate.answers.completion import Completion, complete
 from yxanul.evaluate.answers.completions import _BATCHES, complete_all
 from yxanul.evaluate.models.ours import as_language_model
-from yxanul.evaluate.watching import Unwatched
+from yxanul.evaluate.unheard import Unwatched
 from yxanul.model.generation import GenerationOptions, decoding_copy
 
 DECODER = decoding_copy(MODEL)

@@ -1,1 +1,1 @@
-"""A prepared folder looked at: whether it is whole, what is in it, and why texts are not."""
+"""Prepared data, a run or a checkpoint looked at: whether it is whole, and what is in it."""

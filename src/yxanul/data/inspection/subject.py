@@ -1,7 +1,8 @@
 """Tell what a folder is: prepared data, a run, or one of its checkpoints.
 
 The one idea: each kind is known by what lies in it, and one that should hold data but does not is
-an error where somebody asked for the data. Nothing inside is read here but a run's data.json.
+an error where somebody asked for the data. Finding it reads nothing inside but a
+run's data.json; rows and checkpoints are compared on request.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where the texts of a run's stages lie: a folder, its subfolder per stage, or an address.
+"""Where the data of a run's stages lies: texts in folders, a prepared folder, or an address.
 
 The one idea: what cannot be read as it is asked for is refused before anything is opened, with what
 to do instead.

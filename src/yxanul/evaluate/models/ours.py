@@ -10,7 +10,7 @@ from torch import Tensor
 from yxanul.data.tokenizer import Tokenizer
 from yxanul.errors import UsageError
 from yxanul.evaluate.models.loaded import load_model
-from yxanul.evaluate.watching import unheeded
+from yxanul.evaluate.unheard import unheeded
 from yxanul.model.cache import KeyValueCache
 from yxanul.model.decoding import Decoder
 from yxanul.model.generation import decoding_copy

@@ -28,7 +28,7 @@ Measures = dict[str, list[float]]
 
 @dataclass(frozen=True)
 class Taken:
-    """What was measured, as in `runfolder.items.TaskScore`."""
+    """What was measured, as in `runfolder.skill_scores.TaskScore`."""
 
     measures: Measures
     texts: list[str] | None = None

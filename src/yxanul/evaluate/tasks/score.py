@@ -21,7 +21,7 @@ from yxanul.evaluate.tasks.definitions import DEFINITIONS
 from yxanul.evaluate.tasks.measuring import Taken, compare_endings, judge_answers, run_answers
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.evaluate.tasks.prompts import build_prompts, prompts_sha256
-from yxanul.evaluate.watching import Unwatched
+from yxanul.evaluate.unheard import Unwatched
 from yxanul.runfolder.skill_scores import TaskScore
 
 

@@ -1,4 +1,4 @@
-"""What a gate's verdict does to a run: a new attempt begins, from an older place or lengthened.
+"""How an attempt begins: after a verdict, from a checkpoint that is named, or as it was recorded.
 
 The attempt is recorded, durably, before it begins; `enter_attempt` then brings the session to where
 the record says, in the same process or in the next one after a crash.

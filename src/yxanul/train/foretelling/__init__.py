@@ -1,1 +1,1 @@
-"""What is said before the first step of what a run cannot tell, or repeats in vain."""
+"""Said before the first step: what gates will not be able to tell, what repetition is worth."""
