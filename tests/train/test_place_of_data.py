@@ -150,3 +150,18 @@ def test_papers_of_a_source_may_be_corrected_in_a_run(world, tmp_path):
     assert f"the run's: {STAGES[0]}.data.hub_sources.0.licence: MIT -> BSD-3-Clause" in told
     name(licence="MIT", min_tokens="9")
     assert "min_tokens" in world.finish("run", "run", STEPS, "3", code=30).stderr
+
+
+def test_an_earlier_stage_that_is_asked_for_again_needs_its_own_data_alone(tmp_path_factory):
+    """As on a new machine, which begins with scripts/train_stage1.sh again."""
+    world = finished_world(tmp_path_factory, "earlier")
+    shutil.rmtree(world.root / "run" / "data")
+    told = world.finish("train", "run", "--stage", STAGES[0]).stderr
+    assert "nothing is trained again" in told
+
+
+def test_a_stage_with_too_little_text_is_refused_before_the_run_is_begun(world, tmp_path):
+    too_long = ("--set", "data.chunk_tokens=100000")
+    assert "chunk" in world.finish("run", "run", STEPS, "1", *too_long, code=30).stderr
+    assert not RunFolder(tmp_path / "run").lineage.exists()
+    world.finish("run", "run", STEPS, "1")

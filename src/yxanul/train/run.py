@@ -14,7 +14,7 @@ import yxanul
 from yxanul.config.deepspeed import read_deepspeed
 from yxanul.config.schema import RunConfig
 from yxanul.curriculum.stages import longest_seq_len, plan_stages
-from yxanul.errors import GateStopError, InfrastructureError, UsageError, YxanulError
+from yxanul.errors import GateStopError, UsageError, YxanulError
 from yxanul.hardware.choices import settle_compute, usable_device
 from yxanul.hardware.doctor import summarise
 from yxanul.hardware.failures import naming_failed_hardware
@@ -28,17 +28,13 @@ from yxanul.parallel.processes import (
 from yxanul.parallel.wrapping import refuse_missing_engine
 from yxanul.plan.memory import FP32_BYTES
 from yxanul.report.write import write_report
-from yxanul.runfolder.bringing import bring_back, bring_newest
 from yxanul.runfolder.checkpoints import list_checkpoints
 from yxanul.runfolder.durable import reading
 from yxanul.runfolder.exits import read_exit
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.lineage import current_attempt, has_begun
-from yxanul.runfolder.lost import has_lost_checkpoints, refuse_lost_checkpoints
-from yxanul.runfolder.mirror import holds_attempt, other_copy, published
-from yxanul.runfolder.mirror_decisions import bring_decisions
+from yxanul.runfolder.lineage import current_attempt
+from yxanul.runfolder.lost import refuse_lost_checkpoints
 from yxanul.runfolder.rows import read_rows
-from yxanul.runfolder.storage import Place, reaching
 from yxanul.runfolder.supervised import is_started_again, tell_run_folder
 from yxanul.runfolder.verdicts import closed_stages, read_checks
 from yxanul.signals import stop_on_signals
@@ -68,11 +64,13 @@ from yxanul.train.running.session import Session
 from yxanul.train.running.setup import build_session, open_mirroring, prepare_process
 from yxanul.train.running.stage_data import padding
 from yxanul.train.safety.ending import CARD_ADVICE, MEMORY_ADVICE, owned
+from yxanul.train.starting.copies import bring_run
 from yxanul.train.starting.corpus import Corpus, keep_place, prepare_corpus
 from yxanul.train.starting.init_from import refuse_unusable_weights, with_weights_here
 from yxanul.train.starting.refusals import refuse_early
 from yxanul.train.starting.request import RunOutcome, RunRequest, StageOutcome
 from yxanul.train.starting.settings import read_config
+from yxanul.train.updates.state import Position
 
 
 @naming_failed_hardware(CARD_ADVICE)  # also before there is a record, as where the ranks first meet
@@ -170,10 +168,7 @@ def _train(
     """Train; what must follow when the run folder is as it will stay goes to `at_end`."""
     malloc = prepare_process(config, folder)
     if machine.processes.is_main:
-        if (edited := edited_config(folder)) is not None:
-            machine.progress.say(edited)
-        _begin_with_mirror(config, folder, request=request, machine=machine)
-        _refuse_missing_start(config, folder, request=request)
+        _look_at_folder(config, folder, request=request, machine=machine)
     machine.processes.barrier()
     with refusing_together(machine.processes, device=machine.device):
         request = with_name_settled(request, folder, machine=machine)
@@ -202,14 +197,14 @@ def _train(
     _refuse_other_ranks(config, corpus, request=request, machine=machine)
     session = build_session(config, corpus, folder=folder, request=request, machine=machine)
     links = measure_links(machine.processes, machine.device)
-    position = find_position(session, request)
-    place = {"where the run stands": asdict(position)}
-    refuse_disagreement(place, machine.processes, device=machine.device)
+    with refusing_together(machine.processes, device=machine.device):
+        foretold = _foretold(session) if machine.processes.is_main else ()
+    position = _stand(session, request)
     if machine.processes.is_main:
         # Not before: a checkpoint that is refused leaves the run with the settings that it had.
         session.config_sha256 = keep_config(frozen, folder, machine=machine)
         start = Start(request.command, malloc, session.peak_flops, links, wish)
-        for line in _opening(session, start, machine=machine):
+        for line in (*_opening(session, start, machine=machine), *foretold):
             machine.progress.say(line)
     names = config.optimization.logging.trackers if machine.processes.is_main else ()
     at_end.callback(session.mirroring.publish_ending)
@@ -219,6 +214,17 @@ def _train(
         session.watchdog,
     ):
         return TrainingLoop(session, position, trackers).run()
+
+
+def _look_at_folder(
+    config: RunConfig, folder: RunFolder, *, request: RunRequest, machine: Machine
+) -> None:
+    """Tell what was edited, bring what lies at the mirror alone, refuse what leads nowhere."""
+    if (edited := edited_config(folder)) is not None:
+        machine.progress.say(edited)
+    is_done = _finished_outcome(config, folder, request=request) is not None
+    bring_run(config, folder, request=request, machine=machine, is_done=is_done)
+    _refuse_missing_start(config, folder, request=request)
 
 
 def _opening(session: Session, start: Start, *, machine: Machine) -> Iterator[str]:
@@ -232,66 +238,23 @@ def _opening(session: Session, start: Start, *, machine: Machine) -> Iterator[st
     yield from summarise(features)
     if start.links is not None:
         yield from start.links.sentences(FP32_BYTES * parameters)
-    yield from (*padding(session), *warnings(repetitions(session)), *unprovable(session))
     yield f"{session.config.model.name}: {parameters:,} parameters"
 
 
-def _begin_with_mirror(
-    config: RunConfig, folder: RunFolder, *, request: RunRequest, machine: Machine
-) -> None:
-    """Bring the run back that lies at checkpoint.mirror, if the folder holds none.
+def _foretold(session: Session) -> tuple[str, ...]:
+    """Return what is known of the stages before their first step; one without text is refused.
 
-    Of a run whose checkpoints alone are gone the newest one is brought, unless it is complete. One
-    that would go on beside another's copy is refused.
+    Before the run is written down as begun, so that other settings can mend it.
     """
-    address = config.optimization.checkpoint.mirror
-    if address is None:
-        return
-    is_begun = has_begun(folder.lineage)
-    is_done = is_begun and _finished_outcome(config, folder, request=request) is not None
-    is_lost = is_begun and not is_done and has_lost_checkpoints(folder)
-    with reaching(address):
-        place = Place(address)  # a wrong address is told now, and not after a quarter of an hour
-    if is_begun and not is_done:
-        _heed_copy(address, folder, machine=machine)
-    if is_begun and not is_lost:
-        return
-    with reaching(address):
-        if is_lost and request.resume != "never":
-            if not bring_newest(address, folder, say=machine.heard):
-                machine.heard(f"{address} has no good checkpoint of the run's last attempt")
-            return
-        attempt = current_attempt(folder.lineage)
-        if is_lost and attempt > 0 and not holds_attempt(place, attempt):
-            return  # it begins again, and what it begins from is brought
-        if not any(True for _ in published(place)):
-            # Who is not let in is told of no files; a run begun for that would replace the one
-            # that lies there.
-            place.try_out()
-            return
-    if request.asks_for_empty_folder or request.resume == "never":
-        raise UsageError(f"checkpoint.mirror {address} holds a run already; name another address")
-    bring_back(address, folder, say=machine.heard)
+    return (*padding(session), *warnings(repetitions(session)), *unprovable(session))
 
 
-def _heed_copy(address: str, folder: RunFolder, *, machine: Machine) -> None:
-    """Take over what people decided of the copy at the address; refuse to write over another's.
-
-    An address that does not answer, or lets nobody in, ends no run that has begun: that is told,
-    and it is asked again before every copy.
-    """
-    try:
-        with reaching(address):
-            other = other_copy(address, folder)
-        decided = bring_decisions(address, folder) if other is None else []
-    except (InfrastructureError, UsageError) as error:
-        machine.progress.say(f"mirror: {error}")
-        return
-    if other is not None:
-        raise UsageError(other)
-    for row in decided:
-        told = f"{row['by']} decided {row['verdict']} of {row['stage']}"
-        machine.progress.say(f"mirror: {told} at {address}; it counts here as well")
+def _stand(session: Session, request: RunRequest) -> Position:
+    """Return where the run stands, which all ranks must have found alike."""
+    position, engine = find_position(session, request), session.engine
+    place = {"where the run stands": asdict(position)}
+    refuse_disagreement(place, engine.processes, device=engine.device)
+    return position
 
 
 def _refuse_other_ranks(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from yxanul.curriculum.course import read_frozen_config
 from yxanul.data.prepared.manifest import Manifest
 from yxanul.errors import CorruptCheckpointError, CorruptDataError, UsageError, YxanulError
 from yxanul.runfolder.checkpoints import (
@@ -108,7 +109,8 @@ def find_position(session: Session, request: RunRequest) -> Position:
 def refuse_other_tokens(held: Manifest, *, folder: RunFolder, request: RunRequest) -> None:
     """Refuse prepared data that the checkpoint to go on from was not trained on.
 
-    `find_position` does so as well, when the new settings are kept; a finished run loads none.
+    Before it is brought, and before RUN/data.json leads to it. Of a stage that `held` lacks nothing
+    is compared: where an earlier one is asked for by name, it alone may be prepared.
     """
     named = named_checkpoint(folder, request)
     if named is not None:
@@ -121,8 +123,16 @@ def refuse_other_tokens(held: Manifest, *, folder: RunFolder, request: RunReques
     data = {name: source.train.sha256 for name, source in held.sources.items()}
     for path in reversed(paths):
         with suppress(CorruptCheckpointError):  # told, or refused, where it is to be loaded
-            refuse_other_data(path, load_state(path), data=data)
+            state = load_state(path)
+            trained = state.get("data")
+            if isinstance(trained, dict) and _lacks_a_stage(held, folder):
+                data = trained | data
+            refuse_other_data(path, state, data=data)
             return
+
+
+def _lacks_a_stage(held: Manifest, folder: RunFolder) -> bool:
+    return any(stage.name not in held.stages for stage in read_frozen_config(folder).stages)
 
 
 def _beginning(session: Session, request: RunRequest) -> Position:
