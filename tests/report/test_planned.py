@@ -175,6 +175,21 @@ def test_memory_is_held_against_the_settings_and_machine_that_took_it(copied):
     ]
 
 
+def test_a_process_that_goes_on_from_before_a_kill_has_trained(copied):
+    """Its count begins at the checkpoint, below the last row of the one that was killed."""
+    rows = [
+        {"process": process, "seconds": 9.0, "tokens_spent": tokens, "memory_bytes": held << 30}
+        for process, tokens, held in (
+            (0, 80_000, 60),
+            (0, 99_000, 63),
+            (1, 82_000, 7),
+            (1, 84_000, 9),
+        )
+    ]
+    (copied / "spending.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert lines(copied)["memory of the main process"][1] == "9 GiB"
+
+
 @pytest.mark.parametrize("device", ["Tesla T4", "NVIDIA H100 NVL"])
 def test_of_a_card_that_the_table_lacks_nothing_is_assumed(copied, device):
     put_on(copied, device)

@@ -165,13 +165,19 @@ def _memory(run: Run) -> list[Line]:
 
 
 def _newest_that_trained(run: Run) -> list[Record]:
-    """Return the rows of the newest process that trained: a later one may only have scored."""
+    """Return the rows of the newest process that trained: a later one may only have scored.
+
+    It may begin, and end, below the one before: what that trained after its last checkpoint is
+    trained again.
+    """
     found: list[Record] = []
-    before = 0
+    most = 0
     for _, own in groupby(run.spending, lambda row: row.find("process")):
         rows = list(own)
-        if (spent := rows[-1].need_count("tokens_spent")) > before:
-            found, before = rows, spent
+        first, last = (row.need_count("tokens_spent") for row in (rows[0], rows[-1]))
+        if last > min(first, most):
+            found = rows
+        most = max(most, last)
     return found
 
 
