@@ -199,6 +199,8 @@ def test_a_measurement_of_another_model_or_precision_is_refused_with_the_command
         ("compute.threads=4", {"threads": 16, "peak_bytes": 10**9}, None),  # of a card
         ("compute.gradient_checkpointing=true", {}, "checkpointed_blocks 8 (there 0)"),
         ("compute.fp8=ffn", {}, "fp8 ffn (there off)"),
+        ("compute.fp8=ffn", {"fp8": []}, "fp8 ffn (there [])"),
+        ("compute.threads=4", {"threads": {}}, "threads 4 (there {})"),
         ("compute.attention=flash", {}, "attention flash (there plain)"),
         ("compute.compile=block", {}, "compiled block (there off)"),
         ("compute.compile=auto", {"compiled": "block"}, None),

@@ -133,7 +133,7 @@ def _other_settings(step: dict[str, Any], config: RunConfig) -> str:
     """
     asked = _asked(step, config)
     del asked["precision"]  # which is told with the model
-    other = [key for key, want in asked.items() if want not in _OPEN | {step.get(key)}]
+    other = [key for key, want in asked.items() if want not in _OPEN and want != step.get(key)]
     return "".join(f", {key} {asked[key]} (there {step.get(key, 'not told')})" for key in other)
 
 
