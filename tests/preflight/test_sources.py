@@ -181,6 +181,9 @@ def test_data_that_a_run_has_already_is_held_against_the_address_that_it_is_give
     assert found_at(at_address(tmp_path), tmp_path).state == "pass"
     elsewhere = at_address(tmp_path, f"data.source=file://{tmp_path / 'elsewhere'}")
     assert found_at(elsewhere, tmp_path).code == UsageError.exit_code
+    # A lineage that nobody can read is a finding of its own.
+    folder.lineage.write_text("no row\n" + folder.lineage.read_text())
+    assert found_at(at_address(tmp_path), tmp_path).state == "pass"
 
 
 def write_parts(place: Path, *, stage: str) -> None:
@@ -297,6 +300,8 @@ def test_items_that_a_run_keeps_are_not_looked_for(tmp_path):
         (folder.bench / "hellaswag.json").touch()
         found = benchmarks_of(config, tmp_path)
         assert found == {"hellaswag": ("pass", 0), "triviaqa": ("fail", 30)}
+    here.lineage.write_text("no row\n" + here.lineage.read_text())
+    assert benchmarks_of(config, tmp_path) == found
 
 
 def test_a_benchmark_by_which_texts_are_left_out_is_read_where_data_is_prepared(tmp_path):

@@ -113,15 +113,19 @@ def test_a_mirror_that_refuses_is_told_once_and_not_of_each_benchmark(call, word
     assert "the mirror may keep" in checks["benchmark"]["why"]
 
 
-@pytest.mark.parametrize("is_at_the_mirror", [False, True])
+@pytest.mark.parametrize(
+    ("is_at_the_mirror", "damaged"), [(False, "metrics"), (True, "metrics"), (False, "lineage")]
+)
 def test_rows_that_nobody_can_read_hide_neither_disk_nor_cost(
-    call, words, tmp_path, monkeypatch, is_at_the_mirror
+    call, words, tmp_path, monkeypatch, is_at_the_mirror, damaged
 ):
     """Both are told of the whole run, and are no failure: the rest of it may be little."""
     folder = RunFolder(tmp_path / "mirror" / "run" if is_at_the_mirror else tmp_path / "run")
     folder.root.mkdir(parents=True)
     begin_attempt(folder.lineage, AttemptStart(0, 0, None, "a test"))
     append_row(folder.metrics, {"step": 1, "attempt": 0, "stage": None})
+    if damaged == "lineage":
+        append_row(folder.lineage, {"event": "attempt", "attempt": "the second"})
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
     mirror = ("--set", f"checkpoint.mirror={tmp_path / 'mirror'}")
     price = ("--usd_per_hour", "1000000", "--budget_usd", "0.0001")
@@ -129,7 +133,7 @@ def test_rows_that_nobody_can_read_hide_neither_disk_nor_cost(
     checks = {check["name"]: check for check in json.loads(out)["checks"]}
     assert code == 31
     assert [name for name, check in checks.items() if check["state"] == "fail"] == ["progress"]
-    assert str(folder.metrics) in checks["progress"]["why"]
+    assert str(getattr(folder, damaged)) in checks["progress"]["why"]
     for name in ("disk", "cost"):
         assert checks[name]["state"] == "warn"
         assert "of the whole run" in checks[name]["why"]

@@ -42,7 +42,7 @@ from yxanul.data.sources.hub.patience import Patience
 from yxanul.errors import CorruptDataError, UsageError
 from yxanul.preflight.finding import Check, Finding
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.lineage import has_begun
+from yxanul.runfolder.lineage import has_begun, is_readable
 from yxanul.runfolder.storage import Place, reaching
 from yxanul.train.starting.corpus import keeps_data, refuse_several_sources
 
@@ -91,7 +91,7 @@ def kept_benchmarks(
 
     None: it has not begun here, and its mirror cannot be asked.
     """
-    if has_begun(folder.lineage):
+    if not is_readable(folder.lineage) or has_begun(folder.lineage):
         names = [path.name for path in folder.bench.glob("*.json")]
     elif mirror is None:
         names = []
@@ -179,7 +179,8 @@ def _look_at_prepared(config: RunConfig, folder: RunFolder, *, root: Path) -> Fi
     manifest = load_manifest(root)
     require_stages(manifest, [stage.name for stage in config.stages])
     address = shared_address(config.stages)
-    if address is not None and not keeps_data(config, folder):
+    is_known = is_readable(folder.lineage)  # if not, `progress` tells it
+    if address is not None and is_known and not keeps_data(config, folder):
         refuse_other_origin(address, config.stages, held=manifest, out=root)
     refuse_other_settings(manifest, config.stages, place=root)
     check_files(manifest, root)

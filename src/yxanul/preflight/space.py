@@ -32,7 +32,7 @@ from yxanul.preflight.finding import Finding, State
 from yxanul.runfolder.checkpoints import list_checkpoints
 from yxanul.runfolder.durable import writing
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.lineage import current_attempt
+from yxanul.runfolder.lineage import current_attempt, is_readable
 from yxanul.runfolder.saving import is_replaceable
 from yxanul.train.probing.probes import with_compute
 from yxanul.units import MiB, format_bytes
@@ -142,7 +142,12 @@ def _nearest(out: Path) -> Path:
 
 
 def _replaced(folder: RunFolder) -> int:
-    """Return the bytes of the checkpoints that later ones of the run take the place of."""
+    """Return the bytes of the checkpoints that later ones of the run take the place of.
+
+    0 where its lineage is damaged, which `progress` tells.
+    """
+    if not is_readable(folder.lineage):
+        return 0
     newest = list_checkpoints(folder.checkpoints, attempt=current_attempt(folder.lineage))
     return sum(_held(path) for path in newest if is_replaceable(path))
 

@@ -28,6 +28,15 @@ def has_begun(path: Path) -> bool:
     return bool(read_rows(path))
 
 
+def is_readable(path: Path) -> bool:
+    """Tell whether a lineage is whole, or not there; a damaged one is of a run that has begun."""
+    try:
+        all_attempts(path)
+    except CorruptDataError:
+        return False
+    return True
+
+
 def current_attempt(path: Path) -> int:
     """Return the number of the attempt that was begun last; 0 before the first."""
     attempt: int = _last_attempt(path).get("attempt", 0)
