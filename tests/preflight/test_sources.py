@@ -1,10 +1,11 @@
 """Data, benchmarks and mirror: opened as a run opens them, and nothing is left behind."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from json import loads
+from json import dumps, loads
 from pathlib import Path
 
 import fsspec
@@ -15,6 +16,7 @@ from tests.data.bench_rows import write_bench_folder
 from tests.data.closing import close
 from tests.data.hub_sets import promised_sets, public_sets
 from tests.data.hub_standin import Fault, StandIn, running
+from tests.train.test_place_of_data import name_sources
 from tests.train.world import STAGES, World
 from yxanul.config.load import dump_config, load_config
 from yxanul.config.schema import RunConfig
@@ -133,6 +135,31 @@ def test_prepared_data_is_looked_at_wherever_it_lies(tmp_path):
     (check,) = checks_of(config, folder)
     found = check.made()
     assert (found.state, found.code) == ("fail", CorruptShardError.exit_code)
+
+
+def test_other_settings_are_a_warning_where_the_run_was_begun_with_that_folder(tmp_path):
+    """As the run itself, which goes on with what it has."""
+    world, folder, shared = World.create(tmp_path), RunFolder(tmp_path / "run"), tmp_path / "shared"
+    name_sources(world)
+    embedded = load_config(tmp_path / "configs", overrides=["data.source=embedded"])
+    prepare(embedded.stages, shared, progress=lambda _: None)
+    name_sources(world, min_tokens=9)
+    config = load_config(tmp_path / "configs", overrides=[f"data.source={shared}"])
+    folder.create()
+    begin_attempt(folder.lineage, AttemptStart(0, 0, None, "a test"))
+    folder.data_pointer.write_text(dumps({"prepared": str(tmp_path)}))
+    assert found_at(config, tmp_path).code == UsageError.exit_code
+    folder.data_pointer.write_text(dumps({"prepared": str(shared)}))
+    found = found_at(config, tmp_path)
+    assert (found.state, found.code) == ("warn", 0)
+    assert "other settings of gsm_symbolic" in found.why
+    assert "The run goes on with what it was begun with" in found.why
+    # What it has prepared itself, or from an address, is refused by the run as well.
+    folder.data_pointer.unlink()
+    shutil.rmtree(folder.data, ignore_errors=True)
+    shared.rename(folder.data)
+    embedded = load_config(tmp_path / "configs", overrides=["data.source=embedded"])
+    assert found_at(embedded, tmp_path).code == UsageError.exit_code
 
 
 def at_address(tmp_path: Path, *overrides: str) -> RunConfig:

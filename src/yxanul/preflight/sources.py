@@ -44,7 +44,7 @@ from yxanul.preflight.finding import Check, Finding
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import has_begun, is_readable
 from yxanul.runfolder.storage import Place, reaching
-from yxanul.train.starting.corpus import keeps_data, refuse_several_sources
+from yxanul.train.starting.corpus import keeps_data, kept_settings, refuse_several_sources
 
 DATA_LIMIT_S = 45.0
 """For all sources; the hub's libraries alone may take half of it to load."""
@@ -182,9 +182,15 @@ def _look_at_prepared(config: RunConfig, folder: RunFolder, *, root: Path) -> Fi
     is_known = is_readable(folder.lineage)  # if not, `progress` tells it
     if address is not None and is_known and not keeps_data(config, folder):
         refuse_other_origin(address, config.stages, held=manifest, out=root)
-    refuse_other_settings(manifest, config.stages, place=root)
+    kept = ""
+    if root == prepared_folder(config.stages[0].data.source, run=folder):
+        kept = kept_settings(manifest, config, folder=folder, place=root)
+    else:
+        refuse_other_settings(manifest, config.stages, place=root)
     check_files(manifest, root)
     files = len(list(manifest.files()))
+    if kept:
+        return Finding("data", "warn", {"files": files}, kept)
     why = f"{root} is prepared: {files} files of the right size (the run compares every byte)"
     return Finding("data", "pass", {"files": files}, why)
 

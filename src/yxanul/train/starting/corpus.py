@@ -76,13 +76,8 @@ def prepare_corpus(
     refuse_several_sources(config.stages)
     if shared is not None:
         root, manifest, say = shared, load_manifest(shared), machine.progress.say
-        try:
-            refuse_other_settings(manifest, config.stages, place=shared)
-        except UsageError as error:
-            is_begun = has_begun(folder.lineage)
-            if not is_begun or folder.prepared_data().resolve() != shared.resolve():
-                raise  # of stages that are not trained yet nothing else tells
-            say(f"{error} The run goes on with what it was begun with.")
+        if kept := kept_settings(manifest, config, folder=folder, place=shared):
+            say(kept)
         tell_other_items(manifest, config.stages, place=shared, say=say)
         tell_other_licences(manifest, config.stages, place=shared, say=say)
     else:
@@ -101,6 +96,21 @@ def prepare_corpus(
     sources = [name for name, source in manifest.sources.items() if source.stage in names]
     streams = {n: open_stream(manifest, root, source=n, split="train") for n in sources}
     return Corpus(manifest, streams, root)
+
+
+def kept_settings(manifest: Manifest, config: RunConfig, *, folder: RunFolder, place: Path) -> str:
+    """Say what of --data, a prepared folder at `place`, is other than asked for; "" = nothing.
+
+    Raises `UsageError` if the run was not begun with that folder.
+    """
+    try:
+        refuse_other_settings(manifest, config.stages, place=place)
+    except UsageError as error:
+        is_begun = has_begun(folder.lineage)
+        if not is_begun or folder.prepared_data().resolve() != place.resolve():
+            raise  # of stages that are not trained yet nothing else tells
+        return f"{error} The run goes on with what it was begun with."
+    return ""
 
 
 def keeps_data(config: RunConfig, folder: RunFolder) -> bool:
