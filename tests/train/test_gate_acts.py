@@ -211,6 +211,21 @@ def test_a_gate_goes_back_to_a_checkpoint_that_another_machine_wrote(forgetful, 
     assert aside == [parent.name] * (out == "damaged_here")
 
 
+@pytest.mark.fault(34)
+def test_what_a_gate_goes_back_to_is_named_where_its_copy_is_damaged_too(forgetful):
+    run, address = before_the_attempt(forgetful, "both"), forgetful.root / "mirror_of_both"
+    parent = run / "checkpoints" / f"step-{LONG:08d}-a0"
+    (parent / "model.safetensors").write_bytes(b"")
+    shutil.copytree(run / "checkpoints", address / "checkpoints")
+    before = (run / "lineage.jsonl").read_bytes()
+    more = (*sets(FORGETFUL), "--set", f"checkpoint.mirror={address}")
+    told = forgetful.finish("run", "both", *more, code=31).stderr
+    assert f"the gate asks to go back to {parent}, which cannot be used: " in told
+    assert "Bring a good copy back and start again" in told
+    assert (run / "lineage.jsonl").read_bytes().startswith(before)
+    assert not events(run / "lineage.jsonl", SET_ASIDE)
+
+
 @pytest.mark.slow
 def test_a_stage_is_rolled_back_only_so_often(tmp_path):
     world = World.create(tmp_path / "world")

@@ -61,7 +61,7 @@ def act_on(session: Session, position: Position, *, plan: StagePlan, verdict: Ro
     with refusing_together(ranks, device=session.engine.device):
         if ranks.is_main:
             _record(session, position, plan=plan, verdict=verdict)
-    entered = enter_attempt(session)
+    entered = enter_attempt(session, is_whole=True)
     session.progress.say(_told(session, plan.name, attempt=entered.attempt))
     return entered
 
@@ -71,7 +71,6 @@ def _record(session: Session, position: Position, *, plan: StagePlan, verdict: R
     make = _rollback if verdict["verdict"] == "rollback" else _extension
     step, changes = make(session, plan, attempt=attempt)
     parent = checkpoint_at(session.folder.lineage, step)
-    _bring_parent(session, parent)
     _refuse_bad_parent(session, parent)
     start = AttemptStart(
         attempt=attempt,
@@ -85,8 +84,12 @@ def _record(session: Session, position: Position, *, plan: StagePlan, verdict: R
     begin_attempt(session.folder.lineage, start)
 
 
-def enter_attempt(session: Session) -> Position:
-    """Load what the attempt that was recorded last begins from; return where it stands."""
+def enter_attempt(session: Session, *, is_whole: bool = False) -> Position:
+    """Load what the attempt that was recorded last begins from; return where it stands.
+
+    That is compared, and brought from the mirror if need be, unless it `is_whole` as it was just
+    now: all cards wait for it.
+    """
     lineage = session.folder.lineage
     attempt, parent = current_attempt(lineage), attempt_parent(lineage)
     session.replan(attempt)
@@ -95,7 +98,7 @@ def enter_attempt(session: Session) -> Position:
     else:
         ranks = session.engine.processes
         with refusing_together(ranks, device=session.engine.device):
-            if ranks.is_main:
+            if ranks.is_main and not is_whole:
                 _bring_parent(session, parent)
         path = session.folder.checkpoints / parent
         if not path.is_dir():
@@ -238,30 +241,32 @@ def _cut_at(session: Session, info: CheckpointInfo, *, attempt: int) -> StageCha
     return None
 
 
-def _bring_parent(session: Session, parent: str | None) -> None:
-    """Copy what an attempt begins from back from the mirror, unless it is here and whole.
+def _bring_parent(session: Session, parent: str) -> bool:
+    """Bring a checkpoint from the mirror unless it is here and whole; tell whether it is now.
 
-    A machine that took another's place has the newest checkpoint alone.
+    A machine that took another's place has the newest one alone. False where no mirror has it.
     """
     address, folder = session.config.optimization.checkpoint.mirror, session.folder
-    if parent is None or address is None or Path(parent).name != parent:
-        return
-    bring_checkpoint(address, folder, name=parent, say=session.progress.say)
+    if address is None:
+        return False
+    return bring_checkpoint(address, folder, name=parent, say=session.progress.say)
 
 
 def _refuse_bad_parent(session: Session, parent: str | None) -> None:
     """Raise before an attempt is recorded that could not begin."""
     if parent is None:
         return
-    path = Path(parent)
+    is_own = Path(parent).name == parent
+    path = session.folder.checkpoints / parent if is_own else Path(parent)
+    # A mirror that lets nobody in says by itself what to do.
+    refused = (CorruptDataError,) if is_own else (CorruptDataError, UsageError)
     try:
-        if path.name == parent:
-            path = session.folder.checkpoints / parent
-            verify_checkpoint(path)
-        else:
+        if not is_own:
             path = brought_again(path, say=session.progress.say)
             read_weights(path, session.config.model)
-    except (CorruptDataError, UsageError) as error:
+        elif not _bring_parent(session, parent):
+            verify_checkpoint(path)
+    except refused as error:
         raise CorruptCheckpointError(
             f"the gate asks to go back to {path}, which cannot be used: {error}. Bring a good copy "
             f"back and start again, or {ANEW}"
