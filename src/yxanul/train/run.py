@@ -1,7 +1,7 @@
 """A run from the first check to the exit record: the one entry that the command line calls."""
 
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -204,7 +204,7 @@ def _train(
         # Not before: a checkpoint that is refused leaves the run with the settings that it had.
         session.config_sha256 = keep_config(frozen, folder, machine=machine)
         start = Start(request.command, malloc, session.peak_flops, links, wish)
-        for line in (*_opening(session, start, machine=machine), *foretold):
+        for line in _opening(session, start, machine=machine, foretold=foretold):
             machine.progress.say(line)
     names = config.optimization.logging.trackers if machine.processes.is_main else ()
     at_end.callback(session.mirroring.publish_ending)
@@ -227,7 +227,9 @@ def _look_at_folder(
     _refuse_missing_start(config, folder, request=request)
 
 
-def _opening(session: Session, start: Start, *, machine: Machine) -> Iterator[str]:
+def _opening(
+    session: Session, start: Start, *, machine: Machine, foretold: Sequence[str]
+) -> Iterator[str]:
     """Write down what this start is; yield what a person is told of it before the first step."""
     parameters = sum(p.numel() for p in session.model.parameters())
     changes, features = record_environment(
@@ -238,6 +240,7 @@ def _opening(session: Session, start: Start, *, machine: Machine) -> Iterator[st
     yield from summarise(features)
     if start.links is not None:
         yield from start.links.sentences(FP32_BYTES * parameters)
+    yield from foretold
     yield f"{session.config.model.name}: {parameters:,} parameters"
 
 
