@@ -153,7 +153,7 @@ def test_papers_of_a_source_may_be_corrected_in_a_run(world, tmp_path):
 
 
 def test_an_earlier_stage_that_is_asked_for_again_needs_its_own_data_alone(tmp_path_factory):
-    """As on a new machine, which begins with scripts/train_stage1.sh again."""
+    """As where RUN/data was deleted, and scripts/train_stage1.sh is started once more."""
     world = finished_world(tmp_path_factory, "earlier")
     shutil.rmtree(world.root / "run" / "data")
     told = world.finish("train", "run", "--stage", STAGES[0]).stderr
@@ -165,3 +165,12 @@ def test_a_stage_with_too_little_text_is_refused_before_the_run_is_begun(world, 
     assert "chunk" in world.finish("run", "run", STEPS, "1", *too_long, code=30).stderr
     assert not RunFolder(tmp_path / "run").lineage.exists()
     world.finish("run", "run", STEPS, "1")
+
+
+def test_a_part_of_the_data_does_not_become_where_a_finished_run_has_it(tmp_path_factory):
+    world = finished_world(tmp_path_factory, "part")
+    world.finish("prepare", "part", "--stage", STAGES[0])
+    part = ("--data", str(world.root / "part"))
+    told = world.finish("train", "run", "--stage", STAGES[0], *part).stderr
+    assert "nothing is trained again" in told
+    assert RunFolder(world.root / "run").prepared_data() == world.root / "run" / "data"

@@ -183,7 +183,7 @@ def _look_at_prepared(config: RunConfig, folder: RunFolder, *, root: Path) -> Fi
     if address is not None and is_known and not keeps_data(config, folder):
         refuse_other_origin(address, config.stages, held=manifest, out=root)
     kept = ""
-    if root == prepared_folder(config.stages[0].data.source, run=folder):
+    if is_known and root == prepared_folder(config.stages[0].data.source, run=folder):
         kept = kept_settings(manifest, config, folder=folder, place=root)
     else:
         refuse_other_settings(manifest, config.stages, place=root)

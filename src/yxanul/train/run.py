@@ -1,7 +1,7 @@
 """A run from the first check to the exit record: the one entry that the command line calls."""
 
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
@@ -32,7 +32,7 @@ from yxanul.runfolder.checkpoints import list_checkpoints
 from yxanul.runfolder.durable import reading
 from yxanul.runfolder.exits import read_exit
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.lineage import current_attempt
+from yxanul.runfolder.lineage import current_attempt, has_begun
 from yxanul.runfolder.lost import refuse_lost_checkpoints
 from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.supervised import is_started_again, tell_run_folder
@@ -174,7 +174,8 @@ def _train(
         request = with_name_settled(request, folder, machine=machine)
         request = with_weights_here(request, folder, say=machine.heard)
     refuse_early(config, folder, request=request, machine=machine, malloc=malloc)
-    check = partial(refuse_other_tokens, folder=folder, request=request)
+    is_done = _finished_outcome(config, folder, request=request) is not None
+    check = partial(refuse_other_tokens, folder=folder, request=request, is_done=is_done)
     corpus = prepare_corpus(config, folder, machine=machine, check=check)
     with refusing_together(machine.processes, device=machine.device):
         check(corpus.manifest)
@@ -197,14 +198,13 @@ def _train(
     _refuse_other_ranks(config, corpus, request=request, machine=machine)
     session = build_session(config, corpus, folder=folder, request=request, machine=machine)
     links = measure_links(machine.processes, machine.device)
-    with refusing_together(machine.processes, device=machine.device):
-        foretold = _foretold(session) if machine.processes.is_main else ()
+    _refuse_empty_stage(session)
     position = _stand(session, request)
     if machine.processes.is_main:
         # Not before: a checkpoint that is refused leaves the run with the settings that it had.
         session.config_sha256 = keep_config(frozen, folder, machine=machine)
         start = Start(request.command, malloc, session.peak_flops, links, wish)
-        for line in _opening(session, start, machine=machine, foretold=foretold):
+        for line in _opening(session, start, machine=machine):
             machine.progress.say(line)
     names = config.optimization.logging.trackers if machine.processes.is_main else ()
     at_end.callback(session.mirroring.publish_ending)
@@ -227,9 +227,7 @@ def _look_at_folder(
     _refuse_missing_start(config, folder, request=request)
 
 
-def _opening(
-    session: Session, start: Start, *, machine: Machine, foretold: Sequence[str]
-) -> Iterator[str]:
+def _opening(session: Session, start: Start, *, machine: Machine) -> Iterator[str]:
     """Write down what this start is; yield what a person is told of it before the first step."""
     parameters = sum(p.numel() for p in session.model.parameters())
     changes, features = record_environment(
@@ -240,16 +238,16 @@ def _opening(
     yield from summarise(features)
     if start.links is not None:
         yield from start.links.sentences(FP32_BYTES * parameters)
-    yield from foretold
+    yield from (*padding(session), *warnings(repetitions(session)), *unprovable(session))
     yield f"{session.config.model.name}: {parameters:,} parameters"
 
 
-def _foretold(session: Session) -> tuple[str, ...]:
-    """Return what is known of the stages before their first step; one without text is refused.
-
-    Before the run is written down as begun, so that other settings can mend it.
-    """
-    return (*padding(session), *warnings(repetitions(session)), *unprovable(session))
+def _refuse_empty_stage(session: Session) -> None:
+    """Refuse a stage without text before the run is written down as begun: settings can mend it."""
+    ranks = session.engine.processes
+    with refusing_together(ranks, device=session.engine.device):
+        if ranks.is_main and not has_begun(session.folder.lineage):
+            repetitions(session)
 
 
 def _stand(session: Session, request: RunRequest) -> Position:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 
-from yxanul.curriculum.course import read_frozen_config
 from yxanul.data.prepared.manifest import Manifest
 from yxanul.errors import CorruptCheckpointError, CorruptDataError, UsageError, YxanulError
 from yxanul.runfolder.checkpoints import (
@@ -52,6 +51,7 @@ from yxanul.train.attempts.entering import (
 )
 from yxanul.train.processes.machine import Machine
 from yxanul.train.running.session import Session
+from yxanul.train.starting.corpus import lacks_a_stage
 from yxanul.train.starting.init_from import take_weights
 from yxanul.train.starting.request import RunRequest
 from yxanul.train.updates.state import Position, first_position, refuse_other_data
@@ -106,11 +106,13 @@ def find_position(session: Session, request: RunRequest) -> Position:
     return position
 
 
-def refuse_other_tokens(held: Manifest, *, folder: RunFolder, request: RunRequest) -> None:
+def refuse_other_tokens(
+    held: Manifest, *, folder: RunFolder, request: RunRequest, is_done: bool
+) -> None:
     """Refuse prepared data that the checkpoint to go on from was not trained on.
 
-    Before it is brought, and before RUN/data.json leads to it. Of a stage that `held` lacks nothing
-    is compared: where an earlier one is asked for by name, it alone may be prepared.
+    Before it is brought, and before RUN/data.json leads to it. Where what is asked for `is_done`,
+    an earlier stage's data may lie there alone: nothing is trained on it.
     """
     named = named_checkpoint(folder, request)
     if named is not None:
@@ -125,14 +127,10 @@ def refuse_other_tokens(held: Manifest, *, folder: RunFolder, request: RunReques
         with suppress(CorruptCheckpointError):  # told, or refused, where it is to be loaded
             state = load_state(path)
             trained = state.get("data")
-            if isinstance(trained, dict) and _lacks_a_stage(held, folder):
+            if is_done and isinstance(trained, dict) and lacks_a_stage(held, folder):
                 data = trained | data
             refuse_other_data(path, state, data=data)
             return
-
-
-def _lacks_a_stage(held: Manifest, folder: RunFolder) -> bool:
-    return any(stage.name not in held.stages for stage in read_frozen_config(folder).stages)
 
 
 def _beginning(session: Session, request: RunRequest) -> Position:

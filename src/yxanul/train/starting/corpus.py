@@ -134,8 +134,16 @@ def _ready(stages: Sequence[StageConfig], root: Path) -> Manifest | None:
     return found if found is not None and names <= found.stages.keys() else None
 
 
+def lacks_a_stage(held: Manifest, folder: RunFolder) -> bool:
+    """Tell whether prepared data lacks a stage that the run was begun with."""
+    before = begun_with(folder)
+    return before is not None and any(stage.name not in held.stages for stage in before.stages)
+
+
 def keep_place(corpus: Corpus, folder: RunFolder) -> None:
-    """Write down where the run's data lies, if that is elsewhere."""
+    """Write down where the run's data lies, if that is elsewhere, and nothing of a part of it."""
+    if lacks_a_stage(corpus.manifest, folder):
+        return  # an earlier stage of a finished run was asked for by name
     if corpus.root.resolve() == folder.data.resolve():
         folder.data_pointer.unlink(missing_ok=True)
     else:
