@@ -4,15 +4,21 @@ import json
 import os
 import random
 import shutil
+import signal
+import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import fsspec
 import pytest
+import yaml
 from fsspec.implementations.memory import MemoryFileSystem
+from pyarrow import Table
+from pyarrow.parquet import write_table
 
 from tests.data.bench_rows import write_bench_folder
 from tests.data.memory import stage
@@ -35,6 +41,7 @@ from yxanul.errors import (
 
 pytest.importorskip("datatrove", reason="needs the extra yxanul[data]")
 
+ROOT = Path(__file__).parents[2]
 MINE = SourceConfig(name="mine", domain="d", weight=1.0)
 OF_MINE = Provenance("stage1_tests", "mine")
 
@@ -349,7 +356,7 @@ def test_items_may_lie_in_a_folder_whose_name_yaml_reads_otherwise(
 ) -> None:
     from yxanul.data.cluster.steps import treat_step
 
-    recipes = Path(__file__).parents[2] / "configs" / "embedded"
+    recipes = ROOT / "configs" / "embedded"
     configs = shutil.copytree(recipes, tmp_path / "configs")
     file = configs / "stage3_math.yaml"
     asked = "{name: arithmetic, domain: math, weight: 0.4, max_documents: 3000}"
@@ -394,3 +401,40 @@ def test_a_step_fills_the_template_and_hands_the_licence_on(tmp_path: Path) -> N
         step.run([TroveDocument("text", "0")])
     with pytest.raises(UsageError, match="mine has max_documents 9, which tasks cannot hold"):
         TreatStep("parts", recipe(), stage="s", source=MINE.model_copy(update={"max_documents": 9}))
+
+
+def test_the_pages_example_ends_as_a_script_with_several_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of the workers reads the script once more before it works."""
+    page = (ROOT / "docs" / "data.md").read_text()
+    script = page.split("```python\n")[1].split("```")[0]
+    rows = [{"id": str(n), "title": f"T{n}", "text": text} for n, text in enumerate(texts())]
+    (tmp_path / "rows").mkdir()
+    for n in range(2):
+        write_table(Table.from_pylist(rows[n::2]), tmp_path / "rows" / f"{n}.parquet")
+    here = [("hf://datasets/wikimedia/wikipedia/20231101.en", str(tmp_path / "rows"))]
+    here += [("tasks=100", "tasks=2"), ("workers=16", "workers=2")]
+    for far, near in here:
+        assert script.count(far) == 1
+        script = script.replace(far, near)
+    (tmp_path / "script.py").write_text(script)
+    stage1 = shutil.copytree(ROOT / "configs", tmp_path / "configs") / "stage1_wikipedia.yaml"
+    # Items would be looked for on the hub, and words of prose are loaded for seconds.
+    plain = yaml.safe_load(stage1.read_text())
+    plain["data"]["hub_sources"][0] |= {"min_tokens": 12, "treatment": {}}
+    stage1.write_text(yaml.safe_dump(plain))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    command = [sys.executable, "script.py"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, start_new_session=True, stderr=subprocess.PIPE
+    ) as run:
+        try:
+            _, said = run.communicate(timeout=60)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(run.pid, signal.SIGKILL)
+    assert run.returncode == 0, said.decode()
+    parts = open_parts(str(tmp_path / "parts"))
+    assert parts is not None
+    assert [len(documents) for documents, _ in parts.read()] == [156, 156]
