@@ -2,6 +2,7 @@
 
 import sys
 import types
+from pathlib import Path
 
 import pytest
 import torch
@@ -33,6 +34,15 @@ def foreign(monkeypatch: pytest.MonkeyPatch) -> torch.device:
     properties = types.SimpleNamespace(name="Tesla V100", total_memory=16 << 30, major=7, minor=0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: properties)
     return device
+
+
+def unused(monkeypatch: pytest.MonkeyPatch, devices: Path) -> None:
+    """Let a driver show a card in that folder, which torch does not use."""
+    devices.mkdir()
+    (devices / "nvidia0").touch()
+    monkeypatch.setattr(choices, "_DEVICES", devices)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv(choices.HIDING, raising=False)
 
 
 def dying(monkeypatch: pytest.MonkeyPatch) -> torch.device:

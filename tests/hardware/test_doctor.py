@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.hardware.cards import unused
 from tests.train.world import World, write_configs
 from yxanul.cli.entry import start
 from yxanul.config.load import load_config
@@ -166,6 +167,14 @@ def allocator_of_a_card(monkeypatch, **environment: str) -> Feature:
         monkeypatch.setenv(name, value)
     case = Case(OptimizationConfig(), (), CARD, world_size=1, malloc="active", rates={})
     return machine.allocator(case)
+
+
+def test_a_card_that_torch_does_not_use_is_a_wish_that_is_not_met(configs, tmp_path, monkeypatch):
+    assert not judge(configs)["CUDA"].asked
+    unused(monkeypatch, tmp_path / "dev")
+    row = judge(configs)["CUDA"]
+    assert (row.state, row.asked) == ("unavailable", True)
+    assert f"there is a card ({tmp_path}/dev/nvidia0), and torch" in row.why
 
 
 def test_the_cards_allocator_is_told_as_the_environment_sets_it(configs, monkeypatch):

@@ -1,5 +1,6 @@
 """Choices by rule: complete, repeatable, and honest about what this machine cannot do."""
 
+import re
 import subprocess
 import sys
 import sysconfig
@@ -13,7 +14,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from tests.hardware.cards import pretend
+from tests.hardware.cards import pretend, unused
 from tests.model.tiny import shape
 from yxanul.config.schema import ComputeConfig, OptimizationConfig
 from yxanul.errors import UsageError
@@ -26,6 +27,7 @@ from yxanul.hardware.choices import (
     impossible_choices,
     pick_device,
     settle_compute,
+    unused_card,
     usable_device,
 )
 from yxanul.hardware.compiler import compile_obstacle
@@ -323,6 +325,26 @@ def test_fp32_on_a_card_takes_the_kernel_that_has_it():
 def test_without_a_card_the_device_is_the_cpu():
     assert pick_device() == CPU
     assert pick_device(5) == CPU
+
+
+@pytest.mark.parametrize(
+    ("built_for", "remedy"),
+    [(None, "a build without CUDA; set up anew"), ("13.0", "for CUDA 13.0; look with nvidia-smi")],
+)
+def test_a_card_that_torch_does_not_use_is_refused_unless_it_is_hidden(
+    tmp_path, monkeypatch, built_for, remedy
+):
+    """An older driver than torch's CUDA, or a wheel for CPUs: weeks on a CPU, beside the card."""
+    unused(monkeypatch, tmp_path / "dev")
+    monkeypatch.setattr(torch.version, "cuda", built_for)
+    card = re.escape(str(tmp_path / "dev" / "nvidia0"))
+    with pytest.raises(UsageError, match=f"a card .{card}.*{remedy}.*CUDA_VISIBLE_DEVICES= "):
+        usable_device()
+    for hidden, is_wish in (("", True), ("-1", True), ("0", False)):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        assert (unused_card() is None) == is_wish
+    (tmp_path / "dev" / "nvidia0").rename(tmp_path / "dev" / "nvidiactl")  # the driver's own
+    assert usable_device() == CPU
 
 
 CUDA_13 = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]

@@ -12,6 +12,7 @@ import torch
 
 import yxanul
 from tests.data.closing import close
+from tests.hardware.cards import unused
 from tests.train.world import (
     ADAMW,
     BATCH_TOKENS,
@@ -550,6 +551,24 @@ def test_a_run_whose_card_is_gone_goes_on_on_the_cpu_only_when_asked(world, monk
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     world.finish("run", "run", "--max_steps", "2")
     assert last_step(world.root / "run" / "metrics.jsonl") == 2
+
+
+def test_a_card_that_torch_does_not_use_stops_a_run_before_it_has_a_folder(
+    world, tmp_path, monkeypatch
+):
+    """Where the run had one before it may have failed, and a supervisor tries again."""
+    unused(monkeypatch, tmp_path / "dev")
+    refused = world.finish("run", "run", "--max_steps", "1", code=30)
+    assert "and torch" in refused.stderr
+    assert "does not use it" in refused.stderr
+    assert not (world.root / "run").exists()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    world.finish("run", "run", "--max_steps", "1")
+    environment = world.root / "run" / "environment.json"
+    told = json.loads(environment.read_text())
+    environment.write_text(json.dumps({**told, "device_type": "cuda"}))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert "did a card" in world.finish("run", "run", "--max_steps", "2", code=11).stderr
 
 
 def test_one_card_too_few_for_as_many_ranks_as_before_is_a_failed_card(world, monkeypatch):

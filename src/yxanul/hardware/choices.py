@@ -5,9 +5,11 @@ computes what the unbroken one would have. Nothing here is timed: the same machi
 the same.
 """
 
+import os
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 
@@ -28,6 +30,11 @@ BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 """The types behind the names of `compute.precision`."""
+
+HIDING = "CUDA_VISIBLE_DEVICES"
+"""The variable by which a person hides cards."""
+
+_DEVICES = Path("/dev")  # where NVIDIA's driver shows cards, whatever torch makes of them
 
 # Bytes of activations per token, layer and channel of hidden_size, from 33,840 at 768 (bf16,
 # compiled, no checkpointing: yxanul.plan.memory). A card is then tried in yxanul.train.probing.
@@ -61,13 +68,40 @@ def pick_device(local_rank: int = 0) -> torch.device:
 def usable_device(local_rank: int = 0) -> torch.device:
     """Return `pick_device`'s, which is then used: whoever calls it names a card that fails.
 
-    A card that this torch was not built for is a `UsageError`.
+    A card that this torch cannot use or was not built for is a `UsageError`.
     """
     device = pick_device(local_rank)
-    obstacle = foreign_card(device)
+    obstacle = unused_card() or foreign_card(device)
     if obstacle is not None:
         raise UsageError(obstacle)
     return device
+
+
+def hides_cards() -> bool:
+    """Tell whether a person has hidden all cards, and so wants the CPU."""
+    return os.environ.get(HIDING) in ("", "-1")
+
+
+def unused_card() -> str | None:
+    """Return why torch uses no card of a machine that has one, and what to do; None: it does.
+
+    So it is of a machine without one, and of cards that a person hides. A container may be given
+    any of a machine's cards, by its number there, and lack the driver's libraries.
+    """
+    cards = sorted(_DEVICES.glob("nvidia[0-9]*"))
+    if not cards or torch.cuda.is_available() or hides_cards():
+        return None
+    why = "it is a build without CUDA; set up anew with one that has it (pytorch.org/get-started)"
+    if torch.version.cuda is not None:
+        why = (
+            f"it was built for CUDA {torch.version.cuda}; look with nvidia-smi whether the driver "
+            f"is there and as new, and whether {HIDING} names a card; install a newer driver, or "
+            "a torch for an older CUDA (PIP_EXTRA_INDEX_URL=its index, in a new .venv)"
+        )
+    return (
+        f"there is a card ({cards[0]}), and torch {torch.__version__} does not use it: {why}; or "
+        f"take the CPU with {HIDING}= (empty)"
+    )
 
 
 def foreign_card(device: torch.device) -> str | None:
@@ -86,7 +120,7 @@ def foreign_card(device: torch.device) -> str | None:
         f"{torch.cuda.get_device_name(device)} is an sm_{major}{minor}, and torch "
         f"{torch.__version__} has no kernels for it, only for {', '.join(built_for)}; install a "
         "build that has (pytorch.org/get-started), take another card, or the CPU with "
-        "CUDA_VISIBLE_DEVICES= (empty)"
+        f"{HIDING}= (empty)"
     )
 
 

@@ -30,8 +30,6 @@ from yxanul.train.processes.links import all_reduce_s
 _SLOW_BUS = 0.25
 """An exchange of all gradients longer than this share of an update's arithmetic is told."""
 _LEEWAY_S = 20.0
-_DEVICES = Path("/dev")
-"""Where the driver shows cards, `nvidia0` and so on, whatever torch makes of them."""
 
 
 @naming_failed_hardware()
@@ -45,17 +43,11 @@ def look_at_features(config: RunConfig, *, processes: int) -> Finding:
     lacking = "; ".join(f"{f.name} ({f.reason})" for f in missing)
     wishes = [f"asked for and not active: {lacking}"] if missing else []
     cuda = next(f for f in diagnosis.features if f.name == "CUDA")
-    if device.type != "cuda":
-        # A container may be given any of a machine's cards, by its number there.
-        cards = sorted(_DEVICES.glob("nvidia[0-9]*"))
-        if cards:
-            why = f"there is a card ({cards[0]}), and torch does not use it: {cuda.why}"
-            why = "; ".join([why, *wishes])
-            return Finding("features", "fail", value, why, UsageError.exit_code)
-        why = f"no card is used, the run would train on {diagnosis.device}: {cuda.why}"
-        return Finding("features", "warn", value, "; ".join([why, *wishes]))
     if cuda in missing:
         return Finding("features", "fail", value, wishes[0], UsageError.exit_code)
+    if device.type != "cuda":
+        why = f"no card is used, the run would train on {diagnosis.device}: {cuda.why}"
+        return Finding("features", "warn", value, "; ".join([why, *wishes]))
     if missing:
         return Finding("features", "warn", value, wishes[0])
     why = f"{torch.cuda.device_count()} x {diagnosis.device}; all that was asked for is active"

@@ -3,7 +3,7 @@
 import torch
 
 from yxanul.cores import usable_cores
-from yxanul.hardware.choices import foreign_card
+from yxanul.hardware.choices import foreign_card, unused_card
 from yxanul.hardware.device import device_name, memory_bytes
 from yxanul.hardware.feature import Case, Feature
 from yxanul.hardware.memory import GROWING, allocator_settings
@@ -23,7 +23,7 @@ def device(case: Case) -> Feature:
 
 def cuda(case: Case) -> Feature:
     """CUDA, or why there is none."""
-    obstacle = foreign_card(case.device)
+    obstacle = unused_card() or foreign_card(case.device)
     if obstacle is not None:
         # Of a card that is there and not hidden: every run here would be refused.
         return Feature("CUDA", "unavailable", obstacle, asked=True)

@@ -15,7 +15,7 @@ import torch
 import yxanul
 from yxanul.config.schema import ComputeConfig, RunConfig
 from yxanul.errors import InfrastructureError, StoppedOnRequest, UsageError
-from yxanul.hardware.choices import DTYPES
+from yxanul.hardware.choices import DTYPES, HIDING, hides_cards, unused_card
 from yxanul.hardware.device import cpu_flags, device_name, launched_here
 from yxanul.hardware.doctor import list_features, measure_rates
 from yxanul.hardware.feature import Case, Feature
@@ -25,9 +25,6 @@ from yxanul.runfolder.layout import RunFolder
 from yxanul.signals import StopRequest
 from yxanul.train.outward.progress import RunProgress
 from yxanul.train.processes.links import Links
-
-# What a person hides all cards with.
-_HIDING, _NO_CARD = "CUDA_VISIBLE_DEVICES", ("", "-1")
 
 
 @dataclass(frozen=True)
@@ -118,12 +115,11 @@ def refuse_lost_card(folder: RunFolder, *, device: torch.device) -> None:
     A card that fails may take its driver along, and a CPU would train on beside it for weeks.
     """
     had_one = _last_environment(folder).get("device_type") == "cuda"
-    is_wish = os.environ.get(_HIDING) in _NO_CARD
-    if had_one and device.type != "cuda" and not is_wish:
+    if had_one and device.type != "cuda" and not hides_cards():
         raise InfrastructureError(
             "the run's last start was on a CUDA card, and torch finds none here: did a card or its "
             "driver fail (nvidia-smi and dmesg tell more), or is this torch built without CUDA? "
-            f"Go on where there is a card, or on the CPU with {_HIDING}= (empty)"
+            f"Go on where there is a card, or on the CPU with {HIDING}= (empty)"
         )
 
 
@@ -134,8 +130,10 @@ def refuse_missing_card(folder: RunFolder) -> None:
     the machine's processes raise it, for the main one alone is heard; of those that are shown one
     card, which may be their own, the ones without it.
     """
+    if unused_card() is not None:
+        refuse_lost_card(folder, device=torch.device("cpu"))
     cards, here = torch.cuda.device_count(), local_rank() + 1
-    shown = os.environ.get(_HIDING, "").split(",")
+    shown = os.environ.get(HIDING, "").split(",")
     if shown == [""] or len(shown) > 1:
         here = max(here, launched_here())
     if not 0 < cards < here:
