@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
-# Trains stage 4 of configs/ on every GPU of this machine, supervised; options of `yxanul train` follow.
+# Trains stage 4 of configs/, or of --config_dir DIR, on every GPU of this machine, supervised;
+# options of `yxanul train` follow.
 set -euo pipefail
 exec "$(dirname "${BASH_SOURCE[0]}")/launch.sh" train --stage stage4_code "$@"

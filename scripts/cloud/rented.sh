@@ -7,7 +7,7 @@
 # Options go to `yxanul preflight` and to `yxanul run`; folders are relative to the checkout.
 #   RUN=promised             the run's name: it lies in runs/$RUN
 #   CONFIG_DIR=configs       the settings to train
-#   MIRROR=s3://bucket/run   where checkpoints and rows are copied, and where a run comes back from
+#   MIRROR=s3://bucket/promised   where checkpoints and rows are copied, and a run comes back from
 #   USD_PER_HOUR=12.80       price of the whole machine, all its cards
 #   BUDGET_USD=200           dollars for the whole run; needs USD_PER_HOUR
 #   NPROC=8                  processes; default: one per card
