@@ -108,6 +108,25 @@ def test_texts_that_changed_after_they_were_prepared_are_not_ignored(
         prepare([stage("s", source="texts")], out, progress=silent)
 
 
+@pytest.mark.parametrize("own", ["", "stage2_b"])
+def test_changed_texts_of_one_stage_of_several_are_not_ignored(tmp_path: Path, own: str) -> None:
+    """Also where the stage has a folder of its own, which no other one reads."""
+    texts, out = tmp_path / "texts", tmp_path / "out"
+    write_jsonl(texts / own / "a.jsonl", sentences(80, about="tree"))
+    jinja = source("jinja", documentation="package:jinja2")
+    stages = [
+        stage("stage1_a", source="embedded", embedded_sources=[jinja]),
+        stage("stage2_b", source=str(texts)),
+    ]
+    manifest = prepare(stages, out, progress=silent)
+    assert prepare(stages, out, progress=silent) == manifest
+    write_jsonl(texts / own / "b.jsonl", sentences(20))
+    with pytest.raises(UsageError, match="is not as it was when"):
+        prepare(stages, out, progress=silent)
+    shutil.rmtree(texts)
+    assert prepare(stages, out, progress=silent) == manifest
+
+
 def test_a_prepared_folder_is_no_folder_of_texts(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "texts/a.jsonl", sentences(80))
     prepare([stage("s", source=str(tmp_path / "texts"))], tmp_path / "out", progress=silent)

@@ -107,7 +107,8 @@ def folders_behind(
         texts = own.get(stage.name)
         if texts is not None and texts.kind == "folder" and not is_address(stage.data.source):
             folder = stage_folder(stage)
-            if len(stages) == 1 or folder != Path(stage.data.source):  # else its own is gone
+            chosen = Path(stage.data.source)
+            if folder != chosen or len(_sharing(stages, chosen)) == 1:  # else its own is gone
                 yield folder, texts
         for source in own_sources(stage):
             place = source.documentation
@@ -162,11 +163,15 @@ def _checked_folder(
     for folder in (chosen, chosen / stage.name):
         refuse_checkpoint(folder)
         _refuse_prepared(folder)
-    sharing = [s for s in stages if Path(s.data.source) == chosen]
-    _refuse_missing_subfolders(chosen, sharing, held=held)
+    _refuse_missing_subfolders(chosen, _sharing(stages, chosen), held=held)
     folder = stage_folder(stage).absolute()
     is_gone = stage.name in held and folder == chosen.absolute()
     return None if is_gone else folder
+
+
+def _sharing(stages: Sequence[StageConfig], chosen: Path) -> list[StageConfig]:
+    """Return the stages that are given one folder; several have a subfolder of it each."""
+    return [stage for stage in stages if Path(stage.data.source) == chosen]
 
 
 def _refuse_prepared(folder: Path) -> None:
