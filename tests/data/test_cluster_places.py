@@ -129,3 +129,21 @@ def test_the_recipe_of_a_cluster_is_not_told_as_another_setting_of_the_stage(
         with pytest.raises(UsageError) as told:
             prepare([asked(**changed)], tmp_path / "out", progress=hush)
         assert "(data.validation_fraction, data.folder_treatment, the domain" in str(told.value)
+
+
+def test_parts_at_an_address_are_not_used_for_other_settings_than_they_were_joined_with(
+    tmp_path: Path,
+) -> None:
+    treat(tmp_path / "parts", 2)
+    fsspec.filesystem("memory").put(str(tmp_path / "parts"), "/joined_once", recursive=True)
+    asked = partial(stage, "stage1_tests", source="memory://joined_once")
+    held = prepare([asked()], tmp_path / "out", progress=hush)
+    assert prepare([asked()], tmp_path / "out", progress=hush) == held
+    for changed in (
+        {"folder_treatment": {"near_duplicates": 0.8}},
+        {"validation_fraction": 0.3},
+        {"embedded_sources": [source("mine")]},
+    ):
+        with pytest.raises(UsageError, match="prepared with other settings"):
+            prepare([asked(**changed)], tmp_path / "out", progress=hush)
+    assert prepare([asked()], tmp_path / "out", progress=hush, is_in_use=True) == held

@@ -34,6 +34,7 @@ from yxanul.data.places.folders import (
     tell_unjoined,
 )
 from yxanul.data.places.origin import bring, refuse_other_origin, whole
+from yxanul.data.places.remote import holds_prepared
 from yxanul.data.prepared.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -95,7 +96,12 @@ def prepare(
         held = bring(shared, stages, out=out, say=progress) or held
     if held is not None:
         tell_other_licences(held, stages, place=out, say=progress)
-    if shared is not None and held is not None and _has_all(held, stages):
+    if (
+        shared is not None
+        and held is not None
+        and _has_all(held, stages)
+        and (is_in_use or holds_prepared(shared))  # else parts, compared as texts of a folder are
+    ):
         refuse_other_settings(held, stages, place=out)
         tell_other_items(held, stages, place=out, say=progress)
         held = whole(held, out, address=shared, say=progress)
