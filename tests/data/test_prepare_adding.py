@@ -251,6 +251,33 @@ class Failing(MemorySource):
         raise DiskError("the disk is full")
 
 
+def of_folder(name: str, texts: Path, *, stage: str) -> PlannedSource:
+    """Return the plan of a source that can be gone on with."""
+    opened = partial(open_folder, texts, name=name, domain="d")
+    return replace(plan(MemorySource(name, ()), stage=stage), kind="folder", open=opened)
+
+
+def test_what_was_read_for_other_stages_is_not_removed(tmp_path: Path) -> None:
+    out, plans = tmp_path / "out", []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        for n, text in enumerate(sentences(60, about=name)):
+            (tmp_path / name / f"{n:03d}.txt").write_text(text)
+        plans.append(of_folder(name, tmp_path / name, stage=name))
+    end = sentences(70, about="lake")
+    with pytest.raises(DiskError):
+        prepare_plans(out, plans=[*plans, plan(Failing("end", end), stage="two")])
+    before = all_bytes(out)
+    assert "two/unfinished.json" in before
+    with pytest.raises(UsageError, match=r"read for two, .* delete .*out/two$"):
+        prepare_plans(out, plans=plans[:1])
+    assert all_bytes(out) == before
+    plans.append(plan(MemorySource("end", end), stage="two"))
+    prepare_plans(out, plans=plans)
+    prepare_plans(tmp_path / "clean", plans=plans)
+    assert all_bytes(out) == all_bytes(tmp_path / "clean")
+
+
 def test_what_was_begun_is_not_known_while_an_earlier_source_is_written_anew(
     tmp_path: Path,
 ) -> None:
@@ -260,11 +287,7 @@ def test_what_was_begun_is_not_known_while_an_earlier_source_is_written_anew(
         (texts / f"{n:03d}.txt").write_text(text)
     # Only the second can be gone on with, and it keeps what is nearly a text of the first.
     begin = plan(MemorySource("begin", [*sentences(30), near]), near_duplicates=0.5)
-    middle = replace(
-        plan(MemorySource("middle", ())),
-        kind="folder",
-        open=partial(open_folder, texts, name="middle", domain="d"),
-    )
+    middle = of_folder("middle", texts, stage="stage1_tests")
     out, end = tmp_path / "out", sentences(70, about="lake")
     with pytest.raises(DiskError):
         prepare_plans(out, plans=[begin, middle, plan(Failing("end", end))])

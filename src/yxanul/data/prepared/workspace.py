@@ -40,8 +40,8 @@ def workspace(
     leftovers are removed first. When the block ends well, the marker goes. After an error of ours
     what was written goes too, except a source that can be gone on with (it has an
     unfinished.json), which stays with the marker; a kill leaves everything. Raises `UsageError`
-    if something that is not ours is in the way, or if another process is preparing; `DiskError`
-    if `out` cannot be written.
+    if something that is not ours is in the way, or what was read of other sources than `names`, or
+    if another process is preparing; `DiskError` if `out` cannot be written.
     """
     marker = out / MARKER_NAME
     with writing(out):
@@ -55,7 +55,9 @@ def workspace(
         handle.seek(0)
         left = _names(handle.read(_LARGEST_MARKER_BYTES))
         _finish(out, _published(left, held))
-        kept = {name for name in left if _is_unfinished(out, name, held=held) and keep(name)}
+        begun = [name for name in left if _is_unfinished(out, name, held=held)]
+        _refuse_loss(out, [name for name in begun if name not in names])
+        kept = {name for name in begun if keep(name)}
         _clear(out, set(left) - kept, held=held)
         _refuse_foreign(out, names, held=held, kept=kept)
         _record(handle, marker, names=names)
@@ -189,6 +191,17 @@ def _record(handle: IO[bytes], marker: Path, *, names: Sequence[str]) -> None:
         handle.flush()
         os.fsync(handle.fileno())
         sync_folder(marker.parent)
+
+
+def _refuse_loss(out: Path, names: Sequence[str]) -> None:
+    """Refuse to remove what was read of sources that are not ours to write."""
+    if names:
+        places = ", ".join(str(out / name) for name in names)
+        raise UsageError(
+            f"{out} holds what was read for {', '.join(names)}, which this command does not "
+            "prepare: start the command that does, choose another folder for the data, or delete "
+            f"{places}"
+        )
 
 
 def _clear(out: Path, names: Iterable[str], *, held: Manifest | None) -> None:

@@ -141,7 +141,7 @@ def _goes_on(name: str, *, jobs: Mapping[str, Job], bench: Workbench) -> bool:
     state = load_unfinished(bench.out / name)
     if state is None:
         return False
-    if name in jobs and jobs[name].identity == state.identity:
+    if jobs[name].identity == state.identity:
         return True
     bench.progress(f"{name}: begun with other settings, or after other data; that is removed")
     return False
