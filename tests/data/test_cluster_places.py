@@ -1,18 +1,21 @@
 """A place holds the parts of one source, and a stage joins those that were treated for it."""
 
+import errno
 import json
+import os
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
 
 from tests.data.memory import source, stage
 from tests.data.test_cluster import joined, treat
-from yxanul.data.parts.files import Provenance
+from yxanul.data.parts.files import Provenance, holds_parts, open_parts
 from yxanul.data.preparing.prepare import prepare
 from yxanul.data.progress import unheard as hush
-from yxanul.errors import UsageError
+from yxanul.errors import BrokenDiskError, UsageError
 
 OF_STAGE_2 = Provenance("stage2_tests", "mine")
 
@@ -147,3 +150,20 @@ def test_parts_at_an_address_are_not_used_for_other_settings_than_they_were_join
         with pytest.raises(UsageError, match="prepared with other settings"):
             prepare([asked(**changed)], tmp_path / "out", progress=hush)
     assert prepare([asked()], tmp_path / "out", progress=hush, is_in_use=True) == held
+
+
+def test_parts_on_a_disk_that_is_away_are_not_to_be_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    treat(tmp_path, 1)
+    parts = open_parts(str(tmp_path))
+    assert parts is not None
+
+    def away(place: Any, *_: Any, **__: Any) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(place))
+
+    monkeypatch.setattr("builtins.open", away)
+    with pytest.raises(BrokenDiskError, match="the disk failed at "):
+        list(parts.read())
+    with pytest.raises(BrokenDiskError, match="the disk failed at "):
+        holds_parts(tmp_path, parts.version)

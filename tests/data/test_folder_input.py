@@ -1,5 +1,6 @@
 """What people put into folders: damaged, huge, looping, unreadable. An error or a counted skip."""
 
+import errno
 import gzip
 import json
 import os
@@ -13,11 +14,18 @@ from tests.data.memory import sentences, stage
 from yxanul.data import progress
 from yxanul.data.inspection.verify import verify
 from yxanul.data.prepared.manifest import load_manifest
+from yxanul.data.prepared.unfinished import load_unfinished
 from yxanul.data.preparing.prepare import prepare
 from yxanul.data.sources import folder as folder_source
 from yxanul.data.sources.catalog import open_folder
 from yxanul.data.sources.snippets.origin import open_origin
-from yxanul.errors import CorruptDataError, StoppedOnRequest, UsageError, YxanulError
+from yxanul.errors import (
+    BrokenDiskError,
+    CorruptDataError,
+    StoppedOnRequest,
+    UsageError,
+    YxanulError,
+)
 
 
 def texts_in(folder: Path) -> tuple[list[str], dict[str, int]]:
@@ -293,6 +301,39 @@ def test_a_file_that_may_not_be_read_is_an_error(
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(CorruptDataError, match="give this user the right to read it"):
         list(source.documents())
+
+
+@pytest.mark.fault(13)
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO])
+@pytest.mark.parametrize("read", [texts_in, folder_source.folder_version, load_unfinished])
+def test_texts_on_a_disk_that_fails_are_not_damaged(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    read: Callable[[Path], object],
+    number: int,
+) -> None:
+    (tmp_path / "a.txt").write_text("text")
+
+    def fail(place: Path, *_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), str(place))
+
+    monkeypatch.setattr(Path, "open", fail)
+    with pytest.raises(BrokenDiskError, match=r"the disk failed at .*(a\.txt|unfinished\.json)"):
+        read(tmp_path)
+
+
+def test_parquet_on_a_disk_that_is_away_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+
+    def fail(place: Path) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(place))
+
+    monkeypatch.setattr(pq, "ParquetFile", fail)
+    with pytest.raises(BrokenDiskError, match=r"the disk failed at .*a\.parquet"):
+        texts_in(tmp_path)
 
 
 def test_a_reading_goes_on_after_any_document(tmp_path: Path) -> None:

@@ -123,10 +123,26 @@ def test_a_stages_own_folder_that_is_closed_or_lost_is_told_to_a_run_that_has_be
     write_texts(tmp_path / "texts" / "s")
     config = reading(tmp_path / "texts")
     held = prepare([config], out, progress=hush)
-    for is_stale, why in ((False, "Permission denied"), (True, "Stale file handle")):
+    says = ((False, "s cannot be read (Permission denied)"), (True, "s (Stale file handle)"))
+    for is_stale, why in says:
         with monkeypatch.context() as patch:
             close(tmp_path / "texts" / "s", patch, is_stale=is_stale)
-            assert f"cannot be read ({why})" in goes_on(config, out, held=held)
+            assert why in goes_on(config, out, held=held)
+            told = BrokenDiskError if is_stale else CorruptDataError
+            with pytest.raises(told):
+                prepare([config], tmp_path / "other", progress=hush)
+
+
+def test_benchmarks_on_a_disk_that_is_away_are_told_to_a_run_that_has_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, out = write_bench_folder(tmp_path / "bench"), tmp_path / "out"
+    config = reading(write_texts(tmp_path / "texts"), bench=bench)
+    held = prepare([config], out, progress=hush)
+    close(bench, monkeypatch, is_stale=True)
+    with pytest.raises(BrokenDiskError, match=r"the disk failed at .*bench"):
+        prepare([config], out, progress=hush)
+    assert "is not compared: the disk failed at" in goes_on(config, out, held=held)
 
 
 def test_nobody_is_told_to_remove_the_prepared_data_of_a_run(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from yxanul.errors import CorruptDataError, UsageError
+from yxanul.runfolder.durable import refuse_failing_disk
 
 # The system's own on a disk that is mounted there; nobody but root may look into it.
 LOST_AND_FOUND = "lost+found"
@@ -69,7 +70,11 @@ def is_touched(states: Iterable[os.stat_result], *, since: float) -> bool:
 
 
 def unreadable(path: Path, error: OSError) -> CorruptDataError:
-    """Return the error for a file or folder that the system does not let us read."""
+    """Return the error for a file or folder that the system does not let us read.
+
+    Where its disk fails, or is away, a `BrokenDiskError` is raised in its place.
+    """
+    refuse_failing_disk(error, path)
     return CorruptDataError(
         f"{path} cannot be read ({error.strerror or error}): give this user the right to read it, "
         "or remove it."

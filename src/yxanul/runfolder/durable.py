@@ -48,8 +48,16 @@ def reading(path: Path | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _UNREADABLE:
-            raise
+        refuse_failing_disk(error, path)
+        raise
+
+
+def refuse_failing_disk(error: OSError, path: Path | None) -> None:
+    """Raise a `BrokenDiskError` where something could not be read because its disk fails.
+
+    It names what `reading` does.
+    """
+    if error.errno in _UNREADABLE:
         raise _broken(error.errno, error.filename or path) from error
 
 

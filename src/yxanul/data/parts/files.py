@@ -32,6 +32,7 @@ from yxanul.data.sources.found import PART_FILE
 from yxanul.data.strict import Fields, names, parse_json
 from yxanul.data.treating.treatment import Recipe, Treated, Treatment
 from yxanul.errors import CorruptDataError, CorruptShardError, UsageError
+from yxanul.runfolder.durable import refuse_absent_disk
 from yxanul.runfolder.storage import Place, is_address, reaching
 
 _FILES = ("texts.jsonl", "ids.bin", "signatures.bin")
@@ -191,6 +192,7 @@ class Parts:
             try:
                 yield
             except damage as error:
+                refuse_absent_disk(error, Path(self.place))
                 raise CorruptDataError(
                     f"The files of task {rank} in {self.place} cannot be read "
                     f"({error.strerror or error}); {_AGAIN}."
@@ -232,6 +234,7 @@ def holds_parts(folder: Path, version: str) -> bool | None:
     except FileNotFoundError:
         return False
     except OSError as error:
+        refuse_absent_disk(error, folder)
         raise CorruptDataError(
             f"What the tasks of a cluster left in {folder} cannot be read "
             f"({error.strerror or error}); {_PUT_BACK}."

@@ -17,7 +17,7 @@ from yxanul.data.prepared.settings import LISTS, own_sources, sources_of
 from yxanul.data.prepared.workspace import MARKER_NAME
 from yxanul.data.sources.snippets.origin import PACKAGE
 from yxanul.data.walk import unreadable
-from yxanul.errors import CorruptDataError, UsageError, YxanulError
+from yxanul.errors import BrokenDiskError, CorruptDataError, UsageError, YxanulError
 from yxanul.runfolder.durable import reading
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.storage import is_address
@@ -130,7 +130,7 @@ def check_folders(stages: Sequence[StageConfig], *, held: Container[str]) -> Non
             continue
         try:
             folder = _checked_folder(stage, stages, held=held)
-        except (OSError, CorruptDataError) as error:
+        except (OSError, CorruptDataError, BrokenDiskError) as error:
             if stage.name in held:
                 continue  # whoever compares its texts with what is prepared tells it
             if isinstance(error, PermissionError):

@@ -25,7 +25,7 @@ from yxanul.data.prepared.manifest import (
 )
 from yxanul.data.strict import Fields, Sha256, names, parse_json
 from yxanul.errors import CorruptShardError
-from yxanul.runfolder.durable import write_atomic
+from yxanul.runfolder.durable import refuse_failing_disk, write_atomic
 
 UNFINISHED_NAME = "unfinished.json"
 _LARGEST_BYTES = 64 << 20
@@ -79,7 +79,8 @@ def save_unfinished(state: Unfinished, folder: Path) -> None:
 def load_unfinished(folder: Path) -> Unfinished | None:
     """Return the state of the source in `folder`, None = there is none.
 
-    Raises CorruptShardError for a file that `save_unfinished` did not write.
+    Raises CorruptShardError for a file that `save_unfinished` did not write, BrokenDiskError where
+    its disk fails.
     """
     place = folder / UNFINISHED_NAME
     way_on = f"delete {folder} to read the source anew"
@@ -89,6 +90,7 @@ def load_unfinished(folder: Path) -> Unfinished | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
+        refuse_failing_disk(error, place)
         raise CorruptShardError(
             f"{place} cannot be read: {error.strerror or error}; {way_on}."
         ) from error

@@ -20,7 +20,7 @@ from yxanul.data.prepared.manifest import MANIFEST_NAME, Manifest, is_plain_name
 from yxanul.data.prepared.unfinished import UNFINISHED_NAME
 from yxanul.data.walk import LOST_AND_FOUND
 from yxanul.errors import CorruptShardError, UsageError, YxanulError
-from yxanul.runfolder.durable import sync_folder, try_lock, writing
+from yxanul.runfolder.durable import refuse_absent_disk, sync_folder, try_lock, writing
 
 MARKER_NAME = "preparing.json"
 _LARGEST_MARKER_BYTES = 1 << 20
@@ -125,6 +125,7 @@ def unfinished(root: Path, *, held: Container[str]) -> set[str]:
     except FileNotFoundError:
         return set()
     except OSError as error:
+        refuse_absent_disk(error, marker)
         raise CorruptShardError(
             f"{marker} cannot be read: {error.strerror or error}; move it away."
         ) from error

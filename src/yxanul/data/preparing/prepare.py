@@ -61,12 +61,14 @@ from yxanul.data.sources.folder import is_unchanged
 from yxanul.data.sources.snippets.origin import holds_version
 from yxanul.data.treating.treatment import Recipe, Treatment
 from yxanul.data.walk import LOST_AND_FOUND, unreadable
-from yxanul.errors import CorruptDataError, UsageError, YxanulError
+from yxanul.errors import BrokenDiskError, CorruptDataError, UsageError, YxanulError
+from yxanul.runfolder.durable import reading
 
 FindBenchmark = Callable[[str, str], Benchmark]
 """Returns the items of a task, from the hub or a folder as its second argument says."""
 
 
+@reading()
 def prepare(
     stages: Sequence[StageConfig],
     out: Path,
@@ -85,8 +87,8 @@ def prepare(
     a run that was begun with what it reads, it is told, and not refused, that its texts, or the
     items looked for, have changed, and no address is asked for what it holds already. Raises
     `UsageError` (a stage in `out` with other settings, other tokens at an address, a source without
-    usable documents), `CorruptShardError` (a prepared file is missing), `DiskError`, and what the
-    sources raise.
+    usable documents), `CorruptShardError` (a prepared file is missing), `DiskError`,
+    `BrokenDiskError`, and what the sources raise.
     """
     shared = shared_address(stages)
     held = load_manifest(out) if (out / MANIFEST_NAME).is_file() else None
@@ -132,7 +134,7 @@ def _told_of(is_in_use: bool, progress: Callable[[str], None]) -> Iterator[None]
     """Tell `progress` what is refused, or cannot be compared, where the data is in use already."""
     try:
         yield
-    except (UsageError, CorruptDataError) as error:
+    except (UsageError, CorruptDataError, BrokenDiskError) as error:
         if not is_in_use:
             raise
         progress(f"{error} What is prepared is in use, and stays as it is.")
@@ -276,7 +278,7 @@ def tell_other_items(
     Of somebody else's it is not refused: the hub's items of a set and those of a folder may differ
     for good.
     """
-    opening, told = _Opening.of(place, say), (UsageError, CorruptDataError)
+    opening, told = _Opening.of(place, say), (UsageError, CorruptDataError, BrokenDiskError)
     for difference in _other_items(held, stages, opening=opening, bears=told):
         say(f"{difference}; the data is used as it is")
 

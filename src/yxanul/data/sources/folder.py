@@ -25,6 +25,7 @@ from yxanul.data.sources.found import GZIP, ending_of, find_files, readable_name
 from yxanul.data.strict import Fields
 from yxanul.data.walk import is_touched, unreadable
 from yxanul.errors import CorruptDataError, MissingExtraError, UsageError, first_line
+from yxanul.runfolder.durable import refuse_failing_disk
 
 LARGEST_BYTES = 64 << 20
 """A line or a text file of more is no document; it takes about ten times as much memory."""
@@ -223,6 +224,8 @@ def _read_parquet(path: Path) -> Iterator[tuple[int, str | None]]:
                 else:
                     yield number, _cell(value.as_py(), f"{path}, row {number}")
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names not in UTF-8
+        if isinstance(error, OSError):
+            refuse_failing_disk(error, path)
         raise CorruptDataError(
             f"{path} cannot be read as Parquet ({first_line(error)}): replace or remove the file."
         ) from error
