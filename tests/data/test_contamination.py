@@ -287,6 +287,13 @@ def test_a_label_between_question_and_answer_hides_no_item() -> None:
     assert scan_text(f"Question: {item.prompt}\nAnswer: nobody knows", item) == []
 
 
+def test_the_answer_of_the_next_document_is_none() -> None:
+    """Which one that is depends on where a batch ends."""
+    assert scan_text(f"{SHORT.prompt} \x1e {SHORT.answer}", SHORT) == []
+    (found,) = scan_text(f"{SHORT.prompt} {SHORT.answer} \x1e {SHORT.answer}", SHORT)
+    assert (found.rule, found.document) == ("answered", 0)
+
+
 def test_labels_of_a_prompt_are_no_part_of_the_question() -> None:
     labelled = replace(SHORT, prompt=f"Question: {SHORT.prompt}\nAnswer:")
     assert [v.rule for v in scan_text(f"{SHORT.prompt} {SHORT.answer}", labelled)] == ["answered"]

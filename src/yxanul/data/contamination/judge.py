@@ -21,6 +21,7 @@ from yxanul.data.contamination.words import END, Ids, Vocabulary
 COVERAGE = 0.7
 _ROW_RUNS = ROW - GRAM + 1
 _MOST_BETWEEN = 8
+_END = np.array([END], dtype=np.int32)
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class Judge:
         for begin in matches.position[rows[matches.offset[rows] == 0]].tolist():
             end = begin + len(question)
             after = text[end : end + _MOST_BETWEEN + len(answer)]
-            place = _find(after, answer)
+            place = _find(after[: _find(after, _END)], answer)
             if np.array_equal(text[begin:end], question) and place is not None:
                 yield Verdict(
                     item=item,

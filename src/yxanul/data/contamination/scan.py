@@ -33,7 +33,7 @@ from yxanul.runfolder.contamination import (
     write_contamination,
 )
 
-RULES = "2"
+RULES = "3"
 """Version of the rules: another one looks at everything again."""
 STRETCH_TOKENS = 8_000_000
 # Below, starting processes costs more than it saves.
