@@ -26,6 +26,7 @@ from yxanul.config.schema import SourceConfig
 from yxanul.config.treatment import TreatmentConfig
 from yxanul.data.document import Document
 from yxanul.data.inspection.verify import verify
+from yxanul.data.parts import files
 from yxanul.data.parts.files import PartWriter, Provenance, open_parts
 from yxanul.data.prepared.documents import read_documents
 from yxanul.data.prepared.manifest import Manifest
@@ -193,6 +194,19 @@ def test_a_damaged_part_is_found_and_nothing_is_left(tmp_path: Path, name: str) 
     with pytest.raises(CorruptDataError):
         joined(tmp_path / "parts", tmp_path / "out")
     assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("name", ["ids.bin", "signatures.bin"])
+@pytest.mark.parametrize("kept", [0, -1])
+def test_a_part_that_was_cut_is_named_before_its_texts_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kept: int
+) -> None:
+    monkeypatch.setattr(files, "_BATCH", 8)
+    treat(tmp_path / "parts", 2)
+    place = tmp_path / "parts" / f"00000.{name}"
+    place.write_bytes(place.read_bytes()[:kept])
+    with pytest.raises(CorruptDataError, match=rf"line \d+: {name} is cut short there; run"):
+        joined(tmp_path / "parts", tmp_path / "out")
 
 
 def test_a_part_that_is_gone_or_of_another_version_is_one_sentence(tmp_path: Path) -> None:

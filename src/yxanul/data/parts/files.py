@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -356,6 +357,7 @@ def _read_done(place: str, rank: int, *, way_on: str = _AGAIN) -> Fields:
 def _parse(
     line: bytes, where: str, *, opened: dict[str, BinaryIO], digests: dict[str, Any]
 ) -> tuple[Document, Treated]:
+    take = partial(_take, where=where, opened=opened, digests=digests)
     fields = Fields(parse_json(line, where, way_on=_AGAIN), where, keys=_KEYS, way_on=_AGAIN)
     drop = None
     if fields.has("drop"):
@@ -363,7 +365,7 @@ def _parse(
         drop = found.record(Drop)
     signature = None
     if fields.flag("is_signed"):
-        signature = _take("signatures.bin", SIGNATURE_BYTES, opened=opened, digests=digests)
+        signature = take("signatures.bin", SIGNATURE_BYTES)
     document = Document(
         fields.text("text"),
         "",
@@ -371,17 +373,22 @@ def _parse(
         fields.optional_text("url"),
         fields.optional_text("split_key"),
     )
-    ids = _take("ids.bin", 2 * fields.count("tokens"), opened=opened, digests=digests)
+    ids = take("ids.bin", 2 * fields.count("tokens"))
     text = Treated(
         bytes.fromhex(fields.sha256("digest")), fields.count("bytes"), ids, drop, signature
     )
     return document, text
 
 
-def _take(name: str, size: int, *, opened: dict[str, BinaryIO], digests: dict[str, Any]) -> Any:
+def _take(
+    name: str, size: int, *, where: str, opened: dict[str, BinaryIO], digests: dict[str, Any]
+) -> Any:
+    """Return the next numbers of a file, which has `size` bytes of them for the text at `where`."""
     content = opened[name].read(size)
+    if len(content) < size:
+        raise CorruptDataError(f"{where}: {name} is cut short there; {_AGAIN}.")
     digests[name].update(content)
-    return np.frombuffer(content[: len(content) // 2 * 2], dtype="<u2")
+    return np.frombuffer(content, dtype="<u2")
 
 
 def _name(rank: int, name: str) -> str:
