@@ -9,12 +9,17 @@ from pathlib import Path
 import pytest
 
 from tests.data.memory import MemorySource, plan, prepare_plans, sentences, source, stage
-from yxanul.config.schema import StageConfig
+from yxanul.config.schema import SourceConfig, StageConfig
 from yxanul.config.treatment import TreatmentConfig
 from yxanul.data.document import Document
 from yxanul.data.inspection.verify import verify
 from yxanul.data.parts.files import PartWriter, Provenance
-from yxanul.data.prepared.settings import refuse_other_settings, settings_sha256, source_settings
+from yxanul.data.prepared.settings import (
+    changed_settings,
+    refuse_other_settings,
+    settings_sha256,
+    source_settings,
+)
 from yxanul.data.preparing.prepare import prepare
 from yxanul.data.treating.treatment import Recipe, Treater, Treatment
 from yxanul.errors import ConfigError, UsageError
@@ -343,6 +348,30 @@ def test_prepared_data_is_refused_where_the_configuration_asks_for_other_sources
     for key in ("documentation", "treatment"):
         record.settings.pop(key)
     refuse_other_settings(manifest, [embedded(small)], place=tmp_path)
+
+
+def test_what_differs_is_told_within_rules_and_far_into_a_text() -> None:
+    def told(made: dict[str, object], asked: dict[str, object]) -> list[tuple[str, str]]:
+        now, before = (
+            source_settings(SourceConfig.model_validate(source("x", hub_id="a/b", **one)))
+            for one in (asked, made)
+        )
+        return list(changed_settings(now, before))
+
+    rules = {"min_stop_words": 3}
+    assert told(
+        {"treatment": {"gopher_quality": {}}}, {"treatment": {"gopher_quality": rules}}
+    ) == [("treatment.gopher_quality.min_stop_words", "was 2 and is 3")]
+    ((key, change),) = told({"treatment": {}}, {"treatment": {"gopher_quality": rules}})
+    assert (key, change[:15]) == ("treatment.gopher_quality", "was null and is")
+    long = "word " * 40
+    ((_, change),) = told({"text_template": f"{long}{{a}}"}, {"text_template": f"{long}{{b}}"})
+    assert change == 'was ...ord word word word {a}" and is ...ord word word word {b}"'
+    # Within rules, too, what an older version did not know counts as its default.
+    config = SourceConfig.model_validate(source("x", treatment={"c4": {}}))
+    now, before = source_settings(config), source_settings(config)
+    del before["treatment"]["c4"]["filter_policy"]  # type: ignore[index]
+    assert list(changed_settings(now, before)) == []
 
 
 def test_data_of_a_folder_or_of_documentation_is_held_against_what_made_it(tmp_path: Path) -> None:

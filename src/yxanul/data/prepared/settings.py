@@ -12,8 +12,10 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from yxanul.config.schema import SourceConfig, StageConfig
+from yxanul.config.treatment import TreatmentConfig
 from yxanul.data.prepared.manifest import FORMAT_VERSION, Manifest, SourceRecord
 from yxanul.data.prepared.shards import SHARD_TOKENS
 from yxanul.data.tokenizer import VOCABULARY_SHA256
@@ -25,6 +27,10 @@ _SHAPES_NO_TOKEN = {"weight", "licence", "attribution", "private"}
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 LISTS = {"hub": "hub_sources", "embedded": "embedded_sources"}
 """The kinds of sources, and where a stage lists them; any other data.source is a place."""
+# What a rule set is made of where it is applied; by default none is.
+_RULES = TreatmentConfig.model_validate(
+    {rules: {} for rules in ("c4", "fineweb", "gopher_quality", "gopher_repetition")}
+).model_dump(mode="json")
 # Raise it when cleaning, dedup or split give other tokens for the same documents.
 _PROCESS_VERSION = 2
 
@@ -231,13 +237,20 @@ def changed_settings(
 
 
 def _changed(
-    asked: Mapping[str, object], made: Mapping[str, object], *, usual: Mapping[str, object]
+    asked: Mapping[str, object], made: Mapping[str, object], *, usual: Mapping[str, Any]
 ) -> Iterator[tuple[str, str]]:
     for key, value in asked.items():
-        default = usual[key]
-        before = made.get(key, default)
-        if isinstance(value, dict) and isinstance(before, dict) and isinstance(default, dict):
-            for inner, change in _changed(value, before, usual=default):
+        before = made.get(key, usual[key])
+        if isinstance(value, dict) and isinstance(before, dict):
+            for inner, change in _changed(value, before, usual=usual[key] or _RULES[key]):
                 yield f"{key}.{inner}", change
         elif value != before:
-            yield key, f"was {json.dumps(before)[:80]} and is {json.dumps(value)[:80]}"
+            yield key, _difference(before, value)
+
+
+def _difference(before: object, value: object) -> str:
+    """Say what a setting was and is; long ones begin shortly before they differ."""
+    was, now = json.dumps(before), json.dumps(value)
+    same = next((n for n in range(len(was)) if was[n : n + 1] != now[n : n + 1]), 0)
+    begin, dots = (same - 20, "...") if same > 60 else (0, "")
+    return f"was {dots}{was[begin:][:80]} and is {dots}{now[begin:][:80]}"
