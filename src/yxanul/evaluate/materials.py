@@ -211,7 +211,7 @@ def _without_others(
     manifest: Manifest, *, own: Collection[str], news: Callable[[str], None]
 ) -> Manifest:
     """Return the data without what stages that are not the run's have of its stages' domains."""
-    owner = {of.domain: of.stage for of in manifest.sources.values() if of.stage in own}
+    owner = {of.domain: of.stage for of in manifest.sources_of(*own).values()}
     kept = {}
     for name, source in manifest.sources.items():
         if source.stage in own or source.domain not in owner:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence, Sized
 from yxanul.config.schema import SourceConfig, StageConfig
 from yxanul.data.batches.order import OrderKey, OrderSource, StageOrder, stage_order
 from yxanul.data.prepared.manifest import Manifest, require_stages
-from yxanul.data.prepared.settings import LISTS, list_of, sources_of
+from yxanul.data.prepared.settings import LISTS, list_of
 from yxanul.errors import UsageError
 
 
@@ -24,7 +24,7 @@ def source_weights(manifest: Manifest, stages: Sequence[StageConfig]) -> dict[st
     """
     weights: dict[str, float] = {}
     for stage in stages:
-        held = sources_of(stage, manifest)
+        held = manifest.sources_of(stage.name)
         # Documentation may stand in both lists, with another weight in each.
         of_documentation = list_of(stage, held)
         for name, record in held.items():
@@ -92,7 +92,7 @@ def stage_mixture(
 def _sources(
     manifest: Manifest, stage: str, *, weights: Mapping[str, float], chunks: Mapping[str, Sized]
 ) -> list[OrderSource]:
-    found = {name: item for name, item in manifest.sources.items() if item.stage == stage}
+    found = manifest.sources_of(stage)
     total = sum(weights[name] for name in found)
     result = []
     for name, item in found.items():

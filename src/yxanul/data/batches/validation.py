@@ -65,9 +65,7 @@ def domain_documents(
 
     Documents and errors as in `validation_documents`.
     """
-    own = {
-        name: source.domain for name, source in manifest.sources.items() if source.stage == stage
-    }
+    own = {name: source.domain for name, source in manifest.sources_of(stage).items()}
     found = {}
     for domain in dict.fromkeys(own.values()):
         names = [name for name, itself in own.items() if itself == domain]
@@ -90,9 +88,7 @@ def stage_documents(
     and errors else as in `validation_documents`.
     """
     owner: dict[str, str] = {}
-    for source in manifest.sources.values():
-        if source.stage not in tokens_per_domain:
-            continue
+    for source in manifest.sources_of(*tokens_per_domain).values():
         first = owner.setdefault(source.domain, source.stage)
         if first != source.stage:
             raise UsageError(

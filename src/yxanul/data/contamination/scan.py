@@ -56,7 +56,7 @@ class Corpus:
     @property
     def sources(self) -> list[str]:
         """The sources of these stages, in the order of the manifest."""
-        return [n for n, source in self.manifest.sources.items() if source.stage in self.stages]
+        return list(self.manifest.sources_of(*self.stages))
 
 
 def scan(

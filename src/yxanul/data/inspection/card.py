@@ -48,20 +48,16 @@ def write_cards(
 
 
 def _identity(manifest: Manifest, stage: str) -> str:
-    own = _sources(manifest, stage).values()
+    own = manifest.sources_of(stage).values()
     return " ".join(
         [manifest.stages[stage].settings_sha256, *(s.split(x).sha256 for s in own for x in SPLITS)]
     )
 
 
-def _sources(manifest: Manifest, stage: str) -> dict[str, SourceRecord]:
-    return {name: one for name, one in manifest.sources.items() if one.stage == stage}
-
-
 def _card(
     manifest: Manifest, root: Path, *, stage: str, progress: Callable[[str], None]
 ) -> Iterator[str]:
-    record, sources = manifest.stages[stage], _sources(manifest, stage)
+    record, sources = manifest.stages[stage], manifest.sources_of(stage)
     yield f"# Data of {stage}\n"
     yield (
         f"Prepared by yxanul {record.code_version} (Python {record.python_version}), settings "
@@ -120,7 +116,7 @@ def _plots(
     manifest: Manifest, root: Path, *, stage: str, progress: Callable[[str], None]
 ) -> dict[str, str]:
     pace = Pace(progress)
-    sources = _sources(manifest, stage)
+    sources = manifest.sources_of(stage)
     lengths = Counter[int]()
     dropped = Counter[str]()
     for name, record in sources.items():

@@ -13,7 +13,7 @@ from yxanul.config.schema import StageConfig
 from yxanul.data.files import refuse_checkpoint
 from yxanul.data.parts.files import Parts, open_parts
 from yxanul.data.prepared.manifest import MANIFEST_NAME, Manifest, SourceRecord
-from yxanul.data.prepared.settings import LISTS, own_sources, sources_of
+from yxanul.data.prepared.settings import LISTS, own_sources
 from yxanul.data.prepared.workspace import MARKER_NAME
 from yxanul.data.sources.snippets.origin import PACKAGE
 from yxanul.data.walk import unreadable
@@ -103,7 +103,7 @@ def folders_behind(
 ) -> Iterator[tuple[Path, SourceRecord]]:
     """Yield the folders of texts and documentation that `held` was made of, as stages name them."""
     for stage in stages:
-        own = sources_of(stage, held)
+        own = held.sources_of(stage.name)
         texts = own.get(stage.name)
         if texts is not None and texts.kind == "folder" and not is_address(stage.data.source):
             folder = stage_folder(stage)

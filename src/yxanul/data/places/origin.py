@@ -14,7 +14,7 @@ from yxanul.data.inspection.verify import check_files
 from yxanul.data.places.folders import stage_parts
 from yxanul.data.places.remote import download, holds_prepared, remote_manifest
 from yxanul.data.prepared.manifest import SPLITS, Manifest, require_stages
-from yxanul.data.prepared.settings import refuse_other_settings, sources_of
+from yxanul.data.prepared.settings import refuse_other_settings
 from yxanul.errors import CorruptShardError, UsageError
 
 Say = Callable[[str], None]
@@ -74,5 +74,5 @@ def refuse_other_origin(
 def _tokens(stage: StageConfig, manifest: Manifest) -> dict[str, list[str]]:
     return {
         name: [record.split(split).sha256 for split in SPLITS]
-        for name, record in sources_of(stage, manifest).items()
+        for name, record in manifest.sources_of(stage.name).items()
     }

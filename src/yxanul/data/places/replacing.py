@@ -20,7 +20,6 @@ from yxanul.data.prepared.settings import (
     kinds_of,
     own_sources,
     source_settings,
-    sources_of,
 )
 from yxanul.errors import UsageError
 from yxanul.runfolder.storage import is_address
@@ -36,7 +35,7 @@ def refuse_other_bytes(theirs: Manifest, stages: Sequence[StageConfig], *, addre
     Compared are stages and sources that both have; what is read from an address itself is not.
     """
     for stage in stages:
-        held = sources_of(stage, theirs)
+        held = theirs.sources_of(stage.name)
         if not held or is_address(stage.data.source):
             continue
         sha256 = theirs.stages[stage.name].settings_sha256

@@ -130,6 +130,10 @@ class Manifest:
             raise UsageError(f"The prepared data has no source {name}; it has {known}.")
         return self.sources[name]
 
+    def sources_of(self, *stages: str) -> dict[str, SourceRecord]:
+        """Return the sources of these stages by name, in the order of the manifest."""
+        return {name: one for name, one in self.sources.items() if one.stage in stages}
+
     def files(self) -> Iterator[ShardFile | IndexFile]:
         """Yield every file that the folder must hold, besides the manifest."""
         for source in self.sources.values():

@@ -135,7 +135,7 @@ def refuse_other_settings(
     its default. Of a folder of texts nothing is compared: it may have been treated by a cluster.
     """
     for stage in stages:
-        held = sources_of(stage, manifest)
+        held = manifest.sources_of(stage.name)
         key = list_of(stage, held)
         if key is None:
             continue
@@ -169,7 +169,7 @@ def tell_other_licences(
     compared: the text's own origin states it.
     """
     for stage in stages:
-        held = sources_of(stage, manifest)
+        held = manifest.sources_of(stage.name)
         key = list_of(stage, held)
         asked: tuple[SourceConfig, ...] = () if key is None else getattr(stage.data, key)
         for source in asked:
@@ -181,11 +181,6 @@ def tell_other_licences(
                         f"{place} holds {source.name} with the {name} {made!r}, and its stage says "
                         f"{now!r}: that holds once the data is prepared anew, in another folder"
                     )
-
-
-def sources_of(stage: StageConfig, manifest: Manifest) -> dict[str, SourceRecord]:
-    """Return the prepared sources of a stage."""
-    return {n: record for n, record in manifest.sources.items() if record.stage == stage.name}
 
 
 def list_of(stage: StageConfig, held: Mapping[str, SourceRecord]) -> str | None:

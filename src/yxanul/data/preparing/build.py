@@ -176,7 +176,7 @@ def _held(
     for stage, sha256 in settings.items():
         if stage in manifest.stages and manifest.stages[stage].settings_sha256 != sha256:
             asked = {plan.name: plan for plan in plans if plan.stage == stage}
-            held = {n: record for n, record in manifest.sources.items() if record.stage == stage}
+            held = manifest.sources_of(stage)
             _refuse_other_kind(held, asked, stage=stage, out=out)
             told = "; ".join(_changes(held, asked))
             raise UsageError(

@@ -313,8 +313,8 @@ def _other_items(
             continue
         looked_for = {
             cleared
-            for record in held.sources.values()
-            if record.stage == stage.name and not is_of_parts(record)
+            for record in held.sources_of(stage.name).values()
+            if not is_of_parts(record)
             for cleared in record.decontaminated.items()
         }
         for task, sha256 in sorted(looked_for):

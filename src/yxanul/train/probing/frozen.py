@@ -73,7 +73,7 @@ _OPEN = ("auto", None)
 
 def replan_epochs(config: RunConfig, stage: str, *, epochs: float, manifest: Manifest) -> RunConfig:
     """Set the stage's budget to `epochs` passes over its own sources, replay added on top."""
-    own = sum(s.train.tokens for s in manifest.sources.values() if s.stage == stage)
+    own = sum(source.train.tokens for source in manifest.sources_of(stage).values())
 
     def replan(item: StageConfig) -> StageConfig:
         if item.name != stage:

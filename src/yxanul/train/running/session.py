@@ -92,8 +92,8 @@ class Session:
 
     def own_domains(self, plan: StagePlan) -> tuple[str, ...]:
         """Return the domains of the stage's own sources."""
-        sources = self.corpus.manifest.sources.values()
-        return tuple(dict.fromkeys(s.domain for s in sources if s.stage == plan.name))
+        sources = self.corpus.manifest.sources_of(plan.name).values()
+        return tuple(dict.fromkeys(source.domain for source in sources))
 
     def older_domains(self, plan: StagePlan) -> tuple[str, ...]:
         """Return the domains of the stages before, without those that are the stage's own."""

@@ -51,11 +51,8 @@ class Corpus:
 
     def identity(self, stages: Sequence[str]) -> dict[str, str]:
         """Return {source: sha256 over its training shards' sha256} of these stages' sources."""
-        return {
-            name: source.train.sha256
-            for name, source in self.manifest.sources.items()
-            if source.stage in stages
-        }
+        sources = self.manifest.sources_of(*stages)
+        return {name: source.train.sha256 for name, source in sources.items()}
 
 
 def prepare_corpus(
@@ -92,8 +89,7 @@ def prepare_corpus(
     require_stages(manifest, [stage.name for stage in config.stages])
     if machine.processes.is_main:
         verify(manifest, root, progress=machine.heard)
-    names = {stage.name for stage in config.stages}
-    sources = [name for name, source in manifest.sources.items() if source.stage in names]
+    sources = manifest.sources_of(*(stage.name for stage in config.stages))
     streams = {n: open_stream(manifest, root, source=n, split="train") for n in sources}
     return Corpus(manifest, streams, root)
 
