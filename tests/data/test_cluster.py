@@ -25,11 +25,11 @@ from tests.data.memory import stage
 from yxanul.config.schema import SourceConfig
 from yxanul.config.treatment import TreatmentConfig
 from yxanul.data.document import Document
-from yxanul.data.inspection.verify import verify
 from yxanul.data.parts import files
 from yxanul.data.parts.files import PartWriter, Provenance, open_parts
 from yxanul.data.prepared.documents import read_documents
 from yxanul.data.prepared.manifest import Manifest
+from yxanul.data.prepared.verify import verify
 from yxanul.data.preparing.prepare import prepare
 from yxanul.data.treating.treatment import Recipe, Treater, Treatment
 from yxanul.errors import (

@@ -12,9 +12,9 @@ import pytest
 
 from tests.data.memory import sentences, stage
 from yxanul.data import progress
-from yxanul.data.inspection.verify import verify
 from yxanul.data.prepared.manifest import load_manifest
 from yxanul.data.prepared.unfinished import load_unfinished
+from yxanul.data.prepared.verify import verify
 from yxanul.data.preparing.prepare import prepare
 from yxanul.data.sources import folder as folder_source
 from yxanul.data.sources.catalog import open_folder

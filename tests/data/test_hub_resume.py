@@ -17,9 +17,9 @@ import pytest
 from tests.data.hub_standin import Fault, HubSet, StandIn, card, json_lines, parquet, running
 from tests.data.memory import all_bytes
 from yxanul.config.schema import SourceConfig
-from yxanul.data.inspection.verify import verify
 from yxanul.data.prepared.manifest import load_manifest
 from yxanul.data.prepared.unfinished import load_unfinished
+from yxanul.data.prepared.verify import verify
 from yxanul.data.sources.hub import source as hub_source
 from yxanul.data.sources.hub.patience import Line
 from yxanul.data.sources.hub.source import HubReader

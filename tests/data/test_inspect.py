@@ -15,10 +15,10 @@ from yxanul.data.document import Document
 from yxanul.data.inspection import explain as explain_module
 from yxanul.data.inspection.card import write_cards
 from yxanul.data.inspection.inspect import Questions, inspect_folder, render
-from yxanul.data.inspection.verify import verify
 from yxanul.data.prepared.documents import DocumentRecord, read_documents
 from yxanul.data.prepared.manifest import load_manifest
 from yxanul.data.prepared.shards import open_stream
+from yxanul.data.prepared.verify import verify
 from yxanul.data.tokenizer import EOT
 from yxanul.errors import CorruptShardError, UsageError
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from tests.data.memory import MemorySource, all_bytes, plan, prepare_plans, prepare_texts, sentences
 from yxanul.data.document import Document
-from yxanul.data.inspection.verify import verify
 from yxanul.data.prepared.documents import read_documents
 from yxanul.data.prepared.manifest import SPLITS, Manifest, load_manifest
 from yxanul.data.prepared.shards import open_stream
+from yxanul.data.prepared.verify import verify
 from yxanul.data.preparing import reading
 from yxanul.data.preparing.build import prepare_sources
 from yxanul.data.tokenizer import EOT, load_tokenizer

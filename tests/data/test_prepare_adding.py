@@ -18,9 +18,9 @@ from tests.data.memory import MemorySource, all_bytes, plan, prepare_plans, sent
 from yxanul.data import progress
 from yxanul.data.document import Document
 from yxanul.data.inspection.inspect import Questions, inspect_folder
-from yxanul.data.inspection.verify import verify
 from yxanul.data.prepared.manifest import load_manifest, write_manifest
 from yxanul.data.prepared.unfinished import load_unfinished
+from yxanul.data.prepared.verify import verify
 from yxanul.data.prepared.workspace import workspace
 from yxanul.data.preparing import build
 from yxanul.data.preparing.build import prepare_sources

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.data.memory import all_bytes
-from yxanul.data.inspection.verify import verify
 from yxanul.data.prepared.manifest import load_manifest
+from yxanul.data.prepared.verify import verify
 
 # A folder and documentation, near duplicates, two processes, and something kept at every batch.
 PROGRAM = """

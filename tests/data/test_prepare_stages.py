@@ -12,7 +12,6 @@ from tests.data.memory import MemorySource, plan, prepare_plans, sentences, sour
 from yxanul.config.schema import SourceConfig, StageConfig
 from yxanul.config.treatment import TreatmentConfig
 from yxanul.data.document import Document
-from yxanul.data.inspection.verify import verify
 from yxanul.data.parts.files import PartWriter, Provenance
 from yxanul.data.prepared.settings import (
     changed_settings,
@@ -20,6 +19,7 @@ from yxanul.data.prepared.settings import (
     settings_sha256,
     source_settings,
 )
+from yxanul.data.prepared.verify import verify
 from yxanul.data.preparing.prepare import prepare
 from yxanul.data.treating.treatment import Recipe, Treater, Treatment
 from yxanul.errors import ConfigError, UsageError

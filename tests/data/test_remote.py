@@ -15,9 +15,9 @@ from tests.data.memory import (
 )
 from tests.train.world import World
 from yxanul.data import progress
-from yxanul.data.inspection.verify import verify
 from yxanul.data.places.remote import download, try_upload, upload
 from yxanul.data.prepared.manifest import load_manifest
+from yxanul.data.prepared.verify import verify
 from yxanul.data.preparing.prepare import prepare
 from yxanul.data.progress import unheard as hush
 from yxanul.errors import (

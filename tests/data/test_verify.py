@@ -20,10 +20,10 @@ from tests.data.memory import prepare_texts, sentences
 from yxanul.data import progress
 from yxanul.data.files import read_blocks
 from yxanul.data.inspection.card import write_cards
-from yxanul.data.inspection.verify import verify
 from yxanul.data.prepared.documents import read_documents
 from yxanul.data.prepared.manifest import load_manifest, require_stages
 from yxanul.data.prepared.shards import _tokens_in, open_stream
+from yxanul.data.prepared.verify import verify
 from yxanul.errors import (
     BrokenDiskError,
     CorruptShardError,

@@ -16,12 +16,12 @@ from yxanul.config.deepspeed import read_deepspeed
 from yxanul.config.load import load_config, parse_config
 from yxanul.config.schema import OptimizationConfig
 from yxanul.data.benchmarks.read import read_benchmark
-from yxanul.data.inspection.verify import verify
 from yxanul.data.prepared.documents import read_documents as read_index
 from yxanul.data.prepared.dropped import read_dropped
 from yxanul.data.prepared.manifest import load_manifest, parse_manifest
 from yxanul.data.prepared.shards import open_stream
 from yxanul.data.prepared.unfinished import load_unfinished
+from yxanul.data.prepared.verify import verify
 from yxanul.data.prepared.workspace import unfinished
 from yxanul.data.sources.folder import FolderReader
 from yxanul.data.sources.snippets.origin import open_origin

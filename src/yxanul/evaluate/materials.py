@@ -19,9 +19,9 @@ from yxanul.data.benchmarks.find import EMBEDDED, NO_TEXT, Prepared, find_benchm
 from yxanul.data.benchmarks.frozen import load_kept
 from yxanul.data.benchmarks.read import HUB
 from yxanul.data.benchmarks.sets import SETS
-from yxanul.data.inspection.verify import check_files
 from yxanul.data.items import Benchmark
 from yxanul.data.prepared.manifest import Manifest, load_manifest
+from yxanul.data.prepared.verify import check_files
 from yxanul.data.sources.mathematics import GSM_NAME
 from yxanul.errors import InfrastructureError, UsageError
 

@@ -21,7 +21,6 @@ from yxanul.data.benchmarks.cloze import TASK as CLOZE
 from yxanul.data.benchmarks.find import find_benchmark
 from yxanul.data.benchmarks.read import HUB, try_hub_set
 from yxanul.data.benchmarks.sets import SETS
-from yxanul.data.inspection.verify import check_files
 from yxanul.data.places.folders import (
     check_folders,
     has_parts,
@@ -35,6 +34,7 @@ from yxanul.data.places.origin import refuse_other_origin
 from yxanul.data.places.remote import remote_manifest
 from yxanul.data.prepared.manifest import MANIFEST_NAME, load_manifest, require_stages
 from yxanul.data.prepared.settings import LISTS, own_sources, refuse_other_settings
+from yxanul.data.prepared.verify import check_files
 from yxanul.data.progress import unheard
 from yxanul.data.sources.catalog import Opening, open_source
 from yxanul.data.sources.folder import FolderReader

@@ -1,1 +1,1 @@
-"""Prepared data, a run or a checkpoint looked at: whether it is whole, and what is in it."""
+"""What a person looks at: prepared data, a run or a checkpoint, and whether it is whole."""

@@ -19,12 +19,12 @@ from yxanul.data.inspection.overlap import (
     Overlap,
     held_out_overlap,
 )
-from yxanul.data.inspection.verify import check_files, verify
 from yxanul.data.packing.chunks import document_lengths
 from yxanul.data.packing.shares import PackingShare, packing_shares
 from yxanul.data.prepared.documents import read_documents
 from yxanul.data.prepared.manifest import Manifest, SplitRecord, StageRecord, load_manifest
 from yxanul.data.prepared.shards import open_stream
+from yxanul.data.prepared.verify import check_files, verify
 from yxanul.data.progress import Pace, paced, unheard
 from yxanul.data.tokenizer import Tokenizer, load_tokenizer
 from yxanul.errors import UsageError

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from yxanul.config.schema import StageConfig
-from yxanul.data.inspection.verify import check_files
 from yxanul.data.places.folders import stage_parts
 from yxanul.data.places.remote import download, holds_prepared, remote_manifest
 from yxanul.data.prepared.manifest import SPLITS, Manifest, require_stages
 from yxanul.data.prepared.settings import refuse_other_settings
+from yxanul.data.prepared.verify import check_files
 from yxanul.errors import CorruptShardError, UsageError
 
 Say = Callable[[str], None]

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from yxanul.config.schema import StageConfig
 from yxanul.data.files import TEMPORARY, read_blocks
-from yxanul.data.inspection.verify import verify
 from yxanul.data.places.replacing import names_of, refuse_other_bytes
 from yxanul.data.prepared.manifest import (
     LARGEST_MANIFEST_BYTES,
@@ -27,6 +26,7 @@ from yxanul.data.prepared.manifest import (
     parse_manifest,
     write_manifest,
 )
+from yxanul.data.prepared.verify import verify
 from yxanul.data.prepared.workspace import holding
 from yxanul.data.progress import BytesRead
 from yxanul.errors import (

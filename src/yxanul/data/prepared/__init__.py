@@ -1,1 +1,1 @@
-"""What a prepared folder holds: its manifest, shards, lists, and what one in progress keeps."""
+"""What a prepared folder holds: manifest, shards, lists; whether it is whole; one in progress."""

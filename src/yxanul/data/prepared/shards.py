@@ -176,7 +176,7 @@ def open_stream(manifest: Manifest, root: Path, *, source: str, split: str) -> T
 
     Raises `CorruptShardError` if a file is missing, a link or of another size than recorded,
     `BrokenDiskError` if its disk is away. Contents are checked by
-    `yxanul.data.inspection.verify.verify`.
+    `yxanul.data.prepared.verify.verify`.
     """
     files = manifest.source(source).split(split).files
     places = [regular_file(root, file.path) for file in files]

@@ -21,7 +21,6 @@ from pathlib import Path
 import yxanul
 from yxanul.data.bookmark import Bookmark
 from yxanul.data.duplicates.known import KnownTexts
-from yxanul.data.inspection.verify import check_files
 from yxanul.data.parts.files import is_of_parts
 from yxanul.data.prepared.manifest import (
     FORMAT_VERSION,
@@ -36,6 +35,7 @@ from yxanul.data.prepared.manifest import (
 )
 from yxanul.data.prepared.settings import changed_settings, kinds_of
 from yxanul.data.prepared.unfinished import Unfinished, identity, load_unfinished
+from yxanul.data.prepared.verify import check_files
 from yxanul.data.prepared.workspace import sweep, workspace
 from yxanul.data.preparing.pipeline import (
     Effort,

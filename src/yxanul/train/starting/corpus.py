@@ -7,7 +7,6 @@ from pathlib import Path
 from yxanul.config.schema import RunConfig, StageConfig, evaluation_seq_len
 from yxanul.curriculum.stages import StagePlan
 from yxanul.data.batches.validation import stage_documents
-from yxanul.data.inspection.verify import verify
 from yxanul.data.packing.chunks import ChunkTable
 from yxanul.data.places.folders import prepared_folder, shared_address
 from yxanul.data.places.remote import remote_manifest
@@ -19,6 +18,7 @@ from yxanul.data.prepared.manifest import (
 )
 from yxanul.data.prepared.settings import refuse_other_settings, tell_other_licences
 from yxanul.data.prepared.shards import TokenStream, open_stream
+from yxanul.data.prepared.verify import verify
 from yxanul.data.preparing.prepare import prepare, tell_other_items
 from yxanul.errors import UsageError
 from yxanul.runfolder.durable import write_json
