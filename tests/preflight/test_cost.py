@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from yxanul.config.load import load_config
+from yxanul.config.load import dump_config, load_config
 from yxanul.config.optimization import BudgetConfig
 from yxanul.curriculum.changes import Segment, StageChanges, extended
 from yxanul.curriculum.stages import plan_stages, steps_by_seq_len
@@ -26,6 +26,7 @@ from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
 from yxanul.runfolder.rows import append_row
 from yxanul.runfolder.spending import Payment, Spent, record_payment
+from yxanul.runfolder.verdicts import write_decision
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 CONFIG = load_config(CONFIGS)
@@ -229,6 +230,33 @@ def test_what_an_extension_trained_is_not_taken_from_later_stages(tmp_path, is_a
     assert tokens_left(looked_at, mirror=address) == later
     append_row(folder.metrics, {**at(1, 1, attempt=1), "step": end + 1})
     assert tokens_left(looked_at, mirror=address) == later - BATCH
+
+
+@pytest.mark.parametrize("is_at_the_mirror", [False, True])
+def test_a_judged_stage_keeps_the_budget_that_it_had(tmp_path, is_at_the_mirror):
+    """As `train --stage NAME --num_epochs 1` leaves one, before `run` goes on."""
+    folder = RunFolder(tmp_path / "mirror" / "run" if is_at_the_mirror else tmp_path / "here")
+    short = load_config(
+        CONFIGS,
+        stages=[COURSE[0].name],
+        overrides=[f"training.total_tokens={1830 * BATCH}"],
+    )
+    begin(folder, 0, 0, None)
+    folder.config.write_text(dump_config(short))
+    append_row(folder.metrics, at(0, 1830))
+    looked_at = RunFolder(tmp_path / "here")
+    address = str(tmp_path / "mirror") if is_at_the_mirror else None
+    # Before its verdict it is refused, as any other setting that is no longer the run's.
+    assert tokens_left(looked_at, mirror=address) == BATCH * (STEPS - 1830)
+    scores = {"why": "a test", "bpb_before": None, "bpb_after": None}
+    place = {"stage": COURSE[0].name, "attempt": 0, "step": 1830}
+    write_decision(folder, {**place, **scores, "verdict": "pass"}, checks=[])
+    later = sum(plan.tokens for plan in COURSE[1:])
+    assert tokens_left(looked_at, mirror=address) == later
+    # An attempt without a row stands by the same steps.
+    folder.metrics.unlink()
+    begin(folder, 1, 1840, checkpoint_name(1840, 0))
+    assert tokens_left(looked_at, mirror=address) == later - 10 * BATCH
 
 
 def test_rows_of_a_branch_that_was_left_are_not_behind_the_run(tmp_path):

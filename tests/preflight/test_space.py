@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.train.world import write_configs
-from yxanul.config.load import load_config
+from yxanul.config.load import dump_config, load_config
 from yxanul.config.schema import RunConfig
 from yxanul.curriculum.changes import StageChanges
 from yxanul.curriculum.stages import longest_seq_len, plan_stages
@@ -38,6 +38,7 @@ from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
 from yxanul.runfolder.rows import append_row
 from yxanul.runfolder.saving import save_checkpoint
+from yxanul.runfolder.verdicts import write_decision
 from yxanul.train.probing.probes import with_compute
 from yxanul.units import MiB, format_bytes
 
@@ -166,6 +167,27 @@ def test_what_extensions_have_kept_is_not_needed_again(tmp_path):
     added = told["needed_bytes"] - fresh["needed_bytes"]
     assert added / checkpoint_bytes(plan) == pytest.approx(saved, abs=1)
     assert told["extensions_bytes"] < fresh["extensions_bytes"]
+
+
+def test_a_judged_stage_needs_the_room_of_the_budget_that_it_had(tmp_path):
+    """Its last row is the run's newest, and the settings would have it train 60 times as long."""
+    plan, folder = load_config(ROOT / "configs"), RunFolder(tmp_path / "run")
+    first = plan.stages[0]
+    done = 400 * first.training.batch_tokens
+    begun(plan, folder, 0, 400)
+    shorter = first.model_copy(
+        update={"training": first.training.model_copy(update={"total_tokens": done})}
+    )
+    folder.config.write_text(dump_config(plan.model_copy(update={"stages": (shorter,)})))
+    scores = {"why": "a test", "bpb_before": None, "bpb_after": None, "verdict": "pass"}
+    write_decision(folder, {"stage": first.name, "attempt": 0, "step": 400, **scores}, checks=[])
+    progress = read_progress(plan, folder, mirror=None)
+    told = needs(plan, folder, progress)
+    rest = plan.model_copy(update={"stages": (shorter, *plan.stages[1:])})
+    kept = kept_checkpoint_bytes(rest, is_lengthened=False, done_tokens=done)
+    assert told["needed_bytes"] == kept
+    assert told["rollbacks_bytes"] == rollbacks_bytes(rest)
+    assert kept < kept_checkpoint_bytes(plan, is_lengthened=False, done_tokens=done)
 
 
 @pytest.mark.parametrize("is_here", [False, True])

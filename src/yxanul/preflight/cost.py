@@ -35,6 +35,7 @@ from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import attempt_step, current_attempt, current_branch, has_begun, is_on
 from yxanul.runfolder.rows import read_placed_rows
 from yxanul.runfolder.spending import Spent, read_spending
+from yxanul.train.probing.frozen import with_kept_budgets
 from yxanul.units import HOUR_S, format_count, format_hours, format_usd
 
 _LARGEST_USD = 1e9
@@ -94,7 +95,8 @@ def read_progress(config: RunConfig, folder: RunFolder, *, mirror: str | None) -
         return _progress(config, folder)
     with tempfile.TemporaryDirectory(prefix="yxanul-") as scratch:
         copy = RunFolder(Path(scratch))
-        bring_rows(mirror, [copy.lineage, copy.metrics, copy.spending])
+        small = [copy.lineage, copy.config, copy.gates]
+        bring_rows(mirror, [*small, copy.metrics, copy.spending])
         try:
             return _progress(config, copy)
         except YxanulError as error:  # the copy is gone before anybody reads of it
@@ -230,7 +232,8 @@ def _told(cost: Cost, *, left: int, spent: float, price: float | None) -> str:
 
 def _progress(config: RunConfig, folder: RunFolder) -> Progress:
     """Return where the newest row of the run's branch stands in the course as it is by now."""
-    course = read_course(config, folder, attempt=current_attempt(folder.lineage))
+    kept = with_kept_budgets(config, folder)
+    course = read_course(kept, folder, attempt=current_attempt(folder.lineage))
     branch = current_branch(folder.lineage)
     rows = [row for row in read_placed_rows(folder.metrics) if is_on(branch, row)]
     new = Progress(course, spent=read_spending(folder.spending))

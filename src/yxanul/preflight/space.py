@@ -58,7 +58,9 @@ def look_at_disk(
     rate = _write_rate(place)
     free = shutil.disk_usage(place).free
     whole, replaced = shard_bytes(config), _replaced(folder)
-    left = config.model_copy(update={"stages": config.stages[progress.stage :]})
+    # Their budgets may be others than the configuration's: what is judged keeps its own.
+    stages = tuple(plan.config for plan in progress.course[progress.stage :])
+    left = config.model_copy(update={"stages": stages})
     shards = 0 if has_data or whole is None else max(0, whole - _held(folder.data))
     made, done = progress.extensions, progress.done_tokens
     kept = partial(kept_checkpoint_bytes, left, extended=made, done_tokens=done)

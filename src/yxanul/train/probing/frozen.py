@@ -131,7 +131,7 @@ def freeze_config(
         found = probe_card(wish, frozen, seq_len=longest, machine=machine)
         frozen = kept = with_compute(frozen, found)
     else:
-        frozen = _with_budgets(frozen, before, judged=read_verdicts(folder).keys())
+        frozen = with_kept_budgets(frozen, folder)
         closed = closed_stages(folder, _branch_to(named, folder))
         free = anew | {"threads"} if takes_own else anew
         frozen, changes = _continue_config(before, frozen, anew=free, closed=closed, folder=folder)
@@ -270,8 +270,12 @@ def begun_with(folder: RunFolder) -> RunConfig | None:
     return read_frozen_config(folder)
 
 
-def _with_budgets(now: RunConfig, before: RunConfig, *, judged: Collection[str]) -> RunConfig:
+def with_kept_budgets(now: RunConfig, folder: RunFolder) -> RunConfig:
     """Return `now` with the budgets that judged stages had: --num_epochs plans one stage only."""
+    before = begun_with(folder)
+    if before is None:
+        return now
+    judged = read_verdicts(folder)
     had = {s.name: s.training.total_tokens for s in before.stages if s.name in judged}
 
     def kept(stage: StageConfig) -> StageConfig:
