@@ -12,15 +12,10 @@ from yxanul.curriculum.stages import plan_stages, steps_by_seq_len
 from yxanul.errors import CorruptDataError, GateStopError, UsageError
 from yxanul.plan.flops import flops_per_token
 from yxanul.plan.parameters import parameter_count
-from yxanul.preflight.cost import (
-    Progress,
-    forecast,
-    look_at_cost,
-    read_progress,
-    settled_budget,
-)
+from yxanul.preflight.cost import forecast, look_at_cost, settled_budget
 from yxanul.preflight.machine import exchange_seconds, look_at_links, look_at_step
 from yxanul.preflight.measuring import Measured, Rate, measured_lengths
+from yxanul.preflight.standing import Progress, read_progress
 from yxanul.runfolder.checkpoints import checkpoint_name
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt

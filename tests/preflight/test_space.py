@@ -31,8 +31,8 @@ from yxanul.plan.storage import (
     shard_bytes,
 )
 from yxanul.preflight import flight, space
-from yxanul.preflight.cost import Progress, read_progress
 from yxanul.preflight.space import look_at_disk, look_at_memory
+from yxanul.preflight.standing import Progress, read_progress
 from yxanul.runfolder.checkpoints import CheckpointInfo, checkpoint_name
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt

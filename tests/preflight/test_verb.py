@@ -9,7 +9,7 @@ import pytest
 
 from tests.hardware.cards import dying
 from tests.train.world import World
-from yxanul.config.load import load_config
+from yxanul.config.load import dump_config, load_config
 from yxanul.curriculum.stages import plan_stages
 from yxanul.errors import InfrastructureError
 from yxanul.plan.storage import kept_checkpoint_bytes
@@ -17,6 +17,7 @@ from yxanul.preflight import flight, space
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
 from yxanul.runfolder.rows import append_row
+from yxanul.runfolder.verdicts import write_decision
 
 NAMES = ["features", "compile", "disk", "memory", "data: stage1_tales", "data: stage2_sums"]
 NAMES += ["mirror", "step", "links", "cost"]
@@ -56,7 +57,7 @@ def test_a_plan_over_the_budget_leaves_with_20_and_one_object(call, words, tmp_p
     needed = kept_checkpoint_bytes(left, is_lengthened=False, done_tokens=batch)
     assert checks["disk"]["value"]["needed_bytes"] == needed
     assert needed < kept_checkpoint_bytes(config, is_lengthened=False)
-    assert err.startswith("preflight: features")
+    assert err.startswith("preflight: mirror\npreflight: features")
     assert "benchmarks, 45 s at most" in err
     assert not (tmp_path / "run").exists()
 
@@ -143,10 +144,39 @@ def test_rows_that_nobody_can_read_hide_neither_disk_nor_cost(
     assert checks["cost"]["value"]["tokens_left"] == sum(p.tokens for p in plan_stages(config))
 
 
-def test_a_card_that_does_not_start_is_a_finding_among_the_others(call, words, monkeypatch):
-    def measured_nothing(*_, **__):
-        raise InfrastructureError("a card failed")
+def measured_nothing(*_, **__):
+    raise InfrastructureError("a card failed")
 
+
+def test_a_run_that_goes_on_is_asked_about_its_settings_and_not_about_closed_stages(
+    call, words, tmp_path, monkeypatch
+):
+    """Three processes cannot share its first stage; its second they could, but it had another."""
+    monkeypatch.setattr(flight, "measure_apart", measured_nothing)
+    config = load_config(tmp_path / "configs", overrides=["data.source=texts"])
+    folder = RunFolder(tmp_path / "mirror" / "run")
+    folder.root.mkdir(parents=True)
+    begin_attempt(folder.lineage, AttemptStart(0, 0, None, "a test"))
+    folder.config.write_text(dump_config(config))
+    first, last = config.stages
+    shared = ("--nproc", "3", "--set", f"{last.name}.training.batch_tokens=192")
+    shared += ("--set", f"checkpoint.mirror={tmp_path / 'mirror'}")
+    code, _, err = call(*words, *shared)
+    assert code == 30
+    assert f"{first.name}: 3 processes cannot share" in err
+    scores = {"why": "a test", "bpb_before": None, "bpb_after": None, "verdict": "pass"}
+    place = {"stage": first.name, "attempt": 0, "step": plan_stages(config)[0].last_step}
+    write_decision(folder, {**place, **scores}, checks=[])
+    code, out, _ = call(*words, *shared, "--json")
+    told = json.loads(out)
+    assert (code, told["verdict"]) == (30, "stop")
+    assert told["why"].startswith("do not begin: settings: ")
+    assert f"{last.name}.training.batch_tokens: 128 -> 192" in told["why"]
+    failed = [check["name"] for check in told["checks"] if check["state"] == "fail"]
+    assert failed == ["settings", "step"]
+
+
+def test_a_card_that_does_not_start_is_a_finding_among_the_others(call, words, monkeypatch):
     dying(monkeypatch)
     monkeypatch.setattr(flight, "measure_apart", measured_nothing)
     code, out, _ = call(*words, "--set", "compute.precision=auto", "--json")

@@ -12,15 +12,9 @@ so is what a run has spent that trains no more.
 from __future__ import annotations
 
 import math
-import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from yxanul.config.schema import BudgetConfig, RunConfig
-from yxanul.curriculum.course import place_in, read_course
-from yxanul.curriculum.stages import StagePlan, steps_by_seq_len
-from yxanul.errors import GateStopError, UsageError, YxanulError
+from yxanul.errors import GateStopError, UsageError
 from yxanul.plan.cost import OVERHEAD, OVERHEAD_HIGH, OVERHEAD_LOW, Cost, Range
 from yxanul.plan.flops import flops_per_token
 from yxanul.plan.memory import FP32_BYTES
@@ -30,45 +24,10 @@ from yxanul.plan.tables import span
 from yxanul.preflight.finding import Finding
 from yxanul.preflight.machine import exchange_seconds
 from yxanul.preflight.measuring import Measured, Rate
-from yxanul.runfolder.bringing import bring_rows
-from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.lineage import attempt_step, current_attempt, current_branch, has_begun, is_on
-from yxanul.runfolder.rows import read_placed_rows
-from yxanul.runfolder.spending import Spent, read_spending
-from yxanul.train.probing.frozen import with_kept_budgets
+from yxanul.preflight.standing import Progress
 from yxanul.units import HOUR_S, format_count, format_hours, format_usd
 
 _LARGEST_USD = 1e9
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run stands that goes on here, and what it has cost; by default it is new."""
-
-    course: tuple[StagePlan, ...]
-    """The stages, with what the gates have changed of them."""
-    stage: int = 0
-    """The one in `course` that it is in; what is before it is done."""
-    stage_step: int = 0
-    """Steps of that one that are done."""
-    spent: Spent = field(default_factory=Spent)
-
-    @property
-    def done_tokens(self) -> int:
-        """Tokens of its stage that are trained."""
-        return self.stage_step * self.course[self.stage].config.training.batch_tokens
-
-    @property
-    def extensions(self) -> dict[str, int]:
-        """How often each stage is lengthened already, by name."""
-        return {plan.name: plan.changes.extensions for plan in self.course}
-
-    def left(self) -> Iterator[tuple[StagePlan, int, int]]:
-        """Yield each stage, sequence length and number of steps that are still to be trained."""
-        for plan in self.course[self.stage :]:
-            done = self.stage_step if plan is self.course[self.stage] else 0
-            for seq_len, steps in steps_by_seq_len(plan, done).items():
-                yield plan, seq_len, steps
 
 
 def settled_budget(
@@ -87,22 +46,6 @@ def settled_budget(
     if settled.usd is not None and settled.usd_per_hour is None:
         raise UsageError("--budget_usd needs --usd_per_hour, the price of the whole machine")
     return settled
-
-
-def read_progress(config: RunConfig, folder: RunFolder, *, mirror: str | None) -> Progress:
-    """Return where the run in the folder stands, or the one at its mirror if there is none."""
-    if has_begun(folder.lineage) or mirror is None:
-        return _progress(config, folder)
-    with tempfile.TemporaryDirectory(prefix="yxanul-") as scratch:
-        copy = RunFolder(Path(scratch))
-        small = [copy.lineage, copy.config, copy.gates]
-        bring_rows(mirror, [*small, copy.metrics, copy.spending])
-        try:
-            return _progress(config, copy)
-        except YxanulError as error:  # the copy is gone before anybody reads of it
-            told = str(error).replace(scratch, f"{mirror}/run")
-            # A new --out would find the same run there.
-            raise type(error)(told.replace("another --out", "another checkpoint.mirror")) from error
 
 
 def forecast(config: RunConfig, measured: Measured, *, progress: Progress) -> Range:
@@ -228,25 +171,3 @@ def _told(cost: Cost, *, left: int, spent: float, price: float | None) -> str:
     else:
         told += "; in dollars with --usd_per_hour"
     return f"{told}; {format_hours(spent)} h of it are spent" if spent else told
-
-
-def _progress(config: RunConfig, folder: RunFolder) -> Progress:
-    """Return where the newest row of the run's branch stands in the course as it is by now."""
-    kept = with_kept_budgets(config, folder)
-    course = read_course(kept, folder, attempt=current_attempt(folder.lineage))
-    branch = current_branch(folder.lineage)
-    rows = [row for row in read_placed_rows(folder.metrics) if is_on(branch, row)]
-    new = Progress(course, spent=read_spending(folder.spending))
-    if not rows:
-        # An attempt may begin in any stage, and without a row of its own.
-        begun = attempt_step(folder.lineage)
-        stages = [number for number, plan in enumerate(course) if plan.first_step <= begun]
-        return replace(new, stage=stages[-1], stage_step=begun - course[stages[-1]].first_step)
-    stage = rows[-1].get("stage")
-    if isinstance(stage, str) and stage not in (plan.name for plan in course):
-        raise UsageError(
-            f"the run in {folder.root} stands in {stage}, which these settings do not have; name "
-            "its own --config_dir, or another --out"
-        )
-    place, done = place_in(course, rows[-1], folder=folder)
-    return replace(new, stage=place, stage_step=done)

@@ -17,7 +17,7 @@ from yxanul.config.sharing import refuse_unequal_shares
 from yxanul.curriculum.stages import plan_stages
 from yxanul.errors import YxanulError
 from yxanul.hardware.choices import processes_here
-from yxanul.preflight.cost import Progress, look_at_cost, read_progress, settled_budget
+from yxanul.preflight.cost import look_at_cost, settled_budget
 from yxanul.preflight.finding import (
     Check,
     Finding,
@@ -46,6 +46,7 @@ from yxanul.preflight.sources import (
     prepared_root,
 )
 from yxanul.preflight.space import look_at_disk, look_at_memory
+from yxanul.preflight.standing import Progress, read_progress, refuse_settings
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import has_begun
 from yxanul.train.run import default_out
@@ -113,8 +114,6 @@ def preflight(wishes: Wishes, *, say: Say) -> Preflight:
         optimization.budget, usd_per_hour=wishes.usd_per_hour, usd=wishes.budget_usd
     )
     processes = wishes.processes or processes_here()
-    context = config.model.max_position_embeddings
-    refuse_unequal_shares(config.stages, processes, context=context)
     folder = RunFolder(wishes.run.out or default_out(wishes.run, config))
     root = attempted("data", partial(prepared_root, config, folder), limit_s=_LIMIT_S)
     has_data = isinstance(root, Path)
@@ -122,13 +121,18 @@ def preflight(wishes: Wishes, *, say: Say) -> Preflight:
     is_open = optimization.compute.compile == "auto"
     compiling = [Check("compile", look_at_compiling, _LIMIT_S)] if is_open else []
     sources = [] if isinstance(root, Finding) else data_checks(config, folder, root=root)
-    say("preflight: features, disk, memory, mirror")
+    if mirror is not None:
+        say("preflight: mirror")
     # First, for it may be what tells how far the run has come, and which benchmarks it keeps.
     answer = Check("mirror", partial(look_at_mirror, mirror), _LIMIT_S).made()
     reachable = answer.state == "pass"
     is_answered = mirror is None or reachable
     stand = partial(_stand, config, folder, mirror=mirror, is_answered=is_answered)
     stands = attempted("progress", stand, limit_s=_LIMIT_S)
+    if isinstance(stands, Progress):
+        context = config.model.max_position_embeddings
+        refuse_unequal_shares(stands.open_stages, processes, context=context)
+    say("preflight: features, disk, memory")
     left = partial(_of_what_is_left, config=config, stands=stands)
     disk = partial(look_at_disk, config, folder, has_data=has_data)
     here = [
@@ -139,6 +143,7 @@ def preflight(wishes: Wishes, *, say: Say) -> Preflight:
     ]
     findings = [stands] if isinstance(stands, Finding) else []
     findings += [check.made() for check in here]
+    findings += _settings(partial(refuse_settings, config, folder, mirror=mirror), stands=stands)
     say(f"preflight: data, {DATA_LIMIT_S:.0f} s at most")
     # Where the manifest cannot be read, that is what there is to say of the data.
     findings += [root] if isinstance(root, Finding) else []
@@ -160,6 +165,14 @@ def _stand(
     if not is_answered and not has_begun(folder.lineage):
         return None
     return read_progress(config, folder, mirror=mirror)
+
+
+def _settings(refuse: Callable[[], None], *, stands: Progress | Finding | None) -> list[Finding]:
+    """Return the failure that other settings than the run's are, where it could be read."""
+    if not isinstance(stands, Progress):
+        return []
+    found = attempted("settings", refuse, limit_s=_FEATURES_S)
+    return [found] if isinstance(found, Finding) else []
 
 
 def _of_what_is_left(

@@ -27,8 +27,8 @@ from yxanul.plan.storage import (
     saving_bytes,
     shard_bytes,
 )
-from yxanul.preflight.cost import Progress
 from yxanul.preflight.finding import Finding, State
+from yxanul.preflight.standing import Progress
 from yxanul.runfolder.checkpoints import list_checkpoints
 from yxanul.runfolder.durable import writing
 from yxanul.runfolder.layout import RunFolder

@@ -182,6 +182,21 @@ def refuse_other_stages(config: RunConfig, folder: RunFolder, *, is_whole: bool)
         )
 
 
+def refuse_changed_settings(config: RunConfig, folder: RunFolder, *, device: torch.device) -> None:
+    """Raise a `ConfigError` for settings that the run, if it has begun, does not go on with.
+
+    They are those of all its stages. Nothing is written or tried; what the device cannot do is a
+    `UsageError`.
+    """
+    before = begun_with(folder)
+    if before is None:
+        return
+    refuse_other_stages(config, folder, is_whole=True)
+    ruled, anew = _ruled(config, before, device=device, agree=bool)
+    now, closed = with_kept_budgets(ruled, folder), closed_stages(folder)
+    _continue_config(before, now, anew=anew, closed=closed, folder=folder)
+
+
 def edited_config(folder: RunFolder) -> str | None:
     """Say so if RUN/config.yaml is nothing that this run wrote; None = it is, or nothing tells.
 

@@ -1,0 +1,115 @@
+"""A run that goes on: whether it does with these settings, and what of it is still trained."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.train.world import STAGES, write_configs
+from yxanul.config.load import dump_config, load_config
+from yxanul.config.schema import RunConfig
+from yxanul.curriculum.stages import longest_seq_len
+from yxanul.errors import ConfigError, CorruptDataError
+from yxanul.hardware.choices import freeze_compute
+from yxanul.plan.parameters import parameter_count
+from yxanul.preflight.standing import read_progress, refuse_settings
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.lineage import AttemptStart, begin_attempt
+from yxanul.runfolder.rows import append_row
+from yxanul.runfolder.verdicts import write_decision
+from yxanul.train.probing.probes import with_compute
+
+RATE = f"{STAGES[0]}.training.learning_rate=0.02"
+
+
+def config_of(tmp_path: Path, *overrides: str) -> RunConfig:
+    place = tmp_path / "configs"
+    if not place.exists():
+        write_configs(place)
+    return load_config(place, overrides=["data.source=texts", *overrides])
+
+
+def frozen(config: RunConfig) -> RunConfig:
+    """Return what a start on a CPU writes down."""
+    chosen = freeze_compute(
+        config.optimization.compute,
+        config.model,
+        parameters=parameter_count(config.model).total,
+        device=torch.device("cpu"),
+        longest_seq_len=longest_seq_len(config.stages),
+    )
+    return with_compute(config, chosen)
+
+
+class Run:
+    """A run of the small world that has begun, in its folder or at its mirror."""
+
+    def __init__(self, tmp_path: Path, *, is_at_the_mirror: bool) -> None:
+        self.looked_at = RunFolder(tmp_path / "here")
+        self.mirror = str(tmp_path / "mirror") if is_at_the_mirror else None
+        self.folder = RunFolder(tmp_path / "mirror" / "run") if self.mirror else self.looked_at
+        self.folder.root.mkdir(parents=True)
+        begin_attempt(self.folder.lineage, AttemptStart(0, 0, None, "a test"))
+        self.folder.config.write_text(dump_config(frozen(config_of(tmp_path))))
+
+    def close(self, stage: str, *, step: int) -> None:
+        scores = {"why": "a test", "bpb_before": None, "bpb_after": None, "verdict": "pass"}
+        place = {"stage": stage, "attempt": 0, "step": step}
+        write_decision(self.folder, {**place, **scores}, checks=[])
+
+    def refuse(self, config: RunConfig) -> None:
+        refuse_settings(config, self.looked_at, mirror=self.mirror)
+
+
+@pytest.fixture(params=[False, True], ids=["here", "mirror"])
+def run(request, tmp_path) -> Run:
+    return Run(tmp_path, is_at_the_mirror=request.param)
+
+
+def test_settings_that_a_run_does_not_go_on_with_are_told_of_where_it_lies(run, tmp_path):
+    run.refuse(config_of(tmp_path, "checkpoint.keep=3", RATE))
+    with pytest.raises(ConfigError, match=r"optimizer\.weight_decay: 0\.01 -> 0\.5") as told:
+        run.refuse(config_of(tmp_path, "optimizer.weight_decay=0.5"))
+    assert str(told.value).startswith(f"{run.folder.root} was begun with other settings (")
+    assert str(told.value).endswith("another checkpoint.mirror" if run.mirror else "another --out")
+    run.close(STAGES[0], step=8)
+    with pytest.raises(ConfigError, match=f"{STAGES[0]}.training.learning_rate: 0.01 -> 0.02"):
+        run.refuse(config_of(tmp_path, RATE))
+
+
+def test_settings_without_a_stage_of_the_run_are_refused(run, tmp_path):
+    first = load_config(tmp_path / "configs", stages=STAGES[:1], overrides=["data.source=texts"])
+    with pytest.raises(ConfigError, match=f"was begun with the stages {', '.join(STAGES)}, and"):
+        run.refuse(first)
+
+
+def test_a_budget_may_be_another_once_its_stage_is_judged(run, tmp_path):
+    """As `run` after `train --num_epochs`."""
+    longer = config_of(tmp_path, f"{STAGES[0]}.training.total_tokens=4096")
+    with pytest.raises(ConfigError, match="total_tokens: 1024 -> 4096"):
+        run.refuse(longer)
+    run.close(STAGES[0], step=8)
+    run.refuse(longer)
+
+
+def test_damaged_settings_of_a_run_are_told(run, tmp_path):
+    run.folder.config.write_text("stages: [")
+    with pytest.raises(CorruptDataError, match=f"{run.folder.config} is not what was written"):
+        run.refuse(config_of(tmp_path))
+
+
+def test_a_run_that_has_not_begun_goes_on_with_any_settings(tmp_path):
+    nothing, config = RunFolder(tmp_path / "nowhere"), config_of(tmp_path)
+    for mirror in (None, str(tmp_path / "empty")):
+        refuse_settings(config, nothing, mirror=mirror)
+
+
+def test_closed_stages_are_not_trained_again(run, tmp_path):
+    config = config_of(tmp_path)
+    append_row(run.folder.metrics, {"step": 8, "attempt": 0, "stage": STAGES[0], "stage_step": 8})
+    for is_closed in (False, True):
+        if is_closed:
+            run.close(STAGES[0], step=8)
+        stands = read_progress(config, run.looked_at, mirror=run.mirror)
+        left = [stage.name for stage in stands.open_stages]
+        assert left == list(STAGES[1:] if is_closed else STAGES)
