@@ -236,6 +236,7 @@ def test_a_slow_disk_is_told_within_the_time_of_the_check(tiny, tmp_path, monkey
     rate, disk = 1e6, SimpleNamespace(now=0.0, synced=0)
 
     def sync(handle: int) -> None:
+        assert not list((tmp_path / "runs").iterdir())  # nothing to leave behind, however it ends
         size = os.fstat(handle).st_size
         disk.now += (size - disk.synced) / rate
         disk.synced = size
@@ -243,7 +244,9 @@ def test_a_slow_disk_is_told_within_the_time_of_the_check(tiny, tmp_path, monkey
     monkeypatch.setattr(space, "_TRIAL_BYTES", 256 * MiB)
     monkeypatch.setattr(os, "fsync", sync)
     monkeypatch.setattr(space, "time", SimpleNamespace(perf_counter=lambda: disk.now))
-    found = look_at_disk(tiny, RunFolder(tmp_path), has_data=True, progress=new(tiny))
+    (tmp_path / "runs").mkdir()
+    folder = RunFolder(tmp_path / "runs" / "one")
+    found = look_at_disk(tiny, folder, has_data=True, progress=new(tiny))
     assert disk.synced > 0
     assert disk.now < flight._LIMIT_S
     assert found.value["write_bytes_per_s"] == pytest.approx(rate)
@@ -270,7 +273,7 @@ def test_a_disk_that_refuses_the_trial_is_named(tiny, tmp_path, monkeypatch, fau
     monkeypatch.setenv("YXANUL_FAILPOINTS", f"preflight.writing={fault}")
     with pytest.raises(error, match="the disk"):
         look_at_disk(tiny, RunFolder(tmp_path / "run"), has_data=True, progress=new(tiny))
-    assert not list(tmp_path.glob(".preflight*"))
+    assert [path.name for path in tmp_path.iterdir()] == ["configs"]
 
 
 def test_memory_for_every_process_is_needed(tiny, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import time
 from contextlib import suppress
 from functools import partial
@@ -165,21 +166,17 @@ def _held(folder: Path) -> int:
 
 
 def _write_rate(place: Path) -> float:
-    """Return the bytes per second of a file that is written and synced, and deleted again.
+    """Return the bytes per second of a file that is written and synced, and has no name.
 
-    Each block by itself: a slow disk would be synced for longer than the check may take.
+    So it goes however this process ends. Each block by itself: a slow disk would be synced for
+    longer than the check may take.
     """
-    trial = place / f".preflight-{os.getpid()}.tmp"
     block = os.urandom(_BLOCK_BYTES)  # nothing that a file system could compress
-    with writing(place):
-        try:
-            with trial.open("wb") as file:
-                begin, size = time.perf_counter(), 0
-                while size < _TRIAL_BYTES and time.perf_counter() - begin < _TRIAL_S:
-                    failpoint("preflight.writing")
-                    size += file.write(block)
-                    file.flush()
-                    os.fsync(file.fileno())
-                return size / (time.perf_counter() - begin)
-        finally:
-            trial.unlink(missing_ok=True)
+    with writing(place), tempfile.TemporaryFile(dir=place) as file:
+        begin, size = time.perf_counter(), 0
+        while size < _TRIAL_BYTES and time.perf_counter() - begin < _TRIAL_S:
+            failpoint("preflight.writing")
+            size += file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+        return size / (time.perf_counter() - begin)
