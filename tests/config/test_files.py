@@ -1,6 +1,7 @@
 """Every file of configs/ loads, and the promised plan stands as promised."""
 
 import json
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from yxanul.config.load import (
 from yxanul.config.problems import check
 from yxanul.config.schema import chunk_tokens, evaluation_seq_len
 from yxanul.config.yamltext import read_document
+from yxanul.data.batches.order import OrderSource, mixture_counts
 from yxanul.plan.budget import stage_budget
 from yxanul.plan.hardware import Wishes
 from yxanul.plan.memory import CARD_SHARE, memory
@@ -115,6 +117,32 @@ def test_the_recipe_of_the_evidence_costs_as_much_and_repeats_little():
         for stage in config.stages
         for source in stage.data.hub_sources
     )
+
+
+def test_the_recipe_of_the_evidence_says_which_sources_replay_repeats():
+    """Sizes of the sources as the recipe's own lines have them; those of stage 4 nobody states."""
+    place = CONFIGS / "recipes" / "evidence"
+    sizes = {"fineweb_edu": 9.7e9, "cosmopedia": 11e9, "wikipedia": 0.96e9}
+    sizes |= {"mixture_of_thoughts": 1.5e9, "finemath": 9.6e9, "gsm8k": 1.5e6}
+    sizes |= {"acereason_math": 5e6}
+    read, groups = Counter(), []
+    for stage in load_config(place).stages:
+        total = sum(source.weight for source in stage.data.hub_sources)
+        own = [OrderSource(s.name, 1, s.weight / total) for s in stage.data.hub_sources]
+        counts = mixture_counts(
+            stage.training.total_tokens,
+            own=own,
+            replay=[source for group in groups for source in group],
+            replay_share=stage.data.replay_share,
+        )
+        names = [source.name for group in (own, *groups) for source in group]
+        read.update(dict(zip(names, counts, strict=True)))
+        groups.append(own)
+    epochs = {name: read[name] / size for name, size in sizes.items()}
+    often = [f"{name} {times:.1f}" for name, times in epochs.items() if times > 4]
+    assert len(often) == 4
+    told = (place / f"{STAGES[0]}.yaml").read_text()
+    assert [one for one in often if one not in told] == []
 
 
 def test_every_stage_has_embedded_text_of_the_known_sources():
