@@ -139,6 +139,7 @@ def test_the_names_to_choose_from_are_listed_once(word):
             "is no multiple of chunk_tokens 512 (null",
         ),
         (["training.batch_tokens=128"], "raise training.batch_tokens"),
+        (["data.chunk_tokens=128"], "over chunk_tokens 128; shorten it or raise data.chunk_tokens"),
         (
             ["training.batch_tokens=8192", "training.total_tokens=8000"],
             "less than one batch of batch_tokens (8,192)",

@@ -125,17 +125,17 @@ def _sequence_lengths(config: RunConfig, stage: StageConfig) -> Iterator[Contrad
     named = f"chunk_tokens {chunk:,}"
     if by_rule:
         named += " (null: the smaller of max_position_embeddings and batch_tokens)"
+    settles: KeyPath = ("training", "batch_tokens") if by_rule else ("data", "chunk_tokens")
     if batch % chunk:
-        path: KeyPath = ("training", "batch_tokens") if by_rule else ("data", "chunk_tokens")
         text = f"batch_tokens {batch:,} is no multiple of {named}; make it one"
-        yield Contradiction(stage.name, path, text)
+        yield Contradiction(stage.name, settles, text)
     for i, phase in enumerate(stage.training.seq_len_curriculum):
-        path = ("training", "seq_len_curriculum", i, "seq_len")
+        path: KeyPath = ("training", "seq_len_curriculum", i, "seq_len")
         if phase.seq_len > longest:
             text = f"is {phase.seq_len:,}, over the model's max_position_embeddings {longest:,}"
             yield Contradiction(stage.name, path, f"{text}; shorten it or choose another model")
         elif phase.seq_len > chunk:
-            text = f"is {phase.seq_len:,}, over {named}; shorten it or raise training.batch_tokens"
+            text = f"is {phase.seq_len:,}, over {named}; shorten it or raise {dotted(settles)}"
             yield Contradiction(stage.name, path, text)
         elif chunk % phase.seq_len:
             text = f"is {phase.seq_len:,}, which does not divide {named}; choose a divisor"
