@@ -268,9 +268,14 @@ def test_a_stage_that_does_not_exist_lists_the_stages():
     assert "each once" in message(CONFIGS, stages=["stage3_math", "stage3_math"])
 
 
-def test_a_set_for_a_stage_that_is_not_loaded_is_an_error():
+def test_a_set_for_a_stage_that_is_not_loaded_says_so():
     text = message(CONFIGS, stages=["stage1_wikipedia"], overrides=["stage3_math.gate.x=1"])
-    assert "unknown key stage3_math" in text
+    assert text == (
+        "--set stage3_math.gate.x=1: stage3_math is not read by this command, which reads "
+        "stage1_wikipedia alone; leave it out"
+    )
+    text = message(CONFIGS, stages=["stage1_wikipedia"], overrides=["stage5_poems.gate.x=1"])
+    assert "unknown key stage5_poems" in text
 
 
 def test_a_model_that_does_not_exist_lists_the_models(tmp_path):

@@ -53,7 +53,8 @@ def load_config(
         OPTIMIZATION: _existing(folder / "optimization.yaml"),
         **_stage_files(folder, stages),
     }
-    documents = apply_overrides({n: read_document(file) for n, file in files.items()}, overrides)
+    read = {name: read_document(file) for name, file in files.items()}
+    documents = apply_overrides(read, overrides, known=stage_names(folder))
     problems: list[str] = []
     model_part, found = check(ModelFile, documents[MODEL])
     problems += found

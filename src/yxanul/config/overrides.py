@@ -8,7 +8,7 @@ by the same check as the files.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,23 +43,27 @@ def parse_override(text: str) -> Override:
     return Override(text=text, path=path, value=parse_value(value, f"--set {text}"))
 
 
-def apply_overrides(documents: Mapping[str, Document], texts: Iterable[str]) -> dict[str, Document]:
+def apply_overrides(
+    documents: Mapping[str, Document], texts: Iterable[str], *, known: Sequence[str]
+) -> dict[str, Document]:
     """Return the documents with every `--set` written in, later ones over earlier ones.
 
-    `documents` maps "model", "optimization" and the names of the loaded stages to parsed files.
-    Raises ConfigError when the first key is no block of any file or a step of the path is a value.
+    `documents` maps "model", "optimization" and the names of the loaded stages to parsed files;
+    `known` are the folder's stages. Raises ConfigError when the first key is no block of a loaded
+    file or a step of the path is a value.
     """
     changed = {name: _copy(document) for name, document in documents.items()}
+    stages = [name for name in documents if name not in (MODEL, OPTIMIZATION)]
     for text in texts:
         override = parse_override(text)
-        for name, path in _targets(
-            override, [n for n in documents if n not in (MODEL, OPTIMIZATION)]
-        ):
+        for name, path in _targets(override, stages, known=known):
             _write(changed[name], path, override=override)
     return changed
 
 
-def _targets(override: Override, stages: list[str]) -> list[tuple[str, tuple[str, ...]]]:
+def _targets(
+    override: Override, stages: list[str], *, known: Sequence[str]
+) -> list[tuple[str, tuple[str, ...]]]:
     """Return (document, path inside it) for each document that an override changes."""
     first, rest = override.path[0], override.path[1:]
     if first == "model":
@@ -73,8 +77,13 @@ def _targets(override: Override, stages: list[str]) -> list[tuple[str, tuple[str
     if first in stages:
         hint = f"choose from: {', '.join(f'{first}.{block}' for block in _STAGE_BLOCKS)}"
         raise ConfigError(f"--set {override.text}: {'.'.join(override.path)} cannot be set; {hint}")
-    known = ["model", *OptimizationConfig.model_fields, *_STAGE_BLOCKS, *stages]
-    raise ConfigError(f"--set {override.text}: unknown key {first}; {nearest(first, known)}")
+    if first in known:
+        raise ConfigError(
+            f"--set {override.text}: {first} is not read by this command, which reads "
+            f"{', '.join(stages)} alone; leave it out"
+        )
+    keys = ["model", *OptimizationConfig.model_fields, *_STAGE_BLOCKS, *stages]
+    raise ConfigError(f"--set {override.text}: unknown key {first}; {nearest(first, keys)}")
 
 
 def _write(document: Document, path: tuple[str, ...], *, override: Override) -> None:
