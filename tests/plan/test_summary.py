@@ -205,8 +205,35 @@ def test_a_small_card_is_planned_with_what_fits_it():
     assert plan.memory.micro_batch_tokens == 12_288
     assert plan.memory.total <= CARD_SHARE * 24e9
     assert plan.notes[0].startswith("12,288 tokens at a time fit the 24 GB")
-    wide = load_config(CONFIGS, overrides=["model.num_hidden_layers=1000"])
-    assert "does not fit" in plan_run(wide, Wishes(gpus="RTX-4090")).notes[0]
+
+
+_AGAIN = "compute.gradient_checkpointing=true"
+
+
+@pytest.mark.parametrize(
+    ("layers", "overrides", "gpus", "ways"),
+    [
+        (90, [], "RTX-4090", [_AGAIN, "a shorter training.seq_len_curriculum"]),
+        (
+            90,
+            [_AGAIN, "compute.checkpointed_share=0.1"],
+            "RTX-4090",
+            ["compute.checkpointed_share=1", "a shorter training.seq_len_curriculum"],
+        ),
+        (140, [_AGAIN], "RTX-4090", ["optimizer.name=muon"]),
+        (140, [_AGAIN, "compute.checkpointed_share="], "RTX-4090", ["optimizer.name=muon"]),
+        (150, [_AGAIN], "8xRTX-4090", ["compute.zero1=true"]),
+        (150, [_AGAIN, "compute.engine=deepspeed"], "8xRTX-4090", ["a smaller model"]),
+        (150, [_AGAIN], "RTX-4090", ["a smaller model"]),
+    ],
+)
+def test_where_one_sequence_does_not_fit_only_what_makes_it_fit_is_named(
+    layers, overrides, gpus, ways
+):
+    wide = load_config(CONFIGS, overrides=[f"model.num_hidden_layers={layers}", *overrides])
+    told = plan_run(wide, Wishes(gpus=gpus)).notes[0]
+    does_not = "One sequence does not fit the 24 GB of one RTX-4090: another card, or "
+    assert told == f"{does_not}{', or '.join(ways)}."
 
 
 @pytest.mark.parametrize(

@@ -256,6 +256,27 @@ def test_why_a_process_measured_nothing_is_written_down(
     assert ("stop other programs" in told["error"]) == (is_memory and where != "measure")
 
 
+@pytest.mark.usefixtures("products_as_torch_has_them")
+@pytest.mark.parametrize(
+    ("share", "way"),
+    [("1", None), ("0.5", "compute.checkpointed_share=1"), ("", None)],
+)
+def test_blocks_that_are_recomputed_already_are_no_advice(tmp_path, monkeypatch, share, way):
+    def fail(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    again = ("compute.gradient_checkpointing=true", f"compute.checkpointed_share={share}")
+    request = tmp_path / "config.yaml"
+    config = tiny(tmp_path, "compute.keep_freed_memory=false", *again)
+    request.write_text(dump_config(config))
+    monkeypatch.setattr(signal, "alarm", lambda _seconds: 0)
+    monkeypatch.setattr(measuring, "measure", fail)
+    assert main([str(request), str(tmp_path / "answer.json"), "600"]) == 11
+    told = json.loads((tmp_path / "refusal-0.json").read_text())["error"]
+    ways = ["set a smaller compute.micro_batch_tokens", way, "take a machine with more memory"]
+    assert ", or ".join(filter(None, ways)) in told
+
+
 def test_the_last_words_of_a_process_are_no_border():
     program = "import sys; sys.exit('why it ended\\n=====\\n-----\\n')"
     told = machine._run([sys.executable, "-c", program], 60)

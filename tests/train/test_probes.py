@@ -71,9 +71,18 @@ def test_what_is_tried_is_whole_sequences(first, tries):
     assert tried == tries
 
 
-def test_less_than_one_sequence_is_refused_in_one_sentence():
-    with pytest.raises(UsageError, match="one sequence of 4,096 tokens does not fit"):
-        largest_that_fits(32768, need, limit=4095 * BYTES_PER_TOKEN, smallest=4096, agree=alone)
+@pytest.mark.parametrize("advice", ["compute.gradient_checkpointing=true", None])
+def test_less_than_one_sequence_is_refused_in_one_sentence(advice):
+    with pytest.raises(UsageError, match="one sequence of 4,096 tokens does not fit") as told:
+        largest_that_fits(
+            32768,
+            need,
+            limit=4095 * BYTES_PER_TOKEN,
+            smallest=4096,
+            agree=alone,
+            advice=advice,
+        )
+    assert f"to spare: {f'set {advice}, ' if advice else ''}shorten training" in str(told.value)
 
 
 def test_too_much_for_another_process_is_too_much():

@@ -191,6 +191,13 @@ class ComputeConfig(Section):
         """Whether a run's first start finds how few blocks have to be recomputed."""
         return self.gradient_checkpointing and self.checkpointed_share is None
 
+    @property
+    def recompute_more(self) -> str | None:
+        """The setting that has all blocks recomputed, as `--set` takes it; None: they are."""
+        if not self.gradient_checkpointing:
+            return "compute.gradient_checkpointing=true"
+        return None if self.checkpointed_share in (None, 1.0) else "compute.checkpointed_share=1"
+
     def checkpointed_blocks(self, layers: int) -> int:
         """Return how many of a model's blocks are recomputed; an open share is all of them."""
         share = 1.0 if self.checkpointed_share is None else self.checkpointed_share

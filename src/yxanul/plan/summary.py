@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
-from yxanul.config.schema import ModelConfig, RunConfig
+from yxanul.config.schema import ModelConfig, RunConfig, StageConfig
 from yxanul.config.sharing import unequal_shares
 from yxanul.plan.budget import StageBudget, marginal_value, stage_budget
 from yxanul.plan.claims.claim import Claim
@@ -175,7 +177,12 @@ def _how_it_fits(config: RunConfig, machine: Machine) -> str | None:
     size = f"{card.memory_bytes / 1e9:.0f} GB of one {card.name}"
     most = largest_micro_batch(config, card.memory_bytes, processes=machine.count)
     if most is None:
-        return f"One sequence does not fit the {size}: another card, or gradient_checkpointing."
+        fits = partial(largest_micro_batch, card_bytes=card.memory_bytes, processes=machine.count)
+        ways = [told for told, lighter in _lighter(config) if fits(lighter) is not None]
+        return (
+            f"One sequence does not fit the {size}: "
+            f"{', or '.join(['another card', *(ways or ['a smaller model'])])}."
+        )
     asked = config.optimization.compute.micro_batch_tokens
     if asked is not None:
         planned = memory(config, processes=machine.count)
@@ -185,6 +192,28 @@ def _how_it_fits(config: RunConfig, machine: Machine) -> str | None:
             )
         most = max(most, planned.micro_batch_tokens)  # which may be no power of two
     return f"{most:,} tokens at a time fit the {size}."
+
+
+def _lighter(config: RunConfig) -> Iterator[tuple[str, RunConfig]]:
+    """Yield each change that may leave less held, and the configuration with it alone."""
+    optimization = config.optimization
+
+    def setting(section: str, **values: object) -> RunConfig:
+        part = getattr(optimization, section).model_copy(update=values)
+        changed = optimization.model_copy(update={section: part})
+        return config.model_copy(update={"optimization": changed})
+
+    def shortened(stage: StageConfig) -> StageConfig:
+        phases = {"seq_len_curriculum": stage.training.seq_len_curriculum[:1]}
+        return stage.model_copy(update={"training": stage.training.model_copy(update=phases)})
+
+    if (more := optimization.compute.recompute_more) is not None:
+        yield more, setting("compute", gradient_checkpointing=True, checkpointed_share=1.0)
+    if optimization.compute.engine == "torch":  # DeepSpeed's takes neither
+        yield "compute.zero1=true", setting("compute", zero1=True)
+        yield "optimizer.name=muon", setting("optimizer", name="muon")
+    stages = tuple(map(shortened, config.stages))
+    yield "a shorter training.seq_len_curriculum", config.model_copy(update={"stages": stages})
 
 
 def _how_it_shares(config: RunConfig, machine: Machine) -> str | None:

@@ -34,10 +34,6 @@ from yxanul.train.processes.links import measure_links, slow_ranks
 from yxanul.train.running.setup import prepare_process
 
 _STEPS = 5
-_ADVICE = (
-    "set a smaller compute.micro_batch_tokens, or compute.gradient_checkpointing=true, or take a "
-    "machine with more memory"
-)
 
 
 @dataclass(frozen=True)
@@ -168,7 +164,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         with naming_failed_hardware(), naming_exhaustion(MAKE_ROOM):
             device = usable_device(local_rank())
-            with joined_processes(device) as processes, naming_exhaustion(_ADVICE):
+            with joined_processes(device) as processes, naming_exhaustion(_advice(config)):
                 found = measure(config, processes, device=device)
                 if processes.is_main:
                     write_json(answer, asdict(found))
@@ -182,6 +178,13 @@ def main(arguments: Sequence[str]) -> int:
         _tell(answer, InfrastructureError(told))
         return 1
     return 0
+
+
+def _advice(config: RunConfig) -> str:
+    """Return what helps where a pass does not fit."""
+    more = config.optimization.compute.recompute_more
+    ways = ["set a smaller compute.micro_batch_tokens", more, "take a machine with more memory"]
+    return ", or ".join(way for way in ways if way is not None)
 
 
 def _tell(answer: Path, error: YxanulError) -> None:

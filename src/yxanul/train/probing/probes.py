@@ -58,19 +58,25 @@ def with_compute(config: RunConfig, compute: ComputeConfig) -> RunConfig:
 
 
 def largest_that_fits(
-    first: int, need: Callable[[int], float], *, limit: float, smallest: int, agree: Agree
+    first: int,
+    need: Callable[[int], float],
+    *,
+    limit: float,
+    smallest: int,
+    agree: Agree,
+    advice: str | None = None,
 ) -> int:
     """Return the first of `first`, its half, its quarter, ... that needs at most `limit` bytes.
 
     Each is whole sequences of `smallest` tokens, as a forward pass is. `agree` makes one answer of
     all processes': too much for one is too much. Where not even one sequence fits, it is a
-    `UsageError`.
+    `UsageError` with the setting that may help, if there is one.
     """
     tokens = first_that_fits(halves(first, smallest), need, limit=limit, agree=agree)
     if tokens is None:
         raise UsageError(
             f"one sequence of {smallest:,} tokens does not fit this card with "
-            f"{1 - CARD_SHARE:.0%} to spare: set compute.gradient_checkpointing=true, shorten "
+            f"{1 - CARD_SHARE:.0%} to spare: {f'set {advice}, ' if advice else ''}shorten "
             "training.seq_len_curriculum, or take a smaller model"
         )
     return tokens
@@ -183,6 +189,7 @@ def _micro_batch(
         limit=CARD_SHARE * memory_bytes(machine.device),
         smallest=seq_len,
         agree=partial(machine.processes.anyone, device=machine.device),
+        advice=compute.recompute_more,
     )
     _say_tokens(tokens, machine)
     return tokens
