@@ -25,7 +25,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 root=$PWD
 out=runs/${RUN:-promised}
 
-say() { echo "rented: $*" >&2; }
+# Where nobody reads it, as after a dropped ssh, or a full disk takes no more: it goes on all the same.
+say() { echo "rented: $*" >&2 || true; }
 
 # A second one would find the cards taken, and shut down the machine on which the first one trains.
 # The run's supervisor holds the lock as well, in case this script is killed before the run ends;
@@ -79,8 +80,8 @@ trap finish EXIT
 # A Ctrl-C reaches the supervisor by itself, and a second signal would end the run unsaved.
 trap 'stop 130' INT
 trap 'stop 143; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null || true' TERM
-# A dropped ssh ends nothing, as it ends no run.
-trap '' HUP
+# A dropped ssh ends nothing, as it ends no run; nor does a reader of the log that is gone.
+trap '' HUP PIPE
 go_on() { [ -z "$asked" ] || exit "$asked"; }
 
 # fsspec reaches these with a package of their own, of the very version of fsspec. An address may

@@ -26,7 +26,7 @@ case "$*" in
         if [ -n "${RUN_WAITS:-}" ]; then
             trap 'echo stopped >> calls; exit 10' TERM
             touch listening
-            while :; do sleep 0.05; done
+            until [ -e over ]; do sleep 0.05; done
         fi
         exit "${RUN_CODE:-0}" ;;
 esac
@@ -74,12 +74,16 @@ def calls(checkout: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def at_work(checkout: Path, **env: str) -> subprocess.Popen[str]:
-    """Return the script when its run has begun, which waits to be asked to stop."""
+def at_work(checkout: Path, *, stderr: int = subprocess.PIPE, **env: str) -> subprocess.Popen[str]:
+    """Return the script, in a group of its own, when its run has begun.
+
+    That waits to be asked to stop, or for a file `over`.
+    """
     process = subprocess.Popen(
         [checkout / "scripts" / "cloud" / "rented.sh"],
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
+        start_new_session=True,
         env=environment(checkout, RUN_WAITS="yes", **env),
     )
     deadline = time.monotonic() + 30
@@ -123,6 +127,25 @@ def test_it_shuts_down_however_it_ends_and_only_where_it_is_asked_to(checkout, e
     assert "the machine is left on" in done.stderr
     done = rented(checkout, SHUTDOWN="echo off >> off", **env)
     assert done.returncode == code
+    assert (checkout / "off").read_text() == "off\n"
+
+
+@pytest.mark.parametrize("opened", [os.openpty, os.pipe], ids=["dropped ssh", "killed tee"])
+def test_it_shuts_down_where_nobody_reads_any_more_what_it_says(checkout, opened):
+    reader, writer = opened()
+    process = at_work(checkout, stderr=writer, SHUTDOWN="echo off >> off", RUN_CODE="20")
+    os.close(writer)
+    os.close(reader)
+    (checkout / "over").touch()
+    assert process.wait(timeout=30) == 20
+    assert (checkout / "off").read_text() == "off\n"
+
+
+def test_it_trains_and_shuts_down_where_the_disk_of_its_log_is_full(checkout):
+    with Path("/dev/full").open("w") as full:
+        process = at_work(checkout, stderr=full.fileno(), SHUTDOWN="echo off >> off")
+    (checkout / "over").touch()
+    assert process.wait(timeout=30) == 0
     assert (checkout / "off").read_text() == "off\n"
 
 
@@ -233,7 +256,7 @@ def test_what_an_address_needs_is_looked_for_however_it_is_written(checkout, wor
 
 
 def test_a_stop_reaches_the_run_and_leaves_the_machine_on(checkout):
-    """SIGTERM goes to the script alone, as some hosts send it; a dropped ssh changes nothing."""
+    """SIGTERM goes to the script alone, as some hosts send it; a SIGHUP changes nothing."""
     process = at_work(checkout, SHUTDOWN="echo off >> off")
     process.send_signal(signal.SIGHUP)
     process.send_signal(signal.SIGTERM)
