@@ -77,7 +77,7 @@ shut_down() {
 # shellcheck disable=SC2317
 stop() { asked=$1 woken=yes; }
 trap finish EXIT
-# A Ctrl-C reaches the supervisor by itself, and a second signal would end the run unsaved.
+# A Ctrl-C reaches the run by itself, and a second signal would end it unsaved.
 trap 'stop 130' INT
 trap 'stop 143; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null || true' TERM
 # A dropped ssh ends nothing, as it ends no run; nor does a reader of the log that is gone.
@@ -127,9 +127,11 @@ say "preflight"
 go_on
 
 say "run into $out"
-# Beside this shell, so that a SIGTERM reaches it while it works.
-scripts/train_all.sh "${settings[@]}" &
+# Beside this shell, so that a SIGTERM reaches it while it works. What a shell starts so ignores
+# Ctrl-C until it says otherwise, which Python does only when it has loaded.
+(trap - INT && exec scripts/train_all.sh "${settings[@]}") &
 child=$!
+[ -z "$asked" ] || kill -TERM "$child" 2>/dev/null || true # asked before it had a name
 # A signal wakes `wait` before the run has ended.
 while
     woken="" code=0

@@ -267,6 +267,29 @@ def test_a_stop_reaches_the_run_and_leaves_the_machine_on(checkout):
     assert not (checkout / "off").exists()
 
 
+def test_a_ctrl_c_before_the_supervisor_listens_stops_the_run(checkout):
+    process = at_work(checkout, SHUTDOWN="echo off >> off")
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        told = process.communicate(timeout=10)[1]
+    finally:
+        (checkout / "over").touch()
+    assert process.returncode == 130
+    assert "the machine is left on" in told
+    assert not (checkout / "off").exists()
+
+
+def test_a_stop_that_comes_as_the_run_is_started_reaches_it(checkout):
+    """The shell sends it to itself, before it takes down whom it has started."""
+    early = """trap 'if [ "$BASH_COMMAND" = "child=\\$!" ]; then kill -TERM $$; fi' DEBUG"""
+    (checkout / "early").write_text(early)
+    named = {"BASH_ENV": str(checkout / "early"), "RUN_WAITS": "yes"}
+    process = rented(checkout, SHUTDOWN="echo off >> off", **named)
+    assert process.returncode in (10, 143), "the supervisor's, or before there was one"
+    assert "asked to stop; the machine is left on" in process.stderr
+    assert not (checkout / "off").exists()
+
+
 @pytest.mark.slow
 def test_a_second_machine_goes_on_from_the_mirror_of_the_first(checkout, tmp_path):
     """The command of skypilot.yaml, on a machine with nothing but the checkout."""
