@@ -16,9 +16,9 @@ from yxanul.preflight.sources import (
     benchmark_checks,
     data_checks,
     needed_benchmarks,
-    prepared_root,
 )
 from yxanul.runfolder.layout import RunFolder
+from yxanul.train.starting.corpus import prepared_root
 
 if __name__ == "__main__":
     sources._PATIENCE = Patience(**QUICK)

@@ -33,10 +33,10 @@ from yxanul.preflight.sources import (
     kept_benchmarks,
     look_at_mirror,
     needed_benchmarks,
-    prepared_root,
 )
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
+from yxanul.train.starting.corpus import prepared_root
 
 ROOT = Path(__file__).parents[2]
 

@@ -43,13 +43,13 @@ from yxanul.preflight.sources import (
     kept_benchmarks,
     look_at_mirror,
     needed_benchmarks,
-    prepared_root,
 )
 from yxanul.preflight.space import look_at_disk, look_at_memory
 from yxanul.preflight.standing import Progress, read_progress, refuse_settings
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import has_begun
 from yxanul.train.run import default_out
+from yxanul.train.starting.corpus import prepared_root
 from yxanul.train.starting.request import RunRequest
 from yxanul.train.starting.settings import read_config
 

@@ -32,7 +32,7 @@ from yxanul.data.places.folders import (
 )
 from yxanul.data.places.origin import refuse_other_origin
 from yxanul.data.places.remote import remote_manifest
-from yxanul.data.prepared.manifest import MANIFEST_NAME, load_manifest, require_stages
+from yxanul.data.prepared.manifest import load_manifest, require_stages
 from yxanul.data.prepared.settings import LISTS, own_sources, refuse_other_settings
 from yxanul.data.prepared.verify import check_files
 from yxanul.data.progress import unheard
@@ -44,7 +44,11 @@ from yxanul.preflight.finding import Check, Finding
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import has_begun, is_readable
 from yxanul.runfolder.storage import Place, reaching
-from yxanul.train.starting.corpus import keeps_data, kept_settings, refuse_several_sources
+from yxanul.train.starting.corpus import (
+    keeps_data,
+    kept_settings,
+    refuse_several_sources,
+)
 
 DATA_LIMIT_S = 45.0
 """For all sources; the hub's libraries alone may take half of it to load."""
@@ -52,17 +56,6 @@ BENCHMARKS_LIMIT_S = 45.0
 """For all benchmarks, whatever the sources took."""
 # A preflight asks whether the hub answers now; a run waits for it far longer.
 _PATIENCE = Patience(tries=3, longest_wait_s=2.0, longest_asked_wait_s=5.0, total_s=20.0)
-
-
-def prepared_root(config: RunConfig, folder: RunFolder) -> Path | None:
-    """Return where all of the run's data lies prepared on this machine; None: nowhere yet."""
-    shared = prepared_folder(config.stages[0].data.source, run=folder)
-    if shared is not None:
-        return shared
-    if not (folder.data / MANIFEST_NAME).is_file():
-        return None
-    held = load_manifest(folder.data).stages
-    return folder.data if all(stage.name in held for stage in config.stages) else None
 
 
 def data_checks(config: RunConfig, folder: RunFolder, *, root: Path | None) -> list[Check]:

@@ -13,7 +13,7 @@ import torch
 import yxanul
 from yxanul.config.deepspeed import read_deepspeed
 from yxanul.config.schema import RunConfig
-from yxanul.curriculum.stages import longest_seq_len, plan_stages
+from yxanul.curriculum.stages import longest_seq_len
 from yxanul.errors import GateStopError, UsageError, YxanulError
 from yxanul.hardware.choices import settle_compute, usable_device
 from yxanul.hardware.doctor import summarise
@@ -30,13 +30,11 @@ from yxanul.plan.memory import FP32_BYTES
 from yxanul.report.write import write_report
 from yxanul.runfolder.checkpoints import list_checkpoints
 from yxanul.runfolder.durable import reading
-from yxanul.runfolder.exits import read_exit
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt, has_begun
 from yxanul.runfolder.lost import refuse_lost_checkpoints
 from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.supervised import is_started_again, tell_run_folder
-from yxanul.runfolder.verdicts import closed_stages, read_checks
 from yxanul.signals import stop_on_signals
 from yxanul.train.attempts.resume import (
     begins_by_name,
@@ -65,10 +63,11 @@ from yxanul.train.running.setup import build_session, open_mirroring, prepare_pr
 from yxanul.train.running.stage_data import padding
 from yxanul.train.safety.ending import CARD_ADVICE, MEMORY_ADVICE, owned
 from yxanul.train.starting.copies import bring_run
-from yxanul.train.starting.corpus import Corpus, keep_place, prepare_corpus
+from yxanul.train.starting.corpus import Corpus, keep_place, prepare_corpus, prepared_root
+from yxanul.train.starting.ended import ended_outcome, finished_outcome, gate_stop
 from yxanul.train.starting.init_from import refuse_unusable_weights, with_weights_here
 from yxanul.train.starting.refusals import refuse_early
-from yxanul.train.starting.request import RunOutcome, RunRequest, StageOutcome
+from yxanul.train.starting.request import RunOutcome, RunRequest
 from yxanul.train.starting.settings import read_config
 from yxanul.train.updates.state import Position
 
@@ -174,8 +173,13 @@ def _train(
         request = with_name_settled(request, folder, machine=machine)
         request = with_weights_here(request, folder, say=machine.heard)
     refuse_early(config, folder, request=request, machine=machine, malloc=malloc)
-    is_done = _finished_outcome(config, folder, request=request) is not None
-    check = partial(refuse_other_tokens, folder=folder, request=request, is_done=is_done)
+    ended = ended_outcome(config, folder, request=request)
+    if ended is not None and prepared_root(config, folder) is None:
+        # Nothing reads the data, and preparing it may take hours.
+        config = freeze_config(config, folder, machine=machine).config
+        return _leave(config, folder, ended=ended, machine=machine, at_end=at_end)
+    has_ended = ended is not None
+    check = partial(refuse_other_tokens, folder=folder, request=request, has_ended=has_ended)
     corpus = prepare_corpus(config, folder, machine=machine, check=check)
     with refusing_together(machine.processes, device=machine.device):
         check(corpus.manifest)
@@ -183,18 +187,16 @@ def _train(
         stage = request.stage or config.stages[0].name
         config = replan_epochs(config, stage, epochs=request.num_epochs, manifest=corpus.manifest)
     wish = config.optimization.compute
-    frozen = freeze_config(config, folder, machine=machine, named=named_checkpoint(folder, request))
+    named = named_checkpoint(folder, request)
+    frozen = freeze_config(config, folder, machine=machine, named=named)
     config = frozen.config
-    done = _finished_outcome(config, folder, request=request)
     if machine.processes.is_main:
-        keep_place(corpus, folder)  # of what was refused nothing is to be read
-        if done is not None or frozen.changes is None:
+        # Not before: of what was refused nothing is to be read.
+        keep_place(corpus, folder)
+        if has_ended or frozen.changes is None:
             keep_config(frozen, folder, machine=machine)
-    if done is not None:
-        machine.progress.say(f"{folder.root} is complete already; nothing is trained again")
-        with open_mirroring(config, folder, machine=machine, is_complete=True) as mirroring:
-            at_end.callback(mirroring.publish_ending)  # what the start before could not copy
-        return done
+    if ended is not None:
+        return _leave(config, folder, ended=ended, machine=machine, at_end=at_end)
     _refuse_other_ranks(config, corpus, request=request, machine=machine)
     session = build_session(config, corpus, folder=folder, request=request, machine=machine)
     links = measure_links(machine.processes, machine.device)
@@ -216,13 +218,32 @@ def _train(
         return TrainingLoop(session, position, trackers).run()
 
 
+def _leave(
+    config: RunConfig,
+    folder: RunFolder,
+    *,
+    ended: RunOutcome,
+    machine: Machine,
+    at_end: ExitStack,
+) -> RunOutcome:
+    """Copy what the start before could not; return what was reached, or raise the gate's stop."""
+    if not ended.is_stopped:
+        machine.progress.say(f"{folder.root} is complete already; nothing is trained again")
+    with open_mirroring(config, folder, machine=machine, is_complete=True) as mirroring:
+        at_end.callback(mirroring.publish_ending)
+    if ended.is_stopped:
+        last, mirror = ended.stages[-1], config.optimization.checkpoint.mirror
+        raise gate_stop(last.name, last.why, folder=folder, mirror=mirror)
+    return ended
+
+
 def _look_at_folder(
     config: RunConfig, folder: RunFolder, *, request: RunRequest, machine: Machine
 ) -> None:
     """Tell what was edited, bring what lies at the mirror alone, refuse what leads nowhere."""
     if (edited := edited_config(folder)) is not None:
         machine.progress.say(edited)
-    is_done = _finished_outcome(config, folder, request=request) is not None
+    is_done = finished_outcome(config, folder, request=request) is not None
     bring_run(config, folder, request=request, machine=machine, is_done=is_done)
     _refuse_missing_start(config, folder, request=request)
 
@@ -305,46 +326,10 @@ def _refuse_missing_start(config: RunConfig, folder: RunFolder, *, request: RunR
     is_later = request.stage is not None and len(config.stages) > 1
     if not is_later or request.init_from is not None or list_checkpoints(folder.checkpoints):
         return
-    if _finished_outcome(config, folder, request=request) is None:
+    if finished_outcome(config, folder, request=request) is None:
         if request.resume != "never":
             refuse_lost_checkpoints(folder)
         raise UsageError(
             f"--stage {request.stage} needs the weights of {config.stages[-2].name}: train that "
             "stage first into the same --out, or name weights with --init_from"
         )
-
-
-def _finished_outcome(
-    config: RunConfig, folder: RunFolder, *, request: RunRequest
-) -> RunOutcome | None:
-    """Return what the finished run reached, if all that is asked for has passed already."""
-    if request.max_steps is not None or request.names_checkpoint:
-        return None
-    if (before := _recorded_outcome(folder)) is None:
-        return None
-    wanted = {p.name for p in plan_stages(config) if request.stage in (None, p.name)}
-    closed = closed_stages(folder)
-    if not wanted <= closed.keys():
-        return None
-    outcome = RunOutcome(folder.root, **before, already_complete=True)
-    outcome.stages = [
-        StageOutcome.from_row(row, checks=read_checks(folder, row))
-        for name, row in closed.items()
-        if name in wanted
-    ]
-    return outcome
-
-
-def _recorded_outcome(folder: RunFolder) -> dict[str, Any] | None:
-    """Return the figures of a run that ended with 0; None when exit.json does not say so.
-
-    exit.json decides nothing: a damaged one costs a look at the checkpoints.
-    """
-    record = read_exit(folder)
-    if record is None or record.code != 0:
-        return None
-    keys = ("steps", "tokens_seen", "tokens_per_s", "mfu", "training_s", "evaluation_s")
-    try:
-        return {key: record.outcome[key] for key in keys}
-    except (TypeError, KeyError):
-        return None

@@ -52,6 +52,7 @@ from yxanul.train.attempts.entering import (
 from yxanul.train.processes.machine import Machine
 from yxanul.train.running.session import Session
 from yxanul.train.starting.corpus import lacks_a_stage
+from yxanul.train.starting.ended import own_checkpoints
 from yxanul.train.starting.init_from import take_weights
 from yxanul.train.starting.request import RunRequest
 from yxanul.train.updates.state import Position, first_position, refuse_other_data
@@ -107,27 +108,21 @@ def find_position(session: Session, request: RunRequest) -> Position:
 
 
 def refuse_other_tokens(
-    held: Manifest, *, folder: RunFolder, request: RunRequest, is_done: bool
+    held: Manifest, *, folder: RunFolder, request: RunRequest, has_ended: bool
 ) -> None:
     """Refuse prepared data that the checkpoint to go on from was not trained on.
 
-    Before it is brought, and before RUN/data.json leads to it. Where what is asked for `is_done`,
+    Before it is brought, and before RUN/data.json leads to it. Where what is asked for `has_ended`,
     an earlier stage's data may lie there alone: nothing is trained on it.
     """
     named = named_checkpoint(folder, request)
-    if named is not None:
-        paths = [named]
-    else:
-        attempt, parent = current_attempt(folder.lineage), attempt_parent(folder.lineage)
-        paths = list_checkpoints(folder.checkpoints, attempt=attempt)
-        if parent is not None and Path(parent).name == parent:  # else of another run
-            paths.insert(0, folder.checkpoints / parent)
+    paths = own_checkpoints(folder) if named is None else [named]
     data = {name: source.train.sha256 for name, source in held.sources.items()}
     for path in reversed(paths):
         with suppress(CorruptCheckpointError):  # told, or refused, where it is to be loaded
             state = load_state(path)
             trained = state.get("data")
-            if is_done and isinstance(trained, dict) and lacks_a_stage(held, folder):
+            if has_ended and isinstance(trained, dict) and lacks_a_stage(held, folder):
                 data = trained | data
             refuse_other_data(path, state, data=data)
             return

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from yxanul.curriculum.stages import StagePlan
-from yxanul.errors import GateStopError, NumericsError, StoppedOnRequest, UsageError
+from yxanul.errors import NumericsError, StoppedOnRequest, UsageError
 from yxanul.runfolder.lineage import current_branch
 from yxanul.runfolder.rows import Row
 from yxanul.runfolder.verdicts import read_verdicts
@@ -17,6 +17,7 @@ from yxanul.train.gates.gatekeeping import Failures, ask_gate, recorded_verdict
 from yxanul.train.gates.samples import write_samples
 from yxanul.train.running.session import Session
 from yxanul.train.safety.ending import forget_ending
+from yxanul.train.starting.ended import gate_stop
 from yxanul.train.updates.state import Position
 
 
@@ -74,13 +75,8 @@ def close_stage(session: Session, plan: StagePlan, *, position: Position) -> Row
         verdict = read_verdicts(session.folder)[plan.name]
     session.progress.say(f"gate of {plan.name}: {verdict['verdict']} ({verdict['why']})")
     if verdict["verdict"] == "stop":
-        root, mirror = session.folder.root, session.config.optimization.checkpoint.mirror
-        kept = root if mirror is None else f"{root} (its mirror is {mirror})"
-        raise GateStopError(
-            f"the gate of {plan.name} says stop: {verdict['why']}. Everything is kept in {kept}; "
-            "change the recipe and use another --out, or decide otherwise with yxanul gate "
-            f'{root} --stage {plan.name} --override pass --reason "..." and start again'
-        )
+        mirror = session.config.optimization.checkpoint.mirror
+        raise gate_stop(plan.name, verdict["why"], folder=session.folder, mirror=mirror)
     return verdict
 
 

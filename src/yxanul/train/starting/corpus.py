@@ -94,6 +94,17 @@ def prepare_corpus(
     return Corpus(manifest, streams, root)
 
 
+def prepared_root(config: RunConfig, folder: RunFolder) -> Path | None:
+    """Return where all of the run's data lies prepared on this machine; None: nowhere yet."""
+    shared = prepared_folder(config.stages[0].data.source, run=folder)
+    if shared is not None:
+        return shared
+    if not (folder.data / MANIFEST_NAME).is_file():
+        return None
+    held = load_manifest(folder.data).stages
+    return folder.data if all(stage.name in held for stage in config.stages) else None
+
+
 def kept_settings(manifest: Manifest, config: RunConfig, *, folder: RunFolder, place: Path) -> str:
     """Say what of --data, a prepared folder at `place`, is other than asked for; "" = nothing.
 

@@ -83,6 +83,11 @@ class RunOutcome:
     already_complete: bool = False
     report: str | None = None
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a gate has said stop of its last stage."""
+        return bool(self.stages) and self.stages[-1].verdict == "stop"
+
     def as_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""
         return {
