@@ -178,3 +178,12 @@ def test_a_part_of_the_data_does_not_become_where_a_finished_run_has_it(tmp_path
     told = world.finish("train", "run", "--stage", STAGES[0], *part).stderr
     assert "nothing is trained again" in told
     assert RunFolder(world.root / "run").prepared_data() == world.root / "run" / "data"
+
+
+def test_a_run_that_goes_on_with_a_part_of_its_data_points_to_no_lost_folder(world, tmp_path):
+    given, run = prepared(world, "shared"), RunFolder(tmp_path / "run")
+    given.finish("run", "run", STEPS, "1")
+    shutil.rmtree(given.texts)
+    texts = World(tmp_path, tmp_path / "texts")
+    texts.finish("train", "run", "--stage", STAGES[0], STEPS, "2")
+    assert run.prepared_data() == run.data

@@ -192,7 +192,7 @@ def _train(
     config = frozen.config
     if machine.processes.is_main:
         # Not before: of what was refused nothing is to be read.
-        keep_place(corpus, folder)
+        keep_place(corpus, folder, has_ended=has_ended)
         if has_ended or frozen.changes is None:
             keep_config(frozen, folder, machine=machine)
     if ended is not None:

@@ -147,10 +147,13 @@ def lacks_a_stage(held: Manifest, folder: RunFolder) -> bool:
     return before is not None and any(stage.name not in held.stages for stage in before.stages)
 
 
-def keep_place(corpus: Corpus, folder: RunFolder) -> None:
-    """Write down where the run's data lies, if that is elsewhere, and nothing of a part of it."""
-    if lacks_a_stage(corpus.manifest, folder):
-        return  # an earlier stage of a finished run was asked for by name
+def keep_place(corpus: Corpus, folder: RunFolder, *, has_ended: bool) -> None:
+    """Write down where the run's data lies, if that is elsewhere.
+
+    But nothing of a part of it, where an earlier stage of a run was asked for that `has_ended`.
+    """
+    if has_ended and lacks_a_stage(corpus.manifest, folder):
+        return
     if corpus.root.resolve() == folder.data.resolve():
         folder.data_pointer.unlink(missing_ok=True)
     else:
