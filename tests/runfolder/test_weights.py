@@ -104,6 +104,18 @@ def test_an_attempt_may_go_on_from_another_run(run, tmp_path):
     assert (find_weights(run.root).weights.model["w"] == 9).all()
 
 
+def test_an_attempt_that_begins_with_weights_of_the_hubs_kind_has_no_checkpoint_yet(run, tmp_path):
+    weights = tmp_path / "exported"
+    weights.mkdir()
+    shutil.copy(add(run, 3) / "model.safetensors", weights)
+    begin(run, 1, parent=str(weights))
+    with pytest.raises(UsageError, match="has no checkpoint"):
+        find_weights(run.root)
+    begin(run, 2, parent=checkpoint_name(6, 0))
+    with pytest.raises(CorruptCheckpointError, match=r"manifest\.json is missing"):
+        find_weights(run.root)
+
+
 @pytest.mark.parametrize("kind", ["nothing", "file", "empty", "hub", "hugging face", "weights"])
 def test_any_other_place_is_refused_in_one_sentence(run, kind):
     place = run.root.parent / kind

@@ -80,7 +80,10 @@ def _newest(run: RunFolder) -> tuple[Weights | None, Refused]:
         parent = attempt_parent(run.lineage)
         has_none = weights is None and not refused
         if has_none and trial > 0 and attempt > 0 and parent is not None:
-            return load_weights(run.checkpoints / parent), {}
+            path = run.checkpoints / parent
+            if path.parent != run.checkpoints and not (path / MANIFEST_NAME).is_file():
+                return None, {}  # other weights than a checkpoint's: it begins with --init_from's
+            return load_weights(path), {}
         # A run deletes its older checkpoints while it writes new ones; a list that is made
         # meanwhile may have neither.
         if not has_none and all(path.exists() for path in refused):
