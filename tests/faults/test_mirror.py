@@ -13,11 +13,12 @@ from fsspec.implementations.local import LocalFileSystem
 
 from tests.faults.harness import KILLED, assert_ends_like, names, run_with
 from tests.train.world import STAGES, STEPS, World, finished_world
+from yxanul.errors import UsageError
 from yxanul.runfolder.bringing import bring_back
 from yxanul.runfolder.checkpoints import verify_checkpoint
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
-from yxanul.runfolder.mirror import Mirror
+from yxanul.runfolder.mirror import Mirror, refuse_own_folder
 from yxanul.runfolder.spending import Payment, read_payments, record_payment
 from yxanul.runfolder.verdicts import read_verdicts, write_override
 from yxanul.train.outward import mirroring as room
@@ -323,6 +324,35 @@ def test_names_at_an_address_lead_nowhere_else(world: World, tmp_path):
     assert all(path.is_relative_to(tmp_path / "run") for path in new)
     assert not [path for path in new if path.read_bytes() == b"planted"]
     storage.store.clear()
+
+
+@pytest.mark.parametrize(
+    ("mirror", "out"),
+    [
+        ("run", "run"),
+        ("file://{}/run/mirror", "run"),
+        ("link/mirror", "run"),
+        (".", "run"),
+        ("mirror", "mirror/checkpoints/run"),
+    ],
+)
+def test_a_mirror_within_the_run_folder_is_refused(tmp_path, mirror, out):
+    (tmp_path / "link").symlink_to("run")
+    address = mirror.format(tmp_path) if "{}" in mirror else str(tmp_path / mirror)
+    with pytest.raises(UsageError, match=f"checkpoint.mirror {address} and the run folder"):
+        refuse_own_folder(address, RunFolder(tmp_path / out))
+
+
+def test_a_run_is_not_begun_with_a_mirror_within_its_folder(world):
+    inside = world.root / "run" / "mirror"
+    assert "lie in one another" in world.finish("run", "run", *to(str(inside)), code=30).stderr
+    assert RunFolder(world.root / "run").is_empty()
+
+
+def test_a_mirror_beside_the_run_folder_and_above_it_is_none_within_it(tmp_path):
+    for mirror in ("run-mirror", "mirror", "."):
+        refuse_own_folder(str(tmp_path / mirror), RunFolder(tmp_path / "mine"))
+    refuse_own_folder("memory://run/mirror", RunFolder(tmp_path / "run"))
 
 
 def test_rows_that_no_checkpoint_there_goes_with_stay_here(world: World, tmp_path):

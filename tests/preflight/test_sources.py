@@ -364,22 +364,29 @@ def test_embedded_sources_are_installed():
 
 
 def test_a_mirror_takes_an_object_and_keeps_nothing(tmp_path, monkeypatch):
+    run = RunFolder(tmp_path / "run")
     for address in (str(tmp_path / "mirror"), f"preflight://{tmp_path}/mirror"):
-        assert look_at_mirror(address).state == "pass"
+        assert look_at_mirror(address, run).state == "pass"
         assert list((tmp_path / "mirror").iterdir()) == []
     monkeypatch.setattr(Storage, "mood", "silent")
     with pytest.raises(InfrastructureError, match="connection refused"):
-        look_at_mirror(f"preflight://{tmp_path}/mirror")
+        look_at_mirror(f"preflight://{tmp_path}/mirror", run)
     monkeypatch.setattr(Storage, "mood", "mad")
     with pytest.raises(InfrastructureError, match="other bytes"):
-        look_at_mirror(f"preflight://{tmp_path}/mirror")
+        look_at_mirror(f"preflight://{tmp_path}/mirror", run)
     assert list((tmp_path / "mirror").iterdir()) == []
 
 
-def test_a_wrong_address_is_a_wrong_setting_and_none_is_a_warning():
+def test_a_mirror_in_the_run_folder_is_refused_and_nothing_is_written(tmp_path):
+    with pytest.raises(UsageError, match="lie in one another"):
+        look_at_mirror(str(tmp_path / "run" / "mirror"), RunFolder(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_wrong_address_is_a_wrong_setting_and_none_is_a_warning(tmp_path):
     with pytest.raises(UsageError, match="nosuch"):
-        look_at_mirror("nosuch://bucket/run")
-    found = look_at_mirror(None)
+        look_at_mirror("nosuch://bucket/run", RunFolder(tmp_path))
+    found = look_at_mirror(None, RunFolder(tmp_path))
     assert found.state == "warn"
     assert "checkpoint.mirror" in found.why
 

@@ -217,8 +217,9 @@ class CheckpointConfig(Section):
     keep: int = Field(default=2, ge=2, description="Verified checkpoints kept; at least two.")
     mirror: str | None = Field(
         default=None,
-        description="A folder or address (s3://..., hf://...) to which checkpoints and rows are "
-        "copied; an empty run folder begins with the run that lies there. null = none.",
+        description="A folder outside the run's own, or an address (s3://..., hf://...), to which "
+        "checkpoints and rows are copied; an empty run folder begins with the run that lies there. "
+        "null = none.",
     )
     mirror_every_s: PositiveFloat = Field(
         default=900.0,

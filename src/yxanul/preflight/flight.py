@@ -124,7 +124,7 @@ def preflight(wishes: Wishes, *, say: Say) -> Preflight:
     if mirror is not None:
         say("preflight: mirror")
     # First, for it may be what tells how far the run has come, and which benchmarks it keeps.
-    answer = Check("mirror", partial(look_at_mirror, mirror), _LIMIT_S).made()
+    answer = Check("mirror", partial(look_at_mirror, mirror, folder), _LIMIT_S).made()
     reachable = answer.state == "pass"
     is_answered = mirror is None or reachable
     stand = partial(_stand, config, folder, mirror=mirror, is_answered=is_answered)

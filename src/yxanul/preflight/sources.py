@@ -43,6 +43,7 @@ from yxanul.errors import CorruptDataError, UsageError
 from yxanul.preflight.finding import Check, Finding
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import has_begun, is_readable
+from yxanul.runfolder.mirror import refuse_own_folder
 from yxanul.runfolder.storage import Place, reaching
 from yxanul.train.starting.corpus import (
     keeps_data,
@@ -139,10 +140,11 @@ def benchmark_checks(needed: Sequence[NeededBenchmark], *, kept: Collection[str]
     ]
 
 
-def look_at_mirror(address: str | None) -> Finding:
-    """Write a small object to the mirror, read it back and delete it.
+def look_at_mirror(address: str | None, folder: RunFolder) -> Finding:
+    """Write a small object to the mirror of the run in a folder, read it back and delete it.
 
-    Raises what `reaching` says of an address that refuses or does not answer.
+    One that lies in that folder is a `UsageError`. Raises what `reaching` says of an address that
+    refuses or does not answer.
     """
     if address is None:
         why = (
@@ -151,6 +153,7 @@ def look_at_mirror(address: str | None) -> Finding:
         )
         return Finding("mirror", "warn", None, why)
     with reaching(address):
+        refuse_own_folder(address, folder)
         begin = time.perf_counter()
         Place(address).try_out()
         seconds = time.perf_counter() - begin

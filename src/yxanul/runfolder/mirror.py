@@ -212,6 +212,23 @@ def _put_files(place: Place, checkpoint: Path, *, name: str) -> None:
             raise OSError(f"{path} came to be other bytes than were sent")
 
 
+def refuse_own_folder(address: str, folder: RunFolder) -> None:
+    """Raise a `UsageError` where the copy would lie in the run folder, or the run in its copy.
+
+    It would be copied with the run's files, into itself and larger each time, and checkpoints here
+    would be deleted as those of a copy are.
+    """
+    place, root = Place(address).folder, folder.root.resolve()
+    if place is None:
+        return
+    parts = (place / "run", place / "checkpoints")
+    if place.is_relative_to(root) or any(root.is_relative_to(part) for part in parts):
+        raise UsageError(
+            f"checkpoint.mirror {address} and the run folder {folder.root} lie in one another; "
+            "name a folder outside it, at best on another disk"
+        )
+
+
 def published(place: Place, *, attempt: int | None = None) -> Iterator[str]:
     """Yield the names of the checkpoints there that have a manifest, the newest first.
 

@@ -60,6 +60,7 @@ class Place:
         """Find the storage; raises what `reaching` turns into sentences."""
         # Here alone: it takes half a second to load.
         import fsspec
+        from fsspec.implementations.local import LocalFileSystem
 
         if urlsplit(address).password is not None:
             # Addresses are told, and written into run folders.
@@ -73,6 +74,8 @@ class Place:
         is_inherited = type(storage).find is fsspec.AbstractFileSystem.find
         self._is_plain = is_inherited and not storage.async_impl
         self._storage, self._root = cast("_Storage", storage), root
+        self.folder = Path(root).resolve() if isinstance(storage, LocalFileSystem) else None
+        """The folder on this machine, links resolved; None: it is elsewhere."""
 
     def exists(self, path: str) -> bool:
         """Tell whether there is a file of that name."""

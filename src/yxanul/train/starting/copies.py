@@ -10,7 +10,7 @@ from yxanul.runfolder.bringing import bring_back, bring_newest
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt, has_begun
 from yxanul.runfolder.lost import has_lost_checkpoints
-from yxanul.runfolder.mirror import holds_attempt, other_copy, published
+from yxanul.runfolder.mirror import holds_attempt, other_copy, published, refuse_own_folder
 from yxanul.runfolder.mirror_decisions import bring_decisions
 from yxanul.runfolder.storage import Place, reaching
 from yxanul.train.processes.machine import Machine
@@ -32,6 +32,7 @@ def bring_run(
     is_lost = is_begun and not is_done and has_lost_checkpoints(folder)
     with reaching(address):
         place = Place(address)  # a wrong address is told now, and not after a quarter of an hour
+        refuse_own_folder(address, folder)
     if is_begun and not is_done:
         _heed_copy(address, folder, machine=machine)
     if is_begun and not is_lost:
