@@ -14,7 +14,7 @@ python="$root/.venv/bin/python"
 gpus=0
 if command -v nvidia-smi >/dev/null; then
     # A driver that does not answer counts as no GPU: what is wrong is said by torch, if it matters.
-    listed=$(nvidia-smi --list-gpus 2>/dev/null || true)
+    listed=$(timeout 60 nvidia-smi --list-gpus 2>/dev/null || true)
     gpus=$(grep -c '^GPU ' <<<"$listed" || true)
     # Of MIG's parts of cards CUDA gives a process one, whatever more are named.
     if grep -q '^ *MIG ' <<<"$listed"; then gpus=1; fi

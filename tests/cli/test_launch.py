@@ -66,6 +66,14 @@ def test_one_process_per_gpu_that_answers(tmp_path: Path, nvidia_smi: str, launc
     assert ("nproc_per_node" in command) == bool(launcher)
 
 
+@pytest.mark.skipif(shutil.which("timeout") is None, reason="no timeout on this system")
+def test_a_driver_that_never_answers_is_waited_for_no_longer_than_a_minute(tmp_path: Path) -> None:
+    limit = shutil.which("timeout")  # a minute is long for a test
+    program(tmp_path / "bin" / "timeout", f'[ "$1" = 60 ] && shift && {limit} 0.2 "$@"')
+    command = launched(tmp_path, "run", nvidia_smi="exec sleep 50")
+    assert command.startswith("-m yxanul supervise -- ")
+
+
 @pytest.mark.parametrize(
     ("visible", "processes"),
     [

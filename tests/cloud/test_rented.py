@@ -296,6 +296,9 @@ def test_a_second_machine_goes_on_from_the_mirror_of_the_first(checkout, tmp_pat
     world, mirror = World.create(tmp_path), tmp_path / "mirror"
     world.finish("run", "first", "--max_steps", "9", "--set", f"checkpoint.mirror={mirror}")
     program(checkout / ".venv" / "bin" / "python", f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    # The task asks what the card is called, and nobody else is answered.
+    called = "#!/bin/sh\n[ $1 = --id=0 ] && echo NVIDIA A100-SXM4-80GB\n"
+    program(checkout / "bin" / "nvidia-smi", called)
     (checkout / "src").symlink_to(ROOT / "src")
     task = yaml.safe_load((ROOT / "scripts" / "cloud" / "skypilot.yaml").read_text())
     named = {

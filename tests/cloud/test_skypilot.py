@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -38,9 +39,11 @@ def started(task: dict, tmp_path: Path, **named: str) -> subprocess.CompletedPro
     script.write_text('#!/bin/sh\necho "$USD_PER_HOUR $SETUP[$SHUTDOWN] $*"\n')
     card = tmp_path / "bin" / "nvidia-smi"
     card.parent.mkdir(exist_ok=True)
-    card.write_text('#!/bin/sh\necho "$CARD"\n')
-    script.chmod(0o755)
-    card.chmod(0o755)
+    card.write_text('#!/bin/sh\neval "${ANSWER:-}"\necho "$CARD"\n')
+    limit, quick = tmp_path / "bin" / "timeout", shutil.which("timeout")  # a minute is long
+    limit.write_text(f'#!/bin/sh\n[ "$1" = 60 ] && shift && exec {quick} 0.2 "$@"\n')
+    for path in (script, card, limit):
+        path.chmod(0o755)
     path = f"{card.parent}{os.pathsep}{os.environ['PATH']}"
     given = task["envs"] | task["secrets"] | NAMED | named | {"PATH": path}
     return subprocess.run(
@@ -93,6 +96,16 @@ def test_the_price_is_that_of_the_card_that_was_found(task, tmp_path):
     }
     rest = ":[] --data s3://bucket/data\n"
     assert list(told.values()) == [f"12.16 {rest}", f"6.88 {rest}"]
+
+
+@pytest.mark.parametrize(
+    "answer", ["exec sleep 50", "CARD='No devices were found'; false", "CARD='NVIDIA L4'"]
+)
+def test_a_machine_whose_driver_names_neither_card_is_another_ones_turn(task, tmp_path, answer):
+    """Its run would be counted at a price that nobody pays, or never begin."""
+    done = started(task, tmp_path, ANSWER=answer, CARD="")
+    assert (done.returncode, done.stdout) == (errors.InfrastructureError.exit_code, "")
+    assert "nvidia-smi tells of no A100 or H100" in done.stderr
 
 
 def test_nothing_is_started_after_the_deadline_or_with_one_that_is_no_time(task, tmp_path):
