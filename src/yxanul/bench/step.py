@@ -12,12 +12,19 @@ from yxanul.bench.workload import Workload
 from yxanul.config.schema import ModelConfig, OptimizationConfig
 from yxanul.errors import UsageError
 from yxanul.hardware.choices import DTYPES, freeze_compute
-from yxanul.hardware.device import device_name
+from yxanul.hardware.device import device_name, memory_bytes
 from yxanul.hardware.peak import gemm_flops, peak_flops
+from yxanul.plan.memory import (
+    ASSUMED_TOKENS,
+    CARD_SHARE,
+    ENOUGH_TOKENS,
+    Update,
+    update_memory,
+)
 from yxanul.plan.parameters import parameter_count
+from yxanul.train.probing.probes import first_that_fits, halves
 from yxanul.train.probing.timing import milliseconds
 
-_MOST_TOKENS = 32_768  # of an update by rule; more brings no speed
 _CARD_PRODUCT = (32_768, 768, 3072)
 
 
@@ -132,8 +139,8 @@ def load_by_rule(
 ) -> Workload:
     """Return updates of one pass of a run's micro-batch, in the run's precision.
 
-    The micro-batch is as asked for, or as it is before a card is tried: by rule, of at most 32,768
-    tokens. What this device cannot do is a `UsageError`.
+    The micro-batch is as asked for; else, on a card, what fits by arithmetic in these settings, as
+    a plan has it: at most 32,768 tokens. What this device cannot do is a `UsageError`.
     """
     frozen = freeze_compute(
         optimization.compute,
@@ -142,8 +149,19 @@ def load_by_rule(
         device=device,
         longest_seq_len=seq_len,
     )
-    by_rule = min(_MOST_TOKENS, frozen.micro_batch_tokens or _MOST_TOKENS)
-    tokens = optimization.compute.micro_batch_tokens or by_rule
+    tokens = frozen.micro_batch_tokens or seq_len
+    if optimization.compute.micro_batch_tokens is None and device.type == "cuda":
+        chosen = optimization.model_copy(update={"compute": frozen})
+        most = ENOUGH_TOKENS if optimization.compute.is_share_open else ASSUMED_TOKENS
+        fitting = first_that_fits(
+            halves(most, seq_len),
+            lambda tokens: (
+                update_memory(shape, chosen, update=Update(tokens, seq_len, accumulates=True)).total
+            ),
+            limit=CARD_SHARE * memory_bytes(device),
+            agree=bool,
+        )
+        tokens = fitting or seq_len
     rows = max(1, tokens // seq_len)
     return Workload(shape, seq_len, rows, rows, device, DTYPES[frozen.precision])
 

@@ -47,7 +47,7 @@ def step(
             "--micro_batch",
             min=1,
             help="Rows; default: those of compute.micro_batch_tokens, else 2,048 tokens on a CPU, "
-            "on a card what fits by rule, at most 32,768.",
+            "on a card what fits by arithmetic, at most 32,768.",
         ),
     ] = None,
     steps: Steps = 10,
