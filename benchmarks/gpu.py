@@ -19,7 +19,8 @@ Of several cards the first that is visible is measured, and no other is seen: tr
 would share its rows among all.
 
 A wrong word, or no card, is one line and exit code 30. Where a row compiled anything after its
-first update, or none was measured, there is one more line, and the code is 1.
+first update, none was measured, or the card answers no more, there is one more line, and the code
+is 1.
 """
 
 from __future__ import annotations
@@ -78,10 +79,11 @@ def main() -> None:
     text = io.StringIO()
     with contextlib.redirect_stdout(_Both(sys.stdout, text)):
         print(_head(asked.shape))
+        if kept is not None:  # whoever ends it early has the rows before
+            report.keep = lambda: kept.write(text.getvalue(), report.sections)
         for name in asked.sections or known:
-            report.measure(known[name])
-            if kept is not None:  # after every section: whoever ends it early has those before
-                kept.write(text.getvalue(), report.sections)
+            if report.gone is None:
+                report.measure(known[name])
     if faults := report.faults():
         print(*faults, sep="\n", file=sys.stderr)
         sys.exit(1)
@@ -124,15 +126,15 @@ def card_sections(name: str = "flagship", how: str = "block", *, every: bool) ->
             lambda: rates.attention_kernels(shape, device),
         ),
         (
-            "documents",
-            "What does it cost to keep the documents of a row apart?",
-            lambda: updates.documents(shape, device, how, every=every),
-        ),
-        (
             "peers",
             "How fast do others train this shape on this card: nanochat with Muon, the rest with "
             "AdamW?",
             lambda: updates.peers(shape, device, how, every=every),
+        ),
+        (  # after the peers: its kernels never ran on a card, and a dead one ends all
+            "documents",
+            "What does it cost to keep the documents of a row apart?",
+            lambda: updates.documents(shape, device, how, every=every),
         ),
         (
             "products",

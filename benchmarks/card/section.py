@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from yxanul.errors import first_line
 from yxanul.model.flash import use_version
 
 RECOMPILED = "recompiled"
@@ -90,6 +91,10 @@ class Report:
     """time.monotonic() by which every row should have ended."""
     history: History
     sections: list[dict[str, Any]] = field(default_factory=list)
+    keep: Callable[[], None] = lambda: None
+    """Writes down what was measured until now; called after every row."""
+    gone: str | None = None
+    """Why nothing more can be measured in this process; None: it can."""
 
     def measure(self, section: Section) -> None:
         """Measure a section's rows and print them; one that fails or comes too late says so."""
@@ -99,6 +104,8 @@ class Report:
         print(f"\n## {section.name}\n\n{section.question}\n", flush=True)
         columns: list[str] = []
         for named, work in section.rows():
+            if self.gone is not None:
+                return
             begin = time.monotonic()
             row = named | self._try(work, self.history.expected_s(section.name, named))
             row["took_s"] = round(time.monotonic() - begin, 1)
@@ -107,10 +114,11 @@ class Report:
                 columns = list(row)
                 print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
             print(f"| {' | '.join(_written(row[name]) for name in columns)} |", flush=True)
+            self.keep()
 
     def faults(self) -> list[str]:
-        """Return a sentence for each thing that must not be: nothing measured, graphs made anew."""
-        found = []
+        """Return a sentence for what must not be: a dead card, no measured row, new graphs."""
+        found = [] if self.gone is None else [self.gone]
         if not any(_was_measured(row) for section in self.sections for row in section["rows"]):
             found.append("nothing was measured; every row says why")
         again = [
@@ -136,7 +144,16 @@ class Report:
             told = [type(error).__name__, *str(error).splitlines()[:1]]  # some have no message
             return {"failed": ": ".join(told)[:140]}
         finally:
+            self._forget()
+
+    def _forget(self) -> None:
+        try:
             forget()
+        except RuntimeError as error:  # an error of the card's stays with its process
+            self.gone = (
+                "the card answers no more after the last row, and later ones were not begun: "
+                f"{first_line(error)}; measure theirs in a new process, with --sections"
+            )
 
 
 def forget() -> None:

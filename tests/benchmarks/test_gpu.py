@@ -82,6 +82,40 @@ def test_a_row_that_fails_without_a_word_says_how_and_the_next_is_measured(tmp_p
     assert second["ms"] == 1.0
 
 
+@pytest.mark.filterwarnings("default")  # torch loads more of itself where it sees a card
+def test_a_card_that_is_gone_ends_the_table_and_what_was_measured_lies_on_disk(
+    monkeypatch, tmp_path, capsys
+):
+    def die():
+        error = RuntimeError("CUDA error: an illegal memory access was encountered\nMore words")
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "empty_cache", lambda: (_ for _ in ()).throw(error))
+        raise error
+
+    kept, found = Kept(tmp_path, "card"), report(tmp_path)
+    found.keep = lambda: kept.write(capsys.readouterr().out, found.sections)
+    works = [({"row": 0}, lambda: {"ms": 1.0}), ({"row": 1}, die), ({"row": 2}, die)]
+    found.measure(Section("any", "?", lambda: iter(works)))
+    (path,) = tmp_path.glob("*-card.json")
+    (told,) = json.loads(path.read_text())
+    assert [row.get("ms", row.get("failed")) for row in told["rows"]] == [
+        1.0,
+        "RuntimeError: CUDA error: an illegal memory access was encountered",
+    ]
+    (fault,) = found.faults()
+    assert "an illegal memory access was encountered; measure theirs in a new process" in fault
+
+
+def test_a_row_is_kept_before_the_next_is_begun(tmp_path):
+    kept: list[int] = []
+    found = report(tmp_path)
+    found.keep = lambda: kept.append(len(found.sections[0]["rows"]))
+    works = iter([({"row": n}, lambda n=n: {"ms": float(len(kept))}) for n in range(2)])
+    found.measure(Section("any", "?", lambda: works))
+    assert kept == [1, 2]
+    assert [row["ms"] for row in found.sections[0]["rows"]] == [0.0, 1.0]
+
+
 def test_a_table_without_a_measured_row_is_a_fault(tmp_path):
     found = report(tmp_path)
     assert found.faults()
