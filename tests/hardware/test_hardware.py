@@ -145,7 +145,11 @@ def test_cudnn_cannot_keep_documents_apart(card):
     ("capability", "package", "said"),
     [
         ((9, 0), True, None),
-        ((9, 0), False, "needs the module flash_attn_interface, which is not installed"),
+        (
+            (9, 0),
+            False,
+            "needs the module flash_attn_interface, which is not installed (it is built",
+        ),
         ((10, 0), True, "runs on Hopper cards only"),
         ((8, 9), True, "runs on Hopper cards only"),
     ],
@@ -210,6 +214,22 @@ def test_a_kernel_that_no_start_will_time_is_told_as_chosen(card, wish, chosen):
     assert (row.state, row.choice) == ("active", chosen)
 
 
+def states_of_kernels(wish: ComputeConfig, device: torch.device) -> list[str]:
+    settled = settle_compute(wish, device, longest_seq_len=512)
+    case = Case(
+        optimization=OptimizationConfig(compute=settled), stages=(), device=device, world_size=1,
+        malloc="off", rates={}, wish=wish,
+    )  # fmt: skip
+    rows = (arithmetic.attention, arithmetic.kernels, optional.flash_attention_3)
+    return [row(case).state for row in rows]
+
+
+def test_no_row_tells_a_kernel_as_active_that_this_card_cannot_run(card):
+    wish = ComputeConfig(precision="bf16", compile="off", attention="flash")
+    assert states_of_kernels(wish, card((7, 5), package=False)) == ["unavailable"] * 3
+    assert states_of_kernels(wish, card((9, 0), package=True)) == ["active", "active", "available"]
+
+
 def test_what_a_runs_start_has_timed_is_told_as_chosen(card, monkeypatch):
     """Of FP8 that it did not pay on this card, and of attention which kernel it was."""
     device = card((9, 0), package=True)
@@ -263,6 +283,8 @@ def test_a_package_for_another_cuda_is_one_sentence(card, monkeypatch, tmp_path)
     said = attention_obstacle(settle(hopper, flash_attention_3=True), hopper)
     loading = "cannot be loaded (flash_attn_interface): AttributeError: undefined symbol"
     assert f"{loading}: _ZN3c104cuda9SetDevice; set compute" in str(said)
+    wish = ComputeConfig(precision="bf16", compile="off", flash_attention_3=True)
+    assert states_of_kernels(wish, hopper) == ["unavailable"] * 3
     assert attention_obstacle(settle(hopper), hopper) is None  # nobody asked for it
 
 

@@ -249,7 +249,10 @@ def flash3_obstacle(device: torch.device) -> str | None:
     if device.type != "cuda" or torch.cuda.get_device_capability(device) != _HOPPER:
         return "runs on Hopper cards only (H100, H200), and this machine has none"
     if find_spec(FLASH3_MODULE) is None:
-        return f"needs the module {FLASH3_MODULE}, which is not installed"
+        return (
+            f"needs the module {FLASH3_MODULE}, which is not installed (it is built from the "
+            "folder hopper of Dao-AILab/flash-attention on GitHub)"
+        )
     return None
 
 

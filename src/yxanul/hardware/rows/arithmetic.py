@@ -94,6 +94,9 @@ def kernels(case: Case) -> Feature:
     if _is_timed(case):
         why = "the fastest, as a run's first start times them"
         return Feature(name, "available", why, choice="auto")
+    obstacle = attention_obstacle(case.optimization.compute, case.device)
+    if obstacle is not None:
+        return Feature(name, "unavailable", obstacle, choice=chosen, asked=True)
     if chosen in CARD_PATHS:
         return Feature(name, "active", "pinned: another kernel is an error", choice=chosen)
     return Feature(name, "available", f"compute.attention pins {names}")

@@ -1,4 +1,4 @@
-"""Rows about optional packages and engines, found by their metadata and never imported.
+"""Rows about optional packages and engines, found by their metadata and not imported.
 
 Each says what this version does about the package, not only whether it is there.
 """
@@ -6,7 +6,12 @@ Each says what this version does about the package, not only whether it is there
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from yxanul.hardware.choices import FLASH3_MODULE, flash3_obstacle, fp8_obstacle
+from yxanul.hardware.choices import (
+    FLASH3_MODULE,
+    attention_obstacle,
+    flash3_obstacle,
+    fp8_obstacle,
+)
 from yxanul.hardware.feature import Case, Feature
 
 
@@ -43,7 +48,8 @@ def flash_attention_3(case: Case) -> Feature:
     """FlashAttention 3's own package, which is not the package flash-attn."""
     name, compute = "FlashAttention 3", case.optimization.compute
     asked = compute.attention == "flash3"
-    obstacle = flash3_obstacle(case.device)
+    # Only what is asked for is loaded to see whether it can be.
+    obstacle = attention_obstacle(compute, case.device) if asked else flash3_obstacle(case.device)
     if obstacle is not None:
         why = (
             f"it {obstacle}. The package flash-attn is FlashAttention 2 "
