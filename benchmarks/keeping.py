@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Iterable
 from itertools import count
 from pathlib import Path
 from typing import Any
+
+
+def recompiled(names: Iterable[str]) -> str:
+    """Return the sentence of a fault: whatever was timed had a compiler at work beside it."""
+    return (
+        f"torch.compile made graphs after the first update in {', '.join(names)}, though all "
+        "shapes were the same"
+    )
 
 
 class Kept:

@@ -8,7 +8,8 @@ a CPU. nanochat trains with Muon, so it is compared with ours under Muon, and th
 under AdamW. A way whose package is missing is left out, and that is said. Every way is timed once a
 round, in turn, all in one process with freed memory kept; the rate of matrix products in that
 precision is taken between them, so that a busy machine shows. Prints Markdown, medians of the
-rounds; --out keeps it as results of that day.
+rounds; --out keeps it as results of that day. Where a way compiled anything after its first update
+there is one more line, and the code is 1.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ settle_openmp()  # before torch is loaded, as the program does
 
 import torch  # noqa: E402
 
-from benchmarks.keeping import Kept  # noqa: E402
+from benchmarks.keeping import Kept, recompiled  # noqa: E402
 from benchmarks.steps.nanochat import nanochat  # noqa: E402
 from benchmarks.steps.nanogpt import nanogpt  # noqa: E402
 from yxanul.bench.updates import settled, time_updates  # noqa: E402
@@ -59,6 +60,8 @@ class Tally:
     """FLOP/s of its own work, PaLM convention, over the rate of products of the round."""
     to_ours: list[float] = field(default_factory=list)
     """Our tokens/s over its own, in the same round and with an optimizer like its own."""
+    recompiles: int = 0
+    """Graphs made after the first update of any round, where all shapes are the same."""
 
 
 def main() -> None:
@@ -83,16 +86,19 @@ def main() -> None:
         "tokens, medians of the rounds."
     )
     print(head, flush=True)
-    sections, lines = [], [head]
+    sections, lines, again = [], [head], []
     for title, load in loads.items():
         tallies, rates = measure(load, all_ways(dtype), rounds=asked.rounds)
         table = "\n".join(_table(title, load, tallies=tallies, rates=rates))
         print(table, flush=True)
         lines.append(table)
+        again += [f"{name} ({title})" for name, tally in tallies.items() if tally.recompiles]
         ways = {name: vars(tally) for name, tally in tallies.items()}
         sections.append({"name": title, "gemm_flops": rates, "ways": ways})
     if asked.out is not None:
         Kept(asked.out, "cpu-step").write("\n".join(lines) + "\n", sections)
+    if again:
+        sys.exit(recompiled(again))
 
 
 def workloads(steps: int, *, dtype: torch.dtype) -> dict[str, Workload]:
@@ -166,6 +172,7 @@ def measure(
         for name, run in runs.items():
             speed, tally = run.tokens_per_s(load), tallies[name]
             tally.tokens_per_s.append(speed)
+            tally.recompiles += run.recompiles
             tally.share.append(speed * run.flops_per_token / rate)
             tally.to_ours.append(runs[LIKE.get(name, "ours")].tokens_per_s(load) / speed)
     return tallies, rates
@@ -183,11 +190,12 @@ def _table(
         f"Products: {told} GFLOP/s. The causal count of our work is {causal / palm:.0%} of "
         "the PaLM one.\n",
         "| way | tokens/s | share of the products' rate, PaLM | "
-        f"ours is so many times as fast{like} |",
-        "|---|---|---|---|",
+        f"ours is so many times as fast{like} | recompiled |",
+        "|---|---|---|---|---|",
         *(
             f"| {name} | {statistics.median(tally.tokens_per_s):,.0f} | "
-            f"{statistics.median(tally.share):.0%} | {statistics.median(tally.to_ours):.2f} |"
+            f"{statistics.median(tally.share):.0%} | {statistics.median(tally.to_ours):.2f} | "
+            f"{tally.recompiles} |"
             for name, tally in tallies.items()
         ),
     ]

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.keeping import recompiled
 from yxanul.errors import first_line
 from yxanul.model.flash import use_version
 
@@ -127,10 +128,7 @@ class Report:
             if any(row.get(RECOMPILED) for row in section["rows"])
         ]
         if again:
-            found.append(
-                f"torch.compile made graphs after the first update in {', '.join(again)}, though "
-                "all shapes were the same"
-            )
+            found.append(recompiled(again))
         return found
 
     def _try(self, work: Work, expected_s: float) -> Row:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from tests.model.tiny import shape
 from tests.train.world import STAGES, World
@@ -15,6 +16,7 @@ from yxanul.bench.step import load_by_rule
 from yxanul.bench.workload import StepRun, Workload, time_steps
 from yxanul.config.load import load_config
 from yxanul.config.schema import OptimizerConfig
+from yxanul.hardware.compiler import compile_obstacle
 from yxanul.optim.optimizers import Optimizers
 from yxanul.units import format_flops
 
@@ -33,6 +35,7 @@ STEP_FIELDS = {
     "threads",
     "checkpointed_blocks",
 }
+CPU = torch.device("cpu")
 CONFIGS = Path(__file__).parents[2] / "configs"
 HERE = ("--set", "data.source=texts")  # no hub's data set is named by the world's configs
 
@@ -61,6 +64,28 @@ def test_a_step_tells_its_rate_and_what_it_is_a_share_of(call, world):
     assert found["recompiles"] is None
     share = found["tokens_per_s"] * found["flops_per_token"] / found["gemm_flops"]
     assert found["mfu"] == pytest.approx(share)
+
+
+@pytest.mark.filterwarnings("default")  # torch.compile warns about torch's own code
+@pytest.mark.skipif(compile_obstacle(CPU) is not None, reason="there is no compiler")
+@pytest.mark.parametrize("ending", [(), ("--json",)])
+def test_a_step_that_compiles_after_its_first_update_fails(call, world, monkeypatch, ending):
+    def compile_anew_at_every_call(block, **_):
+        def forward(*args, **kwargs):
+            counters["stats"]["unique_graphs"] += 1
+            return type(block).forward(block, *args, **kwargs)
+
+        block._compiled_call_impl = forward
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_anew_at_every_call)
+    place = ("--config_dir", world.root / "configs", *HERE, "--set", "compute.compile=block")
+    words = ("--model", world.root / "configs" / "model_config.yaml", *place, "--seq_len", 32)
+    asked = map(str, ("bench", "step", *words, "--micro_batch", 4, "--steps", 1, *ending))
+    code, out, err = call(*asked)
+    assert code == 1
+    again = json.loads(out)["recompiles"] if ending else int(out.split()[-1])
+    assert again > 0
+    assert f"torch.compile made {again} graphs after the first update" in " ".join(err.split())
 
 
 def test_a_step_tells_which_fp8_was_timed(call, world):

@@ -1,12 +1,15 @@
 """Every contestant of the step benchmark trains the workload that it was given."""
 
 import importlib.util
+import json
 import math
+import sys
 from functools import partial
 
 import pytest
 import torch
 
+from benchmarks import step
 from benchmarks.step import all_ways, measure
 from benchmarks.steps import nanochat as nanochat_room
 from benchmarks.steps.nanochat import nanochat
@@ -14,7 +17,7 @@ from benchmarks.steps.nanochat_optimizers import ChatMuon, ChatSchedule, polar_e
 from benchmarks.steps.nanogpt import nanogpt
 from tests.model.tiny import shape
 from yxanul.bench.updates import settled, time_updates
-from yxanul.bench.workload import Workload
+from yxanul.bench.workload import StepRun, Workload
 from yxanul.config.schema import OptimizationConfig, OptimizerConfig
 from yxanul.hardware.compiler import compile_obstacle
 from yxanul.optim.muon import orthogonalise
@@ -182,4 +185,26 @@ def test_every_way_is_compared_with_ours_of_a_like_optimizer_in_its_own_round():
         wanted = [o / p for o, p in zip(ours.tokens_per_s, peer.tokens_per_s, strict=True)]
         assert peer.to_ours == pytest.approx(wanted)
     # Not below 1 for sure: the products are measured in another moment of a busy machine.
+    assert [tally.recompiles for tally in tallies.values()] == [0] * 4
     assert all(share > 0 for tally in tallies.values() for share in tally.share)
+
+
+def test_a_way_that_compiled_anew_is_told_in_the_table_and_fails_the_benchmark(
+    monkeypatch, capsys, tmp_path
+):
+    """Two rounds in each of two tables."""
+
+    def ours(load):
+        return StepRun("ours", 1, 1, step_s=[1.0], recompiles=3)
+
+    monkeypatch.setattr(step, "all_ways", lambda dtype: {"ours": ours})
+    words = ["--rounds", "2", "--threads", str(torch.get_num_threads()), "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["step", *words])
+    with pytest.raises(SystemExit) as left:
+        step.main()
+    assert (
+        "graphs after the first update in ours (nano, 8 x 256, seq 256), ours (" in left.value.code
+    )
+    assert capsys.readouterr().out.count("| 1.00 | 6 |") == 2
+    (path,) = tmp_path.glob("*.json")
+    assert [one["ways"]["ours"]["recompiles"] for one in json.loads(path.read_text())] == [6, 6]

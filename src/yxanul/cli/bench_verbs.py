@@ -10,12 +10,14 @@ from rich.table import Table
 
 from yxanul.bench.loader import measure_loader
 from yxanul.bench.optimizers import measure_optimizers
-from yxanul.bench.step import measure_load, step_workload
+from yxanul.bench.step import StepFigures, measure_load, step_workload
 from yxanul.bench.tokenizing import measure_tokenizer
 from yxanul.bench.updates import settled
 from yxanul.cli import options
 from yxanul.cli.output import plain_console, print_json, say
 from yxanul.config.load import load_config
+from yxanul.config.schema import ComputeConfig
+from yxanul.errors import YxanulError
 from yxanul.hardware.choices import DTYPES, settle_compute, usable_device
 from yxanul.hardware.device import device_name
 from yxanul.hardware.failures import naming_failed_hardware
@@ -55,7 +57,7 @@ def step(
     overrides: options.Overrides = None,
     json: options.Json = False,
 ) -> None:
-    """Time whole updates of random tokens: tokens/s and MFU.
+    """Time whole updates of random tokens: tokens/s and MFU; 1 if any was compiled for anew.
 
     Example: yxanul bench step --model nano --seq_len 256
     """
@@ -74,9 +76,19 @@ def step(
     figures = measure_load(load, optimization=settled(config.optimization, load))
     if json:
         print_json(figures.as_json())
-        return
+    else:
+        _print_step(figures, config.optimization.compute, device=device)
+    if figures.recompiles:
+        say(
+            f"torch.compile made {figures.recompiles} graphs after the first update, though all "
+            "shapes were the same: this is a fault; TORCH_LOGS=recompiles says what they were for"
+        )
+        raise typer.Exit(YxanulError.exit_code)
+
+
+def _print_step(figures: StepFigures, wish: ComputeConfig, *, device: torch.device) -> None:
     again = figures.recompiles
-    is_open = config.optimization.compute.fp8 == "auto"
+    is_open = wish.fp8 == "auto"
     fp8 = f"{figures.fp8} (auto was not tried)" if is_open else figures.fp8
     of = "these products" if device.type == "cpu" else "the card's peak"
     mfu = "the card's peak is not known" if figures.mfu is None else f"{figures.mfu:.1%} of {of}"
