@@ -187,3 +187,20 @@ def test_a_run_that_goes_on_with_a_part_of_its_data_points_to_no_lost_folder(wor
     texts = World(tmp_path, tmp_path / "texts")
     texts.finish("train", "run", "--stage", STAGES[0], STEPS, "2")
     assert run.prepared_data() == run.data
+
+
+def test_a_later_stage_with_too_little_text_leaves_the_run_as_it_was(world, tmp_path):
+    """So that other settings of it, or more text, can still mend it."""
+    world.finish("train", "run", "--stage", STAGES[0])
+    run, later = RunFolder(tmp_path / "run"), ("--stage", STAGES[1], STEPS, "1")
+    before = kept(run)
+    texts = world.texts / STAGES[1] / "texts.jsonl"
+    whole = texts.read_text()
+    texts.write_text("".join(whole.splitlines(keepends=True)[:7]))
+    chunks = ("--set", f"{STAGES[1]}.data.chunk_tokens=128")
+    told = world.finish("train", "run", *later, *chunks, code=30).stderr
+    assert kept(run) == before
+    assert "more documents and delete the prepared folder" in told
+    texts.write_text(whole)
+    shutil.rmtree(run.data)
+    world.finish("train", "run", *later, *chunks)

@@ -45,7 +45,7 @@ from yxanul.train.attempts.resume import (
     with_name_settled,
 )
 from yxanul.train.foretelling.gates import unprovable
-from yxanul.train.foretelling.repetition import repetitions, warnings
+from yxanul.train.foretelling.repetition import Repetition, repetitions, warnings
 from yxanul.train.loop import TrainingLoop
 from yxanul.train.outward.progress import RunProgress
 from yxanul.train.outward.trackers import open_trackers, refuse_missing_trackers
@@ -200,13 +200,15 @@ def _train(
     _refuse_other_ranks(config, corpus, request=request, machine=machine)
     session = build_session(config, corpus, folder=folder, request=request, machine=machine)
     links = measure_links(machine.processes, machine.device)
-    _refuse_empty_stage(session)
+    if not has_begun(folder.lineage):  # else another branch may be stood on than now
+        _read_together(session)
     position = _stand(session, request)
+    read = _read_together(session)
     if machine.processes.is_main:
-        # Not before: a checkpoint that is refused leaves the run with the settings that it had.
+        # Not before: what is refused leaves the run with the settings that it had.
         session.config_sha256 = keep_config(frozen, folder, machine=machine)
         start = Start(request.command, malloc, session.peak_flops, links, wish)
-        for line in _opening(session, start, machine=machine):
+        for line in _opening(session, start, read=read, machine=machine):
             machine.progress.say(line)
     names = config.optimization.logging.trackers if machine.processes.is_main else ()
     at_end.callback(session.mirroring.publish_ending)
@@ -248,7 +250,9 @@ def _look_at_folder(
     _refuse_missing_start(config, folder, request=request)
 
 
-def _opening(session: Session, start: Start, *, machine: Machine) -> Iterator[str]:
+def _opening(
+    session: Session, start: Start, *, read: list[Repetition], machine: Machine
+) -> Iterator[str]:
     """Write down what this start is; yield what a person is told of it before the first step."""
     parameters = sum(p.numel() for p in session.model.parameters())
     changes, features = record_environment(
@@ -259,16 +263,18 @@ def _opening(session: Session, start: Start, *, machine: Machine) -> Iterator[st
     yield from summarise(features)
     if start.links is not None:
         yield from start.links.sentences(FP32_BYTES * parameters)
-    yield from (*padding(session), *warnings(repetitions(session)), *unprovable(session))
+    yield from (*padding(session), *warnings(read), *unprovable(session))
     yield f"{session.config.model.name}: {parameters:,} parameters"
 
 
-def _refuse_empty_stage(session: Session) -> None:
-    """Refuse a stage without text before the run is written down as begun: settings can mend it."""
+def _read_together(session: Session) -> list[Repetition]:
+    """Return what is read how often; refuse a stage without text, which settings can mend.
+
+    Of a run that begins before it is written down as begun, of another before its settings are.
+    """
     ranks = session.engine.processes
     with refusing_together(ranks, device=session.engine.device):
-        if ranks.is_main and not has_begun(session.folder.lineage):
-            repetitions(session)
+        return repetitions(session) if ranks.is_main else []
 
 
 def _stand(session: Session, request: RunRequest) -> Position:

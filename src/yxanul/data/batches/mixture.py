@@ -99,8 +99,8 @@ def _sources(
         if not len(chunks[name]):
             raise UsageError(
                 f"The source {name} of {stage} has {item.train.tokens:,} training tokens, less "
-                "than one chunk and one more; lower data.chunk_tokens or "
-                "give the source more documents."
+                "than one chunk and one more; lower data.chunk_tokens, or give the source more "
+                "documents and delete the prepared folder: it is prepared anew."
             )
         result.append(OrderSource(name, len(chunks[name]), weights[name] / total))
     return result
