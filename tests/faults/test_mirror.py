@@ -309,6 +309,24 @@ def test_a_run_that_was_begun_by_name_goes_on_by_the_same_command_elsewhere(worl
     assert [path.name for path in world.checkpoints("run")] == ["step-00000006-a1"]
 
 
+@pytest.mark.fault(34)
+def test_a_checkpoint_that_is_named_is_brought_to_another_machine(world, tmp_path):
+    address, run = str(tmp_path / "mirror"), RunFolder(world.root / "run")
+    more = ("--max_steps", "6", *to(address))
+    world.finish("run", "run", *more)
+    older, newest = (path.name for path in world.checkpoints("run"))
+    # A newer one may have taken its place before it was copied.
+    Mirror(address, run, say=print).publish(run.checkpoints / older, older)
+    shutil.rmtree(world.root / "run")
+    told = world.finish("run", "run", "--resume", older, *more).stderr
+    assert f"{older} is brought back from" in told
+    here = [path.name for path in world.checkpoints("run")]
+    assert here == [older, newest, "step-00000006-a1"]
+    shutil.rmtree(world.root / "run")
+    told = world.finish("run", "run", "--resume", "step-00000001-a0", *more, code=30).stderr
+    assert "there is no such checkpoint" in told
+
+
 def test_names_at_an_address_lead_nowhere_else(world: World, tmp_path):
     address = "memory://bucket/run"
     storage = fsspec.filesystem("memory")

@@ -38,6 +38,7 @@ from yxanul.runfolder.supervised import is_started_again, tell_run_folder
 from yxanul.signals import stop_on_signals
 from yxanul.train.attempts.resume import (
     begins_by_name,
+    bring_named,
     find_position,
     named_checkpoint,
     possible_checkpoint,
@@ -247,6 +248,8 @@ def _look_at_folder(
         machine.progress.say(edited)
     is_done = finished_outcome(config, folder, request=request) is not None
     bring_run(config, folder, request=request, machine=machine, is_done=is_done)
+    if (address := config.optimization.checkpoint.mirror) is not None:
+        bring_named(address, folder, request=request, machine=machine)
     _refuse_missing_start(config, folder, request=request)
 
 

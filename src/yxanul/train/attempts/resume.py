@@ -11,6 +11,7 @@ import torch
 
 from yxanul.data.prepared.manifest import Manifest
 from yxanul.errors import CorruptCheckpointError, CorruptDataError, UsageError, YxanulError
+from yxanul.runfolder.bringing import bring_checkpoint
 from yxanul.runfolder.checkpoints import (
     CHECKPOINT_NAME,
     Checkpoint,
@@ -207,6 +208,17 @@ def named_checkpoint(folder: RunFolder, request: RunRequest) -> Path | None:
     if not path.is_dir():
         raise _no_checkpoint(folder, request.resume)
     return path
+
+
+def bring_named(address: str, folder: RunFolder, *, request: RunRequest, machine: Machine) -> None:
+    """Bring the checkpoint that --resume names from the run's mirror, where it is not here.
+
+    A machine that took another's place has the newest one alone.
+    """
+    if begins_by_name(folder, request):
+        path = possible_checkpoint(folder, request.resume)
+        if not path.exists():
+            bring_checkpoint(address, folder, name=path.name, say=machine.heard)
 
 
 def possible_checkpoint(folder: RunFolder, name: str) -> Path:
