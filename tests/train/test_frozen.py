@@ -17,6 +17,7 @@ from yxanul.parallel.processes import ALONE, Processes
 from yxanul.runfolder.durable import write_atomic, write_json
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
+from yxanul.runfolder.verdicts import write_decision
 from yxanul.train.probing import frozen
 from yxanul.train.probing.frozen import freeze_config, keep_config, refuse_other_stages
 from yxanul.train.processes.machine import Machine
@@ -46,7 +47,7 @@ class Starts:
         monkeypatch.setattr(device_room, "usable_cores", lambda: 8)
         self.folder.create()
 
-    def start(self, config: RunConfig, *, processes: int) -> int | None:
+    def start(self, config: RunConfig, *, processes: int, stage: str | None = None) -> int | None:
         """Freeze the settings as the main one of `processes`; return its threads."""
         self._monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
         self.said.clear()
@@ -56,7 +57,7 @@ class Starts:
         self._monkeypatch.setattr(Processes, "anyone", lambda _self, flag, _device: flag)
         own = SimpleNamespace(processes=place, device=torch.device("cpu"), progress=voice)
         machine = cast("Machine", own)
-        begun = freeze_config(config, self.folder, machine=machine)
+        begun = freeze_config(config, self.folder, machine=machine, stage=stage)
         keep_config(begun, self.folder, machine=machine)
         found = begun.config
         if not self.folder.lineage.exists():
@@ -115,6 +116,33 @@ def test_what_nothing_read_may_be_left_out_of_a_run_that_was_begun_with_it(tmp_p
     starts.start(config, processes=1)
     key = f"{first.name}.training.decay_fraction"
     assert starts.said == [f"a setting that may change differs from the run's: {key}: 0.2 -> 0.3"]
+
+
+@pytest.mark.fault(22)
+def test_a_budget_stays_where_its_stage_is_closed_which_is_told_and_is_refused_elsewhere(
+    tmp_path, monkeypatch
+):
+    """As with --num_epochs, which plans the one stage that it is given for."""
+    starts, config = Starts(tmp_path / "run", monkeypatch), tiny(tmp_path)
+    starts.start(config, processes=1)
+    first = config.stages[0]
+    had, name = first.training.total_tokens, first.name
+    training = first.training.model_copy(update={"total_tokens": 2 * had})
+    longer = (first.model_copy(update={"training": training}), *config.stages[1:])
+    asked = config.model_copy(update={"stages": longer})
+    verdict = {"stage": name, "attempt": 0, "step": 8, "why": "a test"}
+    verdict |= dict.fromkeys(("bpb_before", "bpb_after"))
+    difference = f"{name}.training.total_tokens: {had} -> {2 * had}"
+    for decided, stage in (("stop", None), ("pass", name)):
+        write_decision(starts.folder, {**verdict, "verdict": decided}, checks=[])
+        with pytest.raises(ConfigError, match=difference):
+            starts.start(asked, processes=1, stage=stage)
+    starts.start(asked, processes=1)
+    assert read_frozen_config(starts.folder).stages == config.stages
+    (told,) = starts.said
+    assert f"{name} has its {had:,} tokens behind it, and is not trained again" in told
+    starts.start(config, processes=1, stage=name)
+    assert not starts.said
 
 
 def test_a_card_is_tried_with_the_threads_that_will_train(tmp_path, monkeypatch):

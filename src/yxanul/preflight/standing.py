@@ -24,7 +24,7 @@ from yxanul.runfolder.lineage import attempt_step, current_attempt, current_bran
 from yxanul.runfolder.rows import read_placed_rows
 from yxanul.runfolder.spending import Spent, read_spending
 from yxanul.runfolder.verdicts import closed_stages
-from yxanul.train.probing.frozen import refuse_changed_settings, with_kept_budgets
+from yxanul.train.probing.frozen import begun_with, refuse_changed_settings, with_kept_budgets
 
 
 @dataclass(frozen=True)
@@ -99,11 +99,12 @@ def _run_at(
 
 def _progress(config: RunConfig, folder: RunFolder) -> Progress:
     """Return where the newest row of the run's branch stands in the course as it is by now."""
-    kept = with_kept_budgets(config, folder)
-    course = read_course(kept, folder, attempt=current_attempt(folder.lineage))
+    closed = frozenset(closed_stages(folder))
+    if (before := begun_with(folder)) is not None:
+        config = with_kept_budgets(config, before, closed=closed)
+    course = read_course(config, folder, attempt=current_attempt(folder.lineage))
     branch = current_branch(folder.lineage)
     rows = [row for row in read_placed_rows(folder.metrics) if is_on(branch, row)]
-    closed = frozenset(closed_stages(folder))
     new = Progress(course, spent=read_spending(folder.spending), closed=closed)
     if not rows:
         # An attempt may begin in any stage, and without a row of its own.

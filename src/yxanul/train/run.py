@@ -189,7 +189,7 @@ def _train(
         config = replan_epochs(config, stage, epochs=request.num_epochs, manifest=corpus.manifest)
     wish = config.optimization.compute
     named = named_checkpoint(folder, request)
-    frozen = freeze_config(config, folder, machine=machine, named=named)
+    frozen = freeze_config(config, folder, machine=machine, named=named, stage=request.stage)
     config = frozen.config
     if machine.processes.is_main:
         # Not before: of what was refused nothing is to be read.

@@ -24,7 +24,7 @@ from yxanul.runfolder.checkpoints import list_checkpoints, read_manifest
 from yxanul.runfolder.durable import as_bytes, sha256_of, write_atomic
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import SETTINGS, branch_of, events, has_begun, record_event
-from yxanul.runfolder.verdicts import closed_stages, read_verdicts
+from yxanul.runfolder.verdicts import closed_stages
 from yxanul.train.probing.probes import probe_card, with_compute
 from yxanul.train.processes.machine import Machine, last_world_size
 
@@ -101,13 +101,19 @@ class Frozen:
 
 
 def freeze_config(
-    config: RunConfig, folder: RunFolder, *, machine: Machine, named: Path | None = None
+    config: RunConfig,
+    folder: RunFolder,
+    *,
+    machine: Machine,
+    named: Path | None = None,
+    stage: str | None = None,
 ) -> Frozen:
     """Replace every `auto`, by the run's own earlier choices if it has any.
 
-    The run goes on from the checkpoint `named`, None: where it stands. RUN/config.yaml is held
-    against: other settings than the run's are a `ConfigError`. `keep_config` is to write it, before
-    the run begins or once it goes on. The process takes its threads, before anything is tried.
+    The run goes on from the checkpoint `named`, None: where it stands, with this `stage` alone,
+    None: with all. RUN/config.yaml is held against: other settings than the run's are a
+    `ConfigError`. `keep_config` is to write it, before the run begins or once it goes on. The
+    process takes its threads, before anything is tried.
     """
     before, changes = begun_with(folder), None
     frozen, anew = _ruled(
@@ -131,8 +137,11 @@ def freeze_config(
         found = probe_card(wish, frozen, seq_len=longest, machine=machine)
         frozen = kept = with_compute(frozen, found)
     else:
-        frozen = with_kept_budgets(frozen, folder)
         closed = closed_stages(folder, _branch_to(named, folder))
+        asked = frozen
+        frozen = with_kept_budgets(asked, before, closed=closed.keys() - {stage})
+        for told in _other_budgets(asked, frozen):
+            machine.progress.say(told)
         free = anew | {"threads"} if takes_own else anew
         frozen, changes = _continue_config(before, frozen, anew=free, closed=closed, folder=folder)
         for told in changes:
@@ -193,7 +202,8 @@ def refuse_changed_settings(config: RunConfig, folder: RunFolder, *, device: tor
         return
     refuse_other_stages(config, folder, is_whole=True)
     ruled, anew = _ruled(config, before, device=device, agree=bool)
-    now, closed = with_kept_budgets(ruled, folder), closed_stages(folder)
+    closed = closed_stages(folder)
+    now = with_kept_budgets(ruled, before, closed=closed)
     _continue_config(before, now, anew=anew, closed=closed, folder=folder)
 
 
@@ -285,13 +295,9 @@ def begun_with(folder: RunFolder) -> RunConfig | None:
     return read_frozen_config(folder)
 
 
-def with_kept_budgets(now: RunConfig, folder: RunFolder) -> RunConfig:
-    """Return `now` with the budgets that judged stages had: --num_epochs plans one stage only."""
-    before = begun_with(folder)
-    if before is None:
-        return now
-    judged = read_verdicts(folder)
-    had = {s.name: s.training.total_tokens for s in before.stages if s.name in judged}
+def with_kept_budgets(now: RunConfig, before: RunConfig, *, closed: Collection[str]) -> RunConfig:
+    """Return `now` with the budgets that `closed` stages had: --num_epochs plans one stage only."""
+    had = {s.name: s.training.total_tokens for s in before.stages if s.name in closed}
 
     def kept(stage: StageConfig) -> StageConfig:
         total = had.get(stage.name, stage.training.total_tokens)
@@ -299,6 +305,16 @@ def with_kept_budgets(now: RunConfig, folder: RunFolder) -> RunConfig:
         return stage.model_copy(update={"training": training})
 
     return now.model_copy(update={"stages": tuple(kept(stage) for stage in now.stages)})
+
+
+def _other_budgets(asked: RunConfig, kept: RunConfig) -> list[str]:
+    """Return a sentence for each budget that is asked for and not taken."""
+    return [
+        f"{stage.name} has its {had.training.total_tokens:,} tokens behind it, and is not trained "
+        f"again for the {stage.training.total_tokens:,} that training.total_tokens asks for now"
+        for stage, had in zip(asked.stages, kept.stages, strict=True)
+        if stage.training.total_tokens != had.training.total_tokens
+    ]
 
 
 def _branch_to(named: Path | None, folder: RunFolder) -> dict[int, float] | None:
