@@ -14,6 +14,7 @@ from tests.train.world import STAGES, STEPS, World, fingerprint, wait_until
 from yxanul.cli.main import main
 from yxanul.config.evaluation import SkillConfig
 from yxanul.curriculum.recompute import judge_again
+from yxanul.data.benchmarks.frozen import load_all_kept
 from yxanul.errors import DiskError, StoppedOnRequest, YxanulError
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
@@ -177,6 +178,23 @@ def test_a_start_that_trained_nothing_leaves_no_items_behind(skilled, tmp_path):
     world.finish("train", "run", "--stage", STAGES[0], *words(large))
     scores = [read_task_score(path) for path in (run / "scores" / "skills").iterdir()]
     assert {len(score.ids) for score in scores} == {20}
+
+
+def test_a_refused_start_of_a_later_stage_leaves_none_of_its_items_behind(tmp_path):
+    """It may be begun with other sets; the items of the stage before it stay."""
+    world, set_to = World.create(tmp_path), "{}.evaluation.skills={}".format
+    benches = {count: write_bench(tmp_path / str(count), items=count) for count in (12, 20)}
+    more = ["--set", set_to(STAGES[0], json.dumps(SKILLS[:1]))]
+    world.finish("train", "run", "--stage", STAGES[0], *more, "--bench_dir", str(benches[12]))
+    more += ["--set", set_to(STAGES[1], json.dumps([{**SKILLS[1], "shots": 3}]))]
+    for count, bench in benches.items():
+        one = (bench / "gsm8k" / "test.jsonl").read_text().splitlines(keepends=True)[0]
+        (bench / "gsm8k" / "train.jsonl").write_text(one)
+        words = ("--stage", STAGES[1], *more, "--bench_dir", str(bench))
+        assert "too few for 3" in world.finish("train", "run", *words, code=30).stderr
+        kept = load_all_kept(tmp_path / "run" / "bench")
+        found = {task: len(benchmark.items) for task, benchmark in kept.items()}
+        assert found == {"triviaqa": 12, "gsm8k": count}
 
 
 def test_max_steps_that_lie_behind_a_stages_end_do_not_spoil_its_gate(skilled):

@@ -6,7 +6,7 @@ changes a verdict.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from pathlib import Path
 
@@ -51,10 +51,11 @@ def load_all_kept(folder: Path) -> dict[str, Benchmark]:
     return {path.stem: load_kept(path) for path in sorted(folder.glob("*.json"))}
 
 
-def forget_kept(folder: Path) -> None:
-    """Delete what is kept in `folder`, if anything is."""
+def forget_kept(folder: Path, *, but: Collection[str]) -> None:
+    """Delete what is kept in `folder`, `but` for the items of these tasks."""
     for path in folder.glob("*.json"):
-        path.unlink()
+        if path.stem not in but:
+            path.unlink()
 
 
 def _row(item: Item) -> dict[str, object]:
