@@ -190,6 +190,40 @@ def test_keys_that_have_expired_before_a_start_end_no_copying(folder, tmp_path, 
     assert ["Forbidden" in line for line in said] == [True]
 
 
+@pytest.mark.fault(33)
+@pytest.mark.usefixtures("impatient")
+def test_a_refusal_of_the_first_copy_ends_no_copying(address, folder, tmp_path, monkeypatch):
+    """The run was let in when it began, where it tries the address out."""
+    monkeypatch.setattr(room, "_LONGEST_WAIT_S", 0.01)
+    said: list[str] = []
+    Odd.faults[:] = [PermissionError(403, "Forbidden"), FileNotFoundError(404, "Not Found")]
+    with Mirroring(address, folder, every_s=0.01, say=said.append) as mirroring:
+        mirroring.offer(saved(folder, 1))
+        wait_for(lambda: there(tmp_path) == ["step-00000001-a0"] or "any more" in str(said))
+    assert there(tmp_path) == ["step-00000001-a0"]
+    assert ["Forbidden" in line for line in said] == [True]
+
+
+@pytest.mark.fault(34)
+@pytest.mark.usefixtures("impatient")
+def test_who_is_overtaken_holds_no_checkpoint_for_copying(address, folder, tmp_path):
+    """Each holds a checkpoint's bytes on the disk that the folder has given up."""
+    spent = tmp_path / "mirror" / "run" / folder.spending.name
+    record_payment(folder.spending, Payment(process=0, seconds=1.0, tokens_spent=1))
+    said: list[str] = []
+    with Mirroring(address, folder, every_s=3600, say=said.append) as mirroring:
+        mirroring.offer(saved(folder, 1))
+        wait_for(spent.exists)
+        record_payment(spent, Payment(process=9, seconds=2.0, tokens_spent=2))
+        with mirroring._changed:  # both wait when the thread looks
+            mirroring.offer(saved(folder, 2, permanent=True))
+            mirroring.offer(saved(folder, 3))
+        mirroring._thread.join(30)
+        assert "Nothing is copied any more" in said[-1]
+        mirroring.offer(saved(folder, 4))
+        assert not list(folder.checkpoints.glob(".tmp-mirror-*"))
+
+
 class Shut(Odd):
     """A storage that lets nobody in for a while."""
 

@@ -4,10 +4,9 @@ The one idea: the newest checkpoint that is due is copied from hard links, so it
 the run folder meanwhile. One that is kept for good goes at once, and none of these is left out: a
 gate may go back to it on another machine. What an earlier process left comes first. What fails is
 tried again, later and later, with the next checkpoint that there is by then; so is an error that
-nobody has foreseen, since the thread must outlive it. Who is not let in says so once and stays
-away, unless something was copied before, or may have been by an earlier process: keys expire, and
-are renewed. Where another machine has gone on with the run, nothing is copied any more, and the run
-is to end.
+nobody has foreseen, since the thread must outlive it. Who is let in no more is told so once, and
+asks again: a run begins where it was let in, and keys that expire are renewed. Where another
+machine has gone on with the run, nothing is copied any more, and the run is to end.
 """
 
 import itertools
@@ -80,7 +79,6 @@ class Mirroring:
         self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._is_closing = False
-        self._is_refused = False
         self._last_tries = _LAST_TRIES
         self._thread = threading.Thread(target=self._run, name="mirror", daemon=True)
 
@@ -117,7 +115,8 @@ class Mirroring:
 
         Called when the run folder is as it will stay, after the `with` block.
         """
-        if self._mirror is None or self._is_refused or self._thread.is_alive():
+        is_left = self.overtaken is not None or self._thread.is_alive()
+        if self._mirror is None or is_left:
             return
         thread = threading.Thread(target=self._copy_ending, args=(self._mirror,), daemon=True)
         thread.start()
@@ -152,6 +151,8 @@ class Mirroring:
             waiting = [*self._waiting, _Job(links, checkpoint.name, is_permanent, number)]
             newest = max(waiting, key=_number)
             kept = [job for job in waiting if job.is_permanent or job is newest]
+            if self.overtaken is not None:  # the thread has left, or is about to
+                kept = []
             self._waiting = sorted(kept, key=lambda job: not job.is_permanent)
             self._changed.notify()
         for job in waiting:
@@ -180,8 +181,7 @@ class Mirroring:
 
     def _run(self) -> None:
         due = again = time.monotonic()
-        wait_s = _FIRST_WAIT_S
-        has_copied, is_shut_out = bool(self._found), False  # an earlier process may have
+        wait_s, is_shut_out = _FIRST_WAIT_S, False
         while (job := self._next(due, again=again)) is not None:
             begun = time.monotonic()
             try:
@@ -189,16 +189,15 @@ class Mirroring:
                 if job.links is not None:
                     # From its beginning on: else a lost machine would cost a copy's time more.
                     due, again, wait_s = begun + self._every_s, begun, _FIRST_WAIT_S
-                    has_copied, is_shut_out = True, False
+                    is_shut_out = False
             except CorruptCheckpointError as error:  # it would be refused again
                 self._say(f"mirror: {job.name} is not copied: {error}")
             except Exception as error:  # noqa: BLE001  (told, and tried again)
-                is_refusal = isinstance(error, UsageError)
-                if self.overtaken is not None or (is_refusal and not has_copied):
-                    goes_on = "" if self.overtaken is not None else "; the run goes on"
-                    self._say(f"mirror: {error}. Nothing is copied any more{goes_on}")
-                    self._is_refused = True
+                if self.overtaken is not None:
+                    self._say(f"mirror: {error}. Nothing is copied any more")
+                    self._leave_waiting()
                     return
+                is_refusal = isinstance(error, UsageError)
                 if not (is_refusal and is_shut_out):
                     self._say(f"mirror: {_sentence(error)}")
                 if is_refusal:  # keys that have expired may be renewed; asking often helps nobody
@@ -211,6 +210,12 @@ class Mirroring:
             finally:
                 if job not in self._waiting:
                     _unlink(job)
+
+    def _leave_waiting(self) -> None:
+        with self._changed:
+            left, self._waiting = self._waiting, []
+        for job in left:
+            _unlink(job)
 
     def _copy_ending(self, mirror: Mirror) -> None:
         for left in reversed(range(_LAST_TRIES)):
