@@ -253,8 +253,11 @@ def test_a_later_stage_without_weights_is_refused(world):
 
 def test_a_later_stage_starts_from_named_weights(world):
     world.finish("train", "first", "--stage", STAGES[0])
-    more = ("--stage", STAGES[1], "--init_from", str(world.root / "first"), "--json")
-    outcome = json.loads(world.finish("train", "second", *more).stdout)
+    more = ["--stage", STAGES[1], "--init_from", str(world.root / "first"), "--json"]
+    more += ["--set", f"checkpoint.mirror={world.root / 'mirror'}"]
+    done = world.finish("train", "second", *more)
+    outcome = json.loads(done.stdout)
+    assert f"{world.checkpoints('first')[-1]} is not copied to {world.root}/mirror" in done.stderr
     assert [stage["name"] for stage in outcome["stages"]] == [STAGES[1]]
     assert outcome["stages"][0]["bpb_before"][STAGES[0]] < 4
 

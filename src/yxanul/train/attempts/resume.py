@@ -11,6 +11,7 @@ import torch
 
 from yxanul.data.prepared.manifest import Manifest
 from yxanul.errors import CorruptCheckpointError, CorruptDataError, UsageError, YxanulError
+from yxanul.evaluate.models.hub import of_cache
 from yxanul.runfolder.bringing import bring_checkpoint
 from yxanul.runfolder.checkpoints import (
     CHECKPOINT_NAME,
@@ -139,6 +140,12 @@ def _beginning(session: Session, request: RunRequest) -> Position:
             parent = str(take_weights(Path(request.init_from), session.model))
         except YxanulError as error:
             raise type(error)(f"--init_from {request.init_from}: {error}") from error
+        mirror = session.config.optimization.checkpoint.mirror
+        if mirror is not None and of_cache(Path(parent)) is None:
+            session.progress.say(
+                f"--init_from: {parent} is not copied to {mirror}. A gate, or numbers that diverge,"
+                " may lead back to it: another machine then needs it at the same path"
+            )
     if session.engine.processes.is_main:
         start = AttemptStart(0, step=first.first_step, parent=parent, reason="the run begins")
         begin_attempt(session.folder.lineage, start)
