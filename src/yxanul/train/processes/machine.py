@@ -157,7 +157,7 @@ def _environment(config: RunConfig, machine: Machine) -> dict[str, Any]:
     """Return what decides whether a run goes on bit for bit."""
     return {
         "yxanul": yxanul.__version__,
-        "commit": _commit(),
+        "commit": commit_of(Path(__file__)),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "platform": platform.platform(),
@@ -192,11 +192,18 @@ def _known_rates(before: dict[str, Any], now: dict[str, Any]) -> dict[str, float
     return rates if whole and all(rate > 0 for rate in rates.values()) else None
 
 
-def _commit() -> str | None:
-    """Return the commit of the checkout that the program runs from; None outside a checkout."""
-    source = Path(__file__).parent
-    command = ["git", "-C", str(source), "rev-parse", "HEAD"]
+def commit_of(file: Path) -> str | None:
+    """Return the commit of the checkout that a file of the program is of; None outside one.
+
+    What is not tracked, as in a virtual environment, is no part of the repository around it.
+    """
+    git = ["git", "-C", str(file.parent)]
+    asked = (["ls-files", "--error-unmatch", file.name], ["rev-parse", "HEAD"])
     with suppress(FileNotFoundError):  # no git on this machine
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        return done.stdout.strip() or None
+        tracked, head = (
+            subprocess.run([*git, *words], capture_output=True, text=True, check=False)
+            for words in asked
+        )
+        if not (tracked.returncode or head.returncode):
+            return head.stdout.strip()
     return None
