@@ -6,7 +6,13 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from yxanul.errors import CorruptDataError, StoppedOnRequest, UsageError, YxanulError
+from yxanul.errors import (
+    CorruptDataError,
+    InfrastructureError,
+    StoppedOnRequest,
+    UsageError,
+    YxanulError,
+)
 from yxanul.hardware.failures import LOOK_AT_CARD
 from yxanul.parallel.processes import Processes
 from yxanul.runfolder.checkpoints import newest_name
@@ -17,6 +23,9 @@ from yxanul.runfolder.lineage import current_attempt
 from yxanul.runfolder.sums import Change, find_changes, forget_sums, write_sums
 from yxanul.signals import StopRequest
 
+_PASSING = (StoppedOnRequest.exit_code, InfrastructureError.exit_code)
+"""Ends that tell nothing of the run: it may be started again."""
+
 
 @contextmanager
 def owned(
@@ -25,10 +34,10 @@ def owned(
     """Lock the folder, and write RUN/exit.json at the end: code, reason, last checkpoint.
 
     So does a second signal that `stop` receives. What has changed since the run's last end is said.
-    A command that is refused leaves the record of the one before, and so does one that is stopped
-    before it trains where the run was done. Where the disk takes no record, an error that ends the
-    run stays the one: that is said. Only the main rank writes; the others get a record that nobody
-    reads.
+    A command that is refused leaves the record of the one before, and so does one that is stopped,
+    or meets what may pass, before it trains where the run was done. Where the disk takes no record,
+    an error that ends the run stays the one: that is said. Only the main rank writes; the others
+    get a record that nobody reads.
     """
     record: dict[str, Any] = {"code": 0, "reason": "done"}
     if not processes.is_main:
@@ -84,12 +93,12 @@ def _write_down(
     """Write how the command ended, with sums of all but what is `damaged`.
 
     One that was refused before it trained or scored leaves how the run had ended before it: that
-    record is there until `forget_ending`. So does one that was stopped by then, if the run was
-    done. The sums are taken anew, if there were any: its settings and its machine may have been
-    written down by then.
+    record is there until `forget_ending`. So does one whose end by then tells nothing of the run,
+    if that was done. The sums are taken anew, if there were any: its settings and its machine may
+    have been written down by then.
     """
     is_refused = record["code"] == UsageError.exit_code and folder.exit_record.exists()
-    is_left = is_refused or (record["code"] == StoppedOnRequest.exit_code and _is_done(folder))
+    is_left = is_refused or (record["code"] in _PASSING and _is_done(folder))
     if not is_left:
         write_ending(folder, record)
     if not is_left or had_sums:
@@ -97,12 +106,12 @@ def _write_down(
 
 
 def _is_done(folder: RunFolder) -> bool:
-    """Tell whether the run had ended with 0, and this process has not begun to go on with it.
+    """Tell whether all asked for was done, and this process has not begun to go on with it.
 
     That record alone has what the run had reached.
     """
     before = read_exit(folder)
-    return before is not None and before.code == 0
+    return before is not None and before.is_complete
 
 
 def forget_ending(folder: RunFolder, processes: Processes) -> None:
