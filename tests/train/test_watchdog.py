@@ -128,8 +128,8 @@ def end(reason):
     say(f"written down: {reason}")
     raise DiskError("no room for the record")
 
-stacks, *kinds = sys.argv[1:]
-watchdog._LAST_WORDS_S = 2.0
+stacks, last_words_s, *kinds = sys.argv[1:]
+watchdog._LAST_WORDS_S = float(last_words_s)
 start = watchdog.threading.Thread.start
 if "without threads" in kinds:
     watchdog.threading.Thread.start = lambda t: (start if t.name == "watchdog" else refuse)(t)
@@ -140,11 +140,16 @@ with watchdog.Watchdog(0.1, stacks=Path(stacks), say=say, end=end) as dog:
 HANG = "a checkpoint did not end within some s, so this process was ended"
 
 
-def told_of_a_hang(folder: Path, *kinds: str, code: int = 11) -> tuple[str, str]:
-    """Return what a process that hangs prints, on stdout and stderr; its supervisor hears why."""
+def told_of_a_hang(
+    folder: Path, *kinds: str, code: int = 11, last_words_s: float = 30.0
+) -> tuple[str, str]:
+    """Return what a process that hangs prints, on stdout and stderr; its supervisor hears why.
+
+    It ends once all is said, or after `last_words_s`, where that hangs as well.
+    """
     note = folder / "note"
     done = subprocess.run(
-        [sys.executable, "-c", HANGS, str(folder / "stacks"), *kinds],
+        [sys.executable, "-c", HANGS, str(folder / "stacks"), str(last_words_s), *kinds],
         env={**os.environ, "PYTHONPATH": "src", VARIABLE: str(note)},
         capture_output=True,
         text=True,
@@ -197,7 +202,7 @@ def test_a_hang_whose_stacks_cannot_be_written_is_said_and_written_down(tmp_path
 def test_a_run_whose_own_disk_hangs_leaves_with_11_and_its_supervisor_hears_why(tmp_path):
     """A pipe that nobody reads stands for the disk: who opens it to write waits without end."""
     os.mkfifo(tmp_path / "stacks")
-    assert told_of_a_hang(tmp_path) == (f"{HANG}\n", "")
+    assert told_of_a_hang(tmp_path, last_words_s=6.0) == (f"{HANG}\n", "")
 
 
 def test_a_process_that_hangs_leaves_also_where_no_thread_can_be_started(tmp_path):
@@ -206,8 +211,13 @@ def test_a_process_that_hangs_leaves_also_where_no_thread_can_be_started(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("kinds", "code"), [((), 11), (("without threads",), -signal.SIGALRM)], ids=["threads", "none"]
+    ("kinds", "code", "last_words_s"),
+    [((), 11, 6.0), (("without threads",), -signal.SIGALRM, 3.0)],  # the alarm takes twice as long
+    ids=["threads", "none"],
 )
-def test_a_process_that_hangs_leaves_also_where_what_it_says_hangs(tmp_path, kinds, code):
-    assert told_of_a_hang(tmp_path, "deaf", *kinds, code=code) == ("", "")
+def test_a_process_that_hangs_leaves_also_where_what_it_says_hangs(
+    tmp_path, kinds, code, last_words_s
+):
+    told = told_of_a_hang(tmp_path, "deaf", *kinds, code=code, last_words_s=last_words_s)
+    assert told == ("", "")
     assert (tmp_path / "stacks").exists() == (code == 11)
