@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from yxanul.errors import BrokenDiskError, DiskError, UsageError
+from yxanul.runfolder import layout
 from yxanul.runfolder.layout import RunFolder, run_files
 from yxanul.runfolder.sums import find_changes, write_sums
 
@@ -108,7 +109,8 @@ def test_a_process_knows_its_own_lock_by_any_path(folder, tmp_path):
         assert not RunFolder(tmp_path / "link").is_held_elsewhere()
 
 
-def test_a_reader_that_looks_at_the_lock_refuses_no_start(folder):
+def test_a_reader_that_looks_at_the_lock_refuses_no_start(folder, monkeypatch):
+    monkeypatch.setattr(layout, "_LOOKED_AT_S", 20.0)  # and tries after each fiftieth
     with (folder.root / ".lock").open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
         looked = threading.Timer(0.1, fcntl.flock, (file, fcntl.LOCK_UN))

@@ -1,7 +1,10 @@
 """Weights are found where the run stands, verified, and read beside a run that trains."""
 
+import itertools
 import shutil
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -152,21 +155,27 @@ def test_a_checkpoint_without_its_manifest_or_under_another_name_is_corrupt(run)
 
 def test_a_run_that_writes_and_deletes_checkpoints_can_be_read(run):
     add(run, 1)
-    done = threading.Event()
+    steps: list[int] = []
+    enough = threading.Event()
 
     def train() -> None:
-        for step in range(2, 120):
+        for step in itertools.count(2):
             add(run, step)
             purge_checkpoints(run.checkpoints, attempt=0, keep=1)
-        done.set()
+            time.sleep(0.01)  # as a step takes a while
+            if enough.is_set() and step >= 60:
+                return
 
-    writer = threading.Thread(target=train)
-    writer.start()
-    steps = []
-    while not done.is_set():
-        weights = find_weights(run.root)
-        assert (weights.weights.model["w"] == weights.weights.info.step).all()
-        steps.append(weights.weights.info.step)
-    writer.join()
+    with ThreadPoolExecutor(1) as pool:
+        writer = pool.submit(train)
+        try:
+            while not writer.done():
+                weights = find_weights(run.root)
+                assert (weights.weights.model["w"] == weights.weights.info.step).all()
+                steps.append(weights.weights.info.step)
+                if len(set(steps)) > 3:
+                    enough.set()
+        finally:
+            enough.set()
+        writer.result()
     assert steps == sorted(steps)
-    assert len(set(steps)) > 3
