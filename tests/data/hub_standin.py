@@ -86,6 +86,8 @@ class StandIn:
         plain = {name: value for name, value in os.environ.items() if name != "HF_TOKEN"}
         plain |= {"HF_ENDPOINT": self.address, "HF_HUB_OFFLINE": "0", "HF_HOME": str(home)}
         plain |= {"HF_HUB_DISABLE_TELEMETRY": "1", "NO_PROXY": "127.0.0.1"}
+        # They are counted at an address outside, whatever HF_ENDPOINT says.
+        plain |= {"HF_UPDATE_DOWNLOAD_COUNTS": "0"}
         return plain | {"PYTHONPATH": os.pathsep.join([str(SRC), str(SRC.parent)])} | more
 
 
@@ -151,8 +153,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(b"", status=fault.kind, headers=fault.headers)
         elif path.startswith(FILES):
             _, _, sha, name = path.split("/", 3)
-            found = next(one for one in hub.sets.values() if one.sha == sha)
-            self._file(found.files[name], fault)
+            # What an earlier test read may be asked for late, and be gone.
+            found = next((one for one in list(hub.sets.values()) if one.sha == sha), None)
+            if found is None:
+                self._answer(b"", status=404)
+            else:
+                self._file(found.files[name], fault)
         else:
             self._set(path, form or {})
 
