@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -255,9 +256,15 @@ def finished_world(factory: pytest.TempPathFactory, name: str) -> World:
 
 
 def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
+    """Return a port that nobody listens on: none of those that a system gives to connections.
+
+    One of those may be another test's by the time that it is listened on.
+    """
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as listening, contextlib.suppress(OSError):
+            listening.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen | Fork) -> None:
