@@ -44,7 +44,8 @@ def pass_a_second(process: subprocess.Popen) -> None:
 
 def test_signals_that_come_together_are_one_wish_and_a_later_one_leaves_at_once():
     process = waiting(hangs_s=0)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    # Both are there before it heeds one, however long this takes.
+    for number in (signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT):
         process.send_signal(number)
     pass_a_second(process)
     assert process.poll() is None

@@ -5,7 +5,8 @@ places, what happens there and at which visits, counted from 1 (all of them, whe
 
     checkpoint.renamed=kill@2,rows.metrics=full@5-
 
-`kill` ends the process by SIGKILL, `stop` asks it to end by SIGTERM; `full`, `broken` and `denied`
+`kill` ends the process by SIGKILL, `stop` asks it to end by SIGTERM, `pause` stops it by SIGSTOP
+until a SIGCONT comes; `full`, `broken` and `denied`
 are the errors of a disk that is full, that fails and that may not be written, `memory` that of a
 host out of memory; `wait` sleeps for a minute; `nan`, `tenfold` and `huge` change a number at
 places that ask for one.
@@ -40,6 +41,8 @@ def failpoint(name: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     elif action == "stop":
         os.kill(os.getpid(), signal.SIGTERM)
+    elif action == "pause":
+        os.kill(os.getpid(), signal.SIGSTOP)
     elif action == "wait":
         time.sleep(_WAIT_S)
     elif action in _ERRORS:

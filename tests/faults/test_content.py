@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from tests.faults.harness import assert_ends_like
+from tests.faults.harness import KILLED, assert_ends_like, run_with
 from tests.train.world import World
 from yxanul.errors import CorruptCheckpointError
 from yxanul.runfolder.checkpoints import load_checkpoint
@@ -99,7 +99,7 @@ def test_forged_weights_are_refused_with_the_reason(unbroken, kind):
 @pytest.mark.slow
 @pytest.mark.fault(36)
 def test_the_newest_checkpoint_is_the_one_of_the_last_step_whatever_the_clock_says(world, unbroken):
-    world.kill("run", after_step=7)
+    run_with(world, "checkpoint.renamed=kill@2", code=KILLED)
     # The clock went back by ten years for each of them.
     for number, path in enumerate([*world.checkpoints("run"), *(world.root / "run").iterdir()]):
         os.utime(path, (1e9 - number * 3e8, 1e9 - number * 3e8))

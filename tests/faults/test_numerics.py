@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tests.faults.harness import assert_ends_like, run_with
-from tests.train.world import World, last_step, wait_until
+from tests.faults.harness import KILLED, assert_ends_like, run_with
+from tests.train.world import World
 from yxanul.config.schema import NumericsConfig
-from yxanul.failpoints import VARIABLE
 from yxanul.runfolder.checkpoints import read_manifest
 from yxanul.runfolder.layout import RunFolder
 from yxanul.train.running import stage_data
@@ -61,11 +60,8 @@ def test_a_step_that_is_finite_the_second_time_is_told_as_hardware_and_done(worl
 def test_a_skipped_step_is_skipped_again_after_a_kill(world, tmp_path):
     other = World.create(tmp_path / "other")
     run_with(other, "step.scale=nan@5-6", code=0)
-    # Killed at step 8, after the checkpoint of step 6, which knows what was skipped.
-    process = world.start("run", "run", **{VARIABLE: "step.scale=nan@5-6"})
-    wait_until(lambda: last_step(world.root / "run" / "metrics.jsonl") >= 8, process)
-    process.kill()
-    process.communicate(timeout=60)
+    # Killed after the checkpoint of step 6, which knows what was skipped.
+    run_with(world, "step.scale=nan@5-6,checkpoint.renamed=kill@2", code=KILLED)
     world.finish("run", "run")
     assert_ends_like(world, other)
 

@@ -101,10 +101,7 @@ def test_a_run_whose_terminal_is_gone_goes_on_to_the_same_end(world, unbroken, s
 @pytest.mark.fault(10)
 def test_a_process_that_stood_still_goes_on_and_says_so(world, unbroken):
     # Ten seconds, where a hang is one of two: to stand still is none.
-    process = world.start("run", "run", "--set", "watch.hang_s=2")
-    metrics = world.root / "run" / "metrics.jsonl"
-    wait_until(lambda: last_step(metrics) >= 4, process)
-    process.send_signal(signal.SIGSTOP)
+    process = world.start_to("run", 4, "--set", "watch.hang_s=2")
     time.sleep(10)
     process.send_signal(signal.SIGCONT)
     _, told = process.communicate(timeout=60)

@@ -12,20 +12,23 @@ from pathlib import Path
 import pytest
 
 from tests.train.world import STAGES, STEPS, World, fingerprint, last_step, wait_until
+from yxanul.failpoints import VARIABLE as FAILPOINTS
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.supervised import BEGUN_VARIABLE, NAMED_VARIABLE, VARIABLE
 from yxanul.supervise.supervisor import _is_launcher, _start_once, _Stop
 
-# A program that saves for a while when it is asked to stop.
+# A program that saves, when it is asked to stop, until it may go.
 SAVES = """
 import pathlib, signal, sys, time
 def save(*_):
-    time.sleep(1.5)
+    while not pathlib.Path(sys.argv[1], "go").exists():
+        time.sleep(0.02)
     pathlib.Path(sys.argv[1], "saved").touch()
     sys.exit()
 signal.signal(signal.SIGTERM, save)
 pathlib.Path(sys.argv[1], "ready").touch()
-time.sleep(60)
+for _ in range(3000):  # a signal just before one long sleep would be seen after it
+    time.sleep(0.02)
 """
 # Tells which run folder and checkpoint its supervisor names; names one each itself in its first
 # start, and fails twice.
@@ -68,13 +71,13 @@ def world(tmp_path) -> World:
     return World.create(tmp_path)
 
 
-def supervised(*command: str) -> subprocess.Popen:
+def supervised(*command: str, **more: str) -> subprocess.Popen:
     return subprocess.Popen(
         [*SUPERVISE, *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": "src"},
+        env={**os.environ, "PYTHONPATH": "src", **more},
     )
 
 
@@ -104,6 +107,10 @@ def children(process: int) -> list[int]:
     return [int(word) for word in text.split()]
 
 
+def status(process: int) -> str:
+    return Path(f"/proc/{process}/status").read_text()
+
+
 @pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_to_the_same_weights(world):
     world.finish("run", "unbroken")
@@ -119,9 +126,14 @@ def test_a_run_that_is_killed_goes_on_to_the_same_weights(world):
 
 
 def test_who_stops_the_supervisor_stops_the_run_once_and_it_is_saved(world):
-    process, run = supervised(*world.command("run", "run")), world.root / "run"
-    wait_until(lambda: last_step(run / "metrics.jsonl") >= 2, process)
+    pause = {FAILPOINTS: "step.updated=pause@3"}
+    process = supervised(*world.command("run", "run"), **pause)
+    wait_until(lambda: last_step(world.root / "run" / "metrics.jsonl") >= 2, process)
+    run = trainer(process)
+    wait_until(lambda: "State:\tT" in status(run), process)
     process.send_signal(signal.SIGTERM)
+    wait_until(lambda: f"ShdPnd:\t{1 << signal.SIGTERM - 1:016x}" in status(run), process)
+    os.kill(run, signal.SIGCONT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 10, told
     assert "asked to stop" in told
@@ -158,10 +170,11 @@ def test_what_a_script_has_started_is_asked_to_stop_as_well_and_waited_for(tmp_p
     process = supervised("bash", "-c", f"{line}; true")
     wait_until((tmp_path / "ready").exists, process)
     process.send_signal(signal.SIGTERM)
+    assert any("which is waited for" in told for told in process.stderr)
+    (tmp_path / "go").touch()
     _, told = process.communicate(timeout=60)
     assert process.returncode == 143, told
     assert (tmp_path / "saved").exists()
-    assert "which is waited for" in told
 
 
 def test_what_a_command_leaves_beside_no_run_is_not_waited_for(tmp_path):

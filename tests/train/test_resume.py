@@ -15,10 +15,9 @@ from tests.train.world import (
     deterministic_rows,
     fingerprint,
     finished_world,
-    last_step,
-    wait_until,
 )
 from yxanul.curriculum.changes import Segment, StageChanges
+from yxanul.failpoints import VARIABLE as FAILPOINTS
 from yxanul.runfolder.lineage import BY_NAME, AttemptStart, begin_attempt
 from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.supervised import BEGUN_VARIABLE, NAMED_VARIABLE, VARIABLE, read_note
@@ -73,11 +72,7 @@ def test_ctrl_c_saves_and_leaves_with_10_and_the_run_goes_on(unbroken, tmp_path)
 def killed(tmp_path_factory) -> World:
     """A world with a run that was killed after its second checkpoint; take copies of it."""
     world = World.create(tmp_path_factory.mktemp("killed"))
-    process = world.start("run", "run")
-    saved = world.root / "run" / "checkpoints"
-    wait_until(lambda: len(list(saved.glob("step-*/manifest.json"))) > 1, process)
-    process.kill()
-    process.communicate()
+    run_with(world, "checkpoint.renamed=kill@2", code=KILLED)
     return world
 
 
@@ -243,11 +238,7 @@ def test_a_named_checkpoint_begins_an_attempt_that_survives_a_kill(unbroken):
     (unbroken.checkpoints("branch")[-1] / "model.safetensors").write_bytes(b"")
     named = f"step-{STEPS:08d}-a0"
     more = ("--resume", named, "--set", "checkpoint.every_steps=100")
-    process = unbroken.start("run", "branch", *more)
-    metrics = unbroken.root / "branch" / "metrics.jsonl"
-    wait_until(lambda: '"attempt": 1' in metrics.read_text(), process)
-    process.kill()
-    process.communicate()
+    run_with(unbroken, "step.updated=kill@2", *more, out="branch", code=KILLED)
     outcome = json.loads(unbroken.finish("run", "branch", *more, "--json").stdout)
     assert outcome["steps"] == 2 * STEPS
     state = json.loads((unbroken.checkpoints("branch")[-1] / "state.json").read_text())
@@ -333,10 +324,10 @@ def test_what_is_no_checkpoints_name_is_refused_before_a_copy_is_brought(tmp_pat
 @pytest.mark.slow
 def test_a_stage_that_was_stopped_goes_on_as_a_run(unbroken, tmp_path):
     world = World.create(tmp_path / "world")
-    process = world.start("train", "run", "--stage", STAGES[0])
-    wait_until(lambda: last_step(world.root / "run" / "metrics.jsonl") >= 2, process)
-    process.send_signal(signal.SIGINT)
+    stop = {FAILPOINTS: "rows.metrics=stop@3"}
+    process = world.start("train", "run", "--stage", STAGES[0], **stop)
     process.communicate(timeout=60)
+    assert process.returncode == 10
     outcome = json.loads(world.finish("run", "run", "--json").stdout)
     assert [stage["verdict"] for stage in outcome["stages"]] == ["pass", "pass"]
     assert fingerprint(world.checkpoints("run")[-1]) == fingerprint(unbroken.checkpoints("run")[-1])

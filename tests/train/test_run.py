@@ -22,8 +22,8 @@ from tests.train.world import (
     World,
     deterministic_rows,
     finished_world,
+    go_on,
     last_step,
-    wait_until,
 )
 from yxanul.failpoints import VARIABLE
 from yxanul.runfolder.durable import sha256_of
@@ -379,16 +379,13 @@ def test_the_recorded_command_can_be_written_again(world, monkeypatch):
 
 @pytest.mark.fault(35)
 def test_a_second_process_may_not_train_in_the_same_folder(world):
-    first = world.start("run", "run")
-    wait_until(lambda: last_step(world.root / "run" / "metrics.jsonl") >= 1, first)
-    first.send_signal(signal.SIGSTOP)
+    first = world.start_to("run", 1)
     try:
         second = world.finish("run", "run", code=30)
         assert f"pid {first.pid}" in second.stderr
     finally:
         first.send_signal(signal.SIGTERM)
-        first.send_signal(signal.SIGCONT)
-        first.communicate(timeout=60)
+        go_on(first)
     assert first.returncode == 10
 
 

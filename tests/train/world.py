@@ -26,6 +26,7 @@ import yaml
 
 from tests.warm import Fork, start_yxanul
 from yxanul.cli.main import main
+from yxanul.failpoints import VARIABLE
 
 STAGES = ("stage1_tales", "stage2_sums")
 STEPS = 8
@@ -188,14 +189,20 @@ class World:
         ]
         return end_together(processes)[0]
 
+    def start_to(self, out: str, step: int, *more: str) -> subprocess.Popen | Fork:
+        """Start a run that stands still after this step's row, or is about to, until a SIGCONT."""
+        saved = [int(path.name[5:13]) for path in self.checkpoints(out)]
+        visit = step + 1 - max(saved, default=0)
+        process = self.start("run", out, *more, **{VARIABLE: f"step.updated=pause@{visit}"})
+        wait_until(lambda: last_step(self.root / out / "metrics.jsonl") >= step, process)
+        return process
+
     def interrupt(self, out: str, *, after_step: int, signals: list[int]) -> int:
-        """Start a run, send the signals once the step is logged, and return the exit code."""
-        process = self.start("run", out)
-        metrics = self.root / out / "metrics.jsonl"
-        wait_until(lambda: last_step(metrics) >= after_step, process)
-        for number in signals:
+        """Start a run, send it the signals together after this step, and return the exit code."""
+        process = self.start_to(out, after_step)
+        for number in (signal.SIGSTOP, *signals):
             process.send_signal(number)
-        process.communicate(timeout=60)
+        go_on(process)
         return process.returncode
 
     def kill(self, out: str, *, after_step: int) -> None:
@@ -275,6 +282,15 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen | Fork) 
             process.kill()
             raise AssertionError(f"it ended before: {process.communicate()[1]}")
         time.sleep(0.002)
+
+
+def go_on(process: subprocess.Popen | Fork) -> None:
+    """Wait a minute for the end of a process that stands still, or is about to."""
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.01)
+    process.communicate(timeout=1)
 
 
 def last_step(metrics: Path) -> int:
