@@ -18,7 +18,9 @@ from yxanul.data.benchmarks.frozen import load_all_kept
 from yxanul.errors import DiskError, StoppedOnRequest, YxanulError
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
+from yxanul.runfolder.rows import Row, append_row
 from yxanul.runfolder.skill_scores import read_task_score
+from yxanul.train import loop
 from yxanul.train.scoring.skills import SkillScorer
 from yxanul.train.updates.state import Position
 
@@ -235,17 +237,22 @@ def test_a_set_that_cannot_be_read_is_named_before_anything_is_trained(
 
 
 @pytest.mark.fault(39)
-def test_a_score_that_cannot_be_taken_stops_the_run_and_leaves_its_weights(skilled, tmp_path):
+def test_a_score_that_cannot_be_taken_stops_the_run_and_leaves_its_weights(
+    skilled, tmp_path, monkeypatch
+):
     """The folder of scores turns into a file while the first stage trains."""
     world = World.create(tmp_path)
     bench = write_bench(tmp_path / "bench")
-    process = world.start("run", "run", *words(bench))
-    metrics, scored = tmp_path / "run" / "metrics.jsonl", tmp_path / "run" / "scores" / "skills"
-    wait_until(lambda: metrics.exists() and metrics.stat().st_size > 0, process)
-    scored.rename(tmp_path / "entry")
-    scored.write_text("in the way")
-    _, stderr = process.communicate(timeout=90)
-    assert process.returncode == 20, stderr
+    scored = tmp_path / "run" / "scores" / "skills"
+
+    def put_in_the_way(path: Path, row: Row) -> None:
+        if scored.is_dir():
+            scored.rename(tmp_path / "entry")
+            scored.write_text("in the way")
+        append_row(path, row)
+
+    monkeypatch.setattr(loop, "append_row", put_in_the_way)
+    stderr = world.finish("run", "run", *words(bench), code=20).stderr
     assert "G4 triviaqa could not be scored" in stderr
     assert verdicts(tmp_path / "run")[-1][2] == "stop"
     last = world.checkpoints("run")[-1]
