@@ -27,6 +27,7 @@ from yxanul.model.transformer import Transformer
 from yxanul.runfolder.layout import RunFolder
 
 ROOT = Path(__file__).parents[2]
+YXANUL: tuple[object, ...] = ("-m", "yxanul")
 POSITIONS = 8192
 # fp32: rows beside one another change no text. Long enough for a client to leave in between.
 OWN_SETTINGS = (*SETTINGS, "compute.precision=fp32", f"model.max_position_embeddings={POSITIONS}")
@@ -47,9 +48,7 @@ class Server:
         return self.process.returncode, err
 
 
-def start(
-    *words: object, token: str | None = None, program: tuple[object, ...] = ("-m", "yxanul")
-) -> Server:
+def start(*words: object, token: str | None = None, program: tuple[object, ...] = YXANUL) -> Server:
     """Start `yxanul serve` on a free port; return when it takes requests."""
     command = [*program, "serve", *words, "--port", "0", "--json"]
     process = subprocess.Popen(
@@ -59,10 +58,12 @@ def start(
         text=True,
         env={**os.environ, "PYTHONPATH": path(), "YXANUL_SERVE_TOKEN": token or ""},
     )
-    assert select.select([process.stdout], [], [], 60)[0], "it says nothing"
-    line = process.stdout.readline()
+    # It loads torch and more first, on a machine that may be busy.
+    ready = select.select([process.stdout], [], [], 240)[0]
+    line = process.stdout.readline() if ready else ""
     if not line:
-        raise AssertionError(process.communicate()[1])
+        process.kill()
+        raise AssertionError(f"it says nothing; on stderr: {process.communicate()[1]}")
     told = json.loads(line)
     return Server(process, told["url"], told["model"])
 
@@ -73,9 +74,11 @@ def path() -> str:
 
 
 @contextmanager
-def serving(*words: object, token: str | None = None) -> Iterator[Server]:
+def serving(
+    *words: object, token: str | None = None, program: tuple[object, ...] = YXANUL
+) -> Iterator[Server]:
     """A server, which has to leave cleanly."""
-    server = start(*words, token=token)
+    server = start(*words, token=token, program=program)
     try:
         yield server
     finally:

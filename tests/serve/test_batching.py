@@ -104,7 +104,8 @@ def test_a_stream_that_is_closed_early_gives_its_row_back(server, client):
 
 def test_a_client_that_sends_and_reads_nothing_holds_nobody_up(server, client):
     host, port = server.url.removeprefix("http://").split(":")
-    content = json.dumps({"prompt": "The", "max_tokens": 2000, "stream": True, "logprobs": 5})
+    body = {"prompt": "The", "max_tokens": 8000, "temperature": 0, "stream": True, "logprobs": 5}
+    content = json.dumps(body)
     slow = [socket.create_connection((host, int(port))) for _ in range(6)]
     try:
         for one in slow[:3]:
