@@ -1,6 +1,7 @@
 """A run's copy elsewhere: it comes back from it bit for bit, whatever the storage does."""
 
 import os
+import re
 import shutil
 import signal
 import threading
@@ -201,7 +202,7 @@ def test_who_stops_a_complete_run_does_not_wait_for_its_mirror(
     tmp_path_factory, tmp_path, monkeypatch
 ):
     fsspec.register_implementation("hanging", Hanging, clobber=True)
-    monkeypatch.setattr(room, "_LONGEST_END_S", 5.0)
+    monkeypatch.setattr(room, "_LONGEST_END_S", 600.0)
     world = finished_world(tmp_path_factory, "stopped")
     before = world.exit_record("run")["outcome"]["steps"]
 
@@ -210,14 +211,17 @@ def test_who_stops_a_complete_run_does_not_wait_for_its_mirror(
         os.kill(os.getpid(), signal.SIGINT)
 
     person = threading.Thread(target=stop)
+    # A signal that the run does not take is this test's failure, and no end of pytest.
+    before_it = signal.signal(signal.SIGINT, lambda *_: None)
     person.start()
     try:
         told = world.finish("run", "run", *to(f"hanging://{tmp_path}/mirror")).stderr
     finally:
         person.join()
         Hanging.may_answer.set()
+        signal.signal(signal.SIGINT, before_it)
     assert "is complete already" in told
-    assert "did not take all checkpoints within 0 s" in told
+    assert re.search(r"did not take all checkpoints within \d+ s", told)
     record = world.exit_record("run")
     assert (record["code"], record["outcome"]["steps"]) == (0, before)
 
