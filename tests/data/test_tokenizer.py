@@ -1,6 +1,8 @@
 """The tokenizer is GPT-2's, checked, and loses nothing."""
 
+import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -115,15 +117,22 @@ def test_every_id_has_its_length_in_bytes(tokenizer: Tokenizer) -> None:
     assert not tokenizer.token_bytes.flags.writeable
 
 
+def cpu_seconds(work: Callable[[], object]) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
 def test_loading_is_quick() -> None:
     # CPU time, since the cores may be shared; the best of three, since the first import warms up.
-    times = []
+    # A machine that is slow today parses the same words slowly, which is a third of the work.
+    content = (_vocabulary_folder() / "encoder.json").read_text(encoding="utf-8")
+    times, yardsticks = [], []
     for _ in range(3):
         _tokenizer.cache_clear()
-        start = time.process_time()
-        load_tokenizer()
-        times.append(time.process_time() - start)
-    assert min(times) < 0.5
+        yardsticks.append(cpu_seconds(lambda: json.loads(content)))
+        times.append(cpu_seconds(load_tokenizer))
+    assert min(times) < 15 * min(yardsticks)
 
 
 def test_another_folder_can_hold_the_vocabulary(
