@@ -32,6 +32,15 @@ settings.register_profile("yxanul", derandomize=True, deadline=None, database=No
 settings.load_profile("yxanul")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide the cards of this machine, unless the tests of a card were asked for.
+
+    A test is the same then on every machine, also in the programs that it starts.
+    """
+    if "gpu" not in config.option.markexpr.replace("not gpu", ""):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 @pytest.fixture
 def products_as_torch_has_them():
     """Let products be as torch has them, whatever a program sets, and set them back."""
