@@ -19,6 +19,7 @@ from yxanul.config.tokens import END_OF_TEXT
 from yxanul.errors import CorruptDataError, UsageError
 from yxanul.export.gemma import TENSOR_PREFIX, shape_of
 from yxanul.runfolder.checkpoints import read_json
+from yxanul.runfolder.durable import refuse_absent_disk
 
 _HEAD = "lm_head.weight"
 _EMBEDDING = "embed_tokens.weight"
@@ -70,15 +71,19 @@ def read_folder(folder: Path) -> FolderWeights:
     """Read weights and shape of a folder.
 
     Another architecture is a `UsageError`, a file that is damaged, missing or a link a
-    `CorruptDataError`.
+    `CorruptDataError`, a disk that is away a `BrokenDiskError`.
     """
     config = read_shape(folder)
     found: dict[str, Tensor] = {}
     for path in _files(folder):
         _refuse_links(path)
         try:
-            found |= load_file(path)
+            with path.open("rb"):  # what may not be read safetensors tells as absent
+                found |= load_file(path)
         except (SafetensorError, OSError) as error:
+            refuse_absent_disk(error, path)
+            if isinstance(error, PermissionError):
+                raise
             raise CorruptDataError(f"{path} cannot be read as safetensors: {error}") from error
     tensors = {
         name.removeprefix(TENSOR_PREFIX): tensor.float()
@@ -125,7 +130,11 @@ def _files(folder: Path) -> list[Path]:
 def _refuse_links(path: Path) -> None:
     try:
         is_plain = is_own_file(path)
-    except OSError as error:  # a name that no file can have
+    except OSError as error:
+        refuse_absent_disk(error, path)
+        if isinstance(error, PermissionError):
+            raise
+        # A name that no file can have.
         raise CorruptDataError(f"{path} cannot be read: {error.strerror}") from error
     if not is_plain:
         raise CorruptDataError(f"{path} is missing, or a link; weights are plain files here")

@@ -229,8 +229,7 @@ def _read_tensors(path: Path) -> dict[str, np.ndarray]:
     try:
         tensors = load_file(path)
     except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, OSError) as error:
-        if isinstance(error, OSError):
-            refuse_absent_disk(error, path)
+        refuse_absent_disk(error, path)
         # numpy has no bfloat16 or float8: safetensors fails on these in several ways.
         raise CorruptCheckpointError(f"{path} holds no tensors of ours: {error}") from error
     for name, tensor in tensors.items():

@@ -17,7 +17,8 @@ from typing import IO, Any
 from yxanul.errors import BrokenDiskError, DiskError, UsageError, YxanulError
 
 BLOCK_BYTES = 1 << 20
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of a disk that has no room."""
 # Of a network's disk that is away: nothing is known of what lies there.
 _AWAY = (errno.ESTALE, errno.ENODEV, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN)
 _UNREADABLE = (*_AWAY, errno.EIO)
@@ -61,10 +62,11 @@ def refuse_failing_disk(error: OSError, path: Path | None) -> None:
         raise _broken(error.errno, error.filename or path) from error
 
 
-def refuse_absent_disk(error: OSError, path: Path) -> None:
+def refuse_absent_disk(error: Exception, path: Path) -> None:
     """Raise a `BrokenDiskError` where `path` could not be read because its disk is away."""
-    if error.errno in _AWAY:
-        raise _broken(error.errno, path) from error
+    number = number_of(error)
+    if number in _AWAY:
+        raise _broken(number, path) from error
 
 
 def write_atomic(path: Path, text: str, *, is_shared: bool = False) -> None:
@@ -164,6 +166,12 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def number_of(error: BaseException) -> int | None:
+    """Return the system's number of an error, which a library in Rust tells in words alone."""
+    known: int | None = getattr(error, "errno", None)
+    return known or error_in(str(error)).errno
+
+
 def error_in(words: str) -> OSError:
     """Return the `OSError` that a library in Rust reports in words: "... (os error 5) ..."."""
     number = re.search(r"\(os error (\d+)\)", words)
@@ -175,11 +183,11 @@ def refused_path(error: OSError) -> YxanulError | None:
 
     An error of a file that is open does not name it: None, unless the disk is full.
     """
-    if error.filename is not None and error.errno in _FULL:
+    if error.filename is not None and error.errno in FULL:
         return disk_error(error, Path(os.fsdecode(error.filename)))
     if error.filename is not None:
         return UsageError(f"{error.filename} cannot be used: {error.strerror}; name another path")
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return DiskError(
             "the disk is full: a file could not be written; free some space where this command "
             "writes and where temporary files lie (TMPDIR)"
@@ -201,7 +209,7 @@ def disk_error(
         )
     if error.errno in _FAILING:
         return _broken(error.errno, path)
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return DiskError(f"the disk is full: {path} could not be written; free some space")
     reason = os.strerror(error.errno) if error.errno else str(error)
     return DiskError(f"{path} could not be written ({reason}); check the folder and its rights")
