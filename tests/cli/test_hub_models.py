@@ -1,5 +1,6 @@
 """MODEL may be owner/name on the hub: what was put there is written with, exported, trained on."""
 
+import errno
 import hashlib
 import json
 import shutil
@@ -8,14 +9,22 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from tests.data.hub_standin import Fault, HubSet, StandIn, running
 from tests.evaluate.runs import new_model, write_run
 from tests.train.world import STAGES, World
 from yxanul.cli.writing import open_writing_model
 from yxanul.data.tokenizer import load_tokenizer
-from yxanul.errors import CorruptDataError, HubUnreachableError, UsageError
-from yxanul.evaluate.models.hub import Snapshot, of_cache, snapshot
+from yxanul.errors import (
+    BrokenDiskError,
+    CorruptDataError,
+    DiskError,
+    HubUnreachableError,
+    InfrastructureError,
+    UsageError,
+)
+from yxanul.evaluate.models.hub import Snapshot, failure, of_cache, snapshot
 from yxanul.export.checks import Subject
 from yxanul.export.exporting import export_folder
 from yxanul.export.reading import read_folder, read_shape
@@ -265,8 +274,12 @@ for name in sys.argv[1:]:
 
 OPEN = """
 import sys
+from yxanul.errors import YxanulError
 from yxanul.evaluate.models.language_model import open_model
-print(*open_model(sys.argv[1]).notes)
+try:
+    print(*open_model(sys.argv[1]).notes)
+except YxanulError as error:
+    print(type(error).__name__, error)
 """
 
 
@@ -283,6 +296,49 @@ def brought(
     )
     assert program == OPEN or done.stderr == ""  # transformers itself shows a bar
     return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("program", [BRING, pytest.param(OPEN, marks=pytest.mark.slow)])
+def test_a_storage_that_is_not_reached_is_no_users_mistake(exported, tmp_path, program):
+    """The hub's large files come by a library of their own, whose errors have no class."""
+    files = {path.name: path.read_bytes() for path in exported.iterdir()}
+    once = {"HF_XET_CLIENT_RETRY_MAX_ATTEMPTS": "0", "HF_XET_CLIENT_RETRY_BASE_DELAY": "1ms"}
+    with running(StandIn({NAME: HubSet(files, storage="http://127.0.0.1:9")})) as hub:
+        (told,) = brought(hub, tmp_path / "home", NAME, program=program, **once)
+        assert hub.asked("/xet-read-token/")
+    assert told.startswith(f"HubUnreachableError {NAME} could not be brought from the hub (")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (RuntimeError("Data processing error: No space left on device (os error 28)"), DiskError),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+            InfrastructureError,
+        ),
+        (OSError("Stale file handle (os error 116)"), BrokenDiskError),
+    ],
+)
+def test_what_this_machine_lacks_is_no_users_mistake(error, kind):
+    with pytest.raises(kind):
+        raise failure(NAME, error)
+
+
+def test_a_cache_that_may_not_be_written_is_no_outage(hub, cache, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(cache))
+
+    monkeypatch.setattr("huggingface_hub.file_download.http_get", refuse)
+    with pytest.raises(UsageError, match="Permission denied"):
+        bring()
+    assert hub.requests
+
+
+def test_a_model_without_a_configuration_is_no_damage(hub):
+    del hub.sets[NAME].files["config.json"]
+    with pytest.raises(UsageError, match=f"{NAME} has no config.json, so it is no model for"):
+        bring()
 
 
 @pytest.mark.slow
@@ -334,3 +390,24 @@ def test_an_outage_between_two_questions_is_no_damage(hub, cache, exported):
         brought_again(place, say=print)
     assert hub.asked("/tree/")
     assert brought_again(place, say=print) == place
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (OSError("Stale file handle (os error 116)"), BrokenDiskError),
+        (PermissionError(errno.EACCES, "Permission denied"), PermissionError),
+        (SafetensorError("Error while deserializing header"), CorruptDataError),
+    ],
+)
+def test_weights_that_cannot_be_read_now_are_not_taken_for_damaged(
+    exported, monkeypatch, error, kind
+):
+    """safetensors, in Rust, tells what the system said in words alone."""
+
+    def fail(_: Path) -> None:
+        raise error
+
+    monkeypatch.setattr("yxanul.export.reading.load_file", fail)
+    with pytest.raises(kind):
+        read_folder(exported)

@@ -52,6 +52,8 @@ class HubSet:
     files: dict[str, bytes]
     token: str | None = None
     claims: dict[str, int] = field(default_factory=dict)
+    storage: str | None = None
+    """Address of the Xet storage that holds its weights."""
 
     def renew(self) -> None:
         """Make another commit, which no library has anything of in its caches."""
@@ -192,6 +194,10 @@ class _Handler(BaseHTTPRequestHandler):
             siblings = [{"rfilename": name} for name in found.files]
             info = {"id": "/".join(parts[:2]), "sha": found.sha, "siblings": siblings}
             self._json({**info, "private": bool(found.token), "tags": [], "downloads": 0})
+        elif what == "xet-read-token":
+            storage = {"Cas-Url": found.storage or "", "Access-Token": "t"}
+            storage["Token-Expiration"] = str(int(time.time()) + 3600)
+            self._answer(b"", headers={f"X-Xet-{name}": of for name, of in storage.items()})
         elif what == "resolve":
             self._resolve(found, parts[4], elsewhere=is_data)
         else:
@@ -205,6 +211,10 @@ class _Handler(BaseHTTPRequestHandler):
         size = str(found.claims.get(name, len(found.files[name])))
         etag = hashlib.sha256(found.files[name]).hexdigest()
         headers = {"X-Repo-Commit": found.sha, "ETag": f'"{etag}"'}
+        if found.storage is not None and name.endswith(".safetensors"):
+            name_there = next(key for key, one in self.standin.sets.items() if one is found)
+            route = f"{self.standin.address}/api/models/{name_there}/xet-read-token/{found.sha}"
+            headers |= {"X-Xet-Hash": etag, "X-Xet-Refresh-Route": route}
         if name.endswith(".md") or not elsewhere:
             self._answer(found.files[name], headers=headers)
             return

@@ -4,12 +4,12 @@ The hub is asked once, without the patience of its own libraries, so that a mach
 network hears of it at once; the commit that it names is then the one that is read.
 """
 
-import errno
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 from yxanul.data.sources.hub.failures import causes, is_refusal
@@ -23,7 +23,9 @@ from yxanul.errors import (
     YxanulError,
     in_words,
 )
+from yxanul.hardware.memory import exhaustion, is_out_of_memory
 from yxanul.model.fp8 import hush_torchao
+from yxanul.runfolder.durable import FULL, number_of, refuse_absent_disk
 
 _ASKED_S = 15.0
 _CONFIG, _BRANCH = "config.json", "main"
@@ -34,6 +36,10 @@ _CARD = "README.md"
 _OFFLINE = "OfflineModeIsEnabled"
 _OUTAGES = {"TransportError", _OFFLINE, "LocalEntryNotFoundError", "HfHubHTTPError"}
 _NO_SUCH_FILE = "RemoteEntryNotFoundError"
+# Where the hub's library brings files. What does it for large ones (hf_xet) has no errors of its
+# own: an outage is a RuntimeError.
+_BRINGING = {"huggingface_hub.file_download", "huggingface_hub._snapshot_download"}
+_NO_MEMORY = "fewer other programs on this machine, or one with more memory"
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,11 @@ def newest_config(name: str) -> tuple[Path, bool]:
     commit = newest_commit(name)
     # By the commit: the branch may move. The cache's own stays where it is until weights are here.
     found = _download(name, commit or _BRANCH, files=(_CONFIG,), is_reached=commit is not None)
+    if commit is not None and not (found / _CONFIG).is_file():
+        raise UsageError(
+            f"{name} has no {_CONFIG}, so it is no model for transformers (a GGUF file is "
+            "llama.cpp's): name one that has"
+        )
     return found, commit is not None
 
 
@@ -174,13 +185,17 @@ def _ask(name: str, *, revision: str | None = None) -> Any:
 
 
 def failure(name: str, error: Exception) -> YxanulError:
-    """Return the error to raise for what the libraries raised when they opened a model."""
-    kinds = {kind.__name__ for one in causes(error) for kind in type(one).__mro__}
+    """Return the error to raise for what the libraries raised when they opened a model.
+
+    A disk that does not answer is raised: a `BrokenDiskError`.
+    """
+    chain = list(causes(error))
+    kinds = {kind.__name__ for one in chain for kind in type(one).__mro__}
     reason = in_words(error)
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if any(number_of(one) in FULL for one in chain):
         return DiskError(f"no space is left for {name}; HF_HOME names another place for its copy")
-    if "SafetensorError" in kinds:
-        return CorruptDataError(f"the weights of {name} are damaged: {reason}")
+    if any(map(is_out_of_memory, chain)):
+        return exhaustion(error, f"{name} was not opened: {_NO_MEMORY}")
     is_far = not Path(name).is_dir() and _NO_SUCH_FILE not in kinds
     # Set offline, the copy here is wanted: no refusal, as it is of a data set.
     if is_far and is_refusal(error) and _OFFLINE not in kinds:
@@ -194,4 +209,20 @@ def failure(name: str, error: Exception) -> YxanulError:
             f"{name} is no folder here and no copy of it is on this machine, and the hub could not "
             "be reached: try again later, or name a folder"
         )
+    if is_far and _is_of_bringing(chain):
+        return HubUnreachableError(
+            f"{name} could not be brought from the hub ({reason}): try again later, or name a "
+            "folder"
+        )
+    refuse_absent_disk(error, Path(name))
+    if "SafetensorError" in kinds:
+        return CorruptDataError(f"the weights of {name} are damaged: {reason}")
     return UsageError(f"{name} is no model that can be opened here: {reason}")
+
+
+def _is_of_bringing(chain: list[BaseException]) -> bool:
+    """Tell whether the hub's library failed as it brought a file, and no file here was refused."""
+    if any(getattr(one, "filename", None) for one in (chain[0], chain[0].__cause__)):
+        return False
+    frames = (frame for one in chain for frame, _ in walk_tb(one.__traceback__))
+    return any(frame.f_globals.get("__name__") in _BRINGING for frame in frames)
