@@ -13,6 +13,8 @@ from types import SimpleNamespace
 import pytest
 
 from yxanul.data.sources.hub.failures import is_refusal
+from yxanul.errors import InfrastructureError, UsageError
+from yxanul.export.upload import check_repository, upload
 
 TOKEN = "hf_no_real_token_0123456789"
 UPLOAD = """
@@ -80,7 +82,9 @@ def _regular(name: str) -> dict:
     return {"path": name, "uploadMode": "regular", "shouldIgnore": False, "oid": None}
 
 
-def upload_to(folder: Path, home: Path, **hub: object) -> tuple[subprocess.CompletedProcess, type]:
+def upload_to(
+    folder: Path, home: Path, *, token: str = TOKEN, **hub: object
+) -> tuple[subprocess.CompletedProcess, type]:
     """Upload a folder to a stand-in of the hub in a process of its own."""
     handler = type("Standin", (Hub,), {"seen": [], "files": {}, "tokens": set(), **hub})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -90,7 +94,7 @@ def upload_to(folder: Path, home: Path, **hub: object) -> tuple[subprocess.Compl
         "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
         "HF_HUB_OFFLINE": "0",
         "HF_HOME": str(home),
-        "HF_TOKEN": TOKEN,
+        "HF_TOKEN": token,
         "NO_PROXY": "127.0.0.1",
         "PYTHONPATH": "src",
     }
@@ -127,6 +131,37 @@ def test_a_folder_arrives_in_a_private_repository(folder, tmp_path):
         assert hub.files[path.name] == path.read_bytes()
     assert hub.tokens == {f"Bearer {TOKEN}"}
     assert TOKEN not in done.stdout + done.stderr
+
+
+def test_the_line_end_of_a_copied_token_is_no_part_of_it(folder, tmp_path):
+    done, hub = upload_to(folder, tmp_path / "home", token=f"{TOKEN}\r\n")
+    assert done.returncode == 0, done.stderr
+    assert hub.tokens == {f"Bearer {TOKEN}"}
+
+
+@pytest.mark.parametrize("token", ["", " \n", "hf_a\rb", "hf_\u2026"])
+def test_what_can_be_no_token_is_refused_before_anything_is_written(monkeypatch, token):
+    monkeypatch.setenv("HF_TOKEN", token)
+    with pytest.raises(UsageError, match="HF_TOKEN") as refused:
+        check_repository("me/tale")
+    assert "hf_" not in str(refused.value)
+
+
+def test_a_hub_that_is_not_to_be_asked_is_told_before_anything_is_written(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UsageError, match="HF_HUB_OFFLINE is set"):
+        check_repository("me/tale")
+
+
+def test_a_library_that_quotes_the_request_does_not_tell_the_token(folder, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise ValueError(f"Illegal header value b'Bearer {TOKEN}'")
+
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", refuse)
+    with pytest.raises(InfrastructureError, match="b'Bearer HF_TOKEN'"):
+        upload(folder, "me/tale")
 
 
 def test_a_public_repository_gets_nothing(folder, tmp_path):

@@ -21,12 +21,12 @@ from yxanul.errors import (
 
 
 def check_repository(name: str) -> None:
-    """Refuse what can be refused before anything is written: a wrong name, no token."""
+    """Refuse what can be refused before anything is written: a wrong name, no token, no hub."""
     if not HUB_ID.fullmatch(name):
         raise UsageError(f"--upload {name}: it takes owner/name")
-    if not os.environ.get("HF_TOKEN"):
-        raise UsageError("--upload needs a token that may write, in the variable HF_TOKEN")
-    _hub()
+    _token()
+    if _hub().constants.HF_HUB_OFFLINE:
+        raise UsageError("--upload needs the hub, and HF_HUB_OFFLINE is set: unset it")
 
 
 def upload(folder: Path, name: str) -> str:
@@ -36,7 +36,7 @@ def upload(folder: Path, name: str) -> str:
     reached or fails an `InfrastructureError`.
     """
     hub = _hub()
-    api = hub.HfApi(token=os.environ["HF_TOKEN"])
+    api = hub.HfApi(token=_token())
     try:
         url = str(api.create_repo(name, private=True, exist_ok=True))
         is_private = api.repo_info(name).private
@@ -52,7 +52,8 @@ def upload(folder: Path, name: str) -> str:
 
 
 def _failure(name: str, error: Exception, *, folder: Path) -> YxanulError:
-    reason = in_words(error)
+    # A library may quote the whole request.
+    reason = in_words(error).replace(_token(), "HF_TOKEN")
     told = f"the hub did not take {name}: {reason}"
     # The same command again would refuse --out, which is there by now.
     again = f"the export itself is in {folder}, and can be MODEL of another export with --upload"
@@ -62,9 +63,19 @@ def _failure(name: str, error: Exception, *, folder: Path) -> YxanulError:
     return InfrastructureError(f"{told}; {again}")
 
 
+def _token() -> str:
+    """Return HF_TOKEN without the line end that copying leaves; a `UsageError` if it is none."""
+    token = os.environ.get("HF_TOKEN", "").strip()
+    if not token:
+        raise UsageError("--upload needs a token that may write, in the variable HF_TOKEN")
+    if not (token.isascii() and token.isprintable()):
+        raise UsageError("HF_TOKEN holds what no token does (not printable ASCII): copy it anew")
+    return token
+
+
 def _hub() -> Any:
     try:
-        import huggingface_hub  # comes with transformers
+        import huggingface_hub.constants  # comes with transformers
     except ImportError as error:
         raise MissingExtraError(
             'an upload needs the package huggingface_hub: pip install "yxanul[export]"'
