@@ -1,12 +1,14 @@
 """A loaded model is the trained one: its weights once in memory, its shape, its precision."""
 
+import fcntl
+
 import pytest
 import torch
 
 from tests.evaluate.runs import add_checkpoint, flip_bit, new_model, write_run
 from tests.hardware.cards import foreign
 from yxanul.errors import CorruptCheckpointError, CorruptDataError, UsageError
-from yxanul.evaluate.models.loaded import _precision, load_model
+from yxanul.evaluate.models.loaded import _precision, device_for_reading, load_model
 
 
 @pytest.fixture
@@ -78,3 +80,17 @@ def test_a_card_that_torch_was_not_built_for_is_refused(run, monkeypatch):
     foreign(monkeypatch)
     with pytest.raises(UsageError, match="is an sm_70"):
         load_model(run.root)
+
+
+def test_the_card_is_left_to_a_run_that_trains(run, monkeypatch):
+    """A card alone is named here, and none is used."""
+    card, cpu = torch.device("cuda", 0), torch.device("cpu")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert device_for_reading(run, here=card) == (card, [])
+    with (run.root / ".lock").open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # as another process: it is not the folder's own
+        device, (told,) = device_for_reading(run, here=card)
+        assert (device, "CUDA_VISIBLE_DEVICES=NUMBER" in told) == (cpu, True)
+        assert device_for_reading(run, here=cpu) == (cpu, [])
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+        assert device_for_reading(run, here=card) == (card, [])

@@ -5,6 +5,7 @@ they are in memory once. Shape and precision are those that the run was frozen w
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,10 @@ from yxanul.errors import CorruptCheckpointError, UsageError
 from yxanul.hardware.choices import DTYPES, precision_by_rule, usable_device
 from yxanul.model.transformer import Transformer
 from yxanul.runfolder.checkpoints import Checkpoint, CheckpointInfo, Weights
+from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.weights import find_weights
+
+_CARDS = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def load_model(
 ) -> LoadedModel:
     """Load a run folder's newest checkpoint, or the named one; fp32 weights on a device.
 
-    device None: the card, where this machine has one; another leaves the card alone. It computes
+    device None: that of `device_for_reading`; another leaves the card alone. It computes
     in `precision` (fp32 or bf16), None: in that of the run where the device has it. Raises
     `UsageError` for any other place, `CorruptDataError` for damaged files.
     """
@@ -72,11 +76,13 @@ def load_model(
             "leave checkpoints in their run folder"
         )
     config = read_frozen_config(found.run)
-    device = device or usable_device()
     notes: list[str] = []
+    if device is None:
+        device, notes = device_for_reading(found.run, here=usable_device())
     if precision is None:
         frozen = config.optimization.compute.precision
-        precision, notes = _precision(frozen, precision_by_rule(device))
+        precision, lacks = _precision(frozen, precision_by_rule(device))
+        notes += lacks
     skipped = [f"not used: {error}" for error in found.refused.values()]
     model = Transformer.without_weights(
         config.model, compute_dtype=DTYPES[precision], attention="plain"
@@ -86,6 +92,21 @@ def load_model(
     return LoadedModel(
         model.to(device), load_tokenizer(), config, weights.info, notes=(*skipped, *notes)
     )
+
+
+def device_for_reading(run: RunFolder, *, here: torch.device) -> tuple[torch.device, list[str]]:
+    """Return where to read a run's weights: `here`, or the CPU where it is trained; and notes.
+
+    The longer sequences of its next stage may need all of the card. Whoever sets
+    CUDA_VISIBLE_DEVICES has chosen.
+    """
+    if here.type == "cpu" or _CARDS in os.environ or not run.is_held_elsewhere():
+        return here, []
+    told = (
+        f"{run.root} is being trained, and its card may get full: computing on the CPU; a card of "
+        f"your choice is taken with {_CARDS}=NUMBER"
+    )
+    return torch.device("cpu"), [told]
 
 
 def trained_sources(checkpoint: Path) -> dict[str, str]:
