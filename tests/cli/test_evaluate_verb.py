@@ -1,6 +1,7 @@
 """`yxanul evaluate` as a user starts it: a table or one JSON object, records item by item, and one
 clear sentence for what cannot be scored."""
 
+import hashlib
 import json
 import math
 import statistics
@@ -60,6 +61,8 @@ def test_all_tasks_of_a_folder_are_scored_with_their_records(call, run, bench) -
     assert list(found["tasks"]) == list(TASKS)
     assert found["checkpoint"] == "step-00000006-a0"
     assert found["records"] == str(run.root / "evaluation" / "step-00000006-a0")
+    weights = run.checkpoints / "step-00000006-a0" / "model.safetensors"
+    assert found["weights"] == hashlib.sha256(weights.read_bytes()).hexdigest()
     headlines = {task: of["metric"] for task, of in found["tasks"].items()}
     assert headlines == {
         "hellaswag": "acc_norm",
@@ -354,7 +357,11 @@ def test_a_hugging_face_folder_is_scored_like_a_run(call, tmp_path, bench, run) 
     assert records.parent == Path("evaluation")
     assert records.name.startswith("gemma-")
     assert found["checkpoint"] is None
-    assert (records / "hellaswag-0shot.json").is_file()
+    weights = hashlib.sha256((place / "model.safetensors").read_bytes()).hexdigest()
+    assert found["weights"] == read_task_score(records / "hellaswag-0shot.json").weights == weights
+    domains = json.loads(Path(found["tasks"]["perplexity"]["records"]).read_text())
+    assert {of["weights"] for of in domains.values()} == {weights}
+    assert any("as they did in training" in note for note in found["notes"])
     ours = told(call, run.root, "--tasks", "perplexity")["tasks"]["perplexity"]
     # The run computes in bf16, its copy in fp32.
     assert found["tasks"]["perplexity"]["bpb"]["tests"] == pytest.approx(
@@ -367,7 +374,10 @@ def test_a_hugging_face_folder_is_scored_like_a_run(call, tmp_path, bench, run) 
     code, _, err = call(place, "--tasks", "cloze")
     assert code == 30
     assert "give --data PREPARED" in err
-    # another model of that name has records of its own
+    # another state of it, and another model of that name, have records of their own
+    as_gemma(new_model(run, seed=7)).save_pretrained(place)
+    again = told(call, place, "--tasks", "hellaswag", "--bench_dir", bench, "--limit", 1)
+    assert (again["records"] != str(records), again["weights"] != weights) == (True, True)
     other = tmp_path / "others/gemma"
     other.parent.mkdir()
     place.rename(other)

@@ -275,9 +275,11 @@ for name in sys.argv[1:]:
 OPEN = """
 import sys
 from yxanul.errors import YxanulError
-from yxanul.evaluate.models.language_model import open_model
+from yxanul.evaluate.models.opened import open_for_scoring
 try:
-    print(*open_model(sys.argv[1]).notes)
+    opened = open_for_scoring(sys.argv[1])
+    print(*opened.notes)
+    print(opened.weights, opened.records)
 except YxanulError as error:
     print(type(error).__name__, error)
 """
@@ -366,10 +368,12 @@ def test_what_an_export_holds_is_brought_and_nothing_else(exported, tmp_path):
 def test_a_model_that_was_scored_is_on_this_machine_when_the_hub_is_not(exported, tmp_path):
     files = {path.name: path.read_bytes() for path in exported.iterdir()}
     with running(StandIn({NAME: HubSet(files)})) as hub:
-        (first,) = brought(hub, tmp_path / "home", NAME, program=OPEN)
-        (alone,) = brought(hub, tmp_path / "home", NAME, program=OPEN, HF_HUB_OFFLINE="1")
-    assert first == f"{NAME} at commit {hub.sets[NAME].sha}"
-    assert alone == f"the hub could not be reached: {NAME} is the copy that is on this machine"
+        first, state = brought(hub, tmp_path / "home", NAME, program=OPEN)
+        alone, again = brought(hub, tmp_path / "home", NAME, program=OPEN, HF_HUB_OFFLINE="1")
+        sha = hub.sets[NAME].sha
+    assert state == again == f"{sha} evaluation/me_first-{sha[:8]}"
+    assert first.startswith(f"{NAME} at commit {sha}")
+    assert alone.startswith(f"the hub could not be reached: {NAME} is the copy that is on this")
 
 
 def test_a_commit_that_lacks_a_file_of_its_weights_is_no_outage(hub):

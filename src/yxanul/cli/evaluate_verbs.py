@@ -90,7 +90,7 @@ OutFolder = Annotated[
     typer.Option(
         "--out",
         help="Folder of the records; default: RUN/evaluation/CHECKPOINT, for other models "
-        "evaluation/NAME here (of a folder NAME-HASH).",
+        "evaluation/NAME-HASH here.",
     ),
 ]
 Batch = Annotated[
@@ -179,6 +179,8 @@ def _as_json(opened: OpenedModel, materials: Materials, done: Evaluation) -> dic
     return {
         "model": opened.model.name,
         "checkpoint": opened.checkpoint,
+        "weights": opened.weights,
+        "notes": list(opened.notes),
         "tasks": tasks,
         "not_scored": materials.not_scored,
         "records": str(done.folder),

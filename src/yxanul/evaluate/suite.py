@@ -1,8 +1,9 @@
 """One model, scored on all that was found for it, with a file of records per task.
 
-A folder holds the scores of one state of one model: TASK-Nshot.json item by item (as in
-RUN/scores/skills), perplexity.json document by document, of other data than a run's own with a hash
-of that in its name. What is scored again replaces its file.
+A folder holds TASK-Nshot.json item by item (as in RUN/scores/skills), perplexity.json document by
+document, of other data than a run's own with a hash of that in its name. What is scored again
+replaces its file. Unless a user names the folder, it is of one state of one model; each file says
+which.
 """
 
 from __future__ import annotations
@@ -65,12 +66,15 @@ def evaluate_all(
             )
             watcher.advance(1)
         done.seconds[PERPLEXITY] = time.perf_counter() - begun
-        done.records[PERPLEXITY] = _write_domains(folder, done.domains, materials=materials)
+        done.records[PERPLEXITY] = _write_domains(
+            folder, done.domains, materials=materials, weights=opened.weights
+        )
     for task, benchmark in materials.benchmarks.items():
         begun = time.perf_counter()
         score = replace(
             score_task(opened.model, benchmark, options=options, watcher=watcher),
             kin=_kin(opened, task),
+            weights=opened.weights,
         )
         done.scores[task] = score
         done.seconds[task] = time.perf_counter() - begun
@@ -93,13 +97,14 @@ def _write_score(folder: Path, score: TaskScore, *, of: int) -> Path:
 
 
 def _write_domains(
-    folder: Path, domains: dict[str, DomainPerplexity], *, materials: Materials
+    folder: Path, domains: dict[str, DomainPerplexity], *, materials: Materials, weights: str
 ) -> Path:
     read = materials.domains
     # All are of one prepared folder.
     of_data = f"-{next(iter(read.values())).manifest_sha256[:8]}"
     path = folder / f"{PERPLEXITY}{of_data if materials.is_given_text else ''}.json"
-    write_json(path, {name: _record(read[name], of) for name, of in domains.items()})
+    told = {name: _record(read[name], of) for name, of in domains.items()}
+    write_json(path, {name: {**of, "weights": weights} for name, of in told.items()})
     return path
 
 

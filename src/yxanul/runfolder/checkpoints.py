@@ -24,9 +24,10 @@ from yxanul.runfolder.durable import refuse_absent_disk, seal, sha256_of
 
 FORMAT = 1
 MANIFEST_NAME = "manifest.json"
+WEIGHTS_NAME = "model.safetensors"
 CHECKPOINT_NAME = re.compile(r"step-([0-9]{8,18})-a([0-9]{1,18})")
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-_FILES = {"model.safetensors", "optimizer.safetensors", "state.json"}
+_FILES = {WEIGHTS_NAME, "optimizer.safetensors", "state.json"}
 LARGEST_JSON_BYTES = 16 << 20
 # Exact types: in JSON a count is never true, and a flag never 1.
 INFO_TYPES: dict[str, tuple[type, ...]] = {
@@ -132,7 +133,7 @@ def verify_checkpoint(path: Path, *, only: Collection[str] = ()) -> CheckpointIn
 def load_checkpoint(path: Path) -> Checkpoint:
     """Verify and read one checkpoint; anything wrong with it is a `CorruptCheckpointError`."""
     info = verify_checkpoint(path)
-    model = _read_tensors(path / "model.safetensors")
+    model = _read_tensors(path / WEIGHTS_NAME)
     optimizer = _read_tensors(path / "optimizer.safetensors")
     return Checkpoint(info, model, optimizer, read_json(path / "state.json"))
 
@@ -142,8 +143,8 @@ def load_weights(path: Path) -> Weights:
 
     Anything wrong with them or with the manifest is a `CorruptCheckpointError`.
     """
-    info = verify_checkpoint(path, only={"model.safetensors"})
-    return Weights(info, _read_tensors(path / "model.safetensors"))
+    info = verify_checkpoint(path, only={WEIGHTS_NAME})
+    return Weights(info, _read_tensors(path / WEIGHTS_NAME))
 
 
 def load_state(path: Path) -> dict[str, Any]:

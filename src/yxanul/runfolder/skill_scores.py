@@ -52,6 +52,9 @@ class TaskScore:
     kin: list[str] | None = None
     """Sources of the model's training text that are made from the same problems or their kin; None
     = not known, or a run's own score, whose gate knows them."""
+    weights: str | None = None
+    """What was scored: a commit of the hub, else the sha256 of the weights; None = not recorded, as
+    of a run's own score, which has its step."""
 
     def rate(self, measure: str) -> float:
         """Return the mean over the items."""

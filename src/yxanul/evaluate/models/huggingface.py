@@ -60,6 +60,8 @@ class HuggingFaceModel:
     tokenizer: Any
     opening: tuple[int, ...]
     notes: tuple[str, ...] = ()
+    commit: str | None = None
+    """Of the hub; None: it is from a folder, or was in memory."""
 
     @cached_property
     def prefix_token(self) -> int | None:
@@ -213,11 +215,13 @@ def open_pretrained(
     if lost:
         raise UsageError(f"{name} has no fitting weights for {lost[0]}: it is not a whole model")
     notes = [brought(name, folder, is_reached=is_reached)] if is_far else []
+    commit = folder.name if is_far else None
     if opening is None and _is_our_export(model.config):
         opening = (END_OF_TEXT,)
         notes.append(_EXPORT)
     found = wrap_pretrained(model.to(usable_device()), tokenizer, name=name, opening=opening)
-    return replace(found, notes=(*notes, *_not_applied(model.generation_config)))
+    notes += _not_applied(model.generation_config)
+    return replace(found, notes=tuple(notes), commit=commit)
 
 
 def _is_our_export(config: Any) -> bool:
