@@ -186,5 +186,20 @@ def test_a_text_that_is_to_be_endless_ends_with_the_context(client, loaded):
 
 def test_the_model_is_listed(client):
     (model,) = client.models.list().data
-    assert (model.id, model.owned_by, model.max_model_len) == ("tales", "yxanul", POSITIONS)
+    assert (model.id, model.owned_by, model.max_model_len) == ("tales", "yxanul", POSITIONS - 1)
     assert client.models.retrieve("tales") == model
+
+
+def test_what_lm_evaluation_harness_asks_of_a_server_is_answered(client, loaded):
+    """As its local-completions asks, told max_length = max_model_len: one less, and one token."""
+    (model,) = client.models.list().data
+    ids = loaded.tokenizer.encode(" a" * (model.max_model_len - 1))
+    assert len(ids) == model.max_model_len - 1
+    asked = {"model": "tales", "temperature": 0, "seed": 1234}
+    found = client.completions.create(
+        **asked, prompt=[ids], max_tokens=1, logprobs=1, echo=True
+    ).choices[0]
+    assert len(found.logprobs.token_logprobs) == len(ids) + 1
+    stops = ["\nclass", "\ndef", "\n#", "\nif", "\nprint", "<|endoftext|>"]  # its humaneval
+    found = client.completions.create(**asked, prompt=[ids[:9]], max_tokens=4, stop=stops)
+    assert found.usage.completion_tokens

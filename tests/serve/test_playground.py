@@ -40,7 +40,7 @@ def text(browser, name: str) -> str:
 
 def test_it_writes_what_generate_writes_and_tells_how_fast(browser, server, alone):
     show(browser, server)
-    assert text(browser, "model") == "tales, 8,192 positions"
+    assert text(browser, "model") == "tales, 8,191 tokens"
     fill(browser, prompt="The miller", max_tokens=30, temperature=0)
     click(browser, "write")
     browser.wait(ENDED)

@@ -112,7 +112,8 @@ def _api_routes(service: Service) -> APIRouter:
         "object": "model",
         "created": service.created,
         "owned_by": "yxanul",
-        "max_model_len": service.bounds.positions,
+        # What a client may fill: one more stands before its prompt.
+        "max_model_len": service.bounds.positions - 1,
     }
 
     @router.get("/models")

@@ -15,7 +15,8 @@ from yxanul.model.generation import GenerationOptions
 from yxanul.serve.refusals import RequestError
 
 MOST_LOGPROBS = 5
-_MOST_STOPS = 4
+# Tasks of lm-evaluation-harness have more than OpenAI's four.
+_MOST_STOPS = 16
 # A stop text is looked for with every token, in all its beginnings.
 _STOP_CHARACTERS = 256
 _SEEDS = 2**63
@@ -164,7 +165,7 @@ def _prompt(given: str | list[int], *, positions: int, tokenizer: Tokenizer) -> 
         _refuse_half_characters("prompt", given)
         # Longer texts do not fit whatever their tokens are, and are not tokenised.
         if len(given.encode()) > positions * int(tokenizer.token_bytes.max()):
-            raise _too_long(f"{len(given):,} characters", positions)
+            raise _too_long(f"{len(given):,} characters", positions, opening=1)
         ids, text = tokenizer.encode(given), given
     else:
         if not all(0 <= one < tokenizer.vocab_size for one in given):
@@ -177,14 +178,15 @@ def _prompt(given: str | list[int], *, positions: int, tokenizer: Tokenizer) -> 
     opening = int(ids[:1] != [tokenizer.eot])
     whole = (tokenizer.eot, *ids) if opening else tuple(ids)
     if len(whole) >= positions:
-        raise _too_long(f"{len(whole):,} tokens (the <|endoftext|> before it counted)", positions)
+        counted = " (the <|endoftext|> before it counted)" * opening
+        raise _too_long(f"{len(whole):,} tokens{counted}", positions, opening=opening)
     return Prompt(whole, text, opening)
 
 
-def _too_long(length: str, positions: int) -> RequestError:
+def _too_long(length: str, positions: int, *, opening: int) -> RequestError:
     return RequestError(
         f"the prompt has {length}, and the model has {positions:,} positions for prompt and text "
-        f"together; shorten it to at most {positions - 1:,} tokens",
+        f"together; shorten it to at most {positions - 1 - opening:,} tokens",
         field="prompt",
         code="context_length_exceeded",
     )
