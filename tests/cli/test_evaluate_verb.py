@@ -177,6 +177,8 @@ def test_a_checkpoint_is_named_once_in_the_title(call, run) -> None:
         (("--bench_dir", "nowhere"), 30, "--bench_dir: nowhere is no folder"),
         (("--tasks", "gsm8k", "--bench_dir", "embedded"), 30, "gsm8k is not embedded"),
         (("--tasks", "perplexity", "--data", "nowhere"), 30, "nowhere"),
+        (("--limit", "1", "--data", "nowhere"), 30, "--data: nowhere is no folder"),
+        (("--limit", "1", "--data", "."), 30, "is no prepared folder"),
         (("--limit", "0"), 30, "--limit"),
         (("--shots", "65"), 30, "--shots"),
     ],

@@ -111,7 +111,10 @@ def find_materials(
 
 
 def check_names(given: Given) -> None:
-    """Raise UsageError for a name that no task and no folder has; nothing is read."""
+    """Raise UsageError for a name that no task and no folder has.
+
+    Of prepared data that was given the manifest alone is read; damage is a `CorruptShardError`.
+    """
     names = ", ".join(SCORABLE)
     if given.tasks is not None and not given.tasks:
         raise UsageError(f"--tasks names no task; the names are {names}")
@@ -123,6 +126,10 @@ def check_names(given: Given) -> None:
             f"--bench_dir: {given.bench} is no folder; give one with a file per benchmark, hub or "
             "embedded"
         )
+    if given.prepared is not None:
+        if not given.prepared.is_dir():
+            raise UsageError(f"--data: {given.prepared} is no folder; give a prepared one")
+        load_manifest(given.prepared)
 
 
 def _benchmark(task: str, given: Given, *, news: Callable[[str], None]) -> Benchmark:
