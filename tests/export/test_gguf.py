@@ -4,6 +4,7 @@ Reading one back takes the package seconds, so few are written here and read oft
 """
 
 import shutil
+import sys
 
 import gguf
 import numpy as np
@@ -11,8 +12,8 @@ import pytest
 
 from tests.export.subjects import run_with_checkpoints, subject
 from yxanul.config.tokens import END_OF_TEXT
-from yxanul.errors import ExportCheckError
-from yxanul.export.exporting import export_gguf
+from yxanul.errors import ExportCheckError, MissingExtraError
+from yxanul.export.exporting import export_gguf, refuse_export
 from yxanul.export.gguf import GgufReader, gguf_name, read_gguf
 
 
@@ -116,3 +117,10 @@ def test_a_title_names_the_run_and_every_checkpoint_of_an_average(tmp_path, call
         out = tmp_path / f"{len(words)}.gguf"
         assert call("export", run.root, "--to", "gguf", *words, "--out", out)[0] == 0
         assert read_gguf(out).get_field("general.name").contents() == title
+
+
+@pytest.mark.parametrize("name", ["gguf", "tokenizers"])
+def test_a_package_that_is_missing_is_told_before_a_model_is_opened(name, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingExtraError, match=rf"needs the package {name}, .*yxanul\[export\]"):
+        refuse_export(tmp_path / "out", form="gguf", kind="f32")

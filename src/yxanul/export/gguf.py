@@ -206,7 +206,7 @@ def _tensors(content: Any) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _encoder_of(content: Any) -> Callable[[str], list[int]]:
-    from tokenizers import ByteLevelBPETokenizer  # comes with transformers
+    from tokenizers import ByteLevelBPETokenizer  # looked for by `import_gguf`
 
     tokens = content.fields["tokenizer.ggml.tokens"].contents()
     merges = content.fields["tokenizer.ggml.merges"].contents()
@@ -217,12 +217,13 @@ def _encoder_of(content: Any) -> Callable[[str], list[int]]:
 
 
 def import_gguf() -> Any:
-    """Return the package; without it this is a `MissingExtraError`."""
+    """Return the package; without it, or what reads its words back, a `MissingExtraError`."""
     try:
         import gguf  # an optional extra
+        import tokenizers  # noqa: F401  (gguf does not bring it)
     except ImportError as error:
         raise MissingExtraError(
-            "a GGUF file is written by the package gguf, which is not installed: "
+            f"a GGUF file needs the package {error.name}, which is not installed: "
             'pip install "yxanul[export]"'
         ) from error
     return gguf
