@@ -167,12 +167,7 @@ def _train(
 ) -> RunOutcome:
     """Train; what must follow when the run folder is as it will stay goes to `at_end`."""
     malloc = prepare_process(config, folder)
-    if machine.processes.is_main:
-        _look_at_folder(config, folder, request=request, machine=machine)
-    machine.processes.barrier()
-    with refusing_together(machine.processes, device=machine.device):
-        request = with_name_settled(request, folder, machine=machine)
-        request = with_weights_here(request, folder, say=machine.heard)
+    request = _with_places_settled(config, folder, request=request, machine=machine)
     refuse_early(config, folder, request=request, machine=machine, malloc=malloc)
     ended = ended_outcome(config, folder, request=request)
     if ended is not None and prepared_root(config, folder) is None:
@@ -238,6 +233,18 @@ def _leave(
         last, mirror = ended.stages[-1], config.optimization.checkpoint.mirror
         raise gate_stop(last.name, last.why, folder=folder, mirror=mirror)
     return ended
+
+
+def _with_places_settled(
+    config: RunConfig, folder: RunFolder, *, request: RunRequest, machine: Machine
+) -> RunRequest:
+    """Bring the run that goes on; return the request with the places from which it does."""
+    if machine.processes.is_main:
+        _look_at_folder(config, folder, request=request, machine=machine)
+    machine.processes.barrier()
+    with refusing_together(machine.processes, device=machine.device):
+        request = with_name_settled(request, folder, machine=machine)
+        return with_weights_here(request, folder, say=machine.heard)
 
 
 def _look_at_folder(
