@@ -29,9 +29,11 @@ class Payload:
 
 
 def copy_of(unbroken: World, out: str) -> Path:
-    """Return a finished run's newest checkpoint, in a copy that is not known to be finished."""
+    """Return a finished run's newest checkpoint, in a copy whose last gate is still to come."""
     run = shutil.copytree(unbroken.root / "run", unbroken.root / out)
     (run / "exit.json").unlink()
+    gates = run / "gates.jsonl"
+    gates.write_text("".join(gates.read_text().splitlines(keepends=True)[:-1]))
     return unbroken.checkpoints(out)[-1]
 
 
