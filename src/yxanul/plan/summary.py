@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
+from itertools import combinations
 
-from yxanul.config.schema import ModelConfig, RunConfig, StageConfig
+from yxanul.config.schema import ModelConfig, OptimizationConfig, RunConfig, StageConfig
 from yxanul.config.sharing import unequal_shares
 from yxanul.plan.budget import StageBudget, marginal_value, stage_budget
 from yxanul.plan.claims.claim import Claim
@@ -30,6 +31,7 @@ from yxanul.plan.storage import (
     rollbacks_bytes,
 )
 
+_Change = Callable[[RunConfig], RunConfig]
 _LENGTHS = (512, 1024, 2048, 4096)
 
 
@@ -178,7 +180,7 @@ def _how_it_fits(config: RunConfig, machine: Machine) -> str | None:
     most = largest_micro_batch(config, card.memory_bytes, processes=machine.count)
     if most is None:
         fits = partial(largest_micro_batch, card_bytes=card.memory_bytes, processes=machine.count)
-        ways = [told for told, lighter in _lighter(config) if fits(lighter) is not None]
+        ways = _ways_to_fit(config, fits)
         return (
             f"One sequence does not fit the {size}: "
             f"{', or '.join(['another card', *(ways or ['a smaller model'])])}."
@@ -194,26 +196,50 @@ def _how_it_fits(config: RunConfig, machine: Machine) -> str | None:
     return f"{most:,} tokens at a time fit the {size}."
 
 
-def _lighter(config: RunConfig) -> Iterator[tuple[str, RunConfig]]:
-    """Yield each change that may leave less held, and the configuration with it alone."""
-    optimization = config.optimization
+def _ways_to_fit(config: RunConfig, fits: Callable[[RunConfig], int | None]) -> list[str]:
+    """Return each change with which it fits, or, where none will do, the fewest that do together.
 
-    def setting(section: str, **values: object) -> RunConfig:
-        part = getattr(optimization, section).model_copy(update=values)
-        changed = optimization.model_copy(update={section: part})
-        return config.model_copy(update={"optimization": changed})
+    A run's first start tries a card alone, with the whole of the optimizer's state: compute.zero1
+    does not help there.
+    """
+    changes = list(_lighter(config.optimization))
+    for count in range(1, len(changes) + 1):
+        ways = [
+            " and ".join(told for told, _ in chosen)
+            for chosen in combinations(changes, count)
+            if fits(reduce(lambda lighter, one: one[1](lighter), chosen, config)) is not None
+        ]
+        if ways:
+            return ways
+    return []
+
+
+def _lighter(optimization: OptimizationConfig) -> Iterator[tuple[str, _Change]]:
+    """Yield each change that may leave less held, and what makes it."""
+
+    def setting(section: str, **values: object) -> _Change:
+        def changed(config: RunConfig) -> RunConfig:
+            part = getattr(config.optimization, section).model_copy(update=values)
+            whole = config.optimization.model_copy(update={section: part})
+            return config.model_copy(update={"optimization": whole})
+
+        return changed
+
+    if (more := optimization.compute.recompute_more) is not None:
+        yield more, setting("compute", gradient_checkpointing=True, checkpointed_share=1.0)
+    if optimization.compute.engine == "torch":  # DeepSpeed's does not take it
+        yield "optimizer.name=muon", setting("optimizer", name="muon")
+    yield "a shorter training.seq_len_curriculum", _shortened
+
+
+def _shortened(config: RunConfig) -> RunConfig:
+    """Return the configuration with the first, shortest sequences of each stage alone."""
 
     def shortened(stage: StageConfig) -> StageConfig:
         phases = {"seq_len_curriculum": stage.training.seq_len_curriculum[:1]}
         return stage.model_copy(update={"training": stage.training.model_copy(update=phases)})
 
-    if (more := optimization.compute.recompute_more) is not None:
-        yield more, setting("compute", gradient_checkpointing=True, checkpointed_share=1.0)
-    if optimization.compute.engine == "torch":  # DeepSpeed's takes neither
-        yield "compute.zero1=true", setting("compute", zero1=True)
-        yield "optimizer.name=muon", setting("optimizer", name="muon")
-    stages = tuple(map(shortened, config.stages))
-    yield "a shorter training.seq_len_curriculum", config.model_copy(update={"stages": stages})
+    return config.model_copy(update={"stages": tuple(map(shortened, config.stages))})
 
 
 def _how_it_shares(config: RunConfig, machine: Machine) -> str | None:
