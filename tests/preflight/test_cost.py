@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.preflight.mirrors import run_at
 from yxanul.config.load import dump_config, load_config
 from yxanul.config.optimization import BudgetConfig
 from yxanul.curriculum.changes import Segment, StageChanges, extended
@@ -190,9 +191,9 @@ def begin(folder: RunFolder, attempt: int, step: int, parent: str | None, **more
 
 
 def test_where_a_run_stands_is_read_from_its_folder_or_its_mirror(tmp_path):
-    mirror, here = RunFolder(tmp_path / "mirror" / "run"), RunFolder(tmp_path / "here")
+    mirror, here = run_at(tmp_path / "mirror"), RunFolder(tmp_path / "here")
+    here.root.mkdir()
     for folder, step in ((mirror, 7), (here, 9)):
-        folder.root.mkdir(parents=True)
         append_row(folder.metrics, at(1, step))
         record_payment(folder.spending, Payment(0, 5.0, 700))
     spent, address = Spent(5.0, 0.0, 5.0), str(tmp_path / "mirror")
@@ -208,7 +209,7 @@ def test_where_a_run_stands_is_read_from_its_folder_or_its_mirror(tmp_path):
 
 @pytest.mark.parametrize("is_at_the_mirror", [False, True])
 def test_what_an_extension_trained_is_not_taken_from_later_stages(tmp_path, is_at_the_mirror):
-    folder = RunFolder(tmp_path / "mirror" / "run" if is_at_the_mirror else tmp_path / "here")
+    folder = run_at(tmp_path / "mirror") if is_at_the_mirror else RunFolder(tmp_path / "here")
     first = COURSE[0]
     end = first.base_steps + first.base_steps // 10
     changes = StageChanges(segments=(Segment(0, first.base_steps, 0),))
@@ -230,7 +231,7 @@ def test_what_an_extension_trained_is_not_taken_from_later_stages(tmp_path, is_a
 @pytest.mark.parametrize("is_at_the_mirror", [False, True])
 def test_a_judged_stage_keeps_the_budget_that_it_had(tmp_path, is_at_the_mirror):
     """As `train --stage NAME --num_epochs 1` leaves one, before `run` goes on."""
-    folder = RunFolder(tmp_path / "mirror" / "run" if is_at_the_mirror else tmp_path / "here")
+    folder = run_at(tmp_path / "mirror") if is_at_the_mirror else RunFolder(tmp_path / "here")
     short = load_config(
         CONFIGS,
         stages=[COURSE[0].name],
@@ -290,8 +291,7 @@ def test_an_attempt_without_a_row_stands_where_it_began(tmp_path):
 
 def test_what_is_wrong_at_a_mirror_is_told_of_the_mirror(tmp_path):
     """And not of the copy, which is gone when it is read."""
-    there = RunFolder(tmp_path / "mirror" / "run")
-    there.root.mkdir(parents=True)
+    there = run_at(tmp_path / "mirror")
     append_row(there.metrics, {**at(1, 1), "stage": None})
     with pytest.raises(CorruptDataError) as told:
         read_progress(CONFIG, RunFolder(tmp_path / "here"), mirror=str(tmp_path / "mirror"))

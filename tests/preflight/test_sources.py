@@ -16,6 +16,7 @@ from tests.data.bench_rows import write_bench_folder
 from tests.data.closing import close
 from tests.data.hub_sets import promised_sets, public_sets
 from tests.data.hub_standin import Fault, StandIn, running
+from tests.preflight.mirrors import run_at
 from tests.train.test_place_of_data import name_sources
 from tests.train.world import STAGES, World
 from yxanul.config.load import dump_config, load_config
@@ -316,7 +317,7 @@ def test_a_benchmark_is_looked_for_where_the_run_would_read_it(tmp_path):
 def test_items_that_a_run_keeps_are_not_looked_for(tmp_path):
     """A run that goes on reads them in its own folder, or brings them from its mirror."""
     World.create(tmp_path)
-    here, there = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "mirror" / "run")
+    here, there = RunFolder(tmp_path / "run"), run_at(tmp_path / "mirror")
     config = scored(tmp_path, "nowhere", f"checkpoint.mirror={tmp_path / 'mirror'}")
     for folder in (there, here):
         folder.bench.mkdir(parents=True)
@@ -327,6 +328,9 @@ def test_items_that_a_run_keeps_are_not_looked_for(tmp_path):
         (folder.bench / "hellaswag.json").touch()
         found = benchmarks_of(config, tmp_path)
         assert found == {"hellaswag": ("pass", 0), "triviaqa": ("fail", 30)}
+        if folder is there:  # whose copy no run goes on from before a checkpoint is there
+            shutil.rmtree(tmp_path / "mirror" / "checkpoints")
+            assert benchmarks_of(config, tmp_path)["hellaswag"] == ("fail", 30)
     here.lineage.write_text("no row\n" + here.lineage.read_text())
     assert benchmarks_of(config, tmp_path) == found
 

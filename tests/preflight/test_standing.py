@@ -1,18 +1,21 @@
 """A run that goes on: whether it does with these settings, and what of it is still trained."""
 
+import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.preflight.mirrors import run_at
 from tests.train.world import STAGES, write_configs
 from yxanul.config.load import dump_config, load_config
 from yxanul.config.schema import RunConfig
-from yxanul.curriculum.stages import longest_seq_len
+from yxanul.curriculum.stages import longest_seq_len, plan_stages
 from yxanul.errors import ConfigError, CorruptDataError
 from yxanul.hardware.choices import freeze_compute
 from yxanul.plan.parameters import parameter_count
-from yxanul.preflight.standing import read_progress, refuse_settings
+from yxanul.preflight.standing import Progress, read_progress, refuse_settings
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
 from yxanul.runfolder.rows import append_row
@@ -47,8 +50,8 @@ class Run:
     def __init__(self, tmp_path: Path, *, is_at_the_mirror: bool) -> None:
         self.looked_at = RunFolder(tmp_path / "here")
         self.mirror = str(tmp_path / "mirror") if is_at_the_mirror else None
-        self.folder = RunFolder(tmp_path / "mirror" / "run") if self.mirror else self.looked_at
-        self.folder.root.mkdir(parents=True)
+        self.folder = run_at(tmp_path / "mirror") if self.mirror else self.looked_at
+        self.folder.root.mkdir(exist_ok=True)
         begin_attempt(self.folder.lineage, AttemptStart(0, 0, None, "a test"))
         self.folder.config.write_text(dump_config(frozen(config_of(tmp_path))))
 
@@ -102,6 +105,17 @@ def test_a_run_that_has_not_begun_goes_on_with_any_settings(tmp_path):
     nothing, config = RunFolder(tmp_path / "nowhere"), config_of(tmp_path)
     for mirror in (None, str(tmp_path / "empty")):
         refuse_settings(config, nothing, mirror=mirror)
+
+
+def test_rows_at_a_mirror_are_no_run_before_a_checkpoint_is_there(tmp_path):
+    """As a machine that ended within its first copy leaves them: `run` begins anew."""
+    there, config = Run(tmp_path, is_at_the_mirror=True), config_of(tmp_path)
+    append_row(there.folder.metrics, {"step": 8, "attempt": 0, "stage": STAGES[0], "stage_step": 8})
+    stands = partial(read_progress, config, there.looked_at, mirror=there.mirror)
+    assert stands().stage_step == 8
+    shutil.rmtree(tmp_path / "mirror" / "checkpoints")
+    assert stands() == Progress(plan_stages(config))
+    there.refuse(config_of(tmp_path, "optimizer.weight_decay=0.5"))
 
 
 def test_closed_stages_are_not_trained_again(run, tmp_path):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.hardware.cards import dying
+from tests.preflight.mirrors import run_at
 from tests.train.world import World
 from yxanul.config.load import dump_config, load_config
 from yxanul.curriculum.stages import plan_stages
@@ -37,8 +38,7 @@ def test_a_plan_over_the_budget_leaves_with_20_and_one_object(call, words, tmp_p
     price = ("--usd_per_hour", "1000000", "--budget_usd", "0.0001")
     config = load_config(tmp_path / "configs", overrides=["data.source=texts"])
     last = plan_stages(config)[-1]
-    there = RunFolder(tmp_path / "mirror" / "run")  # of a run that has begun its last stage
-    there.root.mkdir(parents=True)
+    there = run_at(tmp_path / "mirror")  # it has begun its last stage
     begin_attempt(there.lineage, AttemptStart(0, 0, None, "a test"))
     place = {"step": last.first_step + 1, "attempt": 0, "stage": last.name, "stage_step": 1}
     append_row(there.metrics, place)
@@ -121,8 +121,8 @@ def test_rows_that_nobody_can_read_hide_neither_disk_nor_cost(
     call, words, tmp_path, monkeypatch, is_at_the_mirror, damaged
 ):
     """Both are told of the whole run, and are no failure: the rest of it may be little."""
-    folder = RunFolder(tmp_path / "mirror" / "run" if is_at_the_mirror else tmp_path / "run")
-    folder.root.mkdir(parents=True)
+    folder = run_at(tmp_path / "mirror") if is_at_the_mirror else RunFolder(tmp_path / "run")
+    folder.root.mkdir(exist_ok=True)
     begin_attempt(folder.lineage, AttemptStart(0, 0, None, "a test"))
     append_row(folder.metrics, {"step": 1, "attempt": 0, "stage": None})
     if damaged == "lineage":
@@ -154,8 +154,7 @@ def test_a_run_that_goes_on_is_asked_about_its_settings_and_not_about_closed_sta
     """Three processes cannot share its first stage; its second they could, but it had another."""
     monkeypatch.setattr(flight, "measure_apart", measured_nothing)
     config = load_config(tmp_path / "configs", overrides=["data.source=texts"])
-    folder = RunFolder(tmp_path / "mirror" / "run")
-    folder.root.mkdir(parents=True)
+    folder = run_at(tmp_path / "mirror")
     begin_attempt(folder.lineage, AttemptStart(0, 0, None, "a test"))
     folder.config.write_text(dump_config(config))
     first, last = config.stages

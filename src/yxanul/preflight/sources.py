@@ -43,7 +43,7 @@ from yxanul.errors import CorruptDataError, UsageError
 from yxanul.preflight.finding import Check, Finding
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import has_begun, is_readable
-from yxanul.runfolder.mirror import refuse_own_folder
+from yxanul.runfolder.mirror import holds_run, refuse_own_folder
 from yxanul.runfolder.storage import Place, reaching
 from yxanul.train.starting.corpus import (
     keeps_data,
@@ -91,7 +91,8 @@ def kept_benchmarks(
         names = []
     elif is_reachable:
         with reaching(mirror):
-            names = Place(f"{mirror.rstrip('/')}/run/bench").top_names()
+            bench = Place(f"{mirror.rstrip('/')}/run/bench")
+            names = bench.top_names() if holds_run(Place(mirror)) else []
     else:
         return None
     return frozenset(name.removesuffix(".json") for name in names)

@@ -21,8 +21,10 @@ from yxanul.hardware.failures import naming_failed_hardware
 from yxanul.runfolder.bringing import bring_rows
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import attempt_step, current_attempt, current_branch, has_begun, is_on
+from yxanul.runfolder.mirror import holds_run
 from yxanul.runfolder.rows import read_placed_rows
 from yxanul.runfolder.spending import Spent, read_spending
+from yxanul.runfolder.storage import Place, reaching
 from yxanul.runfolder.verdicts import closed_stages
 from yxanul.train.probing.frozen import begun_with, refuse_changed_settings, with_kept_budgets
 
@@ -83,7 +85,7 @@ def _run_at(
     folder: RunFolder, *, mirror: str | None, names: Sequence[str] = ()
 ) -> Iterator[RunFolder]:
     """Give the folder, or a copy of a few files, those of `names` among them, from the mirror."""
-    if has_begun(folder.lineage) or mirror is None:
+    if has_begun(folder.lineage) or mirror is None or not _is_gone_on_with(mirror):
         yield folder
         return
     with tempfile.TemporaryDirectory(prefix="yxanul-") as scratch:
@@ -95,6 +97,11 @@ def _run_at(
             told = str(error).replace(scratch, f"{mirror}/run")
             # A new --out would find the same run there.
             raise type(error)(told.replace("another --out", "another checkpoint.mirror")) from error
+
+
+def _is_gone_on_with(mirror: str) -> bool:
+    with reaching(mirror):
+        return holds_run(Place(mirror))
 
 
 def _progress(config: RunConfig, folder: RunFolder) -> Progress:

@@ -240,6 +240,11 @@ def published(place: Place, *, attempt: int | None = None) -> Iterator[str]:
     return (name for name in names if attempt in (None, _age(name)[0]))
 
 
+def holds_run(place: Place) -> bool:
+    """Tell whether a run lies there to go on with: its rows are there before its checkpoints."""
+    return any(True for _ in published(place))
+
+
 def holds_attempt(place: Place, attempt: int) -> bool:
     """Tell whether a checkpoint of that attempt lies there."""
     return any(True for _ in published(place, attempt=attempt))
@@ -254,7 +259,7 @@ def other_copy(address: str, folder: RunFolder) -> str | None:
     run.
     """
     place, inside = Place(address), f"run/{folder.spending.name}"
-    if not any(True for _ in published(place)) or not place.exists(inside):
+    if not holds_run(place) or not place.exists(inside):
         return None
     here = folder.spending.read_bytes() if folder.spending.is_file() else b""
     rows = place.read(inside, largest=len(here) + _LARGEST_ROW_BYTES)

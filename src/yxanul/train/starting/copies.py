@@ -10,7 +10,7 @@ from yxanul.runfolder.bringing import bring_back, bring_newest
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt, has_begun
 from yxanul.runfolder.lost import has_lost_checkpoints
-from yxanul.runfolder.mirror import holds_attempt, other_copy, published, refuse_own_folder
+from yxanul.runfolder.mirror import holds_attempt, holds_run, other_copy, refuse_own_folder
 from yxanul.runfolder.mirror_decisions import bring_decisions
 from yxanul.runfolder.storage import Place, reaching
 from yxanul.train.processes.machine import Machine
@@ -45,7 +45,7 @@ def bring_run(
         attempt = current_attempt(folder.lineage)
         if is_lost and attempt > 0 and not holds_attempt(place, attempt):
             return  # it begins again, and what it begins from is brought
-        if not any(True for _ in published(place)):
+        if not holds_run(place):
             # Who is not let in is told of no files; a run begun for that would replace the one
             # that lies there.
             place.try_out()
