@@ -14,13 +14,18 @@ from yxanul.config.schema import RunConfig
 from yxanul.curriculum.stages import longest_seq_len, plan_stages
 from yxanul.errors import ConfigError, CorruptDataError
 from yxanul.hardware.choices import freeze_compute
+from yxanul.parallel.processes import ALONE
 from yxanul.plan.parameters import parameter_count
 from yxanul.preflight.standing import Progress, read_progress, refuse_settings
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
 from yxanul.runfolder.rows import append_row
-from yxanul.runfolder.verdicts import write_decision
+from yxanul.runfolder.verdicts import CLOSING, write_decision
+from yxanul.signals import StopRequest
+from yxanul.train.outward.progress import RunProgress
+from yxanul.train.probing.frozen import freeze_config
 from yxanul.train.probing.probes import with_compute
+from yxanul.train.processes.machine import Machine
 
 RATE = f"{STAGES[0]}.training.learning_rate=0.02"
 
@@ -29,7 +34,8 @@ def config_of(tmp_path: Path, *overrides: str) -> RunConfig:
     place = tmp_path / "configs"
     if not place.exists():
         write_configs(place)
-    return load_config(place, overrides=["data.source=texts", *overrides])
+    threads = f"compute.threads={torch.get_num_threads()}"  # a start takes as many
+    return load_config(place, overrides=["data.source=texts", threads, *overrides])
 
 
 def frozen(config: RunConfig) -> RunConfig:
@@ -55,8 +61,8 @@ class Run:
         begin_attempt(self.folder.lineage, AttemptStart(0, 0, None, "a test"))
         self.folder.config.write_text(dump_config(frozen(config_of(tmp_path))))
 
-    def close(self, stage: str, *, step: int) -> None:
-        scores = {"why": "a test", "bpb_before": None, "bpb_after": None, "verdict": "pass"}
+    def close(self, stage: str, *, step: int, verdict: str = "pass") -> None:
+        scores = {"why": "a test", "bpb_before": None, "bpb_after": None, "verdict": verdict}
         place = {"stage": stage, "attempt": 0, "step": step}
         write_decision(self.folder, {**place, **scores}, checks=[])
 
@@ -93,6 +99,25 @@ def test_a_budget_may_be_another_once_its_stage_is_judged(run, tmp_path):
         run.refuse(longer)
     run.close(STAGES[0], step=8)
     run.refuse(longer)
+
+
+@pytest.mark.parametrize("verdict", ["pass", "warn", "not run", "extend", "rollback", "stop"])
+def test_another_budget_is_refused_after_a_verdict_where_a_start_refuses_it(tmp_path, verdict):
+    """And where not, what is left is counted by the budget that the start takes."""
+    run, first = Run(tmp_path, is_at_the_mirror=False), STAGES[0]
+    run.close(first, step=8, verdict=verdict)
+    longer = config_of(tmp_path, f"{first}.training.total_tokens=4096")
+    here = Machine(ALONE, torch.device("cpu"), RunProgress(visible=False), StopRequest())
+    stands = read_progress(longer, run.looked_at, mirror=None)
+    assert (first in stands.closed) == (verdict in CLOSING)
+    if verdict not in CLOSING:
+        for refuses in (run.refuse, partial(freeze_config, folder=run.folder, machine=here)):
+            with pytest.raises(ConfigError, match="total_tokens: 1024 -> 4096"):
+                refuses(longer)
+        return
+    run.refuse(longer)
+    begun = freeze_config(longer, run.folder, machine=here)
+    assert [plan.config for plan in stands.course] == list(begun.config.stages)
 
 
 def test_damaged_settings_of_a_run_are_told(run, tmp_path):
