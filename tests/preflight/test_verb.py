@@ -5,11 +5,13 @@ import shutil
 import tempfile
 from types import SimpleNamespace
 
+import fsspec
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from tests.hardware.cards import dying
 from tests.preflight.mirrors import run_at
-from tests.train.world import World
+from tests.train.world import STAGES, World
 from yxanul.config.load import dump_config, load_config
 from yxanul.curriculum.stages import plan_stages
 from yxanul.errors import InfrastructureError
@@ -173,6 +175,35 @@ def test_a_run_that_goes_on_is_asked_about_its_settings_and_not_about_closed_sta
     assert f"{last.name}.training.batch_tokens: 128 -> 192" in told["why"]
     failed = [check["name"] for check in told["checks"] if check["state"] == "fail"]
     assert failed == ["settings", "step"]
+
+
+class Deaf(LocalFileSystem):
+    """A storage that does not answer."""
+
+    protocol = "deaf"
+
+    def info(self, path, **kwargs):
+        raise OSError(503, "Busy")
+
+
+@pytest.mark.parametrize(
+    ("batch", "state", "failed", "code"),
+    [(128, "fail", ["processes", "mirror", "step"], 30), (192, "warn", ["mirror", "step"], 11)],
+)
+def test_processes_that_cannot_share_a_step_are_told_where_the_mirror_fails(
+    call, words, monkeypatch, batch, state, failed, code
+):
+    """Which stages are still trained is not known then: of one of them it may be no matter."""
+    monkeypatch.setattr(flight, "measure_apart", measured_nothing)
+    fsspec.register_implementation("deaf", Deaf, clobber=True)
+    last = ("--set", f"{STAGES[-1]}.training.batch_tokens={batch}")
+    mirror = ("--set", "checkpoint.mirror=deaf:///mirror")
+    left, out, _ = call(*words, "--nproc", "3", *last, *mirror, "--json")
+    checks = {check["name"]: check for check in json.loads(out)["checks"]}
+    assert left == code
+    assert [name for name, check in checks.items() if check["state"] == "fail"] == failed
+    assert checks["processes"]["state"] == state
+    assert checks["processes"]["why"].startswith(f"{STAGES[0]}: 3 processes cannot share")
 
 
 def test_a_card_that_does_not_start_is_a_finding_among_the_others(call, words, monkeypatch):

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from yxanul.config.schema import BudgetConfig, RunConfig
-from yxanul.config.sharing import refuse_unequal_shares
+from yxanul.config.sharing import refuse_unequal_shares, unequal_shares
 from yxanul.curriculum.stages import plan_stages
-from yxanul.errors import YxanulError
+from yxanul.errors import UsageError, YxanulError
 from yxanul.hardware.choices import processes_here
 from yxanul.preflight.cost import look_at_cost, settled_budget
 from yxanul.preflight.finding import (
@@ -129,9 +129,7 @@ def preflight(wishes: Wishes, *, say: Say) -> Preflight:
     is_answered = mirror is None or reachable
     stand = partial(_stand, config, folder, mirror=mirror, is_answered=is_answered)
     stands = attempted("progress", stand, limit_s=_LIMIT_S)
-    if isinstance(stands, Progress):
-        context = config.model.max_position_embeddings
-        refuse_unequal_shares(stands.open_stages, processes, context=context)
+    sharing = _sharing(config, processes, stands=stands)
     say("preflight: features, disk, memory")
     left = partial(_of_what_is_left, config=config, stands=stands)
     disk = partial(look_at_disk, config, folder, has_data=has_data)
@@ -142,7 +140,7 @@ def preflight(wishes: Wishes, *, say: Say) -> Preflight:
         Check("memory", partial(look_at_memory, config, processes=processes), _LIMIT_S),
     ]
     findings = [stands] if isinstance(stands, Finding) else []
-    findings += [check.made() for check in here]
+    findings += [*sharing, *(check.made() for check in here)]
     findings += _settings(partial(refuse_settings, config, folder, mirror=mirror), stands=stands)
     say(f"preflight: data, {DATA_LIMIT_S:.0f} s at most")
     # Where the manifest cannot be read, that is what there is to say of the data.
@@ -165,6 +163,25 @@ def _stand(
     if not is_answered and not has_begun(folder.lineage):
         return None
     return read_progress(config, folder, mirror=mirror)
+
+
+def _sharing(
+    config: RunConfig, processes: int, *, stands: Progress | Finding | None
+) -> list[Finding]:
+    """Refuse a step that the processes cannot share, of a stage that is still trained.
+
+    Where nobody knows which those are it is a finding: a failure if it is so in every stage.
+    """
+    context = config.model.max_position_embeddings
+    if isinstance(stands, Progress):
+        refuse_unequal_shares(stands.open_stages, processes, context=context)
+        return []
+    told = [unequal_shares([stage], processes, context=context) for stage in config.stages]
+    whys = [why for why in told if why is not None]
+    if len(whys) == len(told):
+        return [failure("processes", UsageError(whys[0]))]
+    unknown = "that ends the run unless the stage is closed, which could not be read"
+    return [Finding("processes", "warn", None, f"{why}; {unknown}") for why in whys[:1]]
 
 
 def _settings(refuse: Callable[[], None], *, stands: Progress | Finding | None) -> list[Finding]:
