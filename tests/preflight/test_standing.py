@@ -94,9 +94,12 @@ def test_settings_without_a_stage_of_the_run_are_refused(run, tmp_path):
 
 def test_a_budget_may_be_another_once_its_stage_is_judged(run, tmp_path):
     """As `run` after `train --num_epochs`."""
-    longer = config_of(tmp_path, f"{STAGES[0]}.training.total_tokens=4096")
-    with pytest.raises(ConfigError, match="total_tokens: 1024 -> 4096"):
+    key = f"{STAGES[0]}.training.total_tokens"
+    longer = config_of(tmp_path, f"{key}=4096")
+    with pytest.raises(ConfigError, match="total_tokens: 1024 -> 4096") as told:
         run.refuse(longer)
+    assert f"; use them again (--set {key}=1024, and no --num_epochs), or" in str(told.value)
+    run.refuse(config_of(tmp_path, f"{key}=4096", f"{key}=1024"))
     run.close(STAGES[0], step=8)
     run.refuse(longer)
 

@@ -57,6 +57,7 @@ _MAY_MOVE = re.compile(
 )
 _RATES = tuple(f".training.{name}learning_rate" for name in ("", "embedding_", "norm_"))
 """Of a stage that is not closed: a person may see that it learns too slowly, or too fast."""
+_BUDGET = ".training.total_tokens"
 _FROZEN = (
     "precision",
     "attention",
@@ -359,9 +360,12 @@ def _continue_config(
     ]
     changes = [told for path, told in differences.items() if path not in allowed]
     if changes:
+        # What --num_epochs came to stands in no file of a person's.
+        budgets = [f"--set {p}={old}, " for p, old, _ in changed if p.endswith(_BUDGET)]
+        again = f" ({''.join(budgets)}and no --num_epochs)" if budgets else ""
         raise ConfigError(
             f"{folder.root} was begun with other settings ({'; '.join(changes)}); "
-            "use them again, or choose another --out"
+            f"use them again{again}, or choose another --out"
         )
     whole = now.model_copy(update={"stages": (*now.stages, *later)})
     return whole, [differences[path] for path in allowed]
