@@ -23,9 +23,6 @@ from tests.products import time_products_once
 from yxanul.cli.main import main
 from yxanul.hardware.choices import HIDING, unused_card
 
-# A card that this torch does not use is refused: the tests then take the CPU.
-if unused_card() is not None:
-    os.environ[HIDING] = ""
 time_products_once()
 parse_texts_once()
 settings.register_profile("yxanul", derandomize=True, deadline=None, database=None, max_examples=50)
@@ -35,10 +32,13 @@ settings.load_profile("yxanul")
 def pytest_configure(config: pytest.Config) -> None:
     """Hide the cards of this machine, unless the tests of a card were asked for.
 
-    A test is the same then on every machine, also in the programs that it starts.
+    A test is the same then on every machine, also in the programs that it starts. A card that this
+    torch does not use is refused: it is hidden in any case.
     """
-    if "gpu" not in config.option.markexpr.replace("not gpu", ""):
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    # Whoever asks torch for a card fixes what it sees: nothing here may do so before.
+    is_asked_for = "gpu" in config.option.markexpr.replace("not gpu", "")
+    if not is_asked_for or unused_card() is not None:
+        os.environ[HIDING] = ""
 
 
 @pytest.fixture

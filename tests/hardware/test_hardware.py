@@ -1,6 +1,8 @@
 """Choices by rule: complete, repeatable, and honest about what this machine cannot do."""
 
+import os
 import re
+import runpy
 import subprocess
 import sys
 import sysconfig
@@ -22,6 +24,7 @@ from yxanul.hardware import compiler as compiler_room
 from yxanul.hardware import device as device_room
 from yxanul.hardware.choices import (
     FLASH3_MODULE,
+    HIDING,
     attention_obstacle,
     freeze_compute,
     impossible_choices,
@@ -39,6 +42,7 @@ from yxanul.hardware.rows import arithmetic, optional
 
 CPU = torch.device("cpu")
 SRC = Path(__file__).parents[2] / "src"
+TESTS = Path(__file__).parents[1]
 
 
 def freeze(compute: ComputeConfig, *, longest_seq_len: int = 512) -> ComputeConfig:
@@ -367,6 +371,20 @@ def test_a_card_that_torch_does_not_use_is_refused_unless_it_is_hidden(
         assert (unused_card() is None) == is_wish
     (tmp_path / "dev" / "nvidia0").rename(tmp_path / "dev" / "nvidiactl")  # the driver's own
     assert usable_device() == CPU
+
+
+@pytest.mark.parametrize(("marks", "asked"), [("not slow and not gpu", 0), ("gpu", 1)])
+def test_the_tests_hide_a_card_before_torch_is_asked_for_it(tmp_path, monkeypatch, marks, asked):
+    """Once asked, torch says that a card is there, whatever hides it, and counts none."""
+    unused(monkeypatch, tmp_path / "dev")
+    questions: list[str | None] = []
+    monkeypatch.setattr(
+        torch.cuda, "is_available", lambda: questions.append(os.environ.get(HIDING))
+    )
+    configure = runpy.run_path(str(TESTS / "conftest.py"))["pytest_configure"]
+    option = types.SimpleNamespace(markexpr=marks)
+    configure(types.SimpleNamespace(option=option))
+    assert (questions, os.environ[HIDING]) == ([None] * asked, "")
 
 
 CUDA_13 = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]
