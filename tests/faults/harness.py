@@ -20,6 +20,7 @@ def run_with(world: World, faults: str, *more: str, out: str = "run", code: int)
     It has a process of its own where one of them ends it, as the watchdog does to one that waits;
     elsewhere that would only take longer.
     """
+    assert "=pause" not in faults, "nobody would let it go on: World.start_to has its process"
     if any(f"={action}" in faults for action in ENDING):
         process = world.start("run", out, *more, **{VARIABLE: faults})
         stdout, stderr = process.communicate(timeout=120)

@@ -17,13 +17,15 @@ from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.supervised import BEGUN_VARIABLE, NAMED_VARIABLE, VARIABLE
 from yxanul.supervise.supervisor import _is_launcher, _start_once, _Stop
 
-# A program that saves, when it is asked to stop, until it may go.
+# A program that saves, when it is asked to stop, until it may go; a minute at most.
 SAVES = """
 import pathlib, signal, sys, time
 def save(*_):
-    while not pathlib.Path(sys.argv[1], "go").exists():
+    for _ in range(3000):
+        if pathlib.Path(sys.argv[1], "go").exists():
+            pathlib.Path(sys.argv[1], "saved").touch()
+            break
         time.sleep(0.02)
-    pathlib.Path(sys.argv[1], "saved").touch()
     sys.exit()
 signal.signal(signal.SIGTERM, save)
 pathlib.Path(sys.argv[1], "ready").touch()
@@ -170,8 +172,10 @@ def test_what_a_script_has_started_is_asked_to_stop_as_well_and_waited_for(tmp_p
     process = supervised("bash", "-c", f"{line}; true")
     wait_until((tmp_path / "ready").exists, process)
     process.send_signal(signal.SIGTERM)
-    assert any("which is waited for" in told for told in process.stderr)
-    (tmp_path / "go").touch()
+    try:
+        assert any("which is waited for" in told for told in process.stderr)
+    finally:
+        (tmp_path / "go").touch()
     _, told = process.communicate(timeout=60)
     assert process.returncode == 143, told
     assert (tmp_path / "saved").exists()
