@@ -319,6 +319,7 @@ def test_a_storage_that_is_not_reached_is_no_users_mistake(exported, tmp_path, p
             RuntimeError("DefaultCPUAllocator: can't allocate memory"),
             InfrastructureError,
         ),
+        (OSError("Cannot allocate memory (os error 12)"), InfrastructureError),
         (OSError("Stale file handle (os error 116)"), BrokenDiskError),
     ],
 )
@@ -400,6 +401,7 @@ def test_an_outage_between_two_questions_is_no_damage(hub, cache, exported):
     ("error", "kind"),
     [
         (OSError("Stale file handle (os error 116)"), BrokenDiskError),
+        (SafetensorError("Cannot allocate memory (os error 12)"), MemoryError),
         (PermissionError(errno.EACCES, "Permission denied"), PermissionError),
         (SafetensorError("Error while deserializing header"), CorruptDataError),
     ],

@@ -277,11 +277,16 @@ def test_a_folder_or_file_that_only_has_the_name_is_no_checkpoint(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("number", "kind"), [(errno.EIO, CorruptCheckpointError), (errno.ESTALE, BrokenDiskError)]
+    ("number", "kind", "told"),
+    [
+        (errno.EIO, CorruptCheckpointError, r"model\.safetensors"),
+        (errno.ESTALE, BrokenDiskError, r"model\.safetensors"),
+        (errno.ENOMEM, MemoryError, "Cannot allocate memory"),
+    ],
 )
 @pytest.mark.parametrize("read", ["sha256_of", "load_file"])
-def test_a_checkpoint_on_a_disk_that_is_away_is_not_damaged(
-    tmp_path, monkeypatch, read, number, kind
+def test_a_checkpoint_that_cannot_be_read_now_is_not_damaged(
+    tmp_path, monkeypatch, read, number, kind, told
 ):
     path = write(tmp_path)
 
@@ -291,7 +296,7 @@ def test_a_checkpoint_on_a_disk_that_is_away_is_not_damaged(
         raise OSError(number, os.strerror(number), str(where))
 
     monkeypatch.setattr(checkpoints, read, gone)
-    with pytest.raises(kind, match=r"model\.safetensors"):
+    with pytest.raises(kind, match=told):
         load_checkpoint(path)
 
 

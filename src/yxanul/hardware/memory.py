@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from yxanul.errors import InfrastructureError, first_line
+from yxanul.runfolder.durable import number_of
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
@@ -59,8 +60,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
     torch has a class for what its own allocator is refused, and none for what libraries are.
     """
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
+    if number_of(error) == errno.ENOMEM:
+        return True
     if isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY):
         return True
     kinds = {kind.__name__ for kind in type(error).__mro__}

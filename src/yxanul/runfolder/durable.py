@@ -63,10 +63,15 @@ def refuse_failing_disk(error: OSError, path: Path | None) -> None:
 
 
 def refuse_absent_disk(error: Exception, path: Path) -> None:
-    """Raise a `BrokenDiskError` where `path` could not be read because its disk is away."""
+    """Raise a `BrokenDiskError` where `path` could not be read because its disk is away.
+
+    Where memory was not there it is a `MemoryError`: nothing is known of what lies there either.
+    """
     number = number_of(error)
     if number in _AWAY:
         raise _broken(number, path) from error
+    if number == errno.ENOMEM:
+        raise MemoryError(str(error)) from error
 
 
 def write_atomic(path: Path, text: str, *, is_shared: bool = False) -> None:
