@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -328,12 +329,22 @@ def test_what_this_machine_lacks_is_no_users_mistake(error, kind):
         raise failure(NAME, error)
 
 
-def test_a_cache_that_may_not_be_written_is_no_outage(hub, cache, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionError(errno.EACCES, "Permission denied", "models"),
+        RuntimeError("Data processing error: Read-only file system (os error 30)"),
+        OSError(errno.EFBIG, "File too large"),
+        AttributeError("module 'hf_xet' has no attribute 'XetSession'"),
+    ],
+    ids=["folder", "words", "size", "version"],
+)
+def test_what_is_refused_on_this_machine_is_no_outage(hub, monkeypatch, error):
     def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied", str(cache))
+        raise error
 
     monkeypatch.setattr("huggingface_hub.file_download.http_get", refuse)
-    with pytest.raises(UsageError, match="Permission denied"):
+    with pytest.raises(UsageError, match=re.escape(str(error))):
         bring()
     assert hub.requests
 

@@ -4,6 +4,7 @@ The hub is asked once, without the patience of its own libraries, so that a mach
 network hears of it at once; the commit that it names is then the one that is read.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -39,6 +40,9 @@ _NO_SUCH_FILE = "RemoteEntryNotFoundError"
 # Where the hub's library brings files. What does it for large ones (hf_xet) has no errors of its
 # own: an outage is a RuntimeError.
 _BRINGING = {"huggingface_hub.file_download", "huggingface_hub._snapshot_download"}
+# Told without a file's name, if by hf_xet in words alone; and of a hf_xet that does not fit.
+_REFUSED_HERE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG, errno.EMFILE)
+_UNFIT = (AttributeError, ImportError, TypeError)
 _NO_MEMORY = "fewer other programs on this machine, or one with more memory"
 
 
@@ -222,7 +226,10 @@ def failure(name: str, error: Exception) -> YxanulError:
 
 def _is_of_bringing(chain: list[BaseException]) -> bool:
     """Tell whether the hub's library failed as it brought a file, and no file here was refused."""
-    if any(getattr(one, "filename", None) for one in (chain[0], chain[0].__cause__)):
+    for one in (chain[0], chain[0].__cause__):
+        if getattr(one, "filename", None) or isinstance(one, _UNFIT):
+            return False
+    if any(number_of(one) in _REFUSED_HERE for one in chain):
         return False
     frames = (frame for one in chain for frame, _ in walk_tb(one.__traceback__))
     return any(frame.f_globals.get("__name__") in _BRINGING for frame in frames)
