@@ -93,4 +93,6 @@ def test_the_card_is_left_to_a_run_that_trains(run, monkeypatch):
         assert (device, "CUDA_VISIBLE_DEVICES=NUMBER" in told) == (cpu, True)
         assert device_for_reading(run, here=cpu) == (cpu, [])
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-        assert device_for_reading(run, here=card) == (card, [])
+        device, (told,) = device_for_reading(run, here=card)
+        assert (device, "which may be the run's" in told) == (card, True)
+    assert device_for_reading(run, here=card) == (card, [])

@@ -18,13 +18,11 @@ from yxanul.config.schema import RunConfig
 from yxanul.curriculum.course import read_frozen_config
 from yxanul.data.tokenizer import Tokenizer, load_tokenizer
 from yxanul.errors import CorruptCheckpointError, UsageError
-from yxanul.hardware.choices import DTYPES, precision_by_rule, usable_device
+from yxanul.hardware.choices import DTYPES, HIDING, precision_by_rule, usable_device
 from yxanul.model.transformer import Transformer
 from yxanul.runfolder.checkpoints import Checkpoint, CheckpointInfo, Weights
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.weights import find_weights
-
-_CARDS = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass(frozen=True)
@@ -97,14 +95,17 @@ def load_model(
 def device_for_reading(run: RunFolder, *, here: torch.device) -> tuple[torch.device, list[str]]:
     """Return where to read a run's weights: `here`, or the CPU where it is trained; and notes.
 
-    The longer sequences of its next stage may need all of the card. Whoever sets
-    CUDA_VISIBLE_DEVICES has chosen.
+    The longer sequences of its next stage may need all of the card. A card that `HIDING` names is
+    taken: a person chose it, or a scheduler that knows nothing of the run.
     """
-    if here.type == "cpu" or _CARDS in os.environ or not run.is_held_elsewhere():
+    if here.type == "cpu" or not run.is_held_elsewhere():
         return here, []
+    if HIDING in os.environ:
+        told = f"computing on the card that {HIDING} names, which may be the run's"
+        return here, [f"{run.root} is being trained: {told}"]
     told = (
         f"{run.root} is being trained, and its card may get full: computing on the CPU; a card of "
-        f"your choice is taken with {_CARDS}=NUMBER"
+        f"your choice is taken with {HIDING}=NUMBER"
     )
     return torch.device("cpu"), [told]
 
