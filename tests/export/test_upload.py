@@ -150,8 +150,15 @@ def test_what_can_be_no_token_is_refused_before_anything_is_written(monkeypatch,
 def test_a_hub_that_is_not_to_be_asked_is_told_before_anything_is_written(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(UsageError, match="HF_HUB_OFFLINE is set"):
-        check_repository("me/tale")
+    for hub, transformers, told in (
+        ("1", "", "HF_HUB_OFFLINE"),
+        ("", "yes", "TRANSFORMERS_OFFLINE"),
+        ("1", "1", "HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE"),
+    ):
+        monkeypatch.setenv("HF_HUB_OFFLINE", hub)
+        monkeypatch.setenv("TRANSFORMERS_OFFLINE", transformers)
+        with pytest.raises(UsageError, match=f"unset {told}$"):
+            check_repository("me/tale")
 
 
 def test_a_library_that_quotes_the_request_does_not_tell_the_token(folder, monkeypatch):

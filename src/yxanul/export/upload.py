@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from yxanul.data.sources.hub.failures import is_refusal
+from yxanul.data.sources.hub.failures import is_refusal, offline_by
 from yxanul.data.sources.hub.names import HUB_ID
 from yxanul.errors import (
     InfrastructureError,
@@ -26,7 +26,7 @@ def check_repository(name: str) -> None:
         raise UsageError(f"--upload {name}: it takes owner/name")
     _token()
     if _hub().constants.HF_HUB_OFFLINE:
-        raise UsageError("--upload needs the hub, and HF_HUB_OFFLINE is set: unset it")
+        raise UsageError(f"--upload needs the hub, and is offline: unset {offline_by()}")
 
 
 def upload(folder: Path, name: str) -> str:

@@ -5,6 +5,7 @@ Another start may cure an outage, but not a wrong name, a missing right or a wro
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from yxanul.data.sources.hub.part import HubPart
@@ -26,6 +27,14 @@ _ABSENT = {
     "HFValidationError",
 }
 _OFFLINE = "OfflineModeIsEnabled"
+_SWITCHES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
+_ON = {"1", "ON", "YES", "TRUE"}  # what the libraries take for yes
+
+
+def offline_by() -> str:
+    """Return the variables that keep the hub's libraries offline, as they name them."""
+    names = (name for name in _SWITCHES if os.environ.get(name, "").upper() in _ON)
+    return " and ".join(names)
 
 
 def failure(part: HubPart, error: Exception) -> YxanulError:
@@ -36,7 +45,7 @@ def failure(part: HubPart, error: Exception) -> YxanulError:
         return unreachable(part, str(gave_up))
     if any(type(one).__name__ == _OFFLINE for one in chain):
         return UsageError(
-            f"HF_HUB_OFFLINE is set, so the data set {part.hub_id} is not asked for: unset it, "
+            f"The data set {part.hub_id} is not asked for offline: unset {offline_by()}, "
             f"with a token in HF_TOKEN if the set is private, or use {part.without}."
         )
     status = _status(chain)
