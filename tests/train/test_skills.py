@@ -16,6 +16,7 @@ from yxanul.config.evaluation import SkillConfig
 from yxanul.curriculum.recompute import judge_again
 from yxanul.data.benchmarks.frozen import load_all_kept
 from yxanul.errors import DiskError, StoppedOnRequest, YxanulError
+from yxanul.failpoints import VARIABLE
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
 from yxanul.runfolder.rows import Row, append_row
@@ -140,6 +141,22 @@ def test_the_sets_may_be_gone_when_the_run_goes_on(skilled, tmp_path):
     assert fingerprint(ends[0]) == fingerprint(ends[1])
 
 
+def test_items_of_a_stage_to_come_are_kept_where_a_run_goes_on_without_its_sets(tmp_path):
+    world, bench = World.create(tmp_path), write_bench(tmp_path / "bench")
+    more = ["--bench_dir", str(bench)]
+    for stage, skill in zip(STAGES, SKILLS, strict=True):
+        more += ["--set", f"{stage}.evaluation.skills={json.dumps([skill])}"]
+    kept = []
+    for _ in range(2):
+        process = world.start("run", "run", *more, **{VARIABLE: "rows.metrics=stop@1"})
+        told = process.communicate(timeout=60)[1]
+        assert process.returncode == StoppedOnRequest.exit_code, told
+        kept.append(load_all_kept(tmp_path / "run" / "bench"))
+        shutil.rmtree(bench, ignore_errors=True)
+    assert kept[0] == kept[1]
+    assert kept[0].keys() == {skill["task"] for skill in SKILLS}
+
+
 @pytest.mark.slow
 def test_a_kill_while_skills_are_scored_leads_to_the_same_end(skilled, tmp_path):
     world = World.create(tmp_path)
@@ -182,8 +199,8 @@ def test_a_start_that_trained_nothing_leaves_no_items_behind(skilled, tmp_path):
     assert {len(score.ids) for score in scores} == {20}
 
 
-def test_a_refused_start_of_a_later_stage_leaves_none_of_its_items_behind(tmp_path):
-    """It may be begun with other sets; the items of the stage before it stay."""
+def test_items_that_a_refused_start_of_a_later_stage_read_are_read_anew(tmp_path):
+    """From other sets, if the next start names some; those of the stage before it stay."""
     world, set_to = World.create(tmp_path), "{}.evaluation.skills={}".format
     benches = {count: write_bench(tmp_path / str(count), items=count) for count in (12, 20)}
     more = ["--set", set_to(STAGES[0], json.dumps(SKILLS[:1]))]

@@ -79,11 +79,6 @@ def skill_path(folder: Path, *, step: int, attempt: int, task: str) -> Path:
     return folder / "skills" / f"step-{step:08d}-a{attempt}-{task}.json"
 
 
-def scored_tasks(folder: Path) -> set[str]:
-    """Return the tasks that RUN/scores, the folder, has a score of."""
-    return {path.stem.split("-", 3)[-1] for path in (folder / "skills").glob("step-*-a*-*.json")}
-
-
 def write_task_score(path: Path, score: TaskScore) -> None:
     """Write one score, whole or not at all; NaN and infinity are refused by a ValueError."""
     write_json(path, asdict(score))

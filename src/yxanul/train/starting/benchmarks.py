@@ -11,8 +11,6 @@ from yxanul.data.items import Benchmark
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.evaluate.tasks.score import ask
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.lineage import GATE, events
-from yxanul.runfolder.skill_scores import scored_tasks
 from yxanul.train.probing.frozen import begun_with
 from yxanul.train.starting.corpus import Corpus
 
@@ -31,8 +29,10 @@ def gather_benchmarks(
     items were looked for. `trained` names the stages whose text is looked through. The main rank
     does it. Raises what reading a set and asking about its items do, before anything is trained.
     """
-    # What is left is of a start that trained nothing of its stage, and may have been a mistake.
-    forget_kept(folder.bench, but=_asked_of(folder))
+    # What is left is of a start that was refused, and may have been a mistake.
+    begun = begun_with(folder)
+    known = () if begun is None else begun.stages
+    forget_kept(folder.bench, but={s.task for one in known for s in one.evaluation.skills})
     benchmarks: dict[str, Benchmark] = {}
     for stage in stages:
         for skill in stage.evaluation.skills:
@@ -63,12 +63,3 @@ def gather_benchmarks(
             say=say,
         )
     return benchmarks
-
-
-def _asked_of(folder: RunFolder) -> set[str]:
-    """Return the tasks that a score is of, and those of stages that the run has begun."""
-    before = begun_with(folder)
-    begun = {row.get("stage") for row in events(folder.lineage, GATE)}
-    stages = () if before is None else (s for s in before.stages if s.name in begun)
-    tasks = {skill.task for stage in stages for skill in stage.evaluation.skills}
-    return tasks | scored_tasks(folder.scores)
