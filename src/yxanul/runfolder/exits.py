@@ -56,13 +56,6 @@ class ExitRecord:
         return self.code in (StoppedOnRequest.exit_code, InfrastructureError.exit_code)
 
     @property
-    def is_complete(self) -> bool:
-        """Whether it ended with 0 and not by --max_steps, in the middle of a stage."""
-        stages = self.outcome.get("stages") if isinstance(self.outcome, dict) else None
-        last = stages[-1] if isinstance(stages, list) and stages else None
-        return self.code == 0 and not (isinstance(last, dict) and last.get("verdict") == "not run")
-
-    @property
     def word(self) -> str:
         """The code in a few words."""
         return ENDED.get(self.code, FAILED)

@@ -96,13 +96,19 @@ def start_run(request: RunRequest) -> RunOutcome:
             folder.create()
         processes.barrier()
         progress = RunProgress(visible=processes.is_main)
+
+        def is_done() -> bool:
+            return finished_outcome(config, folder, request=request) is not None
+
         with ExitStack() as at_end:
             try:
                 with (
                     # Until it is recorded how the run ended: torchrun sends SIGTERM to those that a
                     # lost rank leaves, while they write that down.
                     stop_on_signals() as stop,
-                    owned(folder, processes, stop=stop, say=progress.say) as record,
+                    owned(
+                        folder, processes, stop=stop, say=progress.say, is_done=is_done
+                    ) as record,
                     # Before it is recorded how the run ended.
                     naming_failed_hardware(CARD_ADVICE),
                     reading(),

@@ -17,7 +17,6 @@ from yxanul.hardware.failures import LOOK_AT_CARD
 from yxanul.parallel.processes import Processes
 from yxanul.runfolder.checkpoints import newest_name
 from yxanul.runfolder.durable import refused_path, write_json, writing
-from yxanul.runfolder.exits import read_exit
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import current_attempt
 from yxanul.runfolder.sums import Change, find_changes, forget_sums, write_sums
@@ -29,15 +28,20 @@ _PASSING = (StoppedOnRequest.exit_code, InfrastructureError.exit_code)
 
 @contextmanager
 def owned(
-    folder: RunFolder, processes: Processes, *, stop: StopRequest, say: Callable[[str], None]
+    folder: RunFolder,
+    processes: Processes,
+    *,
+    stop: StopRequest,
+    say: Callable[[str], None],
+    is_done: Callable[[], bool] = lambda: False,
 ) -> Iterator[dict[str, Any]]:
     """Lock the folder, and write RUN/exit.json at the end: code, reason, last checkpoint.
 
     So does a second signal that `stop` receives. What has changed since the run's last end is said.
     A command that is refused leaves the record of the one before, and so does one that is stopped,
-    or meets what may pass, before it trains where the run was done. Where the disk takes no record,
-    an error that ends the run stays the one: that is said. Only the main rank writes; the others
-    get a record that nobody reads.
+    or meets what may pass, where the record tells what it asks for `is_done`: what was reached
+    stands there alone. Where the disk takes no record, an error that ends the run stays the one:
+    that is said. Only the main rank writes; the others get a record that nobody reads.
     """
     record: dict[str, Any] = {"code": 0, "reason": "done"}
     if not processes.is_main:
@@ -45,7 +49,7 @@ def owned(
         return
 
     def write_last_words(code: int, reason: str) -> None:
-        if not _is_done(folder):
+        if not is_done():
             write_ending(folder, {"code": code, "reason": reason})
 
     with folder.locked():
@@ -57,11 +61,12 @@ def owned(
         except BaseException as error:
             record.update(_ending_by(error))
             try:
-                _write_down(folder, record, had_sums=had_sums, damaged=damaged)
+                is_left = record["code"] in _PASSING and is_done()
+                _write_down(folder, record, is_left=is_left, had_sums=had_sums, damaged=damaged)
             except (YxanulError, OSError) as failed:
                 say(f"how the run ended is not written down: {failed}")
             raise
-        _write_down(folder, record, had_sums=had_sums, damaged=damaged)
+        _write_down(folder, record, is_left=False, had_sums=had_sums, damaged=damaged)
 
 
 def _forget_sums(folder: RunFolder, *, say: Callable[[str], None]) -> list[Change]:
@@ -87,31 +92,21 @@ def _write_down(
     folder: RunFolder,
     record: dict[str, Any],
     *,
+    is_left: bool,
     had_sums: bool,
     damaged: Collection[Change],
 ) -> None:
     """Write how the command ended, with sums of all but what is `damaged`.
 
-    One that was refused before it trained or scored leaves how the run had ended before it: that
-    record is there until `forget_ending`. So does one whose end by then tells nothing of the run,
-    if that was done. The sums are taken anew, if there were any: its settings and its machine may
-    have been written down by then.
+    The record of the one before `is_left` also by one that was refused before it trained or scored:
+    it is there until `forget_ending`. The sums are taken anew, if there were any: the run's
+    settings and its machine may have been written down by then.
     """
-    is_refused = record["code"] == UsageError.exit_code and folder.exit_record.exists()
-    is_left = is_refused or (record["code"] in _PASSING and _is_done(folder))
+    is_left |= record["code"] == UsageError.exit_code and folder.exit_record.exists()
     if not is_left:
         write_ending(folder, record)
     if not is_left or had_sums:
         write_sums(folder, damaged=damaged)
-
-
-def _is_done(folder: RunFolder) -> bool:
-    """Tell whether all asked for was done, and this process has not begun to go on with it.
-
-    That record alone has what the run had reached.
-    """
-    before = read_exit(folder)
-    return before is not None and before.is_complete
 
 
 def forget_ending(folder: RunFolder, processes: Processes) -> None:
