@@ -100,8 +100,9 @@ def test_a_budget_may_be_another_once_its_stage_is_judged(run, tmp_path):
         run.refuse(longer)
     assert f"; use them again (--set {key}=1024, and no --num_epochs), or" in str(told.value)
     run.refuse(config_of(tmp_path, f"{key}=4096", f"{key}=1024"))
-    run.close(STAGES[0], step=8)
-    run.refuse(longer)
+    for verdict in ("stop", "pass"):
+        run.close(STAGES[0], step=8, verdict=verdict)
+        run.refuse(longer)
 
 
 @pytest.mark.parametrize("verdict", ["pass", "warn", "not run", "extend", "rollback", "stop"])
@@ -113,7 +114,7 @@ def test_another_budget_is_refused_after_a_verdict_where_a_start_refuses_it(tmp_
     here = Machine(ALONE, torch.device("cpu"), RunProgress(visible=False), StopRequest())
     stands = read_progress(longer, run.looked_at, mirror=None)
     assert (first in stands.closed) == (verdict in CLOSING)
-    if verdict not in CLOSING:
+    if verdict not in (*CLOSING, "stop"):
         for refuses in (run.refuse, partial(freeze_config, folder=run.folder, machine=here)):
             with pytest.raises(ConfigError, match="total_tokens: 1024 -> 4096"):
                 refuses(longer)

@@ -90,3 +90,15 @@ def test_a_stage_that_has_passed_may_have_its_data_here_alone(ended):
     ended.finish("prepare", "run/data", "--stage", STAGES[0])
     told = ended.finish("train", "run", "--stage", STAGES[0]).stderr
     assert "is complete already" in told
+
+
+def test_after_a_stop_no_other_budget_is_told_to_be_in_the_way(tmp_path):
+    """As `train_stage1.sh --num_epochs 0.05`, and then the next script, or `run`."""
+    world, run = World.create(tmp_path), RunFolder(tmp_path / "run")
+    epochs = ("--num_epochs", "0.05")
+    world.finish("train", "run", "--stage", STAGES[0], *epochs)
+    say_stop(run, STAGES[0])
+    told = world.finish("train", "run", "--stage", STAGES[1], *epochs, code=30).stderr
+    assert "has not passed its gate" in told
+    told = world.finish("run", "run", code=GateStopError.exit_code).stderr
+    assert f"the gate of {STAGES[0]} says stop" in told

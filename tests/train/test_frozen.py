@@ -119,7 +119,7 @@ def test_what_nothing_read_may_be_left_out_of_a_run_that_was_begun_with_it(tmp_p
 
 
 @pytest.mark.fault(22)
-def test_a_budget_stays_where_its_stage_is_closed_which_is_told_and_is_refused_elsewhere(
+def test_a_budget_stays_where_its_stage_is_settled_which_is_told_and_is_refused_elsewhere(
     tmp_path, monkeypatch
 ):
     """As with --num_epochs, which plans the one stage that it is given for."""
@@ -133,14 +133,16 @@ def test_a_budget_stays_where_its_stage_is_closed_which_is_told_and_is_refused_e
     verdict = {"stage": name, "attempt": 0, "step": 8, "why": "a test"}
     verdict |= dict.fromkeys(("bpb_before", "bpb_after"))
     difference = f"{name}.training.total_tokens: {had} -> {2 * had}"
-    for decided, stage in (("stop", None), ("pass", name)):
+    for decided, stage in (("extend", None), ("pass", name)):
         write_decision(starts.folder, {**verdict, "verdict": decided}, checks=[])
         with pytest.raises(ConfigError, match=difference):
             starts.start(asked, processes=1, stage=stage)
-    starts.start(asked, processes=1)
-    assert read_frozen_config(starts.folder).stages == config.stages
-    (told,) = starts.said
-    assert f"{name} has its {had:,} tokens behind it, and is not trained again" in told
+    for decided, stage in (("pass", None), ("stop", None), ("extend", config.stages[1].name)):
+        write_decision(starts.folder, {**verdict, "verdict": decided}, checks=[])
+        starts.start(asked, processes=1, stage=stage)
+        assert read_frozen_config(starts.folder).stages == config.stages
+        (told,) = starts.said
+        assert f"{name} was begun with {had:,} tokens and keeps that budget" in told
     starts.start(config, processes=1, stage=name)
     assert not starts.said
 

@@ -25,7 +25,7 @@ from yxanul.runfolder.mirror import holds_run
 from yxanul.runfolder.rows import read_placed_rows
 from yxanul.runfolder.spending import Spent, read_spending
 from yxanul.runfolder.storage import Place, reaching
-from yxanul.runfolder.verdicts import closed_stages
+from yxanul.runfolder.verdicts import closed_stages, settled_stages
 from yxanul.train.probing.frozen import begun_with, refuse_changed_settings, with_kept_budgets
 
 
@@ -108,7 +108,7 @@ def _progress(config: RunConfig, folder: RunFolder) -> Progress:
     """Return where the newest row of the run's branch stands in the course as it is by now."""
     closed = frozenset(closed_stages(folder))
     if (before := begun_with(folder)) is not None:
-        config = with_kept_budgets(config, before, closed=closed)
+        config = with_kept_budgets(config, before, stages=settled_stages(folder))
     course = read_course(config, folder, attempt=current_attempt(folder.lineage))
     branch = current_branch(folder.lineage)
     rows = [row for row in read_placed_rows(folder.metrics) if is_on(branch, row)]

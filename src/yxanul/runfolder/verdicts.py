@@ -18,7 +18,8 @@ from yxanul.runfolder.rows import Row, append_row, cut_rows, parse_rows, read_ro
 CHECK, VERDICT, PLATEAU, OVERRIDE = "check", "verdict", "plateau", "override"
 # The verdicts that let the next stage begin.
 CLOSING = ("pass", "warn", "not run")
-_WORDS = (*CLOSING, "extend", "rollback", "stop")
+STOP = "stop"
+_WORDS = (*CLOSING, "extend", "rollback", STOP)
 _SCORES = (dict, type(None))
 _PLACE_TYPES: dict[str, tuple[type, ...]] = {"stage": (str,), "attempt": (int,), "step": (int,)}
 _TYPES = {
@@ -71,6 +72,12 @@ def closed_stages(folder: RunFolder, branch: Mapping[int, float] | None = None) 
     """Return the verdicts of the stages that need no more training on a branch, by stage."""
     verdicts = read_verdicts(folder, branch)
     return {name: row for name, row in verdicts.items() if row["verdict"] in CLOSING}
+
+
+def settled_stages(folder: RunFolder) -> dict[str, Row]:
+    """Return the verdicts of the stages that are trained no more, closed or stopped, by stage."""
+    verdicts = read_verdicts(folder)
+    return {name: row for name, row in verdicts.items() if row["verdict"] in (*CLOSING, STOP)}
 
 
 def all_verdicts(folder: RunFolder) -> list[Row]:

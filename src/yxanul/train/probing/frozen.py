@@ -24,7 +24,7 @@ from yxanul.runfolder.checkpoints import list_checkpoints, read_manifest
 from yxanul.runfolder.durable import as_bytes, sha256_of, write_atomic
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import SETTINGS, branch_of, events, has_begun, record_event
-from yxanul.runfolder.verdicts import closed_stages
+from yxanul.runfolder.verdicts import closed_stages, settled_stages
 from yxanul.train.probing.probes import probe_card, with_compute
 from yxanul.train.processes.machine import Machine, last_world_size
 
@@ -140,7 +140,13 @@ def freeze_config(
     else:
         closed = closed_stages(folder, _branch_to(named, folder))
         asked = frozen
-        frozen = with_kept_budgets(asked, before, closed=closed.keys() - {stage})
+        if named is not None:
+            held: Collection[str] = closed.keys() - {stage}
+        elif stage is not None:  # whether it may begin is told where that is known
+            held = {one.name for one in before.stages} - {stage}
+        else:
+            held = settled_stages(folder).keys()
+        frozen = with_kept_budgets(asked, before, stages=held)
         for told in _other_budgets(asked, frozen):
             machine.progress.say(told)
         free = anew | {"threads"} if takes_own else anew
@@ -204,7 +210,7 @@ def refuse_changed_settings(config: RunConfig, folder: RunFolder, *, device: tor
     refuse_other_stages(config, folder, is_whole=True)
     ruled, anew = _ruled(config, before, device=device, agree=bool)
     closed = closed_stages(folder)
-    now = with_kept_budgets(ruled, before, closed=closed)
+    now = with_kept_budgets(ruled, before, stages=settled_stages(folder))
     _continue_config(before, now, anew=anew, closed=closed, folder=folder)
 
 
@@ -296,9 +302,9 @@ def begun_with(folder: RunFolder) -> RunConfig | None:
     return read_frozen_config(folder)
 
 
-def with_kept_budgets(now: RunConfig, before: RunConfig, *, closed: Collection[str]) -> RunConfig:
-    """Return `now` with the budgets that `closed` stages had: --num_epochs plans one stage only."""
-    had = {s.name: s.training.total_tokens for s in before.stages if s.name in closed}
+def with_kept_budgets(now: RunConfig, before: RunConfig, *, stages: Collection[str]) -> RunConfig:
+    """Return `now` with the budgets that these `stages` had: --num_epochs plans one stage only."""
+    had = {s.name: s.training.total_tokens for s in before.stages if s.name in stages}
 
     def kept(stage: StageConfig) -> StageConfig:
         total = had.get(stage.name, stage.training.total_tokens)
@@ -311,8 +317,8 @@ def with_kept_budgets(now: RunConfig, before: RunConfig, *, closed: Collection[s
 def _other_budgets(asked: RunConfig, kept: RunConfig) -> list[str]:
     """Return a sentence for each budget that is asked for and not taken."""
     return [
-        f"{stage.name} has its {had.training.total_tokens:,} tokens behind it, and is not trained "
-        f"again for the {stage.training.total_tokens:,} that training.total_tokens asks for now"
+        f"{stage.name} was begun with {had.training.total_tokens:,} tokens and keeps that budget; "
+        f"the {stage.training.total_tokens:,} that training.total_tokens asks for are not taken"
         for stage, had in zip(asked.stages, kept.stages, strict=True)
         if stage.training.total_tokens != had.training.total_tokens
     ]

@@ -17,11 +17,10 @@ from yxanul.runfolder.exits import read_exit
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import attempt_parent, current_attempt
 from yxanul.runfolder.rows import Row
-from yxanul.runfolder.verdicts import CLOSING, read_checks, read_verdicts
+from yxanul.runfolder.verdicts import STOP, read_checks, settled_stages
 from yxanul.train.starting.request import RunOutcome, RunRequest, StageOutcome
 
 _KEYS = ("steps", "tokens_seen", "tokens_per_s", "mfu", "training_s", "evaluation_s")
-_STOP = "stop"
 
 
 def finished_outcome(
@@ -32,7 +31,7 @@ def finished_outcome(
         return None
     rows = _verdicts(config, folder, request=request)
     # A command for an earlier stage may have written it where the weights of a later one are gone.
-    if not rows or rows[-1]["verdict"] == _STOP or figures["steps"] < _last_step(rows):
+    if not rows or rows[-1]["verdict"] == STOP or figures["steps"] < _last_step(rows):
         return None
     return _outcome(folder, rows, figures=figures)
 
@@ -87,15 +86,14 @@ def _verdicts(config: RunConfig, folder: RunFolder, *, request: RunRequest) -> l
     """
     if request.max_steps is not None or request.names_checkpoint:
         return []
-    told, found = read_verdicts(folder), list[Row]()
+    told, found = settled_stages(folder), list[Row]()
     for stage in config.stages:
         if request.stage not in (None, stage.name):
             continue
-        row = told.get(stage.name)
-        if row is None or row["verdict"] not in (*CLOSING, _STOP):
+        if stage.name not in told:
             return []
-        found.append(row)
-        if row["verdict"] == _STOP:
+        found.append(told[stage.name])
+        if found[-1]["verdict"] == STOP:
             break
     return found
 
