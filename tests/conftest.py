@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from pathlib import Path
 
 # Set before torch is imported, and inherited by the programs that tests start. One thread gives
 # the same sums everywhere, and `make test` runs one process per core.
@@ -21,7 +22,7 @@ from hypothesis import settings
 from tests.parsing import parse_texts_once
 from tests.products import time_products_once
 from yxanul.cli.main import main
-from yxanul.hardware.choices import HIDING, unused_card
+from yxanul.hardware import choices
 
 time_products_once()
 parse_texts_once()
@@ -33,12 +34,14 @@ def pytest_configure(config: pytest.Config) -> None:
     """Hide the cards of this machine, unless the tests of a card were asked for.
 
     A test is the same then on every machine, also in the programs that it starts. A card that this
-    torch does not use is refused: it is hidden in any case.
+    torch does not use is refused: it is hidden in any case. Nor do tests that unset the variable
+    see cards that they have not made.
     """
     # Whoever asks torch for a card fixes what it sees: nothing here may do so before.
     is_asked_for = "gpu" in config.option.markexpr.replace("not gpu", "")
-    if not is_asked_for or unused_card() is not None:
-        os.environ[HIDING] = ""
+    if not is_asked_for or choices.unused_card() is not None:
+        os.environ[choices.HIDING] = ""
+    choices._DEVICES = Path(__file__).parent / "no devices"
 
 
 @pytest.fixture

@@ -36,12 +36,27 @@ def foreign(monkeypatch: pytest.MonkeyPatch) -> torch.device:
     return device
 
 
-def unused(monkeypatch: pytest.MonkeyPatch, devices: Path) -> None:
-    """Let a driver show a card in that folder, which torch does not use."""
+TOO_OLD = "The NVIDIA driver on your system is too old (found version 11040). Please update it."
+NOT_UP = "Unexpected error from cudaGetDeviceCount(). Error 802: system not yet initialized"
+
+
+def unused(
+    monkeypatch: pytest.MonkeyPatch, devices: Path, *, card: str = "nvidia0", said: str = ""
+) -> None:
+    """Let a driver show a card in that folder, which torch does not use.
+
+    CUDA says why; nothing, if torch is a build without it.
+    """
+
+    def refuse() -> None:
+        raise RuntimeError(said)
+
     devices.mkdir()
-    (devices / "nvidia0").touch()
+    (devices / card).touch()
     monkeypatch.setattr(choices, "_DEVICES", devices)
+    monkeypatch.setattr(torch.version, "cuda", "13.0" if said else None)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "init", refuse)
     monkeypatch.delenv(choices.HIDING, raising=False)
 
 

@@ -16,10 +16,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from tests.hardware.cards import pretend, unused
+from tests.hardware.cards import NOT_UP, TOO_OLD, pretend, unused
 from tests.model.tiny import shape
 from yxanul.config.schema import ComputeConfig, OptimizationConfig
-from yxanul.errors import UsageError
+from yxanul.errors import InfrastructureError, UsageError
+from yxanul.hardware import choices
 from yxanul.hardware import compiler as compiler_room
 from yxanul.hardware import device as device_room
 from yxanul.hardware.choices import (
@@ -354,22 +355,31 @@ def test_without_a_card_the_device_is_the_cpu():
 
 
 @pytest.mark.parametrize(
-    ("built_for", "remedy"),
-    [(None, "a build without CUDA; set up anew"), ("13.0", "for CUDA 13.0; look with nvidia-smi")],
+    ("name", "said", "kind", "remedy"),
+    [
+        ("nvidia0", "", UsageError, "a build without CUDA; set up anew .make clean, "),
+        ("nvidia3", TOO_OLD, UsageError, "too old.* built for CUDA 13.0: install a newer driver"),
+        ("nvidia12", NOT_UP, InfrastructureError, "Error 802: .*; look with nvidia-smi and dmesg"),
+    ],
 )
 def test_a_card_that_torch_does_not_use_is_refused_unless_it_is_hidden(
-    tmp_path, monkeypatch, built_for, remedy
+    tmp_path, monkeypatch, name, said, kind, remedy
 ):
-    """An older driver than torch's CUDA, or a wheel for CPUs: weeks on a CPU, beside the card."""
-    unused(monkeypatch, tmp_path / "dev")
-    monkeypatch.setattr(torch.version, "cuda", built_for)
-    card = re.escape(str(tmp_path / "dev" / "nvidia0"))
-    with pytest.raises(UsageError, match=f"a card .{card}.*{remedy}.*CUDA_VISIBLE_DEVICES= "):
+    """An older driver than torch's CUDA, or a wheel for CPUs: weeks on a CPU, beside the card.
+
+    What another start may cure is told apart: nobody would start again what was used wrongly.
+    """
+    unused(monkeypatch, tmp_path / "dev", card=name, said=said)
+    card = re.escape(str(tmp_path / "dev" / name))
+    with pytest.raises(kind, match=f"a card .{card}.*{remedy}.*CUDA_VISIBLE_DEVICES= "):
         usable_device()
-    for hidden, is_wish in (("", True), ("-1", True), ("0", False)):
+    for hidden in ("", " ", "-1", "-2", "-1,0", "none", "void", "NoDevFiles", ",0"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-        assert (unused_card() is None) == is_wish
-    (tmp_path / "dev" / "nvidia0").rename(tmp_path / "dev" / "nvidiactl")  # the driver's own
+        assert usable_device() == CPU
+    for shown in ("0", " 3,none", "GPU-8932f937", "MIG-GPU-8932f937/1/2"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+        assert type(unused_card()) is kind
+    (tmp_path / "dev" / name).rename(tmp_path / "dev" / "nvidiactl")  # the driver's own
     assert usable_device() == CPU
 
 
@@ -385,6 +395,10 @@ def test_the_tests_hide_a_card_before_torch_is_asked_for_it(tmp_path, monkeypatc
     option = types.SimpleNamespace(markexpr=marks)
     configure(types.SimpleNamespace(option=option))
     assert (questions, os.environ[HIDING]) == ([None] * asked, "")
+
+
+def test_no_test_sees_a_card_of_this_machine_that_torch_does_not_use():
+    assert not choices._DEVICES.exists()
 
 
 CUDA_13 = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.hardware.cards import foreign, pretend, unused
+from tests.hardware.cards import NOT_UP, foreign, pretend, unused
 from tests.train.world import write_configs
 from yxanul.bench.step import StepFigures
 from yxanul.bench.workload import Workload
@@ -368,10 +368,11 @@ def test_features_are_judged_for_as_many_processes_as_will_train(tmp_path):
     assert ["not active: ZeRO-1 (one process" in one.why for one in found] == [True, False]
 
 
-def test_a_card_that_torch_does_not_use_is_a_failure(tmp_path, monkeypatch):
-    unused(monkeypatch, tmp_path / "dev")
+@pytest.mark.parametrize(("said", "kind"), [("", UsageError), (NOT_UP, InfrastructureError)])
+def test_a_card_that_torch_does_not_use_is_a_failure(tmp_path, monkeypatch, said, kind):
+    unused(monkeypatch, tmp_path / "dev", said=said)
     found = look_at_features(tiny(tmp_path, "compute.zero1=true"), processes=1)
-    assert (found.state, found.code) == ("fail", UsageError.exit_code)
+    assert (found.state, found.code) == ("fail", kind.exit_code)
     assert f"CUDA (there is a card ({tmp_path}/dev/nvidia0), and torch" in found.why
     assert "ZeRO-1 (" in found.why
     assert found.value["missing"] == ["CUDA", "ZeRO-1"]

@@ -12,7 +12,7 @@ import torch
 
 import yxanul
 from tests.data.closing import close
-from tests.hardware.cards import unused
+from tests.hardware.cards import NOT_UP, TOO_OLD, unused
 from tests.train.world import (
     ADAMW,
     BATCH_TOKENS,
@@ -534,6 +534,7 @@ def test_what_the_machine_cannot_do_is_refused_on_resume_before_data_comes_back(
 def test_a_complete_run_is_complete_on_any_machine(tmp_path_factory, monkeypatch):
     world = finished_world(tmp_path_factory, "complete")
     monkeypatch.setattr("torch.__version__", "1.0")
+    unused(monkeypatch, world.root / "dev")
     assert "is complete already" in world.finish("run", "run", "--strict").stderr
 
 
@@ -553,22 +554,23 @@ def test_a_run_whose_card_is_gone_goes_on_on_the_cpu_only_when_asked(world, monk
     assert last_step(world.root / "run" / "metrics.jsonl") == 2
 
 
-def test_a_card_that_torch_does_not_use_stops_a_run_before_it_has_a_folder(
-    world, tmp_path, monkeypatch
+@pytest.mark.parametrize(("said", "code"), [(TOO_OLD, 30), (NOT_UP, 11)])
+def test_a_card_that_torch_does_not_use_stops_a_run_but_one_that_a_cpu_began(
+    world, tmp_path, monkeypatch, said, code
 ):
-    """Where the run had one before it may have failed, and a supervisor tries again."""
-    unused(monkeypatch, tmp_path / "dev")
-    refused = world.finish("run", "run", "--max_steps", "1", code=30)
-    assert "and torch" in refused.stderr
-    assert "does not use it" in refused.stderr
-    assert not (world.root / "run").exists()
+    """By what CUDA says of it, whatever the run's last start had."""
+    unused(monkeypatch, tmp_path / "dev", said=said)
+    refused = world.finish("run", "run", "--max_steps", "1", code=code)
+    assert f"does not use it: {said}" in refused.stderr
+    assert not (world.root / "run" / "data").exists(), "hours may go into it"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     world.finish("run", "run", "--max_steps", "1")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    world.finish("run", "run", "--max_steps", "2")
     environment = world.root / "run" / "environment.json"
     told = json.loads(environment.read_text())
     environment.write_text(json.dumps({**told, "device_type": "cuda"}))
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert "did a card" in world.finish("run", "run", "--max_steps", "2", code=11).stderr
+    assert said in world.finish("run", "run", "--max_steps", "3", code=code).stderr
 
 
 def test_one_card_too_few_for_as_many_ranks_as_before_is_a_failed_card(world, monkeypatch):

@@ -6,6 +6,7 @@ the same.
 """
 
 import os
+import re
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
@@ -21,7 +22,7 @@ from yxanul.config.optimization import (
     PLAIN_UP_TO,
 )
 from yxanul.config.schema import ComputeConfig, ModelConfig
-from yxanul.errors import UsageError, first_line
+from yxanul.errors import InfrastructureError, UsageError, YxanulError, first_line, in_words
 from yxanul.hardware.compiler import compile_obstacle
 from yxanul.hardware.device import cores_per_process, cpu_flags, memory_bytes
 
@@ -34,6 +35,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 HIDING = "CUDA_VISIBLE_DEVICES"
 """The variable by which a person hides cards."""
 
+_NAMED = re.compile(r"\d+|(GPU|MIG)-.*")  # how a card is named there
 _DEVICES = Path("/dev")  # where NVIDIA's driver shows cards, whatever torch makes of them
 
 # Bytes of activations per token, layer and channel of hidden_size, from 33,840 at 768 (bf16,
@@ -68,44 +70,68 @@ def pick_device(local_rank: int = 0) -> torch.device:
 def usable_device(local_rank: int = 0) -> torch.device:
     """Return `pick_device`'s, which is then used: whoever calls it names a card that fails.
 
-    A card that this torch cannot use or was not built for is a `UsageError`.
+    A card that this torch does not use is the error of `unused_card`, one that it was not built for
+    a `UsageError`.
     """
     device = pick_device(local_rank)
-    obstacle = unused_card() or foreign_card(device)
-    if obstacle is not None:
-        raise UsageError(obstacle)
+    error = unused_card() or foreign_card(device)
+    if error is not None:
+        raise error
     return device
 
 
 def hides_cards() -> bool:
-    """Tell whether a person has hidden all cards, and so wants the CPU."""
-    return os.environ.get(HIDING) in ("", "-1")
+    """Tell whether a person has hidden all cards, and so wants the CPU.
+
+    CUDA shows those that are named up to the first name that is no card's.
+    """
+    shown = os.environ.get(HIDING)
+    return shown is not None and not _NAMED.fullmatch(shown.partition(",")[0].strip())
 
 
-def unused_card() -> str | None:
-    """Return why torch uses no card of a machine that has one, and what to do; None: it does.
+def unused_card() -> YxanulError | None:
+    """Return the error that it is if torch uses no card of a machine that has one; None: it does.
 
     So it is of a machine without one, and of cards that a person hides. A container may be given
-    any of a machine's cards, by its number there, and lack the driver's libraries.
+    any of a machine's cards, by its number there, and lack the driver's libraries. What another
+    torch or driver cures is a `UsageError`, what another start may cure (a card that fails, a
+    driver that is not up yet) an `InfrastructureError`.
     """
     cards = sorted(_DEVICES.glob("nvidia[0-9]*"))
     if not cards or torch.cuda.is_available() or hides_cards():
         return None
-    why = "it is a build without CUDA; set up anew with one that has it (pytorch.org/get-started)"
-    if torch.version.cuda is not None:
+    kind: type[YxanulError] = UsageError
+    anew = "set up anew (make clean, then make setup)"
+    if torch.version.cuda is None:
+        why = f"it is a build without CUDA; {anew} with one that has it (pytorch.org/get-started)"
+    elif "too old" in (said := _cuda_says()):
         why = (
-            f"it was built for CUDA {torch.version.cuda}; look with nvidia-smi whether the driver "
-            f"is there and as new, and whether {HIDING} names a card; install a newer driver, or "
-            "a torch for an older CUDA (PIP_EXTRA_INDEX_URL=its index, in a new .venv)"
+            f"{said}; it was built for CUDA {torch.version.cuda}: install a newer driver, or "
+            f"{anew} with a torch for an older CUDA (PIP_EXTRA_INDEX_URL=its index)"
         )
-    return (
+    else:
+        kind = InfrastructureError
+        why = (
+            f"{said}; look with nvidia-smi and dmesg whether the card and its driver work, and "
+            f"whether {HIDING} names a card"
+        )
+    return kind(
         f"there is a card ({cards[0]}), and torch {torch.__version__} does not use it: {why}; or "
         f"take the CPU with {HIDING}= (empty)"
     )
 
 
-def foreign_card(device: torch.device) -> str | None:
-    """Return why no kernel of this torch runs on the card, and what to do; None: they do.
+def _cuda_says() -> str:
+    """Return why CUDA does not start, of which `is_available` makes a mere no."""
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        return in_words(error)
+    return "CUDA has only just come up"
+
+
+def foreign_card(device: torch.device) -> UsageError | None:
+    """Return the error that it is if no kernel of this torch runs on the card; None: they do.
 
     torch itself only warns, and the first kernel would fail as on a card that is broken.
     """
@@ -116,7 +142,7 @@ def foreign_card(device: torch.device) -> str | None:
     if any(_runs_on(capability, code) for code in built_for):
         return None
     major, minor = capability
-    return (
+    return UsageError(
         f"{torch.cuda.get_device_name(device)} is an sm_{major}{minor}, and torch "
         f"{torch.__version__} has no kernels for it, only for {', '.join(built_for)}; install a "
         "build that has (pytorch.org/get-started), take another card, or the CPU with "

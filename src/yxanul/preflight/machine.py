@@ -17,7 +17,7 @@ import torch
 from yxanul.config.load import dump_config
 from yxanul.config.schema import RunConfig
 from yxanul.errors import InfrastructureError, UsageError, YxanulError
-from yxanul.hardware.choices import compile_by_rule, pick_device
+from yxanul.hardware.choices import compile_by_rule, pick_device, unused_card
 from yxanul.hardware.compiler import compile_obstacle
 from yxanul.hardware.doctor import examine
 from yxanul.hardware.failures import naming_failed_hardware
@@ -44,7 +44,8 @@ def look_at_features(config: RunConfig, *, processes: int) -> Finding:
     wishes = [f"asked for and not active: {lacking}"] if missing else []
     cuda = next(f for f in diagnosis.features if f.name == "CUDA")
     if cuda in missing:
-        return Finding("features", "fail", value, wishes[0], UsageError.exit_code)
+        code = (unused_card() or UsageError()).exit_code
+        return Finding("features", "fail", value, wishes[0], code)
     if device.type != "cuda":
         why = f"no card is used, the run would train on {diagnosis.device}: {cuda.why}"
         return Finding("features", "warn", value, "; ".join([why, *wishes]))

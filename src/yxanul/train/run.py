@@ -15,7 +15,7 @@ from yxanul.config.deepspeed import read_deepspeed
 from yxanul.config.schema import RunConfig
 from yxanul.curriculum.stages import longest_seq_len
 from yxanul.errors import GateStopError, UsageError, YxanulError
-from yxanul.hardware.choices import settle_compute, usable_device
+from yxanul.hardware.choices import foreign_card, pick_device, settle_compute
 from yxanul.hardware.doctor import summarise
 from yxanul.hardware.failures import naming_failed_hardware
 from yxanul.hardware.memory import naming_exhaustion
@@ -84,7 +84,9 @@ def start_run(request: RunRequest) -> RunOutcome:
     config = read_config(request)
     folder = RunFolder(request.out or default_out(request, config))
     refuse_missing_card(folder)
-    device = usable_device(local_rank())
+    device = pick_device(local_rank())
+    if (error := foreign_card(device)) is not None:
+        raise error
     _refuse_engine(config, device)
     refuse_missing_trackers(config.optimization.logging.trackers)
     by_deepspeed = config.optimization.compute.engine == "deepspeed"

@@ -23,10 +23,10 @@ def device(case: Case) -> Feature:
 
 def cuda(case: Case) -> Feature:
     """CUDA, or why there is none."""
-    obstacle = unused_card() or foreign_card(case.device)
-    if obstacle is not None:
-        # Of a card that is there and not hidden: every run here would be refused.
-        return Feature("CUDA", "unavailable", obstacle, asked=True)
+    error = unused_card() or foreign_card(case.device)
+    if error is not None:
+        # Of a card that is there and not hidden: a run that begins here would be refused.
+        return Feature("CUDA", "unavailable", str(error), asked=True)
     if case.device.type == "cuda":
         return Feature("CUDA", "active", f"torch {torch.__version__} sees {_cards()}")
     if torch.version.cuda is None:

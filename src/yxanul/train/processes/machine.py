@@ -112,10 +112,13 @@ def refuse_other_environment(config: RunConfig, folder: RunFolder, *, machine: M
 def refuse_lost_card(folder: RunFolder, *, device: torch.device) -> None:
     """Raise an `InfrastructureError` if the run's last start had a card and this process has none.
 
-    A card that fails may take its driver along, and a CPU would train on beside it for weeks.
+    A card that fails may take its driver along, and a CPU would train on beside it for weeks. Of
+    one that is there and not used it is the error of `unused_card`, unless that start was on a CPU.
     """
-    had_one = _last_environment(folder).get("device_type") == "cuda"
-    if had_one and device.type != "cuda" and not hides_cards():
+    last = _last_environment(folder).get("device_type")
+    if last != "cpu" and (error := unused_card()) is not None:
+        raise error
+    if last == "cuda" and device.type != "cuda" and not hides_cards():
         raise InfrastructureError(
             "the run's last start was on a CUDA card, and torch finds none here: did a card or its "
             "driver fail (nvidia-smi and dmesg tell more), or is this torch built without CUDA? "
@@ -130,8 +133,6 @@ def refuse_missing_card(folder: RunFolder) -> None:
     the machine's processes raise it, for the main one alone is heard; of those that are shown one
     card, which may be their own, the ones without it.
     """
-    if unused_card() is not None:
-        refuse_lost_card(folder, device=torch.device("cpu"))
     cards, here = torch.cuda.device_count(), local_rank() + 1
     shown = os.environ.get(HIDING, "").split(",")
     if shown == [""] or len(shown) > 1:

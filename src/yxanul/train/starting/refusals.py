@@ -26,11 +26,11 @@ def refuse_early(
 ) -> None:
     """Raise a `UsageError` for settings that this machine and these processes cannot train with.
 
-    An `InfrastructureError` tells of a card that the run had, and that this machine does not show.
-    A strict start also for what was asked for and is not active, and for another machine or program
-    than the run's last one. `malloc` is what came of the wish to keep freed memory. What one
-    process refuses, all of them do: each judges its own device, and the main one alone is strict.
-    So it is with processes of unlike settings or devices.
+    So for a card that torch does not use; an `InfrastructureError` tells of one that failed, or
+    that the run had and this machine does not show. A strict start also for what was asked for and
+    is not active, and for another machine or program than the run's last one. `malloc` is what came
+    of the wish to keep freed memory. What one process refuses, all of them do: each judges its own
+    device, and the main one alone is strict. So it is with processes of unlike settings or devices.
     """
     # Of other settings they would judge, and on cards try, other things than the others wait for.
     settings = {"the settings": common_settings(config)}
@@ -53,8 +53,8 @@ def _refuse(
     stages = _still_trained(config, folder, request=request)
     if not stages:
         return
-    refuse_unlike_devices(config.optimization, kinds)
     refuse_lost_card(folder, device=machine.device)
+    refuse_unlike_devices(config.optimization, kinds)
     refuse_unequal_shares(
         # A run that --max_steps ends may not come to a phase that cannot be shared.
         stages if request.max_steps is None else _first_phase(stages[0]),
