@@ -266,7 +266,7 @@ def test_names_that_clash_or_cannot_be_folders_are_refused(tmp_path: Path) -> No
 def test_the_marker_names_the_sources_in_progress(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         prepare_plans(tmp_path, plans=[plan(DyingSource("s", sentences(60)))])
-    assert json.loads((tmp_path / "preparing.json").read_text()) == ["s"]
+    assert json.loads((tmp_path / "preparing.json").read_text()) == {"s": "stage1_tests"}
 
 
 class Seen:

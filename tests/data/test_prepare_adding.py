@@ -259,22 +259,46 @@ def of_folder(name: str, texts: Path, *, stage: str) -> PlannedSource:
 
 def test_what_was_read_for_other_stages_is_not_removed(tmp_path: Path) -> None:
     out, plans = tmp_path / "out", []
-    for name in ("one", "two"):
+    for name, of in (("one", "first"), ("two", "second")):
         (tmp_path / name).mkdir()
         for n, text in enumerate(sentences(60, about=name)):
             (tmp_path / name / f"{n:03d}.txt").write_text(text)
-        plans.append(of_folder(name, tmp_path / name, stage=name))
+        plans.append(of_folder(name, tmp_path / name, stage=of))
     end = sentences(70, about="lake")
     with pytest.raises(DiskError):
-        prepare_plans(out, plans=[*plans, plan(Failing("end", end), stage="two")])
+        prepare_plans(out, plans=[*plans, plan(Failing("end", end), stage="second")])
     before = all_bytes(out)
     assert "two/unfinished.json" in before
-    with pytest.raises(UsageError, match=r"read for two, .* delete .*out/two$"):
+    with pytest.raises(
+        UsageError, match=r"read for second, .* another --out, or delete .*out/two$"
+    ):
         prepare_plans(out, plans=plans[:1])
     assert all_bytes(out) == before
-    plans.append(plan(MemorySource("end", end), stage="two"))
+    plans.append(plan(MemorySource("end", end), stage="second"))
     prepare_plans(out, plans=plans)
     prepare_plans(tmp_path / "clean", plans=plans)
+    assert all_bytes(out) == all_bytes(tmp_path / "clean")
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_what_was_read_of_a_source_that_is_another_now_is_removed_and_told(
+    tmp_path: Path, is_old: bool
+) -> None:
+    """The stage's sources were renamed, or it is read from elsewhere."""
+    out, texts = tmp_path / "out", tmp_path / "texts"
+    texts.mkdir()
+    for n, text in enumerate(sentences(60)):
+        (texts / f"{n:03d}.txt").write_text(text)
+    begun = of_folder("old", texts, stage="one")
+    with pytest.raises(DiskError):
+        prepare_plans(out, plans=[begun, plan(Failing("end", ()), stage="one")])
+    assert (out / "old" / "unfinished.json").exists()
+    if is_old:  # as before stages stood there
+        (out / "preparing.json").write_text('["old", "end"]')
+    now, lines, settings = [of_folder("new", texts, stage="one")], list[str](), {"one": "0" * 64}
+    for folder in (out, tmp_path / "clean"):
+        prepare_sources(now, folder, settings=settings, progress=lines.append)
+    assert any("old: begun with other settings, or after other data" in line for line in lines)
     assert all_bytes(out) == all_bytes(tmp_path / "clean")
 
 
@@ -352,7 +376,7 @@ def test_a_manifest_that_changed_before_the_lock_is_not_overwritten(tmp_path: Pa
     before = all_bytes(tmp_path)
     with (
         pytest.raises(UsageError, match="Another process has just prepared"),
-        workspace(tmp_path, ["c"], held=old, keep=lambda name: False),
+        workspace(tmp_path, {"c": "three"}, held=old, keep=lambda name: False),
     ):
         pytest.fail("the folder was lent though it had changed")
     (tmp_path / "preparing.json").unlink()

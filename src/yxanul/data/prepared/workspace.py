@@ -1,8 +1,9 @@
 """Own the folder that is being prepared, and clear what a killed run left in it.
 
-The one idea: OUT/preparing.json names the sources of a run in progress and is locked while it
-lives. For sources that the manifest does not name, that file is the proof that their shards are our
-own unfinished work; only files with our names in those sources' folders are ever removed.
+The one idea: OUT/preparing.json names the sources of a run in progress, each with its stage, and is
+locked while it lives. For sources that the manifest does not name, that file is the proof that
+their shards are our own unfinished work; only files with our names in those sources' folders are
+ever removed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -32,46 +33,46 @@ _OURS = re.compile(
 
 @contextmanager
 def workspace(
-    out: Path, names: Sequence[str], *, held: Manifest | None, keep: Callable[[str], bool]
+    out: Path, sources: Mapping[str, str], *, held: Manifest | None, keep: Callable[[str], bool]
 ) -> Iterator[None]:
-    """Hold `out` to add the sources `names` to those of the manifest `held` (None = it has none).
+    """Hold `out` to add `sources`, {name: stage}, to those of the manifest `held` (None: no such).
 
     Inside the block nothing is where they will be written but what `keep(name)` lets stay: other
     leftovers are removed first. When the block ends well, the marker goes. After an error of ours
     what was written goes too, except a source that can be gone on with (it has an
     unfinished.json), which stays with the marker; a kill leaves everything. Raises `UsageError`
-    if something that is not ours is in the way, or what was read of other sources than `names`, or
-    if another process is preparing; `DiskError` if `out` cannot be written.
+    if something that is not ours is in the way, or what was read for other stages than those of
+    `sources`, or if another process is preparing; `DiskError` if `out` cannot be written.
     """
     marker = out / MARKER_NAME
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     if not marker.exists():
-        _refuse_foreign(out, names, held=held)
+        _refuse_foreign(out, sources, held=held)
     with writing(marker):
         handle = marker.open("a+b")
     with handle:
         _lock(handle, out, held=held)
         handle.seek(0)
-        left = _names(handle.read(_LARGEST_MARKER_BYTES))
+        left = _named(handle.read(_LARGEST_MARKER_BYTES))
         _finish(out, _published(left, held))
-        begun = [name for name in left if _is_unfinished(out, name, held=held)]
-        _refuse_loss(out, [name for name in begun if name not in names])
+        begun = {n: stage for n, stage in left.items() if _is_unfinished(out, n, held=held)}
+        _refuse_loss(out, begun, stages=sources.values())
         kept = {name for name in begun if keep(name)}
         _clear(out, set(left) - kept, held=held)
-        _refuse_foreign(out, names, held=held, kept=kept)
-        _record(handle, marker, names=names)
+        _refuse_foreign(out, sources, held=held, kept=kept)
+        _record(handle, marker, sources=sources)
         try:
             yield
         except (YxanulError, KeyboardInterrupt):
             # The manifest is read again: the new one may have been published before the error.
             now = _manifest(out)
-            kept = {name for name in names if _is_unfinished(out, name, held=now)}
-            _clear(out, set(names) - kept, held=now)
+            kept = {name for name in sources if _is_unfinished(out, name, held=now)}
+            _clear(out, set(sources) - kept, held=now)
             if not kept:
                 _remove(marker)
             raise
-        _finish(out, names)
+        _finish(out, sources)
         _remove(marker)
 
 
@@ -110,7 +111,7 @@ def sweep(out: Path, held: Manifest) -> None:
         if not _take_lock(handle, out):
             return  # its owner will remove it
         handle.seek(0)
-        left = _names(handle.read(_LARGEST_MARKER_BYTES))
+        left = _named(handle.read(_LARGEST_MARKER_BYTES))
         _finish(out, _published(left, held))
         if all(name in held.sources for name in left):
             _remove(marker)
@@ -129,7 +130,7 @@ def unfinished(root: Path, *, held: Container[str]) -> set[str]:
         raise CorruptShardError(
             f"{marker} cannot be read: {error.strerror or error}; move it away."
         ) from error
-    return {name for name in _names(content) if name not in held}
+    return {name for name in _named(content) if name not in held}
 
 
 def _is_unfinished(out: Path, name: str, *, held: Manifest | None) -> bool:
@@ -175,33 +176,37 @@ def _manifest(out: Path) -> Manifest | None:
     return load_manifest(out) if (out / MANIFEST_NAME).exists() else None
 
 
-def _names(content: bytes) -> list[str]:
-    """Return the sources that a marker names; none if its writer was killed before writing."""
+def _named(content: bytes) -> dict[str, object]:
+    """Return the sources that a marker names, with their stages, which older ones lack (None).
+
+    There are none if its writer was killed before writing.
+    """
     try:
-        names = json.loads(content)
+        value = json.loads(content)
     except (ValueError, RecursionError):
-        return []
-    found = names if isinstance(names, list) else []
-    return [name for name in found if isinstance(name, str) and is_plain_name(name)]
+        return {}
+    names = value if isinstance(value, list | dict) else []
+    found = [name for name in names if isinstance(name, str) and is_plain_name(name)]
+    return {name: value[name] if isinstance(value, dict) else None for name in found}
 
 
-def _record(handle: IO[bytes], marker: Path, *, names: Sequence[str]) -> None:
+def _record(handle: IO[bytes], marker: Path, *, sources: Mapping[str, str]) -> None:
     with writing(marker):
         handle.truncate(0)
-        handle.write(json.dumps(list(names)).encode())
+        handle.write(json.dumps(dict(sources)).encode())
         handle.flush()
         os.fsync(handle.fileno())
         sync_folder(marker.parent)
 
 
-def _refuse_loss(out: Path, names: Sequence[str]) -> None:
-    """Refuse to remove what was read of sources that are not ours to write."""
-    if names:
-        places = ", ".join(str(out / name) for name in names)
+def _refuse_loss(out: Path, begun: Mapping[str, object], *, stages: Collection[str]) -> None:
+    """Refuse to remove what was read for other stages than these."""
+    lost = {n: stage for n, stage in begun.items() if stage not in (None, *stages)}
+    if lost:
         raise UsageError(
-            f"{out} holds what was read for {', '.join(names)}, which this command does not "
-            "prepare: start the command that does, choose another folder for the data, or delete "
-            f"{places}"
+            f"{out} holds what was read for {', '.join(dict.fromkeys(map(str, lost.values())))}, "
+            "which this command does not prepare: start the command that does, choose another "
+            f"--out, or delete {', '.join(str(out / name) for name in lost)}"
         )
 
 
@@ -220,7 +225,7 @@ def _clear(out: Path, names: Iterable[str], *, held: Manifest | None) -> None:
 
 
 def _refuse_foreign(
-    out: Path, names: Sequence[str], *, held: Manifest | None, kept: Container[str] = ()
+    out: Path, names: Container[str], *, held: Manifest | None, kept: Container[str] = ()
 ) -> None:
     """Refuse what was there before us; beside a manifest, only where the sources are to go."""
     foreign = sorted(

@@ -96,7 +96,8 @@ def _build(
     """Write the sources and the manifest of everything."""
     out = bench.out
     jobs = {job.plan.name: job for job in _jobs(opened, settings, held=held, bench=bench)}
-    with workspace(out, list(jobs), held=held, keep=partial(_goes_on, jobs=jobs, bench=bench)):
+    sources = {name: job.plan.stage for name, job in jobs.items()}
+    with workspace(out, sources, held=held, keep=partial(_goes_on, jobs=jobs, bench=bench)):
         for name, record in held.sources.items() if held is not None else ():
             remember(name, bench, sizes=_sizes(record))
         added: dict[str, SourceRecord] = {}
@@ -141,7 +142,7 @@ def _goes_on(name: str, *, jobs: Mapping[str, Job], bench: Workbench) -> bool:
     state = load_unfinished(bench.out / name)
     if state is None:
         return False
-    if jobs[name].identity == state.identity:
+    if name in jobs and jobs[name].identity == state.identity:
         return True
     bench.progress(f"{name}: begun with other settings, or after other data; that is removed")
     return False
