@@ -1,9 +1,11 @@
 """`yxanul evaluate` as a user starts it: a table or one JSON object, records item by item, and one
 clear sentence for what cannot be scored."""
 
+import errno
 import hashlib
 import json
 import math
+import os
 import statistics
 from pathlib import Path
 
@@ -197,6 +199,20 @@ def test_a_damaged_file_is_an_error_whether_or_not_its_task_was_named(call, run,
     code, _, err = call(run.root, "--bench_dir", damaged)
     assert code == 31
     assert "cannot be unpacked" in err
+
+
+def test_a_disk_that_fails_under_a_benchmark_leaves_no_score_out(call, run, bench, monkeypatch):
+    is_file = Path.is_file
+
+    def fail(path: Path) -> bool:
+        if path.is_relative_to(bench / "gsm8k"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", fail)
+    code, out, err = call(run.root, "--bench_dir", bench, "--limit", 2)
+    assert (code, out) == (11, "")
+    assert "the disk failed at " in err
 
 
 def test_a_named_task_that_cannot_be_written_whole_is_an_error(call, run, bench) -> None:

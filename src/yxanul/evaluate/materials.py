@@ -23,7 +23,7 @@ from yxanul.data.items import Benchmark
 from yxanul.data.prepared.manifest import Manifest, load_manifest
 from yxanul.data.prepared.verify import check_files
 from yxanul.data.sources.mathematics import GSM_NAME
-from yxanul.errors import InfrastructureError, UsageError
+from yxanul.errors import BrokenDiskError, InfrastructureError, UsageError
 
 PERPLEXITY = "perplexity"
 SCORABLE = (PERPLEXITY, *TASKS)
@@ -90,7 +90,8 @@ def find_materials(
     """Read what can be scored; `config` is of a run of ours, `max_length` the model's in tokens.
 
     The names in `given` passed `check_names`. Raises UsageError for what a named task lacks, the
-    errors of `read_benchmark`, and CorruptDataError for damage whether or not its task was named.
+    errors of `read_benchmark`, and, whether or not its task was named, CorruptDataError for damage
+    and BrokenDiskError for a disk that fails.
     """
     found = Materials(is_given_text=given.prepared is not None)
     for task in given.tasks if given.tasks is not None else SCORABLE:
@@ -100,6 +101,8 @@ def find_materials(
                 found.domains = _domains(text, config=config, max_length=max_length, news=news)
             else:
                 found.benchmarks[task] = _benchmark(task, given, news=news)
+        except BrokenDiskError:
+            raise
         except (UsageError, InfrastructureError) as error:
             if given.tasks is not None:
                 raise
