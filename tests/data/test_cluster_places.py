@@ -134,6 +134,30 @@ def test_the_recipe_of_a_cluster_is_not_told_as_another_setting_of_the_stage(
         assert "(data.validation_fraction, data.folder_treatment, the domain" in str(told.value)
 
 
+@pytest.mark.parametrize("own", ["", "stage1_tests"])
+def test_parts_that_are_joined_may_be_gone_from_beside_something_else(
+    tmp_path: Path, own: str
+) -> None:
+    parts, out = tmp_path / "parts", tmp_path / "out"
+    treat(parts / own, 2)
+    jinja = source("jinja", documentation="package:jinja2")
+    stages = [
+        stage("stage1_tests", source=str(parts)),
+        stage("stage2_tests", source="embedded", embedded_sources=[jinja]),
+    ]
+    held = prepare(stages, out, progress=hush)
+    for file in (parts / own).iterdir():
+        file.unlink()
+    if own:
+        (parts / own).rmdir()
+    (parts / "notes.txt").write_text("another's")
+    for asked in (stages, stages[:1]):
+        assert prepare(asked, out, progress=hush) == held
+    treat(parts, 3)
+    with pytest.raises(UsageError, match="is not as it was when"):
+        prepare(stages, out, progress=hush)
+
+
 def test_parts_at_an_address_are_not_used_for_other_settings_than_they_were_joined_with(
     tmp_path: Path,
 ) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from yxanul.config.schema import StageConfig
 from yxanul.data.files import refuse_checkpoint
-from yxanul.data.parts.files import Parts, open_parts
+from yxanul.data.parts.files import Parts, holds_parts, is_of_parts, open_parts
 from yxanul.data.prepared.manifest import MANIFEST_NAME, Manifest, SourceRecord
 from yxanul.data.prepared.settings import LISTS, own_sources
 from yxanul.data.prepared.workspace import MARKER_NAME
@@ -108,7 +108,7 @@ def folders_behind(
         if texts is not None and texts.kind == "folder" and not is_address(stage.data.source):
             folder = stage_folder(stage)
             chosen = Path(stage.data.source)
-            if folder != chosen or len(_sharing(stages, chosen)) == 1:  # else its own is gone
+            if folder != chosen or not _is_own_gone(chosen, stages, texts=texts):
                 yield folder, texts
         for source in own_sources(stage):
             place = source.documentation
@@ -167,6 +167,16 @@ def _checked_folder(
     folder = stage_folder(stage).absolute()
     is_gone = stage.name in held and folder == chosen.absolute()
     return None if is_gone else folder
+
+
+def _is_own_gone(chosen: Path, stages: Sequence[StageConfig], *, texts: SourceRecord) -> bool:
+    """Tell whether a stage's texts lay in a subfolder of `chosen` that is there no more.
+
+    Of parts that may be gone what else lies beside them says nothing.
+    """
+    if len(_sharing(stages, chosen)) > 1:
+        return True
+    return is_of_parts(texts) and holds_parts(chosen, texts.version) is None
 
 
 def _sharing(stages: Sequence[StageConfig], chosen: Path) -> list[StageConfig]:
