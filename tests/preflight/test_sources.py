@@ -16,6 +16,7 @@ from tests.data.bench_rows import write_bench_folder
 from tests.data.closing import close
 from tests.data.hub_sets import promised_sets, public_sets
 from tests.data.hub_standin import Fault, StandIn, running
+from tests.data.test_cluster import treat
 from tests.preflight.mirrors import run_at
 from tests.train.test_place_of_data import name_sources
 from tests.train.world import STAGES, World
@@ -229,6 +230,33 @@ def test_texts_that_a_cluster_treated_must_be_there_for_every_stage(tmp_path):
         write_parts(tmp_path / "shared" / stage, stage=stage)
         states.append(found_at(at_address(tmp_path), tmp_path).state)
     assert states == ["fail", "pass"]
+
+
+@pytest.mark.parametrize("kind", ["texts", "parts", "parts at an address"])
+def test_data_of_the_run_made_with_other_settings_is_refused_as_the_run_refuses_it(tmp_path, kind):
+    World.create(tmp_path)
+    place, folder = str(tmp_path / "texts" / STAGES[0]), RunFolder(tmp_path / "run")
+    if kind != "texts":
+        treat(tmp_path / "shared", 2, of=Provenance(STAGES[0], "mine"))
+        place = f"{'file://' if 'address' in kind else ''}{tmp_path / 'shared'}"
+
+    def config(*more: str) -> RunConfig:
+        overrides = [f"data.source={place}", *more]
+        return load_config(tmp_path / "configs", stages=STAGES[:1], overrides=overrides)
+
+    prepare(config().stages, folder.data, progress=lambda _: None)
+    assert found_at(config(), tmp_path).state == "pass"
+    other = config("data.validation_fraction=0.3")
+    found = found_at(other, tmp_path)
+    assert (found.state, found.code) == ("fail", UsageError.exit_code)
+    assert f"holds the stage {STAGES[0]}, prepared with other settings" in found.why
+    with pytest.raises(UsageError) as refused:
+        prepare(other.stages, folder.data, progress=lambda _: None)
+    assert str(refused.value) == found.why
+    # A run that was begun with texts of an address keeps them.
+    folder.config.write_text(dump_config(config()))
+    begin_attempt(folder.lineage, AttemptStart(0, step=0, parent=None, reason="the run begins"))
+    assert (found_at(other, tmp_path).state == "pass") == ("address" in kind)
 
 
 @pytest.mark.parametrize("source", ["s3://bucket/data", "shared"])

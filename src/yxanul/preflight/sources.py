@@ -31,10 +31,11 @@ from yxanul.data.places.folders import (
     stage_parts,
 )
 from yxanul.data.places.origin import refuse_other_origin
-from yxanul.data.places.remote import remote_manifest
+from yxanul.data.places.remote import holds_prepared, remote_manifest
 from yxanul.data.prepared.manifest import load_manifest, require_stages
 from yxanul.data.prepared.settings import LISTS, own_sources, refuse_other_settings
 from yxanul.data.prepared.verify import check_files
+from yxanul.data.preparing.prepare import refuse_unlike
 from yxanul.data.progress import unheard
 from yxanul.data.sources.catalog import Opening, open_source
 from yxanul.data.sources.folder import FolderReader
@@ -177,13 +178,17 @@ def _look_at_prepared(config: RunConfig, folder: RunFolder, *, root: Path) -> Fi
     require_stages(manifest, [stage.name for stage in config.stages])
     address = shared_address(config.stages)
     is_known = is_readable(folder.lineage)  # if not, `progress` tells it
+    is_made_here = address is None
     if address is not None and is_known and not keeps_data(config, folder):
         refuse_other_origin(address, config.stages, held=manifest, out=root)
+        is_made_here = not holds_prepared(address)
     kept = ""
     if is_known and root == prepared_folder(config.stages[0].data.source, run=folder):
         kept = kept_settings(manifest, config, folder=folder, place=root)
     else:
         refuse_other_settings(manifest, config.stages, place=root)
+        if is_known and is_made_here:
+            refuse_unlike(config.stages, manifest, out=root)
     check_files(manifest, root)
     files = len(list(manifest.files()))
     if kept:

@@ -174,6 +174,19 @@ def _held(
     if not (out / MANIFEST_NAME).exists():
         return None
     manifest = load_manifest(out)
+    refuse_changed_stages(manifest, settings, plans=plans, out=out)
+    check_files(manifest, out)
+    return manifest
+
+
+def refuse_changed_stages(
+    manifest: Manifest,
+    settings: Mapping[str, str],
+    *,
+    plans: Sequence[PlannedSource],
+    out: Path,
+) -> None:
+    """Raise `UsageError` for a stage that `out` holds with other settings than these."""
     for stage, sha256 in settings.items():
         if stage in manifest.stages and manifest.stages[stage].settings_sha256 != sha256:
             asked = {plan.name: plan for plan in plans if plan.stage == stage}
@@ -184,8 +197,6 @@ def _held(
                 f"{out} holds the stage {stage}, prepared with other settings ({told}); use those "
                 f"again, choose another folder, or delete {out} to prepare all its stages anew."
             )
-    check_files(manifest, out)
-    return manifest
 
 
 def _changes(held: Mapping[str, SourceRecord], plans: Mapping[str, PlannedSource]) -> Iterator[str]:

@@ -53,9 +53,9 @@ from yxanul.data.prepared.settings import (
     tell_other_licences,
 )
 from yxanul.data.prepared.unfinished import load_unfinished
-from yxanul.data.preparing.build import prepare_sources
+from yxanul.data.preparing.build import prepare_sources, refuse_changed_stages
 from yxanul.data.preparing.pipeline import PlannedSource
-from yxanul.data.progress import Watcher
+from yxanul.data.progress import Watcher, unheard
 from yxanul.data.sources.catalog import Opening, open_folder, open_source
 from yxanul.data.sources.folder import is_unchanged
 from yxanul.data.sources.snippets.origin import holds_version
@@ -121,12 +121,28 @@ def prepare(
             tell_other_items(held, stages, place=out, say=progress)
         else:
             _refuse_other_items(held, stages, opening=opening)
-    plans = [plan for stage in stages for plan in _plans(stage, opening)]
-    sources = held.sources if held else None
-    settings = {stage.name: settings_sha256(stage, sources) for stage in stages}
+    plans, settings = _planned(stages, opening)
     manifest = prepare_sources(plans, out, settings=settings, progress=progress, watcher=watcher)
     write_cards(manifest, out, progress=progress)
     return manifest
+
+
+def refuse_unlike(stages: Sequence[StageConfig], held: Manifest, *, out: Path) -> None:
+    """Raise `UsageError` where `prepare` would, of what `out` holds and no address has prepared.
+
+    That is for other settings of `stages` than they were prepared with; no source is opened.
+    """
+    plans, settings = _planned(stages, _Opening.of(out, unheard, held=held))
+    refuse_changed_stages(held, settings, plans=plans, out=out)
+
+
+def _planned(
+    stages: Sequence[StageConfig], opening: _Opening
+) -> tuple[list[PlannedSource], dict[str, str]]:
+    """Return the sources of all stages, and {stage: hash of everything that shapes its tokens}."""
+    held = opening.held.sources if opening.held else None
+    plans = [plan for stage in stages for plan in _plans(stage, opening)]
+    return plans, {stage.name: settings_sha256(stage, held) for stage in stages}
 
 
 @contextmanager
