@@ -13,8 +13,15 @@ python="$root/.venv/bin/python"
 [ -x "$python" ] || python=python3
 gpus=0
 if command -v nvidia-smi >/dev/null; then
-    # A driver that does not answer counts as no GPU: what is wrong is said by torch, if it matters.
-    listed=$(timeout 60 nvidia-smi --list-gpus 2>/dev/null || true)
+    # What stands in a driver that hangs takes no signal, so none is sent and its end is not awaited;
+    # nor does it hold the lock of rented.sh. One that fails counts as no GPU: torch says what is wrong.
+    ended=0
+    read -r -d '' -t 60 listed < <(exec nvidia-smi --list-gpus 2>/dev/null 9>&-) || ended=$?
+    if [ "$ended" -gt 128 ]; then
+        echo "scripts/launch.sh: nvidia-smi has not answered in a minute, so nobody knows how many GPUs" \
+            "there are; restart this machine or take another one" >&2
+        exit 11
+    fi
     gpus=$(grep -c '^GPU ' <<<"$listed" || true)
     # Of MIG's parts of cards CUDA gives a process one, whatever more are named.
     if grep -q '^ *MIG ' <<<"$listed"; then gpus=1; fi
