@@ -63,6 +63,9 @@ finish() {
 # shellcheck disable=SC2317
 shut_down() {
     local pause
+    # One that prints before it acts would fail at that where nothing takes its words any more.
+    echo || exec >/dev/null
+    echo >&2 || exec 2>/dev/null
     for pause in 0 15 30 60 120; do
         if [ "$pause" != 0 ]; then
             say "SHUTDOWN failed; tried again in $pause s"

@@ -74,13 +74,16 @@ def calls(checkout: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def at_work(checkout: Path, *, stderr: int = subprocess.PIPE, **env: str) -> subprocess.Popen[str]:
+def at_work(
+    checkout: Path, *, stdout: int | None = None, stderr: int = subprocess.PIPE, **env: str
+) -> subprocess.Popen[str]:
     """Return the script, in a group of its own, when its run has begun.
 
     That waits to be asked to stop, or for a file `over`.
     """
     process = subprocess.Popen(
         [checkout / "scripts" / "cloud" / "rented.sh"],
+        stdout=stdout,
         stderr=stderr,
         text=True,
         start_new_session=True,
@@ -133,7 +136,8 @@ def test_it_shuts_down_however_it_ends_and_only_where_it_is_asked_to(checkout, e
 @pytest.mark.parametrize("opened", [os.openpty, os.pipe], ids=["dropped ssh", "killed tee"])
 def test_it_shuts_down_where_nobody_reads_any_more_what_it_says(checkout, opened):
     reader, writer = opened()
-    process = at_work(checkout, stderr=writer, SHUTDOWN="echo off >> off", RUN_CODE="20")
+    off = "echo stopping && echo stopping >&2 && echo off >> off"
+    process = at_work(checkout, stdout=writer, stderr=writer, SHUTDOWN=off, RUN_CODE="20")
     os.close(writer)
     os.close(reader)
     (checkout / "over").touch()
@@ -141,9 +145,11 @@ def test_it_shuts_down_where_nobody_reads_any_more_what_it_says(checkout, opened
     assert (checkout / "off").read_text() == "off\n"
 
 
-def test_it_trains_and_shuts_down_where_the_disk_of_its_log_is_full(checkout):
+def test_it_shuts_down_where_the_disk_of_its_log_is_full(checkout):
+    off = "echo stopping && echo stopping >&2 && echo off >> off"
     with Path("/dev/full").open("w") as full:
-        process = at_work(checkout, stderr=full.fileno(), SHUTDOWN="echo off >> off")
+        log = full.fileno()
+        process = at_work(checkout, stdout=log, stderr=log, SHUTDOWN=off)
     (checkout / "over").touch()
     assert process.wait(timeout=30) == 0
     assert (checkout / "off").read_text() == "off\n"
