@@ -375,6 +375,14 @@ def test_a_run_is_not_begun_with_a_mirror_within_its_folder(world):
     assert RunFolder(world.root / "run").is_empty()
 
 
+def test_a_copy_that_lies_in_the_run_folder_by_now_is_to_be_taken_out_of_it(tmp_path):
+    """It would go to every other mirror as rows of the run's."""
+    inside = tmp_path / "run" / "mirror"
+    (inside / "run").mkdir(parents=True)
+    with pytest.raises(UsageError, match=f"delete or move the copy that lies at {inside}$"):
+        refuse_own_folder(str(inside), RunFolder(tmp_path / "run"))
+
+
 def test_a_mirror_beside_the_run_folder_and_above_it_is_none_within_it(tmp_path):
     for mirror in ("run-mirror", "mirror", "."):
         refuse_own_folder(str(tmp_path / mirror), RunFolder(tmp_path / "mine"))

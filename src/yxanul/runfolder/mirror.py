@@ -223,9 +223,12 @@ def refuse_own_folder(address: str, folder: RunFolder) -> None:
         return
     parts = (place / "run", place / "checkpoints")
     if place.is_relative_to(root) or any(root.is_relative_to(part) for part in parts):
+        # Left there it would be copied as rows of the run's.
+        is_left = root in place.parents and parts[0].is_dir()
+        also = f", and delete or move the copy that lies at {place}" if is_left else ""
         raise UsageError(
             f"checkpoint.mirror {address} and the run folder {folder.root} lie in one another; "
-            "name a folder outside it, at best on another disk"
+            f"name a folder outside it, at best on another disk{also}"
         )
 
 
