@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.supervise.test_supervisor import children
-from tests.train.world import STAGES, World, last_step, wait_until
+from tests.train.world import STAGES, World, finished_world, last_step, wait_until
 from yxanul.cores import usable_cores
+from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.verdicts import read_verdicts, write_override
 
 pytestmark = pytest.mark.slow
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
@@ -142,6 +145,23 @@ def test_an_error_of_all_ranks_leaves_the_main_one_time_for_its_last_words(world
     assert code != 0
     assert world.exit_record("run")["code"] == 20, told
     assert report.exists()
+
+
+@pytest.mark.parametrize("decided", ["pass", "stop"])
+def test_all_ranks_leave_what_the_main_one_finds_ended_when_it_has_copied_it(
+    tmp_path_factory, decided
+):
+    world = finished_world(tmp_path_factory, "ended-ranks")
+    run, mirror = RunFolder(world.root / "run"), world.root / "mirror"
+    verdict = read_verdicts(run)[STAGES[1]]
+    write_override(run, verdict, decided=decided, by="Ada", reason="a test")
+    shutil.rmtree(run.data)
+    run.exit_record.unlink()
+    code, told = play(world, "ended_rank.py", "--set", f"checkpoint.mirror={mirror}")
+    assert (code == 0) == (decided == "pass"), told
+    assert world.exit_record("run")["code"] == (0 if decided == "pass" else 20), told
+    assert not run.data.exists()
+    assert (mirror / "checkpoints" / world.checkpoints("run")[-1].name / "manifest.json").exists()
 
 
 @pytest.mark.fault(26)

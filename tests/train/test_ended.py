@@ -14,6 +14,7 @@ from tests.train.world import (
     fingerprint,
     finished_world,
 )
+from yxanul.curriculum.course import read_frozen_config
 from yxanul.errors import GateStopError
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.mirror import Mirror
@@ -56,6 +57,37 @@ def test_a_stop_of_a_gate_is_told_and_nothing_is_prepared(ended):
 
 def test_other_settings_are_refused_where_nothing_is_left_to_train(ended):
     ended.finish("run", "run", "--set", "training.learning_rate=0.5", code=30)
+
+
+@pytest.mark.parametrize("decided", ["pass", "stop"])
+def test_a_stage_of_epochs_that_has_ended_is_asked_for_by_the_same_command(tmp_path, decided):
+    """Its epochs are counted by data that is not prepared here, so it keeps what they came to."""
+    world = World.create(tmp_path)
+    run, words = RunFolder(tmp_path / "run"), ("--stage", STAGES[0], "--num_epochs", "0.03")
+    world.finish("train", "run", *words)
+    if decided == "stop":
+        say_stop(run, STAGES[0])
+    shutil.rmtree(run.data)
+    run.exit_record.unlink()
+    code = GateStopError.exit_code if decided == "stop" else 0
+    told = world.finish("train", "run", *words, code=code).stderr
+    assert f"the gate of {STAGES[0]} says stop" in told or decided == "pass"
+    assert "is not trained again for" not in told
+    assert not run.data.exists()
+
+
+def test_other_tokens_of_the_stage_that_is_asked_for_are_refused_though_it_has_passed(ended):
+    other = ("--stage", STAGES[0], "--set", "training.total_tokens=2048")
+    told = ended.finish("train", "run", *other, code=30).stderr
+    assert f"training.total_tokens: {STEPS * BATCH_TOKENS} -> 2048" in told
+
+
+def test_the_settings_of_a_run_that_was_stopped_name_the_mirror_that_it_has_now(ended, tmp_path):
+    run, mirror = RunFolder(ended.root / "run"), tmp_path / "new"
+    say_stop(run, STAGES[1])
+    ended.finish("run", "run", "--set", f"checkpoint.mirror={mirror}", code=20)
+    for folder in (run, RunFolder(mirror / "run")):
+        assert read_frozen_config(folder).optimization.checkpoint.mirror == str(mirror)
 
 
 def test_verdicts_without_the_weights_that_they_were_given_on_are_no_end(ended):

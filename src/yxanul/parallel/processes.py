@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -17,6 +17,7 @@ import torch.distributed as dist
 from yxanul.errors import InfrastructureError
 from yxanul.runfolder.supervised import is_main_process, tell_supervisor
 
+Told = TypeVar("Told")
 # An exchange waits for the slowest rank, which may try kernels or write a checkpoint before it.
 _TIMEOUT = timedelta(hours=2)
 # The first one follows some seconds of imports: who waits longer has a network that hangs.
@@ -107,6 +108,14 @@ class Processes:
             return number
         mine = torch.tensor(number if self.is_main else 0, device=device)
         return int(self.total(mine))
+
+    def told_by_main(self, value: Told, device: torch.device) -> Told:
+        """Return what the main rank has of anything that can be pickled."""
+        if self.world_size == 1:
+            return value
+        told = [value]
+        dist.broadcast_object_list(told, device=device)
+        return told[0]
 
     def tell_stopping(self) -> None:
         """Let the others know that this rank exchanges nothing more, and has last things to do."""

@@ -26,7 +26,7 @@ from yxanul.runfolder.rows import read_placed_rows
 from yxanul.runfolder.spending import Spent, read_spending
 from yxanul.runfolder.storage import Place, reaching
 from yxanul.runfolder.verdicts import closed_stages, settled_stages
-from yxanul.train.probing.frozen import begun_with, refuse_changed_settings, with_kept_budgets
+from yxanul.train.probing.frozen import refuse_changed_settings, with_begun_budgets
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,7 @@ def _is_gone_on_with(mirror: str) -> bool:
 def _progress(config: RunConfig, folder: RunFolder) -> Progress:
     """Return where the newest row of the run's branch stands in the course as it is by now."""
     closed = frozenset(closed_stages(folder))
-    if (before := begun_with(folder)) is not None:
-        config = with_kept_budgets(config, before, stages=settled_stages(folder))
+    config = with_begun_budgets(config, folder, stages=settled_stages(folder))
     course = read_course(config, folder, attempt=current_attempt(folder.lineage))
     branch = current_branch(folder.lineage)
     rows = [row for row in read_placed_rows(folder.metrics) if is_on(branch, row)]

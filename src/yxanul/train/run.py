@@ -51,10 +51,12 @@ from yxanul.train.loop import TrainingLoop
 from yxanul.train.outward.progress import RunProgress
 from yxanul.train.outward.trackers import open_trackers, refuse_missing_trackers
 from yxanul.train.probing.frozen import (
+    Frozen,
     edited_config,
     freeze_config,
     keep_config,
     replan_epochs,
+    with_begun_budgets,
 )
 from yxanul.train.processes.agreement import common_settings, refuse_disagreement, refusing_together
 from yxanul.train.processes.links import measure_links
@@ -177,19 +179,21 @@ def _train(
     malloc = prepare_process(config, folder)
     request = _with_places_settled(config, folder, request=request, machine=machine)
     refuse_early(config, folder, request=request, machine=machine, malloc=malloc)
-    ended = ended_outcome(config, folder, request=request)
-    if ended is not None and prepared_root(config, folder) is None:
-        # Nothing reads the data, and preparing it may take hours.
-        config = freeze_config(config, folder, machine=machine).config
-        return _leave(config, folder, ended=ended, machine=machine, at_end=at_end)
+    planned = request.stage or config.stages[0].name
+    ended, needs_data = _find_end(config, folder, request=request, machine=machine)
+    if ended is not None and not needs_data:
+        if request.num_epochs is not None:  # which nobody can count without the data
+            config = with_begun_budgets(config, folder, stages={planned})
+        frozen = freeze_config(config, folder, machine=machine, stage=request.stage)
+        return _leave(frozen, folder, ended=ended, machine=machine, at_end=at_end)
     has_ended = ended is not None
     check = partial(refuse_other_tokens, folder=folder, request=request, has_ended=has_ended)
     corpus = prepare_corpus(config, folder, machine=machine, check=check)
     with refusing_together(machine.processes, device=machine.device):
         check(corpus.manifest)
     if request.num_epochs is not None:
-        stage = request.stage or config.stages[0].name
-        config = replan_epochs(config, stage, epochs=request.num_epochs, manifest=corpus.manifest)
+        epochs, manifest = request.num_epochs, corpus.manifest
+        config = replan_epochs(config, planned, epochs=epochs, manifest=manifest)
     wish = config.optimization.compute
     named = named_checkpoint(folder, request)
     frozen = freeze_config(config, folder, machine=machine, named=named, stage=request.stage)
@@ -197,10 +201,10 @@ def _train(
     if machine.processes.is_main:
         # Not before: of what was refused nothing is to be read.
         keep_place(corpus, folder, has_ended=has_ended)
-        if has_ended or frozen.changes is None:
+        if frozen.changes is None and not has_ended:
             keep_config(frozen, folder, machine=machine)
     if ended is not None:
-        return _leave(config, folder, ended=ended, machine=machine, at_end=at_end)
+        return _leave(frozen, folder, ended=ended, machine=machine, at_end=at_end)
     _refuse_other_ranks(config, corpus, request=request, machine=machine)
     session = build_session(config, corpus, folder=folder, request=request, machine=machine)
     links = measure_links(machine.processes, machine.device)
@@ -224,21 +228,43 @@ def _train(
         return TrainingLoop(session, position, trackers).run()
 
 
+def _find_end(
+    config: RunConfig, folder: RunFolder, *, request: RunRequest, machine: Machine
+) -> tuple[RunOutcome | None, bool]:
+    """Return what has ended, None: nothing, and whether there is data to be read or prepared.
+
+    As the main rank finds: one reads the checkpoints, and no rank leaves what others go on with.
+    """
+    ended = None
+    if machine.processes.is_main:
+        ended = ended_outcome(config, folder, request=request)
+    # Nothing of what has ended reads the data, and preparing it may take hours.
+    needs_data = ended is None or prepared_root(config, folder) is not None
+    return machine.processes.told_by_main((ended, needs_data), machine.device)
+
+
 def _leave(
-    config: RunConfig,
+    frozen: Frozen,
     folder: RunFolder,
     *,
     ended: RunOutcome,
     machine: Machine,
     at_end: ExitStack,
 ) -> RunOutcome:
-    """Copy what the start before could not; return what was reached, or raise the gate's stop."""
+    """Keep the settings and copy what the start before could not.
+
+    Return what was reached, or raise the gate's stop.
+    """
+    # Copying may take longer than ranks that a gate stops wait for an error of this one.
+    machine.processes.tell_stopping()
+    if machine.processes.is_main:
+        keep_config(frozen, folder, machine=machine)
     if not ended.is_stopped:
         machine.progress.say(f"{folder.root} is complete already; nothing is trained again")
-    with open_mirroring(config, folder, machine=machine, is_complete=True) as mirroring:
+    with open_mirroring(frozen.config, folder, machine=machine, is_complete=True) as mirroring:
         at_end.callback(mirroring.publish_ending)
     if ended.is_stopped:
-        last, mirror = ended.stages[-1], config.optimization.checkpoint.mirror
+        last, mirror = ended.stages[-1], frozen.config.optimization.checkpoint.mirror
         raise gate_stop(last.name, last.why, folder=folder, mirror=mirror)
     return ended
 

@@ -302,6 +302,14 @@ def begun_with(folder: RunFolder) -> RunConfig | None:
     return read_frozen_config(folder)
 
 
+def with_begun_budgets(
+    config: RunConfig, folder: RunFolder, *, stages: Collection[str]
+) -> RunConfig:
+    """Return `config` with the budgets that these stages were begun with, if the run has begun."""
+    before = begun_with(folder)
+    return config if before is None else with_kept_budgets(config, before, stages=stages)
+
+
 def with_kept_budgets(now: RunConfig, before: RunConfig, *, stages: Collection[str]) -> RunConfig:
     """Return `now` with the budgets that these `stages` had: --num_epochs plans one stage only."""
     had = {s.name: s.training.total_tokens for s in before.stages if s.name in stages}
