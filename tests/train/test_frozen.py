@@ -7,6 +7,7 @@ from typing import cast
 import pytest
 import torch
 
+from tests.hardware.cards import pretend
 from tests.train.world import write_configs
 from yxanul.config.load import dump_config, load_config
 from yxanul.config.schema import RunConfig, StageConfig
@@ -20,7 +21,10 @@ from yxanul.runfolder.lineage import AttemptStart, begin_attempt
 from yxanul.runfolder.verdicts import write_decision
 from yxanul.train.probing import frozen
 from yxanul.train.probing.frozen import freeze_config, keep_config, refuse_other_stages
+from yxanul.train.probing.probes import with_compute
 from yxanul.train.processes.machine import Machine
+
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 @pytest.fixture(autouse=True)
@@ -221,3 +225,31 @@ def test_a_run_that_chose_bf16_goes_on_without_on_a_card_that_has_none(tmp_path,
     assert read_frozen_config(folder).optimization.compute.precision == "bf16"
     capability = (8, 0)
     assert start() == ("bf16", "flash")
+
+
+@pytest.mark.parametrize(("gib", "tokens"), [(48, 16_384), (80, 32_768), (1, 4096)])
+def test_a_run_that_goes_on_uncompiled_on_another_card_takes_a_pass_that_fits_it_so(
+    tmp_path, monkeypatch, gib, tokens
+):
+    """As on a machine without a compiler: 32,768 tokens, eager, were 47.9 GiB on an H200."""
+    pretend(monkeypatch, (8, 9), package=False)
+    held = SimpleNamespace(total_memory=gib * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: held)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    wish = load_config(CONFIGS, overrides=["compute.precision=bf16", "compute.attention=flash"])
+    chosen = {"compile": "block", "micro_batch_tokens": 65_536, "loss_chunk_tokens": 8192}
+    chosen |= {"flash_attention_3": False, "threads": 1}
+    begun = wish.optimization.compute.model_copy(update=chosen)
+    folder, said = RunFolder(tmp_path / "run"), []
+    folder.create()
+    write_atomic(folder.config, dump_config(with_compute(wish, begun)))
+    begin_attempt(folder.lineage, AttemptStart(0, 0, None, "a test"))
+    voice, card = SimpleNamespace(say=said.append), torch.device("cuda", 0)
+    machine = cast("Machine", SimpleNamespace(processes=ALONE, device=card, progress=voice))
+    found = freeze_config(wish, folder, machine=machine)
+    now, kept = (one.optimization.compute for one in (found.config, found.kept))
+    assert (now.compile, now.micro_batch_tokens) == ("off", tokens)
+    assert (kept.compile, kept.micro_batch_tokens) == ("block", 65_536)
+    told = "a setting that may change differs from the run's: compute.micro_batch_tokens"
+    assert f"{told}: 65536 -> {tokens}" in said

@@ -17,8 +17,9 @@ from yxanul.curriculum.stages import longest_seq_len
 from yxanul.data.prepared.manifest import Manifest
 from yxanul.errors import ConfigError, CorruptCheckpointError
 from yxanul.hardware.choices import freeze_compute, impossible_choices
-from yxanul.hardware.device import cores_per_process
+from yxanul.hardware.device import cores_per_process, memory_bytes
 from yxanul.plan.budget import tokens_for_epochs
+from yxanul.plan.memory import largest_micro_batch
 from yxanul.plan.parameters import parameter_count
 from yxanul.runfolder.checkpoints import list_checkpoints, read_manifest
 from yxanul.runfolder.durable import as_bytes, sha256_of, write_atomic
@@ -139,6 +140,8 @@ def freeze_config(
         frozen = kept = with_compute(frozen, found)
     else:
         closed = closed_stages(folder, _branch_to(named, folder))
+        if "micro_batch_tokens" in anew and config.optimization.compute.micro_batch_tokens is None:
+            frozen = _fitting(frozen, machine)
         asked = frozen
         if named is not None:
             held: Collection[str] = closed.keys() - {stage}
@@ -285,6 +288,19 @@ def _ruled(
         longest_seq_len=longest_seq_len(config.stages),
     )
     return with_compute(config, ruled), anew
+
+
+def _fitting(config: RunConfig, machine: Machine) -> RunConfig:
+    """Return the settings with the tokens of a pass that fit this card in them, by arithmetic."""
+    if machine.device.type != "cuda":
+        return config
+    card_bytes, processes = memory_bytes(machine.device), machine.processes.world_size
+    tokens = largest_micro_batch(config, card_bytes, processes=processes)
+    compute = config.optimization.compute.model_copy(
+        # Where not even one sequence fits, torch is to say so.
+        update={"micro_batch_tokens": tokens or longest_seq_len(config.stages)}
+    )
+    return with_compute(config, compute)
 
 
 def _is_regrouped(folder: RunFolder, machine: Machine) -> bool:
