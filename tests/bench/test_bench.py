@@ -2,6 +2,8 @@
 
 import gc
 import json
+import sysconfig
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,11 +13,13 @@ from torch._dynamo.utils import counters
 
 from tests.model.tiny import shape
 from tests.train.world import STAGES, World
+from yxanul.bench import step as step_room
 from yxanul.bench.optimizers import measure_optimizers
-from yxanul.bench.step import load_by_rule
+from yxanul.bench.step import load_by_rule, measure_fitting
 from yxanul.bench.workload import StepRun, Workload, time_steps
 from yxanul.config.load import load_config
-from yxanul.config.schema import OptimizerConfig
+from yxanul.config.schema import OptimizationConfig, OptimizerConfig
+from yxanul.hardware import compiler as compiler_room
 from yxanul.hardware.compiler import compile_obstacle
 from yxanul.optim.optimizers import Optimizers
 from yxanul.units import format_flops
@@ -114,10 +118,14 @@ def test_a_step_of_a_named_shape_is_told_in_words(call):
 
 
 @pytest.fixture
-def card(monkeypatch):
-    """Return a function that makes torch speak of a card with so many GiB."""
+def card(monkeypatch, tmp_path):
+    """Return a function that makes torch speak of a card with so many GiB, and a compiler."""
 
     def pretend(gib: int) -> torch.device:
+        monkeypatch.setattr(compiler_room, "find_spec", lambda _name: object())
+        monkeypatch.setenv("CC", "true")
+        (tmp_path / "Python.h").touch()
+        monkeypatch.setattr(sysconfig, "get_path", lambda _name, _scheme: str(tmp_path))
         card = SimpleNamespace(total_memory=gib * 2**30)
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: card)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (9, 0))
@@ -130,11 +138,13 @@ def card(monkeypatch):
     ("gib", "settings", "rows"),
     [
         (24, "", 32),
+        (24, "compute.compile=block", 64),
         (48, "", 64),  # 32,768 tokens were 47.9 GiB on an H200
         (80, "", 128),
         (80, "compute.precision=fp32", 64),
         (24, "compute.gradient_checkpointing=true", 128),
         (24, "compute.gradient_checkpointing=true compute.checkpointed_share=null", 64),
+        (180, "compute.gradient_checkpointing=true compute.checkpointed_share=null", 128),
         (180, "", 128),
         (80, "compute.micro_batch_tokens=2048", 8),
         (80, "compute.micro_batch_tokens=65536", 256),
@@ -146,6 +156,45 @@ def test_an_update_on_a_card_is_what_fits_or_what_is_asked(card, gib, settings, 
     config = load_config(CONFIGS, overrides=chosen)
     found = load_by_rule(config.model, config.optimization, seq_len=256, device=card(gib))
     assert (found.rows, found.micro_rows) == (rows, rows)
+
+
+OPEN_SHARE = "compute.gradient_checkpointing=true compute.checkpointed_share=null"
+ASKED = "compute.micro_batch_tokens=16384"
+NO_MEMORY = torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_asked", "error", "tried", "ends"),
+    [
+        ("", False, NO_MEMORY, [(128, 64, 0), (64, 32, 0), (32, 16, 0)], False),
+        (OPEN_SHARE, False, NO_MEMORY, [(128, 64, 1), (128, 64, 28), (64, 32, 1)], False),
+        (f"{OPEN_SHARE} {ASKED}", False, NO_MEMORY, [(128, 64, 1), (128, 64, 28)], True),
+        (ASKED, False, NO_MEMORY, [(128, 64, 0)], True),
+        ("", True, NO_MEMORY, [(128, 64, 0)], True),
+        ("", False, RuntimeError("another fault"), [(128, 64, 0)], True),
+    ],
+)
+def test_a_card_with_less_room_than_by_arithmetic_is_timed_in_what_fits(
+    card, monkeypatch, settings, is_asked, error, tried, ends
+):
+    """As one that draws a desktop too; what was asked for is an error instead."""
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    seen: list[tuple[int, int, int]] = []
+
+    def figures(load: Workload, *, optimization: OptimizationConfig) -> str:
+        blocks = optimization.compute.checkpointed_blocks(28)
+        seen.append((load.rows, load.micro_rows, blocks))
+        if ends or len(seen) < len(tried):
+            raise error
+        return "figures"
+
+    monkeypatch.setattr(step_room, "measure_load", figures)
+    config = load_config(CONFIGS, overrides=["compute.precision=bf16", *settings.split()])
+    load = Workload(config.model, 256, 128, 64, card(48), torch.bfloat16)
+    with pytest.raises(type(error)) if ends else nullcontext():
+        timed, _ = measure_fitting(load, optimization=config.optimization, is_asked=is_asked)
+        assert (timed.rows, timed.micro_rows) == tried[-1][:2]
+    assert seen == tried
 
 
 def test_an_update_on_a_cpu_has_2048_tokens():

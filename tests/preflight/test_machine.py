@@ -13,7 +13,9 @@ import torch
 
 from tests.hardware.cards import NOT_UP, foreign, pretend, unused
 from tests.train.world import write_configs
+from yxanul.bench import step as step_room
 from yxanul.bench.step import StepFigures
+from yxanul.bench.updates import settled
 from yxanul.bench.workload import Workload
 from yxanul.config.load import dump_config, load_config
 from yxanul.config.schema import OptimizationConfig
@@ -76,7 +78,7 @@ def test_what_more_passes_than_two_would_do_is_told_of_them(monkeypatch):
             gemm_flops=1.0, mfu=0.25, peak_bytes=None, recompiles=None,
         )  # fmt: skip
 
-    monkeypatch.setattr(measuring, "measure_load", figures)
+    monkeypatch.setattr(step_room, "measure_load", figures)
     config = load_config(CONFIGS, overrides=["training.batch_tokens=16384"])
     rate = measure(config, ALONE, device=torch.device("cpu")).rates[0]
     assert rate.optimizer_s == 0.4
@@ -104,7 +106,7 @@ def test_of_an_open_share_as_few_blocks_are_recomputed_as_fit_the_card(monkeypat
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: held)
     config = recomputing(*more)
     load = measuring.planned_load(config, 4096, processes=1, device=CARD)
-    settings = measuring.planned_settings(config, load)
+    settings = settled(config.optimization, load)
 
     def fits(blocks: int) -> bool:
         compute = settings.compute.model_copy(update={"checkpointed_share": blocks / 28})
@@ -141,11 +143,11 @@ def test_where_as_few_blocks_as_fit_by_arithmetic_do_not_fit_all_are_recomputed(
             raise error
         return "figures"
 
-    monkeypatch.setattr(measuring, "measure_load", figures)
-    config = recomputing(f"compute.checkpointed_share={share}")
+    monkeypatch.setattr(step_room, "measure_load", figures)
+    config = recomputing(f"compute.checkpointed_share={share}", "compute.micro_batch_tokens=16384")
     load = measuring.planned_load(config, 4096, processes=1, device=CARD)
     if tried[-1] == 28:
-        assert measuring.planned_figures(config, load) == "figures"
+        assert measuring.planned_figures(config, load) == (load, "figures")
     else:
         with pytest.raises(type(error)):
             measuring.planned_figures(config, load)
@@ -156,7 +158,7 @@ def test_where_as_few_blocks_as_fit_by_arithmetic_do_not_fit_all_are_recomputed(
 def test_a_cpu_recomputes_all_blocks_of_an_open_share_and_others_as_asked(share, blocks):
     config = recomputing(f"compute.checkpointed_share={share}")
     load = measuring.planned_load(config, 512, processes=1, device=CPU)
-    assert measuring.planned_settings(config, load).compute.checkpointed_blocks(28) == blocks
+    assert settled(config.optimization, load).compute.checkpointed_blocks(28) == blocks
 
 
 def test_a_setting_that_cannot_run_here_is_said_by_whoever_measures(tmp_path):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
-from yxanul.bench.updates import time_updates
+from yxanul.bench.updates import settled, time_updates
 from yxanul.bench.workload import Workload
-from yxanul.config.schema import ModelConfig, OptimizationConfig
+from yxanul.config.schema import ComputeConfig, ModelConfig, OptimizationConfig
 from yxanul.errors import UsageError
 from yxanul.hardware.choices import DTYPES, freeze_compute
 from yxanul.hardware.device import device_name, memory_bytes
+from yxanul.hardware.memory import is_out_of_memory
 from yxanul.hardware.peak import gemm_flops, peak_flops
 from yxanul.plan.memory import (
     ASSUMED_TOKENS,
@@ -22,7 +25,7 @@ from yxanul.plan.memory import (
     update_memory,
 )
 from yxanul.plan.parameters import parameter_count
-from yxanul.train.probing.probes import first_that_fits, halves
+from yxanul.train.probing.probes import halves
 from yxanul.train.probing.timing import milliseconds
 
 _CARD_PRODUCT = (32_768, 768, 3072)
@@ -134,13 +137,55 @@ def measure_load(load: Workload, *, optimization: OptimizationConfig) -> StepFig
     )
 
 
+def measure_fitting(
+    load: Workload, *, optimization: OptimizationConfig, is_asked: bool = False
+) -> tuple[Workload, StepFigures]:
+    """Time the updates of a load, every `auto` by rule; return those that were timed.
+
+    On a card that has no room for what arithmetic took, more blocks are recomputed and passes are
+    halved, as a run's trial does; but for what the settings say, or a load that `is_asked` for.
+    """
+    *others, last = _attempts(load, optimization, is_asked=is_asked)
+    for tried, settings in others:
+        try:
+            return tried, measure_load(tried, optimization=settings)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # The error is gone, and with it what its frames held.
+        torch.compiler.reset()  # or blocks are compiled for passes of any size
+        gc.collect()
+        torch.cuda.empty_cache()
+    tried, settings = last
+    return tried, measure_load(tried, optimization=settings)
+
+
+def _attempts(
+    load: Workload, optimization: OptimizationConfig, *, is_asked: bool
+) -> Iterator[tuple[Workload, OptimizationConfig]]:
+    """Yield a load in its settings by rule, then what needs less and less of a card."""
+    passes, sizes = load.rows // load.micro_rows, [load.micro_tokens]
+    if _are_tokens_open(optimization, load.device) and not is_asked:
+        sizes = list(halves(load.micro_tokens, load.seq_len))
+    for tokens in sizes:
+        rows = tokens // load.seq_len
+        tried = replace(load, rows=passes * rows, micro_rows=rows)
+        settings = settled(optimization, tried)
+        yield tried, settings
+        compute = settings.compute
+        if compute.checkpointed_share not in (optimization.compute.checkpointed_share, 1.0):
+            whole = compute.model_copy(update={"checkpointed_share": 1.0})
+            yield tried, settings.model_copy(update={"compute": whole})
+
+
 def load_by_rule(
     shape: ModelConfig, optimization: OptimizationConfig, *, seq_len: int, device: torch.device
 ) -> Workload:
     """Return updates of one pass of a run's micro-batch, in the run's precision.
 
     The micro-batch is as asked for; else, on a card, what fits by arithmetic in these settings, as
-    a plan has it: at most 32,768 tokens. What this device cannot do is a `UsageError`.
+    a plan has it: at most 32,768 tokens, and over 16,384 only where an open share of recomputed
+    blocks is then one block. What this device cannot do is a `UsageError`.
     """
     frozen = freeze_compute(
         optimization.compute,
@@ -150,20 +195,49 @@ def load_by_rule(
         longest_seq_len=seq_len,
     )
     tokens = frozen.micro_batch_tokens or seq_len
-    if optimization.compute.micro_batch_tokens is None and device.type == "cuda":
-        chosen = optimization.model_copy(update={"compute": frozen})
-        most = ENOUGH_TOKENS if optimization.compute.is_share_open else ASSUMED_TOKENS
-        fitting = first_that_fits(
-            halves(most, seq_len),
-            lambda tokens: (
-                update_memory(shape, chosen, update=Update(tokens, seq_len, accumulates=True)).total
-            ),
+    if _are_tokens_open(optimization, device):
+        tokens = _fitting_tokens(
+            shape,
+            optimization.model_copy(update={"compute": frozen}),
+            is_share_open=optimization.compute.is_share_open,
+            seq_len=seq_len,
             limit=CARD_SHARE * memory_bytes(device),
-            agree=bool,
         )
-        tokens = fitting or seq_len
     rows = max(1, tokens // seq_len)
     return Workload(shape, seq_len, rows, rows, device, DTYPES[frozen.precision])
+
+
+def _are_tokens_open(optimization: OptimizationConfig, device: torch.device) -> bool:
+    """Tell whether a run would try how many tokens of a pass fit."""
+    return optimization.compute.micro_batch_tokens is None and device.type == "cuda"
+
+
+def _fitting_tokens(
+    shape: ModelConfig,
+    optimization: OptimizationConfig,
+    *,
+    is_share_open: bool,
+    seq_len: int,
+    limit: float,
+) -> int:
+    """Return the tokens of a pass that need at most `limit` bytes, in the order of a run's trial.
+
+    Where not even one sequence fits, it is one.
+    """
+    compute = optimization.compute
+    most = ENOUGH_TOKENS if is_share_open else ASSUMED_TOKENS
+    tries = [(tokens, compute) for tokens in halves(most, seq_len)]
+    if is_share_open:
+        least = {"checkpointed_share": 1 / shape.num_hidden_layers}
+        spared = compute.model_copy(update=least)
+        tries.insert(0, (next(halves(ASSUMED_TOKENS, seq_len)), spared))
+
+    def fits(tokens: int, tried: ComputeConfig) -> bool:
+        settings = optimization.model_copy(update={"compute": tried})
+        update = Update(tokens, seq_len, accumulates=True)
+        return update_memory(shape, settings, update=update).total <= limit
+
+    return next((tokens for tokens, tried in tries if fits(tokens, tried)), seq_len)
 
 
 def _product_rate(device: torch.device, dtype: torch.dtype) -> float:

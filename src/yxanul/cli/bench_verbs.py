@@ -10,9 +10,8 @@ from rich.table import Table
 
 from yxanul.bench.loader import measure_loader
 from yxanul.bench.optimizers import measure_optimizers
-from yxanul.bench.step import StepFigures, measure_load, step_workload
+from yxanul.bench.step import StepFigures, measure_fitting, step_workload
 from yxanul.bench.tokenizing import measure_tokenizer
-from yxanul.bench.updates import settled
 from yxanul.cli import options
 from yxanul.cli.output import plain_console, print_json, say
 from yxanul.config.load import load_config
@@ -49,7 +48,7 @@ def step(
             "--micro_batch",
             min=1,
             help="Rows; default: those of compute.micro_batch_tokens, else 2,048 tokens on a CPU, "
-            "on a card what fits by arithmetic, at most 32,768.",
+            "on a card at most 32,768, as fits by arithmetic, halved where that does not fit.",
         ),
     ] = None,
     steps: Steps = 10,
@@ -73,7 +72,10 @@ def step(
         device=device,
     )
     say(f"{load.model.name}: {load.updates} updates of {load.rows} rows of {load.seq_len:,} tokens")
-    figures = measure_load(load, optimization=settled(config.optimization, load))
+    is_asked = micro_batch is not None
+    timed, figures = measure_fitting(load, optimization=config.optimization, is_asked=is_asked)
+    if timed.rows < load.rows:
+        say(f"only {timed.rows} rows fitted the card")
     if json:
         print_json(figures.as_json())
     else:

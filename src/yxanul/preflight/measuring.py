@@ -7,7 +7,6 @@ that nothing of it is left in a card's memory, and so that it can be ended.
 
 from __future__ import annotations
 
-import gc
 import signal
 import sys
 import traceback
@@ -17,16 +16,15 @@ from pathlib import Path
 
 import torch
 
-from yxanul.bench.step import StepFigures, load_by_rule, measure_load
-from yxanul.bench.updates import settled
+from yxanul.bench.step import StepFigures, load_by_rule, measure_fitting
 from yxanul.bench.workload import Workload
 from yxanul.config.load import parse_config
-from yxanul.config.schema import OptimizationConfig, RunConfig
+from yxanul.config.schema import RunConfig
 from yxanul.errors import InfrastructureError, YxanulError, first_line
 from yxanul.hardware.choices import settle_compute, usable_device
 from yxanul.hardware.device import device_name
 from yxanul.hardware.failures import naming_failed_hardware
-from yxanul.hardware.memory import is_out_of_memory, naming_exhaustion
+from yxanul.hardware.memory import naming_exhaustion
 from yxanul.parallel.processes import Processes, joined_processes, leave, local_rank
 from yxanul.preflight.finding import MAKE_ROOM
 from yxanul.runfolder.durable import write_json
@@ -104,32 +102,16 @@ def planned_load(
     return replace(load, rows=min(2, rows // each) * each, micro_rows=each, steps=_STEPS)
 
 
-def planned_settings(config: RunConfig, load: Workload) -> OptimizationConfig:
-    """Return the settings in which a load is timed: in torch's engine, every `auto` by rule."""
-    compute = config.optimization.compute
-    # DeepSpeed's engine needs a launcher of its own; the model's work is the same in either.
-    wish = compute.model_copy(update={"engine": "torch", "deepspeed_config": None})
-    return settled(config.optimization.model_copy(update={"compute": wish}), load)
-
-
-def planned_figures(config: RunConfig, load: Workload) -> StepFigures:
-    """Time a load in its planned settings, with all blocks recomputed if arithmetic took too few.
+def planned_figures(config: RunConfig, load: Workload) -> tuple[Workload, StepFigures]:
+    """Time a load, or what of it fits: in torch's engine, every `auto` by rule.
 
     Each process by itself: none waits for another meanwhile.
     """
-    settings = planned_settings(config, load)
-    wish = config.optimization.compute.checkpointed_share
-    try:
-        return measure_load(load, optimization=settings)
-    except (MemoryError, RuntimeError) as error:
-        is_by_arithmetic = settings.compute.checkpointed_share not in (wish, 1.0)
-        if not (is_by_arithmetic and is_out_of_memory(error)):
-            raise
-    # The error is gone, and with it what its frames held.
-    gc.collect()
-    torch.cuda.empty_cache()
-    whole = settings.compute.model_copy(update={"checkpointed_share": 1.0})
-    return measure_load(load, optimization=settings.model_copy(update={"compute": whole}))
+    compute = config.optimization.compute
+    # DeepSpeed's engine needs a launcher of its own; the model's work is the same in either.
+    wish = compute.model_copy(update={"engine": "torch", "deepspeed_config": None})
+    optimization = config.optimization.model_copy(update={"compute": wish})
+    return measure_fitting(load, optimization=optimization)
 
 
 def measure(config: RunConfig, processes: Processes, *, device: torch.device) -> Measured:
@@ -197,7 +179,7 @@ def _time(config: RunConfig, seq_len: int, *, processes: Processes, device: torc
     """Time updates of rows of `seq_len`, and tell what the run's own, of more passes, would do."""
     world_size = processes.world_size
     load = planned_load(config, seq_len, processes=world_size, device=device)
-    figures = planned_figures(config, load)
+    load, figures = planned_figures(config, load)
     pass_s = load.tokens / figures.tokens_per_s - figures.optimizer_s
     mine = torch.tensor([pass_s / load.tokens, figures.optimizer_s], dtype=torch.float64)
     found = [tuple(one.tolist()) for one in processes.gathered(mine.to(device))]
