@@ -195,8 +195,7 @@ def _peer(way: Callable[[Workload], StepRun], load: Workload) -> Row:
 def measured(load: Workload, wish: OptimizationConfig) -> Row:
     """Time our updates; say what memory was predicted, and how many graphs were compiled.
 
-    What was compiled after the first update is a fault: all shapes are the same. Where nothing can
-    be compiled, what asks for it says so.
+    Where nothing can be compiled, what asks for it says so.
     """
     obstacle = compile_obstacle(load.device)
     if wish.compute.compile != "off" and obstacle is not None:
@@ -210,12 +209,14 @@ def measured(load: Workload, wish: OptimizationConfig) -> Row:
     return told(run, load) | {
         "predicted GiB": predicted.total / 2**30,
         "graphs": graphs_made() - made,
-        RECOMPILED: run.recompiles,
     }
 
 
 def told(run: StepRun, load: Workload) -> Row:
-    """Return a run's row; both conventions of MFU are shares of the card's dense bf16 peak."""
+    """Return a run's row; both conventions of MFU are shares of the card's dense bf16 peak.
+
+    What was compiled after the first update is a fault: all shapes are the same.
+    """
     card = card_of_device(torch.cuda.get_device_name(load.device))
     causal = flops_per_token(load.model, load.seq_len, convention="causal")
     palm = flops_per_token(load.model, load.seq_len)
@@ -235,4 +236,5 @@ def told(run: StepRun, load: Workload) -> Row:
         "first s": run.first_s,
         "peak GiB": (run.peak_bytes or 0) / 2**30,
         "loss": run.losses[-1],
+        RECOMPILED: run.recompiles,
     }

@@ -18,6 +18,7 @@ from yxanul.bench.workload import StepRun, Workload, filled, forget_peak
 from yxanul.config.schema import OptimizerConfig
 from yxanul.hardware.device import synchronise
 from yxanul.model.transformer import Transformer
+from yxanul.parallel.compiling import graphs_made
 from yxanul.plan.flops import flops_per_token
 from yxanul.plan.parameters import parameter_count
 
@@ -47,7 +48,7 @@ def trainer(workload: Workload, *, liger: bool = False, compiled: bool = False) 
         parameters=parameter_count(workload.model).total,
         flops_per_token=flops_per_token(workload.model, workload.seq_len),
     )
-    return filled(run, watch.seconds, losses=watch.losses, workload=workload)
+    return filled(run, watch.seconds, losses=watch.losses, graphs=watch.graphs, workload=workload)
 
 
 def _arguments(
@@ -104,11 +105,12 @@ def _collated(rows: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 
 
 class _Watch(TrainerCallback):
-    """Keeps the time from update to update, fetching and logging included, and each loss."""
+    """Keeps the time from update to update, fetching and logging included; losses and graphs."""
 
     def __init__(self, workload: Workload) -> None:
         self.seconds: list[float] = []
         self.losses: list[float] = []
+        self.graphs: list[int] = []
         self._device = workload.device
         self._begin = 0.0
 
@@ -117,10 +119,11 @@ class _Watch(TrainerCallback):
         self._begin = time.perf_counter()
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        """Take the time."""
+        """Take the time, and the graphs made until now."""
         synchronise(self._device)
         now = time.perf_counter()
         self.seconds.append(now - self._begin)
+        self.graphs.append(graphs_made())
         self._begin = now
 
     def on_log(self, *_: Any, **told: Any) -> None:

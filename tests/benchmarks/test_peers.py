@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from benchmarks import step
+from benchmarks.card import updates
+from benchmarks.card.section import RECOMPILED
 from benchmarks.step import all_ways, measure
 from benchmarks.steps import nanochat as nanochat_room
 from benchmarks.steps.nanochat import nanochat
@@ -75,6 +77,27 @@ def test_a_contestant_learns_and_is_timed(contestant, dtype):
     assert run.losses[-1] < run.losses[0]
     assert min(run.first_s, *run.step_s) > 0
     assert run.peak_bytes is None
+
+
+class Compiling(Workload):
+    """A workload whose every batch makes a graph, as a row of another length would."""
+
+    def batches(self):
+        double = torch.compile(lambda x: 2 * x, backend="eager", dynamic=False)
+        for number, batch in enumerate(super().batches(), 1):
+            double(torch.ones(number))
+            yield batch
+
+
+@pytest.mark.filterwarnings("ignore")  # what transformers, accelerate and torch.compile have to say
+@pytest.mark.parametrize("contestant", [our_way, trainer, nanogpt, nanochat])
+def test_graphs_after_the_first_update_are_counted_of_every_contestant(contestant, monkeypatch):
+    torch.compiler.reset()
+    load = Compiling(TINY, 16, 4, 2, CPU, torch.float32, steps=4, warmup=0)
+    run = contestant(load)
+    assert run.recompiles in (3, 4)  # a loader may be one batch ahead
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _device: "any")
+    assert updates._peer(lambda _: run, load)[RECOMPILED] == run.recompiles
 
 
 def test_the_trainer_has_our_loss_of_the_same_weights():

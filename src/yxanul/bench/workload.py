@@ -106,17 +106,25 @@ def time_steps(run: StepRun, step: Callable[[Batch], float], *, workload: Worklo
         synchronise(workload.device)
         seconds.append(time.perf_counter() - begin)
         graphs.append(graphs_made())
-    run.recompiles = graphs[-1] - graphs[0]
-    return filled(run, seconds, losses=losses, workload=workload)
+    return filled(run, seconds, losses=losses, graphs=graphs, workload=workload)
 
 
 def filled(
-    run: StepRun, seconds: list[float], *, losses: list[float], workload: Workload
+    run: StepRun,
+    seconds: list[float],
+    *,
+    losses: list[float],
+    graphs: list[int],
+    workload: Workload,
 ) -> StepRun:
-    """Return `run` with the time and loss of each of `workload.updates`, from the first on."""
+    """Return `run` with the time and loss of each of `workload.updates`, from the first on.
+
+    `graphs` are those made (`graphs_made`) until the end of each.
+    """
     run.first_s = seconds[0]
     run.step_s = seconds[1 + workload.warmup :]
     run.losses = losses
+    run.recompiles = graphs[-1] - graphs[0]
     if workload.device.type == "cuda":
         run.peak_bytes = torch.cuda.max_memory_allocated(workload.device)
     return run
