@@ -24,6 +24,8 @@ from tests.products import time_products_once
 from yxanul.cli.main import main
 from yxanul.hardware import choices
 
+# What it asserts is told with its values, as in a test: a rented card is not asked again.
+pytest.register_assert_rewrite("tests.model.learned")
 time_products_once()
 parse_texts_once()
 settings.register_profile("yxanul", derandomize=True, deadline=None, database=None, max_examples=50)

@@ -23,6 +23,9 @@ class Learned:
 
     losses: list[float]
     gradients: dict[str, Tensor]
+    """Clipped."""
+    grad_norm: float
+    """Before clipping: a factor that all gradients share changes nothing else."""
 
 
 def engine_of(model: Transformer, *, optimizer: str = "adamw") -> Engine:
@@ -41,11 +44,11 @@ def learned(model: Transformer) -> Learned:
     """Learn one batch of 128 random tokens: the loss falls by far more than half."""
     engine = engine_of(model)
     batch = StepRows.whole(*(part.numpy() for part in rows(4, 32)))
-    begin = measure_step(engine, batch).loss
+    begin = measure_step(engine, batch)
     first = on_cpu(gradients(model))
     engine.optimizers.step(RATES)
     losses = [train_step(engine, batch, rates=RATES).loss for _ in range(49)]
-    return Learned([begin, *losses], first)
+    return Learned([begin.loss, *losses], first, begin.grad_norm)
 
 
 def on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -59,8 +62,12 @@ def distances(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> dict[str, f
 
 
 def assert_learned_alike(found: Learned, wanted: Learned, *, gradients_within: float) -> None:
-    """A batch is learned, with losses within 2 % of those wanted; so are gradients, by name."""
+    """A batch is learned, with losses and the norm of all gradients within 2 % of those wanted.
+
+    So is each gradient, by name.
+    """
     assert wanted.losses[-1] < 0.5 * wanted.losses[0]
     assert found.losses == pytest.approx(wanted.losses, rel=0.02)
+    assert found.grad_norm == pytest.approx(wanted.grad_norm, rel=0.02)
     for name, distance in distances(found.gradients, wanted.gradients).items():
         assert distance < gradients_within, name

@@ -36,6 +36,18 @@ def test_a_batch_is_learned_as_without_rounding(part, recipe):
     assert found.losses != wanted.losses  # something was rounded
 
 
+def test_a_batch_that_is_learned_by_gradients_twice_as_large_is_told_with_both_norms():
+    """After clipping, and by AdamW's steps, they would be the same."""
+    model, wanted = model_with_norms(shape(), attention="plain"), learned_without_rounding()
+    for parameter in model.parameters():
+        parameter.register_hook(lambda gradient: 2 * gradient)
+    found = learned(model)
+    assert found.losses == pytest.approx(wanted.losses, rel=1e-3)
+    told = rf"assert {found.grad_norm}\d* == {wanted.grad_norm}\d* ±"
+    with pytest.raises(AssertionError, match=told):
+        assert_learned_alike(found, wanted, gradients_within=0.2)
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_gradients_are_rounded_to_eight_bits_and_stay_fp32(recipe):
     inputs, targets = rows(4, 32)
