@@ -232,6 +232,8 @@ def states_of_kernels(wish: ComputeConfig, device: torch.device) -> list[str]:
 def test_no_row_tells_a_kernel_as_active_that_this_card_cannot_run(card):
     wish = ComputeConfig(precision="bf16", compile="off", attention="flash")
     assert states_of_kernels(wish, card((7, 5), package=False)) == ["unavailable"] * 3
+    left_open = ComputeConfig(precision="bf16", compile="off")
+    assert states_of_kernels(left_open, card((7, 5), package=False)) == ["unavailable"] * 3
     assert states_of_kernels(wish, card((9, 0), package=True)) == ["active", "active", "available"]
 
 

@@ -91,12 +91,12 @@ def kernels(case: Case) -> Feature:
     chosen = case.optimization.compute.attention
     if case.device.type != "cuda":
         return Feature(name, "unavailable", f"compute.attention={names} needs a CUDA card")
-    if _is_timed(case):
-        why = "the fastest, as a run's first start times them"
-        return Feature(name, "available", why, choice="auto")
     obstacle = attention_obstacle(case.optimization.compute, case.device)
     if obstacle is not None:
         return Feature(name, "unavailable", obstacle, choice=chosen, asked=True)
+    if _is_timed(case):
+        why = "the fastest, as a run's first start times them"
+        return Feature(name, "available", why, choice="auto")
     if chosen in CARD_PATHS:
         return Feature(name, "active", "pinned: another kernel is an error", choice=chosen)
     return Feature(name, "available", f"compute.attention pins {names}")
