@@ -121,17 +121,18 @@ def card_sections(name: str = "flagship", how: str = "block", *, every: bool) ->
             lambda: updates.compilations(shape, device, how, every=every),
         ),
         (
-            "attention",
-            "Which kernel is fastest, forward and backward, at this head size?",
-            lambda: rates.attention_kernels(shape, device),
-        ),
-        (
             "peers",
             "How fast do others train this shape on this card: nanochat with Muon, the rest with "
             "AdamW?",
             lambda: updates.peers(shape, device, how, every=every),
         ),
-        (  # after the peers: its kernels never ran on a card, and a dead one ends all
+        # After the peers: some of their kernels never ran on a card, and a dead one ends all.
+        (
+            "attention",
+            "Which kernel is fastest, forward and backward, at this head size?",
+            lambda: rates.attention_kernels(shape, device),
+        ),
+        (
             "documents",
             "What does it cost to keep the documents of a row apart?",
             lambda: updates.documents(shape, device, how, every=every),
