@@ -26,7 +26,8 @@ from yxanul.runfolder.rows import read_placed_rows
 from yxanul.runfolder.spending import Spent, read_spending
 from yxanul.runfolder.storage import Place, reaching
 from yxanul.runfolder.verdicts import closed_stages, settled_stages
-from yxanul.train.probing.frozen import refuse_changed_settings, with_begun_budgets
+from yxanul.train.probing.begun import with_begun_budgets
+from yxanul.train.probing.frozen import refuse_changed_settings
 
 
 @dataclass(frozen=True)

@@ -50,13 +50,12 @@ from yxanul.train.foretelling.repetition import Repetition, repetitions, warning
 from yxanul.train.loop import TrainingLoop
 from yxanul.train.outward.progress import RunProgress
 from yxanul.train.outward.trackers import open_trackers, refuse_missing_trackers
+from yxanul.train.probing.begun import replan_epochs, with_begun_budgets
 from yxanul.train.probing.frozen import (
     Frozen,
     edited_config,
     freeze_config,
     keep_config,
-    replan_epochs,
-    with_begun_budgets,
 )
 from yxanul.train.processes.agreement import common_settings, refuse_disagreement, refusing_together
 from yxanul.train.processes.links import measure_links

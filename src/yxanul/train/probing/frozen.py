@@ -9,23 +9,21 @@ from pathlib import Path
 
 import torch
 
-from yxanul.config.contradictions import check_config, find_unused
+from yxanul.config.contradictions import find_unused
 from yxanul.config.load import diff_configs, dump_config
 from yxanul.config.schema import RunConfig, StageConfig
-from yxanul.curriculum.course import read_frozen_config
 from yxanul.curriculum.stages import longest_seq_len
-from yxanul.data.prepared.manifest import Manifest
 from yxanul.errors import ConfigError, CorruptCheckpointError
 from yxanul.hardware.choices import freeze_compute, impossible_choices
 from yxanul.hardware.device import cores_per_process, memory_bytes
-from yxanul.plan.budget import tokens_for_epochs
 from yxanul.plan.memory import largest_micro_batch
 from yxanul.plan.parameters import parameter_count
 from yxanul.runfolder.checkpoints import list_checkpoints, read_manifest
 from yxanul.runfolder.durable import as_bytes, sha256_of, write_atomic
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.lineage import SETTINGS, branch_of, events, has_begun, record_event
+from yxanul.runfolder.lineage import SETTINGS, branch_of, events, record_event
 from yxanul.runfolder.verdicts import closed_stages, settled_stages
+from yxanul.train.probing.begun import begun_with, other_budgets, with_kept_budgets
 from yxanul.train.probing.probes import probe_card, with_compute
 from yxanul.train.processes.machine import Machine, last_world_size
 
@@ -71,23 +69,6 @@ _FROZEN = (
 )
 # What `auto` looks like, so that a resume takes the choice that the run was begun with.
 _OPEN = ("auto", None)
-
-
-def replan_epochs(config: RunConfig, stage: str, *, epochs: float, manifest: Manifest) -> RunConfig:
-    """Set the stage's budget to `epochs` passes over its own sources, replay added on top."""
-    own = sum(source.train.tokens for source in manifest.sources_of(stage).values())
-
-    def replan(item: StageConfig) -> StageConfig:
-        if item.name != stage:
-            return item
-        share = item.data.replay_share if item is not config.stages[0] else 0.0
-        total = tokens_for_epochs(epochs, own, replay_share=share)
-        training = item.training.model_copy(update={"total_tokens": total})
-        return item.model_copy(update={"training": training})
-
-    planned = config.model_copy(update={"stages": tuple(replan(item) for item in config.stages)})
-    check_config(planned)
-    return planned
 
 
 @dataclass(frozen=True)
@@ -150,7 +131,7 @@ def freeze_config(
         else:
             held = settled_stages(folder).keys()
         frozen = with_kept_budgets(asked, before, stages=held)
-        for told in _other_budgets(asked, frozen):
+        for told in other_budgets(asked, frozen):
             machine.progress.say(told)
         free = anew | {"threads"} if takes_own else anew
         frozen, changes = _continue_config(before, frozen, anew=free, closed=closed, folder=folder)
@@ -309,43 +290,6 @@ def _is_regrouped(folder: RunFolder, machine: Machine) -> bool:
     written = [row["world_size"] for row in events(folder.lineage, SETTINGS) if "world_size" in row]
     before = written[-1] if written else last_world_size(folder)
     return before is not None and before != machine.processes.world_size
-
-
-def begun_with(folder: RunFolder) -> RunConfig | None:
-    """Return the configuration that the run was begun with; None when nothing was trained yet."""
-    if not folder.config.exists() or not has_begun(folder.lineage):
-        return None
-    return read_frozen_config(folder)
-
-
-def with_begun_budgets(
-    config: RunConfig, folder: RunFolder, *, stages: Collection[str]
-) -> RunConfig:
-    """Return `config` with the budgets that these stages were begun with, if the run has begun."""
-    before = begun_with(folder)
-    return config if before is None else with_kept_budgets(config, before, stages=stages)
-
-
-def with_kept_budgets(now: RunConfig, before: RunConfig, *, stages: Collection[str]) -> RunConfig:
-    """Return `now` with the budgets that these `stages` had: --num_epochs plans one stage only."""
-    had = {s.name: s.training.total_tokens for s in before.stages if s.name in stages}
-
-    def kept(stage: StageConfig) -> StageConfig:
-        total = had.get(stage.name, stage.training.total_tokens)
-        training = stage.training.model_copy(update={"total_tokens": total})
-        return stage.model_copy(update={"training": training})
-
-    return now.model_copy(update={"stages": tuple(kept(stage) for stage in now.stages)})
-
-
-def _other_budgets(asked: RunConfig, kept: RunConfig) -> list[str]:
-    """Return a sentence for each budget that is asked for and not taken."""
-    return [
-        f"{stage.name} was begun with {had.training.total_tokens:,} tokens and keeps that budget; "
-        f"the {stage.training.total_tokens:,} that training.total_tokens asks for are not taken"
-        for stage, had in zip(asked.stages, kept.stages, strict=True)
-        if stage.training.total_tokens != had.training.total_tokens
-    ]
 
 
 def _branch_to(named: Path | None, folder: RunFolder) -> dict[int, float] | None:

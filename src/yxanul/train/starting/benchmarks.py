@@ -11,7 +11,7 @@ from yxanul.data.items import Benchmark
 from yxanul.evaluate.tasks.options import TaskOptions
 from yxanul.evaluate.tasks.score import ask
 from yxanul.runfolder.layout import RunFolder
-from yxanul.train.probing.frozen import begun_with
+from yxanul.train.probing.begun import begun_with
 from yxanul.train.starting.corpus import Corpus
 
 

@@ -24,7 +24,7 @@ from yxanul.errors import UsageError
 from yxanul.runfolder.durable import write_json
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import has_begun
-from yxanul.train.probing.frozen import begun_with
+from yxanul.train.probing.begun import begun_with
 from yxanul.train.processes.machine import Machine
 from yxanul.train.scoring.held_out import HeldOut
 
