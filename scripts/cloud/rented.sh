@@ -134,12 +134,21 @@ say "run into $out"
 # Ctrl-C until it says otherwise, which Python does only when it has loaded.
 (trap - INT && exec scripts/train_all.sh "${settings[@]}") &
 child=$!
-[ -z "$asked" ] || kill -TERM "$child" 2>/dev/null || true # asked before it had a name
+# Asked before it had a name. What has only just been forked may lose a signal; those that come within
+# a second are one wish.
+while [ -n "$asked" ] && kill -TERM "$child" 2>/dev/null && [ "${told:=0}" -lt 3 ]; do
+    told=$((told + 1))
+    sleep 0.3 || true
+done
 # A signal wakes `wait` before the run has ended.
 while
     woken="" code=0
     wait "$child" || code=$?
     [ -n "$woken" ]
 do :; done
+if [ "$code" = -1 ]; then # after a Ctrl-C bash may not know how it ended
+    while kill -0 "$child" 2>/dev/null; do sleep 1 || true; done
+    code=${asked:-1}
+fi
 child=""
 exit "$code"

@@ -23,7 +23,7 @@ def launch(
     (tmp_path / "scripts").mkdir()
     script, text = tmp_path / "scripts" / "launch.sh", (ROOT / "scripts" / "launch.sh").read_text()
     assert " -t 60 " in text  # a minute is long for a test
-    script.write_text(text.replace(" -t 60 ", " -t 0.5 "))
+    script.write_text(text.replace(" -t 60 ", " -t 3 "))
     program(tmp_path / "bin" / "nvidia-smi", nvidia_smi)
     program(tmp_path / "bin" / "python3", 'echo "$@"')
     mine = ("NPROC", "TORCHRUN_ARGS", "CUDA_VISIBLE_DEVICES")

@@ -25,6 +25,8 @@ case "$*" in
     *" supervise "*)
         if [ -n "${RUN_WAITS:-}" ]; then
             trap 'echo stopped >> calls; exit 10' TERM
+            # Of a signal that was ignored when the shell began, nothing is caught.
+            trap 'exit 130' INT
             touch listening
             until [ -e over ]; do sleep 0.05; done
         fi

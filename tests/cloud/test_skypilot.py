@@ -47,7 +47,7 @@ def started(task: dict, tmp_path: Path, **named: str) -> subprocess.CompletedPro
     given = task["envs"] | task["secrets"] | NAMED | named | {"PATH": path}
     assert " -t 60 " in task["run"]  # a minute is long for a test
     return subprocess.run(
-        ["bash", "-c", task["run"].replace(" -t 60 ", " -t 0.5 ")],
+        ["bash", "-c", task["run"].replace(" -t 60 ", " -t 3 ")],
         cwd=tmp_path,
         env=given,
         capture_output=True,

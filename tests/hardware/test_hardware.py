@@ -378,7 +378,7 @@ def test_a_card_that_torch_does_not_use_is_refused_unless_it_is_hidden(
     for hidden in ("", " ", "-1", "-2", "-1,0", "none", "void", "NoDevFiles", ",0"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
         assert usable_device() == CPU
-    for shown in ("0", " 3,none", "GPU-8932f937", "MIG-GPU-8932f937/1/2"):
+    for shown in ("0", " 3,none", "GPU-8932f937", "MIG-GPU-8932f937/1/2", "all", "cuda:0"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
         assert type(unused_card()) is kind
     (tmp_path / "dev" / name).rename(tmp_path / "dev" / "nvidiactl")  # the driver's own

@@ -35,7 +35,8 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 HIDING = "CUDA_VISIBLE_DEVICES"
 """The variable by which a person hides cards."""
 
-_NAMED = re.compile(r"\d+|(GPU|MIG)-.*")  # how a card is named there
+# What schedulers and people write there for no card; another word is more likely a mistake.
+_NO_CARD = re.compile(r"|-\d+|none|void|NoDevFiles", re.IGNORECASE)
 _DEVICES = Path("/dev")  # where NVIDIA's driver shows cards, whatever torch makes of them
 
 # Bytes of activations per token, layer and channel of hidden_size, from 33,840 at 768 (bf16,
@@ -83,10 +84,10 @@ def usable_device(local_rank: int = 0) -> torch.device:
 def hides_cards() -> bool:
     """Tell whether a person has hidden all cards, and so wants the CPU.
 
-    CUDA shows those that are named up to the first name that is no card's.
+    CUDA shows those that are named before the first that is no card.
     """
     shown = os.environ.get(HIDING)
-    return shown is not None and not _NAMED.fullmatch(shown.partition(",")[0].strip())
+    return shown is not None and bool(_NO_CARD.fullmatch(shown.partition(",")[0].strip()))
 
 
 def unused_card() -> YxanulError | None:

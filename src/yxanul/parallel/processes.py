@@ -86,6 +86,8 @@ class Processes:
 
     def smallest(self, number: int, device: torch.device) -> int:
         """Return the smallest of all ranks' numbers; all ranks get the same answer."""
+        if self.world_size == 1:
+            return number
         return -int(self.largest(torch.tensor(-number, device=device)).item())
 
     def gathered(self, value: torch.Tensor) -> list[torch.Tensor]:

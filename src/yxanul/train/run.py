@@ -234,12 +234,13 @@ def _find_end(
 
     As the main rank finds: one reads the checkpoints, and no rank leaves what others go on with.
     """
-    ended = None
-    if machine.processes.is_main:
-        ended = ended_outcome(config, folder, request=request)
-    # Nothing of what has ended reads the data, and preparing it may take hours.
-    needs_data = ended is None or prepared_root(config, folder) is not None
-    return machine.processes.told_by_main((ended, needs_data), machine.device)
+    found: tuple[RunOutcome | None, bool] = (None, True)
+    with refusing_together(machine.processes, device=machine.device):
+        if machine.processes.is_main:
+            ended = ended_outcome(config, folder, request=request)
+            # Nothing of what has ended reads the data, and preparing it may take hours.
+            found = ended, ended is None or prepared_root(config, folder) is not None
+    return machine.processes.told_by_main(found, machine.device)
 
 
 def _leave(

@@ -275,12 +275,11 @@ def _fitting(config: RunConfig, machine: Machine) -> RunConfig:
     """Return the settings with the tokens of a pass that fit this card in them, by arithmetic."""
     if machine.device.type != "cuda":
         return config
-    card_bytes, processes = memory_bytes(machine.device), machine.processes.world_size
-    tokens = largest_micro_batch(config, card_bytes, processes=processes)
-    compute = config.optimization.compute.model_copy(
-        # Where not even one sequence fits, torch is to say so.
-        update={"micro_batch_tokens": tokens or longest_seq_len(config.stages)}
-    )
+    card_bytes, ranks = memory_bytes(machine.device), machine.processes
+    tokens = largest_micro_batch(config, card_bytes, processes=ranks.world_size)
+    # Where not even one sequence fits, torch is to say so. The smallest card decides for all.
+    tokens = ranks.smallest(tokens or longest_seq_len(config.stages), machine.device)
+    compute = config.optimization.compute.model_copy(update={"micro_batch_tokens": tokens})
     return with_compute(config, compute)
 
 

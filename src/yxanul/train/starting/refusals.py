@@ -8,7 +8,7 @@ from yxanul.hardware.device import DeviceKind
 from yxanul.hardware.doctor import list_features, refuse_inactive
 from yxanul.hardware.feature import Case
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.verdicts import closed_stages
+from yxanul.runfolder.verdicts import STOP, settled_stages
 from yxanul.train.probing.frozen import refuse_other_stages, ruled_config
 from yxanul.train.processes.agreement import (
     common_settings,
@@ -89,5 +89,11 @@ def _still_trained(
     asked = [stage for stage in config.stages if request.stage in (None, stage.name)]
     if request.resume != "auto":
         return asked  # an older checkpoint, or none, may stand before a stage's end
-    closed = closed_stages(folder)
-    return [stage for stage in asked if stage.name not in closed]
+    trained = list[StageConfig]()
+    settled = settled_stages(folder)
+    for stage in asked:
+        if stage.name not in settled:
+            trained.append(stage)
+        elif settled[stage.name]["verdict"] == STOP:
+            break  # it ends there
+    return trained
