@@ -250,7 +250,7 @@ def test_a_kill_on_the_way_back_begins_the_way_again(world, unbroken, tmp_path):
     run_with(world, "mirror.bringing=kill@3", *to(address), code=KILLED)
     assert not (world.root / "run" / "lineage.jsonl").exists()
     told = world.finish("run", "run", *to(address)).stderr
-    assert "going on from" in told
+    assert "is complete already" in told
     assert_ends_like(world, unbroken)
 
 
