@@ -88,7 +88,8 @@ class Fork:
     def send_signal(self, number: int) -> None:
         """Send a signal, unless it has ended."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it has ended since: another process waits for it
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """End it by SIGKILL."""
