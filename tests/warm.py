@@ -88,7 +88,9 @@ class Fork:
     def send_signal(self, number: int) -> None:
         """Send a signal, unless it has ended."""
         if self.poll() is None:
-            with contextlib.suppress(ProcessLookupError):  # it has ended since: another process waits for it
+            with contextlib.suppress(
+                ProcessLookupError
+            ):  # it has ended since: another process waits for it
                 os.kill(self.pid, number)
 
     def kill(self) -> None:
