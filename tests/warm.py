@@ -88,9 +88,8 @@ class Fork:
     def send_signal(self, number: int) -> None:
         """Send a signal, unless it has ended."""
         if self.poll() is None:
-            with contextlib.suppress(
-                ProcessLookupError
-            ):  # it has ended since: another process waits for it
+            # Another process waits for it: it may have ended since.
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
     def kill(self) -> None:
