@@ -166,6 +166,22 @@ def test_who_stops_the_supervisor_while_it_waits_is_seen_in_its_code(tmp_path, n
     assert json.loads(result)["exit_code"] == code, "one object"
 
 
+def test_a_stop_that_comes_as_a_wait_begins_ends_it():
+    """Whatever is being done there: no lock may be held then that the signal's receiver takes."""
+    storm = """
+import signal
+from yxanul.supervise import supervisor
+supervisor.LOOK_S = 0.001
+for n in range(300):
+    stop = supervisor._Stop()
+    signal.signal(signal.SIGALRM, stop._receive)
+    signal.setitimer(signal.ITIMER_REAL, 1e-6 * (1 + n % 60))
+    assert stop.wait(30.0)
+"""
+    command, path = [sys.executable, "-c", storm], {**os.environ, "PYTHONPATH": "src"}
+    assert subprocess.run(command, env=path, check=False, timeout=60).returncode == 0
+
+
 def test_what_a_script_has_started_is_asked_to_stop_as_well_and_waited_for(tmp_path):
     """bash hands no signal on, and SIGTERM ends it at once."""
     line = shlex.join([sys.executable, "-c", SAVES, str(tmp_path)])

@@ -18,7 +18,9 @@ from yxanul.runfolder.supervised import read_note
 # A run that was asked to stop may save, and copy that to its mirror; its report and the mirror's
 # last rows follow when it has left its folder.
 _LONGEST_SAVE_S, _LONGEST_LAST_WORDS_S = 900.0, 90.0
-_LOOK_S, _UNTOLD_S = 0.1, 1.0
+LOOK_S = 0.1
+"""Seconds between two looks at what is waited for."""
+_UNTOLD_S = 1.0
 # The note lies among temporary files, which are cleared of what nobody has used for days.
 _READ_S = 60.0
 
@@ -83,7 +85,7 @@ class Group:
             if not has_told and now - ended_at > _UNTOLD_S:
                 say(f"supervise: the command has ended before {told}, which is waited for")
                 has_told = True
-            time.sleep(_LOOK_S)
+            time.sleep(LOOK_S)
 
     def _program(self) -> int | None:
         pid = self.told().get("pid")

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from types import FrameType
 from yxanul.errors import StoppedOnRequest, UsageError
 from yxanul.runfolder.supervised import BEGUN_VARIABLE, NAMED_VARIABLE, VARIABLE
 from yxanul.supervise.ending import Ending, read_ending
-from yxanul.supervise.group import Group
+from yxanul.supervise.group import LOOK_S, Group
 from yxanul.supervise.policy import Policy
 
 Say = Callable[[str], None]
@@ -138,13 +137,9 @@ class _Stop:
     """A wish to stop, and the processes that it concerns."""
 
     def __init__(self) -> None:
-        self._wish = threading.Event()
+        self.asked = False
         self._number = signal.SIGTERM
         self._group: Group | None = None
-
-    @property
-    def asked(self) -> bool:
-        return self._wish.is_set()
 
     def code(self, ending: Ending) -> int:
         """Return the code to leave with after a stop that was asked for.
@@ -157,7 +152,11 @@ class _Stop:
 
     def wait(self, seconds: float) -> bool:
         """Wait for so long, or until a stop is asked for; tell whether it was."""
-        return self._wish.wait(seconds)
+        end = time.monotonic() + seconds
+        # Not by an Event: what a signal interrupts may hold the lock that setting it takes.
+        while not self.asked and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, LOOK_S))
+        return self.asked
 
     @contextmanager
     def receiving(self) -> Iterator[None]:
@@ -183,6 +182,6 @@ class _Stop:
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         self._number = signal.Signals(number)
-        self._wish.set()
+        self.asked = True
         if self._group is not None:
             self._group.send_signal(number)
