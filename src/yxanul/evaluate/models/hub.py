@@ -43,7 +43,7 @@ _BRINGING = {"huggingface_hub.file_download", "huggingface_hub._snapshot_downloa
 # Told without a file's name, if by hf_xet in words alone; and of a hf_xet that does not fit.
 _REFUSED_HERE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG, errno.EMFILE)
 _UNFIT = (AttributeError, ImportError, TypeError)
-_NO_MEMORY = "fewer other programs on this machine, or one with more memory"
+_NO_MEMORY = "run fewer other programs on this machine, or take one with more memory"
 
 
 @dataclass(frozen=True)
