@@ -104,6 +104,10 @@ def trainer(supervisor: subprocess.Popen, *, rank: int | None = None) -> int:
     raise AssertionError("nothing trains")
 
 
+def stands_still(process: int) -> bool:
+    return "State:\tT" in status(process)
+
+
 def children(process: int) -> list[int]:
     text = Path(f"/proc/{process}/task/{process}/children").read_text()
     return [int(word) for word in text.split()]
@@ -132,7 +136,7 @@ def test_who_stops_the_supervisor_stops_the_run_once_and_it_is_saved(world):
     process = supervised(*world.command("run", "run"), **pause)
     wait_until(lambda: last_step(world.root / "run" / "metrics.jsonl") >= 2, process)
     run = trainer(process)
-    wait_until(lambda: "State:\tT" in status(run), process)
+    wait_until(lambda: stands_still(run), process)
     process.send_signal(signal.SIGTERM)
     wait_until(lambda: f"ShdPnd:\t{1 << signal.SIGTERM - 1:016x}" in status(run), process)
     os.kill(run, signal.SIGCONT)
@@ -273,6 +277,31 @@ def test_a_rank_that_is_killed_is_a_failure_that_may_pass(world):
     assert "started again in" in told
     wanted, found = (world.checkpoints(name)[-1] for name in ("unbroken", "run"))
     assert fingerprint(found) == fingerprint(wanted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_who_stops_the_supervisor_stops_the_ranks_of_a_launcher_once_and_they_are_saved(
+    world, number
+):
+    """As when a spot machine is called back: torchrun hands the stop on, in its own time."""
+    pause = {FAILPOINTS: "step.updated=pause@3"}
+    process, run = supervised(*ranks(world.command("run", "run")), **pause), world.root / "run"
+    wait_until(lambda: last_step(run / "metrics.jsonl") >= 2, process)
+    both = [trainer(process, rank=rank) for rank in range(2)]
+    wait_until(lambda: all(stands_still(rank) for rank in both), process)
+    process.send_signal(number)
+    heard = f"ShdPnd:\t{1 << number - 1:016x}"
+    wait_until(lambda: all(heard in status(rank) for rank in both), process)
+    for rank in both:
+        os.kill(rank, signal.SIGCONT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 10, told
+    assert "started again" not in told
+    assert world.exit_record("run")["code"] == 10
+    assert not RunFolder(run).is_held_elsewhere()
+    saved = world.checkpoints("run")[-1].name
+    assert saved.startswith(f"step-{last_step(run / 'metrics.jsonl'):08d}"), "what it had trained"
 
 
 def test_how_it_ended_is_the_one_object_on_stdout():
