@@ -117,7 +117,9 @@ def held_by_torch(model, optimization, case):
     drawn = np.random.default_rng(0).integers(0, model.vocab_size, (2, rows, case.seq_len))
     batch = StepRows.whole(drawn[0], drawn[1])
     gc.collect()  # what goes away meanwhile would be counted as freed by the update
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+    activities = [ProfilerActivity.CPU]
+    # torch 2.11 warns of profiles that do not keep what earlier ones have told.
+    with profile(activities=activities, profile_memory=True, acc_events=True) as profiled:
         _, engine = build_engine(model, optimization, processes=ALONE, device=torch.device("cpu"))
         for _ in range(2):  # the second finds the moments in place
             train_step(engine, batch, rates=LearningRates(0.0, 0.0, 0.0))

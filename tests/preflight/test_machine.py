@@ -313,7 +313,7 @@ def test_a_machine_without_a_card_is_told(tmp_path):
     found = look_at_features(tiny(tmp_path), processes=1)
     assert found.state == "warn"
     assert "no card is used" in found.why
-    assert "CUDA" in found.why
+    assert ("finds no card" if torch.version.cuda else "without CUDA") in found.why
 
 
 def features_where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, error: Exception) -> Finding:
