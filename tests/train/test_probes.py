@@ -35,6 +35,7 @@ CPU = torch.device("cpu")
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 BYTES_PER_TOKEN = 1000
+_NO_HANDLE = "CUBLAS_STATUS_NOT_INITIALIZED"
 
 
 def need(tokens: int) -> float:
@@ -216,6 +217,10 @@ def test_without_the_time_of_no_rounding_nothing_is_rounded():
         (RuntimeError("CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA"), True),
         (RuntimeError("CUDA driver error: out of memory"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED"), True),
+        (RuntimeError(f"CUDA error: {_NO_HANDLE} when calling `cublasCreate(handle)`"), True),
+        (RuntimeError(f"CUDA error: {_NO_HANDLE} when calling `cublasSgemm(handle, opa)`"), False),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), True),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
         (RuntimeError("out of resource: shared memory, Required: 294912"), False),

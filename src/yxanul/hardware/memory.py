@@ -27,6 +27,8 @@ _NO_MEMORY = (
     "Cannot allocate memory",
     "out of memory",
     "STATUS_ALLOC_FAILED",
+    "ALLOCATION_FAILED",  # cuDNN since 9, on the card or on the machine
+    "CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate",  # its first handle had no room
 )
 
 
