@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.model.storages import Storages
-from yxanul.model.attention import hidden_of_others, plain_attention
+from yxanul.model.attention import attention_path, hidden_of_others, plain_attention
 
 ROWS, HEADS, SEQ, HEAD_DIM = 2, 3, 40, 8
 
@@ -15,6 +15,13 @@ def test_plain_attention_is_compiled_without_a_word():
     q, k, v = (torch.randn(ROWS, HEADS, SEQ, HEAD_DIM) for _ in range(3))
     traced = torch.compile(plain_attention, backend="eager", dynamic=False, fullgraph=True)
     assert torch.equal(traced(q, k, v), plain_attention(q, k, v))
+
+
+@pytest.mark.parametrize("name", ["cudnn", "efficient"])
+def test_a_token_by_itself_needs_no_kernel_of_a_card(name):
+    """No kernel is here, as cuDNN has none for one key on a card; a document may be one token."""
+    q, k, v = (torch.randn(ROWS, HEADS, 1, HEAD_DIM) for _ in range(3))
+    assert torch.equal(attention_path(name)(q, k, v), plain_attention(q, k, v))
 
 
 @pytest.mark.parametrize("masked", [False, True])
