@@ -24,6 +24,7 @@ from yxanul.errors import (
 )
 from yxanul.evaluate.answers.requests import Continuations, WritingRequest
 from yxanul.optim.optimizers import LearningRates, Optimizers
+from yxanul.parallel.compiling import graphs_made
 from yxanul.parallel.processes import Processes, joined_processes
 from yxanul.parallel.sharing import SharedWork
 from yxanul.parallel.wrapping import wrap_model
@@ -43,7 +44,9 @@ def one_update(
     processes: Processes, *, micro_batch: int, compute: ComputeConfig = EAGER
 ) -> tuple[dict, dict]:
     """Return loss and norm, and the gradients as AdamW remembers them."""
-    engine = engine_of(model_with_norms(shape()), processes, micro_batch, compute=compute)
+    again = compute.checkpointed_blocks(shape().num_hidden_layers)
+    model = model_with_norms(shape(), checkpointed_blocks=again)
+    engine = engine_of(model, processes, micro_batch, compute=compute)
     result = train_step(engine, rows_of(processes), rates=RATES)
     measured = {"loss": result.loss, "grad_norm": result.grad_norm}
     moments = engine.optimizers.state_tensors()
@@ -105,14 +108,15 @@ def failing_update(processes: Processes) -> dict:
     return {"skipped": step.skipped, "hardware": step.hardware}
 
 
-def compiled_update(processes: Processes) -> dict:
-    """The same update with graphs of blocks, which are made and not compiled."""
+def compiled_update(processes: Processes, **compute: object) -> dict:
+    """The same update with graphs, which are made and not compiled."""
     plain, torch.compile = torch.compile, partial(torch.compile, backend="eager")
-    measured, _ = one_update(processes, micro_batch=2, compute=ComputeConfig(compile="block"))
+    dynamo, before = torch._dynamo, graphs_made()
+    with dynamo.config.patch(optimize_ddp=True):
+        measured, _ = one_update(processes, micro_batch=2, compute=ComputeConfig(**compute))
+        cuts = dynamo.config.optimize_ddp
     torch.compile = plain
-    dynamo = torch._dynamo
-    graphs = dynamo.utils.counters["stats"]["unique_graphs"]
-    return {**measured, "graphs": graphs, "cuts": dynamo.config.optimize_ddp}
+    return {**measured, "graphs": graphs_made() - before, "cuts": cuts}
 
 
 def answers(processes: Processes) -> dict:
@@ -236,7 +240,13 @@ def write_results(out: Path) -> None:
             "disagreement": disagreement(processes),
             "refusals": refusals(processes),
             "scored": scored(processes),
-            "compiled": compiled_update(processes),
+            "compiled": {
+                "block": compiled_update(processes, compile="block"),
+                "model": compiled_update(processes, compile="model"),
+                "recomputing model": compiled_update(
+                    processes, compile="model", gradient_checkpointing=True
+                ),
+            },
             "apart": gradients_apart(processes),
             "awaited": awaited(processes),  # the last: what is told stays told
         }

@@ -125,12 +125,19 @@ def test_what_one_rank_refuses_all_refuse_with_its_words_and_code(two_ranks):
         }
 
 
-def test_ranks_that_compile_blocks_leave_them_whole_and_train_alike(two_ranks):
+@pytest.mark.parametrize(
+    ("what", "cuts", "graphs"),
+    # A graph of a block and one of the last norm.
+    [("block", False, 2), ("model", True, 1), ("recomputing model", False, 1)],
+)
+def test_ranks_compile_blocks_and_what_is_recomputed_whole_and_train_alike(
+    two_ranks, what, cuts, graphs
+):
     for rank in two_ranks:
-        assert rank["compiled"]["cuts"] is False
-        assert rank["compiled"]["graphs"] == 2  # of a block, and of the last norm
-        assert rank["compiled"]["loss"] == pytest.approx(rank["loss"], rel=1e-6)
-        assert rank["compiled"]["grad_norm"] == pytest.approx(rank["grad_norm"], rel=1e-6)
+        compiled = rank["compiled"][what]
+        assert (compiled["cuts"], compiled["graphs"]) == (cuts, graphs)
+        assert compiled["loss"] == pytest.approx(rank["loss"], rel=1e-6)
+        assert compiled["grad_norm"] == pytest.approx(rank["grad_norm"], rel=1e-6)
 
 
 def test_a_norm_that_is_wrong_on_one_rank_skips_the_step_on_all(two_ranks):
