@@ -48,7 +48,7 @@ class Transformer(nn.Module):
             Block(config, rotary, attention=path) for _ in range(config.num_hidden_layers)
         )
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.trunk: Callable[[Tensor, Tensor | None], Tensor] = self.run_blocks
+        self.compiled: Callable[[Tensor, Tensor | None], Tensor] | None = None
 
     @classmethod
     def initialised(cls, config: ModelConfig, *, seed: int, **options: object) -> "Transformer":
@@ -93,7 +93,7 @@ class Transformer(nn.Module):
             documents = None
             if self.document_layout is not None and bounds is not None:
                 documents = self.document_layout(bounds, tokens.shape)
-            x = self.trunk(x, documents)
+            x = (self.compiled or self.run_blocks)(x, documents)
         else:
             # Each document is scored alone, so there is nothing to mask. Rows have many lengths,
             # and a compiled graph for each would cost more than it saves.
@@ -134,7 +134,7 @@ class Transformer(nn.Module):
             for part in (*self.layers, self.norm):
                 part.compile(dynamic=False)
         elif how == "model":
-            self.trunk = torch.compile(self.run_blocks, dynamic=False)
+            self.compiled = torch.compile(self.run_blocks, dynamic=False)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., hidden) -> (..., vocab): to look at a few, never in training."""
