@@ -36,10 +36,11 @@ def test_auto_and_silence_are_filled_and_buckets_handed_on(tmp_path):
         "gradient_clipping": "auto",
         "bf16": {"enabled": "auto"},
         "optimizer": {"type": "AdamW", "params": {"lr": "auto", "betas": [0.9, 0.95]}},
-        "zero_optimization": {"stage": "auto"},
+        "zero_optimization": {"stage": "auto", "reduce_bucket_size": "auto"},
     }
     assert settings(tmp_path, auto) == silent
     assert silent["gradient_clipping"] == 0.3
+    assert silent["zero_optimization"] == {"stage": 1, "reduce_bucket_size": 50_000_000}
     zero = {"stage": 1, "reduce_bucket_size": 1000, "overlap_comm": True}
     found = settings(tmp_path, {"zero_optimization": zero, "wall_clock_breakdown": True})
     assert found["zero_optimization"] == zero
