@@ -268,15 +268,14 @@ def test_blocks_are_recomputed_for_no_more_than_a_micro_batch_has_to_have(
     open_ = {"micro_batch_tokens": None, "checkpointed_share": None, **wish}
     compute = config.optimization.compute.model_copy(update=open_)
     settled = compute.model_copy(update={"checkpointed_share": wish.get("checkpointed_share", 1.0)})
-    config = probes.with_compute(config, settled)
 
-    def planned(tried: ComputeConfig, config, **_place) -> float:
-        return memory(probes.with_compute(config, tried)).total
+    def planned(_shape, optimization: OptimizationConfig, **_place) -> float:
+        return memory(probes.with_compute(config, optimization.compute)).total
 
-    monkeypatch.setattr(probes, "_trial_bytes", planned)
+    monkeypatch.setattr(probes, "trial_bytes", planned)
     monkeypatch.setattr(probes, "memory_bytes", lambda _device: int(gib * 2**30))
     said: list[str] = []
-    found = probes._fitted(compute, config, seq_len=4096, machine=stand_in(said=said))
+    found = probes._fitted(compute, settled, cards=probes._Cards(config, 4096, stand_in(said=said)))
     assert found.micro_batch_tokens == tokens
     assert found.checkpointed_blocks(28) == blocks
     told = [f"a forward pass of {tokens:,} tokens fits the card, as tried"]
@@ -310,7 +309,6 @@ def test_what_one_process_cannot_round_no_process_times(monkeypatch, obstacle, o
     monkeypatch.setattr(probes, "fp8_obstacle", lambda *_: obstacle)
     said: list[str] = []
     votes = Votes(other=other)
-    found = probes._fastest_fp8(
-        compute(), load_config(CONFIGS), seq_len=64, machine=stand_in(votes, said=said)
-    )
+    cards = probes._Cards(load_config(CONFIGS), 64, stand_in(votes, said=said))
+    found = probes._fastest_fp8(compute(), cards=cards)
     assert (found, said, votes.asked) == ("off", [told], [obstacle is not None])

@@ -8,7 +8,7 @@ alone, so that the same machine always chooses the same.
 import gc
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -44,10 +44,10 @@ def probe_card(
     if machine.device.type != "cuda":
         return found
     found = time_kernels(wish, found, shape=config.model, seq_len=seq_len, machine=machine)
-    found = _fitted(wish, with_compute(config, found), seq_len=seq_len, machine=machine)
+    cards = _Cards(config, seq_len, machine)
+    found = _fitted(wish, found, cards=cards)
     if wish.fp8 == "auto":
-        part = _fastest_fp8(found, config, seq_len=seq_len, machine=machine)
-        found = found.model_copy(update={"fp8": part})
+        found = found.model_copy(update={"fp8": _fastest_fp8(found, cards=cards)})
     return found
 
 
@@ -134,97 +134,104 @@ def trial_bytes(
     return held
 
 
-def _fitted(
-    wish: ComputeConfig, config: RunConfig, *, seq_len: int, machine: Machine
-) -> ComputeConfig:
-    """Return the settings of `config` with what `wish` leaves open of what a card's memory decides.
+@dataclass(frozen=True)
+class _Cards:
+    """The cards of a run's processes: what is tried on them has to fit each."""
+
+    config: RunConfig
+    seq_len: int
+    machine: Machine
+
+    @property
+    def limit(self) -> float:
+        """The most bytes that may be held of this process' card."""
+        return CARD_SHARE * memory_bytes(self.machine.device)
+
+    @property
+    def step_tokens(self) -> int:
+        """The tokens of a process' part of the largest step."""
+        return _step_tokens(self.config, self.machine.processes.world_size)
+
+    def agree(self, flag: bool) -> bool:
+        """Return whether any process says so."""
+        return self.machine.processes.anyone(flag, self.machine.device)
+
+    def first_try(self, compute: ComputeConfig) -> int:
+        """Return the tokens that all processes try first: a plan knows its own card only."""
+        first = first_tokens(
+            with_compute(self.config, compute),
+            seq_len=self.seq_len,
+            card_bytes=memory_bytes(self.machine.device),
+            processes=self.machine.processes.world_size,
+        )
+        return self.machine.processes.smallest(first, self.machine.device)
+
+    def bytes_with(self, compute: ComputeConfig, **changed: float) -> float:
+        """Return the bytes that a process of the run will hold with `compute`, so `changed`."""
+        tried = compute.model_copy(update=changed)
+        passes = trial_passes(
+            tried.micro_batch_tokens or self.seq_len,
+            self.step_tokens,
+            processes=self.machine.processes.world_size,
+        )
+        optimization = with_compute(self.config, tried).optimization
+        return trial_bytes(
+            self.config.model,
+            optimization,
+            seq_len=self.seq_len,
+            device=self.machine.device,
+            passes=passes,
+        )
+
+
+def _fitted(wish: ComputeConfig, found: ComputeConfig, *, cards: _Cards) -> ComputeConfig:
+    """Return `found` with what `wish` leaves open of what a card's memory decides.
 
     Where both the micro-batch and the share of recomputed blocks are open, blocks are recomputed
     only for what a micro-batch has to have: more of it brings less than that costs.
     """
-    found = config.optimization.compute
-    most = MOST_TOKENS
-    if wish.micro_batch_tokens is None and wish.is_share_open:
-        least = 1 / config.model.num_hidden_layers
-        spared = found.model_copy(update={"checkpointed_share": least})
-        tokens = _enough_without(spared, config, seq_len=seq_len, machine=machine)
-        if tokens is not None:
-            return spared.model_copy(update={"micro_batch_tokens": tokens})
-        most = ENOUGH_TOKENS
-    if wish.micro_batch_tokens is None:
-        tokens = _micro_batch(found, config, most=most, seq_len=seq_len, machine=machine)
+    layers, say = cards.config.model.num_hidden_layers, cards.machine.progress.say
+    open_tokens, open_share = wish.micro_batch_tokens is None, wish.is_share_open
+    blocks = tokens = None
+    if open_tokens and open_share:
+        spared = found.model_copy(update={"checkpointed_share": 1 / layers})
+        tokens = _enough_tokens(spared, cards=cards)
+        blocks = None if tokens is None else 1
+    if open_tokens and tokens is None:
+        tokens = largest_that_fits(
+            min(ENOUGH_TOKENS if open_share else MOST_TOKENS, cards.first_try(found)),
+            lambda size: cards.bytes_with(found, micro_batch_tokens=size),
+            limit=cards.limit,
+            smallest=cards.seq_len,
+            agree=cards.agree,
+            advice=found.recompute_more,
+        )
+    if tokens is not None:
+        say(f"a forward pass of {tokens:,} tokens fits the card, as tried")
         found = found.model_copy(update={"micro_batch_tokens": tokens})
-    if wish.is_share_open:
-        share = _checkpointed_share(found, config, seq_len=seq_len, machine=machine)
-        found = found.model_copy(update={"checkpointed_share": share})
+    if open_share:
+        blocks = blocks or least_that_fits(
+            layers,
+            lambda count: cards.bytes_with(found, checkpointed_share=count / layers),
+            limit=cards.limit,
+            agree=cards.agree,
+        )
+        say(f"{blocks} of {layers} blocks are recomputed, as tried")
+        found = found.model_copy(update={"checkpointed_share": blocks / layers})
     return found
 
 
-def _enough_without(
-    spared: ComputeConfig, config: RunConfig, *, seq_len: int, machine: Machine
-) -> int | None:
+def _enough_tokens(spared: ComputeConfig, *, cards: _Cards) -> int | None:
     """Return the largest micro-batch that fits with next to nothing recomputed; None: too small."""
-    enough = min(ENOUGH_TOKENS, _step_tokens(config, machine.processes.world_size))
-    first = _first_try(spared, config, seq_len=seq_len, machine=machine)
-    tokens = first_that_fits(
+    enough = min(ENOUGH_TOKENS, cards.step_tokens)
+    sizes = halves(cards.first_try(spared), cards.seq_len)
+    return first_that_fits(
         # Of whole sequences a little less than enough is enough.
-        [size for size in halves(first, seq_len) if size > enough - seq_len],
-        _need_of(spared, config, seq_len=seq_len, machine=machine),
-        limit=CARD_SHARE * memory_bytes(machine.device),
-        agree=partial(machine.processes.anyone, device=machine.device),
+        [size for size in sizes if size > enough - cards.seq_len],
+        lambda size: cards.bytes_with(spared, micro_batch_tokens=size),
+        limit=cards.limit,
+        agree=cards.agree,
     )
-    if tokens is not None:
-        _say_tokens(tokens, machine)
-        _say_blocks(1, config, machine=machine)
-    return tokens
-
-
-def _micro_batch(
-    compute: ComputeConfig, config: RunConfig, *, most: int, seq_len: int, machine: Machine
-) -> int:
-    """Return the tokens of one forward pass, at most `most` and those of a process' whole step."""
-    tokens = largest_that_fits(
-        min(most, _first_try(compute, config, seq_len=seq_len, machine=machine)),
-        _need_of(compute, config, seq_len=seq_len, machine=machine),
-        limit=CARD_SHARE * memory_bytes(machine.device),
-        smallest=seq_len,
-        agree=partial(machine.processes.anyone, device=machine.device),
-        advice=compute.recompute_more,
-    )
-    _say_tokens(tokens, machine)
-    return tokens
-
-
-def _first_try(compute: ComputeConfig, config: RunConfig, *, seq_len: int, machine: Machine) -> int:
-    """Return the tokens that all processes try first: each one's plan knows its own card only."""
-    first = first_tokens(
-        with_compute(config, compute),
-        seq_len=seq_len,
-        card_bytes=memory_bytes(machine.device),
-        processes=machine.processes.world_size,
-    )
-    return machine.processes.smallest(first, machine.device)
-
-
-def _need_of(
-    compute: ComputeConfig, config: RunConfig, *, seq_len: int, machine: Machine
-) -> Callable[[int], float]:
-    """Return what tells the bytes that a process holds with so many tokens in a pass."""
-
-    def need(tokens: int) -> float:
-        tried = compute.model_copy(update={"micro_batch_tokens": tokens})
-        return _trial_bytes(tried, config, seq_len=seq_len, machine=machine)
-
-    return need
-
-
-def _say_tokens(tokens: int, machine: Machine) -> None:
-    machine.progress.say(f"a forward pass of {tokens:,} tokens fits the card, as tried")
-
-
-def _say_blocks(blocks: int, config: RunConfig, *, machine: Machine) -> None:
-    layers = config.model.num_hidden_layers
-    machine.progress.say(f"{blocks} of {layers} blocks are recomputed, as tried")
 
 
 def first_tokens(config: RunConfig, *, seq_len: int, card_bytes: int, processes: int) -> int:
@@ -253,68 +260,30 @@ def least_that_fits(most: int, need: Callable[[int], float], *, limit: float, ag
     return high
 
 
-def _checkpointed_share(
-    compute: ComputeConfig, config: RunConfig, *, seq_len: int, machine: Machine
-) -> float:
-    """Return the least share of the blocks whose recomputing makes the micro-batch fit."""
-    device, processes = machine.device, machine.processes
-    layers = config.model.num_hidden_layers
-
-    def need(blocks: int) -> float:
-        tried = compute.model_copy(update={"checkpointed_share": blocks / layers})
-        return _trial_bytes(tried, config, seq_len=seq_len, machine=machine)
-
-    blocks = least_that_fits(
-        layers,
-        need,
-        limit=CARD_SHARE * memory_bytes(device),
-        agree=lambda flag: processes.anyone(flag, device),
-    )
-    _say_blocks(blocks, config, machine=machine)
-    return blocks / layers
-
-
-def _trial_bytes(
-    tried: ComputeConfig, config: RunConfig, *, seq_len: int, machine: Machine
-) -> float:
-    """Return the bytes that a process of this run will hold with the settings `tried`."""
-    optimization = with_compute(config, tried).optimization
-    processes = machine.processes.world_size
-    passes = trial_passes(
-        tried.micro_batch_tokens or seq_len, _step_tokens(config, processes), processes=processes
-    )
-    return trial_bytes(
-        config.model, optimization, seq_len=seq_len, device=machine.device, passes=passes
-    )
-
-
 def _step_tokens(config: RunConfig, processes: int) -> int:
     """Return the tokens of a process' part of the largest step."""
     return max(s.training.batch_tokens for s in config.stages) // processes
 
 
-def _fastest_fp8(
-    compute: ComputeConfig, config: RunConfig, *, seq_len: int, machine: Machine
-) -> str:
+def _fastest_fp8(compute: ComputeConfig, *, cards: _Cards) -> str:
     """Return the part of the model whose products are worth rounding to FP8 here, or off."""
-    device, say, processes = machine.device, machine.progress.say, machine.processes
+    device, say = cards.machine.device, cards.machine.progress.say
     obstacle = fp8_obstacle(compute, device)
     # All ranks time it or none: one of another machine would wait for the others elsewhere.
-    if processes.anyone(obstacle is not None, device):
+    if cards.agree(obstacle is not None):
         say(f"FP8 is off: {f'it {obstacle}' if obstacle else 'another process cannot have it'}")
         return "off"
 
     def time(part: str) -> float:
-        tried = compute.model_copy(update={"fp8": part})
-        optimization = config.optimization.model_copy(update={"compute": tried})
-        return update_ms(config.model, optimization, seq_len=seq_len, device=device)
+        tried = with_compute(cards.config, compute.model_copy(update={"fp8": part}))
+        return update_ms(tried.model, tried.optimization, seq_len=cards.seq_len, device=device)
 
-    times = times_of(_FP8_PARTS, time, agree=lambda flag: processes.anyone(flag, device), say=say)
+    times = times_of(_FP8_PARTS, time, agree=cards.agree, say=say)
     _free(device)  # what the last one left, if it failed
     told = ", ".join(f"{part} {ms:.1f} ms" for part, ms in times.items())
     say(f"FP8 ({compute.fp8_recipe}), one micro-batch forward and backward and its update: {told}")
     best = worth_rounding(times)
-    return _FP8_PARTS[processes.of_main(_FP8_PARTS.index(best), device)]
+    return _FP8_PARTS[cards.machine.processes.of_main(_FP8_PARTS.index(best), device)]
 
 
 def times_of(
