@@ -26,6 +26,7 @@ from tests.train.world import (
     last_step,
 )
 from yxanul.failpoints import VARIABLE
+from yxanul.hardware import choices
 from yxanul.runfolder.durable import sha256_of
 from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.supervised import BEGUN_VARIABLE
@@ -571,6 +572,25 @@ def test_a_card_that_torch_does_not_use_stops_a_run_but_one_that_a_cpu_began(
     told = json.loads(environment.read_text())
     environment.write_text(json.dumps({**told, "device_type": "cuda"}))
     assert said in world.finish("run", "run", "--max_steps", "3", code=code).stderr
+
+
+def test_engine_and_ranks_are_not_judged_by_the_cpu_beside_a_card_that_is_not_up(
+    world, tmp_path, monkeypatch
+):
+    """30, of DeepSpeed's precision on a card, would end the run; ranks by gloo would meet none."""
+    unused(monkeypatch, tmp_path / "dev", said=NOT_UP)
+    monkeypatch.setattr(choices, "cpu_flags", frozenset)
+    settings = tmp_path / "deepspeed.json"
+    settings.write_text('{"bf16": {"enabled": true}}')
+    by_deepspeed = (*ADAMW, "--set", "compute.precision=auto", "--deepspeed", str(settings))
+    finished = world.finish("train", "run", "--stage", STAGES[0], *by_deepspeed, code=11)
+    assert NOT_UP in finished.stderr
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert NOT_UP in world.finish("run", "run", code=11).stderr
+    (tmp_path / "dev" / "nvidia0").unlink()
+    (world.root / "run").mkdir(exist_ok=True)
+    (world.root / "run" / "environment.json").write_text('{"device_type": "cuda"}')
+    assert "torch finds none here" in world.finish("run", "run", code=11).stderr
 
 
 def test_one_card_too_few_for_as_many_ranks_as_before_is_a_failed_card(world, monkeypatch):

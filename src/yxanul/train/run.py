@@ -1,5 +1,6 @@
 """A run from the first check to the exit record: the one entry that the command line calls."""
 
+import os
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -59,7 +60,13 @@ from yxanul.train.probing.frozen import (
 )
 from yxanul.train.processes.agreement import common_settings, refuse_disagreement, refusing_together
 from yxanul.train.processes.links import measure_links
-from yxanul.train.processes.machine import Machine, Start, record_environment, refuse_missing_card
+from yxanul.train.processes.machine import (
+    Machine,
+    Start,
+    record_environment,
+    refuse_lost_card,
+    refuse_missing_card,
+)
 from yxanul.train.running.session import Session
 from yxanul.train.running.setup import build_session, open_mirroring, prepare_process
 from yxanul.train.running.stage_data import padding
@@ -88,9 +95,12 @@ def start_run(request: RunRequest) -> RunOutcome:
     device = pick_device(local_rank())
     if (error := foreign_card(device)) is not None:
         raise error
+    by_deepspeed = config.optimization.compute.engine == "deepspeed"
+    if by_deepspeed or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # Neither the engine's settings nor how ranks meet is judged by the CPU beside such a card.
+        refuse_lost_card(folder, device=device)
     _refuse_engine(config, device)
     refuse_missing_trackers(config.optimization.logging.trackers)
-    by_deepspeed = config.optimization.compute.engine == "deepspeed"
     with joined_processes(device, even_alone=by_deepspeed) as processes:
         if processes.is_main:
             _check_folder(config, folder, request=request)
