@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.hardware.cards import NOT_UP, unused
 from tests.train.world import write_configs
 from yxanul.config.load import dump_config, load_config
 from yxanul.config.schema import RunConfig
@@ -306,6 +307,14 @@ def test_on_a_cpu_an_update_needs_main_memory_too(monkeypatch, short):
     assert found.value["needed_bytes"] == needed
     assert found.state == ("fail" if short else "pass")
     assert f"need {format_bytes(needed)} to train and save" in found.why
+
+
+def test_no_main_memory_is_asked_for_an_update_beside_a_card_that_is_not_up(
+    tiny, tmp_path, monkeypatch
+):
+    unused(monkeypatch, tmp_path / "dev", said=NOT_UP)
+    found = look_at_memory(tiny, processes=1)
+    assert found.value["needed_bytes"] == ram_bytes(tiny, processes=1)
 
 
 @pytest.mark.parametrize(

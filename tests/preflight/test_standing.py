@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.hardware.cards import NOT_UP, unused
 from tests.preflight.mirrors import run_at
 from tests.train.world import STAGES, write_configs
 from yxanul.config.load import dump_config, load_config
 from yxanul.config.schema import RunConfig
 from yxanul.curriculum.stages import longest_seq_len, plan_stages
-from yxanul.errors import ConfigError, CorruptDataError
+from yxanul.errors import ConfigError, CorruptDataError, UsageError
 from yxanul.hardware.choices import freeze_compute
 from yxanul.parallel.processes import ALONE
 from yxanul.plan.parameters import parameter_count
@@ -84,6 +85,17 @@ def test_settings_that_a_run_does_not_go_on_with_are_told_of_where_it_lies(run, 
     run.close(STAGES[0], step=8)
     with pytest.raises(ConfigError, match=f"{STAGES[0]}.training.learning_rate: 0.01 -> 0.02"):
         run.refuse(config_of(tmp_path, RATE))
+
+
+def test_settings_are_not_judged_by_the_cpu_beside_a_card_that_is_not_up(
+    run, tmp_path, monkeypatch
+):
+    """30 would decide, and end a job that a later start would cure."""
+    flash = config_of(tmp_path, "compute.attention=flash")
+    with pytest.raises(UsageError, match="needs a CUDA card"):
+        run.refuse(flash)
+    unused(monkeypatch, tmp_path / "dev", said=NOT_UP)
+    run.refuse(flash)
 
 
 def test_settings_without_a_stage_of_the_run_are_refused(run, tmp_path):

@@ -16,7 +16,7 @@ from yxanul.config.schema import RunConfig
 from yxanul.curriculum.stages import longest_seq_len
 from yxanul.errors import DiskError, UsageError
 from yxanul.failpoints import failpoint
-from yxanul.hardware.choices import choose_compute, pick_device
+from yxanul.hardware.choices import choose_compute, pick_device, unused_card
 from yxanul.hardware.device import memory_bytes
 from yxanul.plan.memory import memory
 from yxanul.plan.parameters import parameter_count
@@ -103,11 +103,12 @@ def look_at_disk(
 def look_at_memory(config: RunConfig, *, processes: int) -> Finding:
     """Compare the main memory that this process may use with the plan's, at its peak.
 
-    On a CPU it is also what an update is computed in.
+    On a CPU it is also what an update is computed in, unless `features` tells of a card that torch
+    does not use.
     """
     usable = memory_bytes(torch.device("cpu"))
     loading, training = ram_bytes(config, processes=processes), 0
-    if pick_device().type == "cpu":
+    if pick_device().type == "cpu" and unused_card() is None:
         # The next updates are computed while the last checkpoint is written.
         training = processes * _update_bytes(config, processes=processes) + saving_bytes(config)
     needed = max(loading, training)

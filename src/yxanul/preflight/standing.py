@@ -16,7 +16,7 @@ from yxanul.config.schema import RunConfig, StageConfig
 from yxanul.curriculum.course import place_in, read_course
 from yxanul.curriculum.stages import StagePlan, steps_by_seq_len
 from yxanul.errors import UsageError, YxanulError
-from yxanul.hardware.choices import pick_device
+from yxanul.hardware.choices import pick_device, unused_card
 from yxanul.hardware.failures import naming_failed_hardware
 from yxanul.runfolder.bringing import bring_rows
 from yxanul.runfolder.layout import RunFolder
@@ -75,9 +75,12 @@ def read_progress(config: RunConfig, folder: RunFolder, *, mirror: str | None) -
 
 @naming_failed_hardware()
 def refuse_settings(config: RunConfig, folder: RunFolder, *, mirror: str | None) -> None:
-    """Raise a `ConfigError` for what that run, here or at its mirror, does not go on with."""
+    """Raise a `ConfigError` for what that run, here or at its mirror, does not go on with.
+
+    Nothing is judged by the CPU beside a card that torch does not use, which `features` tells.
+    """
     with _run_at(folder, mirror=mirror) as run:
-        if has_begun(run.lineage):  # else no card is to be woken
+        if has_begun(run.lineage) and unused_card() is None:  # else no card is to be woken
             refuse_changed_settings(config, run, device=pick_device())
 
 
