@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import torch
 
 from tests.train.world import (
     BATCH_TOKENS,
@@ -98,6 +99,20 @@ def test_verdicts_without_the_weights_that_they_were_given_on_are_no_end(ended):
     told = ended.finish("run", "run").stderr
     assert "falling back to the checkpoint before" in told
     assert "complete already" not in told
+
+
+def test_verdicts_without_their_weights_are_trained_again_where_the_run_may_be(ended, monkeypatch):
+    """Else its stage's end would be trained on the CPU of a machine whose card failed."""
+    shutil.rmtree(ended.checkpoints("run")[-1])
+    environment = ended.root / "run" / "environment.json"
+    told = json.loads(environment.read_text())
+    environment.write_text(json.dumps({**told, "torch": "1.0"}))
+    assert "torch: 1.0 -> " in ended.finish("run", "run", "--strict", code=30).stderr
+    environment.write_text(json.dumps({**told, "device_type": "cuda"}))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert "torch finds none here" in ended.finish("run", "run", code=11).stderr
+    assert not (ended.root / "run" / "data").exists(), "hours may go into it"
 
 
 def test_stages_one_by_one_go_on_where_another_machine_had_come_to(tmp_path_factory, tmp_path):

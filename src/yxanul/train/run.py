@@ -187,22 +187,23 @@ def _train(
     """Train; what must follow when the run folder is as it will stay goes to `at_end`."""
     malloc = prepare_process(config, folder)
     request = _with_places_settled(config, folder, request=request, machine=machine)
-    refuse_early(config, folder, request=request, machine=machine, malloc=malloc)
-    planned = request.stage or config.stages[0].name
     ended, needs_data = _find_end(config, folder, request=request, machine=machine)
+    has_ended = ended is not None
+    refuse_early(
+        config, folder, request=request, machine=machine, malloc=malloc, has_ended=has_ended
+    )
+    planned = request.stage or config.stages[0].name
     if ended is not None and not needs_data:
         if request.num_epochs is not None:  # which nobody can count without the data
             config = with_begun_budgets(config, folder, stages={planned})
         frozen = freeze_config(config, folder, machine=machine, stage=request.stage)
         return _leave(frozen, folder, ended=ended, machine=machine, at_end=at_end)
-    has_ended = ended is not None
     check = partial(refuse_other_tokens, folder=folder, request=request, has_ended=has_ended)
     corpus = prepare_corpus(config, folder, machine=machine, check=check)
     with refusing_together(machine.processes, device=machine.device):
         check(corpus.manifest)
-    if request.num_epochs is not None:
-        epochs, manifest = request.num_epochs, corpus.manifest
-        config = replan_epochs(config, planned, epochs=epochs, manifest=manifest)
+    if (epochs := request.num_epochs) is not None:
+        config = replan_epochs(config, planned, epochs=epochs, manifest=corpus.manifest)
     wish = config.optimization.compute
     named = named_checkpoint(folder, request)
     frozen = freeze_config(config, folder, machine=machine, named=named, stage=request.stage)

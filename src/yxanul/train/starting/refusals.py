@@ -22,7 +22,13 @@ from yxanul.train.starting.request import RunRequest
 
 
 def refuse_early(
-    config: RunConfig, folder: RunFolder, *, request: RunRequest, machine: Machine, malloc: str
+    config: RunConfig,
+    folder: RunFolder,
+    *,
+    request: RunRequest,
+    machine: Machine,
+    malloc: str,
+    has_ended: bool,
 ) -> None:
     """Raise a `UsageError` for settings that this machine and these processes cannot train with.
 
@@ -31,13 +37,17 @@ def refuse_early(
     is not active, and for another machine or program than the run's last one. `malloc` is what came
     of the wish to keep freed memory. What one process refuses, all of them do: each judges its own
     device, and the main one alone is strict. So it is with processes of unlike settings or devices.
+
+    What has ended trains nothing: its settings and stages alone are looked at.
     """
     # Of other settings they would judge, and on cards try, other things than the others wait for.
     settings = {"the settings": common_settings(config)}
     refuse_disagreement(settings, machine.processes, device=machine.device)
     kinds = device_kinds(machine.processes, device=machine.device)
     with refusing_together(machine.processes, device=machine.device):
-        _refuse(config, folder, request=request, machine=machine, malloc=malloc, kinds=kinds)
+        refuse_other_stages(config, folder, is_whole=request.stage is None)
+        if not has_ended:
+            _refuse(config, folder, request=request, machine=machine, malloc=malloc, kinds=kinds)
 
 
 def _refuse(
@@ -49,12 +59,9 @@ def _refuse(
     malloc: str,
     kinds: Sequence[DeviceKind],
 ) -> None:
-    refuse_other_stages(config, folder, is_whole=request.stage is None)
-    stages = _still_trained(config, folder, request=request)
-    if not stages:
-        return
     refuse_lost_card(folder, device=machine.device)
     refuse_unlike_devices(config.optimization, kinds)
+    stages = _still_trained(config, folder, request=request)
     refuse_unequal_shares(
         # A run that --max_steps ends may not come to a phase that cannot be shared.
         stages if request.max_steps is None else _first_phase(stages[0]),
@@ -85,15 +92,19 @@ def _first_phase(stage: StageConfig) -> Sequence[StageConfig]:
 def _still_trained(
     config: RunConfig, folder: RunFolder, *, request: RunRequest
 ) -> Sequence[StageConfig]:
-    """Return the stages that this command trains: other machines may have done those before."""
+    """Return the stages that this command trains: other machines may have done those before.
+
+    Where all have their verdicts, the weights of the last one are not here: it is trained again.
+    """
     asked = [stage for stage in config.stages if request.stage in (None, stage.name)]
     if request.resume != "auto":
         return asked  # an older checkpoint, or none, may stand before a stage's end
-    trained = list[StageConfig]()
+    trained, again = list[StageConfig](), asked[-1:]
     settled = settled_stages(folder)
     for stage in asked:
         if stage.name not in settled:
             trained.append(stage)
         elif settled[stage.name]["verdict"] == STOP:
-            break  # it ends there
-    return trained
+            again = [stage]  # it ends there
+            break
+    return trained or again
