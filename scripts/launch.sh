@@ -11,20 +11,26 @@ shift
 
 python="$root/.venv/bin/python"
 [ -x "$python" ] || python=python3
-gpus=0
-if command -v nvidia-smi >/dev/null; then
+
+# ask WHOM COMMAND...: what the command prints, in $said.
+ask() {
     # What stands in a driver that hangs takes no signal, so none is sent and its end is not awaited;
-    # nor does it hold the lock of rented.sh. One that fails counts as no GPU: torch says what is wrong.
-    ended=0
-    read -r -d '' -t 60 listed < <(exec nvidia-smi --list-gpus 2>/dev/null 9>&-) || ended=$?
+    # nor does it hold the lock of rented.sh.
+    local ended=0
+    read -r -d '' -t 60 said < <(exec "${@:2}" 2>/dev/null 9>&-) || ended=$?
     if [ "$ended" -gt 128 ]; then
-        echo "scripts/launch.sh: nvidia-smi has not answered in a minute, so nobody knows how many GPUs" \
+        echo "scripts/launch.sh: $1 has not answered in a minute, so nobody knows how many GPUs" \
             "there are; restart this machine or take another one" >&2
         exit 11
     fi
-    gpus=$(grep -c '^GPU ' <<<"$listed" || true)
+}
+
+gpus=0
+if command -v nvidia-smi >/dev/null; then
+    ask nvidia-smi nvidia-smi --list-gpus
+    gpus=$(grep -c '^GPU ' <<<"$said" || true)
     # Of MIG's parts of cards CUDA gives a process one, whatever more are named.
-    if grep -q '^ *MIG ' <<<"$listed"; then gpus=1; fi
+    if grep -q '^ *MIG ' <<<"$said"; then gpus=1; fi
 fi
 # nvidia-smi counts cards that are hidden from programs too. CUDA takes the list up to the first
 # number that is no card, and nothing of one that names a card twice; cards may also be named by
@@ -44,6 +50,11 @@ if [ "$gpus" -gt 0 ] && [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
         visible=$((visible + 1))
     done
     gpus=$visible
+elif [ "$gpus" -eq 0 ] && [ -z "${NPROC:-}" ]; then
+    # It is not there for AMD's cards, nor in containers that are given a driver for computing alone.
+    # torch leaves out what is hidden.
+    ask torch "$python" -c 'import torch; print(torch.cuda.device_count())'
+    if [[ "$said" =~ ^[0-9]+$ ]]; then gpus=$said; fi
 fi
 nproc=${NPROC:-$((gpus > 0 ? gpus : 1))}
 # With words of its own torchrun judges this one, too, and knows more than numbers (gpu, auto).

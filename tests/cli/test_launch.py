@@ -9,6 +9,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
+PYTHON = """case "$2" in
+    *device_count*) ${TORCH_SAYS:-exit 1} ;;
+    *) echo "$@" ;;
+esac"""
+
 
 def program(path: Path, text: str) -> None:
     path.parent.mkdir(exist_ok=True)
@@ -25,7 +30,7 @@ def launch(
     assert " -t 60 " in text  # a minute is long for a test
     script.write_text(text.replace(" -t 60 ", " -t 3 "))
     program(tmp_path / "bin" / "nvidia-smi", nvidia_smi)
-    program(tmp_path / "bin" / "python3", 'echo "$@"')
+    program(tmp_path / "bin" / "python3", PYTHON)
     mine = ("NPROC", "TORCHRUN_ARGS", "CUDA_VISIBLE_DEVICES")
     environment = {name: value for name, value in os.environ.items() if name not in mine} | env
     environment["PATH"] = f"{tmp_path / 'bin'}{os.pathsep}{environment['PATH']}"
@@ -68,6 +73,24 @@ def test_one_process_per_gpu_that_answers(tmp_path: Path, nvidia_smi: str, launc
     assert ("nproc_per_node" in command) == bool(launcher)
 
 
+@pytest.mark.parametrize(
+    ("said", "processes"),
+    [("echo 8", 8), ("echo 1", 1), ("echo 0", 1), ("echo no torch", 1), ("exit 1", 1)],
+)
+def test_torch_counts_the_cards_that_nvidia_smi_does_not_list(
+    tmp_path: Path, said: str, processes: int
+) -> None:
+    """AMD's, or those of a container without it: one would train, and seven be paid for nothing."""
+    command = launched(tmp_path, "run", TORCH_SAYS=said)
+    assert ("nproc_per_node" in command) == (processes > 1)
+    assert f"--nproc_per_node {processes} " in command or processes == 1
+
+
+def test_torch_is_not_asked_where_the_number_of_processes_is_known(tmp_path: Path) -> None:
+    command = launched(tmp_path, "run", NPROC="2", TORCH_SAYS="sleep 9")
+    assert "--nproc_per_node 2 " in command
+
+
 def test_a_driver_that_hangs_is_told_after_a_minute_and_nothing_is_started(tmp_path: Path) -> None:
     """One process would train, and the other cards be paid for nothing."""
     hangs = f"echo $$ > {tmp_path}/pid; trap '' TERM; while :; do sleep 1; done"
@@ -77,6 +100,12 @@ def test_a_driver_that_hangs_is_told_after_a_minute_and_nothing_is_started(tmp_p
         assert "nvidia-smi has not answered in a minute" in done.stderr
     finally:
         os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+def test_torch_that_hangs_in_the_driver_is_told_too(tmp_path: Path) -> None:
+    done = launch(tmp_path, "run", TORCH_SAYS="sleep 9")
+    assert (done.returncode, done.stdout) == (11, "")
+    assert "torch has not answered in a minute" in done.stderr
 
 
 @pytest.mark.parametrize(

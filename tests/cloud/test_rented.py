@@ -19,6 +19,7 @@ from tests.train.world import STEPS, World, last_step
 
 ROOT = Path(__file__).parents[2]
 INTERPRETER = """#!/bin/bash
+case "$2" in *device_count*) echo 0 && exit ;; esac
 echo "$*" >> calls
 case "$*" in
     *" preflight "*) exit "${PREFLIGHT_CODE:-0}" ;;
