@@ -357,6 +357,32 @@ def test_endless_epochs_are_refused(call, configs, epochs):
     assert_one_sentence(err, "--num_epochs")
 
 
+@pytest.mark.parametrize(
+    ("flag", "text"),
+    [
+        (("--data", "embedded"), "data.source=texts"),
+        (("--data", "embedded"), f"{STAGES[1]}.data.source=mine"),
+        (("--bench_dir", "here"), f"{STAGES[0]}.evaluation.bench=there"),
+        (("--num_epochs", "1"), "training.total_tokens=4096"),
+        (("--num_epochs", "1"), f"{STAGES[1]}.training.total_tokens=4096"),
+        (("--deepspeed", "one.json"), "compute.deepspeed_config=other.json"),
+    ],
+)
+def test_a_flag_and_a_key_of_the_same_are_refused_together(call, configs, tmp_path, flag, text):
+    """The flag won without a word, also over a key of one stage."""
+    words = ["--config_dir", configs, "--stage", STAGES[1], "--out", tmp_path / "run"]
+    code, _, err = call("train", *words, *flag, "--set", text)
+    assert code == 30
+    assert_one_sentence(err, f"{flag[0]} and --set {text}")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_earlier_stages_tokens_may_stand_beside_num_epochs(configs):
+    tokens = f"{STAGES[0]}.training.total_tokens=4096"
+    request = RunRequest(configs, stage=STAGES[1], data="x", num_epochs=1.0, overrides=(tokens,))
+    assert read_config(request).stages[0].training.total_tokens == 4096
+
+
 @pytest.mark.parametrize("seconds", ["inf", "nan"])
 def test_an_endless_wait_is_refused(call, seconds):
     code, _, err = call("supervise", "--backoff_s", seconds, "--", "true")

@@ -111,6 +111,9 @@ def _engine(deepspeed: Path | None, overrides: Sequence[str], *, launched: bool)
         raise UsageError(f"{door} and {other[0]} name two engines; leave one of them out")
     yield "compute.engine=deepspeed"
     if deepspeed is not None:
+        for word in overrides:
+            if word.startswith("compute.deepspeed_config="):
+                raise UsageError(f"--deepspeed and --set {word} name two files; leave one out")
         yield f"compute.deepspeed_config={quoted(str(deepspeed))}"
 
 

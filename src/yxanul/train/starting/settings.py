@@ -1,13 +1,21 @@
 """From a request to a configuration; loads no torch, which verbs beside a run can do without."""
 
+import re
+from collections.abc import Sequence
+
 from yxanul.config.load import load_config, stage_names
+from yxanul.config.overrides import parse_override
 from yxanul.config.schema import RunConfig
 from yxanul.config.yamltext import quoted
+from yxanul.errors import UsageError
 from yxanul.train.starting.request import RunRequest
 
 
 def read_config(request: RunRequest) -> RunConfig:
-    """Load all stages, or those up to the request's: replay reads the earlier ones."""
+    """Load all stages, or those up to the request's: replay reads the earlier ones.
+
+    A flag beside a `--set` of what it sets, also of one stage, is a `UsageError`.
+    """
     stages: list[str] | None = None
     if request.stage is not None:
         known = stage_names(request.config_dir)
@@ -16,8 +24,23 @@ def read_config(request: RunRequest) -> RunConfig:
         if request.stage in known:
             stages = list(known[: known.index(request.stage) + 1])
     overrides = list(request.overrides)
+    if request.num_epochs is not None:
+        own = f"({re.escape(str(request.stage))}[.])?training.total_tokens"
+        _refuse_both("--num_epochs", own, overrides=overrides)
     if request.data is not None:
+        _refuse_both("--data", "(.*[.])?data.source", overrides=overrides)
         overrides.append(f"data.source={quoted(request.data)}")
     if request.bench_dir is not None:
+        _refuse_both("--bench_dir", "(.*[.])?evaluation.bench", overrides=overrides)
         overrides.append(f"evaluation.bench={quoted(str(request.bench_dir))}")
     return load_config(request.config_dir, stages=stages, model=request.model, overrides=overrides)
+
+
+def _refuse_both(flag: str, keys: str, *, overrides: Sequence[str]) -> None:
+    """Refuse a `--set` of a key that the pattern describes beside the flag, which would win."""
+    for text in overrides:
+        if re.fullmatch(keys, ".".join(parse_override(text).path)):
+            raise UsageError(
+                f"{flag} and --set {text} set the same; leave one of them out (of several --set "
+                "that name one key, for all stages and for one, the last one counts)"
+            )
