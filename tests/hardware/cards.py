@@ -37,6 +37,7 @@ def foreign(monkeypatch: pytest.MonkeyPatch) -> torch.device:
 
 
 TOO_OLD = "The NVIDIA driver on your system is too old (found version 11040). Please update it."
+MISSING = "Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU."
 NOT_UP = "Unexpected error from cudaGetDeviceCount(). Error 802: system not yet initialized"
 
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from tests.hardware.cards import NOT_UP, TOO_OLD, pretend, unused
+from tests.hardware.cards import MISSING, NOT_UP, TOO_OLD, pretend, unused
 from tests.model.tiny import shape
 from yxanul.config.schema import ComputeConfig, OptimizationConfig
 from yxanul.errors import InfrastructureError, UsageError
@@ -361,6 +361,7 @@ def test_without_a_card_the_device_is_the_cpu():
     [
         ("nvidia0", "", UsageError, "a build without CUDA; set up anew .make clean, "),
         ("nvidia3", TOO_OLD, UsageError, "too old.* built for CUDA 13.0: install a newer driver"),
+        ("nvidia5", MISSING, UsageError, "no NVIDIA driver.* with it .docker run --gpus all., or"),
         ("nvidia12", NOT_UP, InfrastructureError, "Error 802: .*; look with nvidia-smi and dmesg"),
     ],
 )

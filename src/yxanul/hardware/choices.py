@@ -95,8 +95,8 @@ def unused_card() -> YxanulError | None:
 
     So it is of a machine without one, and of cards that a person hides. A container may be given
     any of a machine's cards, by its number there, and lack the driver's libraries. What another
-    torch or driver cures is a `UsageError`, what another start may cure (a card that fails, a
-    driver that is not up yet) an `InfrastructureError`.
+    torch or driver cures is a `UsageError`, as those are, what another start may cure (a card that
+    fails, a driver that is not up yet) an `InfrastructureError`.
     """
     cards = sorted(_DEVICES.glob("nvidia[0-9]*"))
     if not cards or torch.cuda.is_available() or hides_cards():
@@ -110,6 +110,8 @@ def unused_card() -> YxanulError | None:
             f"{said}; it was built for CUDA {torch.version.cuda}: install a newer driver, or "
             f"{anew} with a torch for an older CUDA (PIP_EXTRA_INDEX_URL=its index)"
         )
+    elif "Found no NVIDIA driver" in said:
+        why = f"{said}; start the container with it (docker run --gpus all), or install it"
     else:
         kind = InfrastructureError
         why = (
