@@ -386,6 +386,16 @@ def test_a_card_that_torch_does_not_use_is_refused_unless_it_is_hidden(
     assert usable_device() == CPU
 
 
+def test_a_card_that_windows_shows_is_one_where_its_driver_is_nvidias(tmp_path, monkeypatch):
+    unused(monkeypatch, tmp_path / "dev", card="dxg", said=TOO_OLD)
+    driver = tmp_path / "libcuda.so.1"
+    monkeypatch.setattr(choices, "_WINDOWS", tmp_path)
+    assert usable_device() == CPU
+    driver.touch()
+    with pytest.raises(UsageError, match=r"a card .*dev/dxg"):
+        usable_device()
+
+
 @pytest.mark.parametrize(("marks", "asked"), [("not slow and not gpu", 0), ("gpu", 1)])
 def test_the_tests_hide_a_card_before_torch_is_asked_for_it(tmp_path, monkeypatch, marks, asked):
     """Once asked, torch says that a card is there, whatever hides it, and counts none."""

@@ -38,6 +38,7 @@ HIDING = "CUDA_VISIBLE_DEVICES"
 # What schedulers and people write there for no card; another word is more likely a mistake.
 _NO_CARD = re.compile(r"|-\d+|none|void|NoDevFiles", re.IGNORECASE)
 _DEVICES = Path("/dev")  # where NVIDIA's driver shows cards, whatever torch makes of them
+_WINDOWS = Path("/usr/lib/wsl/lib")  # and where Windows puts that driver, under WSL
 
 # Bytes of activations per token, layer and channel of hidden_size, from 33,840 at 768 (bf16,
 # compiled, no checkpointing: yxanul.plan.memory). A card is then tried in yxanul.train.probing.
@@ -99,6 +100,8 @@ def unused_card() -> YxanulError | None:
     fails, a driver that is not up yet) an `InfrastructureError`.
     """
     cards = sorted(_DEVICES.glob("nvidia[0-9]*"))
+    if any(_WINDOWS.glob("libcuda.so*")):  # else what stands there may be a card of another make
+        cards += _DEVICES.glob("dxg")
     if not cards or torch.cuda.is_available() or hides_cards():
         return None
     kind: type[YxanulError] = UsageError
