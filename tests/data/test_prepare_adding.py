@@ -269,10 +269,13 @@ def test_what_was_read_for_other_stages_is_not_removed(tmp_path: Path) -> None:
         prepare_plans(out, plans=[*plans, plan(Failing("end", end), stage="second")])
     before = all_bytes(out)
     assert "two/unfinished.json" in before
-    with pytest.raises(
-        UsageError, match=r"read for second, .* another --out, or delete .*out/two$"
-    ):
-        prepare_plans(out, plans=plans[:1])
+    marker = out / "preparing.json"
+    for text, what in (('["one", "two", "end"]', "the source two"), (marker.read_text(), "second")):
+        marker.write_text(text)  # before stages stood there, and since
+        with pytest.raises(
+            UsageError, match=rf"read for {what}, .* another --out, or delete .*out/two$"
+        ):
+            prepare_plans(out, plans=plans[:1])
     assert all_bytes(out) == before
     plans.append(plan(MemorySource("end", end), stage="second"))
     prepare_plans(out, plans=plans)
@@ -280,10 +283,7 @@ def test_what_was_read_for_other_stages_is_not_removed(tmp_path: Path) -> None:
     assert all_bytes(out) == all_bytes(tmp_path / "clean")
 
 
-@pytest.mark.parametrize("is_old", [False, True])
-def test_what_was_read_of_a_source_that_is_another_now_is_removed_and_told(
-    tmp_path: Path, is_old: bool
-) -> None:
+def test_what_was_read_of_a_source_that_is_another_now_is_removed_and_told(tmp_path: Path) -> None:
     """The stage's sources were renamed, or it is read from elsewhere."""
     out, texts = tmp_path / "out", tmp_path / "texts"
     texts.mkdir()
@@ -293,8 +293,6 @@ def test_what_was_read_of_a_source_that_is_another_now_is_removed_and_told(
     with pytest.raises(DiskError):
         prepare_plans(out, plans=[begun, plan(Failing("end", ()), stage="one")])
     assert (out / "old" / "unfinished.json").exists()
-    if is_old:  # as before stages stood there
-        (out / "preparing.json").write_text('["old", "end"]')
     now, lines, settings = [of_folder("new", texts, stage="one")], list[str](), {"one": "0" * 64}
     for folder in (out, tmp_path / "clean"):
         prepare_sources(now, folder, settings=settings, progress=lines.append)

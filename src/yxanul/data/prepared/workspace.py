@@ -12,7 +12,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -57,7 +57,7 @@ def workspace(
         left = _named(handle.read(_LARGEST_MARKER_BYTES))
         _finish(out, _published(left, held))
         begun = {n: stage for n, stage in left.items() if _is_unfinished(out, n, held=held)}
-        _refuse_loss(out, begun, stages=sources.values())
+        _refuse_loss(out, begun, sources=sources)
         kept = {name for name in begun if keep(name)}
         _clear(out, set(left) - kept, held=held)
         _refuse_foreign(out, sources, held=held, kept=kept)
@@ -199,9 +199,16 @@ def _record(handle: IO[bytes], marker: Path, *, sources: Mapping[str, str]) -> N
         sync_folder(marker.parent)
 
 
-def _refuse_loss(out: Path, begun: Mapping[str, object], *, stages: Collection[str]) -> None:
-    """Refuse to remove what was read for other stages than these."""
-    lost = {n: stage for n, stage in begun.items() if stage not in (None, *stages)}
+def _refuse_loss(out: Path, begun: Mapping[str, object], *, sources: Mapping[str, str]) -> None:
+    """Refuse to remove what was read for other stages than those of `sources`.
+
+    Where nothing tells its stage, for other sources.
+    """
+    lost = {
+        name: f"the source {name}" if stage is None else stage
+        for name, stage in begun.items()
+        if (name not in sources if stage is None else stage not in sources.values())
+    }
     if lost:
         raise UsageError(
             f"{out} holds what was read for {', '.join(dict.fromkeys(map(str, lost.values())))}, "
