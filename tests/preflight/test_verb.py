@@ -9,7 +9,7 @@ import fsspec
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from tests.hardware.cards import dying
+from tests.hardware.cards import dying, foreign
 from tests.preflight.mirrors import run_at
 from tests.train.world import STAGES, World
 from yxanul.config.load import dump_config, load_config
@@ -81,6 +81,17 @@ def test_a_wrong_flag_is_one_sentence_before_anything_is_measured(call, words, f
     assert code == 30
     assert len(err.strip().splitlines()) == 1, err
     assert sentence in err
+
+
+def test_more_processes_than_cards_are_refused_before_anything_is_measured(
+    call, words, monkeypatch
+):
+    """As of a run of two machines, whose preflight said that torchrun was started wrongly."""
+    foreign(monkeypatch)
+    code, _, err = call(*words, "--nproc", "2")
+    assert code == 30
+    assert len(err.strip().splitlines()) == 1, err
+    assert "--nproc 2: there are 1 CUDA card(s) here" in err
 
 
 def test_what_is_wrong_with_the_machine_hides_no_finding(call, words, tmp_path, monkeypatch):

@@ -27,7 +27,11 @@ def preflight(
     ] = None,
     nproc: Annotated[
         int | None,
-        typer.Option("--nproc", min=1, help="Processes that will train; default: one per card."),
+        typer.Option(
+            "--nproc",
+            min=1,
+            help="Processes that will train on this machine; default: one per card.",
+        ),
     ] = None,
     model: options.Model = None,
     overrides: options.Overrides = None,

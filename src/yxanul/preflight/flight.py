@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from yxanul.config.schema import BudgetConfig, RunConfig
 from yxanul.config.sharing import refuse_unequal_shares, unequal_shares
 from yxanul.curriculum.stages import plan_stages
@@ -113,7 +115,7 @@ def preflight(wishes: Wishes, *, say: Say) -> Preflight:
     budget = settled_budget(
         optimization.budget, usd_per_hour=wishes.usd_per_hour, usd=wishes.budget_usd
     )
-    processes = wishes.processes or processes_here()
+    processes = _processes(wishes.processes)
     folder = RunFolder(wishes.run.out or default_out(wishes.run, config))
     root = attempted("data", partial(prepared_root, config, folder), limit_s=_LIMIT_S)
     has_data = isinstance(root, Path)
@@ -154,6 +156,17 @@ def preflight(wishes: Wishes, *, say: Say) -> Preflight:
     apart = partial(measure_apart, config, processes=processes, limit_s=limit_s)
     measured = _measured(config, budget, measure=apart, left=left)
     return Preflight((*findings, *measured))
+
+
+def _processes(asked: int | None) -> int:
+    """Return how many processes are judged; more than there are cards here are refused."""
+    cards = torch.cuda.device_count()
+    if asked is not None and 0 < cards < asked:
+        raise UsageError(
+            f"--nproc {asked}: there are {cards} CUDA card(s) here, and a process needs its own; "
+            "name the processes of this machine: of a run of several machines each is judged alone"
+        )
+    return asked or processes_here()
 
 
 def _stand(
