@@ -102,6 +102,8 @@ def test_an_unknown_key_in_a_list_of_sources_names_the_entry(folder):
         ("seed.a=1", "seed is a value and holds no keys"),
         ("data.embedded_sources.9.weight=1", "is a list of"),
         ("data.embedded_sources.x.weight=1", "is a list of"),
+        ("evaluation.skills.0.items=60", "skills is a list of 0 entries in "),
+        ("evaluation.skills.0.items=60", "and the stage if others lack it"),
         ("seed=[", "broken YAML: "),
         ("seed=[", "; correct the value"),
         ("seed=\x00", "; correct the value"),

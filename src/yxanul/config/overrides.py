@@ -94,16 +94,15 @@ def _write(document: Document, path: tuple[str, ...], *, override: Override) -> 
         step: str | int = part
         if isinstance(place, list):
             if not part.isdecimal() or int(part) >= len(place):
-                raise ConfigError(
-                    f"--set {override.text}: {'.'.join(path[:depth])} is a list of {len(place)} "
-                    f"entries; name one by its number, from 0"
-                )
+                raise _no_entry(document, path[:depth], entries=len(place), override=override)
             step = int(part)
         elif not isinstance(place, dict):
             raise ConfigError(
                 f"--set {override.text}: {'.'.join(path[:depth])} is a value and holds no keys"
             )
         elif not last and place.get(part) is None:
+            if depth + 2 < len(path) and path[depth + 1].isdecimal():  # what holds keys is a list's
+                raise _no_entry(document, path[: depth + 1], entries=0, override=override)
             place[part] = {}
         real.append(step)
         if last:
@@ -112,6 +111,15 @@ def _write(document: Document, path: tuple[str, ...], *, override: Override) -> 
             place = place[step]
     overridden: Any = document.overridden
     overridden[tuple(real)] = override.text
+
+
+def _no_entry(
+    document: Document, path: Sequence[str], *, entries: int, override: Override
+) -> ConfigError:
+    return ConfigError(
+        f"--set {override.text}: {'.'.join(path)} is a list of {entries} entries in "
+        f"{document.label}; name one by its number, from 0, and the stage if others lack it"
+    )
 
 
 def _copy(document: Document) -> Document:
