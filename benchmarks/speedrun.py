@@ -45,7 +45,6 @@ from yxanul.evaluate.bits_per_byte import (  # noqa: E402
 from yxanul.hardware.choices import freeze_compute  # noqa: E402
 from yxanul.hardware.device import device_name  # noqa: E402
 from yxanul.hardware.memory import keep_freed_memory  # noqa: E402
-from yxanul.plan.parameters import parameter_count  # noqa: E402
 
 SOURCE = "wikipedia_leads"
 HELD_OUT_TOKENS = 20_000
@@ -149,13 +148,7 @@ def score(racer: Racer, text: Text) -> float:
 
 def _config(folder: Path, overrides: list[str]) -> RunConfig:
     config = load_config(folder, overrides=["data.source=embedded", *overrides])
-    compute = freeze_compute(
-        config.optimization.compute,
-        config.model,
-        parameters=parameter_count(config.model).total,
-        device=CPU,
-        longest_seq_len=LONGEST_ROW,
-    )
+    compute = freeze_compute(config.optimization.compute, CPU, longest_seq_len=LONGEST_ROW)
     optimization = config.optimization.model_copy(update={"compute": compute})
     return config.model_copy(update={"optimization": optimization})
 

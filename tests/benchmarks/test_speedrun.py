@@ -39,13 +39,7 @@ def course(world):
     """A configuration with every choice made, and a text of real shards."""
     changes = ["data.source=texts", "compute.loss_chunk_tokens=1024", "compute.attention=plain"]
     config = load_config(world.root / "configs", overrides=changes)
-    compute = freeze_compute(
-        config.optimization.compute,
-        config.model,
-        parameters=1,
-        device=torch.device("cpu"),
-        longest_seq_len=64,
-    )
+    compute = freeze_compute(config.optimization.compute, torch.device("cpu"), longest_seq_len=64)
     optimization = config.optimization.model_copy(update={"compute": compute})
     model = config.model.model_copy(update={"max_position_embeddings": 256})
     config = config.model_copy(update={"optimization": optimization, "model": model})

@@ -26,7 +26,7 @@ pytestmark = [
 
 def optimization(tokens: int) -> OptimizationConfig:
     wish = ComputeConfig(micro_batch_tokens=tokens, compile="off")
-    chosen = freeze_compute(wish, shape(), parameters=10**6, device=CARD, longest_seq_len=32)
+    chosen = freeze_compute(wish, CARD, longest_seq_len=32)
     return OptimizationConfig(compute=chosen)
 
 

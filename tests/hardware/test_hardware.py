@@ -17,7 +17,6 @@ import torch
 from pydantic import ValidationError
 
 from tests.hardware.cards import MISSING, NOT_UP, TOO_OLD, pretend, unused
-from tests.model.tiny import shape
 from yxanul.config.schema import ComputeConfig, OptimizationConfig
 from yxanul.errors import InfrastructureError, UsageError
 from yxanul.hardware import choices
@@ -47,9 +46,7 @@ TESTS = Path(__file__).parents[1]
 
 
 def freeze(compute: ComputeConfig, *, longest_seq_len: int = 512) -> ComputeConfig:
-    return freeze_compute(
-        compute, shape(), parameters=10**6, device=CPU, longest_seq_len=longest_seq_len
-    )
+    return freeze_compute(compute, CPU, longest_seq_len=longest_seq_len)
 
 
 @pytest.mark.parametrize(
@@ -319,7 +316,7 @@ def test_a_card_without_pythons_headers_compiles_nothing(card, monkeypatch, tmp_
         obstacle = compile_obstacle(device)
         assert (obstacle is None) == (how == "block")
         wish = ComputeConfig(precision="bf16", micro_batch_tokens=1024)
-        frozen = freeze_compute(wish, shape(), parameters=1, device=device, longest_seq_len=64)
+        frozen = freeze_compute(wish, device, longest_seq_len=64)
         assert frozen.compile == how
     assert f"{tmp_path} has no Python.h; install python3-dev" in str(obstacle)
     case = Case(
@@ -340,13 +337,13 @@ def test_a_kernel_without_fp32_is_refused_in_fp32(card, attention):
     device = card((9, 0), package=False)
     wish = ComputeConfig(precision="fp32", attention=attention, micro_batch_tokens=1024)
     with pytest.raises(UsageError, match="has no fp32 form"):
-        freeze_compute(wish, shape(), parameters=10**6, device=device, longest_seq_len=512)
+        freeze_compute(wish, device, longest_seq_len=512)
 
 
 def test_fp32_on_a_card_takes_the_kernel_that_has_it():
     wish = ComputeConfig(precision="fp32", micro_batch_tokens=1024)
     card = torch.device("cuda", 0)
-    frozen = freeze_compute(wish, shape(), parameters=10**6, device=card, longest_seq_len=512)
+    frozen = freeze_compute(wish, card, longest_seq_len=512)
     assert frozen.attention == "efficient"
 
 

@@ -91,9 +91,7 @@ def test_a_cpus_settled_choices_are_those_of_a_run_there(write):
     own = read_measured(write(step()))
     cpu = torch.device("cpu")
     fp32 = compute.model_copy(update={"precision": "fp32"})
-    run = freeze_compute(
-        fp32, EMBEDDED.model, parameters=1, device=cpu, longest_seq_len=4096
-    ).model_dump()
+    run = freeze_compute(fp32, cpu, longest_seq_len=4096).model_dump()
     planned = own.settled(load_config(CONFIGS)).optimization.compute.model_dump()
     for name in ("precision", "attention", "compile", "loss_chunk_tokens", "micro_batch_tokens"):
         assert planned[name] == run[name], name

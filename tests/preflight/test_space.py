@@ -21,7 +21,6 @@ from yxanul.curriculum.stages import longest_seq_len, plan_stages
 from yxanul.errors import BrokenDiskError, DiskError
 from yxanul.hardware.choices import freeze_compute
 from yxanul.plan.memory import memory
-from yxanul.plan.parameters import parameter_count
 from yxanul.plan.storage import (
     checkpoint_bytes,
     disk_bytes,
@@ -293,11 +292,7 @@ def test_on_a_cpu_an_update_needs_main_memory_too(monkeypatch, short):
     """Of both processes, in the choices that a run makes there, while a checkpoint is saved."""
     plan, cpu = load_config(ROOT / "configs"), torch.device("cpu")
     chosen = freeze_compute(
-        plan.optimization.compute,
-        plan.model,
-        parameters=parameter_count(plan.model).total,
-        device=cpu,
-        longest_seq_len=longest_seq_len(plan.stages),
+        plan.optimization.compute, cpu, longest_seq_len=longest_seq_len(plan.stages)
     )
     needed = 2 * memory(with_compute(plan, chosen), processes=2).total + saving_bytes(plan)
     assert needed > ram_bytes(plan, processes=2)

@@ -16,7 +16,6 @@ from yxanul.curriculum.stages import longest_seq_len, plan_stages
 from yxanul.errors import ConfigError, CorruptDataError, UsageError
 from yxanul.hardware.choices import freeze_compute
 from yxanul.parallel.processes import ALONE
-from yxanul.plan.parameters import parameter_count
 from yxanul.preflight.standing import Progress, read_progress, refuse_settings
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import AttemptStart, begin_attempt
@@ -43,9 +42,7 @@ def frozen(config: RunConfig) -> RunConfig:
     """Return what a start on a CPU writes down."""
     chosen = freeze_compute(
         config.optimization.compute,
-        config.model,
-        parameters=parameter_count(config.model).total,
-        device=torch.device("cpu"),
+        torch.device("cpu"),
         longest_seq_len=longest_seq_len(config.stages),
     )
     return with_compute(config, chosen)

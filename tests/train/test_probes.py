@@ -139,7 +139,7 @@ def test_fp8_is_taken_where_it_is_faster_by_more_than_noise(ffn, blocks, best):
 
 def compute(**choices) -> ComputeConfig:
     wish = ComputeConfig(precision="fp32", compile="off", **choices)
-    return freeze_compute(wish, shape(), parameters=10**6, device=CPU, longest_seq_len=16)
+    return freeze_compute(wish, CPU, longest_seq_len=16)
 
 
 @pytest.mark.parametrize(("tokens", "passes"), [(64, 2), (127, 2), (128, 1), (200, 1)])

@@ -24,7 +24,6 @@ from yxanul.plan.memory import (
     Update,
     update_memory,
 )
-from yxanul.plan.parameters import parameter_count
 from yxanul.train.probing.probes import halves
 from yxanul.train.probing.timing import milliseconds
 
@@ -187,13 +186,7 @@ def load_by_rule(
     a plan has it: at most 32,768 tokens, and over 16,384 only where an open share of recomputed
     blocks is then one block. What this device cannot do is a `UsageError`.
     """
-    frozen = freeze_compute(
-        optimization.compute,
-        shape,
-        parameters=parameter_count(shape).total,
-        device=device,
-        longest_seq_len=seq_len,
-    )
+    frozen = freeze_compute(optimization.compute, device, longest_seq_len=seq_len)
     tokens = frozen.micro_batch_tokens or seq_len
     if _are_tokens_open(optimization, device):
         tokens = _fitting_tokens(

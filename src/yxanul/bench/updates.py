@@ -59,13 +59,7 @@ def settled(optimization: OptimizationConfig, workload: Workload) -> Optimizatio
     wish = optimization.compute.model_copy(
         update={"precision": precision, "micro_batch_tokens": workload.micro_tokens}
     )
-    compute = freeze_compute(
-        wish,
-        workload.model,
-        parameters=parameter_count(workload.model).total,
-        device=workload.device,
-        longest_seq_len=workload.seq_len,
-    )
+    compute = freeze_compute(wish, workload.device, longest_seq_len=workload.seq_len)
     found = optimization.model_copy(update={"compute": compute})
     if not optimization.compute.is_share_open or workload.device.type != "cuda":
         return found

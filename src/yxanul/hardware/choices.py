@@ -21,10 +21,10 @@ from yxanul.config.optimization import (
     MASKLESS,
     PLAIN_UP_TO,
 )
-from yxanul.config.schema import ComputeConfig, ModelConfig
+from yxanul.config.schema import ComputeConfig
 from yxanul.errors import InfrastructureError, UsageError, YxanulError, first_line, in_words
 from yxanul.hardware.compiler import compile_obstacle
-from yxanul.hardware.device import cores_per_process, cpu_flags, memory_bytes
+from yxanul.hardware.device import cores_per_process, cpu_flags
 
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 """Flags of CPUs that multiply bf16 themselves."""
@@ -40,9 +40,6 @@ _NO_CARD = re.compile(r"|-\d+|none|void|NoDevFiles", re.IGNORECASE)
 _DEVICES = Path("/dev")  # where NVIDIA's driver shows cards, whatever torch makes of them
 _WINDOWS = Path("/usr/lib/wsl/lib")  # and where Windows puts that driver, under WSL
 
-# Bytes of activations per token, layer and channel of hidden_size, from 33,840 at 768 (bf16,
-# compiled, no checkpointing: yxanul.plan.memory). A card is then tried in yxanul.train.probing.
-_ACTIVATION_BYTES = 44
 _FP8_CAPABILITY = (8, 9)
 _BF16_CAPABILITY = (8, 0)
 _HOPPER = (9, 0)
@@ -175,42 +172,21 @@ def processes_here() -> int:
 
 
 def freeze_compute(
-    compute: ComputeConfig,
-    model: ModelConfig,
-    *,
-    parameters: int,
-    device: torch.device,
-    longest_seq_len: int,
+    compute: ComputeConfig, device: torch.device, *, longest_seq_len: int
 ) -> ComputeConfig:
-    """Return what `choose_compute` does; what this device cannot do is a `UsageError`."""
-    chosen = choose_compute(
-        compute, model, parameters=parameters, device=device, longest_seq_len=longest_seq_len
-    )
+    """Return what `settle_compute` does; what this device cannot do is a `UsageError`."""
+    chosen = settle_compute(compute, device, longest_seq_len=longest_seq_len)
     _refuse_impossible(chosen, device)
     return chosen
-
-
-def choose_compute(
-    compute: ComputeConfig,
-    model: ModelConfig,
-    *,
-    parameters: int,
-    device: torch.device,
-    longest_seq_len: int,
-) -> ComputeConfig:
-    """Return `compute` with every `auto` and null replaced by a choice for a model of that size.
-
-    Nothing is refused.
-    """
-    settled = settle_compute(compute, device, longest_seq_len=longest_seq_len)
-    tokens = compute.micro_batch_tokens or _micro_batch_tokens(device, model, parameters=parameters)
-    return settled.model_copy(update={"micro_batch_tokens": tokens})
 
 
 def settle_compute(
     compute: ComputeConfig, device: torch.device, *, longest_seq_len: int
 ) -> ComputeConfig:
-    """Return `compute` with what does not depend on the model's size chosen; nothing is refused."""
+    """Return `compute` with every `auto` and null replaced by a choice; nothing is refused.
+
+    The tokens of a pass on a card, if open, are not for long: what fits it is tried or reckoned.
+    """
     precision = precision_by_rule(device) if compute.precision == "auto" else compute.precision
     attention: str = compute.attention
     compute = compute.model_copy(update={"precision": precision})
@@ -230,6 +206,7 @@ def settle_compute(
             "threads": compute.threads or cores_per_process(),
             "fp8": "off" if compute.fp8 == "auto" else compute.fp8,
             "checkpointed_share": compute.checkpointed_share or 1.0,
+            "micro_batch_tokens": compute.micro_batch_tokens or CPU_MICRO_BATCH_TOKENS,
         }
     )
 
@@ -380,15 +357,3 @@ def _refuse_impossible(compute: ComputeConfig, device: torch.device) -> None:
         raise UsageError(
             f"compute.compile={compute.compile} {obstacle}, or set compute.compile=off"
         )
-
-
-def _micro_batch_tokens(device: torch.device, model: ModelConfig, *, parameters: int) -> int:
-    """Return 2,048 tokens on a CPU; on a card a power of two, at most 65,536.
-
-    It fits 80 % of the card beside the weights.
-    """
-    if device.type == "cpu":
-        return CPU_MICRO_BATCH_TOKENS
-    per_token = _ACTIVATION_BYTES * model.num_hidden_layers * model.hidden_size
-    tokens = max(1024, int((0.8 * memory_bytes(device) - 18 * parameters) / per_token))
-    return min(65536, 1 << (tokens.bit_length() - 1))

@@ -16,10 +16,9 @@ from yxanul.config.schema import RunConfig
 from yxanul.curriculum.stages import longest_seq_len
 from yxanul.errors import DiskError, UsageError
 from yxanul.failpoints import failpoint
-from yxanul.hardware.choices import choose_compute, pick_device, unused_card
+from yxanul.hardware.choices import pick_device, settle_compute, unused_card
 from yxanul.hardware.device import memory_bytes
 from yxanul.plan.memory import memory
-from yxanul.plan.parameters import parameter_count
 from yxanul.plan.storage import (
     checkpoint_bytes,
     kept_checkpoint_bytes,
@@ -126,14 +125,8 @@ def look_at_memory(config: RunConfig, *, processes: int) -> Finding:
 
 def _update_bytes(config: RunConfig, *, processes: int) -> int:
     """Return the bytes of one process' update on a CPU, by the choices that a run makes there."""
-    cpu, model, compute = torch.device("cpu"), config.model, config.optimization.compute
-    chosen = choose_compute(
-        compute,
-        model,
-        parameters=parameter_count(model).total,
-        device=cpu,
-        longest_seq_len=longest_seq_len(config.stages),
-    )
+    cpu, compute = torch.device("cpu"), config.optimization.compute
+    chosen = settle_compute(compute, cpu, longest_seq_len=longest_seq_len(config.stages))
     return memory(with_compute(config, chosen), processes=processes).total
 
 

@@ -17,7 +17,6 @@ from yxanul.errors import ConfigError, CorruptCheckpointError
 from yxanul.hardware.choices import freeze_compute, impossible_choices
 from yxanul.hardware.device import cores_per_process, memory_bytes
 from yxanul.plan.memory import largest_micro_batch
-from yxanul.plan.parameters import parameter_count
 from yxanul.runfolder.checkpoints import list_checkpoints, read_manifest
 from yxanul.runfolder.durable import as_bytes, sha256_of, write_atomic
 from yxanul.runfolder.layout import RunFolder
@@ -261,13 +260,7 @@ def _ruled(
             anew |= {"flash_attention_3"}  # the same choice
         if anew:
             anew |= _FITTED
-    ruled = freeze_compute(
-        wish,
-        config.model,
-        parameters=parameter_count(config.model).total,
-        device=device,
-        longest_seq_len=longest_seq_len(config.stages),
-    )
+    ruled = freeze_compute(wish, device, longest_seq_len=longest_seq_len(config.stages))
     return with_compute(config, ruled), anew
 
 
