@@ -134,6 +134,93 @@ def test_damage_names_file_and_line(tmp_path: Path, name: str, content: bytes, s
         texts_in(tmp_path)
 
 
+def test_all_that_is_wrong_is_told_before_a_text_is_treated(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    texts, out, said = tmp_path / "texts", tmp_path / "out", list[str]()
+    texts.mkdir()
+    lines = [json.dumps({"text": text}) for text in sentences(60)]
+    bad = {7: '{"text": "cut', 9: '{"content": "a"}', 50: '{"text": ["a"]}'}
+    (texts / "a.jsonl").write_text("\n".join(bad.get(n, line) for n, line in enumerate(lines, 1)))
+    (texts / "b.txt.gz").write_bytes(b"no gzip")
+    pq.write_table(pa.table({"body": ["x"]}), texts / "c.parquet")
+    (texts / "d.jsonl").write_text("{\n" * 30)
+    config = stage("s", source=str(texts))
+    with pytest.raises(CorruptDataError) as raised:
+        prepare([config], out, progress=said.append)
+    told, *faults = str(raised.value).splitlines()
+    assert told == f"{texts}: 35 texts cannot be read, the first 20 are:"
+    assert [fault.removeprefix(f"{texts}/").partition(" is ")[0] for fault in faults[5:]] == [
+        f"d.jsonl, line {n}" for n in range(1, 16)
+    ]
+    for number, fault in zip((7, 9, 50), faults, strict=False):
+        assert f"a.jsonl, line {number} " in fault
+    assert "b.txt.gz cannot be unpacked" in faults[3]
+    assert "c.parquet has no column 'text'" in faults[4]
+    assert not said
+    assert not out.exists()
+    for name in ("b.txt.gz", "c.parquet", "d.jsonl"):
+        (texts / name).unlink()
+    (texts / "a.jsonl").write_text(
+        "\n".join(line for n, line in enumerate(lines, 1) if n not in bad)
+    )
+    assert prepare([config], out, progress=said.append).sources["s"].train.documents > 30
+
+
+def test_what_was_looked_through_by_an_earlier_start_is_not_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.jsonl").write_text("{\n")
+    version = folder_source.folder_version(tmp_path)
+    open_folder(tmp_path, name="mine", domain="text", begun=version)
+    monkeypatch.setattr(progress, "_PROGRESS_S", 0)
+    said: list[str] = []
+    with pytest.raises(CorruptDataError, match="not valid JSON"):
+        open_folder(tmp_path, name="mine", domain="text", begun="another", progress=said.append)
+    assert said[-1] == f"1 texts of {tmp_path} looked through"
+
+
+@pytest.mark.parametrize(("value", "kind"), [(["a"], "list"), (5, "int")])
+def test_what_is_no_text_is_told_by_its_kind(tmp_path: Path, value: object, kind: str) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": value, "id": 1}))
+    pq.write_table(pa.table({"text": ["one"]}), tmp_path / "b.parquet")
+    says = rf"a\.jsonl, line 1 has no text in column 'text' but what Python calls {kind}:"
+    with pytest.raises(UsageError, match=says):
+        texts_in(tmp_path)
+    (tmp_path / "a.jsonl").unlink()
+    pq.write_table(pa.table({"text": [value]}), tmp_path / "b.parquet")
+    says = rf"b\.parquet, row 1 has no text in column 'text' but what Python calls {kind}:"
+    with pytest.raises(UsageError, match=says):
+        texts_in(tmp_path)
+
+
+def test_a_row_of_parquet_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    texts = pa.array([b"one", b"caf\xe9"]).view(pa.string())
+    pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet")
+    with pytest.raises(CorruptDataError, match=r"a\.parquet, row 2 is not UTF-8: correct or"):
+        texts_in(tmp_path)
+
+
+def test_of_a_large_row_group_only_a_part_is_in_memory(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    texts = [f"{n} " * 400 for n in range(10_000, 20_000)]
+    place = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": texts}), place, compression="none", use_dictionary=False)
+    before, read = pa.total_allocated_bytes(), open_folder(tmp_path, name="mine", domain="text")
+    held = [pa.total_allocated_bytes() - before for _ in read.documents()]
+    assert len(held) == len(texts)
+    assert max(held) < place.stat().st_size / 2
+
+
 def test_a_truncated_parquet_file_is_refused(tmp_path: Path) -> None:
     pa = pytest.importorskip("pyarrow")
     import pyarrow.parquet as pq
@@ -328,7 +415,7 @@ def test_parquet_on_a_disk_that_is_away_is_not_damaged(
     pq = pytest.importorskip("pyarrow.parquet")
     (tmp_path / "a.parquet").write_bytes(b"PAR1")
 
-    def fail(place: Path) -> None:
+    def fail(place: Path, **_: object) -> None:
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(place))
 
     monkeypatch.setattr(pq, "ParquetFile", fail)

@@ -260,7 +260,11 @@ def _folder_plan(stage: StageConfig, opening: _Opening) -> PlannedSource:
         validation_fraction=stage.data.validation_fraction,
         open=lambda: (
             open_folder(
-                stage_folder(stage), name=stage.name, domain=domain, progress=opening.progress
+                stage_folder(stage),
+                name=stage.name,
+                domain=domain,
+                progress=opening.progress,
+                begun=_begun(opening.out / stage.name, stage),
             )
             if parts is None
             else JoinedSource(parts, domain)

@@ -139,20 +139,25 @@ def open_folder(
     name: str,
     domain: str,
     progress: Callable[[str], None] = unheard,
+    begun: str | None = None,
 ) -> Source:
-    """Return the files below `path` as a source.
+    """Return the files below `path` as a source, after a look at every text.
 
-    `progress` gets a line now and then while the files are hashed, and may raise. Raises
-    UsageError when there is nothing to read. The licence is the user's to know.
+    `progress` gets a line now and then while the files are hashed and looked at, and may raise.
+    `begun` is the `version` that an earlier start has looked at. Raises UsageError when there is
+    nothing to read, and what is wrong with the texts. The licence is the user's to know.
     """
     dropped = Counter[str]()
     reader = folder.FolderReader(path, name=name, dropped=dropped)
+    version = folder.folder_version(path, progress=progress)
+    if version != begun:
+        reader.check(progress)
     return Source(
         name=name,
         domain=domain,
         licence="unknown (a folder of the user's)",
         attribution=None,
-        version=folder.folder_version(path, progress=progress),
+        version=version,
         documents=reader.documents,
         dropped=dropped,
         bookmark=Bookmark("folder", mark=reader.mark, resume=reader.resume),

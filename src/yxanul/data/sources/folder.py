@@ -2,7 +2,8 @@
 
 The one idea: files are read in the order of their names, so a place is (file, row) and means the
 same document at every start. A line that cannot be read is an error that names file and line: what
-to do with it is the user's choice. A text too large to hold in memory is counted and left out.
+to do with it is the user's choice, and all of them are told before hours are spent on the others. A
+text too large to hold in memory is counted and left out.
 """
 
 from __future__ import annotations
@@ -14,23 +15,35 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from yxanul.data.bookmark import Mark
 from yxanul.data.document import Document
 from yxanul.data.lines import parse_line
-from yxanul.data.progress import BytesRead, unheard
+from yxanul.data.progress import BytesRead, Pace, paced, unheard
 from yxanul.data.sources.found import GZIP, ending_of, find_files, readable_name
 from yxanul.data.strict import Fields
 from yxanul.data.walk import is_touched, unreadable
-from yxanul.errors import CorruptDataError, MissingExtraError, UsageError, first_line
+from yxanul.errors import (
+    CorruptDataError,
+    MissingExtraError,
+    UsageError,
+    YxanulError,
+    first_line,
+)
 from yxanul.runfolder.durable import refuse_failing_disk
 
 LARGEST_BYTES = 64 << 20
 """A line or a text file of more is no document; it takes about ten times as much memory."""
 _MARK = ("file", "row", "dropped")
 _COLUMN = "text"
+_MOST_TOLD = 20
+
+_Row = tuple[int, str | YxanulError | None]
+"""A line or row and its text, what is wrong with it, or None: too large. A file has the number 0.
+"""
 
 
 def folder_version(path: Path, *, progress: Callable[[str], None] = unheard) -> str:
@@ -108,6 +121,24 @@ class FolderReader:
         self._dropped = dropped
         self._place = _Place()
 
+    def check(self, progress: Callable[[str], None]) -> None:
+        """Read everything, and raise what `documents` would, but of all that is wrong.
+
+        The first twenty are told one by one. `progress` is that of `folder_version`.
+        """
+        every = paced(self._every(), f"texts of {self._path}", pace=Pace(progress))
+        wrong = (one for one in every if isinstance(one, YxanulError))
+        first = list(islice(wrong, _MOST_TOLD))
+        count = len(first) + sum(1 for _ in wrong)
+        if count == 1:
+            raise first[0]
+        if first:
+            told = "\n".join(map(str, first))
+            only = "" if count == len(first) else f", the first {len(first)} are"
+            raise type(first[0])(
+                f"{self._path}: {count:,} texts cannot be read{only}:\n{told}"
+            ) from first[0]
+
     def documents(self) -> Iterator[Document]:
         """Read from the beginning.
 
@@ -144,6 +175,8 @@ class FolderReader:
             for number, (row, text) in enumerate(self._rows(file), start=1):
                 if number <= begin:
                     continue
+                if isinstance(text, YxanulError):
+                    raise text
                 place.row = number
                 reason = "too_large" if text is None else "" if text.strip() else "empty"
                 if reason or text is None:
@@ -153,9 +186,19 @@ class FolderReader:
                 yield Document(text=text, source=self._name, id=id)
             place.file, place.row = place.file + 1, 0
 
-    def _rows(self, file: Path) -> Iterator[tuple[int, str | None]]:
-        """Yield (line or row, its text) of a file; None = too large. A text has the number 0."""
-        readers: dict[str, Callable[[Path], Iterator[tuple[int, str | None]]]] = {
+    def _every(self) -> Iterator[str | YxanulError | None]:
+        """Yield all texts and what is wrong with others; a file of which nothing is read is one."""
+        for file in find_files(self._path).files:
+            try:
+                yield from (text for _, text in self._rows(file))
+            except MissingExtraError:
+                raise
+            except (CorruptDataError, UsageError) as error:
+                yield error
+
+    def _rows(self, file: Path) -> Iterator[_Row]:
+        """Yield the rows of a file; raise what is wrong with the whole of it."""
+        readers: dict[str, Callable[[Path], Iterator[_Row]]] = {
             ".jsonl": _read_json_lines,
             ".parquet": _read_parquet,
         }
@@ -174,7 +217,7 @@ class FolderReader:
         return f"{self._name}/{readable_name(relative)}"
 
 
-def _read_json_lines(path: Path) -> Iterator[tuple[int, str | None]]:
+def _read_json_lines(path: Path) -> Iterator[_Row]:
     with _open(path) as file:
         number = 0
         while line := file.readline(LARGEST_BYTES + 1):
@@ -186,17 +229,10 @@ def _read_json_lines(path: Path) -> Iterator[tuple[int, str | None]]:
                 continue
             if not line.strip():
                 continue
-            row = parse_line(line, f"{path}, line {number}")
-            if not isinstance(row, dict) or not isinstance(row.get(_COLUMN, 0), str | None):
-                raise UsageError(
-                    f"{path}, line {number} has no text in column {_COLUMN!r}"
-                    f"{_columns(row)}: every line must be an object with the text, or null, there; "
-                    f"rename the column that holds the text to {_COLUMN!r}."
-                )
-            yield number, row[_COLUMN] or ""
+            yield number, _text(_in_line, line, f"{path}, line {number}")
 
 
-def _read_parquet(path: Path) -> Iterator[tuple[int, str | None]]:
+def _read_parquet(path: Path) -> Iterator[_Row]:
     try:
         import pyarrow as pa  # an optional extra, needed for this kind of file only
         import pyarrow.parquet as pq
@@ -206,7 +242,8 @@ def _read_parquet(path: Path) -> Iterator[tuple[int, str | None]]:
             f'"yxanul[hub]".'
         ) from error
     try:
-        with pq.ParquetFile(path) as file:
+        # Without these a row group, which may be the whole file, is in memory at once.
+        with pq.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
             names = file.schema_arrow.names
             if _COLUMN not in names:
                 raise UsageError(
@@ -222,7 +259,7 @@ def _read_parquet(path: Path) -> Iterator[tuple[int, str | None]]:
                 if is_text and value.as_buffer().size > LARGEST_BYTES:
                     yield number, None
                 else:
-                    yield number, _cell(value.as_py(), f"{path}, row {number}")
+                    yield number, _text(_in_cell, value, f"{path}, row {number}")
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names not in UTF-8
         if isinstance(error, OSError):
             refuse_failing_disk(error, path)
@@ -231,12 +268,36 @@ def _read_parquet(path: Path) -> Iterator[tuple[int, str | None]]:
         ) from error
 
 
-def _cell(value: object, place: str) -> str:
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise UsageError(f"{place}: the column does not hold text but {type(value).__name__}.")
-    return value
+def _text(read: Callable[[Any, str], object], row: object, place: str) -> str | YxanulError:
+    """Return the text that `read` finds in a row, or what is wrong with it."""
+    try:
+        value = read(row, place)
+    except YxanulError as error:
+        return error
+    if not isinstance(value, str | None):
+        return UsageError(
+            f"{place} has no text in column {_COLUMN!r} but what Python calls "
+            f"{type(value).__name__}: the text must stand there, or null."
+        )
+    return value or ""
+
+
+def _in_line(line: bytes, place: str) -> object:
+    row = parse_line(line, place)
+    if not isinstance(row, dict) or _COLUMN not in row:
+        raise UsageError(
+            f"{place} has no text in column {_COLUMN!r}{_columns(row)}: every line must be an "
+            "object with the text, or null, there; rename the column that holds the text to "
+            f"{_COLUMN!r}."
+        )
+    return row[_COLUMN]
+
+
+def _in_cell(cell: Any, place: str) -> object:
+    try:
+        return cell.as_py()
+    except UnicodeDecodeError as error:
+        raise CorruptDataError(f"{place} is not UTF-8: correct or remove the row.") from error
 
 
 def _open(path: Path) -> BinaryIO:
@@ -245,7 +306,7 @@ def _open(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
-def _read_text(path: Path) -> Iterator[tuple[int, str | None]]:
+def _read_text(path: Path) -> Iterator[_Row]:
     with _open(path) as file:
         raw = file.read(LARGEST_BYTES + 1)
     if len(raw) > LARGEST_BYTES:
