@@ -60,6 +60,21 @@ def test_what_is_uploaded_comes_back_byte_for_byte(
     assert len(said) == 1
 
 
+def test_stages_that_are_added_while_data_is_sent_are_not_named_there(
+    storage: fsspec.AbstractFileSystem, prepared: Path, tmp_path: Path
+) -> None:
+    before = load_manifest(prepared)
+
+    def add(line: str) -> None:
+        if ": 1 of" in line:
+            added = plan(MemorySource("hills", sentences(90, about="hill")), stage="stage2_tests")
+            prepare_plans(prepared, plans=[added])
+
+    upload(prepared, ADDRESS, say=add)
+    assert "stage2_tests" in load_manifest(prepared).stages
+    assert download(ADDRESS, tmp_path / "here", say=hush) == before
+
+
 def test_a_file_that_went_missing_here_is_brought_again(
     storage: fsspec.AbstractFileSystem, prepared: Path, tmp_path: Path
 ) -> None:

@@ -121,6 +121,14 @@ class Place:
             _refuse_unreadable(local)
             raise
 
+    def put_bytes(self, content: bytes, path: str) -> None:
+        """Write bytes there, as `put` does a file."""
+        with tempfile.TemporaryDirectory() as scratch:
+            local = Path(scratch) / "content"
+            with writing(local):
+                local.write_bytes(content)
+            self.put(local, path)
+
     def read(self, path: str, *, largest: int) -> bytes:
         """Return a file's bytes, `largest` + 1 of them if it is larger."""
         with self._storage.open(f"{self._root}/{path}", "rb") as file:
@@ -176,10 +184,7 @@ class Place:
         where the object cannot be deleted.
         """
         name, content = f"trial-{uuid.uuid4().hex}", os.urandom(_TRIAL_BYTES)
-        with tempfile.TemporaryDirectory() as scratch:
-            local = Path(scratch) / name
-            local.write_bytes(content)
-            self.put(local, name)
+        self.put_bytes(content, name)
         try:
             back = self.read(name, largest=_TRIAL_BYTES)
         finally:

@@ -23,6 +23,7 @@ from yxanul.data.prepared.manifest import (
     Manifest,
     ShardFile,
     load_manifest,
+    manifest_text,
     parse_manifest,
     write_manifest,
 )
@@ -93,7 +94,8 @@ def upload(root: Path, address: str, *, say: Say) -> None:
     """
     manifest = load_manifest(root)
     verify(manifest, root, progress=say)
-    content = (root / MANIFEST_NAME).read_bytes()
+    # Not read again: another process may add stages here meanwhile, whose files are not sent.
+    content = manifest_text(manifest).encode()
     with reaching(address):
         place = Place(address)
         theirs = _manifest_at(place, address)
@@ -116,7 +118,7 @@ def upload(root: Path, address: str, *, say: Say) -> None:
     with reaching(address):
         for card in cards:
             place.put(card, f"cards/{card.name}")
-        place.put(root / MANIFEST_NAME, MANIFEST_NAME)
+        place.put_bytes(content, MANIFEST_NAME)
         if _read_manifest(place, address) != content:
             raise UsageError(f"{address} gives back another manifest than it was given")
     say(f"{address} holds {len(files)} files and their manifest")

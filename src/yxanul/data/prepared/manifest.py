@@ -181,10 +181,14 @@ def is_plain_name(name: str) -> bool:
 
 
 def write_manifest(manifest: Manifest, out: Path) -> None:
-    """Write OUT/manifest.json, whole or not at all; the same manifest gives the same bytes."""
+    """Write OUT/manifest.json, whole or not at all."""
+    write_atomic(out / MANIFEST_NAME, manifest_text(manifest))
+
+
+def manifest_text(manifest: Manifest) -> str:
+    """Return what stands in manifest.json: the same manifest gives the same text."""
     content = {**dataclasses.asdict(manifest), "sha256": manifest.sha256}
-    text = json.dumps(content, indent=1) + "\n"
-    write_atomic(out / MANIFEST_NAME, text)
+    return json.dumps(content, indent=1) + "\n"
 
 
 def has_manifest(folder: Path) -> bool:
