@@ -140,7 +140,7 @@ def test_a_prepared_folder_is_no_folder_of_texts(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="out is prepared already"):
         prepare([stage("out", source=str(tmp_path))], tmp_path.parent / "two", progress=silent)
     several = [stage(name, source=str(tmp_path / "out")) for name in ("s", "t")]
-    with pytest.raises(UsageError, match="is prepared already"):
+    with pytest.raises(UsageError, match=r"is prepared already .* not write that file, move it"):
         prepare(several, tmp_path / "two", progress=silent)
 
 

@@ -240,6 +240,24 @@ def test_a_manifest_that_is_none_is_named(folder: Path, content: bytes) -> None:
         load_manifest(folder)
 
 
+@pytest.mark.parametrize(
+    "content", [b'[{"file": "a.txt"}]', b'{"files": []}', b'{"format_version": 3}']
+)
+def test_nobody_is_told_to_delete_texts_for_a_manifest_of_their_own(
+    tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "a.txt").write_text("the only copy")
+    (tmp_path / "manifest.json").write_bytes(content)
+    says = (
+        r"manifest\.json is no manifest that `prepare` wrote: if .* texts, move that file away\.$"
+    )
+    with pytest.raises(CorruptShardError, match=says):
+        load_manifest(tmp_path)
+    (tmp_path / "manifest.json").write_text("# what is here\n")
+    with pytest.raises(CorruptShardError, match="texts, move that file away, else delete"):
+        load_manifest(tmp_path)
+
+
 def rename_stage(name: str) -> Callable[[Table], object]:
     def rename(table: Table) -> None:
         table["stages"][name] = table["stages"].pop("stage1_tests")

@@ -188,7 +188,8 @@ def _refuse_prepared(folder: Path) -> None:
     if (folder / MANIFEST_NAME).is_file():
         raise UsageError(
             f"{folder} is prepared already (it has a {MANIFEST_NAME}), so it is no folder of "
-            "texts; use it as it is or name the folder of texts."
+            "texts: use it as it is, name the folder of texts, or, where `prepare` did not write "
+            "that file, move it away."
         )
     if (folder / MARKER_NAME).is_file():
         raise UsageError(

@@ -32,6 +32,8 @@ TOKEN_BYTES = 2
 SPLITS = ("train", "validation")
 KINDS = ("hub", "embedded", "documentation", "folder")
 LARGEST_MANIFEST_BYTES = 64 << 20
+_OWN_KEYS = {"tokenizer_sha256", "stages", "sources"}
+_MOVE_AWAY = "if the folder holds texts, move that file away"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -229,12 +231,15 @@ def load_manifest(path: Path) -> Manifest:
 
 def parse_manifest(content: bytes, where: str) -> Manifest:
     """Return the manifest that `content` is; raise as `load_manifest`, naming `where`."""
-    return _manifest(parse_json(content, where), where)
+    value = parse_json(content, where, way_on=f"{_MOVE_AWAY}, else {PREPARE_AGAIN}")
+    if not isinstance(value, dict) or _OWN_KEYS.isdisjoint(value):
+        raise CorruptShardError(f"{where} is no manifest that `prepare` wrote: {_MOVE_AWAY}.")
+    return _manifest(value, where)
 
 
-def _manifest(value: object, where: str) -> Manifest:
+def _manifest(value: dict[str, object], where: str) -> Manifest:
     # The version comes first: another version may well have other keys.
-    if isinstance(value, dict) and value.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
+    if value.get("format_version", FORMAT_VERSION) != FORMAT_VERSION:
         found = str(value["format_version"])[:20]
         raise CorruptShardError(
             f"{where} has format_version {found}, this program reads {FORMAT_VERSION}; "
@@ -253,7 +258,6 @@ def _manifest(value: object, where: str) -> Manifest:
     for name in sorted(used ^ manifest.stages.keys()):
         place = "sources, but not in stages" if name in used else "stages, but has no source"
         raise fields.wrong(f"the stage {name[:80]!r} is in {place}")
-    assert isinstance(value, dict)  # `Fields` refuses anything else
     if fields.sha256("sha256") != seal(value):
         raise CorruptShardError(
             f"{where} is not what was written: its own sha256 differs; {PREPARE_AGAIN}."
