@@ -195,7 +195,7 @@ def test_other_settings_begin_anew_and_say_so(
     hub.break_with()
     done = run(hub, out, settings="0")
     assert done.returncode == 0
-    assert "first: begun with other settings, or after other data; that is removed" in done.stderr
+    assert "removed, since its stage has other settings now" in done.stderr
     assert all_bytes(out) == unbroken
 
 

@@ -4,6 +4,8 @@ import errno
 import fcntl
 import json
 import os
+import platform
+import re
 import signal
 import subprocess
 import sys
@@ -296,8 +298,41 @@ def test_what_was_read_of_a_source_that_is_another_now_is_removed_and_told(tmp_p
     now, lines, settings = [of_folder("new", texts, stage="one")], list[str](), {"one": "0" * 64}
     for folder in (out, tmp_path / "clean"):
         prepare_sources(now, folder, settings=settings, progress=lines.append)
-    assert any("old: begun with other settings, or after other data" in line for line in lines)
+    assert lines[0] == (
+        "old: what was begun of it is removed, since no stage of these asks for it now"
+    )
     assert all_bytes(out) == all_bytes(tmp_path / "clean")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("patch", "mine: read by an earlier start"),
+        ("python", "since what comes before it, the items looked for, a tool or the program is"),
+        ("settings", "since its stage has other settings now"),
+        ("text", "since it was 60 files, .* and is 61 files, .* now"),
+    ],
+)
+def test_what_was_begun_is_removed_for_a_reason_that_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, told: str
+) -> None:
+    """Another last number of Python's version, which shapes no text of a folder, is none."""
+    out, texts, lines = tmp_path / "out", tmp_path / "texts", list[str]()
+    texts.mkdir()
+    for n, text in enumerate(sentences(60)):
+        (texts / f"{n:03d}.txt").write_text(text)
+    mine = of_folder("mine", texts, stage="one")
+    with pytest.raises(DiskError):
+        prepare_plans(out, plans=[mine, plan(Failing("end", ()), stage="one")])
+    if change == "text":
+        (texts / "a.txt").write_text("one more")
+    minor = platform.python_version().rpartition(".")[0]
+    now = {"patch": f"{minor}.99", "python": "3.99.0"}.get(change, platform.python_version())
+    monkeypatch.setattr(platform, "python_version", lambda: now)
+    settings = {"one": ("1" if change == "settings" else "0") * 64}
+    effort = Effort(shard_tokens=500)
+    prepare_sources([mine], out, settings=settings, progress=lines.append, effort=effort)
+    assert re.search(told, lines[0])
 
 
 def test_what_was_begun_is_not_known_while_an_earlier_source_is_written_anew(

@@ -123,7 +123,9 @@ def _jobs(
 ) -> Iterator[Job]:
     """Yield a job per source; its identity covers all sources before it, as dedup does."""
     before = json.dumps(asdict(held)) if held else ""
-    program = f"{yxanul.__version__}, {platform.python_version()}, {bench.effort.shard_tokens}"
+    # Where the last number shapes a text too, it is in the source's version.
+    python = platform.python_version().rpartition(".")[0]
+    program = f"{yxanul.__version__}, {python}, {bench.effort.shard_tokens}"
     chain = identity(before, program)
     for plan, source in opened:
         bookmark: Bookmark | None = getattr(source, "bookmark", None)
@@ -142,9 +144,18 @@ def _goes_on(name: str, *, jobs: Mapping[str, Job], bench: Workbench) -> bool:
     state = load_unfinished(bench.out / name)
     if state is None:
         return False
-    if name in jobs and jobs[name].identity == state.identity:
+    job = jobs.get(name)
+    if job is not None and job.identity == state.identity:
         return True
-    bench.progress(f"{name}: begun with other settings, or after other data; that is removed")
+    if job is None:
+        why = "no stage of these asks for it now"
+    elif job.settings != state.settings:
+        why = "its stage has other settings now"
+    elif job.source.version != state.version:
+        why = f"it was {state.version} and is {job.source.version} now"
+    else:
+        why = "what comes before it, the items looked for, a tool or the program is another now"
+    bench.progress(f"{name}: what was begun of it is removed, since {why}")
     return False
 
 
