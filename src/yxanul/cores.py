@@ -1,4 +1,4 @@
-"""How many cores this process may use: the machine's, or what a container is given of them."""
+"""What cores and memory this process may use: the machine's, or what a container is given."""
 
 from __future__ import annotations
 
@@ -18,6 +18,23 @@ def usable_cores() -> int:
     has_affinity = hasattr(os, "sched_getaffinity")  # not on macOS
     cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     return min(cores, _quota() or cores)
+
+
+def usable_memory() -> int:
+    """Return the bytes that this process may use, and those beside it in its container."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(machine, _container_bytes() or machine)
+
+
+def _container_bytes() -> int | None:
+    """Return the bytes that this container may use; None = no limit is set."""
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # v2, v1
+        file = _CGROUP / name
+        if file.is_file():
+            # v1 has a number without the word max, larger than any machine's memory.
+            limit = file.read_text().strip()
+            return int(limit) if limit.isdecimal() else None
+    return None
 
 
 def _quota() -> int | None:

@@ -17,6 +17,7 @@ import torch
 from pydantic import ValidationError
 
 from tests.hardware.cards import MISSING, NOT_UP, TOO_OLD, pretend, unused
+from yxanul import cores as cores_room
 from yxanul.config.schema import ComputeConfig, OptimizationConfig
 from yxanul.errors import InfrastructureError, UsageError
 from yxanul.hardware import choices
@@ -509,7 +510,7 @@ def test_freed_memory_is_spoken_of_in_one_phrase():
     ],
 )
 def test_a_container_has_the_memory_that_it_is_given(tmp_path, monkeypatch, files, limit):
-    monkeypatch.setattr(device_room, "_CGROUP", tmp_path)
+    monkeypatch.setattr(cores_room, "_CGROUP", tmp_path)
     machine = memory_bytes(CPU)  # no file is there yet
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -17,11 +17,11 @@ from tests.model.tiny import model_with_norms, shape
 from tests.serve.conftest import OWN_SETTINGS, path
 from tests.serve.test_engine import Listener
 from tests.train.world import write_configs
+from yxanul import cores as cores_room
 from yxanul.config.load import dump_config, load_config
 from yxanul.config.tokens import GPT2_TOKENS
 from yxanul.data.tokenizer import load_tokenizer
 from yxanul.errors import UsageError
-from yxanul.hardware import device as device_room
 from yxanul.hardware.choices import pick_device
 from yxanul.hardware.device import memory_bytes
 from yxanul.model.decoding import Decoder
@@ -97,7 +97,7 @@ def test_of_the_memory_of_many_long_rows_a_cpu_gives_what_is_used():
 
 def test_of_the_usual_number_there_are_fewer_in_a_small_container(monkeypatch, tmp_path):
     net, told = decoder(), []
-    monkeypatch.setattr(device_room, "_CGROUP", tmp_path)
+    monkeypatch.setattr(cores_room, "_CGROUP", tmp_path)
     assert settle_batch(net, None, tell=told.append) == 16
     assert told == []
     (tmp_path / "memory.max").write_text(str(6 * row_bytes(net) - 1))

@@ -11,11 +11,12 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any
 
-from yxanul.cores import usable_cores
+from yxanul.cores import usable_cores, usable_memory
 from yxanul.errors import InfrastructureError
 
-# Each holds its own words and tables, up to half a gigabyte.
 _MOST_PROCESSES = 32
+# Each holds its own words and tables, up to half of that, and what a large text takes.
+_BYTES_EACH = 1 << 30
 # Words of a variable's name that tell a secret: HF_TOKEN, AWS_SECRET_ACCESS_KEY, GITHUB_PAT.
 _SECRETS = {"TOKEN", "SECRET", "KEY", "APIKEY", "PASSWORD", "PASSWD", "CREDENTIALS"}
 _SECRETS |= {"PASS", "PWD", "PAT"}
@@ -23,8 +24,8 @@ _FOLDER = "PWD"  # the whole name: where a shell stands
 
 
 def most_processes() -> int:
-    """Return how many processes treat texts: one for each core, 32 at most."""
-    return min(_MOST_PROCESSES, usable_cores())
+    """Return how many processes treat texts: one for each core and GiB of memory, 32 at most."""
+    return max(1, min(_MOST_PROCESSES, usable_cores(), usable_memory() // _BYTES_EACH))
 
 
 def begin_as_child() -> None:
@@ -59,7 +60,7 @@ def children(
     except BrokenProcessPool as error:
         raise InfrastructureError(
             f"a process that {what} was killed, perhaps for want of memory; start the same command "
-            "again"
+            "again, and if that does not help, on fewer cores: taskset -c 0-3 COMMAND (on Linux)"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

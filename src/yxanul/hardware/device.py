@@ -10,10 +10,8 @@ from pathlib import Path
 
 import torch
 
-from yxanul.cores import usable_cores
+from yxanul.cores import usable_cores, usable_memory
 
-_CGROUP = Path("/sys/fs/cgroup")
-"""Where Linux says what a container may use; what is not there is not limited."""
 _STATUS = Path("/proc/self/status")
 # How flags begin by which libraries choose their kernels; the kernel's own, as of
 # mitigations, differ between machines that compute alike.
@@ -60,8 +58,7 @@ def memory_bytes(device: torch.device) -> int:
     """Return the card's memory, or the memory that this process may use on the CPU."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min(machine, _container_bytes() or machine)
+    return usable_memory()
 
 
 def free_bytes(device: torch.device) -> int:
@@ -127,17 +124,6 @@ def use_own_cores() -> None:
     """
     if not os.environ.get("OMP_NUM_THREADS"):
         torch.set_num_threads(min(torch.get_num_threads(), cores_per_process()))
-
-
-def _container_bytes() -> int | None:
-    """Return the bytes that this container may use; None = no limit is set."""
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # v2, v1
-        file = _CGROUP / name
-        if file.is_file():
-            # v1 has a number without the word max, larger than any machine's memory.
-            limit = file.read_text().strip()
-            return int(limit) if limit.isdecimal() else None
-    return None
 
 
 def _cpu_line(key: str) -> str:

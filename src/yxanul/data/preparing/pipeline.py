@@ -64,7 +64,7 @@ class Effort:
     keep_s: float = 30.0
     """A killed start loses at most this much of a source with a bookmark; keeping costs syncs."""
     processes: int | None = None
-    """Processes that treat the texts; None = one for each core."""
+    """Processes that treat the texts; None = as many as cores and memory allow."""
     alone_characters: int = ALONE_CHARACTERS
     """Text that is treated without other processes."""
 

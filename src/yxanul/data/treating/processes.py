@@ -45,7 +45,7 @@ def treat_in_order(
 ) -> Generator[tuple[T, list[Treated]], None, None]:
     """Yield (owner, treated texts) of each batch, in order.
 
-    processes: None = one for each core. Raises what the batches raise, what `Treater` raises, and
+    processes: None = `most_processes`. Raises what the batches raise, what `Treater` raises, and
     InfrastructureError if a process is killed. Close the generator to end the processes early.
     """
     treater = Treater(treatment)
