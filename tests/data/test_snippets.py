@@ -1,16 +1,21 @@
 """Documentation becomes snippets whose code parses, with the words that lead to it."""
 
 import ast
+import hashlib
 import json
 import os
 import subprocess
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from tests.data.memory import source, stage
 from yxanul.config.schema import SourceConfig
+from yxanul.data import progress
 from yxanul.data.document import Document
+from yxanul.data.preparing.prepare import prepare
 from yxanul.data.sources.catalog import open_source
 from yxanul.data.sources.snippets.blocks import markdown_blocks, rst_blocks, snippets_of
 from yxanul.data.sources.snippets.language import checked, normal_language
@@ -18,7 +23,7 @@ from yxanul.data.sources.snippets.origin import open_origin
 from yxanul.data.sources.snippets.pages import llms_pages, notebook_pages, python_pages
 from yxanul.data.sources.snippets.read import LARGEST_BYTES, read_documents, read_pages
 from yxanul.data.sources.snippets.snippet import Page, Snippet
-from yxanul.errors import UsageError
+from yxanul.errors import StoppedOnRequest, UsageError
 
 MARKDOWN = """
 # Stones
@@ -239,6 +244,38 @@ def test_a_git_checkout_names_its_commit_and_the_address_of_each_page(tmp_path: 
     (tmp_path / "docs" / "big.md").write_text("x" * (LARGEST_BYTES + 1))
     list(read_documents(open_origin(str(tmp_path)), name="stones", dropped=dropped))
     assert dropped["file over 8 MiB"] == 1
+
+
+def test_hashing_documentation_holds_no_file_whole_tells_how_far_it_is_and_can_be_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large, megabyte = tmp_path / "b.md", 1 << 20
+    (tmp_path / "a.md").write_text(MARKDOWN)
+    with large.open("wb") as file:
+        file.truncate(32 * megabyte)
+    whole = b"".join(
+        f"{page.name}\0{page.stat().st_size}\0".encode() + page.read_bytes()
+        for page in (tmp_path / "a.md", large)
+    )
+    digest = hashlib.sha256(whole).hexdigest()[:16]
+    del whole
+    tracemalloc.start()
+    try:
+        origin = open_origin(str(tmp_path))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert origin.version == f"2 files, sha256 {digest}"
+    assert peak < 8 * megabyte
+    monkeypatch.setattr(progress, "_PROGRESS_S", 0)
+
+    def stop(line: str) -> None:
+        raise StoppedOnRequest(line)
+
+    sources = [source("docs", documentation=str(tmp_path))]
+    config = stage("s", source="embedded", embedded_sources=sources)
+    with pytest.raises(StoppedOnRequest, match=f"^{tmp_path}: reading for its hash"):
+        prepare([config], tmp_path.parent / "out", progress=stop)
 
 
 def test_a_page_keeps_its_side_when_another_file_changes(tmp_path: Path) -> None:

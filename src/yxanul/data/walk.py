@@ -7,12 +7,14 @@ so a text has the name of its own place if it has one, and links that lead in ci
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from yxanul.data.progress import BytesRead
 from yxanul.errors import CorruptDataError, UsageError
 from yxanul.runfolder.durable import refuse_failing_disk
 
@@ -67,6 +69,41 @@ def is_touched(states: Iterable[os.stat_result], *, since: float) -> bool:
     """Tell whether a file was changed, or brought here, after `since` (seconds since 1970)."""
     # The second time is that of a file that was moved here, or is a copy with its old time.
     return any(max(state.st_mtime, state.st_ctime) > since for state in states)
+
+
+def digest_of(
+    files: Sequence[tuple[bytes, Path]], root: Path, *, progress: Callable[[str], None]
+) -> tuple[int, str]:
+    """Return the bytes of files and 16 digits of a hash of their names, as given, and contents.
+
+    `progress` gets a line about every two seconds, and may raise to stop the work. Raises
+    CorruptDataError for a file that may not be read.
+    """
+    digest, total = hashlib.sha256(), sum(_size(file) for _, file in files)
+    read = BytesRead(progress, f"{root}: reading for its hash", total=total)
+    for name, file in files:
+        digest.update(name + f"\0{_size(file)}\0".encode())
+        for block in _blocks(file):
+            read.add(len(block))
+            digest.update(block)
+    return total, digest.hexdigest()[:16]
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError as error:
+        raise unreadable(file, error) from error
+
+
+def _blocks(file: Path) -> Iterator[bytes]:
+    """Yield what a file holds; an error of whoever takes it is no error of the file."""
+    try:
+        with file.open("rb") as opened:
+            while block := opened.read(1 << 20):
+                yield block
+    except OSError as error:
+        raise unreadable(file, error) from error
 
 
 def unreadable(path: Path, error: OSError) -> CorruptDataError:

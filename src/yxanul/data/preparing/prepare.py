@@ -361,7 +361,7 @@ def _is_empty(folder: Path) -> bool:
 def _is_unchanged(folder: Path, record: SourceRecord, *, opening: _Opening) -> bool:
     since = regular_file(opening.out, record.dropped_list.path).stat().st_mtime
     if record.kind == "documentation":
-        return holds_version(folder, record.version, since=since)
+        return holds_version(folder, record.version, since=since, progress=opening.progress)
     is_joined = holds_parts(folder, record.version)
     if is_joined is not None:
         return is_joined

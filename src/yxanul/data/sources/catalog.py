@@ -61,10 +61,10 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """How a source of the hub is opened.
+    """How a source of the hub is opened, or documentation.
 
-    `news` gets a line for every wait; `begun` is the `version` that an earlier start has read a
-    part of (None = nothing is begun), and is gone on with.
+    `news` gets a line for every wait, and while files are hashed; `begun` is the `version` that an
+    earlier start has read a part of (None = nothing is begun), and is gone on with.
     """
 
     news: Callable[[str], None] = unheard
@@ -97,7 +97,7 @@ def open_source(
     package, HubUnreachableError when the hub does not answer, UsageError when it refuses.
     """
     if config.documentation is not None:
-        return _open_documentation(config, config.documentation)
+        return _open_documentation(config, config.documentation, opening=opening or Opening())
     if kind == "hub":
         return _open_hub(config, opening or Opening())
     known = _embedded_sources()
@@ -164,8 +164,8 @@ def open_folder(
     )
 
 
-def _open_documentation(config: SourceConfig, place: str) -> Source:
-    origin = open_origin(place)
+def _open_documentation(config: SourceConfig, place: str, *, opening: Opening) -> Source:
+    origin = open_origin(place, progress=opening.news)
     dropped = Counter[str]()
     read = partial(_read_documentation, origin, config=config, dropped=dropped)
     counted = CountedReading(partial(_restart, read, dropped), name=config.name)

@@ -9,7 +9,6 @@ text too large to hold in memory is counted and left out.
 from __future__ import annotations
 
 import gzip
-import hashlib
 import os
 import zlib
 from collections import Counter
@@ -22,10 +21,10 @@ from typing import Any, BinaryIO, cast
 from yxanul.data.bookmark import Mark
 from yxanul.data.document import Document
 from yxanul.data.lines import parse_line
-from yxanul.data.progress import BytesRead, Pace, paced, unheard
+from yxanul.data.progress import Pace, paced, unheard
 from yxanul.data.sources.found import GZIP, ending_of, find_files, readable_name
 from yxanul.data.strict import Fields
-from yxanul.data.walk import is_touched, unreadable
+from yxanul.data.walk import digest_of, is_touched, unreadable
 from yxanul.errors import (
     CorruptDataError,
     MissingExtraError,
@@ -49,44 +48,18 @@ _Row = tuple[int, str | YxanulError | None]
 def folder_version(path: Path, *, progress: Callable[[str], None] = unheard) -> str:
     """Return the number of files, their bytes and a hash of names and contents.
 
-    `progress` gets a line about every two seconds, and may raise to stop the work. Raises
-    CorruptDataError for a file that cannot be read.
+    `progress` and what is raised are those of `digest_of`.
     """
-    digest, size = hashlib.sha256(), 0
     files = find_files(path).files
-    total = sum(map(_size, files))
-    read = BytesRead(progress, f"{path}: reading for its hash", total=total)
-    for file in files:
-        name = file.relative_to(path).as_posix() if path.is_dir() else file.name
-        digest.update(os.fsencode(name) + f"\0{_size(file)}\0".encode())
-        for block in _blocks(file):
-            read.add(len(block))
-            digest.update(block)
-            size += len(block)
-    return f"{len(files)} files, {size} bytes, sha256 {digest.hexdigest()[:16]}"
-
-
-def _size(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except OSError as error:
-        raise unreadable(file, error) from error
-
-
-def _blocks(file: Path) -> Iterator[bytes]:
-    """Yield what a file holds; an error of whoever takes it is no error of the file."""
-    try:
-        with file.open("rb") as opened:
-            while block := opened.read(1 << 20):
-                yield block
-    except OSError as error:
-        raise unreadable(file, error) from error
+    named = [(os.fsencode(file.relative_to(path).as_posix()), file) for file in files]
+    size, digest = digest_of(named, path, progress=progress)
+    return f"{len(files)} files, {size} bytes, sha256 {digest}"
 
 
 def is_unchanged(
     path: Path, version: str, *, since: float, progress: Callable[[str], None] = unheard
 ) -> bool:
-    """Tell whether the files at or below `path` are those of `version`.
+    """Tell whether the files below `path` are those of `version`.
 
     They are hashed only if one was touched after `since` (seconds since 1970), when that was true:
     a run looks at every start, and a folder may hold more than is read in a minute. `progress` is
@@ -213,8 +186,7 @@ class FolderReader:
             raise unreadable(file, error) from error
 
     def _id(self, file: Path) -> str:
-        relative = file.relative_to(self._path if self._path.is_dir() else self._path.parent)
-        return f"{self._name}/{readable_name(relative)}"
+        return f"{self._name}/{readable_name(file.relative_to(self._path))}"
 
 
 def _read_json_lines(path: Path) -> Iterator[_Row]:

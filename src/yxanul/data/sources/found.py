@@ -44,7 +44,7 @@ class Found:
 
 
 def find_files(path: Path) -> Found:
-    """Return the readable files at or below `path`, sorted by name.
+    """Return the readable files below `path`, sorted by name.
 
     Beside JSON lines or Parquet a README, a LICENSE and the like are no text. Raises UsageError
     when the path does not exist or holds no file to read, for files that look like data and
@@ -53,11 +53,8 @@ def find_files(path: Path) -> Found:
     """
     if not path.exists():
         raise UsageError(f"The data folder {path} does not exist: give --data an existing folder.")
-    if path.is_file():
-        named = [(path.name, path)]
-    else:
-        below = (file for file in walk_files(path, skips=_is_hidden) if not _is_hidden(file.name))
-        named = sorted((file.relative_to(path).as_posix(), file) for file in below if is_file(file))
+    below = (file for file in walk_files(path, skips=_is_hidden) if not _is_hidden(file.name))
+    named = sorted((file.relative_to(path).as_posix(), file) for file in below if is_file(file))
     _refuse_parts(path, [file for _, file in named])
     _refuse_unreadable(path, [file for _, file in named])
     files = [file for _, file in named if ending_of(file)]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import configparser
-import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+from yxanul.data.progress import unheard
 from yxanul.data.sources.found import readable_name
 from yxanul.data.sources.snippets.pages import LLMS_NAMES, READERS
-from yxanul.data.walk import is_file, is_touched, unreadable, walk_files
+from yxanul.data.walk import digest_of, is_file, is_touched, unreadable, walk_files
 from yxanul.errors import CorruptDataError, UsageError
 
 PACKAGE = "package:"
@@ -35,31 +36,37 @@ class Origin:
     licence: str | None
 
 
-def open_origin(place: str) -> Origin:
+def open_origin(place: str, *, progress: Callable[[str], None] = unheard) -> Origin:
     """Return what `place` names: a folder or `package:NAME`.
 
-    Raises UsageError if there is no such thing or no documentation in it, CorruptDataError for a
-    file that may not be read.
+    `progress` gets a line now and then while files are hashed, and may raise. Raises UsageError if
+    there is no such thing or no documentation in it, CorruptDataError for a file that may not be
+    read.
     """
-    found = _package(place) if place.startswith(PACKAGE) else _folder(Path(place))
+    found = (
+        _package(place) if place.startswith(PACKAGE) else _folder(Path(place), progress=progress)
+    )
     if not found.files:
         endings = ", ".join((*READERS, *LLMS_NAMES))
         raise UsageError(f"{place} holds no documentation: files that end in {endings}.")
     return found
 
 
-def holds_version(folder: Path, version: str, *, since: float) -> bool:
+def holds_version(
+    folder: Path, version: str, *, since: float, progress: Callable[[str], None]
+) -> bool:
     """Tell whether the documentation in a folder is that of `version`, its commit included.
 
     The files are read only if one was touched after `since` (seconds since 1970), when that was
-    true. Raises CorruptDataError for a file or folder that may not be read.
+    true. `progress` is that of `open_origin`. Raises CorruptDataError for a file or folder that may
+    not be read.
     """
     files = _files_in(folder)
     if not version.startswith(f"{_before_hash(_checkout(folder))}{len(files)} files, "):
         return False
     if not is_touched((path.stat() for _, path in files), since=since):
         return True
-    return _folder(folder).version == version
+    return _folder(folder, progress=progress).version == version
 
 
 def _package(place: str) -> Origin:
@@ -84,14 +91,16 @@ def _package(place: str) -> Origin:
     )
 
 
-def _folder(folder: Path) -> Origin:
+def _folder(folder: Path, *, progress: Callable[[str], None]) -> Origin:
     if not folder.is_dir():
         raise UsageError(f"The folder of documentation {folder} does not exist.")
     files, checkout = _files_in(folder), _checkout(folder)
+    named = [(name.encode(), path) for name, path in files]
+    _, digest = digest_of(named, folder, progress=progress)
     return Origin(
         files,
         # What lies there may differ from the commit.
-        version=f"{_before_hash(checkout)}{_hash_of(files)}",
+        version=f"{_before_hash(checkout)}{len(files)} files, sha256 {digest}",
         prefix=_web(checkout) or f"{checkout or _name_of(folder)}: ",
         licence=None,
     )
@@ -129,17 +138,6 @@ def _is_documentation(name: str, path: Path) -> bool:
 
 def _is_outside(folder: str) -> bool:
     return folder.startswith(".") or folder in _OUTSIDE
-
-
-def _hash_of(files: tuple[tuple[str, Path], ...]) -> str:
-    digest = hashlib.sha256()
-    for name, path in files:
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise unreadable(path, error) from error
-        digest.update(f"{name}\0{len(content)}\0".encode() + content)
-    return f"{len(files)} files, sha256 {digest.hexdigest()[:16]}"
 
 
 def _commit(folder: Path) -> str | None:
