@@ -113,6 +113,29 @@ def test_texts_that_changed_after_they_were_prepared_are_not_ignored(
         prepare([stage("s", source="texts")], out, progress=silent)
 
 
+@pytest.mark.parametrize("when", ["while they are read", "before a copy"])
+def test_texts_that_changed_and_are_as_long_are_not_ignored(tmp_path: Path, when: str) -> None:
+    texts, out, lines = tmp_path / "texts", tmp_path / "out", list[str]()
+    write_jsonl(texts / "a.jsonl", [*sentences(80), "twice", "twice"])
+
+    def change(line: str = "") -> None:
+        lines.append(line)
+        if len(lines) > 1:
+            return
+        before = (texts / "a.jsonl").read_text()
+        (texts / "a.jsonl").write_text(before.replace("Number 7 ", "Number 8 "))
+
+    config, is_early = stage("s", source=str(texts)), when == "while they are read"
+    prepare([config], out, progress=change if is_early else silent)
+    if not is_early:
+        change()
+        # A copy whose times are those of the copying.
+        out = shutil.copytree(out, tmp_path / "copy", copy_function=shutil.copyfile)
+    with pytest.raises(UsageError, match="texts is not as it was"):
+        prepare([config], out, progress=silent)
+    assert lines
+
+
 @pytest.mark.parametrize("own", ["", "stage2_b"])
 def test_changed_texts_of_one_stage_of_several_are_not_ignored(tmp_path: Path, own: str) -> None:
     """Also where the stage has a folder of its own, which no other one reads."""

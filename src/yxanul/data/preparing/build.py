@@ -4,7 +4,7 @@ The one idea: a stage is prepared once. One that the manifest holds with the sam
 reused, with other settings it is refused, and one that it lacks is added beside the others. Until
 the new manifest is there the old one stays in force with all its files, so a kill loses only the
 stages in progress, and of a source that can be read on from the middle only the last half minute.
-There are no times in the folder, and a stage's texts are compared with those of
+There are no times in the files, and a stage's texts are compared with those of
 all stages before it, so adding stages one by one gives the same bytes as preparing them at once.
 What happens to a single source is in `yxanul.data.preparing.pipeline`.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import platform
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -21,6 +22,7 @@ from pathlib import Path
 import yxanul
 from yxanul.data.bookmark import Bookmark
 from yxanul.data.duplicates.known import KnownTexts
+from yxanul.data.files import regular_file, stamp
 from yxanul.data.parts.files import is_of_parts
 from yxanul.data.prepared.manifest import (
     FORMAT_VERSION,
@@ -79,11 +81,15 @@ def prepare_sources(
         return held
     if held is not None:
         progress(f"{out} holds {', '.join(held.stages)} already")
+    now = int(time.time())  # before anything is hashed
     # All are opened first: a package that is missing shows before an hour of work, not after it.
     opened = [(plan, plan.open()) for plan in missing]
     with KnownTexts(out) as known:
         bench = Workbench(out, progress, known, effort or Effort(), watcher)
-        return _build(opened, settings, held=held, bench=bench)
+        manifest = _build(opened, settings, held=held, bench=bench)
+    for plan in missing:
+        stamp(regular_file(out, manifest.sources[plan.name].dropped_list.path), now)
+    return manifest
 
 
 def _build(

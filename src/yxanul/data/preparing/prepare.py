@@ -19,7 +19,7 @@ from yxanul.config.treatment import TreatmentConfig
 from yxanul.data.benchmarks.find import find_benchmark
 from yxanul.data.benchmarks.read import HUB
 from yxanul.data.contamination.wanted import wanted_items
-from yxanul.data.files import regular_file
+from yxanul.data.files import regular_file, stamped
 from yxanul.data.inspection.card import write_cards
 from yxanul.data.items import Benchmark
 from yxanul.data.parts.files import holds_parts, is_of_parts
@@ -359,7 +359,7 @@ def _is_empty(folder: Path) -> bool:
 
 
 def _is_unchanged(folder: Path, record: SourceRecord, *, opening: _Opening) -> bool:
-    since = regular_file(opening.out, record.dropped_list.path).stat().st_mtime
+    since = stamped(regular_file(opening.out, record.dropped_list.path))
     if record.kind == "documentation":
         return holds_version(folder, record.version, since=since, progress=opening.progress)
     is_joined = holds_parts(folder, record.version)
