@@ -201,7 +201,7 @@ def _read_json_lines(path: Path) -> Iterator[_Row]:
                 continue
             if not line.strip():
                 continue
-            yield number, _text(_in_line, line, f"{path}, line {number}")
+            yield number, _text(_in_line, line, place=f"{path}, line {number}")
 
 
 def _read_parquet(path: Path) -> Iterator[_Row]:
@@ -231,7 +231,7 @@ def _read_parquet(path: Path) -> Iterator[_Row]:
                 if is_text and value.as_buffer().size > LARGEST_BYTES:
                     yield number, None
                 else:
-                    yield number, _text(_in_cell, value, f"{path}, row {number}")
+                    yield number, _text(_in_cell, value, place=f"{path}, row {number}")
     except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names not in UTF-8
         if isinstance(error, OSError):
             refuse_failing_disk(error, path)
@@ -240,7 +240,7 @@ def _read_parquet(path: Path) -> Iterator[_Row]:
         ) from error
 
 
-def _text(read: Callable[[Any, str], object], row: object, place: str) -> str | YxanulError:
+def _text(read: Callable[[Any, str], object], row: object, *, place: str) -> str | YxanulError:
     """Return the text that `read` finds in a row, or what is wrong with it."""
     try:
         value = read(row, place)
