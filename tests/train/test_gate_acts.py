@@ -4,6 +4,7 @@ Kills at the gate and just after its verdict lead to the same end.
 """
 
 import json
+import math
 import shutil
 import signal
 from collections.abc import Callable
@@ -24,11 +25,18 @@ from tests.train.world import (
 from yxanul.curriculum.course import read_frozen_config
 from yxanul.curriculum.stages import plan_stages
 from yxanul.failpoints import VARIABLE
-from yxanul.runfolder.checkpoints import read_manifest
+from yxanul.report.charts.curves import bpb_chart
+from yxanul.report.model_card import write_card
+from yxanul.report.reading.gather import gather
+from yxanul.report.sections.forgetting import forgetting_matrix
+from yxanul.report.sections.summary import summary
+from yxanul.report.sections.transfer import transfer
+from yxanul.runfolder.checkpoints import list_checkpoints, read_manifest
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import SET_ASIDE, SETTINGS, AttemptStart, begin_attempt, events
 from yxanul.runfolder.scores import scores_at
 from yxanul.runfolder.spending import read_payments
+from yxanul.watch.held_out import HeldOutScores
 from yxanul.watch.pace import Pace
 
 LONG = 48  # steps of the first stage, until it knows something that can be forgotten
@@ -537,6 +545,27 @@ def test_a_gate_compares_the_same_documents_where_a_later_stage_was_prepared_ane
         scores_at(run / "scores", step, branch={0: 2 * STEPS}) for step in (STEPS, 2 * STEPS)
     )
     assert first[STAGES[1]].text_sha256 == last[STAGES[1]].text_sha256
+    told_alike(run, STAGES[1], now=[first[STAGES[1]].bpb, last[STAGES[1]].bpb])
+
+
+def told_alike(run: Path, domain: str, *, now: list[float]) -> None:
+    """Page, card and watch leave out the score of step 0, which is of other documents."""
+    watched = HeldOutScores(run / "scores").read({0: math.inf})[domain]
+    assert [watched[0], watched[-1]] == now
+    told = gather(run)
+    reached = next(one for one in summary(told).reached if one.domain.value == domain)
+    assert [reached.start.value, reached.now.value] == now
+    matrix = forgetting_matrix(told)
+    column = [column[0].value for column in matrix.columns].index(domain)
+    cells = [row.cells[column] for row in matrix.rows]
+    assert [cell.value and cell.value.value for cell in cells] == [None, *now]
+    assert [cell.against_best is None for cell in cells] == [True, True, False]
+    row = next(row for row in transfer(told).domains if row.domain.value == domain)
+    assert row.forward is None
+    assert "not those of the newest score: 1 of the scores" in bpb_chart(told).caption
+    newest, _ = read_manifest(list_checkpoints(run / "checkpoints")[-1])
+    card = write_card(run, checkpoints=[newest])
+    assert f"| {domain} | {now[0]:.3f} | {now[1]:.3f} |" in card
 
 
 @pytest.mark.fault(22)

@@ -46,7 +46,7 @@ class Domain:
 
     name: Traced
     first: Traced | None
-    """Bits per byte of the same documents when the run began; None: they were not scored then."""
+    """Bits per byte of the same documents at first; None: they were not scored before."""
     now: Traced
     documents: Traced | None
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from yxanul.errors import CorruptDataError
 from yxanul.runfolder.durable import write_json
@@ -34,9 +35,18 @@ class DomainScore:
 
     def is_of_the_text_of(self, other: "DomainScore") -> bool:
         """Tell whether both are of the same documents, as far as both can tell."""
-        if None in (self.text_sha256, other.text_sha256):
-            return (self.bytes, self.tokens) == (other.bytes, other.tokens)
-        return self.text_sha256 == other.text_sha256
+        return is_same_text(vars(self), vars(other))
+
+
+def is_same_text(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Tell whether two scores, as plain values, are of the same documents.
+
+    By the hash of these, or by their sizes where a score of an earlier version has none.
+    """
+    hashes = one.get("text_sha256"), other.get("text_sha256")
+    if None in hashes:
+        return all(one.get(key) == other.get(key) for key in ("bytes", "tokens"))
+    return hashes[0] == hashes[1]
 
 
 def score_path(folder: Path, *, step: int, attempt: int, domain: str) -> Path:

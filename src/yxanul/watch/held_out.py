@@ -5,32 +5,39 @@ from pathlib import Path
 
 from yxanul.runfolder.scores import DomainScore, read_score
 
+_Written = tuple[str, int, int]
+"""A file's name, the time of its last change and its size."""
+
 
 class HeldOutScores:
     """The files of RUN/scores, of which each look reads those that were written since."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._known: dict[tuple[str, int, int], DomainScore] = {}
+        self._known: dict[_Written, DomainScore] = {}
 
     def read(self, branch: Mapping[int, float]) -> dict[str, list[float]]:
         """Return {domain: bits per byte on the branch, by step}; a damaged file is an error.
 
-        branch {attempt: last step of it that counts} is `runfolder.lineage.current_branch`.
+        Each domain's are of the documents of its newest score. branch {attempt: last step of it
+        that counts} is `runfolder.lineage.current_branch`.
         """
         there = {_written(path): path for path in self._folder.glob("step-*.json")}
         self._known = {
             written: self._known.get(written) or read_score(path) for written, path in there.items()
         }
         own = [s for s in self._known.values() if s.step <= branch.get(s.attempt, -1)]
-        found: dict[str, dict[int, float]] = {}
+        course: dict[str, dict[int, DomainScore]] = {}
         # Of two at one step, which are of the same weights, the later attempt's.
         for score in sorted(own, key=lambda score: (score.step, score.attempt)):
-            found.setdefault(score.domain, {})[score.step] = score.bpb
-        return {domain: list(steps.values()) for domain, steps in found.items()}
+            course.setdefault(score.domain, {})[score.step] = score
+        return {domain: _like_the_newest(list(by.values())) for domain, by in course.items()}
 
 
-def _written(path: Path) -> tuple[str, int, int]:
-    """Return a file's name, the time of its last change and its size."""
+def _written(path: Path) -> _Written:
     stat = path.stat()
     return path.name, stat.st_mtime_ns, stat.st_size
+
+
+def _like_the_newest(scores: list[DomainScore]) -> list[float]:
+    return [score.bpb for score in scores if score.is_of_the_text_of(scores[-1])]

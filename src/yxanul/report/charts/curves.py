@@ -34,6 +34,7 @@ from yxanul.report.reading.course import (
     borders,
     branches,
     last_token,
+    like_scores,
     placed_scores,
     score_domains,
     segments,
@@ -127,7 +128,7 @@ def bpb_chart(run: Run) -> Chart | None:
         title="Bits per byte of held-out documents",
         caption="Bits that the model needs for one byte of documents it never trained on, per "
         "domain; lower is better. A line that rises after its own stage is forgetting. Dotted "
-        "lines and small numbers mark where a stage begins." + _not_drawn(len(run.scores) - drawn),
+        "lines and small numbers mark where a stage begins." + _not_drawn(run, drawn),
         data=data,
         layout=layout(
             430,
@@ -153,10 +154,13 @@ def _thinned(run: Run) -> str:
     return " Of so many rows only the lowest and the highest of each short stretch are drawn."
 
 
-def _not_drawn(scores: int) -> str:
-    if not scores:
-        return ""
-    return f" Not drawn, since no row of metrics.jsonl tells their tokens: {scores} of the scores."
+def _not_drawn(run: Run, drawn: int) -> str:
+    like = sum(len(like_scores(run, domain)) for domain in score_domains(run))
+    whys = (
+        ("no row of metrics.jsonl tells their tokens", like - drawn),
+        ("their documents are not those of the newest score", len(run.scores) - like),
+    )
+    return "".join(f" Not drawn, since {why}: {n} of the scores." for why, n in whys if n)
 
 
 def _stage_curves(
@@ -190,8 +194,7 @@ def _branches(run: Run, domain: str) -> list[Branch[Placed]]:
         score, (_, tokens) = point
         return None if run.belongs(score) else score.need_count("attempt"), tokens
 
-    scores = [score for score in run.scores if score.find("domain") == domain]
-    return branches(placed_scores(run, scores), place=place)
+    return branches(placed_scores(run, like_scores(run, domain)), place=place)
 
 
 def _domain_figures(placed: Iterable[list[Branch[Placed]]]) -> FigureTable:

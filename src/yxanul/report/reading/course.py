@@ -13,6 +13,7 @@ from yxanul.report.reading.gather import Run
 from yxanul.report.reading.records import Record
 from yxanul.report.reading.traced import Traced
 from yxanul.runfolder.checkpoints import CHECKPOINT_NAME
+from yxanul.runfolder.scores import is_same_text
 from yxanul.runfolder.verdicts import CLOSING
 
 Point = TypeVar("Point")
@@ -144,9 +145,20 @@ def tokens_at(run: Run, step: int, *, attempt: int, start: str) -> tuple[str, in
     return None
 
 
+def like_scores(run: Run, domain: str) -> list[Record]:
+    """Return a domain's scores, by step, over the documents of the run's newest one.
+
+    Those of attempts left behind are among them. Text of a stage that has not begun may be prepared
+    anew: what was scored before is of other documents, and compares with none of these.
+    """
+    found = [score for score in run.scores if score.find("domain") == domain]
+    newest = next(filter(run.belongs, reversed(found)), found[-1] if found else None)
+    return [s for s in found if newest is not None and is_same_text(s.values, newest.values)]
+
+
 def own_scores(run: Run, domain: str) -> list[Record]:
-    """Return a domain's scores that belong to the run, in the order of their steps."""
-    return [s for s in run.scores if s.find("domain") == domain and run.belongs(s)]
+    """Return those of a domain's `like_scores` that belong to the run."""
+    return [score for score in like_scores(run, domain) if run.belongs(score)]
 
 
 def placed_scores(run: Run, scores: Sequence[Record]) -> list[tuple[Record, tuple[str, int]]]:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from yxanul.config.evaluation import GOLD, TASKS
-from yxanul.report.reading.course import own_domains, stage_names, stage_verdict
+from yxanul.report.reading.closed import ENDS, closed_stages
 from yxanul.report.reading.gather import Run
 from yxanul.report.reading.measures import SkillScore
 from yxanul.report.reading.records import Record
@@ -67,24 +67,18 @@ class Matrix:
 
 def forgetting_matrix(run: Run) -> Matrix | None:
     """Return the matrix of the run's branch; None before a gate has compared scores."""
-    closed = [
-        (name, verdict)
-        for name in stage_names(run)
-        if (verdict := stage_verdict(run, str(name.value))) and verdict.table("bpb_after")
-    ]
+    closed = closed_stages(run)
     if not closed:
         return None
-    verdicts = [verdict for _, verdict in closed]
-    columns = _columns(verdicts)
+    columns = _columns([stage.verdict for stage in closed])
     best: dict[str, Traced] = {}
     rows = []
-    if verdicts[0].table("bpb_before"):
-        start = {domain: verdicts[0].number("bpb_before", domain) for domain in columns}
+    if closed[0].verdict.table("bpb_before"):
+        start = {domain: closed[0].before.get(domain) for domain in columns}
         rows.append(_row(("start",), start, best=best, own=()))
-    for index, (name, _) in enumerate(closed):
-        own = own_domains(run, str(name.value))
-        values = {domain: _at_end(verdicts[index : index + 2], domain) for domain in columns}
-        rows.append(_row(("after ", name), values, best=best, own=own))
+    for stage in closed:
+        values = {domain: stage.after.get(domain) for domain in columns}
+        rows.append(_row(("after ", stage.stage), values, best=best, own=stage.own))
     return Matrix(tuple((domain,) for domain in columns.values()), tuple(rows))
 
 
@@ -144,21 +138,10 @@ def _columns(verdicts: list[Record]) -> dict[str, Traced]:
     """
     found: dict[str, Traced] = {}
     for verdict in verdicts:
-        for key in ("bpb_before", "bpb_after"):
+        for key in ENDS:
             for name in verdict.table(key):
                 found.setdefault(name, Traced(name, (verdict.source(key, name),), "key"))
     return found
-
-
-def _at_end(verdicts: list[Record], domain: str) -> Traced | None:
-    """Return a domain's value after the first of one or two stages.
-
-    The second stage scored the same weights at its start, perhaps in more domains.
-    """
-    value = verdicts[0].number("bpb_after", domain)
-    if value is None and len(verdicts) > 1:
-        value = verdicts[1].number("bpb_before", domain)
-    return value
 
 
 def _row(

@@ -51,7 +51,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Reached:
-    """What became of one domain, from its first score to its last on the run's branch."""
+    """What became of one domain, from the first score of today's documents to the last."""
 
     domain: Traced
     start: Traced

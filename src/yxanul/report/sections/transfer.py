@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from yxanul.report.reading.course import own_domains, stage_names, stage_verdict
+from yxanul.report.reading.closed import ClosedStage, closed_stages
 from yxanul.report.reading.gather import Run
-from yxanul.report.reading.records import Record
 from yxanul.report.reading.traced import Traced, change, gain, mean_gain
 
 
@@ -33,7 +32,8 @@ class DomainTransfer:
     stage: Traced
     """The last stage that it was an own domain of."""
     forward: Traced | None
-    """None for a domain of the first stage, before which nothing was learned."""
+    """None for a domain of the first stage, before which nothing was learned, and where other
+    documents, or none, were scored at the start."""
     best: Traced
     now: Traced
     forgetting: Traced | None
@@ -49,11 +49,7 @@ class Transfer:
 
 def transfer(run: Run) -> Transfer | None:
     """Return what stages did to one another's domains; None before two stages are done."""
-    closed = [
-        _Closed(name, verdict, own_domains(run, str(name.value)))
-        for name in stage_names(run)
-        if (verdict := stage_verdict(run, str(name.value))) and verdict.table("bpb_after")
-    ]
+    closed = closed_stages(run)
     if len(closed) < 2:
         return None
     backward = tuple(
@@ -65,43 +61,33 @@ def transfer(run: Run) -> Transfer | None:
     return Transfer(backward, tuple(row for row in rows if row is not None))
 
 
-@dataclass(frozen=True)
-class _Closed:
-    """A stage whose gate has spoken."""
-
-    stage: Traced
-    verdict: Record
-    own: tuple[str, ...]
-
-
-def _owners(closed: list[_Closed]) -> dict[str, int]:
+def _owners(closed: list[ClosedStage]) -> dict[str, int]:
     """Return {domain: index of the last stage that it was an own domain of}."""
     return {domain: index for index, stage in enumerate(closed) for domain in stage.own}
 
 
-def _backward(closed: list[_Closed]) -> Traced | None:
+def _backward(closed: list[ClosedStage]) -> Traced | None:
     """Return backward transfer after the last of these stages, over the domains of the others."""
     gains = []
     for domain, index in _owners(closed).items():
-        now = closed[-1].verdict.number("bpb_after", domain)
-        then = closed[index].verdict.number("bpb_after", domain)
+        now, then = (stage.after.get(domain) for stage in (closed[-1], closed[index]))
         if index + 1 < len(closed) and now is not None and then is not None:
             gains.append(gain(now, then))
     told = [share for share in gains if share is not None]
     return mean_gain(told) if told else None
 
 
-def _domain(closed: list[_Closed], domain: str, *, index: int) -> DomainTransfer | None:
-    start = closed[0].verdict.number("bpb_before", domain)
-    told = [stage.verdict.number("bpb_after", domain) for stage in closed]
+def _domain(closed: list[ClosedStage], domain: str, *, index: int) -> DomainTransfer | None:
+    told = [stage.after.get(domain) for stage in closed]
     now, before = told[-1], told[index - 1] if index else None
     if now is None:
         return None
     # Where stages were trained one by one, a domain's first score is at a later stage's start.
-    befores = [stage.verdict.number("bpb_before", domain) for stage in closed]
+    befores = [stage.before.get(domain) for stage in closed]
     values = [value for value in (*told, *befores) if value is not None]
     best = min(values, key=lambda value: value.number)
     key = closed[-1].verdict.source("bpb_after", domain)
+    start = befores[0]
     return DomainTransfer(
         domain=Traced(domain, (key,), "key"),
         stage=closed[index].stage,
