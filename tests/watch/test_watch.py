@@ -391,3 +391,15 @@ def test_a_score_that_is_taken_again_is_seen_here_and_through_a_mirror(ended, tm
         after = scores.read({0: math.inf})
         # What was scored before is of other documents.
         assert after == {**before, again.domain: [again.bpb]}
+
+
+def test_a_score_that_is_deleted_during_a_look_is_left_out(ended, tmp_path):
+    """A run that is resumed deletes those of later steps, perhaps between listing and reading."""
+    folder = shutil.copytree(ended.root / "run" / "scores", tmp_path / "scores")
+    before = HeldOutScores(folder).read({0: math.inf})
+    gone = sorted(folder.glob("step-*.json"))[-1]
+    domain = read_score(gone).domain
+    gone.unlink()
+    gone.symlink_to("nowhere")  # is listed, and not there to be read
+    after = HeldOutScores(folder).read({0: math.inf})
+    assert after == {**before, domain: before[domain][:-1]}

@@ -22,10 +22,8 @@ class HeldOutScores:
         Each domain's are of the documents of its newest score. branch {attempt: last step of it
         that counts} is `runfolder.lineage.current_branch`.
         """
-        there = {_written(path): path for path in self._folder.glob("step-*.json")}
-        self._known = {
-            written: self._known.get(written) or read_score(path) for written, path in there.items()
-        }
+        found = map(self._read, self._folder.glob("step-*.json"))
+        self._known = dict(one for one in found if one is not None)
         own = [s for s in self._known.values() if s.step <= branch.get(s.attempt, -1)]
         course: dict[str, dict[int, DomainScore]] = {}
         # Of two at one step, which are of the same weights, the later attempt's.
@@ -33,10 +31,14 @@ class HeldOutScores:
             course.setdefault(score.domain, {})[score.step] = score
         return {domain: _like_the_newest(list(by.values())) for domain, by in course.items()}
 
-
-def _written(path: Path) -> _Written:
-    stat = path.stat()
-    return path.name, stat.st_mtime_ns, stat.st_size
+    def _read(self, path: Path) -> tuple[_Written, DomainScore] | None:
+        """Return a score; None where the run has deleted it since, which it does on a resume."""
+        try:
+            stat = path.stat()
+            written = path.name, stat.st_mtime_ns, stat.st_size
+            return written, self._known.get(written) or read_score(path)
+        except FileNotFoundError:
+            return None
 
 
 def _like_the_newest(scores: list[DomainScore]) -> list[float]:
