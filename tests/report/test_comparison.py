@@ -65,13 +65,17 @@ def test_a_domain_is_compared_document_by_document_with_the_first_run(three):
     assert not any(cell.is_best for cell in math.cells)
 
 
-def test_runs_that_read_other_documents_are_not_compared(three, tmp_path):
-    other = shutil.copytree(three[1], tmp_path / "other")
-    for path in (other / "scores").glob("step-*-wikipedia.json"):
-        score = json.loads(path.read_text())
-        score["bytes"][0] += 1
-        path.write_text(json.dumps(score))
-    found = line(comparison.domains([gather(three[0]), gather(other)]), "wikipedia")
+@pytest.mark.parametrize(
+    ("key", "of_first", "of_other"),
+    [("bytes", [400] * 124, [401] + [400] * 123), ("text_sha256", "a", "b")],
+)
+def test_runs_that_read_other_documents_are_not_compared(three, tmp_path, key, of_first, of_other):
+    """By the hash of the documents, or their sizes where a score of an older run has none."""
+    roots = [shutil.copytree(three[n], tmp_path / f"run{n}") for n in (0, 1)]
+    for root, value in zip(roots, (of_first, of_other), strict=True):
+        for path in (root / "scores").glob("step-*-wikipedia.json"):
+            path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    found = line(comparison.domains([gather(root) for root in roots]), "wikipedia")
     assert "other documents" in found.note
     assert all(cell.moved is None and not cell.is_best for cell in found.cells)
 

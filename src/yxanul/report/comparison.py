@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import combinations
 
 from yxanul.config.evaluation import GOLD, TASKS
 from yxanul.curriculum.statistics.bootstrap import relative_change
@@ -28,6 +28,7 @@ from yxanul.report.reading.skills import Figure, headline, kin, scores_by_task
 from yxanul.report.reading.traced import Traced, of_run
 from yxanul.report.sections.cost import cost
 from yxanul.report.sections.summary import median_speed, parameters, summary
+from yxanul.runfolder.scores import is_same_text
 
 MOST_RUNS = 7
 """As many as there are colours that colour-blind people can tell apart."""
@@ -111,8 +112,9 @@ def domains(runs: Sequence[Run]) -> tuple[Line, ...]:
         scored = [(run, one) for run, one in zip(runs, newest, strict=True) if one is not None]
         if not scored:
             continue
-        same = len({_documents(one) for _, one in scored}) == 1
-        same = same and all(_is_whole(one) for _, one in scored)
+        same = all(_is_whole(one) for _, one in scored)
+        pairs = combinations((one.values for _, one in scored), 2)
+        same = same and all(is_same_text(*pair) for pair in pairs)
         # Without the first run there is nothing to tell a change against.
         first = scored[0] if same and newest[0] is not None else None
         cells = [
@@ -182,14 +184,6 @@ def _domain_cell(run: Run, score: Record, *, first: tuple[Run, Record] | None) -
     # Fewer bits are better: a whole interval on one side of nothing is a difference.
     tone = "good" if change.high < -_ROUNDING else "bad" if change.low > _ROUNDING else ""
     return Cell(value, moved=moved, moved_low=low, moved_high=high, tone=tone)
-
-
-def _documents(score: Record) -> tuple[Any, ...]:
-    """Return what tells a score's documents from others: how many of which sizes, in order.
-
-    They have no hash in a score.
-    """
-    return (len(score.items("nats")), *score.items("bytes"))
 
 
 def _is_whole(score: Record) -> bool:
