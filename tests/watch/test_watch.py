@@ -246,9 +246,49 @@ def test_a_mirror_that_does_not_answer_once_is_asked_again(ended):
         list(_looks(look, every_s=0.01, is_mirror=False))
 
 
+class Terminal(io.StringIO):
+    """What is written to a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_what_matters_most_is_seen_on_a_terminal_of_24_lines(ended, monkeypatch):
+    """While the run goes on; its end is told whole, whatever scrolls away."""
+    whole = Watch(RunFolder(ended.root / "run")).look()
+    seconds = replace(whole.outlook.seconds, left=60.0, left_high=70.0)
+    going_on = replace(
+        whole,
+        ending=None,
+        stages=whole.stages * 2,
+        outlook=replace(whole.outlook, seconds=seconds),
+        scores={f"domain {number}": [2.0, 1.0] for number in range(6)},
+        incidents=tuple(replace(one, what=one.what * 9) for one in whole.incidents),
+    )
+    shown = Terminal()
+    for name, value in (("COLUMNS", "80"), ("LINES", "24"), ("TERM", "xterm")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "stdout", shown)
+    lengths = []
+
+    def looks():
+        yield going_on, "as seen at 12:00:00"
+        told = shown.getvalue()
+        lengths.append(len(told))
+        for words in ("as seen at", "to the end", "of the budget", "gate of", "domain 5", "loss"):
+            assert words in told
+        assert told.count("\n") < 24
+        assert "..." not in told
+        yield whole, None
+
+    watch_verbs._go_on(looks(), "runs/first")
+    last = shown.getvalue()[lengths[0] :]
+    assert all(words in last for words in ("took", "gradient norm", "memory"))
+
+
 def test_an_old_look_says_that_it_is_one(ended):
     seen = Watch(RunFolder(ended.root / "run")).look()
-    assert told(seen, trouble="as seen at 12:00:00").rstrip().endswith("as seen at 12:00:00")
+    assert "\nas seen at 12:00:00\n" in told(seen, trouble="as seen at 12:00:00")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from yxanul.runfolder.bringing import bring_rows, bring_scores
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.storage import is_address
 from yxanul.watch.plain import snapshot_json
-from yxanul.watch.screen import screen
+from yxanul.watch.screen import screen, screen_that_fits
 from yxanul.watch.snapshot import Snapshot, Watch, may_begin
 
 _LOCAL_S, _MIRROR_S = 2.0, 30.0
@@ -138,11 +138,13 @@ def _name_of(mirror: str) -> str:
 
 
 def _go_on(looks: Iterator[tuple[Snapshot, str | None]], run: str) -> None:
-    """Show look after look."""
+    """Show look after look, each cut to the terminal, and the last one whole, which stays."""
+    console = plain_console()
     try:
-        with Live(console=plain_console(), auto_refresh=False, screen=False) as live:
+        with Live(console=console, auto_refresh=False, screen=False) as live:
             for seen, trouble in looks:
-                live.update(screen(seen, source=run, trouble=trouble), refresh=True)
+                told = screen_that_fits(seen, source=run, trouble=trouble, console=console)
+                live.update(screen(seen, source=run) if seen.has_ended else told, refresh=True)
     except KeyboardInterrupt:
         return  # the way to leave, and nobody's failure
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING
 
 from yxanul.units import format_bytes, format_count, format_duration, format_hours, format_usd
 from yxanul.watch.snapshot import Snapshot, StageView
 
 if TYPE_CHECKING:
-    from rich.console import Group, RenderableType
+    from rich.console import Console, Group, RenderableType
     from rich.table import Table
 
 _SPARK = "▁▂▃▄▅▆▇█"
 _SPARK_WIDTH = 24
 _BAR_WIDTH = 24
 _MOST_INCIDENTS = 5
+_MOST_FIGURES = 6
 # A running process that has not written a row for so many of its steps is told of.
 _SILENT_STEPS = 20
 _LEAST_SILENT_S = 60.0
@@ -24,25 +25,42 @@ _LATE_COPIES = 2
 _TONES = {"pass": "green", "warn": "yellow", "extend": "yellow", "rollback": "yellow"}
 
 
-def screen(seen: Snapshot, *, source: str, trouble: str | None = None) -> Group:
-    """Return a look at a run; `source` is what the user called it.
+def screen(
+    seen: Snapshot, *, source: str, trouble: str | None = None, figures: int | None = None
+) -> Group:
+    """Return a look at a run, what matters most first; `source` is what the user called it.
 
-    `trouble` says why it is an old look.
+    `trouble` says why it is an old look. `figures`: so many of the newest row's, a line for each
+    incident, and none between the parts; None: all of it.
     """
     from rich.console import Group
     from rich.text import Text
 
-    parts: list[RenderableType] = [Text(source, style="bold"), *_head(seen), Text(), _stages(seen)]
-    if seen.newest is not None:
-        parts += [Text(), _newest(seen)]
-    if seen.scores:
-        parts += [Text(), _scores(seen)]
-    parts += [Text(), *_cost(seen)]
-    if seen.incidents:
-        parts += [Text(), _incidents(seen)]
-    if trouble is not None:
-        parts += [Text(), Text(trouble, style="yellow")]
-    return Group(*parts)
+    parts: list[list[RenderableType]] = [
+        [Text(source, style="bold"), *_head(seen)],
+        [] if trouble is None else [Text(trouble, style="yellow")],
+        _cost(seen),
+        [_stages(seen)],
+        [_incidents(seen, is_cut=figures is not None)] if seen.incidents else [],
+        [_scores(seen)] if seen.scores else [],
+        [_newest(seen, figures)] if seen.newest is not None and figures != 0 else [],
+    ]
+    lines = [line for part in parts if part for line in (Text(), *part)]
+    return Group(*(lines[1:] if figures is None else chain.from_iterable(parts)))
+
+
+def screen_that_fits(
+    seen: Snapshot, *, source: str, trouble: str | None = None, console: Console
+) -> Group:
+    """Return a look that a terminal has lines for, or the shortest there is.
+
+    Empty lines and the ends of long ones go first, then figures of the newest row from the last.
+    """
+    for figures in (None, *range(_MOST_FIGURES, -1, -1)):
+        found = screen(seen, source=source, trouble=trouble, figures=figures)
+        if len(console.render_lines(found)) <= console.height:
+            break
+    return found
 
 
 def _head(seen: Snapshot) -> list[RenderableType]:
@@ -108,25 +126,29 @@ def _verdict(stage: StageView) -> str:
     return "" if stage.verdict is None else f"gate: {stage.verdict}"
 
 
-def _newest(seen: Snapshot) -> RenderableType:
+def _newest(seen: Snapshot, figures: int | None) -> RenderableType:
     row = seen.newest or {}
-    table = _grid()
     tokens = f"{format_count(row['tokens_seen'])} of {format_count(seen.total_tokens)}"
-    table.add_row("tokens", tokens, f"step {row['step']:,}, {row['seq_len']:,} tokens a row")
-    for name, key, digits in (
-        ("loss", "loss", 3),
-        ("gradient norm", "grad_norm", 3),
-        ("learning rate", "learning_rate", 6),
-    ):
-        series = _numbers(seen, key)
-        value = row.get(key)
-        table.add_row(name, "-" if value is None else f"{value:.{digits}f}", sparkline(series))
-    speeds = _numbers(seen, "tokens_per_s")
     mfu = "" if row.get("mfu") is None else f"MFU {row['mfu']:.1%} (PaLM)"
-    table.add_row("tokens/s", f"{row['tokens_per_s']:,.0f}", f"{sparkline(speeds)}  {mfu}".rstrip())
+    speeds = f"{sparkline(_numbers(seen, 'tokens_per_s'))}  {mfu}".rstrip()
+    told = [
+        ("tokens", tokens, f"step {row['step']:,}, {row['seq_len']:,} tokens a row"),
+        ("loss", *_curve(seen, "loss", digits=3)),
+        ("tokens/s", f"{row['tokens_per_s']:,.0f}", speeds),
+        ("gradient norm", *_curve(seen, "grad_norm", digits=3)),
+        ("learning rate", *_curve(seen, "learning_rate", digits=6)),
+    ]
     if seen.memory_bytes is not None:
-        table.add_row("memory", format_bytes(seen.memory_bytes), "at most until now")
+        told.append(("memory", format_bytes(seen.memory_bytes), "at most until now"))
+    table = _grid()
+    for cells in told[:figures]:
+        table.add_row(*cells)
     return table
+
+
+def _curve(seen: Snapshot, key: str, *, digits: int) -> tuple[str, str]:
+    value = (seen.newest or {}).get(key)
+    return "-" if value is None else f"{value:.{digits}f}", sparkline(_numbers(seen, key))
 
 
 def _scores(seen: Snapshot) -> RenderableType:
@@ -171,7 +193,7 @@ def _cost(seen: Snapshot) -> list[RenderableType]:
     return lines
 
 
-def _incidents(seen: Snapshot) -> RenderableType:
+def _incidents(seen: Snapshot, *, is_cut: bool) -> RenderableType:
     from rich.text import Text
 
     newest = seen.incidents[-_MOST_INCIDENTS:]
@@ -179,7 +201,7 @@ def _incidents(seen: Snapshot) -> RenderableType:
     lines = [f"step {incident.step:,}: {incident.what}" for incident in newest]
     if earlier:
         lines.insert(0, f"{earlier} earlier incidents are in the report")
-    return Text("\n".join(lines), style="dim")
+    return Text("\n".join(lines), style="dim", no_wrap=is_cut, overflow="ellipsis")
 
 
 def _grid() -> Table:
