@@ -11,7 +11,7 @@ import re
 import statistics
 from datetime import datetime, timezone
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -39,6 +39,8 @@ def recompute(root: Path, value: Value) -> Any:
     if value.how == "spent":
         # Of one run among several the folder's name stands before the file's.
         return seconds_of_steps(root / unquote(value.sources[0].partition("metrics.jsonl")[0]))
+    if value.how == "trained":
+        return seconds_of_rows(root / unquote(value.sources[0].partition("spending.jsonl")[0]))
     if value.how in OF_PLAN:
         return OF_PLAN[value.how](planned_bill(root), root, value.sources)
     if value.how == "off forecast":
@@ -155,6 +157,17 @@ def seconds_of_steps(root: Path) -> float:
         for step in range(first + 1, own[-1]["step"] + 1):
             total += next(row["step_s"] for row in own if row["step"] >= step)
     return total
+
+
+def seconds_of_rows(root: Path) -> float:
+    """Sum what lies between rows of one process and one sequence length, without scores.
+
+    The recorded runs change the length with their processes only.
+    """
+    payments = read_payments(root / "spending.jsonl")
+    pairs = [(a, b) for a, b in pairwise(payments) if a.process == b.process]
+    assert all(a.seq_len == b.seq_len and a.tokens_spent < b.tokens_spent for a, b in pairs)
+    return sum(b.seconds - a.seconds - (b.scoring_s - a.scoring_s) for a, b in pairs)
 
 
 OF_ADDRESSES = {

@@ -25,7 +25,7 @@ from yxanul.report.charts.curves import loss_chart
 from yxanul.report.charts.figure_tables import MOST_POINTS as MOST_TABLE_POINTS
 from yxanul.report.charts.figure_tables import Column, curves_of_rows, table_of
 from yxanul.report.comparison import facts
-from yxanul.report.reading.course import borders
+from yxanul.report.reading.course import borders, trained_seconds
 from yxanul.report.reading.gather import gather
 from yxanul.report.write import write_comparison, write_report
 from yxanul.runfolder.layout import RunFolder
@@ -429,6 +429,16 @@ def test_the_tokens_of_all_attempts_are_told_where_no_process_wrote_them(copied,
     wanted = last["tokens_spent"] + rows[-1]["tokens_seen"] - seen
     assert f"{format_count(wanted)} tokens spent in all" in page.text
     assert wrong_values(copied, page) == []
+
+
+def test_one_slow_step_is_not_the_time_of_all_steps_since_the_row_before(copied):
+    """A restart compiles for a minute, at a step whose row is due."""
+    before = trained_seconds(gather(copied))
+    assert before.number == 115.0
+    rows = [json.loads(line) for line in (copied / "metrics.jsonl").read_text().splitlines()]
+    rows[20] |= {"step_s": 60.0}
+    (copied / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert trained_seconds(gather(copied)) == before
 
 
 def test_a_run_begun_at_a_later_stage_is_complete_without_those_before(copied):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.report.formulas import OF_PLAN, seconds_of_steps
+from tests.report.formulas import OF_PLAN, seconds_of_rows
 from tests.report.recorded import begin_late, move
 from tests.report.test_traces import wrong_values
 from tests.report.written_page import Page
@@ -108,7 +108,7 @@ def test_time_speed_and_dollars_are_held_against_the_planner(copied):
         format_duration(3600 * end) for end in (bill.total.hours.low, bill.total.hours.high)
     )
     assert remark == f"planned {low} to {high}; abandoned attempts are counted in"
-    assert took == format_duration(seconds_of_steps(copied))
+    assert took == format_duration(seconds_of_rows(copied))
     assert found["tokens/s"][0] == f"{bill.tokens_per_s:,.0f}"
     planned, paid, _ = found["dollars"]
     assert planned == f"${12.5 * bill.total.hours.value:,.2f}"

@@ -55,7 +55,7 @@ def test_no_number_on_the_page_lacks_an_address(page):
 
 @pytest.mark.parametrize("how", ["", "change", "sum", "count", "length", "median", "key", "date",
                                  "file", "gain", "mean gain", "parameters", "perplexity",
-                                 "dollars", "spent", "forecast",
+                                 "dollars", "trained", "forecast",
                                  "memory", "off forecast", "whole steps"])  # fmt: skip
 def test_every_formula_is_used_and_so_recomputed(page, how):
     assert any(value.how == how for value in page.values)
@@ -72,7 +72,8 @@ def test_every_formula_of_skills_is_used_and_so_recomputed(skilled_page, how):
 def test_no_formula_is_written_without_a_meaning_and_none_is_left_over(page, skilled_page):
     used = {value.how for one in (page, skilled_page) for value in one.values} - {""}
     of_a_card = OF_PLAN.keys()  # tests/report/test_planned.py has a run on one
-    others = {"own tokens", "since", "spent tokens"}  # tests/report/test_page.py has such runs
+    # tests/report/test_page.py has such runs
+    others = {"own tokens", "since", "spent", "spent tokens"}
     assert used | {"named"} | PAIRED | of_a_card | others == FORMULAS.keys()
 
 

@@ -44,6 +44,17 @@ def whole_s(**costs: float) -> float:
     return list(payments(**costs))[-1][2].seconds + costs.get("border_s", 4.0)
 
 
+def test_what_training_took_is_neither_scores_nor_what_preceded_the_first_row():
+    pace = Pace(CONFIG.model)
+    rows = [payment for _, _, payment in payments(opening_s=60.0)]
+    again = [replace(row, process=1, seconds=row.seconds + 30.0) for row in rows[200:]]
+    for payment in (*rows[:210], *again):  # killed, and gone on from a checkpoint
+        pace.add(payment)
+    without = [replace(row, seconds=row.seconds - row.scoring_s) for row in rows]
+    parts = ((without[0], without[209]), (without[200], without[-1]))
+    assert pace.trained_s == pytest.approx(sum(b.seconds - a.seconds for a, b in parts))
+
+
 @given(
     share=st.floats(0.02, 1.0),
     s_per_gflop=st.floats(1e-5, 1.0),

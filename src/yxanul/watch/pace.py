@@ -78,6 +78,8 @@ class Pace:
 
     def __init__(self, model: ModelConfig) -> None:
         self._model = model
+        self.trained_s = 0.0
+        """What the tokens between rows of one process have cost, on all machines."""
         self._last: Payment | None = None
         self._ended = Spent()
         self._border_s = 0.0
@@ -107,6 +109,7 @@ class Pace:
             self._count(seconds, tokens=tokens, seq_len=payment.seq_len)
         elif self._blocks:
             usual_s = tokens * self._s_per_token(payment.seq_len)
+            self.trained_s += min(seconds, usual_s)
             self._border_s += max(0.0, seconds - usual_s)
 
     @property
@@ -171,6 +174,7 @@ class Pace:
 
     def _count(self, seconds: float, *, tokens: int, seq_len: int) -> None:
         paid = self._by_length.setdefault(seq_len, _Paid())
+        self.trained_s += seconds
         paid.seconds += seconds
         paid.tokens += tokens
         flops = float(tokens * flops_per_token(self._model, seq_len))

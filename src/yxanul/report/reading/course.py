@@ -14,7 +14,9 @@ from yxanul.report.reading.records import Record
 from yxanul.report.reading.traced import Traced
 from yxanul.runfolder.checkpoints import CHECKPOINT_NAME
 from yxanul.runfolder.scores import is_same_text
+from yxanul.runfolder.spending import parse_payment
 from yxanul.runfolder.verdicts import CLOSING
+from yxanul.watch.pace import Pace
 
 Point = TypeVar("Point")
 
@@ -249,7 +251,24 @@ def tokens_spent(run: Run) -> Traced | None:
 def trained_seconds(run: Run) -> Traced | None:
     """Return the seconds of all steps, abandoned attempts included; None without step times.
 
-    A logged row stands for the steps since the row of its attempt before it.
+    They are those between rows of one process, as `Pace` counts them. What precedes its first row
+    counts for nothing: it prepares, compiles, and does the first steps.
+    """
+    if run.model is None:
+        return _seconds_by_steps(run)
+    pace = Pace(run.model)
+    for row in run.spending:
+        pace.add(parse_payment(row.values, place=f"{row.path}, line {row.line}"))
+    if not pace.trained_s:
+        return _seconds_by_steps(run)
+    keys = ("seconds", "scoring_s", "tokens_spent", "seq_len")
+    return Traced(pace.trained_s, tuple(f"spending.jsonl:*#/{key}" for key in keys), "trained")
+
+
+def _seconds_by_steps(run: Run) -> Traced | None:
+    """Let a logged row stand for the steps since the row of its attempt before it.
+
+    That is all that is known where no process has written what it had cost by then.
     """
     seconds, last = 0.0, _first_steps(run)
     for row in run.metrics:
