@@ -127,6 +127,19 @@ def test_a_run_without_a_price_is_planned_without_dollars(copied):
     found = lines(copied)
     assert "training time" in found
     assert "dollars" not in found
+    assert "left out" not in section_of(copied)
+
+
+def test_a_price_that_changed_leaves_the_planned_dollars_out_and_the_page_says_so(copied):
+    put_on(copied, "NVIDIA H200")
+    path = copied / "spending.jsonl"
+    rows = [json.loads(row) for row in path.read_text().splitlines()]
+    paid = [row | {"usd_per_hour": 10.0 + row["process"]} for row in rows]
+    path.write_text("".join(json.dumps(row) + "\n" for row in paid))
+    found = lines(copied)
+    assert "training time" in found
+    assert "dollars" not in found
+    assert "not all of the run was paid at one price of an hour" in Page(section_of(copied)).text
 
 
 def test_a_run_that_goes_on_says_that_its_time_is_not_all(copied):

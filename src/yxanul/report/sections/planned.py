@@ -70,6 +70,12 @@ def left_out(run: Run) -> Story:
             "What the planner says of time, speed and dollars is left out: it assumes no MFU for "
             "this machine.",
         )
+    spent = cost(run)
+    if spent is not None and spent.price is None and spent.usd is not None:
+        return (
+            "What the planner says of dollars is left out: not all of the run was paid at one "
+            "price of an hour.",
+        )
     return ()
 
 
