@@ -61,18 +61,23 @@ class Listener:
         return "".join(event.text for event in self.events)
 
 
-@contextmanager
-def running(net, *, batch: int = 2, waiting: int = 8, tell=None):
-    """An engine, and what it told its user."""
-    told: list[str] = []
-    engine = Engine(
+def engine_of(net, *, batch: int = 2, waiting: int = 8, tell=print) -> Engine:
+    """An engine that does not write yet."""
+    return Engine(
         decoding_copy(net),
         load_tokenizer(),
         batch=batch,
         waiting=waiting,
-        tell=tell or told.append,
+        tell=tell,
         ended=threading.Event(),
     )
+
+
+@contextmanager
+def running(net, *, batch: int = 2, waiting: int = 8, tell=None):
+    """An engine, and what it told its user."""
+    told: list[str] = []
+    engine = engine_of(net, batch=batch, waiting=waiting, tell=tell or told.append)
     engine.start()
     try:
         yield engine, told
@@ -102,6 +107,15 @@ def test_more_texts_than_may_wait_are_refused_together():
     with pytest.raises(RequestError) as refused:
         engine.submit([many[3].choice])
     assert refused.value.status == 503
+
+
+def test_texts_that_nobody_waits_for_take_no_place_among_those_that_wait():
+    engine, left, again = engine_of(model(), waiting=1), Listener(), Listener()
+    engine.submit([left.choice])
+    left.choice.is_dropped = True
+    assert engine.load() == (0, 0)
+    engine.submit([again.choice])
+    assert engine.load() == (0, 1)
 
 
 def test_weights_that_are_not_finite_end_texts_with_a_word_and_the_engine_goes_on():

@@ -136,6 +136,70 @@ def test_a_server_that_is_to_stop_scores_no_further(net):
     assert asked.events[-1].status == 503
 
 
+def read_by(engine, *, then=lambda: None) -> list[tuple[int, ...]]:
+    """The pieces of prompts, (prompts, tokens), that the engine's model reads, call by call."""
+    pieces: list[tuple[int, ...]] = []
+    read = engine._model.hidden_states
+
+    def hidden_states(tokens, cache):
+        if tokens.size(1) > 1:
+            pieces.append(tuple(tokens.shape))
+            then()
+        return read(tokens, cache)
+
+    engine._model.hidden_states = hidden_states
+    return pieces
+
+
+def test_equal_prompts_are_read_and_scored_once_also_when_there_is_no_row_for_all(net):
+    asked = [listener(range(7, 407), max_tokens=n, echo=True, logprobs=1) for n in (3, 9, 6, 0, 9)]
+    last, other, again = listener(range(7, 407)), listener(range(9)), listener(range(7, 407))
+    with running(net, batch=2) as (engine, _):
+        pieces, sizes = read_by(engine), watched(engine)
+        engine.submit([one.choice for one in asked])
+        assert all(one.ended.wait(20) for one in asked)
+        for one in (last, other, again):
+            engine.submit([one.choice])
+            assert one.ended.wait(20)
+    assert pieces == [(1, 401), (1, 10), (1, 401)]
+    assert (sizes.count(128), sizes.count(16)) == (3, 1)
+    assert all(one.events[0].scored == asked[0].events[0].scored for one in asked)
+    assert asked[4].text == asked[1].text
+    assert asked[1].text.startswith(asked[2].text)
+    assert again.text == last.text
+
+
+def test_a_prompt_that_nobody_waits_for_any_more_is_read_no_further(net):
+    left, following = listener(range(900)), listener(range(9))
+
+    def leave() -> None:
+        left.choice.is_dropped = True
+
+    with running(net, batch=1) as (engine, _):
+        pieces = read_by(engine, then=leave)
+        engine.submit([left.choice, following.choice])
+        assert following.ended.wait(20)
+    assert pieces == [(1, 512), (1, 10)]
+    assert (left.events, bool(following.text)) == ([], True)
+
+
+def test_a_prompt_that_is_half_read_is_read_on_for_the_next_one_that_asks_for_it(net):
+    left, following, alone = (listener(range(900)) for _ in range(3))
+
+    def leave() -> None:
+        left.choice.is_dropped = True
+
+    with running(net, batch=1) as (engine, _):
+        pieces = read_by(engine, then=leave)
+        engine.submit([left.choice, following.choice])
+        assert following.ended.wait(20)
+    with running(net, batch=1) as (engine, _):
+        engine.submit([alone.choice])
+        assert alone.ended.wait(20)
+    assert pieces == [(1, 512), (1, 389)]
+    assert following.text == alone.text
+
+
 def is_closing(engine) -> bool:
     try:
         engine.submit([])

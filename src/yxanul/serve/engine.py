@@ -1,15 +1,14 @@
 """One thread owns the model and writes the texts of all requests together.
 
 In each turn it reads a piece of the prompts that wait, if there are free rows, or scores one, and
-writes one token of every text: new texts join while others are written, and neither holds the other
-up for long. Other threads hand choices in and mark those that nobody waits for; nothing else is
-shared.
+writes one token of every text: new texts join while others are written, which they do not hold up
+for long. Prompts are read in their order, so a short one waits for a long one before it. Other
+threads hand choices in and mark those that nobody waits for; nothing else is shared.
 """
 
 import threading
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -47,7 +46,7 @@ class Engine:
         self._rows = self._new_rows()
         self._reading: Reading | None = None
         self._most_waiting = waiting
-        self._waiting: deque[Choice] = deque()
+        self._waiting: list[Choice] = []
         self._tell, self._ended = tell, ended
         self._news = threading.Condition()
         self._ends_at: float | None = None
@@ -62,6 +61,7 @@ class Engine:
         with self._news:
             if self._ends_at is not None:
                 raise stopping()
+            self._waiting = _wanted(self._waiting)
             if len(self._waiting) + len(choices) > self._most_waiting:
                 raise queue_full(len(self._waiting))
             self._waiting += choices
@@ -71,7 +71,7 @@ class Engine:
         """Return how many texts are being written or read, and how many wait."""
         reading = self._reading
         count = len(self._rows.choices) + (len(reading.choices) if reading else 0)
-        return count, len(self._waiting)
+        return count, len(_wanted(self._waiting))
 
     def close(self, *, grace_s: float) -> None:
         """Refuse what waits, end what is being written after at most `grace_s`, and leave."""
@@ -113,14 +113,13 @@ class Engine:
 
     def _refuse_waiting(self) -> None:
         with self._news:
-            refused = list(self._waiting)
-            self._waiting.clear()
+            refused, self._waiting = self._waiting, []
         for choice in refused:
             choice.fail(stopping())
 
     @property
     def _is_writing(self) -> bool:
-        return bool(self._rows.choices or self._reading)
+        return bool(self._rows.choices or (self._reading and self._reading.choices))
 
     def _go_on(self) -> None:
         """Take a turn; an error ends the texts under way, and one of the card all that follow."""
@@ -136,19 +135,32 @@ class Engine:
                 self._tell(traceback.format_exc())
 
     def _turn(self) -> None:
-        if self._reading is None:
-            self._reading = self._next_reading()
-        if self._reading is not None and self._reading.go_on():
-            self._rows.join(self._reading)
-            self._reading = None
+        reading = self._next_reading()
+        if reading is not None and reading.go_on():
+            self._rows.join(reading)
+            reading.choices = []
         self._rows.step()
 
     def _next_reading(self) -> Reading | None:
+        """Return what is read on now, if somebody waits for it and has a row.
+
+        What is read stays until another prompt is: an equal one may follow.
+        """
+        reading = self._reading
+        if reading is not None:
+            reading.choices = _wanted(reading.choices)
+            if reading.choices:
+                return reading
         with self._news:
-            kept = [choice for choice in self._waiting if not choice.is_dropped]
-            reading = self._rows.read(kept[: self._rows.free]) if kept and self._rows.free else None
-            taken = set(reading.choices) if reading else set()
-            self._waiting = deque(choice for choice in kept if choice not in taken)
+            self._waiting = _wanted(self._waiting)
+            first = self._waiting[: self._rows.free]
+            if not first:
+                return None
+            if reading is None or not reading.take(first):
+                reading = self._rows.read(first)
+            taken = set(reading.choices)
+            self._waiting = [choice for choice in self._waiting if choice not in taken]
+        self._reading = reading
         return reading
 
     def _fail_all(self, message: str) -> None:
@@ -165,3 +177,7 @@ class Engine:
             choice.fail(error)
         self._reading = None
         self._rows.choices.clear()
+
+
+def _wanted(choices: Sequence[Choice]) -> list[Choice]:
+    return [choice for choice in choices if not choice.is_dropped]

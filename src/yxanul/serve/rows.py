@@ -125,16 +125,28 @@ class Reading:
         cache: KeyValueCache,
         tokenizer: Tokenizer,
     ) -> None:
-        self.choices = list(choices)
+        self.choices: list[Choice] = []
+        """Those that wait for it."""
         self.cache = cache
-        self._model = model
+        self._model, self._tokenizer = model, tokenizer
         ids = list(dict.fromkeys(choice.prompt.ids for choice in choices))
         self._rows = {prompt: row for row, prompt in enumerate(ids)}
         width = max(len(prompt) for prompt in ids)
         tokens = torch.tensor([[*p, *[0] * (width - len(p))] for p in ids])
         self._unread = list(torch.split(tokens, max(1, _PIECE_TOKENS // len(ids)), dim=1))[::-1]
         self._hidden: list[Tensor] = []
-        self._scores = _scores_wanted(choices, tokenizer)
+        self._scores: dict[tuple[Prompt, int], _PromptScores] = {}
+        self.take(choices)
+
+    def take(self, choices: Sequence[Choice]) -> bool:
+        """Go on for those of the choices whose prompts it has; return whether the first is one."""
+        if choices[0].prompt.ids not in self._rows:
+            return False
+        self.choices = [choice for choice in choices if choice.prompt.ids in self._rows]
+        for prompt, likeliest in self._scores_wanted():
+            scores = _PromptScores(prompt, likeliest=likeliest, tokenizer=self._tokenizer)
+            self._scores.setdefault((prompt, likeliest), scores)
+        return True
 
     def go_on(self) -> bool:
         """Read the next piece, or score one once all is read; return whether all is done."""
@@ -155,7 +167,7 @@ class Reading:
 
     def scores(self, choice: Choice) -> list[ScoredToken]:
         """Return the scores of a prompt's own tokens, none if they are not wanted."""
-        return self._scores[choice].found if choice in self._scores else []
+        return self._scores[choice.prompt, choice.likeliest].found if choice.scores_prompt else []
 
     def _read(self) -> None:
         tokens = self._unread.pop().to(self._model.device)
@@ -173,9 +185,14 @@ class Reading:
             scores.go_on(self._model, self._hidden[0][self._rows[scores.prompt.ids]])
 
     def _unscored(self) -> list["_PromptScores"]:
-        """Return the scores that are not complete and that somebody still waits for."""
-        wanted = (found for choice, found in self._scores.items() if not choice.is_dropped)
-        return [scores for scores in dict.fromkeys(wanted) if scores.next_tokens]
+        """Return the scores that are wanted and not complete."""
+        wanted = map(self._scores.__getitem__, self._scores_wanted())
+        return [scores for scores in wanted if scores.next_tokens]
+
+    def _scores_wanted(self) -> dict[tuple[Prompt, int], None]:
+        """Return of which prompts scores are wanted, and with how many of the likeliest tokens."""
+        choices = [choice for choice in self.choices if choice.scores_prompt]
+        return dict.fromkeys((choice.prompt, choice.likeliest) for choice in choices)
 
 
 class _PromptScores:
@@ -208,16 +225,6 @@ class _PromptScores:
     def _offsets(self) -> list[int]:
         """Where the second id and those after it begin in the text."""
         return prompt_offsets(self.prompt, self._tokenizer)[1 - self.prompt.opening :]
-
-
-def _scores_wanted(choices: Sequence[Choice], tokenizer: Tokenizer) -> dict[Choice, _PromptScores]:
-    """Return what is to be scored, one for all choices that are told the same."""
-    shared: dict[tuple[Prompt, int], _PromptScores] = {}
-    wanted = [choice for choice in choices if choice.scores_prompt]
-    for choice in wanted:
-        prompt, likeliest = choice.prompt, choice.likeliest
-        shared[prompt, likeliest] = _PromptScores(prompt, likeliest=likeliest, tokenizer=tokenizer)
-    return {choice: shared[choice.prompt, choice.likeliest] for choice in wanted}
 
 
 def _ends(choice: Choice, logits: Tensor) -> bool:
