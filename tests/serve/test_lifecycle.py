@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +20,9 @@ from tests.serve.conftest import serving, start, wait_for
 from tests.serve.test_batching import health
 from tests.serve.test_playground import ENDED, click, fill, show, text
 from tests.serve.test_refusals import ask, error
-from yxanul.serve.server import Endpoint, _hosts, _listen
+from yxanul.cli.writing import open_writing_model
+from yxanul.serve.answers import as_bytes
+from yxanul.serve.server import Endpoint, _hosts, _listen, _open
 
 TOKEN = "a-secret"
 OPEN = "0.0.0.0"
@@ -166,6 +170,13 @@ def has_ended_by(process: subprocess.Popen[str], number: int) -> bool:
     """Send one signal more: one within a second after the first was heeded is no second one."""
     process.send_signal(number)
     return process.poll() is not None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others have no such names")
+def test_a_folder_whose_name_is_not_utf_8_is_served_under_one_that_is(run, tmp_path):
+    folder = shutil.copytree(run, tmp_path / os.fsdecode(b"t\xffles"))
+    _, _, found = _open(lambda: open_writing_model(str(folder)), url="", tell=print)
+    assert as_bytes({"model": found.model}) == rb'{"model":"t\\xffles"}'
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="others have one address on the loopback")

@@ -8,6 +8,7 @@ is started.
 import asyncio
 import ipaddress
 import logging
+import os
 import socket
 import threading
 import time
@@ -123,7 +124,9 @@ def _open(
     found = open_model()
     for note in found.notes:
         tell(note)
-    ready = Ready(url, found.name, found.label, found.place, found.step)
+    # A folder's name need not be UTF-8, which every answer is.
+    name = os.fsencode(found.name).decode("utf-8", "backslashreplace")
+    ready = Ready(url, name, found.label, found.place, found.step)
     # What decodes has weights of its own where types differ: the model's are not kept.
     return decoding_copy(found.model), found.tokenizer, ready
 
