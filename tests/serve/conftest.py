@@ -50,9 +50,10 @@ class Server:
 
 def start(*words: object, token: str | None = None, program: tuple[object, ...] = YXANUL) -> Server:
     """Start `yxanul serve` on a free port; return when it takes requests."""
-    command = [*program, "serve", *words, "--port", "0", "--json"]
+    command = [sys.executable, *program, "serve", *words, "--port", "0", "--json"]
     process = subprocess.Popen(
-        [sys.executable, *map(str, command)],
+        # A shell of macOS allows no more open files.
+        ["sh", "-c", 'ulimit -S -n 256 && exec "$@"', "sh", *map(str, command)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -9,6 +9,7 @@ import asyncio
 import ipaddress
 import logging
 import os
+import resource
 import socket
 import threading
 import time
@@ -36,9 +37,10 @@ _LOOK_S = 0.1
 # How long texts are still written after a signal, and answers sent after that.
 _GRACE_S = 3.0
 _SENDING_S = 3
-# Beyond so many the file descriptors of a process would end. More than the app answers at once, so
-# that the others learn why they are refused.
+# More than the app answers at once, so that the others learn why they are refused.
 _CONNECTIONS = 600
+# Of which each connection takes one. A shell may allow 256, and a process may raise that itself.
+_OPEN_FILES = 1024
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -83,6 +85,7 @@ def serve(
     """
     _refuse_missing_extra()
     _refuse_token(endpoint.token)
+    _allow_open_files()
     with _listen(endpoint) as listener:
         decoder, tokenizer, ready_now = _open(open_model, url=_url(listener), tell=tell)
         ended = threading.Event()
@@ -178,6 +181,13 @@ def _http_server(
 def _is_failure(record: logging.LogRecord) -> bool:
     """Tell whether what is logged failed: a client that stalls is cut off where the server ends."""
     return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+
+
+def _allow_open_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _listen(endpoint: Endpoint) -> socket.socket:
