@@ -300,6 +300,12 @@ def test_bad_input_is_one_sentence(call, run, words, parts):
     assert_one_sentence(err, *parts)
 
 
+def test_an_empty_stop_text_is_told_before_a_model_is_looked_for(call):
+    code, _, err = call("/nowhere", "a", "--stop", "")
+    assert code == 30
+    assert_one_sentence(err, "stop text is empty")
+
+
 @pytest.mark.parametrize("model", ["gpt2", "/nowhere", "configs", "README.md"])
 def test_what_is_no_model_is_told_with_what_would_be(call, model):
     code, _, err = call(model, "a")

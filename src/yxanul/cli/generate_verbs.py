@@ -16,7 +16,7 @@ from yxanul.cli.prompts import read_prompts, refuse_half_characters, standard_in
 from yxanul.cli.writing import open_writing_model
 from yxanul.errors import UsageError
 from yxanul.evaluate.answers.chat import ChatForm, chat_form
-from yxanul.evaluate.answers.completion import Completion, complete
+from yxanul.evaluate.answers.completion import Completion, complete, refuse_empty_stops
 from yxanul.evaluate.answers.completions import complete_all
 from yxanul.evaluate.models.loaded import WritingModel
 from yxanul.evaluate.models.ours import as_language_model
@@ -207,6 +207,7 @@ def generate(
     )
     many, single = _asked(prompt, prompts, chat=chat)
     refuse_half_characters(*(many or ()), *([single] if single else []), *(stop or ()))
+    refuse_empty_stops(stop or ())
     found = open_writing_model(model)
     for note in found.notes:
         say(note)
