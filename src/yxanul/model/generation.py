@@ -21,6 +21,8 @@ from yxanul.model.cache import KeyValueCache
 from yxanul.model.decoding import Decoder
 from yxanul.model.transformer import Transformer
 
+SEEDS = 2**63
+"""Seeds are 0 and what is below it."""
 # Bounds the scores of a long prompt to (heads, 1024, seq) numbers at once.
 _PREFILL_TOKENS = 1024
 
@@ -55,7 +57,7 @@ class GenerationOptions:
                 0 < self.repetition_penalty < math.inf,
                 "a positive number; 1 is off",
             ),
-            "seed": (0 <= self.seed < 2**63, "a whole number from 0 to 2**63 - 1"),
+            "seed": (0 <= self.seed < SEEDS, "a whole number from 0 to 2**63 - 1"),
         }
         for name, (is_fine, wanted) in checks.items():
             if not is_fine:

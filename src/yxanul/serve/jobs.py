@@ -9,12 +9,11 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 
 from yxanul.data.tokenizer import Tokenizer
+from yxanul.model.generation import SEEDS
 from yxanul.serve.choices import Choice, Event, Piece
 from yxanul.serve.engine import Engine
 from yxanul.serve.refusals import RequestError
 from yxanul.serve.requests import CompletionRequest
-
-_SEEDS = 2**63
 
 
 class Job:
@@ -65,6 +64,6 @@ class Job:
 def _seed(asked: CompletionRequest, number: int) -> int:
     """Return the seed of text `number` of a prompt; without one each text has another."""
     if not asked.is_seeded:
-        return secrets.randbelow(_SEEDS)
+        return secrets.randbelow(SEEDS)
     # So that it is what `yxanul generate` writes with the seed + number.
-    return (asked.sampling.seed + number) % _SEEDS
+    return (asked.sampling.seed + number) % SEEDS

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from yxanul.data.tokenizer import Tokenizer
 from yxanul.data.treating.clean import has_half_characters
-from yxanul.model.generation import GenerationOptions
+from yxanul.model.generation import SEEDS, GenerationOptions
 from yxanul.serve.refusals import RequestError
 
 MOST_LOGPROBS = 5
@@ -19,7 +19,6 @@ MOST_LOGPROBS = 5
 _MOST_STOPS = 16
 # A stop text is looked for with every token, in all its beginnings.
 _STOP_CHARACTERS = 256
-_SEEDS = 2**63
 _LARGEST = 1e300
 # What can only be left out, or have the value that does nothing.
 _IDLE: dict[str, tuple[object, ...]] = {
@@ -203,7 +202,7 @@ def _sampling(fields: Mapping[str, Any]) -> GenerationOptions:
         top_p=_number(
             fields, "top_p", is_fine=lambda value: 0 < value <= 1, wanted="above 0 and at most 1"
         ),
-        seed=_whole(fields, "seed", default=0, bounds=(0, _SEEDS - 1)),
+        seed=_whole(fields, "seed", default=0, bounds=(0, SEEDS - 1)),
     )
 
 
