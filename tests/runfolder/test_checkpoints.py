@@ -99,7 +99,7 @@ def test_a_checkpoint_comes_back_bit_for_bit(tmp_path):
     assert found.info == verify_checkpoint(path)
     assert (found.info.name, found.info.step, found.info.tokens_seen) == (path.name, 3, 300)
     assert names(path) == FILES
-    assert names(tmp_path) == ["latest", path.name]
+    assert names(tmp_path) == [path.name]
 
 
 @pytest.mark.parametrize("name", SIGNED)
@@ -324,7 +324,7 @@ def test_a_checkpoint_is_never_overwritten(tmp_path):
     with pytest.raises(DiskError, match="File exists"):
         write(tmp_path)
     assert {name: (path / name).read_bytes() for name in FILES} == before
-    assert names(tmp_path) == ["latest", path.name]
+    assert names(tmp_path) == [path.name]
     (tmp_path / checkpoint_name(4, 0)).mkdir()
     with pytest.raises(DiskError):
         write(tmp_path, 4)
@@ -354,7 +354,7 @@ def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(tmp_path):
     (tmp_path / ".tmp-file").write_text("")
     (tmp_path / ".tmp-link").symlink_to(path)
     remove_leftovers(tmp_path)
-    assert names(tmp_path) == ["latest", path.name]
+    assert names(tmp_path) == [path.name]
     verify_checkpoint(path)
     remove_leftovers(tmp_path / "missing")
 

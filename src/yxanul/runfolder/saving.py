@@ -44,15 +44,23 @@ LATEST_NAME = "latest"
 
 
 def save_checkpoint(
-    folder: Path, info: CheckpointInfo, *, model: Tensors, optimizer: Tensors, state: dict[str, Any]
+    folder: Path,
+    info: CheckpointInfo,
+    *,
+    model: Tensors,
+    optimizer: Tensors,
+    state: dict[str, Any],
+    is_again: bool = False,
 ) -> None:
     """Write one checkpoint to `info.path`, whole or not at all; a full disk is a `DiskError`.
 
     The run has written to `folder` before: one that it may not write any more is a
-    `BrokenDiskError`.
+    `BrokenDiskError`. `is_again` says that a try has failed, which may have been after its rename.
     """
     beside = folder / f".tmp-{info.name}-{uuid.uuid4().hex[:8]}"
     try:
+        if is_again and _is_there(info):
+            return sync_folder(folder)
         # A rename would replace an empty folder of that name without a word.
         if info.path.exists():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
@@ -69,16 +77,26 @@ def save_checkpoint(
         sync_folder(beside)
         failpoint("checkpoint.written")
         beside.rename(info.path)
-        sync_folder(folder)
         failpoint("checkpoint.renamed")
-        # A hint for people and scripts; the newest that verifies is the truth.
-        write_atomic(folder / LATEST_NAME, info.name + "\n")
+        return sync_folder(folder)
     except OSError as error:
         shutil.rmtree(beside, ignore_errors=True)
         raise disk_error(error, info.path, was_writable=True) from error
     except SafetensorError as error:  # safetensors reports the disk's errors as its own
         shutil.rmtree(beside, ignore_errors=True)
         raise disk_error(error_in(str(error)), info.path, was_writable=True) from error
+
+
+def _is_there(info: CheckpointInfo) -> bool:
+    try:
+        return verify_checkpoint(info.path) == info
+    except CorruptCheckpointError:
+        return False
+
+
+def write_latest(checkpoint: Path) -> None:
+    """Name the newest checkpoint beside it, for people and scripts: what verifies is the truth."""
+    write_atomic(checkpoint.with_name(LATEST_NAME), checkpoint.name + "\n")
 
 
 def set_aside(path: Path, error: CorruptCheckpointError, *, lineage: Path) -> None:

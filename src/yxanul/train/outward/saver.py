@@ -7,7 +7,8 @@ the run goes on; after three in a row it ends.
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from yxanul.config.schema import CheckpointConfig
 from yxanul.errors import DiskError, InfrastructureError, YxanulError
 from yxanul.failpoints import failpoint
 from yxanul.runfolder.checkpoints import CheckpointInfo
-from yxanul.runfolder.saving import Verified, purge_checkpoints, save_checkpoint
+from yxanul.runfolder.saving import Verified, purge_checkpoints, save_checkpoint, write_latest
 
 MISSED_IN_A_ROW = 3
 """Checkpoints that the disk refused, after which a run ends instead of risking its work."""
@@ -120,7 +121,10 @@ class Saver:
             self._missed = 0
             self._newest = snapshot.info.name
             self._written(snapshot.info.path)
-            self._clear_away(snapshot.info.attempt)
+            with self._saying("`latest` names an older checkpoint"):
+                write_latest(snapshot.info.path)
+            with self._saying("old checkpoints stay"):
+                self._purge(snapshot.info.attempt, keep=self._keep)
         except DiskError as error:
             self._missed += 1
             self._error = error
@@ -129,7 +133,7 @@ class Saver:
 
     def _write_at_last(self, snapshot: Snapshot) -> None:
         """Write it, trying again after a failure that may pass; room is made on a full disk."""
-        for wait_s in (*_RETRIES_S, None):
+        for tries, wait_s in enumerate((*_RETRIES_S, None)):
             try:
                 failpoint("checkpoint.thread")
                 save_checkpoint(
@@ -138,6 +142,7 @@ class Saver:
                     model=snapshot.model,
                     optimizer=snapshot.optimizer,
                     state=snapshot.state,
+                    is_again=tries > 0,
                 )
             except InfrastructureError:
                 if wait_s is None:
@@ -152,12 +157,13 @@ class Saver:
     def _purge(self, attempt: int, *, keep: int) -> None:
         purge_checkpoints(self._folder, attempt=attempt, keep=keep, verified=self._verified)
 
-    def _clear_away(self, attempt: int) -> None:
-        """Delete old checkpoints; a disk that refuses that has taken the new one all the same."""
+    @contextmanager
+    def _saying(self, what: str) -> Iterator[None]:
+        """Tell what the disk refuses in the block: it has taken the new checkpoint all the same."""
         try:
-            self._purge(attempt, keep=self._keep)
+            yield
         except (DiskError, InfrastructureError) as error:
-            self._say(f"old checkpoints stay: {error}")
+            self._say(f"{what}: {error}")
 
     def _make_room(self, attempt: int) -> None:
         """Delete what a full disk can do without; the two newest that verify stay."""
