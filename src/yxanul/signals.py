@@ -5,16 +5,19 @@ may come as several signals: a Ctrl-C goes to a launcher and to what it launched
 adds a SIGTERM of its own. So only one that comes a second or more later is the second.
 """
 
-import _thread
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
 _DELIBERATE_S = 1.0
 _LAST_WORDS_S = 2.0
+_HEARD_BYTES = 64
+_SILENCE = 0  # the number of no signal
 
 LastWords = Callable[[int, str], None]
 """Writes down an exit code and its reason."""
@@ -25,8 +28,8 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal_name: str | None = None
-        self._asked_at = 0.0
         self._last_words: LastWords | None = None
+        self._leaving = threading.Lock()
 
     @property
     def asked(self) -> bool:
@@ -40,23 +43,30 @@ class StopRequest:
         try:
             yield
         finally:
-            self._last_words = None
+            with self._leaving:  # held for good by who has the last word
+                self._last_words = None
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
-        now = time.monotonic()
-        if self.signal_name is None:
-            self.signal_name, self._asked_at = signal.Signals(number).name, now
-        elif now - self._asked_at >= _DELIBERATE_S:
-            self._leave(number)
+        self.signal_name = self.signal_name or signal.Signals(number).name
+
+    def _listen(self, bell: int) -> None:
+        """Leave at a second signal, by when they come: the main thread may long heed none."""
+        asked_at = None
+        while (heard := os.read(bell, _HEARD_BYTES)) and _SILENCE not in heard:
+            now, numbers = time.monotonic(), [number for number in heard if number in _STOPPING]
+            if numbers and asked_at is None:
+                asked_at = now
+            elif numbers and asked_at is not None and now - asked_at >= _DELIBERATE_S:
+                self._leave(numbers[-1])
 
     def _leave(self, number: int) -> None:
         """End the process; nothing is flushed, nothing is half renamed."""
         code, name = 128 + number, signal.Signals(number).name  # 130 or 143, as shells count
         try:
+            # Where the disk hangs it goes without a word.
+            threading.Thread(target=leave_after, args=(_LAST_WORDS_S, code), daemon=True).start()
+            self._leaving.acquire()
             if self._last_words is not None:
-                # Where the disk hangs it goes without a word. `threading` would take locks that the
-                # code which the signal has interrupted may hold.
-                _thread.start_new_thread(leave_after, (_LAST_WORDS_S, code))
                 told = f"a second signal, {name}: left at once, what was not saved is done again"
                 self._last_words(code, told)
         finally:
@@ -73,13 +83,26 @@ def leave_after(seconds: float, code: int) -> None:
 def stop_on_signals() -> Iterator[StopRequest]:
     """Turn SIGINT and SIGTERM into a request inside the block."""
     request = StopRequest()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, request._receive) for number in numbers}
+    bell, rope = os.pipe()
+    os.set_blocking(rope, False)
+    listener = threading.Thread(target=request._listen, args=(bell,), name="signals", daemon=True)
+    listener.start()
+    former = signal.set_wakeup_fd(rope, warn_on_full_buffer=False)
+    before = {number: signal.signal(number, request._receive) for number in _STOPPING}
     try:
         yield request
     finally:
         for number, receiver in before.items():
             signal.signal(number, receiver)
+        signal.set_wakeup_fd(former)
+        os.write(rope, bytes([_SILENCE]))  # closed alone, it may be open in a forked child yet
+        listener.join()
+        os.close(rope)
+        os.close(bell)
+
+
+# A forked child has the handlers: what it is sent must not be heard as sent to its parent.
+os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
 
 
 @contextmanager
