@@ -1,7 +1,9 @@
 """The processes of one start, whose note may be cleared away while it lives."""
 
 import json
+import os
 import shlex
+import signal
 import subprocess
 import sys
 import threading
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from yxanul.runfolder.layout import RunFolder
+from yxanul.runfolder.supervised import VARIABLE
 from yxanul.supervise import group as room
 from yxanul.supervise.group import Group
 
@@ -23,6 +26,16 @@ with RunFolder(root).locked():
     (root / "ready").touch()
     while not (root / "go").exists():
         time.sleep(0.02)
+"""
+# As torchrun starts its ranks.
+LAUNCHES = """
+import subprocess, sys
+subprocess.Popen([sys.executable, "-c", *sys.argv[1:]], start_new_session=True).wait()
+"""
+TELLS = """
+import pathlib, sys
+from yxanul.runfolder.supervised import tell_run_folder
+tell_run_folder(pathlib.Path(sys.argv[1]))
 """
 
 
@@ -62,3 +75,34 @@ def test_a_run_whose_note_is_gone_is_waited_for_when_its_script_is_killed(
         killer.join()
     assert ["which is waited for" in told for told in said] == [True]
     assert not run.is_held_elsewhere()
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="it tells of no processes")
+def test_a_rank_is_waited_for_and_stopped_when_its_launcher_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lies in a session of its own, and would train on beside the next start."""
+    monkeypatch.setattr(room, "_UNTOLD_S", 0.0)
+    run, note = RunFolder(tmp_path / "run"), tmp_path / "note"
+    run.create()
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", LAUNCHES, TELLS + WORKS, str(run.root)],
+        env={**os.environ, "PYTHONPATH": "src", VARIABLE: str(note)},
+        start_new_session=True,
+    )
+    group, said = Group(launcher, note), list[str]()
+
+    def stop(told: str) -> None:
+        said.append(told)
+        group.send_signal(signal.SIGTERM)
+
+    try:
+        while not (run.root / "ready").exists():
+            time.sleep(0.02)
+        launcher.kill()
+        assert group.await_command() == -9
+        group.await_rest(is_asked=lambda: bool(said), say=stop)
+        assert ["which is waited for" in told for told in said] == [True]
+        assert not run.is_held_elsewhere()
+    finally:
+        (run.root / "go").touch()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.supervised import read_note
+from yxanul.runfolder.supervised import VARIABLE, read_note
 
 # A run that was asked to stop may save, and copy that to its mirror; its report and the mirror's
 # last rows follow when it has left its folder.
@@ -55,13 +55,18 @@ class Group:
     def send_signal(self, number: int) -> None:
         """Send a signal to the program, if that is the command itself, else to all processes.
 
-        What a program has started beside itself is its own matter.
+        What a program has started beside itself is its own matter. One in a session of its own is
+        left to the command, which launched it, while that lives.
         """
         if self._command.returncode is None and self._program() == self._command.pid:
             self._command.send_signal(number)
             return
         with suppress(ProcessLookupError):  # all have ended
             os.killpg(self._command.pid, number)
+        if self._command.returncode is not None:
+            for pid in self._apart():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
 
     def await_rest(self, *, is_asked: Callable[[], bool], say: Callable[[str], None]) -> None:
         """Wait, when the command has ended, for a run that it leaves at work.
@@ -71,7 +76,7 @@ class Group:
         """
         ended_at = asked_at = held_at = time.monotonic()
         has_told = False
-        while left := _alive(self._command.pid):
+        while left := _alive(self._command.pid) + self._apart():
             now, is_held = time.monotonic(), self._holds_run()
             held_at = now if is_held else held_at
             if not is_asked():
@@ -90,6 +95,22 @@ class Group:
     def _program(self) -> int | None:
         pid = self.told().get("pid")
         return pid if isinstance(pid, int) else None
+
+    def _apart(self) -> list[int]:
+        """Return the id of a living program outside the command's group, as torchrun's ranks are.
+
+        It is known by the note in its environment: another process may have its number by now.
+        """
+        pid = self._program()
+        if pid is None:
+            return []
+        try:
+            environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            is_apart = os.getpgid(pid) != self._command.pid
+        except OSError:  # it has ended, or the system does not tell
+            return []
+        is_ours = os.fsencode(f"{VARIABLE}={self._note}") in environment
+        return [pid] if is_ours and is_apart else []
 
     def _holds_run(self) -> bool:
         """Tell whether a process works on the run that the program has named."""
