@@ -129,6 +129,17 @@ def test_what_is_kept_for_good_is_never_left_out(address, folder, tmp_path):
     assert not list(folder.checkpoints.glob(".tmp-*"))
 
 
+def test_what_cannot_be_held_for_copying_takes_no_room(address, folder, tmp_path):
+    """Where a disk knows no hard links, each that it has no room for would leave half a copy."""
+    said: list[str] = []
+    with Mirroring(address, folder, every_s=0.01, say=said.append) as mirroring:
+        refused = saved(folder, 1)
+        (refused / "folder").mkdir()  # neither to be linked nor to be copied as a file
+        mirroring.offer(refused)
+    assert [told.startswith("mirror: step-00000001-a0 is not copied: ") for told in said] == [True]
+    assert not list(folder.checkpoints.glob(".tmp-*"))
+
+
 @pytest.mark.usefixtures("impatient")
 def test_what_an_earlier_process_left_is_copied_if_it_is_kept_for_good(address, folder, tmp_path):
     Odd.faults[:] = []

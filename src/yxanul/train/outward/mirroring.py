@@ -143,6 +143,7 @@ class Mirroring:
             is_permanent = read_manifest(checkpoint)[0].permanent
             _link_all(checkpoint, links)
         except YxanulError as error:
+            shutil.rmtree(links, ignore_errors=True)  # copies, where there are no hard links
             self._say(f"mirror: {checkpoint.name} is not copied: {error}")
             return
         with self._changed:
