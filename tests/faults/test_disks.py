@@ -63,6 +63,16 @@ def test_a_disk_that_failed_for_a_moment_is_tried_again(world, unbroken, fault):
 
 
 @pytest.mark.slow
+@pytest.mark.fault(25)
+def test_a_disk_that_hangs_under_the_last_checkpoint_ends_the_run_with_11(world):
+    """The run has ended by an error, and would wait for ever to say so."""
+    faults = "checkpoint.thread=wait@2,step.updated=memory@3"
+    switches = ("--set", "checkpoint.every_steps=1", "--set", "watch.hang_s=2")
+    run_with(world, faults, *switches, code=11)
+    assert "the last checkpoint did not end within" in world.exit_record("run")["reason"]
+
+
+@pytest.mark.slow
 @pytest.mark.fault(13)
 @pytest.mark.parametrize(
     ("fault", "what", "why"),

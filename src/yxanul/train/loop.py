@@ -104,7 +104,8 @@ class TrainingLoop:
         session.engine.processes.tell_stopping()
         session.progress.close()
         if session.engine.processes.is_main:
-            session.saver.close()
+            with session.watchdog.watching("a checkpoint", "the last checkpoint"):
+                session.saver.close()
             # What was scored or saved since the last row of metrics was paid for as well.
             with session.watchdog.watching("a row"), self._rows_may_be_missing():
                 session.record_spending(self.position)

@@ -39,7 +39,8 @@ def go_back(session: Session, position: Position, *, plan: StagePlan, why: str) 
     """
     session.engine.processes.barrier()  # no rank is behind, reading the lineage
     if session.engine.processes.is_main:
-        session.saver.finish()
+        with session.watchdog.watching("a checkpoint"):
+            session.saver.finish()
         _refuse_again(session, position, why=why)
         place = {"step": position.step, "attempt": position.attempt}
         record_event(session.folder.lineage, DIVERGED, **place, why=why)
