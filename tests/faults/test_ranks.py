@@ -119,6 +119,11 @@ def test_ranks_wait_for_the_main_ones_disk_as_long_as_a_checkpoint_may_take(worl
     assert not list((world.root / "run").glob("stacks-*"))
 
 
+def test_ranks_are_told_what_a_gate_says_where_they_do_not_see_its_file(world):
+    code, told = play(world, "far_rank.py")
+    assert code == 0, told
+
+
 @pytest.mark.fault(7)
 def test_one_rank_that_is_asked_to_stop_in_its_part_of_a_score_stops_all_of_them(world):
     _, told = play(world, "stopping_rank.py")

@@ -71,8 +71,10 @@ def close_stage(session: Session, plan: StagePlan, *, position: Position) -> Row
             with session.watchdog.pieces("a gate", f"the gate of {plan.name}"):
                 session.record_spending(position)  # the gate judges by what is written down
                 ask_gate(session, plan, position=position, failures=failures)
-        session.engine.processes.barrier()
-        verdict = read_verdicts(session.folder)[plan.name]
+                verdict = read_verdicts(session.folder)[plan.name]
+        # Of a network's disk another machine may not see for a while what has just been written.
+        verdict = session.engine.processes.told_by_main(verdict, session.engine.device)
+        assert verdict is not None
     session.progress.say(f"gate of {plan.name}: {verdict['verdict']} ({verdict['why']})")
     if verdict["verdict"] == "stop":
         mirror = session.config.optimization.checkpoint.mirror

@@ -94,10 +94,10 @@ def ask_gate(session: Session, plan: StagePlan, *, position: Position, failures:
 
 
 def ask_plateau(session: Session, plan: StagePlan, *, position: Position) -> Row:
-    """Return the answer to whether a stage may begin its decay, asked once; all ranks read it."""
-    folder = session.folder
+    """Return the answer to whether a stage may begin its decay, asked once; all ranks are told."""
+    folder, processes = session.folder, session.engine.processes
     place = {"attempt": position.attempt, "step": position.step}
-    if session.engine.processes.is_main and find_plateau(folder, plan.name, **place) is None:
+    if processes.is_main and find_plateau(folder, plan.name, **place) is None:
         asked = _asked(session, plan, position=position)
         decision = decide_plateau(plan.config.gate, gather_evidence(folder, plan, asked=asked))
         row = {
@@ -109,8 +109,9 @@ def ask_plateau(session: Session, plan: StagePlan, *, position: Position) -> Row
         }
         checks = [asdict(check) for check in decision.checks]
         write_decision(folder, row, checks=checks, kind=PLATEAU)
-    session.engine.processes.barrier()
-    found = find_plateau(folder, plan.name, **place)
+    # Of a network's disk another machine may not see for a while what has just been written.
+    written = find_plateau(folder, plan.name, **place) if processes.is_main else None
+    found = processes.told_by_main(written, session.engine.device)
     if found is None:
         raise CorruptDataError(f"{folder.gates} lost the row that was just written to it")
     session.progress.say(f"plateau of {plan.name}: {found['verdict']} ({found['why']})")

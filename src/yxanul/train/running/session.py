@@ -192,21 +192,22 @@ class Session:
             self._save(position, permanent=permanent, wait=wait)
 
     def _save(self, position: Position, *, permanent: bool, wait: bool) -> None:
+        is_main = self.engine.processes.is_main
         name = checkpoint_name(position.step, position.attempt)
-        if self.engine.processes.is_main:
+        if is_main:
             self.saver.finish()
             self.parent = self.saver.take_newest() or self.parent
         # Where the disk is slow the others wait here, as long as a checkpoint may take.
         self.engine.processes.barrier()
-        is_missing = not (self.folder.checkpoints / name).exists()
-        if not self.agreed(self.engine.processes.is_main and is_missing):
+        # No other rank looks: a network's disk goes on telling for a while that nothing is there.
+        if not self.agreed(is_main and not (self.folder.checkpoints / name).exists()):
             self._saved()
             return
         if self.config.optimization.watch.weights_every_steps is not None:
             self.compare_weights(position.step)  # or a changed bit would be what a run goes on from
         # Every rank has a part of the moments.
         moments = self.engine.optimizers.state_tensors()
-        if self.engine.processes.is_main:
+        if is_main:
             self._refuse_unusable_weights()
             info = CheckpointInfo(
                 path=self.folder.checkpoints / name,
