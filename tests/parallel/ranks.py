@@ -139,7 +139,7 @@ def disagreement(processes: Processes) -> str:
     rank = processes.rank
     mine = {"shared": "x" * 99, "long": f"{rank}" * 99, f"of rank {rank}": None, "last": rank}
     try:
-        refuse_disagreement({"one": {"a": 1}, "two": mine}, processes, device=CPU)
+        refuse_disagreement({"one": {"a": 1}, "two": mine}, processes)
     except UsageError as error:
         return str(error)
     return "they agree"

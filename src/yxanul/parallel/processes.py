@@ -119,6 +119,14 @@ class Processes:
         dist.broadcast_object_list(told, device=device)
         return told[0]
 
+    def told_by_all(self, value: Told) -> list[Told]:
+        """Return what every rank has of anything that can be pickled, by rank."""
+        if self.world_size == 1:
+            return [value]
+        told: list[Any] = [None] * self.world_size
+        dist.all_gather_object(told, value)
+        return told
+
     def tell_stopping(self) -> None:
         """Let the others know that this rank exchanges nothing more, and has last things to do."""
         if self.is_main and self.world_size > 1:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
 
 from yxanul.errors import InfrastructureError, YxanulError
 from yxanul.parallel.processes import Processes
@@ -80,9 +79,7 @@ class SharedWork:
 
     def _exchange(self, asked: _Asked | None) -> _Asked | None:
         """Return what the main rank says."""
-        told = [asked]
-        dist.broadcast_object_list(told, src=0, device=self.device)
-        return told[0]
+        return self.processes.told_by_main(asked, self.device)
 
     def _parts(self, asked: _Asked) -> tuple[list[Any], Exception | None]:
         """Do this rank's part; return those of all ranks, and what was raised here."""
@@ -95,10 +92,8 @@ class SharedWork:
         except Exception as error:  # noqa: BLE001  (told to all: a rank less would hang them)
             told = error if isinstance(error, YxanulError) else f"{type(error).__name__}: {error}"
             part, own_error = _Failure(told), error
-        parts: list[Any] = [None] * self.processes.world_size
         with self.waiting(time.monotonic() - begin):
-            dist.all_gather_object(parts, part)
-        return parts, own_error
+            return self.processes.told_by_all(part), own_error
 
     def _named(self, error: YxanulError | str, rank: int) -> YxanulError:
         if isinstance(error, YxanulError):

@@ -336,7 +336,7 @@ def _stand(session: Session, request: RunRequest) -> Position:
     """Return where the run stands, which all ranks must have found alike."""
     position, engine = find_position(session, request), session.engine
     place = {"where the run stands": asdict(position)}
-    refuse_disagreement(place, engine.processes, device=engine.device)
+    refuse_disagreement(place, engine.processes)
     return position
 
 
@@ -352,7 +352,7 @@ def _refuse_other_ranks(
         # Of the hub's the commit: a machine may have found a newer one.
         "the weights to begin with": {"--init_from": Path(request.init_from or "").name},
     }
-    refuse_disagreement(mine, machine.processes, device=machine.device)
+    refuse_disagreement(mine, machine.processes)
 
 
 def _check_folder(config: RunConfig, folder: RunFolder, *, request: RunRequest) -> None:

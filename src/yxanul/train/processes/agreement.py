@@ -1,21 +1,17 @@
 """Do all ranks train the same run, with the same weights?
 
-The one idea: what must be equal everywhere is hashed, and the hashes are compared by every rank,
-so that all of them leave with the same words. A gradient exchange between ranks that differ raises
+The one idea: what must be equal everywhere is told to every rank, and compared by every rank, so
+that all of them leave with the same words. A gradient exchange between ranks that differ raises
 nothing: it trains a model that nobody asked for.
 """
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Any
 
 import torch
 
-from yxanul import errors
 from yxanul.config.load import flat_config
 from yxanul.config.schema import OptimizationConfig, RunConfig
 from yxanul.errors import CorruptDataError, UsageError, YxanulError
@@ -27,28 +23,18 @@ _NAMED, _SHOWN = 3, 40
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-def refuse_disagreement(
-    mine: Mapping[str, Mapping[str, Any]], processes: Processes, *, device: torch.device
-) -> None:
+def refuse_disagreement(mine: Mapping[str, Mapping[str, Any]], processes: Processes) -> None:
     """Raise a `UsageError` on every rank where `mine`, {what: {key: value}}, differs in anything.
 
     The keys that differ are named, with their values.
     """
-    if processes.world_size == 1:
-        return
-    texts = [json.dumps({k: str(v) for k, v in values.items()}) for values in mine.values()]
-    digests = b"".join(hashlib.sha256(text.encode()).digest() for text in texts)
-    rows = torch.frombuffer(bytearray(digests), dtype=torch.uint8).view(len(mine), -1)
-    everywhere = processes.gathered(rows.to(device))
-    for place, what in enumerate(mine):
-        other = [
-            rank
-            for rank, found in enumerate(everywhere)
-            if not torch.equal(found[place], everywhere[0][place])
-        ]
+    own = {what: {k: str(v) for k, v in values.items()} for what, values in mine.items()}
+    everywhere = processes.told_by_all(own)
+    for what in mine:
+        main, *_ = found = [told[what] for told in everywhere]
+        other = [rank for rank, values in enumerate(found) if values != main]
         if other:
-            found = _texts(texts[place], processes, device=device)
-            keys = _differences(json.loads(found[0]), json.loads(found[other[0]]), rank=other[0])
+            keys = _differences(main, found[other[0]], rank=other[0])
             raise UsageError(
                 f"the processes of this run do not agree on {what}: {_ranks(other)} from rank 0 "
                 f"({keys}); start all of them with the same command, configuration, data and "
@@ -65,8 +51,7 @@ def common_settings(config: RunConfig) -> dict[str, Any]:
 
 def device_kinds(processes: Processes, *, device: torch.device) -> list[DeviceKind]:
     """Return the kind of every rank's device, by rank; all ranks call it."""
-    mine = json.dumps(asdict(device_kind(device)))
-    return [DeviceKind(**json.loads(text)) for text in _texts(mine, processes, device=device)]
+    return processes.told_by_all(device_kind(device))
 
 
 def refuse_unlike_devices(optimization: OptimizationConfig, kinds: Sequence[DeviceKind]) -> None:
@@ -106,25 +91,10 @@ def refusing_together(processes: Processes, *, device: torch.device) -> Iterator
         own = error
     if not processes.anyone(own is not None, device):
         return
-    mine = None if own is None else [type(own).__name__, str(own)]
-    told = [json.loads(text) for text in _texts(json.dumps(mine), processes, device=device)]
-    rank, (kind, sentence) = next((i, one) for i, one in enumerate(told) if one is not None)
+    told = processes.told_by_all(None if own is None else (type(own), str(own)))
+    rank, (failure, sentence) = next((i, one) for i, one in enumerate(told) if one is not None)
     alike = all(one == told[0] for one in told)
-    failure: type[YxanulError] = getattr(errors, kind)
     raise failure(sentence if alike else f"rank {rank}: {sentence}") from own
-
-
-def _texts(mine: str, processes: Processes, *, device: torch.device) -> list[str]:
-    """Return every rank's text, by rank."""
-    raw = torch.frombuffer(bytearray(mine.encode()), dtype=torch.uint8)
-    sizes = [int(n) for n in processes.gathered(torch.tensor([len(raw)], device=device))]
-    padded = torch.zeros(max(sizes), dtype=torch.uint8)
-    padded[: len(raw)] = raw
-    everywhere = processes.gathered(padded.to(device))
-    return [
-        found[:size].cpu().numpy().tobytes().decode()
-        for found, size in zip(everywhere, sizes, strict=True)
-    ]
 
 
 def _differences(main: dict[str, str], other: dict[str, str], *, rank: int) -> str:

@@ -68,8 +68,7 @@ def measure_links(processes: Processes, device: torch.device) -> Links | None:
     seconds = _median_s(lambda: dist.all_reduce(payload), device)
     side = torch.randn(_SIDE[kind], _SIDE[kind], device=device, dtype=_DTYPE[kind])
     rate = 2 * _SIDE[kind] ** 3 / _median_s(lambda: side @ side, device)
-    rates: list[tuple[str, float]] = [("", 0.0)] * processes.world_size
-    dist.all_gather_object(rates, (f"{platform.node()}, process {processes.rank}", rate))
+    rates = processes.told_by_all((f"{platform.node()}, process {processes.rank}", rate))
     # One figure for all ranks: the slowest clock's.
     slowest = torch.tensor(seconds, dtype=torch.float64, device=device)
     dist.all_reduce(slowest, op=dist.ReduceOp.MAX)

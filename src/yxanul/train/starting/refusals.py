@@ -42,7 +42,7 @@ def refuse_early(
     """
     # Of other settings they would judge, and on cards try, other things than the others wait for.
     settings = {"the settings": common_settings(config)}
-    refuse_disagreement(settings, machine.processes, device=machine.device)
+    refuse_disagreement(settings, machine.processes)
     kinds = device_kinds(machine.processes, device=machine.device)
     with refusing_together(machine.processes, device=machine.device):
         refuse_other_stages(config, folder, is_whole=request.stage is None)
