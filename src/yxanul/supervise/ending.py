@@ -7,14 +7,17 @@ program of this start wrote it, and so is what one told its supervisor when it r
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from yxanul.errors import CorruptDataError
 from yxanul.runfolder.checkpoints import list_checkpoints
 from yxanul.runfolder.exits import read_exit
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.rows import read_rows
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -60,19 +63,19 @@ def read_ending(
     """
     place = told.get("run_folder")
     folder = None if place is None else RunFolder(Path(place))
-    checkpoints = _checkpoints(folder)
+    checkpoints: tuple[str, ...] = _read(folder, _checkpoints, default=())
     end = Ending(
         code=returncode,
         reason=f"left with {returncode}, without a record",
         is_recorded=False,
-        step=_last_step(folder),
+        step=_read(folder, _last_step, default=None),
         checkpoints=checkpoints,
-        scores=_scores(folder, at=checkpoints),
+        scores=_read(folder, partial(_count_scores, at=checkpoints), default=0),
         may_hide_a_kill=is_launcher or "run_folder" in told,
-        run_folder=folder.root if folder is not None and _there(folder.root.is_dir) else None,
+        run_folder=_read(folder, lambda it: it.root if it.root.is_dir() else None, default=None),
         named=told.get("named"),
         lived_s=lived_s,
-        is_preparing=folder is None or not _there(folder.config.is_file),
+        is_preparing=not _read(folder, lambda it: it.config.is_file(), default=False),
     )
     record = None if folder is None else read_exit(folder)
     # Of several programs in one script the last may have ended without a record, or have failed
@@ -89,37 +92,28 @@ def read_ending(
     return end
 
 
-def _there(is_there: Callable[[], bool]) -> bool:
+def _read(folder: RunFolder | None, read: Callable[[RunFolder], Found], *, default: Found) -> Found:
+    """Return what `read` finds in a run folder, `default` where the process told of none."""
     try:
-        return is_there()
-    except (OSError, ValueError):  # the process told of a folder that is none
-        return False
+        return default if folder is None else read(folder)
+    except (OSError, ValueError):  # no folder can have that name, or it may not be read
+        return default
 
 
-def _checkpoints(folder: RunFolder | None) -> tuple[str, ...]:
-    try:
-        found = [] if folder is None else list_checkpoints(folder.checkpoints)
-        return tuple(path.name for path in found)
-    except (OSError, ValueError):  # the process told of a folder that is none
-        return ()
+def _checkpoints(folder: RunFolder) -> tuple[str, ...]:
+    return tuple(path.name for path in list_checkpoints(folder.checkpoints))
 
 
-def _scores(folder: RunFolder | None, *, at: tuple[str, ...]) -> int:
+def _count_scores(folder: RunFolder, *, at: tuple[str, ...]) -> int:
     """Count the files of scores of these checkpoints: the next start takes others anew."""
     names = tuple(f"{name}-" for name in at)
-    try:
-        found = [] if folder is None else list(folder.scores.rglob("*"))
-        return sum(path.name.startswith(names) and path.is_file() for path in found)
-    except (OSError, ValueError):  # the process told of a folder that is none
-        return 0
+    return sum(p.name.startswith(names) and p.is_file() for p in folder.scores.rglob("*"))
 
 
-def _last_step(folder: RunFolder | None) -> int | None:
+def _last_step(folder: RunFolder) -> int | None:
     try:
-        rows = [] if folder is None else read_rows(folder.metrics)
+        rows = read_rows(folder.metrics)
     except CorruptDataError:  # the run says so itself, where that is its end
-        return None
-    except (OSError, ValueError):  # the process told of a folder that is none
         return None
     step = rows[-1].get("step") if rows else None
     return step if isinstance(step, int) else None
