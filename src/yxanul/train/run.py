@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-import yxanul
 from yxanul.config.deepspeed import read_deepspeed
 from yxanul.config.schema import RunConfig
 from yxanul.curriculum.stages import longest_seq_len
@@ -86,8 +85,8 @@ from yxanul.train.updates.state import Position
 def start_run(request: RunRequest) -> RunOutcome:
     """Do what the request says, from where its run folder stands.
 
-    RUN/exit.json is left behind whatever happens. Errors are `YxanulError`s with their exit codes;
-    anything else is a bug.
+    RUN/exit.json is left behind whatever happens once the ranks have met. Errors are
+    `YxanulError`s with their exit codes; anything else is a bug.
     """
     config = read_config(request)
     folder = RunFolder(request.out or default_out(request, config))
@@ -345,9 +344,7 @@ def _refuse_other_ranks(
 ) -> None:
     """Refuse to train with ranks that were started with something else."""
     mine: dict[str, dict[str, Any]] = {
-        "the program": {"yxanul": yxanul.__version__},
-        "torch": {"torch": torch.__version__},
-        "the settings": common_settings(config),
+        "the settings": common_settings(config),  # as they are frozen, with epochs counted
         "the data": corpus.identity(list(corpus.manifest.stages)),
         # Of the hub's the commit: a machine may have found a newer one.
         "the weights to begin with": {"--init_from": Path(request.init_from or "").name},

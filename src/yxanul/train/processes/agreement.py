@@ -5,13 +5,16 @@ that all of them leave with the same words. A gradient exchange between ranks th
 nothing: it trains a model that nobody asked for.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 
+import yxanul
 from yxanul.config.load import flat_config
 from yxanul.config.schema import OptimizationConfig, RunConfig
 from yxanul.errors import CorruptDataError, UsageError, YxanulError
@@ -40,6 +43,20 @@ def refuse_disagreement(mine: Mapping[str, Mapping[str, Any]], processes: Proces
                 f"({keys}); start all of them with the same command, configuration, data and "
                 "program"
             )
+
+
+def common_program() -> dict[str, Any]:
+    """Return {key: value} of the program that all ranks must be, edited files of a checkout too."""
+    source = source_sha256(Path(yxanul.__file__).parent)
+    return {"yxanul": yxanul.__version__, "source": source[:12], "torch": torch.__version__}
+
+
+def source_sha256(package: Path) -> str:
+    """Return a hash of the names and contents of a package's modules."""
+    digest = hashlib.sha256()
+    for name, path in sorted((p.relative_to(package).as_posix(), p) for p in package.rglob("*.py")):
+        digest.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\0".encode())
+    return digest.hexdigest()
 
 
 def common_settings(config: RunConfig) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.verdicts import STOP, settled_stages
 from yxanul.train.probing.frozen import refuse_other_stages, ruled_config
 from yxanul.train.processes.agreement import (
+    common_program,
     common_settings,
     device_kinds,
     refuse_disagreement,
@@ -36,13 +37,14 @@ def refuse_early(
     that the run had and this machine does not show. A strict start also for what was asked for and
     is not active, and for another machine or program than the run's last one. `malloc` is what came
     of the wish to keep freed memory. What one process refuses, all of them do: each judges its own
-    device, and the main one alone is strict. So it is with processes of unlike settings or devices.
+    device, and the main one alone is strict. So it is with processes of another program, of unlike
+    settings or devices.
 
     What has ended trains nothing: its settings and stages alone are looked at.
     """
-    # Of other settings they would judge, and on cards try, other things than the others wait for.
-    settings = {"the settings": common_settings(config)}
-    refuse_disagreement(settings, machine.processes)
+    # With others they would judge, and on cards try, other things than the others wait for.
+    common = {"the program": common_program(), "the settings": common_settings(config)}
+    refuse_disagreement(common, machine.processes)
     kinds = device_kinds(machine.processes, device=machine.device)
     with refusing_together(machine.processes, device=machine.device):
         refuse_other_stages(config, folder, is_whole=request.stage is None)
