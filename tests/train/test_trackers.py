@@ -147,6 +147,29 @@ def test_a_package_that_cannot_be_loaded_is_said_in_one_line_and_the_run_goes_on
     ]
 
 
+@pytest.mark.parametrize("asked", [None, "online"])
+def test_wandb_stays_offline_unless_its_own_variable_says_otherwise(tmp_path, monkeypatch, asked):
+    if asked is None:
+        monkeypatch.delenv("WANDB_MODE", raising=False)
+    else:
+        monkeypatch.setenv("WANDB_MODE", asked)
+    begun: list[dict] = []
+    package = ModuleType("wandb")
+    vars(package).update(
+        Settings=dict, init=lambda **options: begun.append(options), finish=lambda: None
+    )
+    monkeypatch.setitem(sys.modules, "wandb", package)
+    said: list[str] = []
+    with open_trackers(["wandb"], RunFolder(tmp_path), step=0, say=said.append):
+        pass
+    assert [options["mode"] for options in begun] == [asked or "offline"]
+    assert said == [
+        f"live curves: WANDB_MODE={asked}"
+        if asked
+        else f"live curves: wandb sync {tmp_path / 'wandb'}/offline-run-*"
+    ]
+
+
 def test_whatever_a_tracker_raises_is_said_once(tmp_path, monkeypatch):
     """As Trackio's database does that another program holds, and its end then."""
 
