@@ -1,4 +1,7 @@
-"""What every test runs under: one thread per process, no network, examples that repeat."""
+"""What every test runs under: one thread per process, no network, examples that repeat.
+
+Nor does it depend on what the shell says of ranks, of proxies or of the program's own variables.
+"""
 
 import os
 import tempfile
@@ -13,6 +16,19 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # A run keeps what it compiles beside it: the first one of a process would keep it for all.
 os.environ.setdefault(
     "TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/yxanul-tests-inductor-{os.getuid()}"
+)
+# What the shell of a pod, or of a run, says of ranks and of the program is not said to tests;
+# YXANUL_WRITE_GOLDEN is, by whoever starts them.
+_RANKS = ("RANK", "LOCAL_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_PORT")
+for _name in list(os.environ):
+    if _name in _RANKS or (_name.startswith("YXANUL_") and _name != "YXANUL_WRITE_GOLDEN"):
+        del os.environ[_name]
+# Servers that tests start are on the loopback: a proxy would be asked for them.
+for _name in ("no_proxy", "NO_PROXY"):
+    os.environ[_name] = ",".join(filter(None, ("127.0.0.1,localhost", os.environ.get(_name))))
+# A program that a test starts is the one of this checkout, whichever is installed.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, (str(Path(__file__).parents[1] / "src"), os.environ.get("PYTHONPATH")))
 )
 
 import pytest
