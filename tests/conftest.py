@@ -17,6 +17,16 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault(
     "TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/yxanul-tests-inductor-{os.getuid()}"
 )
+
+import pytest
+import torch
+from hypothesis import settings
+
+from tests.parsing import parse_texts_once
+from tests.products import time_products_once
+from yxanul.cli.main import main
+from yxanul.hardware import choices
+
 # What the shell of a pod, or of a run, says of ranks and of the program is not said to tests;
 # YXANUL_WRITE_GOLDEN is, by whoever starts them.
 _RANKS = ("RANK", "LOCAL_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_PORT")
@@ -30,15 +40,6 @@ for _name in ("no_proxy", "NO_PROXY"):
 os.environ["PYTHONPATH"] = os.pathsep.join(
     filter(None, (str(Path(__file__).parents[1] / "src"), os.environ.get("PYTHONPATH")))
 )
-
-import pytest
-import torch
-from hypothesis import settings
-
-from tests.parsing import parse_texts_once
-from tests.products import time_products_once
-from yxanul.cli.main import main
-from yxanul.hardware import choices
 
 # What it asserts is told with its values, as in a test: a rented card is not asked again.
 pytest.register_assert_rewrite("tests.model.learned")
