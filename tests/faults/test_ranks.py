@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.supervise.test_supervisor import children
-from tests.train.world import STAGES, World, finished_world, last_step, wait_until
+from tests.supervise.test_supervisor import PAUSE, standing_still
+from tests.train.world import STAGES, World, finished_world, last_step
 from yxanul.cores import usable_cores
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.verdicts import read_verdicts, write_override
@@ -46,20 +46,15 @@ def play(world: World, program: str, *more: str, **env: str) -> tuple[int, str]:
     return process.returncode, told
 
 
-def rank_one(launcher: subprocess.Popen) -> int:
-    """Return the id of the process that is rank 1."""
-    for child in children(launcher.pid):
-        if b"RANK=1" in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
-            return child
-    raise AssertionError("there is no rank 1")
-
-
 def strike(world: World, number: int, *more: str) -> tuple[int, str]:
-    """Start two ranks, send rank 1 a signal after two steps; return the code and the words."""
-    launcher = start(world.command("run", "run", *more)[1:])
-    wait_until(lambda: last_step(world.root / "run" / "metrics.jsonl") >= 2, launcher)
-    struck = rank_one(launcher)
-    os.kill(struck, number)
+    """Start two ranks, send rank 1 a signal in the third step; return the code and the words.
+
+    It stands still there, so that rank 0 is found waiting for it, however fast the steps are.
+    """
+    launcher = start(world.command("run", "run", *more)[1:], **PAUSE)
+    ranks = standing_still(launcher, count=2)
+    os.kill(ranks[0], signal.SIGCONT)
+    os.kill(ranks[1], number)
     told = words_of(launcher, timeout=180)
     return launcher.returncode, told
 

@@ -1,12 +1,12 @@
 """A supervised run of real processes: killed, stopped and refused."""
 
+import contextlib
 import json
 import os
 import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -65,6 +65,7 @@ if starts == 1:
     shutil.rmtree(pathlib.Path(os.environ[VARIABLE]).parent)
 sys.exit(11 if starts < 2 else 0)
 """
+PAUSE = {FAILPOINTS: "step.updated=pause@3"}
 SUPERVISE = [sys.executable, "-m", "yxanul", "supervise", "--backoff_s", "0.1", "--"]
 
 
@@ -89,28 +90,36 @@ def ranks(command: list[str]) -> list[str]:
     return [*launcher, "--nproc_per_node", "2", *command[1:]]
 
 
-def trainer(supervisor: subprocess.Popen, *, rank: int | None = None) -> int:
-    """Return the id of the process that trains: the supervisor's child, or torchrun's of a rank."""
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        for child in children(supervisor.pid):
-            if rank is None:
-                return child
-            for grandchild in children(child):
-                if f"RANK={rank}".encode() in Path(
-                    f"/proc/{grandchild}/environ"
-                ).read_bytes().split(b"\0"):
-                    return grandchild
-    raise AssertionError("nothing trains")
+def standing_still(process: subprocess.Popen, *, count: int = 1) -> list[int]:
+    """Wait until failpoints have paused so many processes below one; return their ids by rank."""
+    found: list[int] = []
+
+    def are_found() -> bool:
+        with contextlib.suppress(OSError):  # one ends while it is looked at
+            found[:] = [one for one in descendants(process.pid) if "State:\tT" in status(one)]
+        return len(found) == count
+
+    wait_until(are_found, process)
+    return sorted(found, key=rank_of)
 
 
-def stands_still(process: int) -> bool:
-    return "State:\tT" in status(process)
+def rank_of(process: int) -> bytes:
+    words = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+    return next((word for word in words if word.startswith(b"RANK=")), b"")
+
+
+def has_heard(process: int, number: int) -> bool:
+    """The signal has reached a process that stands still."""
+    return f"ShdPnd:\t{1 << number - 1:016x}" in status(process)
 
 
 def children(process: int) -> list[int]:
     text = Path(f"/proc/{process}/task/{process}/children").read_text()
     return [int(word) for word in text.split()]
+
+
+def descendants(process: int) -> list[int]:
+    return [one for child in children(process) for one in (child, *descendants(child))]
 
 
 def status(process: int) -> str:
@@ -120,10 +129,9 @@ def status(process: int) -> str:
 @pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_to_the_same_weights(world):
     world.finish("run", "unbroken")
-    process, run = supervised(*world.command("run", "run")), world.root / "run"
-    for after in (2, STEPS + 2):
-        wait_until(lambda after=after: last_step(run / "metrics.jsonl") >= after, process)
-        os.kill(trainer(process), signal.SIGKILL)
+    # In each start, as its third checkpoint is there: of steps 8 and 15.
+    kill = {FAILPOINTS: "checkpoint.renamed=kill@3"}
+    process = supervised(*world.command("run", "run"), **kill)
     _, told = process.communicate(timeout=120)
     assert process.returncode == 0, told
     assert told.count("ended by SIGKILL, without a record") == 2
@@ -132,14 +140,11 @@ def test_a_run_that_is_killed_goes_on_to_the_same_weights(world):
 
 
 def test_who_stops_the_supervisor_stops_the_run_once_and_it_is_saved(world):
-    pause = {FAILPOINTS: "step.updated=pause@3"}
-    process = supervised(*world.command("run", "run"), **pause)
-    wait_until(lambda: last_step(world.root / "run" / "metrics.jsonl") >= 2, process)
-    run = trainer(process)
-    wait_until(lambda: stands_still(run), process)
+    process = supervised(*world.command("run", "run"), **PAUSE)
+    (paused,) = standing_still(process)
     process.send_signal(signal.SIGTERM)
-    wait_until(lambda: f"ShdPnd:\t{1 << signal.SIGTERM - 1:016x}" in status(run), process)
-    os.kill(run, signal.SIGCONT)
+    wait_until(lambda: has_heard(paused, signal.SIGTERM), process)
+    os.kill(paused, signal.SIGCONT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 10, told
     assert "asked to stop" in told
@@ -212,9 +217,11 @@ def test_what_a_command_leaves_beside_no_run_is_not_waited_for(tmp_path):
 @pytest.mark.slow
 def test_who_stops_the_supervisor_stops_a_run_that_a_script_has_started(world):
     line = shlex.join(world.command("run", "run"))
-    process, run = supervised("bash", "-c", f"{line}; true"), RunFolder(world.root / "run")
-    wait_until(lambda: last_step(run.metrics) >= 2, process)
+    process, run = supervised("bash", "-c", f"{line}; true", **PAUSE), RunFolder(world.root / "run")
+    (paused,) = standing_still(process)
     process.send_signal(signal.SIGTERM)
+    wait_until(lambda: has_heard(paused, signal.SIGTERM), process)
+    os.kill(paused, signal.SIGCONT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 10, told
     assert world.exit_record("run")["code"] == 10
@@ -224,9 +231,10 @@ def test_who_stops_the_supervisor_stops_a_run_that_a_script_has_started(world):
 @pytest.mark.slow
 def test_a_run_whose_script_was_killed_is_waited_for_to_its_end(world):
     line = shlex.join(world.command("run", "run"))
-    process, run = supervised("bash", "-c", f"{line}; true"), RunFolder(world.root / "run")
-    wait_until(lambda: last_step(run.metrics) >= 2, process)
-    os.kill(trainer(process), signal.SIGKILL)  # bash, whose run goes on
+    process, run = supervised("bash", "-c", f"{line}; true", **PAUSE), RunFolder(world.root / "run")
+    (paused,) = standing_still(process)
+    os.kill(children(process.pid)[0], signal.SIGKILL)  # bash, whose run goes on
+    os.kill(paused, signal.SIGCONT)
     _, told = process.communicate(timeout=120)
     assert process.returncode == 0, told
     assert last_step(run.metrics) == 2 * STEPS
@@ -248,9 +256,8 @@ def test_the_second_of_two_stages_in_a_script_is_not_done_when_it_was_refused(wo
 @pytest.mark.slow
 def test_a_stop_of_the_run_itself_is_a_reason_to_start_it_again(world):
     """As when a spot machine warns the process and then stays."""
-    process, run = supervised(*world.command("run", "run")), world.root / "run"
-    wait_until(lambda: last_step(run / "metrics.jsonl") >= 2, process)
-    os.kill(trainer(process), signal.SIGTERM)
+    stop = {FAILPOINTS: f"step.updated=stop@{STEPS + 2}"}  # the second start has fewer steps to do
+    process = supervised(*world.command("run", "run"), **stop)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 0, told
     assert "it was asked to stop, and saved, started again in 0 s" in told
@@ -269,9 +276,12 @@ def test_a_refusal_keeps_its_code_under_torchrun_and_is_not_tried_again(world):
 @pytest.mark.slow
 def test_a_rank_that_is_killed_is_a_failure_that_may_pass(world):
     world.launch("run", "unbroken")
-    process, run = supervised(*ranks(world.command("run", "run"))), world.root / "run"
-    wait_until(lambda: last_step(run / "metrics.jsonl") >= 2, process)
-    os.kill(trainer(process, rank=1), signal.SIGKILL)
+    # In the second stage, of which the second start has too few steps left to stand still again.
+    pause = {FAILPOINTS: f"step.updated=pause@{STEPS + 1}"}
+    process = supervised(*ranks(world.command("run", "run")), **pause)
+    both = standing_still(process, count=2)
+    os.kill(both[0], signal.SIGCONT)
+    os.kill(both[1], signal.SIGKILL)
     _, told = process.communicate(timeout=240)
     assert process.returncode == 0, told
     assert "started again in" in told
@@ -285,14 +295,10 @@ def test_who_stops_the_supervisor_stops_the_ranks_of_a_launcher_once_and_they_ar
     world, number
 ):
     """As when a spot machine is called back: torchrun hands the stop on, in its own time."""
-    pause = {FAILPOINTS: "step.updated=pause@3"}
-    process, run = supervised(*ranks(world.command("run", "run")), **pause), world.root / "run"
-    wait_until(lambda: last_step(run / "metrics.jsonl") >= 2, process)
-    both = [trainer(process, rank=rank) for rank in range(2)]
-    wait_until(lambda: all(stands_still(rank) for rank in both), process)
+    process, run = supervised(*ranks(world.command("run", "run")), **PAUSE), world.root / "run"
+    both = standing_still(process, count=2)
     process.send_signal(number)
-    heard = f"ShdPnd:\t{1 << number - 1:016x}"
-    wait_until(lambda: all(heard in status(rank) for rank in both), process)
+    wait_until(lambda: all(has_heard(rank, number) for rank in both), process)
     for rank in both:
         os.kill(rank, signal.SIGCONT)
     _, told = process.communicate(timeout=60)
@@ -389,13 +395,13 @@ def test_a_run_whose_note_is_cleared_away_ends_as_itself_and_is_started_again(tm
 @pytest.mark.slow
 @pytest.mark.parametrize("words", [("--fresh",), ("--resume", "never")], ids=" ".join)
 def test_a_run_that_was_to_begin_anew_is_started_again_after_a_kill(world, words):
-    process, run = supervised(*world.command("run", "run", *words)), RunFolder(world.root / "run")
-    wait_until(lambda: last_step(run.metrics) >= 5, process)  # a checkpoint every 3 steps
-    os.kill(trainer(process), signal.SIGKILL)
+    # A start that began anew would be killed as well.
+    kill = {FAILPOINTS: f"step.updated=kill@{STEPS + 1}"}
+    process = supervised(*world.command("run", "run", *words), **kill)
     _, told = process.communicate(timeout=120)
     assert process.returncode == 0, told
-    assert "started again in" in told
-    assert last_step(run.metrics) == 2 * STEPS
+    assert told.count("started again in") == 1
+    assert last_step(world.root / "run" / "metrics.jsonl") == 2 * STEPS
 
 
 def test_how_long_a_start_has_lived_is_measured(tmp_path):
