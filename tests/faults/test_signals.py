@@ -13,6 +13,7 @@ import time
 import pytest
 
 from tests.faults.harness import assert_ends_like
+from tests.supervise.test_supervisor import PAUSE, paused
 from tests.train.world import last_step, wait_until
 from yxanul.failpoints import VARIABLE
 from yxanul.runfolder.checkpoints import verify_checkpoint
@@ -80,19 +81,22 @@ def test_a_run_whose_terminal_is_gone_goes_on_to_the_same_end(world, unbroken, s
         stdin=end,
         stdout=end,
         stderr=end,
-        env={**os.environ, "PYTHONPATH": "src"},
+        env={**os.environ, "PYTHONPATH": "src", **PAUSE},
         start_new_session=True,
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509  (no threads)
     )
     os.close(end)
     os.set_blocking(terminal, False)
-    metrics = world.root / "run" / "metrics.jsonl"
-    while last_step(metrics) < 4:
+
+    def stands_still() -> bool:
         with contextlib.suppress(BlockingIOError):
             os.read(terminal, 4096)
-        time.sleep(0.002)
-    assert process.poll() is None
+        return bool(paused(process.pid))
+
+    wait_until(stands_still, process)
+    (run,) = paused(process.pid)
     os.close(terminal)
+    os.kill(run, signal.SIGCONT)
     assert process.wait(timeout=120) == 0
     assert_ends_like(world, unbroken)
 

@@ -92,15 +92,15 @@ def ranks(command: list[str]) -> list[str]:
 
 def standing_still(process: subprocess.Popen, *, count: int = 1) -> list[int]:
     """Wait until failpoints have paused so many processes below one; return their ids by rank."""
-    found: list[int] = []
+    wait_until(lambda: len(paused(process.pid)) == count, process)
+    return sorted(paused(process.pid), key=rank_of)
 
-    def are_found() -> bool:
-        with contextlib.suppress(OSError):  # one ends while it is looked at
-            found[:] = [one for one in descendants(process.pid) if "State:\tT" in status(one)]
-        return len(found) == count
 
-    wait_until(are_found, process)
-    return sorted(found, key=rank_of)
+def paused(process: int) -> list[int]:
+    """Return the ids of those that stand still, of a process and of all below it."""
+    with contextlib.suppress(OSError):  # one ends while it is looked at
+        return [one for one in (process, *descendants(process)) if "State:\tT" in status(one)]
+    return []
 
 
 def rank_of(process: int) -> bytes:
@@ -141,10 +141,10 @@ def test_a_run_that_is_killed_goes_on_to_the_same_weights(world):
 
 def test_who_stops_the_supervisor_stops_the_run_once_and_it_is_saved(world):
     process = supervised(*world.command("run", "run"), **PAUSE)
-    (paused,) = standing_still(process)
+    (run,) = standing_still(process)
     process.send_signal(signal.SIGTERM)
-    wait_until(lambda: has_heard(paused, signal.SIGTERM), process)
-    os.kill(paused, signal.SIGCONT)
+    wait_until(lambda: has_heard(run, signal.SIGTERM), process)
+    os.kill(run, signal.SIGCONT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 10, told
     assert "asked to stop" in told
@@ -217,27 +217,27 @@ def test_what_a_command_leaves_beside_no_run_is_not_waited_for(tmp_path):
 @pytest.mark.slow
 def test_who_stops_the_supervisor_stops_a_run_that_a_script_has_started(world):
     line = shlex.join(world.command("run", "run"))
-    process, run = supervised("bash", "-c", f"{line}; true", **PAUSE), RunFolder(world.root / "run")
-    (paused,) = standing_still(process)
+    process = supervised("bash", "-c", f"{line}; true", **PAUSE)
+    (run,) = standing_still(process)
     process.send_signal(signal.SIGTERM)
-    wait_until(lambda: has_heard(paused, signal.SIGTERM), process)
-    os.kill(paused, signal.SIGCONT)
+    wait_until(lambda: has_heard(run, signal.SIGTERM), process)
+    os.kill(run, signal.SIGCONT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 10, told
     assert world.exit_record("run")["code"] == 10
-    assert not run.is_held_elsewhere()
+    assert not RunFolder(world.root / "run").is_held_elsewhere()
 
 
 @pytest.mark.slow
 def test_a_run_whose_script_was_killed_is_waited_for_to_its_end(world):
     line = shlex.join(world.command("run", "run"))
-    process, run = supervised("bash", "-c", f"{line}; true", **PAUSE), RunFolder(world.root / "run")
-    (paused,) = standing_still(process)
+    process = supervised("bash", "-c", f"{line}; true", **PAUSE)
+    (run,) = standing_still(process)
     os.kill(children(process.pid)[0], signal.SIGKILL)  # bash, whose run goes on
-    os.kill(paused, signal.SIGCONT)
+    os.kill(run, signal.SIGCONT)
     _, told = process.communicate(timeout=120)
     assert process.returncode == 0, told
-    assert last_step(run.metrics) == 2 * STEPS
+    assert last_step(world.root / "run" / "metrics.jsonl") == 2 * STEPS
 
 
 @pytest.mark.slow

@@ -6,8 +6,6 @@ Kills at the gate and just after its verdict lead to the same end.
 import json
 import math
 import shutil
-import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,7 +18,6 @@ from tests.train.world import (
     deterministic_rows,
     fingerprint,
     finished_world,
-    wait_until,
 )
 from yxanul.curriculum.course import read_frozen_config
 from yxanul.curriculum.stages import plan_stages
@@ -142,35 +139,34 @@ def test_a_complete_run_with_a_rollback_is_not_trained_again(forgetful):
     assert [stage["attempt"] for stage in outcome["stages"]] == [0, 1]
 
 
-def gate_is_scoring(run: Path) -> bool:
-    """The end of stage 2 is being scored, and no verdict on it has been written."""
-    return any((run / "scores").glob(f"step-{LONG + STEPS:08d}-a0-*.json"))
+VERDICT = {"row": "verdict", "stage": STAGES[1]}
+PLATEAU = {"row": "plateau", "attempt": 0}
+NEXT = {"attempt": 1}
 
 
-def attempt_has_begun(run: Path) -> bool:
-    lineage = run / "lineage.jsonl"
-    return lineage.exists() and '"attempt": 1' in lineage.read_text()
+def kill_before(row: dict, name: str, world: World, *, like: World, settings: dict) -> None:
+    """Kill a run as it is about to write the first such row of the other one's file."""
+    found = rows(like.root / "run", f"{name}.jsonl")
+    visit = 1 + next(n for n, one in enumerate(found) if row.items() <= one.items())
+    kill_at(f"rows.{name}", visit, world, settings)
 
 
-def verdict_is_written(run: Path) -> bool:
-    gates = run / "gates.jsonl"
-    return gates.exists() and '"rollback"' in gates.read_text()
-
-
-def kill_when(moment: Callable[[Path], bool], world: World, settings: dict) -> None:
-    process = world.start("run", "run", *sets(settings))
-    wait_until(lambda: moment(world.root / "run"), process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
-    assert process.returncode == -9
+def kill_at(place: str, visit: int, world: World, settings: dict) -> None:
+    process = world.start("run", "run", *sets(settings), **{VARIABLE: f"{place}=kill@{visit}"})
+    _, told = process.communicate(timeout=240)
+    assert process.returncode == -9, told
 
 
 @pytest.mark.slow
 @pytest.mark.fault(40)
-@pytest.mark.parametrize("moment", [gate_is_scoring, verdict_is_written, attempt_has_begun])
-def test_a_kill_at_the_gate_leads_to_the_same_end(forgetful, tmp_path, moment):
+@pytest.mark.parametrize(
+    ("row", "name"),
+    [(VERDICT, "gates"), (NEXT, "lineage"), (NEXT, "metrics")],
+    ids=["a verdict", "an attempt", "a step"],
+)
+def test_a_kill_at_the_gate_leads_to_the_same_end(forgetful, tmp_path, row, name):
     world = World.create(tmp_path / "world")
-    kill_when(moment, world, FORGETFUL)
+    kill_before(row, name, world, like=forgetful, settings=FORGETFUL)
     world.finish("run", "run", *sets(FORGETFUL))
     assert_same_end(world, "run", forgetful)
 
@@ -185,7 +181,7 @@ def test_a_kill_between_the_verdict_and_the_attempt_leads_to_the_same_end(forget
 def before_the_attempt(world: World, out: str) -> Path:
     """Return a copy of the run as it was between verdict and attempt.
 
-    The moment is too short to be hit for sure, so the folder is brought to that state.
+    Quicker than to train one that is killed there, as the slow tests do.
     """
     run = shutil.copytree(world.root / "run", world.root / out)
     (run / "exit.json").unlink()
@@ -345,16 +341,15 @@ def test_what_a_run_begun_at_a_later_stage_will_cost_knows_its_own_borders_alone
     assert told["projected_s"] == pytest.approx(alone.whole)
 
 
-def plateau_is_asked(run: Path) -> bool:
-    gates = run / "gates.jsonl"
-    return gates.exists() and '"plateau"' in gates.read_text()
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", [plateau_is_asked, attempt_has_begun])
-def test_a_kill_at_the_plateau_leads_to_the_same_end(lengthened, tmp_path, moment):
+@pytest.mark.parametrize(
+    ("row", "name"),
+    [(PLATEAU, "gates"), (NEXT, "lineage"), (NEXT, "metrics")],
+    ids=["a verdict", "an attempt", "a step"],
+)
+def test_a_kill_at_the_plateau_leads_to_the_same_end(lengthened, tmp_path, row, name):
     world = World.create(tmp_path / "world")
-    kill_when(moment, world, STILL)
+    kill_before(row, name, world, like=lengthened, settings=STILL)
     world.finish("run", "run", *sets(STILL))
     assert_same_end(world, "run", lengthened)
 
@@ -362,9 +357,9 @@ def test_a_kill_at_the_plateau_leads_to_the_same_end(lengthened, tmp_path, momen
 @pytest.mark.slow
 def test_a_kill_in_an_extension_leads_to_the_same_end(tmp_path):
     whole, killed = World.create(tmp_path / "whole"), World.create(tmp_path / "killed")
-    kill_when(attempt_has_begun, killed, UNREACHABLE)
-    for world in (whole, killed):
-        world.finish("run", "run", *sets(UNREACHABLE), code=20)
+    whole.finish("run", "run", *sets(UNREACHABLE), code=20)
+    kill_before(NEXT, "metrics", killed, like=whole, settings=UNREACHABLE)
+    killed.finish("run", "run", *sets(UNREACHABLE), code=20)
     assert_same_end(killed, "run", whole)
 
 
@@ -430,10 +425,13 @@ def test_a_stage_is_never_trained_over_an_unfinished_one(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [UNREACHABLE, UNSTABLE], ids=["extend", "rollback"])
-def test_the_next_stage_waits_for_an_attempt_at_the_one_before(tmp_path, settings):
+@pytest.mark.parametrize(
+    ("settings", "steps"), [(UNREACHABLE, STEPS), (UNSTABLE, 20)], ids=["extend", "rollback"]
+)
+def test_the_next_stage_waits_for_an_attempt_at_the_one_before(tmp_path, settings, steps):
     world = World.create(tmp_path / "world")
-    kill_when(attempt_has_begun, world, settings)
+    kill_at("rows.metrics", steps + 1, world, settings)
+    assert rows(world.root / "run", "lineage.jsonl")[-1]["attempt"] == 1
     more = ("--stage", STAGES[1], *sets(settings))
     assert "has not passed its gate" in world.finish("train", "run", *more, code=30).stderr
 
