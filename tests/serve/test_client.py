@@ -90,9 +90,8 @@ def test_a_text_ends_before_its_stop_text_which_may_lie_across_tokens(client, al
 
 
 def test_texts_of_one_prompt_have_seeds_in_a_row(client, alone):
-    found = client.completions.create(
-        model="tales", prompt=[PROMPT, "A letter"], n=3, seed=5, max_tokens=12
-    )
+    asked = {"model": "tales", "prompt": [PROMPT, "A letter"], "n": 3, "seed": 5, "max_tokens": 12}
+    found = client.completions.create(**asked)
     assert [choice.index for choice in found.choices] == list(range(6))
     wanted = [
         alone(prompt, max_new_tokens=12, seed=5 + i).text
@@ -101,6 +100,12 @@ def test_texts_of_one_prompt_have_seeds_in_a_row(client, alone):
     ]
     assert [choice.text for choice in found.choices] == wanted
     assert found.usage.completion_tokens == 72
+    # Of a stream each piece says which text it belongs to.
+    texts = [""] * 6
+    for chunk in client.completions.create(**asked, stream=True):
+        (piece,) = chunk.choices
+        texts[piece.index] += piece.text
+    assert texts == wanted
 
 
 def test_a_prompt_may_be_ids_with_or_without_the_token_that_begins_a_text(client, loaded, alone):

@@ -1,6 +1,7 @@
 """From the first word to the last: how a server starts, whom it lets in, and how it ends."""
 
 import contextlib
+import http.client
 import json
 import os
 import shutil
@@ -72,6 +73,18 @@ def test_an_open_server_has_any_name_with_the_token_and_no_other_page_may_use_it
     assert error(guarded, body, **name)[0] == 401
     for origin in ("https://evil.example", "https://some.machine"):
         assert error(guarded, body, Origin=origin, **right)[0] == 403
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(guarded):
+    host, port = guarded.url.removeprefix("http://").split(":")
+    lines = ("POST /v1/completions HTTP/1.1", f"Host: {host}:{port}", "Content-Length: 99")
+    head = "\r\n".join((*lines, f"Authorization: Bearer {TOKEN}", "", ""))
+    with socket.create_connection((host, int(port)), timeout=60) as slow:
+        slow.sendall(f'{head}{{"prompt": "a'.encode())
+        answer = http.client.HTTPResponse(slow)
+        answer.begin()
+        told = json.loads(answer.read())["error"]["message"]
+    assert (answer.status, told) == (408, "the body did not come within 2 s")
 
 
 def test_when_the_queue_is_full_the_next_one_is_told_to_come_back(guarded):
