@@ -96,10 +96,6 @@ class Fork:
         """End it by SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
-    def terminate(self) -> None:
-        """Ask it to end."""
-        self.send_signal(signal.SIGTERM)
-
     def _ended(self, timeout: float | None) -> int | None:
         if self.returncode is None:
             self.returncode = _nursery().ending(self.pid, timeout=timeout)

@@ -50,11 +50,6 @@ def judge(configs: Path, *overrides: str, malloc: str = "active", **more) -> dic
     return {feature.name: feature for feature in list_features(case)}
 
 
-def without_compiler(monkeypatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CXX", raising=False)
-
-
 def with_compiler(monkeypatch, tmp_path: Path) -> Path:
     """Put a program called like a C++ compiler on PATH."""
     compiler = tmp_path / "my-cxx"
