@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from yxanul.errors import BrokenDiskError, CorruptCheckpointError, DiskError
 from yxanul.runfolder import checkpoints
 from yxanul.runfolder.checkpoints import (
+    LARGEST_JSON_BYTES,
     CheckpointInfo,
     checkpoint_name,
     list_checkpoints,
@@ -348,6 +349,14 @@ def test_a_checkpoint_set_aside_frees_its_name_and_is_kept(tmp_path):
     write(path.parent)
 
 
+def test_a_manifest_that_is_too_large_is_not_read(tmp_path):
+    path = write(tmp_path)
+    with (path / "manifest.json").open("r+b") as file:
+        file.truncate(LARGEST_JSON_BYTES + 1)  # a hole, which takes no room
+    with pytest.raises(CorruptCheckpointError, match=r"manifest\.json is too large"):
+        verify_checkpoint(path)
+
+
 def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(tmp_path):
     path = write(tmp_path)
     shutil.copytree(path, tmp_path / ".tmp-step-00000004-a0-ab")
@@ -357,10 +366,6 @@ def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(tmp_path):
     assert names(tmp_path) == [path.name]
     verify_checkpoint(path)
     remove_leftovers(tmp_path / "missing")
-
-
-def steps_in(folder: Path) -> list[int]:
-    return [verify_checkpoint(path).step for path in list_checkpoints(folder)]
 
 
 @pytest.mark.parametrize("keep", [2, 3])
