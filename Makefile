@@ -28,7 +28,7 @@ test: $(READY)
 	$(VENV)/bin/python -m pytest -q -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 test-slow: $(READY)
-	$(VENV)/bin/python -m pytest -q -m slow $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest -q -n $(JOBS) --dist worksteal -m slow $(PYTEST_ARGS)
 
 # Every row of docs/reliability.md, the slow ones too; about ten minutes on two cores.
 faults: $(READY)

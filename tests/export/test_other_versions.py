@@ -61,8 +61,11 @@ def run_elsewhere(packages: Path, program: str, *arguments: str) -> str:
 def test_transformers_4_reads_it_alike(tmp_path, version):
     packages = tmp_path / "packages"
     installed = [f"transformers=={version}", "numpy", "huggingface_hub<1"]
-    command = [sys.executable, "-m", "pip", "install", "-q", "--target", str(packages)]
-    subprocess.run([*command, *installed], check=True, timeout=600)
+    command = [sys.executable, "-m", "pip", "install", "-q", "--target", str(packages), *installed]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    if done.returncode != 0 and "No matching distribution found" in done.stderr:
+        pytest.skip(f"pip finds no transformers {version} here")
+    assert done.returncode == 0, done.stderr
     one = subject()
     card, example = card_and_example(one, tmp_path / "m")
     export_folder(one, tmp_path / "m", kind="f32", card=card, say=lambda _: None)
