@@ -40,7 +40,7 @@ def test_auto_and_silence_are_filled_and_buckets_handed_on(tmp_path):
     }
     assert settings(tmp_path, auto) == silent
     assert silent["gradient_clipping"] == 0.3
-    assert silent["zero_optimization"] == {"stage": 1, "reduce_bucket_size": 50_000_000}
+    assert silent["zero_optimization"] == {"stage": 1, "reduce_bucket_size": 25_000_000}
     zero = {"stage": 1, "reduce_bucket_size": 1000, "overlap_comm": True}
     found = settings(tmp_path, {"zero_optimization": zero, "wall_clock_breakdown": True})
     assert found["zero_optimization"] == zero

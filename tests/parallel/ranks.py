@@ -3,11 +3,13 @@
 import json
 import math
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from safetensors.numpy import save_file
 from torch import nn
 
@@ -24,7 +26,6 @@ from yxanul.errors import (
 )
 from yxanul.evaluate.answers.requests import Continuations, WritingRequest
 from yxanul.optim.optimizers import LearningRates, Optimizers
-from yxanul.parallel.compiling import graphs_made
 from yxanul.parallel.processes import Processes, joined_processes
 from yxanul.parallel.sharing import SharedWork
 from yxanul.parallel.wrapping import wrap_model
@@ -109,14 +110,19 @@ def failing_update(processes: Processes) -> dict:
 
 
 def compiled_update(processes: Processes, **compute: object) -> dict:
-    """The same update with graphs, which are made and not compiled."""
-    plain, torch.compile = torch.compile, partial(torch.compile, backend="eager")
-    dynamo, before = torch._dynamo, graphs_made()
-    with dynamo.config.patch(optimize_ddp=True):
+    """The same update with graphs, which are made and not compiled, and buckets of few weights."""
+    made = []
+
+    def hand_on(graph: torch.fx.GraphModule, _examples: object) -> Callable[..., object]:
+        made.append(graph)
+        return graph.forward
+
+    plain, torch.compile = torch.compile, partial(torch.compile, backend=hand_on)
+    first, dist._DEFAULT_FIRST_BUCKET_BYTES = dist._DEFAULT_FIRST_BUCKET_BYTES, 2048
+    with torch._dynamo.config.patch(optimize_ddp=True):
         measured, _ = one_update(processes, micro_batch=2, compute=ComputeConfig(**compute))
-        cuts = dynamo.config.optimize_ddp
-    torch.compile = plain
-    return {**measured, "graphs": graphs_made() - before, "cuts": cuts}
+    torch.compile, dist._DEFAULT_FIRST_BUCKET_BYTES = plain, first
+    return {**measured, "graphs": len(made)}
 
 
 def answers(processes: Processes) -> dict:

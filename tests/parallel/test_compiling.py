@@ -103,7 +103,7 @@ def test_other_errors_pass_as_they_are():
 def test_a_torch_without_these_settings_is_left_alone(monkeypatch):
     monkeypatch.setattr("torch._dynamo.config", object())
     allow_graphs(10)
-    compiling.leave_graphs_whole()
+    compiling.leave_blocks_whole()
 
 
 def test_what_is_compiled_is_kept_where_it_is_said_to_be(monkeypatch, tmp_path):

@@ -145,6 +145,7 @@ def measure_fitting(
     halved, as a run's trial does; but for what the settings say, or a load that `is_asked` for.
     """
     *others, last = _attempts(load, optimization, is_asked=is_asked)
+    _free()
     for tried, settings in others:
         try:
             return tried, measure_load(tried, optimization=settings)
@@ -153,10 +154,15 @@ def measure_fitting(
                 raise
         # The error is gone, and with it what its frames held.
         torch.compiler.reset()  # or blocks are compiled for passes of any size
-        gc.collect()
-        torch.cuda.empty_cache()
+        _free()
     tried, settings = last
     return tried, measure_load(tried, optimization=settings)
+
+
+def _free() -> None:
+    """Give a card back what earlier models held: compiled ones are circles until looked for."""
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def _attempts(

@@ -27,10 +27,10 @@ _FREE = frozenset(
     }
 )
 _BATCH = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
-# Numbers, which DeepSpeed holds in fp32 through every backward pass. Its own 500 million are 2 GB,
-# in no plan and no first start's trial of a card; 0.2 GB are well within what those leave over, and
-# far more than the 25 MiB at which DDP exchanges.
-_REDUCE_BUCKET = 50_000_000
+# Numbers, which DeepSpeed holds in fp32 through every backward pass, and once more while they are
+# exchanged. Its own 500 million are 2 GB, in no plan and no first start's trial of a card; twice
+# 0.1 GB are within what those leave over, and far more than the 25 MiB at which DDP exchanges.
+_REDUCE_BUCKET = 25_000_000
 _SILENT = 10**9  # steps between the lines that DeepSpeed prints by itself
 
 

@@ -145,8 +145,8 @@ class ComputeConfig(Section):
         default=None,
         description="DeepSpeed's JSON file, as --deepspeed names it; what it leaves auto is filled "
         "from here, what contradicts is refused. null = everything from here. Gradients are "
-        "exchanged 50 million at a time (0.2 GB), unless its zero_optimization.reduce_bucket_size "
-        "says otherwise.",
+        "exchanged 25 million at a time (0.1 GB, and as much again meanwhile), unless its "
+        "zero_optimization.reduce_bucket_size says otherwise.",
     )
     fp8: Literal["off", "auto", "ffn", "blocks"] = Field(
         default="off",

@@ -90,13 +90,12 @@ def start_compilers() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def leave_graphs_whole() -> None:
-    """Let several processes compile a block, or a model that recomputes some, into one graph."""
+def leave_blocks_whole() -> None:
+    """Let several processes compile a block as one does, into one graph."""
     from torch._dynamo import config
 
     # torch cuts what is compiled under DDP wherever a bucket of gradients is full, so that their
-    # exchange can begin before the backward pass has ended. Between blocks it begins so anyway; and
-    # not every torch can cut a graph that recomputes a part (pytorch #104674).
+    # exchange can begin before the backward pass has ended. Between blocks it begins so anyway.
     if hasattr(config, "optimize_ddp"):
         config.optimize_ddp = False
 

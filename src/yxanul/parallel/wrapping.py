@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from yxanul.config.schema import ComputeConfig
 from yxanul.errors import MissingExtraError
-from yxanul.parallel.compiling import leave_graphs_whole, start_compilers
+from yxanul.parallel.compiling import leave_blocks_whole, start_compilers
 from yxanul.parallel.deepspeed import DeepSpeedReplica
 from yxanul.parallel.processes import Processes
 from yxanul.parallel.replica import TorchReplica
@@ -46,9 +46,8 @@ def wrap_model(
     _transform(model, compute, device=device)
     if processes.world_size == 1:
         return TorchReplica(model)
-    recomputes = compute.compile == "model" and compute.gradient_checkpointing
-    if compute.compile == "block" or recomputes:
-        leave_graphs_whole()
+    if compute.compile == "block":
+        leave_blocks_whole()
     ids = [device.index] if device.type == "cuda" else None
     for parameter in model.parameters():
         # Gradients that are there from the start are laid into the buckets; those of a first pass
