@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.needs import FULL_DISK
 from yxanul.terminal import outliving_terminal
 
 TALKS = """
@@ -91,6 +92,7 @@ def test_a_process_whose_pipe_is_closed_works_on(tmp_path):
     assert (tmp_path / "out").read_text() == "done"
 
 
+@FULL_DISK
 def test_a_log_on_a_full_disk_loses_its_lines_alone(monkeypatch):
     with Path("/dev/full").open("w") as full:
         monkeypatch.setattr(sys, "stderr", full)
@@ -102,6 +104,7 @@ def test_a_log_on_a_full_disk_loses_its_lines_alone(monkeypatch):
         os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
 
 
+@FULL_DISK
 def test_a_result_that_a_full_disk_does_not_take_is_an_error(monkeypatch):
     with Path("/dev/full").open("w") as full:
         monkeypatch.setattr(sys, "stdout", full)

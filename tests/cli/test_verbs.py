@@ -14,6 +14,7 @@ import torch
 
 import yxanul
 from tests.hardware.cards import foreign
+from tests.needs import ANY_NAME, FULL_DISK
 from tests.sentences import assert_one_sentence
 from tests.train.world import STAGES, World, write_configs
 from yxanul.cli import data_verbs, doctor_verbs, run_verbs
@@ -405,7 +406,7 @@ def test_every_verb_has_help_with_an_example(call):
         assert f"Example: yxanul {verb[0]}" in out, verb
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+@FULL_DISK
 def test_a_full_disk_behind_stdout_is_one_sentence():
     command = [sys.executable, "-m", "yxanul", "plan", "--config_dir", str(ROOT / "configs")]
     with Path("/dev/full").open("w") as full:
@@ -421,7 +422,7 @@ def test_a_full_disk_behind_stdout_is_one_sentence():
     assert_one_sentence(done.stderr, "standard output cannot be written")
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+@FULL_DISK
 @pytest.mark.parametrize(("words", "code"), [("plan --config_dir configs", 32), ("watch no", 30)])
 def test_a_full_disk_behind_stderr_too_leaves_the_code_and_the_supervisor_hears(
     words, code, tmp_path
@@ -440,7 +441,7 @@ def test_a_full_disk_behind_stderr_too_leaves_the_code_and_the_supervisor_hears(
     assert code == 32 or json.loads(note.read_text())["code"] == code
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+@FULL_DISK
 @pytest.mark.parametrize("is_named", [False, True], ids=["open file", "named file"])
 def test_a_full_disk_that_is_not_stdouts_is_told_as_that(
     call, configs, tmp_path, monkeypatch, is_named
@@ -509,6 +510,7 @@ def test_what_is_wrong_is_told_to_who_still_reads(tmp_path):
     assert_one_sentence(done.stderr, "nowhere")
 
 
+@ANY_NAME
 def test_a_path_that_is_not_utf8_is_told_and_ends_nothing(call, tmp_path):
     run = tmp_path / os.fsdecode(b"caf\xe9")
     (run / "checkpoints").mkdir(parents=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.needs import FULL_DISK
 from tests.train.world import STEPS, World, last_step
 
 ROOT = Path(__file__).parents[2]
@@ -154,6 +155,7 @@ def test_it_shuts_down_where_nobody_reads_any_more_what_it_says(checkout, opened
     assert (checkout / "off").read_text() == "off\n"
 
 
+@FULL_DISK
 def test_it_shuts_down_where_the_disk_of_its_log_is_full(checkout):
     off = "echo stopping && echo stopping >&2 && echo off >> off"
     with Path("/dev/full").open("w") as full:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.memory import sentences, stage
+from tests.needs import ANY_NAME
 from yxanul.data import progress
 from yxanul.data.prepared.manifest import load_manifest
 from yxanul.data.prepared.unfinished import load_unfinished
@@ -40,6 +41,7 @@ def test_an_empty_file_is_counted(tmp_path: Path) -> None:
     assert texts_in(tmp_path) == (["text"], {"empty": 1})
 
 
+@ANY_NAME
 def test_a_name_that_is_not_utf_8_is_a_name_like_any_other(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9.txt")
     (tmp_path / name).write_text("text")

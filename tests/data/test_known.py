@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.needs import PROC
 from yxanul.data.duplicates.known import KnownTexts
 from yxanul.data.duplicates.minhash import HASHES
 from yxanul.errors import BrokenDiskError, DiskError
@@ -79,7 +80,7 @@ def test_signatures_grow_and_are_found_again(tmp_path: Path, count: int) -> None
     assert list(tmp_path.iterdir()) == [], "the database has no name"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
+@PROC
 def test_four_times_the_texts_take_no_more_memory(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", GROWTH, tmp_path], capture_output=True, text=True, check=True

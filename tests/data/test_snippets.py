@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.memory import source, stage
+from tests.needs import ANY_NAME
 from yxanul.config.schema import SourceConfig
 from yxanul.data import progress
 from yxanul.data.document import Document
@@ -298,6 +299,7 @@ def test_a_page_keeps_its_side_when_another_file_changes(tmp_path: Path) -> None
         assert f"@{commit}: a.md" in first.text
 
 
+@ANY_NAME
 def test_a_file_of_documentation_may_have_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"caf\xe9.md")).write_text(MARKDOWN)
     (page,) = read_documents(open_origin(str(tmp_path)), name="stones", dropped=Counter())

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.needs import PROC
 from tests.supervise.test_supervisor import PAUSE, standing_still
 from tests.train.world import STAGES, World, finished_world, last_step
 from yxanul.cores import usable_cores
@@ -59,6 +60,7 @@ def strike(world: World, number: int, *more: str) -> tuple[int, str]:
     return launcher.returncode, told
 
 
+@PROC
 @pytest.mark.fault(24)
 def test_who_loses_a_rank_leaves_with_11(world):
     code, told = strike(world, signal.SIGKILL)
@@ -69,6 +71,7 @@ def test_who_loses_a_rank_leaves_with_11(world):
     world.finish("run", "run")
 
 
+@PROC
 @pytest.mark.fault(25)
 def test_who_waits_for_a_rank_that_hangs_tells_where_and_leaves_with_11(world):
     code, told = strike(world, signal.SIGSTOP, "--set", "watch.hang_s=5")

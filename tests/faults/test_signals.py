@@ -13,6 +13,7 @@ import time
 import pytest
 
 from tests.faults.harness import assert_ends_like
+from tests.needs import PROC
 from tests.supervise.test_supervisor import PAUSE, paused
 from tests.train.world import last_step, wait_until
 from yxanul.failpoints import VARIABLE
@@ -70,6 +71,7 @@ def test_a_dropped_ssh_is_ignored(world, unbroken):
     assert_ends_like(world, unbroken)
 
 
+@PROC
 @pytest.mark.slow
 @pytest.mark.fault(9)
 @pytest.mark.parametrize("supervisor", [(), (sys.executable, "-m", "yxanul", "supervise", "--")])

