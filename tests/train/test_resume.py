@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from tests.faults.harness import KILLED, run_with
+from tests.faults.harness import KILLED, assert_ends_like, run_with
 from tests.train.world import (
     BATCH_TOKENS,
     STAGES,
@@ -29,16 +29,6 @@ def unbroken(tmp_path_factory):
     return finished_world(tmp_path_factory, "unbroken")
 
 
-def assert_ends_like(world: World, out: str, unbroken: World) -> None:
-    whole, other = unbroken.checkpoints("run")[-1], world.checkpoints(out)[-1]
-    assert other.name == whole.name
-    assert fingerprint(other) == fingerprint(whole)
-    assert deterministic_rows(world.root / out) == deterministic_rows(unbroken.root / "run")
-    for name in ("gates.jsonl", "samples.jsonl"):
-        texts = [(w.root / o / name).read_text() for w, o in ((world, out), (unbroken, "run"))]
-        assert texts[0] == texts[1]
-
-
 # Before the first checkpoint, between two, on one, at the end of a stage, in the second stage.
 @pytest.mark.parametrize(
     "steps",
@@ -53,7 +43,7 @@ def test_a_killed_run_ends_bitwise_like_the_unbroken_one(unbroken, tmp_path, ste
     for step in steps:
         world.kill("run", after_step=step)
     world.finish("run", "run")
-    assert_ends_like(world, "run", unbroken)
+    assert_ends_like(world, unbroken)
 
 
 @pytest.mark.slow
@@ -65,7 +55,7 @@ def test_ctrl_c_saves_and_leaves_with_10_and_the_run_goes_on(unbroken, tmp_path)
     assert record["checkpoint"] == world.checkpoints("run")[-1].name
     assert world.interrupt("run", after_step=11, signals=[signal.SIGTERM]) == 10
     world.finish("run", "run")
-    assert_ends_like(world, "run", unbroken)
+    assert_ends_like(world, unbroken)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +85,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(unbroken, kill
     finished = killed.finish("run", out)
     assert str(file) in finished.stderr
     assert "falling back to the checkpoint before" in finished.stderr
-    assert_ends_like(killed, out, unbroken)
+    assert_ends_like(killed, unbroken, out=out)
 
 
 @pytest.mark.fault(16)
