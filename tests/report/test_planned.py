@@ -107,7 +107,8 @@ def test_time_speed_and_dollars_are_held_against_the_planner(copied):
     low, high = (
         format_duration(3600 * end) for end in (bill.total.hours.low, bill.total.hours.high)
     )
-    assert remark == f"planned {low} to {high}; abandoned attempts are counted in"
+    counted = "abandoned attempts are counted in, what precedes a start's first row is not"
+    assert remark == f"planned {low} to {high}; {counted}"
     assert took == format_duration(seconds_of_rows(copied))
     assert found["tokens/s"][0] == f"{bill.tokens_per_s:,.0f}"
     planned, paid, _ = found["dollars"]

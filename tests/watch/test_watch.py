@@ -279,11 +279,18 @@ def test_what_matters_most_is_seen_on_a_terminal_of_24_lines(ended, monkeypatch)
             assert words in told
         assert told.count("\n") < 24
         assert "..." not in told
-        yield whole, None
+        yield whole, "as seen at 12:09:00"
 
     watch_verbs._go_on(looks(), "runs/first")
     last = shown.getvalue()[lengths[0] :]
-    assert all(words in last for words in ("took", "gradient norm", "memory"))
+    assert all(words in last for words in ("took", "gradient norm", "memory", "as seen at 12:09"))
+
+
+def test_a_path_in_an_incident_is_told_to_its_end(ended):
+    seen = Watch(RunFolder(ended.root / "run")).look()
+    path = f"/workspace/{'a' * 300}/model.safetensors"
+    long = replace(seen.incidents[0], what=f"{path} is damaged")
+    assert path in told(replace(seen, incidents=(long,))).replace("\n", "")
 
 
 def test_an_old_look_says_that_it_is_one(ended):

@@ -143,8 +143,11 @@ def _go_on(looks: Iterator[tuple[Snapshot, str | None]], run: str) -> None:
     try:
         with Live(console=console, auto_refresh=False, screen=False) as live:
             for seen, trouble in looks:
-                told = screen_that_fits(seen, source=run, trouble=trouble, console=console)
-                live.update(screen(seen, source=run) if seen.has_ended else told, refresh=True)
+                if seen.has_ended:
+                    told = screen(seen, source=run, trouble=trouble)
+                else:
+                    told = screen_that_fits(seen, source=run, trouble=trouble, console=console)
+                live.update(told, refresh=True)
     except KeyboardInterrupt:
         return  # the way to leave, and nobody's failure
 

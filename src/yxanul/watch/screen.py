@@ -201,7 +201,9 @@ def _incidents(seen: Snapshot, *, is_cut: bool) -> RenderableType:
     lines = [f"step {incident.step:,}: {incident.what}" for incident in newest]
     if earlier:
         lines.insert(0, f"{earlier} earlier incidents are in the report")
-    return Text("\n".join(lines), style="dim", no_wrap=is_cut, overflow="ellipsis")
+    told = "\n".join(lines)
+    # A path that is longer than a line goes on in the next one, unless lines are short.
+    return Text(told, style="dim", no_wrap=is_cut, overflow="ellipsis" if is_cut else "fold")
 
 
 def _grid() -> Table:

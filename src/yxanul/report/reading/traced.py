@@ -92,7 +92,7 @@ FORMULAS = {
     "spent tokens": "spent before the attempt, plus tokens seen now, minus those seen at its start",
     "sum": "the sum",
     "trained": "between rows of one process whose tokens rose: the seconds, without those of "
-    "scores and of what a new sequence length or stage took beyond its tokens",
+    "scores and of what a new sequence length took beyond its tokens",
     "whole steps": "the first divided by the second, rounded down",
     "wilson high": "the upper end of Wilson's 95 % interval of the mean",
     "wilson low": "the lower end of Wilson's 95 % interval of the mean",

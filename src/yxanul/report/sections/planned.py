@@ -205,7 +205,8 @@ def _planner(run: Run) -> list[Line]:
     took, speed = trained_seconds(run), median_speed(run, "tokens_per_s")
     going_on = "" if is_over(run, run.course[-1].name) else "the run is not over; "
     note: Story = ("planned ", least, " to ", most, f"; {going_on}")
-    again = "abandoned attempts are counted in" if len(run.attempts) > 1 else "steps alone"
+    counted = "abandoned attempts are counted in, " if len(run.attempts) > 1 else ""
+    again = f"{counted}what precedes a start's first row is not{'' if counted else ' counted'}"
     rate = Traced(planned.tokens_per_s, where, "planned rate", "whole")
     lines = [
         Line(("training time",), seconds, took and took.shown_as("duration"), (*note, again)),
