@@ -120,7 +120,6 @@ def trial_bytes(
     More than there is: infinity. The model is thrown away.
     """
     _free(device)
-    torch.cuda.current_blas_handle()  # on the empty card: one that fails here lacks no memory
     try:
         _train_twice(
             trial_update(shape, optimization, seq_len=seq_len, device=device, passes=passes)
