@@ -1,6 +1,7 @@
 """A micro-batch is the largest that fits, for all processes alike."""
 
 import errno
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -281,6 +282,18 @@ def test_blocks_are_recomputed_for_no_more_than_a_micro_batch_has_to_have(
     told = [f"a forward pass of {tokens:,} tokens fits the card, as tried"]
     told += [f"{blocks} of 28 blocks are recomputed, as tried"]
     assert said == [line for line, key in zip(told, open_, strict=True) if key not in wish]
+
+
+def test_a_cublas_that_gives_no_handle_on_an_empty_card_is_no_trial_that_does_not_fit(monkeypatch):
+    def no_handle() -> int:
+        raise RuntimeError(f"CUDA error: {_NO_HANDLE} when calling `cublasCreate(handle)`")
+
+    monkeypatch.setattr(torch.cuda, "device", lambda _device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_blas_handle", no_handle)
+    config = load_config(CONFIGS)
+    card = SimpleNamespace(device=torch.device("cuda", 0))
+    with pytest.raises(RuntimeError, match=_NO_HANDLE):
+        probes.probe_card(compute(), config, seq_len=64, machine=cast("Machine", card))
 
 
 class Votes:

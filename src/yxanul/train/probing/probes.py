@@ -43,6 +43,9 @@ def probe_card(
     found = config.optimization.compute
     if machine.device.type != "cuda":
         return found
+    # Each trial takes a cuBLAS without a handle for a full card: on an empty one it is broken.
+    with torch.cuda.device(machine.device):
+        torch.cuda.current_blas_handle()  # type: ignore[no-untyped-call]
     found = time_kernels(wish, found, shape=config.model, seq_len=seq_len, machine=machine)
     cards = _Cards(config, seq_len, machine)
     found = _fitted(wish, found, cards=cards)
