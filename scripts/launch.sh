@@ -20,7 +20,7 @@ ask() {
     read -r -d '' -t 60 said < <(exec "${@:2}" 2>/dev/null 9>&-) || ended=$?
     if [ "$ended" -gt 128 ]; then
         echo "scripts/launch.sh: $1 has not answered in a minute, so nobody knows how many GPUs" \
-            "there are; restart this machine or take another one" >&2
+            "there are; say it (NPROC=8), restart this machine or take another one" >&2
         exit 11
     fi
 }
@@ -50,9 +50,10 @@ if [ "$gpus" -gt 0 ] && [ -n "${CUDA_VISIBLE_DEVICES+set}" ]; then
         visible=$((visible + 1))
     done
     gpus=$visible
-elif [ "$gpus" -eq 0 ] && [ -z "${NPROC:-}" ]; then
+elif [ "$gpus" -eq 0 ] && [ -z "${NPROC:-}" ] &&
+    { compgen -G '/dev/nvidia[0-9]*' || [ -e /dev/kfd ] || [ -e /dev/dxg ]; } >/dev/null; then
     # It is not there for AMD's cards, nor in containers that are given a driver for computing alone.
-    # torch leaves out what is hidden.
+    # torch, which takes its time to load, leaves out what is hidden.
     ask torch "$python" -c 'import torch; print(torch.cuda.device_count())'
     if [[ "$said" =~ ^[0-9]+$ ]]; then gpus=$said; fi
 fi

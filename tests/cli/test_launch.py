@@ -21,6 +21,12 @@ def program(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
+def show_card(tmp_path: Path) -> None:
+    """Let there be a card's node among the devices that the script looks at."""
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "nvidia0").touch()
+
+
 def launch(
     tmp_path: Path, *words: str, nvidia_smi: str = "exit 9", **env: str
 ) -> subprocess.CompletedProcess[str]:
@@ -28,7 +34,8 @@ def launch(
     (tmp_path / "scripts").mkdir()
     script, text = tmp_path / "scripts" / "launch.sh", (ROOT / "scripts" / "launch.sh").read_text()
     assert " -t 60 " in text  # a minute is long for a test
-    script.write_text(text.replace(" -t 60 ", " -t 3 "))
+    script.write_text(text.replace(" -t 60 ", " -t 3 ").replace("/dev/", f"{tmp_path}/dev/"))
+    (tmp_path / "dev").mkdir(exist_ok=True)
     program(tmp_path / "bin" / "nvidia-smi", nvidia_smi)
     program(tmp_path / "bin" / "python3", PYTHON)
     mine = ("NPROC", "TORCHRUN_ARGS", "CUDA_VISIBLE_DEVICES")
@@ -81,14 +88,21 @@ def test_torch_counts_the_cards_that_nvidia_smi_does_not_list(
     tmp_path: Path, said: str, processes: int
 ) -> None:
     """AMD's, or those of a container without it: one would train, and seven be paid for nothing."""
+    show_card(tmp_path)
     command = launched(tmp_path, "run", TORCH_SAYS=said)
     assert ("nproc_per_node" in command) == (processes > 1)
     assert f"--nproc_per_node {processes} " in command or processes == 1
 
 
 def test_torch_is_not_asked_where_the_number_of_processes_is_known(tmp_path: Path) -> None:
+    show_card(tmp_path)
     command = launched(tmp_path, "run", NPROC="2", TORCH_SAYS="sleep 9")
     assert "--nproc_per_node 2 " in command
+
+
+def test_torch_is_not_asked_where_no_driver_shows_a_card(tmp_path: Path) -> None:
+    """On a slow disk it takes over a minute to load."""
+    assert "nproc_per_node" not in launched(tmp_path, "run", TORCH_SAYS="sleep 9")
 
 
 def test_a_driver_that_hangs_is_told_after_a_minute_and_nothing_is_started(tmp_path: Path) -> None:
@@ -103,6 +117,7 @@ def test_a_driver_that_hangs_is_told_after_a_minute_and_nothing_is_started(tmp_p
 
 
 def test_torch_that_hangs_in_the_driver_is_told_too(tmp_path: Path) -> None:
+    show_card(tmp_path)
     done = launch(tmp_path, "run", TORCH_SAYS="sleep 9")
     assert (done.returncode, done.stdout) == (11, "")
     assert "torch has not answered in a minute" in done.stderr
