@@ -9,6 +9,7 @@ from typing import Any
 from yxanul.config.schema import StageConfig
 from yxanul.config.treatment import TreatmentConfig
 from yxanul.data.document import Document
+from yxanul.data.places.hashed import HASHED_NAME
 from yxanul.data.prepared.manifest import Manifest, ShardFile
 from yxanul.data.prepared.shards import ShardWriter, Tokens
 from yxanul.data.preparing.build import prepare_sources
@@ -104,8 +105,9 @@ def prepare_texts(out: Path, **sources: Sequence[str]) -> Manifest:
 
 
 def all_bytes(root: Path) -> dict[str, bytes]:
-    """Return the content of every file below a folder."""
-    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+    """Return the content of every file below a folder, but for when its texts were hashed."""
+    files = (p for p in root.rglob("*") if p.is_file() and p.name != HASHED_NAME)
+    return {str(p.relative_to(root)): p.read_bytes() for p in files}
 
 
 def stage(name: str, **data: Any) -> StageConfig:

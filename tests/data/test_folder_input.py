@@ -299,7 +299,7 @@ def test_hashing_a_folder_tells_how_far_it_is_and_can_be_stopped(
         prepare([stage("s", source=str(texts))], out, progress=stop)
     assert said == [line]
     version = folder_source.folder_version(texts)
-    assert folder_source.is_unchanged(texts, version, since=0, progress=said.append)
+    assert folder_source.unchanged_since(texts, version, since=0, progress=said.append)
     assert said == [line, line]
 
 

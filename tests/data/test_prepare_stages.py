@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,10 @@ import pytest
 from tests.data.memory import MemorySource, plan, prepare_plans, sentences, source, stage
 from yxanul.config.schema import SourceConfig, StageConfig
 from yxanul.config.treatment import TreatmentConfig
+from yxanul.data import progress
 from yxanul.data.document import Document
 from yxanul.data.parts.files import PartWriter, Provenance
+from yxanul.data.places.hashed import HASHED_NAME, hashed_at, keep_hashed
 from yxanul.data.prepared.settings import (
     changed_settings,
     refuse_other_settings,
@@ -134,6 +137,60 @@ def test_texts_that_changed_and_are_as_long_are_not_ignored(tmp_path: Path, when
     with pytest.raises(UsageError, match="texts is not as it was"):
         prepare([config], out, progress=silent)
     assert lines
+
+
+@pytest.mark.parametrize("is_documentation", [False, True])
+def test_texts_are_hashed_again_only_where_one_was_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_documentation: bool
+) -> None:
+    texts, out = tmp_path / "texts", tmp_path / "out"
+    config, said = stage("s", source=str(texts)), list[str]()
+    write_jsonl(texts / "a.jsonl", sentences(80))
+    if is_documentation:
+        for number, text in enumerate(sentences(40)):
+            page = f"# Page {number}\n\n{text}\n\n```python\nprint({text!r})\n```\n"
+            (texts / f"{number}.md").write_text(page)
+        own = [source("pages", documentation=str(texts))]
+        config = stage("s", source="embedded", embedded_sources=own)
+
+    def begin_a_second() -> None:
+        now = int(time.time())
+        while int(time.time()) == now:
+            time.sleep(0.02)
+
+    def hashes(out: Path) -> bool:
+        said.clear()
+        assert prepare([config], out, progress=said.append) == manifest
+        return any("reading for its hash" in line for line in said)
+
+    begin_a_second()
+    manifest = prepare([config], out, progress=silent)
+    monkeypatch.setattr(progress, "_PROGRESS_S", 0)
+    assert not hashes(out)
+    # What is known goes with a copy, whatever its own times are; one that lacks it learns it.
+    copy = shutil.copytree(out, tmp_path / "copy", copy_function=shutil.copyfile)
+    assert not hashes(copy)
+    (copy / HASHED_NAME).unlink()
+    assert [hashes(copy) for _ in range(2)] == [True, False]
+    # Others in their place are not known, nor are those that were touched.
+    texts.rename(tmp_path / "away")
+    shutil.copytree(tmp_path / "away", texts)
+    begin_a_second()
+    assert [hashes(out) for _ in range(2)] == [True, False]
+    next(texts.glob("*.md" if is_documentation else "*")).touch()
+    begin_a_second()
+    assert [hashes(out) for _ in range(2)] == [True, False]
+
+
+def test_a_mark_of_another_folder_or_a_damaged_one_counts_as_none(tmp_path: Path) -> None:
+    keep_hashed(tmp_path, "v", folder=tmp_path, second=7)
+    assert hashed_at(tmp_path, "v", folder=tmp_path) == 7
+    assert hashed_at(tmp_path, "w", folder=tmp_path) == 0
+    assert hashed_at(tmp_path, "v", folder=tmp_path.parent) == 0
+    for damage in ("", "[]", '{"v": 7}', '{"v": [1, 2, "7"]}'):
+        (tmp_path / HASHED_NAME).write_text(damage)
+        assert hashed_at(tmp_path, "v", folder=tmp_path) == 0
+    keep_hashed(tmp_path / "absent", "v", folder=tmp_path, second=7)
 
 
 @pytest.mark.parametrize("own", ["", "stage2_b"])

@@ -96,18 +96,6 @@ def regular_file(root: Path, path: str) -> Path:
     return place
 
 
-def stamp(file: Path, second: int) -> None:
-    """Set the time of a file back to a whole second, which `stamped` finds again."""
-    with writing(file):
-        os.utime(file, (second, second))
-
-
-def stamped(file: Path) -> int:
-    """Return the second of `stamp`; 0 for a copy that has a time of its own."""
-    second, rest = divmod(file.stat().st_mtime_ns, 10**9)
-    return 0 if rest else second
-
-
 def is_checkpoint(folder: Path) -> bool:
     """Tell whether a folder is a model's checkpoint, by its name or its weights."""
     named = CHECKPOINT_NAME.fullmatch(folder.resolve().name) is not None

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import platform
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -22,7 +21,6 @@ from pathlib import Path
 import yxanul
 from yxanul.data.bookmark import Bookmark
 from yxanul.data.duplicates.known import KnownTexts
-from yxanul.data.files import regular_file, stamp
 from yxanul.data.parts.files import is_of_parts
 from yxanul.data.prepared.manifest import (
     FORMAT_VERSION,
@@ -81,15 +79,11 @@ def prepare_sources(
         return held
     if held is not None:
         progress(f"{out} holds {', '.join(held.stages)} already")
-    now = int(time.time())  # before anything is hashed
     # All are opened first: a package that is missing shows before an hour of work, not after it.
     opened = [(plan, plan.open()) for plan in missing]
     with KnownTexts(out) as known:
         bench = Workbench(out, progress, known, effort or Effort(), watcher)
-        manifest = _build(opened, settings, held=held, bench=bench)
-    for plan in missing:
-        stamp(regular_file(out, manifest.sources[plan.name].dropped_list.path), now)
-    return manifest
+        return _build(opened, settings, held=held, bench=bench)
 
 
 def _build(

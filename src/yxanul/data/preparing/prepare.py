@@ -7,6 +7,7 @@ for settings that it was not made for. Making the folder is in `yxanul.data.prep
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,6 @@ from yxanul.config.treatment import TreatmentConfig
 from yxanul.data.benchmarks.find import find_benchmark
 from yxanul.data.benchmarks.read import HUB
 from yxanul.data.contamination.wanted import wanted_items
-from yxanul.data.files import regular_file, stamped
 from yxanul.data.inspection.card import write_cards
 from yxanul.data.items import Benchmark
 from yxanul.data.parts.files import holds_parts, is_of_parts
@@ -33,6 +33,7 @@ from yxanul.data.places.folders import (
     stage_parts,
     tell_unjoined,
 )
+from yxanul.data.places.hashed import hashed_at, keep_hashed
 from yxanul.data.places.origin import bring, refuse_other_origin, whole
 from yxanul.data.places.remote import holds_prepared
 from yxanul.data.prepared.manifest import (
@@ -57,8 +58,8 @@ from yxanul.data.preparing.build import prepare_sources, refuse_changed_stages
 from yxanul.data.preparing.pipeline import PlannedSource
 from yxanul.data.progress import Watcher, unheard
 from yxanul.data.sources.catalog import Opening, open_folder, open_source
-from yxanul.data.sources.folder import is_unchanged
-from yxanul.data.sources.snippets.origin import holds_version
+from yxanul.data.sources.folder import unchanged_since
+from yxanul.data.sources.snippets.origin import version_since
 from yxanul.data.treating.treatment import Recipe, Treatment
 from yxanul.data.walk import LOST_AND_FOUND, unreadable
 from yxanul.errors import BrokenDiskError, CorruptDataError, UsageError, YxanulError
@@ -122,7 +123,12 @@ def prepare(
         else:
             _refuse_other_items(held, stages, opening=opening)
     plans, settings = _planned(stages, opening)
+    began = int(time.time())  # before anything is hashed
     manifest = prepare_sources(plans, out, settings=settings, progress=progress, watcher=watcher)
+    for folder, record in folders_behind(
+        [stage for stage in stages if stage.name not in done], manifest
+    ):
+        keep_hashed(out, record.version, folder=folder, second=began)
     write_cards(manifest, out, progress=progress)
     return manifest
 
@@ -359,10 +365,13 @@ def _is_empty(folder: Path) -> bool:
 
 
 def _is_unchanged(folder: Path, record: SourceRecord, *, opening: _Opening) -> bool:
-    since = stamped(regular_file(opening.out, record.dropped_list.path))
-    if record.kind == "documentation":
-        return holds_version(folder, record.version, since=since, progress=opening.progress)
-    is_joined = holds_parts(folder, record.version)
+    is_documentation = record.kind == "documentation"
+    is_joined = None if is_documentation else holds_parts(folder, record.version)
     if is_joined is not None:
         return is_joined
-    return is_unchanged(folder, record.version, since=since, progress=opening.progress)
+    known = hashed_at(opening.out, record.version, folder=folder)
+    since = version_since if is_documentation else unchanged_since
+    second = since(folder, record.version, since=known, progress=opening.progress)
+    if second is not None and second != known:
+        keep_hashed(opening.out, record.version, folder=folder, second=second)
+    return second is not None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -56,21 +57,22 @@ def folder_version(path: Path, *, progress: Callable[[str], None] = unheard) -> 
     return f"{len(files)} files, {size} bytes, sha256 {digest}"
 
 
-def is_unchanged(
-    path: Path, version: str, *, since: float, progress: Callable[[str], None] = unheard
-) -> bool:
-    """Tell whether the files below `path` are those of `version`.
+def unchanged_since(
+    path: Path, version: str, *, since: int, progress: Callable[[str], None] = unheard
+) -> int | None:
+    """Return the second when the files below `path` were read as `version`; None = they are others.
 
-    They are hashed only if one was touched after `since` (seconds since 1970), when that was true:
-    a run looks at every start, and a folder may hold more than is read in a minute. `progress` is
-    that of `folder_version`.
+    They are hashed, from now on, only if one was touched after `since` (seconds since 1970), when
+    that was true: a run looks at every start, and a folder may hold more than is read in a minute.
+    `progress` is that of `folder_version`.
     """
     states = [file.stat() for file in find_files(path).files]
     if not version.startswith(f"{len(states)} files, {sum(s.st_size for s in states)} bytes, "):
-        return False
+        return None
     if not is_touched(states, since=since):
-        return True
-    return folder_version(path, progress=progress) == version
+        return since
+    now = int(time.time())
+    return now if folder_version(path, progress=progress) == version else None
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
@@ -52,21 +53,22 @@ def open_origin(place: str, *, progress: Callable[[str], None] = unheard) -> Ori
     return found
 
 
-def holds_version(
-    folder: Path, version: str, *, since: float, progress: Callable[[str], None]
-) -> bool:
-    """Tell whether the documentation in a folder is that of `version`, its commit included.
+def version_since(
+    folder: Path, version: str, *, since: int, progress: Callable[[str], None]
+) -> int | None:
+    """Return the second when a folder's documentation was `version`, its commit included.
 
-    The files are read only if one was touched after `since` (seconds since 1970), when that was
-    true. `progress` is that of `open_origin`. Raises CorruptDataError for a file or folder that may
-    not be read.
+    None = it is another. The files are read, from now on, only if one was touched after `since`
+    (seconds since 1970), when that was true. `progress` is that of `open_origin`. Raises
+    CorruptDataError for a file or folder that may not be read.
     """
     files = _files_in(folder)
     if not version.startswith(f"{_before_hash(_checkout(folder))}{len(files)} files, "):
-        return False
+        return None
     if not is_touched((path.stat() for _, path in files), since=since):
-        return True
-    return _folder(folder, progress=progress).version == version
+        return since
+    now = int(time.time())
+    return now if _folder(folder, progress=progress).version == version else None
 
 
 def _package(place: str) -> Origin:
