@@ -170,6 +170,25 @@ def test_all_that_is_wrong_is_told_before_a_text_is_treated(tmp_path: Path) -> N
     assert prepare([config], out, progress=said.append).sources["s"].train.documents > 30
 
 
+@pytest.mark.parametrize("line", ['{"text": "%s', '{"content": "%s"}', '{"%s": "a"}'])
+def test_what_cannot_be_read_is_not_held_until_it_is_told(tmp_path: Path, line: str) -> None:
+    large = 1 << 20
+    lines = [json.dumps({f"column {n}": n for n in range(30)}), *[line % ("a" * large)] * 15]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    del lines
+    tracemalloc.start()
+    try:
+        with pytest.raises((CorruptDataError, UsageError), match="16 texts cannot") as raised:
+            open_folder(tmp_path, name="mine", domain="text")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 * large
+    assert len(str(raised.value)) < 10_000
+    assert "(it has column 0, " in str(raised.value)
+    assert "column 9, ...)" in str(raised.value)
+
+
 def test_what_was_looked_through_by_an_earlier_start_is_not_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,7 @@ LARGEST_BYTES = 64 << 20
 _MARK = ("file", "row", "dropped")
 _COLUMN = "text"
 _MOST_TOLD = 20
+_MOST_COLUMNS = 10
 
 _Row = tuple[int, str | YxanulError | None]
 """A line or row and its text, what is wrong with it, or None: too large. A file has the number 0.
@@ -102,7 +103,8 @@ class FolderReader:
         The first twenty are told one by one. `progress` is that of `folder_version`.
         """
         every = paced(self._every(), f"texts of {self._path}", pace=Pace(progress))
-        wrong = (one for one in every if isinstance(one, YxanulError))
+        # Without the traceback and the cause, which hold the line or row.
+        wrong = (type(one)(str(one)) for one in every if isinstance(one, YxanulError))
         first = list(islice(wrong, _MOST_TOLD))
         count = len(first) + sum(1 for _ in wrong)
         if count == 1:
@@ -110,9 +112,7 @@ class FolderReader:
         if first:
             told = "\n".join(map(str, first))
             only = "" if count == len(first) else f", the first {len(first)} are"
-            raise type(first[0])(
-                f"{self._path}: {count:,} texts cannot be read{only}:\n{told}"
-            ) from first[0]
+            raise type(first[0])(f"{self._path}: {count:,} texts cannot be read{only}:\n{told}")
 
     def documents(self) -> Iterator[Document]:
         """Read from the beginning.
@@ -296,4 +296,7 @@ def _read_text(path: Path) -> Iterator[_Row]:
 
 
 def _columns(row: object) -> str:
-    return f" (it has {', '.join(map(str, row))})" if isinstance(row, dict) and row else ""
+    if not isinstance(row, dict) or not row:
+        return ""
+    names = [str(name)[:80] for name in islice(row, _MOST_COLUMNS)]
+    return f" (it has {', '.join(names)}{', ...' if len(row) > len(names) else ''})"
