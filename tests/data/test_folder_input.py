@@ -192,14 +192,16 @@ def test_what_cannot_be_read_is_not_held_until_it_is_told(tmp_path: Path, line: 
 def test_what_was_looked_through_by_an_earlier_start_is_not_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "a.jsonl").write_text("{\n")
+    (tmp_path / "a.txt").write_text("One text of perhaps many.")
+    (tmp_path / "b.jsonl").write_text("{\n")
     version = folder_source.folder_version(tmp_path)
     open_folder(tmp_path, name="mine", domain="text", begun=version)
     monkeypatch.setattr(progress, "_PROGRESS_S", 0)
     said: list[str] = []
     with pytest.raises(CorruptDataError, match="not valid JSON"):
         open_folder(tmp_path, name="mine", domain="text", begun="another", progress=said.append)
-    assert said[-1] == f"1 texts of {tmp_path} looked through"
+    told = [line for line in said if "texts of" in line]
+    assert told == [f"{number} texts of {tmp_path} looked through" for number in (1, 2)]
 
 
 @pytest.mark.parametrize(("value", "kind"), [(["a"], "list"), (5, "int")])

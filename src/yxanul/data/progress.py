@@ -40,10 +40,13 @@ class Pace:
             self._due = time.monotonic() + _PROGRESS_S
 
 
-def paced(found: Iterable[_T], what: str, *, pace: Pace) -> Iterator[_T]:
-    """Yield what is `found`, and tell now and then how much of it, `what` in words, was there."""
+def paced(found: Iterable[_T], what: str, *, pace: Pace, every: int = _LOOK_EVERY) -> Iterator[_T]:
+    """Yield what is `found`, and tell now and then how much of it, `what` in words, was there.
+
+    The clock is looked at once in `every` of them: 1 where one may take long.
+    """
     for number, one in enumerate(found, start=1):
-        if number % _LOOK_EVERY == 1:
+        if (number - 1) % every == 0:
             pace.tell(partial(f"{{:,}} {what} looked through".format, number))
         yield one
 

@@ -102,7 +102,8 @@ class FolderReader:
 
         The first twenty are told one by one. `progress` is that of `folder_version`.
         """
-        every = paced(self._every(), f"texts of {self._path}", pace=Pace(progress))
+        found, pace = self._every(), Pace(progress)
+        every = paced(found, f"texts of {self._path}", pace=pace, every=1)  # one is a whole file
         # Without the traceback and the cause, which hold the line or row.
         wrong = (type(one)(str(one)) for one in every if isinstance(one, YxanulError))
         first = list(islice(wrong, _MOST_TOLD))
