@@ -60,10 +60,16 @@ def children(
     except BrokenProcessPool as error:
         raise InfrastructureError(
             f"a process that {what} was killed, perhaps for want of memory; start the same command "
-            "again, and if that does not help, on fewer cores: taskset -c 0-3 COMMAND (on Linux)"
+            f"again, and if that does not help, on fewer cores: {_on_half(count)} COMMAND (on Linux)"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _on_half(count: int) -> str:
+    """Return the command that gives half of the cores of so many processes to another."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(count)
+    return f"taskset -c {','.join(map(str, cores[: max(1, count // 2)]))}"
 
 
 def _tells_a_secret(name: str) -> bool:
