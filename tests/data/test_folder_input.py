@@ -7,6 +7,7 @@ import os
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -152,7 +153,7 @@ def test_all_that_is_wrong_is_told_before_a_text_is_treated(tmp_path: Path) -> N
     with pytest.raises(CorruptDataError) as raised:
         prepare([config], out, progress=said.append)
     told, *faults = str(raised.value).splitlines()
-    assert told == f"{texts}: 35 texts cannot be read, the first 20 are:"
+    assert told == f"35 texts of {texts} cannot be read, the first 20 are:"
     assert [fault.removeprefix(f"{texts}/").partition(" is ")[0] for fault in faults[5:]] == [
         f"d.jsonl, line {n}" for n in range(1, 16)
     ]
@@ -178,7 +179,9 @@ def test_what_cannot_be_read_is_not_held_until_it_is_told(tmp_path: Path, line: 
     del lines
     tracemalloc.start()
     try:
-        with pytest.raises((CorruptDataError, UsageError), match="16 texts cannot") as raised:
+        with pytest.raises(
+            (CorruptDataError, UsageError), match=r"16 texts of .* cannot"
+        ) as raised:
             open_folder(tmp_path, name="mine", domain="text")
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -389,6 +392,25 @@ def test_a_folder_that_may_not_be_read_is_an_error(
     monkeypatch.setattr(os, "scandir", refused)
     with pytest.raises(CorruptDataError, match=r"below cannot be read \(Permission denied\)"):
         read(tmp_path)
+
+
+def test_all_files_that_may_not_be_read_are_told_before_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_PROGRESS_S", 0)
+    for name in "abc":
+        (tmp_path / f"{name}.txt").write_text("text")
+    opened, said = Path.open, list[str]()
+
+    def refused(place: Path, *given: Any, **named: Any) -> Any:  # the tests may run as root
+        if place.name in ("b.txt", "c.txt"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return opened(place, *given, **named)
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(CorruptDataError, match=r"^2 files of .*\n.*b\.txt .*\n.*c\.txt cannot"):
+        folder_source.folder_version(tmp_path, progress=said.append)
+    assert not said
 
 
 def test_the_lost_and_found_of_a_disk_is_not_looked_into(tmp_path: Path) -> None:

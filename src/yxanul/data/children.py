@@ -60,7 +60,8 @@ def children(
     except BrokenProcessPool as error:
         raise InfrastructureError(
             f"a process that {what} was killed, perhaps for want of memory; start the same command "
-            f"again, and if that does not help, on fewer cores: {_on_half(count)} COMMAND (on Linux)"
+            "again, and if that does not help, on fewer cores: "
+            f"{_on_half(count)} COMMAND (on Linux)"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

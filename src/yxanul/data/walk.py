@@ -11,15 +11,17 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
 from yxanul.data.progress import BytesRead
-from yxanul.errors import CorruptDataError, UsageError
+from yxanul.errors import CorruptDataError, UsageError, YxanulError
 from yxanul.runfolder.durable import refuse_failing_disk
 
 # The system's own on a disk that is mounted there; nobody but root may look into it.
 LOST_AND_FOUND = "lost+found"
+_MOST_TOLD = 20
 
 
 def walk_files(root: Path, *, skips: Callable[[str], bool]) -> Iterator[Path]:
@@ -77,8 +79,9 @@ def digest_of(
     """Return the bytes of files and 16 digits of a hash of their names, as given, and contents.
 
     `progress` gets a line about every two seconds, and may raise to stop the work. Raises
-    CorruptDataError for a file that may not be read.
+    CorruptDataError for all files that may not be read, before one is.
     """
+    refuse_all((error for _, file in files if (error := _closed(file))), f"files of {root}")
     digest, total = hashlib.sha256(), sum(_size(file) for _, file in files)
     read = BytesRead(progress, f"{root}: reading for its hash", total=total)
     for name, file in files:
@@ -87,6 +90,32 @@ def digest_of(
             read.add(len(block))
             digest.update(block)
     return total, digest.hexdigest()[:16]
+
+
+def refuse_all(wrong: Iterable[YxanulError], what: str) -> None:
+    """Raise what is `wrong`, if anything is, as one error; the first twenty are told one by one.
+
+    `what` says in words of what they are some.
+    """
+    # Without the traceback and the cause, which may hold a large text.
+    errors = (type(error)(str(error)) for error in wrong)
+    first = list(islice(errors, _MOST_TOLD))
+    count = len(first) + sum(1 for _ in errors)
+    if count == 1:
+        raise first[0]
+    if first:
+        told = "\n".join(map(str, first))
+        only = "" if count == len(first) else f", the first {len(first)} are"
+        raise type(first[0])(f"{count:,} {what} cannot be read{only}:\n{told}")
+
+
+def _closed(file: Path) -> CorruptDataError | None:
+    """Return why a file may not be read, if it may not."""
+    try:
+        file.open("rb").close()
+    except OSError as error:
+        return unreadable(file, error)
+    return None
 
 
 def _size(file: Path) -> int:

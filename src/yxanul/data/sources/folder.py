@@ -25,7 +25,7 @@ from yxanul.data.lines import parse_line
 from yxanul.data.progress import Pace, paced, unheard
 from yxanul.data.sources.found import GZIP, ending_of, find_files, readable_name
 from yxanul.data.strict import Fields
-from yxanul.data.walk import digest_of, is_touched, unreadable
+from yxanul.data.walk import digest_of, is_touched, refuse_all, unreadable
 from yxanul.errors import (
     CorruptDataError,
     MissingExtraError,
@@ -39,7 +39,6 @@ LARGEST_BYTES = 64 << 20
 """A line or a text file of more is no document; it takes about ten times as much memory."""
 _MARK = ("file", "row", "dropped")
 _COLUMN = "text"
-_MOST_TOLD = 20
 _MOST_COLUMNS = 10
 
 _Row = tuple[int, str | YxanulError | None]
@@ -104,16 +103,7 @@ class FolderReader:
         """
         found, pace = self._every(), Pace(progress)
         every = paced(found, f"texts of {self._path}", pace=pace, every=1)  # one is a whole file
-        # Without the traceback and the cause, which hold the line or row.
-        wrong = (type(one)(str(one)) for one in every if isinstance(one, YxanulError))
-        first = list(islice(wrong, _MOST_TOLD))
-        count = len(first) + sum(1 for _ in wrong)
-        if count == 1:
-            raise first[0]
-        if first:
-            told = "\n".join(map(str, first))
-            only = "" if count == len(first) else f", the first {len(first)} are"
-            raise type(first[0])(f"{self._path}: {count:,} texts cannot be read{only}:\n{told}")
+        refuse_all((one for one in every if isinstance(one, YxanulError)), f"texts of {self._path}")
 
     def documents(self) -> Iterator[Document]:
         """Read from the beginning.
