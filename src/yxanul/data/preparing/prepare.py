@@ -125,9 +125,7 @@ def prepare(
     plans, settings = _planned(stages, opening)
     began = int(time.time())  # before anything is hashed
     manifest = prepare_sources(plans, out, settings=settings, progress=progress, watcher=watcher)
-    for folder, record in folders_behind(
-        [stage for stage in stages if stage.name not in done], manifest
-    ):
+    for folder, record in folders_behind([s for s in stages if s.name not in done], manifest):
         keep_hashed(out, record.version, folder=folder, second=began)
     write_cards(manifest, out, progress=progress)
     return manifest
