@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 from contextlib import suppress
@@ -33,7 +34,9 @@ def task() -> dict:
     return yaml.safe_load(FILE.read_text())
 
 
-def started(task: dict, tmp_path: Path, **named: str) -> subprocess.CompletedProcess[str]:
+def started(
+    task: dict, tmp_path: Path, *, has_program: bool = True, **named: str
+) -> subprocess.CompletedProcess[str]:
     """Run the command of the file where rented.sh tells what it was given."""
     script = tmp_path / "scripts" / "cloud" / "rented.sh"
     script.parent.mkdir(parents=True, exist_ok=True)
@@ -44,6 +47,11 @@ def started(task: dict, tmp_path: Path, **named: str) -> subprocess.CompletedPro
     for path in (script, card):
         path.chmod(0o755)
     path = f"{card.parent}{os.pathsep}{os.environ['PATH']}"
+    if not has_program:  # nor any of what this machine has
+        card.unlink()
+        for name in ("bash", "date"):
+            (card.parent / name).symlink_to(shutil.which(name))
+        path = str(card.parent)
     given = task["envs"] | task["secrets"] | NAMED | named | {"PATH": path}
     assert " -t 60 " in task["run"]  # a minute is long for a test
     return subprocess.run(
@@ -116,6 +124,13 @@ def test_a_machine_whose_driver_names_no_card_is_another_ones_turn(task, tmp_pat
     finally:
         with suppress(ProcessLookupError):
             os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+def test_a_container_without_the_drivers_programs_ends_the_job(task, tmp_path):
+    """So does the next one, and 11 would be started again without a bound."""
+    done = started(task, tmp_path, has_program=False, CARD="NVIDIA H100 80GB HBM3")
+    assert (done.returncode, done.stdout) == (errors.UsageError.exit_code, "")
+    assert "NVIDIA_DRIVER_CAPABILITIES=compute,utility" in done.stderr
 
 
 def test_a_card_without_a_price_ends_the_job(task, tmp_path):

@@ -359,7 +359,12 @@ def test_without_a_card_the_device_is_the_cpu():
     [
         ("nvidia0", "", UsageError, "a build without CUDA; set up anew .make clean, "),
         ("nvidia3", TOO_OLD, UsageError, "too old.* built for CUDA 13.0: install a newer driver"),
-        ("nvidia5", MISSING, UsageError, "no NVIDIA driver.* with it .docker run --gpus all., or"),
+        (
+            "nvidia5",
+            MISSING,
+            UsageError,
+            "no NVIDIA driver.*NVIDIA_DRIVER_CAPABILITIES=compute,utility., or",
+        ),
         ("nvidia12", NOT_UP, InfrastructureError, "Error 802: .*; look with nvidia-smi and dmesg"),
     ],
 )

@@ -111,7 +111,10 @@ def unused_card() -> YxanulError | None:
             f"{anew} with a torch for an older CUDA (PIP_EXTRA_INDEX_URL=its index)"
         )
     elif "Found no NVIDIA driver" in said:
-        why = f"{said}; start the container with it (docker run --gpus all), or install it"
+        why = (
+            f"{said}; start the container with it (docker run --gpus all, and "
+            "NVIDIA_DRIVER_CAPABILITIES=compute,utility), or install it"
+        )
     else:
         kind = InfrastructureError
         why = (
