@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -16,13 +17,13 @@ from yxanul.serve.refusals import RequestError
 POSITIONS = 1024
 
 
-def listener(prompt: range, **asked: object) -> Listener:
+def listener(prompt: Sequence[int], **asked: object) -> Listener:
     """A text after a prompt of ids."""
     body = {"prompt": list(prompt), "max_tokens": 30, **asked}
     return Listener(json.dumps(body).encode(), positions=POSITIONS)
 
 
-def scored(prompt: range = range(7, 407), *, logprobs: int = 2) -> Listener:
+def scored(prompt: Sequence[int] = range(7, 407), *, logprobs: int = 2) -> Listener:
     """A prompt of ids of which nothing is wanted but scores."""
     return listener(prompt, max_tokens=0, echo=True, logprobs=logprobs)
 
@@ -154,15 +155,23 @@ def read_by(engine, *, then=lambda: None) -> list[tuple[int, ...]]:
 def test_equal_prompts_are_read_and_scored_once_also_when_there_is_no_row_for_all(net):
     asked = [listener(range(7, 407), max_tokens=n, echo=True, logprobs=1) for n in (3, 9, 6, 0, 9)]
     last, other, again = listener(range(7, 407)), listener(range(9)), listener(range(7, 407))
+    # The same ids to the model; these have an end token of their own, which is told.
+    more, opened = scored(), scored([END_OF_TEXT, *range(7, 407)], logprobs=1)
     with running(net, batch=2) as (engine, _):
         pieces, sizes = read_by(engine), watched(engine)
         engine.submit([one.choice for one in asked])
         assert all(one.ended.wait(20) for one in asked)
-        for one in (last, other, again):
+        for one in (more, opened, last, other, again):
             engine.submit([one.choice])
             assert one.ended.wait(20)
     assert pieces == [(1, 401), (1, 10), (1, 401)]
-    assert (sizes.count(128), sizes.count(16)) == (3, 1)
+    assert (sizes.count(128), sizes.count(16)) == (9, 3)
+    assert [len(known.likeliest) for known in more.events[0].scored] == [2] * 400
+    first, *others = opened.events[0].scored
+    assert (first.token, first.logprob) == (END_OF_TEXT, None)
+    assert [(one.token, one.logprob) for one in others] == [
+        (one.token, one.logprob) for one in asked[0].events[0].scored
+    ]
     assert all(one.events[0].scored == asked[0].events[0].scored for one in asked)
     assert asked[4].text == asked[1].text
     assert asked[1].text.startswith(asked[2].text)
@@ -198,6 +207,26 @@ def test_a_prompt_that_is_half_read_is_read_on_for_the_next_one_that_asks_for_it
         assert alone.ended.wait(20)
     assert pieces == [(1, 512), (1, 389)]
     assert following.text == alone.text
+
+
+def test_what_a_prompt_had_when_the_model_failed_is_not_read_on(net):
+    ill, well, alone = (listener(range(900)) for _ in range(3))
+
+    def fail() -> None:
+        if len(pieces) == 2:
+            raise RuntimeError("out of memory")
+
+    with running(net, batch=1) as (engine, _):
+        pieces = read_by(engine, then=fail)
+        for one in (ill, well):
+            engine.submit([one.choice])
+            assert one.ended.wait(20)
+    with running(net, batch=1) as (engine, _):
+        engine.submit([alone.choice])
+        assert alone.ended.wait(20)
+    assert pieces == [(1, 512), (1, 389)] * 2
+    assert isinstance(ill.events[-1], RequestError)
+    assert well.text == alone.text
 
 
 def is_closing(engine) -> bool:
