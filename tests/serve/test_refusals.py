@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.serve.conftest import POSITIONS, wait_for
+from yxanul.config.tokens import END_OF_TEXT
 from yxanul.data.tokenizer import load_tokenizer
 from yxanul.serve.answers import as_bytes
 from yxanul.serve.app import REQUESTS
 from yxanul.serve.refusals import RequestError
-from yxanul.serve.requests import Bounds, read_request
+from yxanul.serve.requests import Bounds, CompletionRequest, read_request
 
 BOUNDS = Bounds("tales", 64, 256)
 
@@ -116,6 +117,35 @@ def test_a_wrong_field_is_named_in_one_sentence(more, field, words):
     assert words in refused.value.message
     assert "\n" not in refused.value.message
     assert len(refused.value.message) < 300
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ([END_OF_TEXT] + [1] * 63, "has 64 tokens, and the model has 64 positions"),
+        ([1] * 63, "has 64 tokens (the <|endoftext|> before it counted), and"),
+    ],
+    ids=["with its own end token", "without"],
+)
+def test_a_prompt_that_fills_the_context_learns_how_long_it_may_be(prompt, words):
+    with pytest.raises(RequestError) as refused:
+        read(prompt)
+    most = 63 if prompt[0] == END_OF_TEXT else 62
+    assert (refused.value.status, refused.value.code) == (400, "context_length_exceeded")
+    assert words in refused.value.message
+    assert f"at most {most} tokens" in refused.value.message
+    assert len(read(prompt[:most]).prompts[0].ids) == 63
+
+
+def test_a_text_that_cannot_fit_is_refused_before_its_tokens_are_counted():
+    with pytest.raises(RequestError, match=r"100,000 characters, .* at most 62 tokens") as refused:
+        read("ab" * 50_000)
+    assert refused.value.code == "context_length_exceeded"
+
+
+def read(prompt: str | list[int]) -> CompletionRequest:
+    body = json.dumps({"prompt": prompt}).encode()
+    return read_request(body, bounds=BOUNDS, tokenizer=load_tokenizer())
 
 
 @pytest.mark.parametrize(
