@@ -18,6 +18,7 @@ from yxanul.serve.answers import as_bytes
 from yxanul.serve.app import REQUESTS
 from yxanul.serve.refusals import RequestError
 from yxanul.serve.requests import Bounds, CompletionRequest, read_request
+from yxanul.serve.server import _allow_open_files
 
 BOUNDS = Bounds("tales", 64, 256)
 
@@ -48,6 +49,7 @@ def error(server, body, **options) -> tuple[int, str | None, str]:
 )
 def test_a_request_too_many_is_refused_in_the_same_form(server):
     host, port = server.url.removeprefix("http://").split(":")
+    _allow_open_files()
     head = f"POST /v1/completions HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 9\r\n\r\n"
     with contextlib.ExitStack() as held:
         for _ in range(REQUESTS):
