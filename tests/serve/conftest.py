@@ -48,12 +48,19 @@ class Server:
         return self.process.returncode, err
 
 
-def start(*words: object, token: str | None = None, program: tuple[object, ...] = YXANUL) -> Server:
-    """Start `yxanul serve` on a free port; return when it takes requests."""
+def start(
+    *words: object,
+    token: str | None = None,
+    program: tuple[object, ...] = YXANUL,
+    open_files: str = "-S -n 256",
+) -> Server:
+    """Start `yxanul serve` on a free port; return when it takes requests.
+
+    `open_files` is what `ulimit` gets: a shell of macOS has this soft limit.
+    """
     command = [sys.executable, *program, "serve", *words, "--port", "0", "--json"]
     process = subprocess.Popen(
-        # A shell of macOS allows no more open files.
-        ["sh", "-c", 'ulimit -S -n 256 && exec "$@"', "sh", *map(str, command)],
+        ["sh", "-c", f'ulimit {open_files} && exec "$@"', "sh", *map(str, command)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from http.client import HTTPConnection
 from pathlib import Path
 
 import openai
@@ -47,6 +48,24 @@ def guarded(run):
     words = (run, "--batch", 1, "--host", OPEN)
     with serving(*words, token=TOKEN, program=(SLOW, 3.0)) as found:
         yield replace(found, url=found.url.replace(OPEN, "127.0.0.1"))
+
+
+def test_where_few_files_may_be_open_those_beyond_are_refused_and_do_not_hang(run):
+    few = start(run, "--batch", 1, open_files="-n 256")
+    try:
+        host, port = few.url.removeprefix("http://").split(":")
+        with contextlib.ExitStack() as held:
+            for _ in range(156):
+                held.enter_context(socket.create_connection((host, int(port))))
+            one = held.enter_context(
+                contextlib.closing(HTTPConnection(host, int(port), timeout=10))
+            )
+            one.request("GET", "/health")
+            assert one.getresponse().status == 503
+    finally:
+        code, err = few.stop()
+    assert code == 0, err
+    assert "no more than 256 files may be open here: 156 connections are held, not 600" in err
 
 
 def client(server, key: str = TOKEN) -> openai.OpenAI:

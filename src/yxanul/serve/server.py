@@ -41,6 +41,8 @@ _SENDING_S = 3
 _CONNECTIONS = 600
 # Of which each connection takes one. A shell may allow 256, and a process may raise that itself.
 _OPEN_FILES = 1024
+# Those that are no connections, with room to spare.
+_OTHER_FILES = 100
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -85,7 +87,7 @@ def serve(
     """
     _refuse_missing_extra()
     _refuse_token(endpoint.token)
-    _allow_open_files()
+    connections = _connections(tell)
     with _listen(endpoint) as listener:
         decoder, tokenizer, ready_now = _open(open_model, url=_url(listener), tell=tell)
         ended = threading.Event()
@@ -99,7 +101,14 @@ def serve(
         )
         bounds = Bounds(ready_now.model, decoder.config.max_position_embeddings, WAITING)
         hosts = _hosts(listener, endpoint)
-        server = _http_server(engine, tokenizer, bounds=bounds, hosts=hosts, token=endpoint.token)
+        server = _http_server(
+            engine,
+            tokenizer,
+            bounds=bounds,
+            hosts=hosts,
+            token=endpoint.token,
+            connections=connections,
+        )
         with stop_on_signals() as stop:
             engine.start()
             thread = threading.Thread(
@@ -148,6 +157,7 @@ def _http_server(
     bounds: Bounds,
     hosts: frozenset[str] | None,
     token: str | None,
+    connections: int,
 ) -> Any:
     import uvicorn  # an optional extra, as fastapi, which the next one imports
 
@@ -171,7 +181,7 @@ def _http_server(
         log_level="error",
         access_log=False,
         server_header=False,
-        limit_concurrency=_CONNECTIONS,
+        limit_concurrency=connections,
         timeout_graceful_shutdown=_SENDING_S,
     )
     logging.getLogger("uvicorn.error").addFilter(_is_failure)
@@ -183,11 +193,25 @@ def _is_failure(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
-def _allow_open_files() -> None:
+def _connections(tell: Callable[[str], None]) -> int:
+    """Return how many connections are held; beyond the open files even a refusal has no way out."""
+    files = _allow_open_files()
+    found = min(_CONNECTIONS, max(files - _OTHER_FILES, files // 2))
+    if found < _CONNECTIONS:
+        tell(
+            f"no more than {files:,} files may be open here: {found:,} connections are held, not "
+            f"{_CONNECTIONS}; raise the hard limit (ulimit -H -n) to {_OPEN_FILES} for all"
+        )
+    return found
+
+
+def _allow_open_files() -> int:
+    """Take the open files that the connections need; return how many there may be."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
 
 
 def _listen(endpoint: Endpoint) -> socket.socket:
