@@ -16,8 +16,9 @@ from yxanul.cli.prompts import read_prompts, refuse_half_characters, standard_in
 from yxanul.cli.writing import open_writing_model
 from yxanul.errors import UsageError
 from yxanul.evaluate.answers.chat import ChatForm, chat_form
-from yxanul.evaluate.answers.completion import Completion, complete, refuse_empty_stops
+from yxanul.evaluate.answers.completion import Completion, complete
 from yxanul.evaluate.answers.completions import complete_all
+from yxanul.evaluate.answers.stops import refuse_empty_stops
 from yxanul.evaluate.models.loaded import WritingModel
 from yxanul.evaluate.models.ours import as_language_model
 from yxanul.hardware.failures import naming_failed_hardware

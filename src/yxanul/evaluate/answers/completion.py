@@ -9,8 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from yxanul.data.tokenizer import Tokenizer
-from yxanul.errors import UsageError
-from yxanul.evaluate.answers.stops import longest_beginning
+from yxanul.evaluate.answers.stops import longest_beginning, refuse_empty_stops
 from yxanul.model.decoding import Decoder
 from yxanul.model.generation import GenerationOptions, generate
 from yxanul.model.transformer import Transformer
@@ -59,12 +58,6 @@ class TextStream:
     def finish(self) -> str:
         """Return what was held back as the possible beginning of a stop text."""
         return "" if self.is_stopped else self._held
-
-
-def refuse_empty_stops(stop_texts: Sequence[str]) -> None:
-    """Raise `UsageError` for a stop text that would end every text."""
-    if "" in stop_texts:
-        raise UsageError("a stop text is empty; give it a character, or leave it out")
 
 
 def complete(

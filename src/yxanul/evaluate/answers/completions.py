@@ -13,7 +13,8 @@ from torch import Tensor
 from yxanul.data.progress import Watcher
 from yxanul.errors import UsageError
 from yxanul.evaluate.answers.batching import write_texts
-from yxanul.evaluate.answers.completion import Completion, TextStream, refuse_empty_stops
+from yxanul.evaluate.answers.completion import Completion, TextStream
+from yxanul.evaluate.answers.stops import refuse_empty_stops
 from yxanul.evaluate.models.ours import OurModel
 from yxanul.model.generation import GenerationOptions, room_after, sample
 

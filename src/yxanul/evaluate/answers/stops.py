@@ -12,12 +12,17 @@ from yxanul.errors import UsageError
 _HALF_CHARACTER = "\ufffd"
 
 
+def refuse_empty_stops(stop_texts: Sequence[str]) -> None:
+    """Raise `UsageError` for a stop text that would end every text."""
+    if "" in stop_texts:
+        raise UsageError("a stop text is empty; give it a character, or leave it out")
+
+
 class Stops:
     """The stop texts of one request; an empty one is a `UsageError`."""
 
     def __init__(self, texts: Sequence[str]) -> None:
-        if "" in texts:
-            raise UsageError("a stop text is empty; give it a character, or leave it out")
+        refuse_empty_stops(texts)
         self._texts = tuple(texts)
         self._lasts = frozenset(text[-1] for text in texts)
 
