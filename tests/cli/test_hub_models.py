@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 from tests.data.hub_standin import Fault, HubSet, StandIn, running
 from tests.evaluate.runs import new_model, write_run
+from tests.sentences import assert_one_sentence
 from tests.train.world import STAGES, World
 from yxanul.cli.writing import open_writing_model
 from yxanul.data.tokenizer import load_tokenizer
@@ -78,6 +79,14 @@ def test_a_model_of_the_hub_writes_what_its_export_writes(call, exported):
     found = json.loads(out)
     assert (found["model"], found["text"]) == (NAME, theirs["text"])
     assert open_writing_model(NAME).name == "first"
+
+
+@pytest.mark.usefixtures("cache")
+def test_chat_with_what_is_no_run_is_refused_before_anything_is_brought_or_read(call, exported):
+    for model in (NAME, exported):
+        code, out, err = call("generate", model, "How many?", "--chat")
+        assert (code, out) == (30, "")
+        assert_one_sentence(err, f"--chat needs a run folder or a checkpoint: {model} does not")
 
 
 @pytest.mark.usefixtures("cached")

@@ -10,6 +10,7 @@ import typer
 
 from yxanul.cli import options
 from yxanul.cli.chatting import TraceView, ask_questions
+from yxanul.cli.folders import is_folder
 from yxanul.cli.output import print_json, say
 from yxanul.cli.progress import StderrWatcher
 from yxanul.cli.prompts import read_prompts, refuse_half_characters, standard_input
@@ -209,10 +210,12 @@ def generate(
     many, single = _asked(prompt, prompts, chat=chat)
     refuse_half_characters(*(many or ()), *([single] if single else []), *(stop or ()))
     refuse_empty_stops(stop or ())
+    if chat:
+        _refuse_folder(model)
     found = open_writing_model(model)
     for note in found.notes:
         say(note)
-    form = _form(found) if chat else None
+    form = chat_form(found.run) if chat and found.run else None
     decoder = decoding_copy(found.model)
     writer = _Writer(found, decoder, form, chosen, stop_texts=tuple(stop or ()), json=json)
     if many is not None:
@@ -223,13 +226,13 @@ def generate(
         _answer_all(writer)
 
 
-def _form(found: WritingModel) -> ChatForm:
-    if found.run is None:
+def _refuse_folder(model: str) -> None:
+    """Refuse --chat with what belongs to no run, before weights are downloaded or read."""
+    if is_folder(model):
         raise UsageError(
-            f"--chat needs a run folder or a checkpoint: {found.place} does not say on what traces "
+            f"--chat needs a run folder or a checkpoint: {model} does not say on what traces "
             "it was trained; write the prompt as your texts begin"
         )
-    return chat_form(found.run)
 
 
 def _answer_all(writer: _Writer) -> None:
