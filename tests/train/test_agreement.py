@@ -12,6 +12,9 @@ def test_another_checkout_has_another_hash_whatever_python_writes_beside_it(
     whole = source_sha256(tmp_path)
     (tmp_path / "__pycache__").mkdir()
     (tmp_path / "__pycache__" / "two.cpython-311.pyc").write_bytes(b"compiled")
+    (tmp_path / ".#two.py").symlink_to("ada@host.77")  # Emacs': two.py is being edited
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    (tmp_path / ".ipynb_checkpoints" / "two-checkpoint.py").write_text("y = 1\n")
     assert source_sha256(tmp_path) == whole
     (tmp_path / "two.py").write_text("y = 3\n")
     edited = source_sha256(tmp_path)

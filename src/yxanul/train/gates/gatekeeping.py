@@ -1,4 +1,4 @@
-"""The gate in a run: evidence is gathered, the verdict written once, and read by every rank."""
+"""The gate in a run: evidence is gathered, the verdict written once, and told to every rank."""
 
 from dataclasses import asdict, replace
 

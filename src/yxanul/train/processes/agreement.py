@@ -52,10 +52,16 @@ def common_program() -> dict[str, Any]:
 
 
 def source_sha256(package: Path) -> str:
-    """Return a hash of the names and contents of a package's modules."""
+    """Return a hash of the names and contents of a package's modules.
+
+    What editors and systems leave beside them, under hidden names, is none.
+    """
     digest = hashlib.sha256()
-    for name, path in sorted((p.relative_to(package).as_posix(), p) for p in package.rglob("*.py")):
-        digest.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\0".encode())
+    found = ((path.relative_to(package), path) for path in package.rglob("*.py"))
+    for name, path in sorted(found):
+        if not any(part.startswith(".") for part in name.parts):
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest.update(f"{name.as_posix()}\0{content}\0".encode())
     return digest.hexdigest()
 
 

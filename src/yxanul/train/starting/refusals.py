@@ -43,8 +43,9 @@ def refuse_early(
     What has ended trains nothing: its settings and stages alone are looked at.
     """
     # With others they would judge, and on cards try, other things than the others wait for.
-    common = {"the program": common_program(), "the settings": common_settings(config)}
-    refuse_disagreement(common, machine.processes)
+    if machine.processes.world_size > 1:
+        common = {"the program": common_program(), "the settings": common_settings(config)}
+        refuse_disagreement(common, machine.processes)
     kinds = device_kinds(machine.processes, device=machine.device)
     with refusing_together(machine.processes, device=machine.device):
         refuse_other_stages(config, folder, is_whole=request.stage is None)
