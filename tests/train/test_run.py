@@ -27,6 +27,7 @@ from tests.train.world import (
 )
 from yxanul.failpoints import VARIABLE
 from yxanul.hardware import choices
+from yxanul.runfolder import supervised
 from yxanul.runfolder.durable import sha256_of
 from yxanul.runfolder.rows import read_rows
 from yxanul.runfolder.supervised import BEGUN_VARIABLE
@@ -585,12 +586,32 @@ def test_engine_and_ranks_are_not_judged_by_the_cpu_beside_a_card_that_is_not_up
     by_deepspeed = (*ADAMW, "--set", "compute.precision=auto", "--deepspeed", str(settings))
     finished = world.finish("train", "run", "--stage", STAGES[0], *by_deepspeed, code=11)
     assert NOT_UP in finished.stderr
+    assert NOT_UP in world.exit_record("run")["reason"]
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert NOT_UP in world.finish("run", "run", code=11).stderr
     (tmp_path / "dev" / "nvidia0").unlink()
-    (world.root / "run").mkdir(exist_ok=True)
     (world.root / "run" / "environment.json").write_text('{"device_type": "cuda"}')
+    note = tmp_path / "note"
+    monkeypatch.setenv(supervised.VARIABLE, str(note))
     assert "torch finds none here" in world.finish("run", "run", code=11).stderr
+    assert "torch finds none here" in world.exit_record("run")["reason"]
+    told = supervised.read_note(note)
+    assert (told["run_folder"], told["code"]) == (str((world.root / "run").resolve()), 11)
+    monkeypatch.setenv("RANK", "1")
+    (world.root / "run" / "exit.json").unlink()
+    world.finish("run", "run", code=11)
+    assert not (world.root / "run" / "exit.json").exists(), "another rank's is no end of the run"
+
+
+def test_a_lost_card_of_ranks_asks_of_a_folder_what_any_start_does(world, tmp_path, monkeypatch):
+    """Told of it by then, a supervisor's next start would no longer ask whether it is empty."""
+    unused(monkeypatch, tmp_path / "dev", said=NOT_UP)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    run = world.root / "run"
+    run.mkdir()
+    (run / "letter.txt").write_text("dear Ada")
+    assert "is not empty" in world.finish("run", "run", "--fresh", code=30).stderr
+    assert [path.name for path in run.iterdir()] == ["letter.txt"]
 
 
 def test_one_card_too_few_for_as_many_ranks_as_before_is_a_failed_card(world, monkeypatch):

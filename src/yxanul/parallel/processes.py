@@ -142,6 +142,12 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+def launched_process() -> Processes:
+    """Return this process as torchrun describes it in the environment, which has met no other."""
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    return Processes(int(os.environ.get("RANK", "0")) if world_size > 1 else 0, world_size)
+
+
 @contextmanager
 def joined_processes(device: torch.device, *, even_alone: bool = False) -> Iterator[Processes]:
     """Join the group that torchrun describes in the environment; without one, stay alone.
@@ -149,8 +155,8 @@ def joined_processes(device: torch.device, *, even_alone: bool = False) -> Itera
     `even_alone` makes a group of one process for an engine that needs a group. After an error a
     group of several is left as it is, and `leave` ends the process.
     """
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    me = Processes(int(os.environ.get("RANK", "0")) if world_size > 1 else 0, world_size)
+    me = launched_process()
+    world_size = me.world_size
     if world_size == 1 and not even_alone:
         yield me
         return

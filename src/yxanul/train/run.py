@@ -1,6 +1,5 @@
 """A run from the first check to the exit record: the one entry that the command line calls."""
 
-import os
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -14,34 +13,33 @@ import torch
 from yxanul.config.deepspeed import read_deepspeed
 from yxanul.config.schema import RunConfig
 from yxanul.curriculum.stages import longest_seq_len
-from yxanul.errors import GateStopError, UsageError, YxanulError
+from yxanul.errors import GateStopError, InfrastructureError, YxanulError
 from yxanul.hardware.choices import foreign_card, pick_device, settle_compute
 from yxanul.hardware.doctor import summarise
 from yxanul.hardware.failures import naming_failed_hardware
 from yxanul.hardware.memory import naming_exhaustion
 from yxanul.parallel.compiling import naming_recompiles
 from yxanul.parallel.processes import (
+    Processes,
     joined_processes,
+    launched_process,
     local_rank,
     naming_lost_ranks,
 )
 from yxanul.parallel.wrapping import refuse_missing_engine
 from yxanul.plan.memory import FP32_BYTES
 from yxanul.report.write import write_report
-from yxanul.runfolder.checkpoints import list_checkpoints
 from yxanul.runfolder.durable import reading
 from yxanul.runfolder.layout import RunFolder
-from yxanul.runfolder.lineage import current_attempt, has_begun
-from yxanul.runfolder.lost import refuse_lost_checkpoints
+from yxanul.runfolder.lineage import has_begun
 from yxanul.runfolder.rows import read_rows
-from yxanul.runfolder.supervised import is_started_again, tell_run_folder
+from yxanul.runfolder.supervised import tell_run_folder
 from yxanul.signals import stop_on_signals
+from yxanul.train.attempts.place import check_folder, refuse_missing_start
 from yxanul.train.attempts.resume import (
-    begins_by_name,
     bring_named,
     find_position,
     named_checkpoint,
-    possible_checkpoint,
     refuse_other_tokens,
     with_name_settled,
 )
@@ -73,7 +71,7 @@ from yxanul.train.safety.ending import CARD_ADVICE, MEMORY_ADVICE, owned
 from yxanul.train.starting.copies import bring_run
 from yxanul.train.starting.corpus import Corpus, keep_place, prepare_corpus, prepared_root
 from yxanul.train.starting.ended import ended_outcome, finished_outcome, gate_stop
-from yxanul.train.starting.init_from import refuse_unusable_weights, with_weights_here
+from yxanul.train.starting.init_from import with_weights_here
 from yxanul.train.starting.refusals import refuse_early
 from yxanul.train.starting.request import RunOutcome, RunRequest
 from yxanul.train.starting.settings import read_config
@@ -90,28 +88,15 @@ def start_run(request: RunRequest) -> RunOutcome:
     """
     config = read_config(request)
     folder = RunFolder(request.out or default_out(request, config))
-    refuse_missing_card(folder)
-    device = pick_device(local_rank())
-    if (error := foreign_card(device)) is not None:
-        raise error
-    by_deepspeed = config.optimization.compute.engine == "deepspeed"
-    if by_deepspeed or int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        # Neither the engine's settings nor how ranks meet is judged by the CPU beside such a card.
-        refuse_lost_card(folder, device=device)
+    device = _settled_device(config, folder, request=request)
     _refuse_engine(config, device)
     refuse_missing_trackers(config.optimization.logging.trackers)
+    by_deepspeed = config.optimization.compute.engine == "deepspeed"
     with joined_processes(device, even_alone=by_deepspeed) as processes:
-        if processes.is_main:
-            _check_folder(config, folder, request=request)
-        tell_run_folder(folder.root.resolve())
-        if processes.is_main:
-            folder.create()
+        _enter(config, folder, request=request, processes=processes)
         processes.barrier()
         progress = RunProgress(visible=processes.is_main)
-
-        def is_done() -> bool:
-            return finished_outcome(config, folder, request=request) is not None
-
+        is_done = partial(_is_done, config, folder, request=request)
         with ExitStack() as at_end:
             try:
                 with (
@@ -163,6 +148,46 @@ def _write_report(folder: RunFolder, *, say: Callable[[str], None]) -> Path | No
 def default_out(request: RunRequest, config: RunConfig) -> Path:
     """Return runs/<config>-<model>."""
     return Path("runs") / f"{request.config_dir.resolve().name}-{config.model.name}"
+
+
+def _settled_device(config: RunConfig, folder: RunFolder, *, request: RunRequest) -> torch.device:
+    """Return this process's device; refuse a card that is lost, or that nothing here runs on.
+
+    No process has met another one by then. That a card failed is written down all the same.
+    """
+    me = launched_process()
+    try:
+        refuse_missing_card(folder)
+        device = pick_device(local_rank())
+        if (error := foreign_card(device)) is not None:
+            raise error
+        if config.optimization.compute.engine == "deepspeed" or me.world_size > 1:
+            # Neither the engine's settings nor how ranks meet is judged by the CPU beside such a
+            # card.
+            refuse_lost_card(folder, device=device)
+    except InfrastructureError as error:  # which is no refusal of the command
+        is_done = partial(_is_done, config, folder, request=request)
+        say = RunProgress(visible=me.is_main).say
+        with stop_on_signals() as stop:
+            _enter(config, folder, request=request, processes=me)
+            with owned(folder, me, stop=stop, say=say, is_done=is_done):
+                raise error
+    return device
+
+
+def _enter(
+    config: RunConfig, folder: RunFolder, *, request: RunRequest, processes: Processes
+) -> None:
+    """Come to the run folder, if it may be the one, and tell the supervisor which it is."""
+    if processes.is_main:
+        check_folder(config, folder, request=request)
+    tell_run_folder(folder.root.resolve())
+    if processes.is_main:
+        folder.create()
+
+
+def _is_done(config: RunConfig, folder: RunFolder, *, request: RunRequest) -> bool:
+    return finished_outcome(config, folder, request=request) is not None
 
 
 def _refuse_engine(config: RunConfig, device: torch.device) -> None:
@@ -297,11 +322,11 @@ def _look_at_folder(
     """Tell what was edited, bring what lies at the mirror alone, refuse what leads nowhere."""
     if (edited := edited_config(folder)) is not None:
         machine.progress.say(edited)
-    is_done = finished_outcome(config, folder, request=request) is not None
+    is_done = _is_done(config, folder, request=request)
     bring_run(config, folder, request=request, machine=machine, is_done=is_done)
     if (address := config.optimization.checkpoint.mirror) is not None:
         bring_named(address, folder, request=request, machine=machine)
-    _refuse_missing_start(config, folder, request=request)
+    refuse_missing_start(config, folder, request=request)
 
 
 def _opening(
@@ -350,44 +375,3 @@ def _refuse_other_ranks(
         "the weights to begin with": {"--init_from": Path(request.init_from or "").name},
     }
     refuse_disagreement(mine, machine.processes)
-
-
-def _check_folder(config: RunConfig, folder: RunFolder, *, request: RunRequest) -> None:
-    """Refuse what can be refused before data is prepared, which may take hours."""
-    if folder.root.exists() and not folder.root.is_dir():
-        raise UsageError(f"--out {folder.root} is a file; name a folder")
-    if request.names_checkpoint:
-        possible_checkpoint(folder, request.resume)  # before a mirror's copy is brought
-    if config.optimization.checkpoint.mirror is None:
-        _refuse_missing_start(config, folder, request=request)
-        refuse_unusable_weights(request, folder)
-    if is_started_again(folder.root.resolve()):
-        return
-    if request.asks_for_empty_folder and not folder.is_empty():
-        raise UsageError(f"--fresh: {folder.root} is not empty; choose another --out or delete it")
-    if request.resume == "never":
-        attempt = current_attempt(folder.lineage)
-        if list_checkpoints(folder.checkpoints, attempt=attempt):
-            raise UsageError(
-                f"--resume never: {folder.root} holds checkpoints; choose another --out or delete "
-                "them"
-            )
-
-
-def _refuse_missing_start(config: RunConfig, folder: RunFolder, *, request: RunRequest) -> None:
-    """Refuse a checkpoint's name that leads nowhere, and a later stage without one to go on from.
-
-    A stage that has passed already needs none.
-    """
-    if begins_by_name(folder, request):
-        named_checkpoint(folder, request)
-    is_later = request.stage is not None and len(config.stages) > 1
-    if not is_later or request.init_from is not None or list_checkpoints(folder.checkpoints):
-        return
-    if finished_outcome(config, folder, request=request) is None:
-        if request.resume != "never":
-            refuse_lost_checkpoints(folder)
-        raise UsageError(
-            f"--stage {request.stage} needs the weights of {config.stages[-2].name}: train that "
-            "stage first into the same --out, or name weights with --init_from"
-        )
