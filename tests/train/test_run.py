@@ -538,6 +538,26 @@ def test_a_complete_run_is_complete_on_any_machine(tmp_path_factory, monkeypatch
     monkeypatch.setattr("torch.__version__", "1.0")
     unused(monkeypatch, world.root / "dev")
     assert "is complete already" in world.finish("run", "run", "--strict").stderr
+    words = ("--strict", "--max_steps", "99")
+    assert "is complete already" in world.finish("run", "run", *words).stderr
+
+
+@pytest.mark.parametrize("more", [(), ("--max_steps", "99")])
+def test_a_complete_run_with_a_cards_kernel_is_complete_without_a_card(tmp_path_factory, more):
+    world = finished_world(tmp_path_factory, "kernel")
+    config = world.root / "run" / "config.yaml"
+    text, found = re.subn("(?m)^( *attention:) .*$", r"\1 efficient", config.read_text())
+    assert found == 1
+    config.write_text(text)
+    words = ("--set", "compute.attention=efficient", *more)
+    assert "is complete already" in world.finish("run", "run", *words).stderr
+    assert config.read_text() == text
+    shutil.rmtree(world.root / "run" / "data")
+    assert "is complete already" in world.finish("run", "run", *words).stderr
+    shutil.rmtree(world.checkpoints("run")[-1])
+    (world.root / "run" / "exit.json").unlink()
+    told = world.finish("run", "run", *words, code=30).stderr
+    assert "compute.attention=efficient needs a CUDA card" in told
 
 
 def test_a_run_whose_card_is_gone_goes_on_on_the_cpu_only_when_asked(world, monkeypatch):

@@ -217,10 +217,11 @@ def _train(
         config, folder, request=request, machine=machine, malloc=malloc, has_ended=has_ended
     )
     planned = request.stage or config.stages[0].name
+    freeze = partial(freeze_config, machine=machine, stage=request.stage, has_ended=has_ended)
     if ended is not None and not needs_data:
         if request.num_epochs is not None:  # which nobody can count without the data
             config = with_begun_budgets(config, folder, stages={planned})
-        frozen = freeze_config(config, folder, machine=machine, stage=request.stage)
+        frozen = freeze(config, folder)
         return _leave(frozen, folder, ended=ended, machine=machine, at_end=at_end)
     check = partial(refuse_other_tokens, folder=folder, request=request, has_ended=has_ended)
     corpus = prepare_corpus(config, folder, machine=machine, check=check)
@@ -229,8 +230,7 @@ def _train(
     if (epochs := request.num_epochs) is not None:
         config = replan_epochs(config, planned, epochs=epochs, manifest=corpus.manifest)
     wish = config.optimization.compute
-    named = named_checkpoint(folder, request)
-    frozen = freeze_config(config, folder, machine=machine, named=named, stage=request.stage)
+    frozen = freeze(config, folder, named=named_checkpoint(folder, request))
     config = frozen.config
     if machine.processes.is_main:
         # Not before: of what was refused nothing is to be read.

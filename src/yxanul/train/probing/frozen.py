@@ -11,10 +11,10 @@ import torch
 
 from yxanul.config.contradictions import find_unused
 from yxanul.config.load import diff_configs, dump_config
-from yxanul.config.schema import RunConfig, StageConfig
+from yxanul.config.schema import ComputeConfig, RunConfig, StageConfig
 from yxanul.curriculum.stages import longest_seq_len
 from yxanul.errors import ConfigError, CorruptCheckpointError
-from yxanul.hardware.choices import freeze_compute, impossible_choices
+from yxanul.hardware.choices import freeze_compute, impossible_choices, settle_compute
 from yxanul.hardware.device import cores_per_process, memory_bytes
 from yxanul.plan.memory import largest_micro_batch
 from yxanul.runfolder.checkpoints import list_checkpoints, read_manifest
@@ -89,13 +89,14 @@ def freeze_config(
     machine: Machine,
     named: Path | None = None,
     stage: str | None = None,
+    has_ended: bool = False,
 ) -> Frozen:
     """Replace every `auto`, by the run's own earlier choices if it has any.
 
     The run goes on from the checkpoint `named`, None: where it stands, with this `stage` alone,
     None: with all. RUN/config.yaml is held against: other settings than the run's are a
-    `ConfigError`. `keep_config` is to write it, before the run begins or once it goes on. The
-    process takes its threads, before anything is tried.
+    `ConfigError`; unless all `has_ended`, what this machine cannot do is a `UsageError`.
+    `keep_config` is to write it, as the run begins or goes on. The process takes its threads.
     """
     before, changes = begun_with(folder), None
     frozen, anew = _ruled(
@@ -103,6 +104,7 @@ def freeze_config(
         before,
         device=machine.device,
         agree=lambda flag: machine.processes.anyone(flag, machine.device),
+        choose=settle_compute if has_ended else freeze_compute,
     )
     takes_own = config.optimization.compute.threads is None and (
         # What is frozen are the main process' threads; another one's machine may have other cores.
@@ -238,6 +240,7 @@ def _ruled(
     *,
     device: torch.device,
     agree: Callable[[bool], bool],
+    choose: Callable[..., ComputeConfig] = freeze_compute,
 ) -> tuple[RunConfig, frozenset[str]]:
     """Return the settings by the run's choices or by rule, and those that may be other than its.
 
@@ -260,7 +263,7 @@ def _ruled(
             anew |= {"flash_attention_3"}  # the same choice
         if anew:
             anew |= _FITTED
-    ruled = freeze_compute(wish, device, longest_seq_len=longest_seq_len(config.stages))
+    ruled = choose(wish, device, longest_seq_len=longest_seq_len(config.stages))
     return with_compute(config, ruled), anew
 
 

@@ -84,7 +84,7 @@ def _verdicts(config: RunConfig, folder: RunFolder, *, request: RunRequest) -> l
 
     None of them if one is left to train.
     """
-    if request.max_steps is not None or request.names_checkpoint:
+    if request.names_checkpoint:
         return []
     told, found = settled_stages(folder), list[Row]()
     for stage in config.stages:
