@@ -71,6 +71,14 @@ def test_a_plan_over_the_budget_leaves_with_20_and_one_object(call, words, tmp_p
         (("--budget_usd", "nan", "--usd_per_hour", "1"), "--budget_usd nan is not an amount"),
         (("--budget_usd", "200"), "--budget_usd needs --usd_per_hour"),
         (("--set", "budget.usd=-1"), "budget.usd"),
+        (
+            ("--budget_usd", "9", *("--set", "budget.usd_per_hour=1", "--set", "budget.usd=8")),
+            "--budget_usd and --set budget.usd=8 set the same",
+        ),
+        (
+            ("--usd_per_hour", "1", "--set", "budget.usd_per_hour=2"),
+            "--usd_per_hour and --set budget.usd_per_hour=2 set the same",
+        ),
         (("--nproc", "3"), "3 processes cannot share"),
         (("--nproc", "0"), "--nproc"),
         (("--data", "nowhere"), "nowhere does not exist"),
@@ -92,6 +100,20 @@ def test_more_processes_than_cards_are_refused_before_anything_is_measured(
     assert code == 30
     assert len(err.strip().splitlines()) == 1, err
     assert "--nproc 2: there are 1 CUDA card(s) here" in err
+
+
+@pytest.mark.parametrize(("had", "code"), [("2", 11), ("4", 30)])
+def test_a_card_that_a_run_has_lost_is_told_as_by_the_run(
+    call, words, tmp_path, monkeypatch, had, code
+):
+    """30 would end what shall be tried again when the card is back."""
+    foreign(monkeypatch)
+    (tmp_path / "run").mkdir()
+    last = f'{{"device_type": "cuda", "world_size": {had}}}'
+    (tmp_path / "run" / "environment.json").write_text(last)
+    left, _, err = call(*words, "--nproc", "2")
+    assert left == code
+    assert ("did a card fail" in err) == (code == 11)
 
 
 def test_what_is_wrong_with_the_machine_hides_no_finding(call, words, tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ so is what a run has spent that trains no more.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from yxanul.config.schema import BudgetConfig, RunConfig
 from yxanul.errors import GateStopError, UsageError
@@ -25,16 +26,27 @@ from yxanul.preflight.finding import Finding
 from yxanul.preflight.machine import exchange_seconds
 from yxanul.preflight.measuring import Measured, Rate
 from yxanul.preflight.standing import Progress
+from yxanul.train.starting.settings import refuse_both
 from yxanul.units import HOUR_S, format_count, format_hours, format_usd
 
 _LARGEST_USD = 1e9
 
 
 def settled_budget(
-    budget: BudgetConfig, *, usd_per_hour: float | None, usd: float | None
+    budget: BudgetConfig,
+    *,
+    usd_per_hour: float | None,
+    usd: float | None,
+    overrides: Sequence[str] = (),
 ) -> BudgetConfig:
-    """Return the configured budget with what the flags say; a `UsageError` names a wrong one."""
-    for flag, value in (("--usd_per_hour", usd_per_hour), ("--budget_usd", usd)):
+    """Return the configured budget with what the flags say.
+
+    A wrong one is a `UsageError`, and so is one beside an override of what it sets.
+    """
+    asked = ("--usd_per_hour", usd_per_hour, "usd_per_hour"), ("--budget_usd", usd, "usd")
+    for flag, value, key in asked:
+        if value is not None:
+            refuse_both(flag, f"budget[.]{key}", overrides=overrides)
         if value is not None and not 0 < value <= _LARGEST_USD:  # nan is outside, too
             raise UsageError(
                 f"{flag} {value:g} is not an amount of dollars; write a number above 0, e.g. "

@@ -50,6 +50,7 @@ from yxanul.preflight.space import look_at_disk, look_at_memory
 from yxanul.preflight.standing import Progress, read_progress, refuse_settings
 from yxanul.runfolder.layout import RunFolder
 from yxanul.runfolder.lineage import has_begun
+from yxanul.train.processes.machine import lost_card
 from yxanul.train.run import default_out
 from yxanul.train.starting.corpus import prepared_root
 from yxanul.train.starting.request import RunRequest
@@ -113,10 +114,13 @@ def preflight(wishes: Wishes, *, say: Say) -> Preflight:
     config = read_config(wishes.run)
     optimization = config.optimization
     budget = settled_budget(
-        optimization.budget, usd_per_hour=wishes.usd_per_hour, usd=wishes.budget_usd
+        optimization.budget,
+        usd_per_hour=wishes.usd_per_hour,
+        usd=wishes.budget_usd,
+        overrides=wishes.run.overrides,
     )
-    processes = _processes(wishes.processes)
     folder = RunFolder(wishes.run.out or default_out(wishes.run, config))
+    processes = _processes(wishes.processes, folder)
     root = attempted("data", partial(prepared_root, config, folder), limit_s=_LIMIT_S)
     has_data = isinstance(root, Path)
     mirror = optimization.checkpoint.mirror
@@ -158,11 +162,14 @@ def preflight(wishes: Wishes, *, say: Say) -> Preflight:
     return Preflight((*findings, *measured))
 
 
-def _processes(asked: int | None) -> int:
-    """Return how many processes are judged; more than there are cards here are refused."""
+def _processes(asked: int | None, folder: RunFolder) -> int:
+    """Return how many processes are judged; more than there are cards here are refused.
+
+    Where the run's last start had as many on cards, one has failed, which another start may cure.
+    """
     cards = torch.cuda.device_count()
     if asked is not None and 0 < cards < asked:
-        raise UsageError(
+        raise lost_card(folder, cards=cards, here=asked, asked=asked) or UsageError(
             f"--nproc {asked}: there are {cards} CUDA card(s) here, and a process needs its own; "
             "name the processes of this machine: of a run of several machines each is judged alone"
         )

@@ -139,13 +139,26 @@ def refuse_missing_card(folder: RunFolder) -> None:
         here = max(here, launched_here())
     if not 0 < cards < here:
         return
-    had_as_many = last_world_size(folder) == int(os.environ.get("WORLD_SIZE", "1"))
-    if _last_environment(folder).get("device_type") == "cuda" and had_as_many:
-        raise InfrastructureError(
-            f"torch finds {cards} CUDA card(s) for {here} processes of this machine, and the run's "
-            "last start had as many processes on cards: did a card fail (nvidia-smi and dmesg tell "
-            "more)? Go on where it is back, or with fewer processes"
-        )
+    error = lost_card(folder, cards=cards, here=here, asked=int(os.environ.get("WORLD_SIZE", "1")))
+    if error is not None:
+        raise error
+
+
+def lost_card(
+    folder: RunFolder, *, cards: int, here: int, asked: int
+) -> InfrastructureError | None:
+    """Return the error that fewer cards are than processes here; None: too many are asked for.
+
+    A card was lost where the run's last start had as many processes in all, on cards.
+    """
+    was_on_cards = _last_environment(folder).get("device_type") == "cuda"
+    if not was_on_cards or last_world_size(folder) != asked:
+        return None
+    return InfrastructureError(
+        f"torch finds {cards} CUDA card(s) for {here} processes of this machine, and the run's "
+        "last start had as many processes on cards: did a card fail (nvidia-smi and dmesg tell "
+        "more)? Go on where it is back, or with fewer processes"
+    )
 
 
 def last_world_size(folder: RunFolder) -> int | None:

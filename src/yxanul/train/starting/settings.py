@@ -26,18 +26,18 @@ def read_config(request: RunRequest) -> RunConfig:
     overrides = list(request.overrides)
     if request.num_epochs is not None:
         own = f"({re.escape(str(request.stage))}[.])?training.total_tokens"
-        _refuse_both("--num_epochs", own, overrides=overrides)
+        refuse_both("--num_epochs", own, overrides=overrides)
     if request.data is not None:
-        _refuse_both("--data", "(.*[.])?data.source", overrides=overrides)
+        refuse_both("--data", "(.*[.])?data.source", overrides=overrides)
         overrides.append(f"data.source={quoted(request.data)}")
     if request.bench_dir is not None:
-        _refuse_both("--bench_dir", "(.*[.])?evaluation.bench", overrides=overrides)
+        refuse_both("--bench_dir", "(.*[.])?evaluation.bench", overrides=overrides)
         overrides.append(f"evaluation.bench={quoted(str(request.bench_dir))}")
     return load_config(request.config_dir, stages=stages, model=request.model, overrides=overrides)
 
 
-def _refuse_both(flag: str, keys: str, *, overrides: Sequence[str]) -> None:
-    """Refuse a `--set` of a key that the pattern describes beside the flag, which would win."""
+def refuse_both(flag: str, keys: str, *, overrides: Sequence[str]) -> None:
+    """Raise a `UsageError` for a `--set` of a key that the pattern describes beside the flag."""
     for text in overrides:
         if re.fullmatch(keys, ".".join(parse_override(text).path)):
             raise UsageError(
