@@ -103,7 +103,9 @@ def test_an_unknown_key_in_a_list_of_sources_names_the_entry(folder):
         ("data.embedded_sources.9.weight=1", "is a list of"),
         ("data.embedded_sources.x.weight=1", "is a list of"),
         ("evaluation.skills.0.items=60", "skills is a list of 0 entries in "),
-        ("evaluation.skills.0.items=60", "and the stage if others lack it"),
+        ("evaluation.skills.0.items=60", "=[...]'), or name a stage that has entries"),
+        ("evaluation.skills.0={task: gsm8k}", "skills is a list of 0 entries in "),
+        ("evaluation.skills.first=3", "skills is a list of 0 entries in "),
         ("seed=[", "broken YAML: "),
         ("seed=[", "; correct the value"),
         ("seed=\x00", "; correct the value"),
@@ -117,6 +119,16 @@ def test_a_wrong_set_is_said_in_one_sentence_once(override, said):
     assert said in text
     assert text.startswith(f"--set {override}")
     assert len(text.splitlines()) == 1
+
+
+def test_an_entry_of_a_list_that_no_file_has_is_said_with_the_whole_list(folder):
+    file = folder / "optimization.yaml"
+    text, found = re.subn("(?m)^  prompts:.*\n(    .*\n)*", "", file.read_text())
+    assert found == 1
+    file.write_text(text)
+    said = message(folder, overrides=["logging.prompts.0=Hello"])
+    assert "logging.prompts is a list of 0 entries in " in said
+    assert said.endswith("; set the whole list (--set 'logging.prompts=[...]')")
 
 
 def test_a_broken_set_has_no_line_number():

@@ -10,9 +10,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_origin
 
-from yxanul.config.problems import nearest
+from yxanul.config.problems import block_of, nearest
 from yxanul.config.schema import OptimizationConfig, StageConfig
 from yxanul.config.yamltext import Document, KeyPath, parse_value
 from yxanul.errors import ConfigError
@@ -101,7 +101,7 @@ def _write(document: Document, path: tuple[str, ...], *, override: Override) -> 
                 f"--set {override.text}: {'.'.join(path[:depth])} is a value and holds no keys"
             )
         elif not last and place.get(part) is None:
-            if depth + 2 < len(path) and path[depth + 1].isdecimal():  # what holds keys is a list's
+            if _is_list(path[: depth + 1]):
                 raise _no_entry(document, path[: depth + 1], entries=0, override=override)
             place[part] = {}
         real.append(step)
@@ -113,12 +113,27 @@ def _write(document: Document, path: tuple[str, ...], *, override: Override) -> 
     overridden[tuple(real)] = override.text
 
 
+def _is_list(path: Sequence[str]) -> bool:
+    """Tell whether the schema has a list there; what it does not know is judged with the files."""
+    block: Any = OptimizationConfig if path[0] in OptimizationConfig.model_fields else StageConfig
+    annotation: Any = None
+    for part in path:
+        field = block.model_fields.get(part) if block is not None else None
+        annotation = None if field is None else field.annotation
+        block = block_of(annotation)
+    return get_origin(annotation) is tuple
+
+
 def _no_entry(
     document: Document, path: Sequence[str], *, entries: int, override: Override
 ) -> ConfigError:
+    key = ".".join(path)
+    remedy = "name one by its number, from 0, and the stage if others lack it"
+    if not entries:
+        other = ", or name a stage that has entries" if path[0] in _STAGE_BLOCKS else ""
+        remedy = f"set the whole list (--set '{key}=[...]'){other}"
     return ConfigError(
-        f"--set {override.text}: {'.'.join(path)} is a list of {entries} entries in "
-        f"{document.label}; name one by its number, from 0, and the stage if others lack it"
+        f"--set {override.text}: {key} is a list of {entries} entries in {document.label}; {remedy}"
     )
 
 
