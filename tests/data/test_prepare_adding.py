@@ -253,6 +253,13 @@ class Failing(MemorySource):
         raise DiskError("the disk is full")
 
 
+def write_texts(folder: Path) -> None:
+    """Write sixty texts into a new folder."""
+    folder.mkdir()
+    for n, text in enumerate(sentences(60)):
+        (folder / f"{n:03d}.txt").write_text(text)
+
+
 def of_folder(name: str, texts: Path, *, stage: str) -> PlannedSource:
     """Return the plan of a source that can be gone on with."""
     opened = partial(open_folder, texts, name=name, domain="d")
@@ -288,9 +295,7 @@ def test_what_was_read_for_other_stages_is_not_removed(tmp_path: Path) -> None:
 def test_what_was_read_of_a_source_that_is_another_now_is_removed_and_told(tmp_path: Path) -> None:
     """The stage's sources were renamed, or it is read from elsewhere."""
     out, texts = tmp_path / "out", tmp_path / "texts"
-    texts.mkdir()
-    for n, text in enumerate(sentences(60)):
-        (texts / f"{n:03d}.txt").write_text(text)
+    write_texts(texts)
     begun = of_folder("old", texts, stage="one")
     with pytest.raises(DiskError):
         prepare_plans(out, plans=[begun, plan(Failing("end", ()), stage="one")])
@@ -318,9 +323,7 @@ def test_what_was_begun_is_removed_for_a_reason_that_is_told(
 ) -> None:
     """Another last number of Python's version, which shapes no text of a folder, is none."""
     out, texts, lines = tmp_path / "out", tmp_path / "texts", list[str]()
-    texts.mkdir()
-    for n, text in enumerate(sentences(60)):
-        (texts / f"{n:03d}.txt").write_text(text)
+    write_texts(texts)
     mine = of_folder("mine", texts, stage="one")
     with pytest.raises(DiskError):
         prepare_plans(out, plans=[mine, plan(Failing("end", ()), stage="one")])

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 import torch
@@ -15,6 +16,11 @@ from yxanul.serve.answers import Answer
 from yxanul.serve.refusals import RequestError
 
 POSITIONS = 1024
+
+
+def drop(one: Listener) -> None:
+    """Let nobody wait for a text any more."""
+    one.choice.is_dropped = True
 
 
 def listener(prompt: Sequence[int], **asked: object) -> Listener:
@@ -108,11 +114,8 @@ def test_the_end_token_is_scored_as_any_other_that_is_written(net):
 def test_scores_that_nobody_waits_for_any_more_are_not_taken(net):
     left, following = scored(), Listener(positions=POSITIONS)
 
-    def leave() -> None:
-        left.choice.is_dropped = True
-
     with running(net, batch=1) as (engine, _):
-        sizes = watched(engine, then=leave)
+        sizes = watched(engine, then=partial(drop, left))
         engine.submit([left.choice, following.choice])
         assert following.ended.wait(20)
     assert (sizes.count(128), left.events) == (1, [])
@@ -181,11 +184,8 @@ def test_equal_prompts_are_read_and_scored_once_also_when_there_is_no_row_for_al
 def test_a_prompt_that_nobody_waits_for_any_more_is_read_no_further(net):
     left, following = listener(range(900)), listener(range(9))
 
-    def leave() -> None:
-        left.choice.is_dropped = True
-
     with running(net, batch=1) as (engine, _):
-        pieces = read_by(engine, then=leave)
+        pieces = read_by(engine, then=partial(drop, left))
         engine.submit([left.choice, following.choice])
         assert following.ended.wait(20)
     assert pieces == [(1, 512), (1, 10)]
@@ -195,11 +195,8 @@ def test_a_prompt_that_nobody_waits_for_any_more_is_read_no_further(net):
 def test_a_prompt_that_is_half_read_is_read_on_for_the_next_one_that_asks_for_it(net):
     left, following, alone = (listener(range(900)) for _ in range(3))
 
-    def leave() -> None:
-        left.choice.is_dropped = True
-
     with running(net, batch=1) as (engine, _):
-        pieces = read_by(engine, then=leave)
+        pieces = read_by(engine, then=partial(drop, left))
         engine.submit([left.choice, following.choice])
         assert following.ended.wait(20)
     with running(net, batch=1) as (engine, _):
